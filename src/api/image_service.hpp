@@ -1,0 +1,63 @@
+#pragma once
+// ImageService: what the node agent needs of an image store. Implemented by src/image.
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "api/pod_runtime.hpp"
+#include "orchestra/pending.hpp"
+
+namespace orchestra {
+
+/// The part of an OCI image configuration that a container needs, and what a Node reports.
+struct ImageInfo {
+  std::string id;         ///< digest of the configuration: sha256:...
+  std::string digest;     ///< digest of the manifest
+  std::string reference;  ///< canonical
+  std::string pinned;     ///< NAME@sha256:...: imageID of a container status
+  std::vector<std::string> names;
+  std::vector<std::string> entrypoint, command, env;
+  std::string user, working_directory, stop_signal;
+  std::vector<std::string> exposed_ports, volumes;
+  std::map<std::string, std::string> labels;
+  std::string architecture, os;
+  std::uint64_t bytes = 0;
+};
+
+struct RegistryCredentials {
+  std::string user, password, token;
+};
+enum class PullPolicy : std::uint8_t { always, if_not_present, never };
+struct PullRequest {
+  std::string reference;
+  PullPolicy policy = PullPolicy::if_not_present;
+  /// `.dockerconfigjson` texts, tried by the kubelet's matching rules.
+  std::vector<std::string> docker_configs;
+};
+
+class ORC_API ImageService {
+ public:
+  virtual ~ImageService() = default;
+  /// Makes the image present. Errors: `invalid` (InvalidImageName), `not_found`
+  /// (ErrImageNeverPull or no such image), `unauthenticated`, `unavailable` (registry), `unsupported`
+  /// (no manifest for this architecture; names those that exist).
+  virtual Pending<ImageInfo> ensure(PullRequest request) = 0;
+  virtual Result<std::optional<ImageInfo>> lookup(const std::string& reference) = 0;
+  virtual Result<std::vector<ImageInfo>> list() = 0;
+  /// A writable root for `owner` (a container id); idempotent. At level process a plain directory.
+  virtual Pending<MountPlan> prepare_root(std::string image_id, std::string owner, Isolation isolation) = 0;
+  virtual Pending<void> release_root(std::string owner) = 0;
+  /// Owners of roots that exist, for the sweep at start.
+  virtual Result<std::vector<std::string>> root_owners() = 0;
+  struct User {
+    std::uint32_t uid = 0, gid = 0;
+    std::vector<std::uint32_t> groups;
+    std::string home;
+  };
+  /// "", "1000", "1000:50", "redis", "redis:redis" by the image's passwd and group files.
+  virtual Pending<User> resolve_user(std::string owner, std::string user) = 0;
+};
+
+}  // namespace orchestra

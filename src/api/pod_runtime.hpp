@@ -1,0 +1,150 @@
+#pragma once
+// PodRuntime: what the node agent needs of a container runtime. Implemented by src/runtime for real
+// pods, by the simulator as a model. Values only; every call may be made from any thread, repeated
+// calls with the same ids converge (idempotent), and nothing is lost when the host is killed: list()
+// after a restart tells what runs and how what ended ended.
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "api/pod_streams.hpp"
+#include "base/fd.hpp"
+#include "orchestra/pending.hpp"
+
+namespace orchestra {
+
+enum class Isolation : std::uint8_t { full, rootless, process };
+
+/// Mounts of a root file system as data: done by the runtime in the container's mount namespace.
+struct MountPlan {
+  /// Absolute path of a ready directory; used as the root when `overlay_lower` is empty.
+  std::string directory;
+  /// Overlay: mounted with `layers_directory` as working directory, so lowers may be short and relative.
+  std::string layers_directory;
+  std::vector<std::string> overlay_lower;  ///< top first, relative to layers_directory
+  std::string overlay_upper, overlay_work; ///< absolute
+  bool userxattr = false;
+};
+
+struct PodMount {
+  std::string source;       ///< absolute host path; for tmpfs empty
+  std::string target;       ///< absolute path in the container
+  bool read_only = false;
+  bool tmpfs = false;
+  std::uint64_t tmpfs_bytes_max = 0;
+  std::string propagation;  ///< "", "rslave", "rshared"
+  /// Level process has no mounts: then copies of `source` are placed under the root (files, refreshed by
+  /// the agent), directories become a symlink when `may_link` says both see one root.
+};
+
+struct ResourceLimits {
+  std::int64_t cpu_shares = 0;      ///< 0 = default
+  std::int64_t cpu_quota_us = 0;    ///< per cpu_period_us; 0 = none
+  std::int64_t cpu_period_us = 100000;
+  std::int64_t memory_bytes = 0;    ///< 0 = none
+  std::int64_t pids = 0;            ///< 0 = none
+  int oom_score_adj = 0;
+};
+
+struct PodSandboxConfig {
+  std::string uid, ns, name;
+  std::string hostname;
+  std::string log_directory;
+  std::string cgroup_parent;          ///< relative to the runtime's: "kubepods/burstable"
+  ResourceLimits limits;              ///< of the whole pod
+  bool host_network = false, host_pid = false, host_ipc = false, share_process_namespace = false;
+  std::map<std::string, std::string> sysctls;
+  std::map<std::string, std::string> annotations;
+};
+struct PodSandbox {
+  std::string uid;
+  Isolation isolation = Isolation::full;
+  /// The network namespace, for PodAttacher; empty with host_network and at level process.
+  std::shared_ptr<Fd> network_namespace;
+  std::vector<std::string> degraded;  ///< what could not be enforced, with the reason
+};
+
+struct ContainerConfig {
+  std::string id;    ///< unique on this node; the agent makes it from pod uid, name and attempt
+  std::string name;
+  std::uint32_t attempt = 0;
+  std::string image, image_id;   ///< for records only
+  MountPlan root;
+  std::vector<std::string> args;
+  std::vector<std::string> env;  ///< "NAME=value"
+  std::string cwd = "/";
+  std::uint32_t uid = 0, gid = 0;
+  std::vector<std::uint32_t> supplemental_groups;
+  std::vector<PodMount> mounts;
+  ResourceLimits limits;
+  bool privileged = false, read_only_root = false, no_new_privileges = false;
+  std::vector<std::string> add_capabilities, drop_capabilities;  ///< "NET_ADMIN", "ALL"
+  std::string seccomp = "default";  ///< default, unconfined
+  bool tty = false, in = false, in_once = false;
+  std::string log_path;  ///< absolute path of the CRI log file
+  std::int64_t log_file_bytes_max = 10 << 20;
+  std::map<std::string, std::string> annotations;
+};
+
+enum class ContainerState : std::uint8_t { created, running, exited, unknown };
+struct ContainerStatus {
+  std::string id, pod_uid, name;
+  std::uint32_t attempt = 0;
+  ContainerState state = ContainerState::created;
+  std::int64_t pid = 0;
+  std::int64_t created_ns = 0, started_ns = 0, finished_ns = 0;  ///< wall clock
+  std::optional<int> exit_code;  ///< 128+n for signal n; absent: not known (never invented)
+  int signal = 0;
+  bool oom_killed = false;
+  std::string reason;            ///< why unknown, or why the start failed
+  std::string image, image_id, log_path;
+  std::map<std::string, std::string> annotations;
+};
+struct PodRecord {
+  PodSandboxConfig config;
+  PodSandbox sandbox;
+  std::vector<ContainerStatus> containers;
+};
+struct ContainerUsage {
+  std::int64_t wall_ns = 0;
+  std::uint64_t cpu_ns = 0, memory_bytes = 0, memory_working_set_bytes = 0, pids = 0;
+};
+
+struct ExecResult {
+  int exit_code = 0;
+  std::string output;  ///< stdout and stderr, cut at the bound
+  bool truncated = false;
+};
+
+class ORC_API PodRuntime {
+ public:
+  virtual ~PodRuntime() = default;
+  virtual Isolation isolation() const = 0;
+  virtual Pending<PodSandbox> create_pod(PodSandboxConfig config) = 0;
+  virtual Pending<ContainerStatus> create_container(std::string pod_uid, ContainerConfig config) = 0;
+  virtual Pending<void> start_container(std::string pod_uid, std::string id) = 0;
+  virtual Pending<void> signal_container(std::string pod_uid, std::string id, int signal) = 0;
+  /// Kills what is left of it and forgets it.
+  virtual Pending<void> remove_container(std::string pod_uid, std::string id) = 0;
+  /// Kills all containers, ends the shim, removes cgroups and records. Twice is fine.
+  virtual Pending<void> remove_pod(std::string pod_uid) = 0;
+  virtual Pending<std::vector<PodRecord>> list() = 0;
+  virtual Pending<ContainerStatus> status(std::string pod_uid, std::string id) = 0;
+  /// Completes when the container has ended (at once if it has).
+  virtual Pending<ContainerStatus> exited(std::string pod_uid, std::string id) = 0;
+  /// Runs a command to its end; killed with `deadline_exceeded` at `deadline`.
+  virtual Pending<ExecResult> exec(std::string pod_uid, std::string id, std::vector<std::string> args,
+                                   Duration deadline, std::size_t output_bytes_max) = 0;
+  virtual Pending<std::shared_ptr<ProcessStream>> exec_stream(std::string pod_uid, std::string id,
+                                                              ExecOptions options) = 0;
+  /// options.command is empty: attaches to the main process.
+  virtual Pending<std::shared_ptr<ProcessStream>> attach(std::string pod_uid, std::string id,
+                                                         ExecOptions options) = 0;
+  virtual Pending<ContainerUsage> usage(std::string pod_uid, std::string id) = 0;
+};
+
+}  // namespace orchestra
