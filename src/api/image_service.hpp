@@ -6,36 +6,10 @@
 #include <string>
 #include <vector>
 
-#include "api/pod_runtime.hpp"
+#include "orchestra/image.hpp"
 #include "orchestra/pending.hpp"
 
 namespace orchestra {
-
-/// The part of an OCI image configuration that a container needs, and what a Node reports.
-struct ImageInfo {
-  std::string id;         ///< digest of the configuration: sha256:...
-  std::string digest;     ///< digest of the manifest
-  std::string reference;  ///< canonical
-  std::string pinned;     ///< NAME@sha256:...: imageID of a container status
-  std::vector<std::string> names;
-  std::vector<std::string> entrypoint, command, env;
-  std::string user, working_directory, stop_signal;
-  std::vector<std::string> exposed_ports, volumes;
-  std::map<std::string, std::string> labels;
-  std::string architecture, os;
-  std::uint64_t bytes = 0;
-};
-
-struct RegistryCredentials {
-  std::string user, password, token;
-};
-enum class PullPolicy : std::uint8_t { always, if_not_present, never };
-struct PullRequest {
-  std::string reference;
-  PullPolicy policy = PullPolicy::if_not_present;
-  /// `.dockerconfigjson` texts, tried by the kubelet's matching rules.
-  std::vector<std::string> docker_configs;
-};
 
 class ORC_API ImageService {
  public:

@@ -13,22 +13,10 @@
 
 #include "api/pod_streams.hpp"
 #include "base/fd.hpp"
+#include "orchestra/image.hpp"
 #include "orchestra/pending.hpp"
 
 namespace orchestra {
-
-enum class Isolation : std::uint8_t { full, rootless, process };
-
-/// Mounts of a root file system as data: done by the runtime in the container's mount namespace.
-struct MountPlan {
-  /// Absolute path of a ready directory; used as the root when `overlay_lower` is empty.
-  std::string directory;
-  /// Overlay: mounted with `layers_directory` as working directory, so lowers may be short and relative.
-  std::string layers_directory;
-  std::vector<std::string> overlay_lower;  ///< top first, relative to layers_directory
-  std::string overlay_upper, overlay_work; ///< absolute
-  bool userxattr = false;
-};
 
 struct PodMount {
   std::string source;       ///< absolute host path; for tmpfs empty
