@@ -1,0 +1,3 @@
+pkg_check_modules(YAML REQUIRED IMPORTED_TARGET yaml-0.1)
+find_package(ZLIB REQUIRED)
+set(ORCHESTRA_AREA_LINK PkgConfig::YAML ZLIB::ZLIB)

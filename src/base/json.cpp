@@ -1,0 +1,259 @@
+// JSON: parse with positions, find duplicate keys, print as Go would.
+//
+// Boost.JSON does the work. Its parser keeps the last of duplicate keys silently, so the strict check is a
+// handler of our own over the same grammar that remembers the keys of each open object.
+#include "base/json.hpp"
+
+#include <algorithm>
+#include <boost/json/basic_parser_impl.hpp>
+#include <charconv>
+#include <cmath>
+#include <set>
+
+namespace orchestra {
+
+namespace {
+constexpr std::size_t kDepthMax = 512;
+
+json::parse_options options() {
+  json::parse_options out;
+  out.max_depth = kDepthMax;
+  return out;
+}
+
+std::string position(std::string_view text, std::size_t offset) {
+  offset = std::min(offset, text.size());
+  const std::size_t line = static_cast<std::size_t>(std::count(text.begin(), text.begin() + static_cast<long>(offset), '\n')) + 1;
+  const std::size_t start = text.rfind('\n', offset == 0 ? 0 : offset - 1);
+  const std::size_t column = start == std::string_view::npos || offset == 0 ? offset + 1 : offset - start;
+  return "line " + std::to_string(line) + " column " + std::to_string(column);
+}
+
+struct Level {
+  bool array = false;
+  std::size_t index = 0;
+  std::string key;
+  std::set<std::string, std::less<>> keys;
+};
+
+/// Handler for basic_parser: collects the paths of keys that occur twice in one object.
+struct DuplicateHandler {
+  static constexpr std::size_t max_object_size = std::size_t(-1);
+  static constexpr std::size_t max_array_size = std::size_t(-1);
+  static constexpr std::size_t max_key_size = std::size_t(-1);
+  static constexpr std::size_t max_string_size = std::size_t(-1);
+  using error_code = boost::system::error_code;
+
+  std::vector<Level> stack;
+  std::string key;
+  std::vector<std::string> found;
+
+  void value() {
+    if (!stack.empty() && stack.back().array) ++stack.back().index;
+  }
+  std::string path(const std::string& last) const {
+    std::string out;
+    for (std::size_t i = 0; i + 1 < stack.size(); ++i) {
+      if (stack[i].array) {
+        out += "[" + std::to_string(stack[i].index) + "]";
+      } else {
+        out += (out.empty() ? "" : ".") + stack[i].key;
+      }
+    }
+    return out.empty() ? last : out + "." + last;
+  }
+
+  bool on_document_begin(error_code&) { return true; }
+  bool on_document_end(error_code&) { return true; }
+  bool on_object_begin(error_code&) { stack.emplace_back(); return true; }
+  bool on_object_end(std::size_t, error_code&) { stack.pop_back(); value(); return true; }
+  bool on_array_begin(error_code&) { stack.emplace_back(); stack.back().array = true; return true; }
+  bool on_array_end(std::size_t, error_code&) { stack.pop_back(); value(); return true; }
+  bool on_key_part(std::string_view part, std::size_t, error_code&) { key.append(part); return true; }
+  bool on_key(std::string_view part, std::size_t, error_code&) {
+    key.append(part);
+    stack.back().key = key;
+    if (!stack.back().keys.insert(key).second) found.push_back(path(key));
+    key.clear();
+    return true;
+  }
+  bool on_string_part(std::string_view, std::size_t, error_code&) { return true; }
+  bool on_string(std::string_view, std::size_t, error_code&) { value(); return true; }
+  bool on_number_part(std::string_view, error_code&) { return true; }
+  bool on_int64(std::int64_t, std::string_view, error_code&) { value(); return true; }
+  bool on_uint64(std::uint64_t, std::string_view, error_code&) { value(); return true; }
+  bool on_double(double, std::string_view, error_code&) { value(); return true; }
+  bool on_bool(bool, error_code&) { value(); return true; }
+  bool on_null(error_code&) { value(); return true; }
+  bool on_comment_part(std::string_view, error_code&) { return true; }
+  bool on_comment(std::string_view, error_code&) { return true; }
+};
+
+void print_double(double number, std::string& out) {
+  if (std::isfinite(number) && number == std::floor(number) && std::fabs(number) < 1e15) {
+    out += std::to_string(static_cast<std::int64_t>(number));
+    return;
+  }
+  char buffer[64];
+  const auto end = std::to_chars(buffer, buffer + sizeof buffer, number).ptr;
+  out.append(buffer, end);
+}
+
+void print(const json::value& value, std::string& out, int indent, int level) {
+  const auto line = [&](int depth) {
+    if (indent == 0) return;
+    out += '\n';
+    out.append(static_cast<std::size_t>(indent * depth), ' ');
+  };
+  switch (value.kind()) {
+    case json::kind::null: out += "null"; break;
+    case json::kind::bool_: out += value.get_bool() ? "true" : "false"; break;
+    case json::kind::int64: out += std::to_string(value.get_int64()); break;
+    case json::kind::uint64: out += std::to_string(value.get_uint64()); break;
+    case json::kind::double_: print_double(value.get_double(), out); break;
+    case json::kind::string: out += json::serialize(value.get_string()); break;
+    case json::kind::array: {
+      out += '[';
+      bool first = true;
+      for (const json::value& item : value.get_array()) {
+        if (!std::exchange(first, false)) out += ',';
+        line(level + 1);
+        print(item, out, indent, level + 1);
+      }
+      if (!first) line(level);
+      out += ']';
+      break;
+    }
+    case json::kind::object: {
+      out += '{';
+      bool first = true;
+      for (const auto& member : value.get_object()) {
+        if (!std::exchange(first, false)) out += ',';
+        line(level + 1);
+        out += json::serialize(json::string(member.key()));
+        out += indent == 0 ? ":" : ": ";
+        print(member.value(), out, indent, level + 1);
+      }
+      if (!first) line(level);
+      out += '}';
+      break;
+    }
+  }
+}
+
+/// One step of a JSON pointer, unescaped; advances `pointer`.
+std::string next_token(std::string_view& pointer) {
+  pointer.remove_prefix(1);
+  const std::size_t end = std::min(pointer.find('/'), pointer.size());
+  std::string token;
+  for (std::size_t i = 0; i < end; ++i) {
+    if (pointer[i] == '~' && i + 1 < end && (pointer[i + 1] == '0' || pointer[i + 1] == '1')) {
+      token += pointer[++i] == '0' ? '~' : '/';
+    } else {
+      token += pointer[i];
+    }
+  }
+  pointer.remove_prefix(end);
+  return token;
+}
+
+bool array_index(const std::string& token, std::size_t& index) {
+  const auto [end, failed] = std::from_chars(token.data(), token.data() + token.size(), index);
+  return failed == std::errc() && end == token.data() + token.size();
+}
+}  // namespace
+
+Result<json::value> parse_json(std::string_view text, json::storage_ptr storage) {
+  json::stream_parser parser({}, options());
+  parser.reset(std::move(storage));
+  boost::system::error_code failed;
+  const std::size_t used = parser.write_some(text.data(), text.size(), failed);
+  if (!failed && used < text.size()) {
+    return Error(Error::invalid, "json", "JSON: more text after the end of the value at " + position(text, used));
+  }
+  if (!failed) parser.finish(failed);
+  if (failed) {
+    return Error(Error::invalid, "json", "JSON: " + failed.message() + " at " + position(text, used));
+  }
+  return parser.release();
+}
+
+std::vector<std::string> find_duplicate_keys(std::string_view text) {
+  json::basic_parser<DuplicateHandler> parser(options());
+  boost::system::error_code failed;
+  parser.write_some(false, text.data(), text.size(), failed);
+  return std::move(parser.handler().found);
+}
+
+std::string to_json(const json::value& value) {
+  std::string out;
+  print(value, out, 0, 0);
+  return out;
+}
+std::string to_pretty_json(const json::value& value) {
+  std::string out;
+  print(value, out, 2, 0);
+  out += '\n';
+  return out;
+}
+
+const json::value* find(const json::value& root, std::string_view pointer) {
+  const json::value* at = &root;
+  while (!pointer.empty()) {
+    const std::string token = next_token(pointer);
+    if (const json::object* object = at->if_object()) {
+      at = object->if_contains(token);
+    } else if (const json::array* array = at->if_array()) {
+      std::size_t index = 0;
+      at = array_index(token, index) ? array->if_contains(index) : nullptr;
+    } else {
+      return nullptr;
+    }
+    if (at == nullptr) return nullptr;
+  }
+  return at;
+}
+
+std::string string_at(const json::value& root, std::string_view pointer, std::string_view other) {
+  const json::value* value = find(root, pointer);
+  if (value == nullptr || !value->is_string()) return std::string(other);
+  return std::string(value->get_string());
+}
+std::int64_t int_at(const json::value& root, std::string_view pointer, std::int64_t other) {
+  const json::value* value = find(root, pointer);
+  if (value == nullptr) return other;
+  if (value->is_int64()) return value->get_int64();
+  if (value->is_uint64()) return static_cast<std::int64_t>(value->get_uint64());
+  if (value->is_double()) return static_cast<std::int64_t>(value->get_double());
+  return other;
+}
+bool bool_at(const json::value& root, std::string_view pointer, bool other) {
+  const json::value* value = find(root, pointer);
+  return value != nullptr && value->is_bool() ? value->get_bool() : other;
+}
+const json::array* array_at(const json::value& root, std::string_view pointer) {
+  const json::value* value = find(root, pointer);
+  return value != nullptr ? value->if_array() : nullptr;
+}
+const json::object* object_at(const json::value& root, std::string_view pointer) {
+  const json::value* value = find(root, pointer);
+  return value != nullptr ? value->if_object() : nullptr;
+}
+
+void set_at(json::value& root, std::string_view pointer, json::value value) {
+  json::value* at = &root;
+  while (!pointer.empty()) {
+    const std::string token = next_token(pointer);
+    std::size_t index = 0;
+    if (json::array* array = at->if_array(); array != nullptr && array_index(token, index)) {
+      if (index >= array->size()) array->resize(index + 1);
+      at = &(*array)[index];
+    } else {
+      if (!at->is_object()) at->emplace_object();
+      at = &at->get_object()[token];
+    }
+  }
+  *at = std::move(value);
+}
+
+}  // namespace orchestra
