@@ -1,0 +1,23 @@
+#pragma once
+// Server-side printing: meta.k8s.io Table rows as upstream's pkg/printers/internalversion prints them.
+#include <string>
+
+#include "api/types.hpp"
+
+namespace orchestra::api {
+
+enum class IncludeObject : std::uint8_t { none, metadata, object };
+
+/// columnDefinitions of the type.
+ORC_API json::array table_columns(const TypeRecord& record);
+/// One row: cells, conditions, and `object` as asked for (`metadata` = PartialObjectMetadata).
+/// `api_version` is that of the Table's group: "meta.k8s.io/v1" or "meta.k8s.io/v1beta1".
+ORC_API json::value table_row(const TypeRecord& record, const json::value& object, Now now,
+                              IncludeObject include, std::string_view api_version = "meta.k8s.io/v1");
+/// {"kind":"PartialObjectMetadata","apiVersion":...,"metadata":...}
+ORC_API json::value partial_metadata(const json::value& object,
+                                     std::string_view api_version = "meta.k8s.io/v1");
+/// The cells alone, for tests and for printing without a server.
+ORC_API json::array table_cells(const TypeRecord& record, const json::object& object, Now now);
+
+}  // namespace orchestra::api
