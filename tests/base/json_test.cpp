@@ -1,0 +1,47 @@
+#include "base/json.hpp"
+
+#include "orchestra/engine.hpp"
+#include "tests/support/test.hpp"
+
+using namespace orchestra;
+
+TEST_CASE("a JSON error names line and column") {
+  const auto bad = parse_json("{\n  \"a\": 1,\n  oops\n}");
+  REQUIRE_FALSE(bad);
+  CHECK(bad.error().message().find("line 3") != std::string::npos);
+  CHECK_FALSE(parse_json("{} x"));
+  CHECK_FALSE(parse_json(""));
+}
+
+TEST_CASE("depth 512 is read, depth 513 is refused") {
+  CHECK(parse_json(std::string(512, '[') + std::string(512, ']')));
+  CHECK_FALSE(parse_json(std::string(513, '[') + std::string(513, ']')));
+}
+
+TEST_CASE("duplicate keys are found with their paths") {
+  CHECK(find_duplicate_keys(R"({"spec":{"replicas":1,"replicas":2,"c":[{"n":1},{"n":1,"n":2}]}})") ==
+        std::vector<std::string>{"spec.replicas", "spec.c[1].n"});
+  CHECK(find_duplicate_keys(R"({"a":{"b":1},"c":{"b":1}})").empty());
+}
+
+TEST_CASE("numbers print as Go prints them") {
+  CHECK(to_json(*parse_json("[1, 1.0, 0.5, -3, 1e3, 18446744073709551615]")) ==
+        "[1,1,0.5,-3,1000,18446744073709551615]");
+}
+
+TEST_CASE("values are found and set by JSON pointer") {
+  json::value root = *parse_json(R"({"a":{"b/c":[1,{"d":true}]}})");
+  CHECK(bool_at(root, "/a/b~1c/1/d"));
+  CHECK(find(root, "/a/x/y") == nullptr);
+  set_at(root, "/s/t", 5);
+  CHECK(int_at(root, "/s/t") == 5);
+  set_at(root, "/a/b~1c/0", "one");
+  CHECK(string_at(root, "/a/b~1c/0") == "one");
+}
+
+TEST_CASE("log lines have klog's form, fields are quoted when needed") {
+  LogRecord record{
+      LogLevel::warning, 1'795'437'296'123'456'000, "store", "slow sync", {{"ms", "120"}, {"file", "a b"}}};
+  CHECK(format_log_text(record) == "W1123 12:34:56.123456 store] slow sync ms=120 file=\"a b\"");
+  CHECK(format_log_json(record).find("\"level\":\"warning\"") != std::string::npos);
+}
