@@ -1,0 +1,114 @@
+#pragma once
+// PodNetwork: an address and a wire for every pod of this node, and NetworkNamespace and NetProbe.
+//
+// Mode routed: each pod has a veth pair and a /32 address, the node routes between them; there is no
+// bridge (a bridge hangs Service traffic on hosts whose bridge-nf-call-iptables is 0, routed does not
+// care). Before anything else `unreachable` routes cover the pod and Service ranges, so no packet for them
+// ever leaves by another interface. Everything we made carries the instance's id, every sysctl we changed
+// is in a journal with its old value; teardown() restores all of it. kill -9 at any point converges at the
+// next open(). Since 0.1.
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "orchestra/engine.hpp"
+#include "orchestra/pending.hpp"
+
+namespace orchestra {
+
+class Fd;
+class PodAttacher;
+class PodDialer;
+
+/// A handle on a network namespace; cheap to copy. The default one is "the namespace of this process".
+class ORC_API NetworkNamespace {
+ public:
+  NetworkNamespace() = default;
+  explicit NetworkNamespace(std::shared_ptr<Fd> fd) : fd_(std::move(fd)) {}
+  static NetworkNamespace current() { return {}; }
+  /// /run/netns/x, /proc/PID/ns/net
+  static Result<NetworkNamespace> open(const std::string& path);
+  /// A new empty one; it lives as long as a handle or a process in it does.
+  static Result<NetworkNamespace> create();
+  bool is_own() const { return fd_ == nullptr; }
+  const std::shared_ptr<Fd>& fd() const { return fd_; }
+
+ private:
+  std::shared_ptr<Fd> fd_;
+};
+
+/// One ability of this machine, as `orchestra doctor` prints it.
+struct NetworkAbility {
+  std::string name;  ///< "network namespaces", "nftables", ...
+  bool available = false;
+  std::string evidence;     ///< what was tried, and what came back
+  std::string consequence;  ///< what happens without it
+  std::string remedy;
+};
+/// Tries things once in a scratch namespace and leaves nothing behind. Blocks; not on event threads.
+class ORC_API NetProbe {
+ public:
+  static std::vector<NetworkAbility> run();
+  static bool has(const std::vector<NetworkAbility>& abilities, std::string_view name);
+};
+
+struct PodNetworkOptions {
+  std::string data_dir;      ///< journals: addresses.json, network.json
+  std::string instance;      ///< 8 hex digits: names our links and tables
+  std::string pod_cidr;      ///< this node's part, "10.244.1.0/24"
+  std::string cluster_cidr;  ///< all pods, "10.244.0.0/16"; empty: pod_cidr
+  std::string service_cidr;  ///< "10.96.0.0/16"; empty: no Services
+  /// Destinations (besides the cluster and Service ranges and link-local) that see the pod's own address.
+  std::vector<std::string> non_masquerade;
+  bool masquerade = true;  ///< off-cluster traffic of pods leaves with the node's address
+  int mtu = 0;             ///< 0: that of the link with the default route, else 1500
+  Duration address_cooldown = std::chrono::seconds(60);  ///< before an address is given to another pod
+  NetworkNamespace name_space;                           ///< the node's side
+};
+
+/// A sysctl or route of the machine that we changed.
+struct MachineChange {
+  std::string what, old_value, new_value;
+};
+
+class ORC_API PodNetwork {
+ public:
+  /// Refuses ranges that overlap a route of the machine, naming both. Blocks; not on event threads.
+  static Result<std::shared_ptr<PodNetwork>> open(Engine& engine, PodNetworkOptions options);
+  /// The first of `wanted`, and of the same-sized ranges behind it, that overlaps no route of the machine.
+  static Result<std::string> find_free_range(const std::string& wanted,
+                                             const NetworkNamespace& name_space = {});
+  /// Removes what the instance recorded in `data_dir` made, without opening it. Nothing recorded is fine.
+  static Result<void> remove_leftovers(const std::string& data_dir, const NetworkNamespace& name_space = {});
+  virtual ~PodNetwork() = default;
+
+  /// What the node agent needs (src/api/pod_attacher.hpp); keeps the network open.
+  virtual std::shared_ptr<PodAttacher> attacher() = 0;
+  /// Detaches every pod that is not in `live_pod_uids`; answers how many.
+  virtual Pending<std::size_t> reconcile(std::set<std::string> live_pod_uids) = 0;
+  virtual std::string node_address() const = 0;
+  virtual std::vector<MachineChange> machine_changes() const = 0;
+  /// Removes everything of this instance and restores the journalled sysctls. Twice is fine.
+  virtual Pending<void> teardown() = 0;
+};
+
+struct ProcessPodNetworkOptions {
+  std::string data_dir;
+  int node_index = 0;  ///< 0-4095: pods get 127.(128 + index/256).(index%256).2 and up, the node .1
+  Duration address_cooldown = std::chrono::seconds(60);
+};
+/// Level process: no namespaces; every pod gets an address of 127.128.0.0/12, nothing is configured.
+ORC_API Result<std::shared_ptr<PodAttacher>> make_process_pod_network(Engine& engine,
+                                                                      ProcessPodNetworkOptions options);
+
+/// Connected sockets into pods. `namespace_of` answers the pod's network namespace by its uid.
+ORC_API std::shared_ptr<PodDialer> make_pod_dialer(
+    Engine& engine, std::function<Result<std::shared_ptr<Fd>>(const std::string& pod_uid)> namespace_of);
+/// Level process: 127.0.0.1 of a pod is its own address; nothing else of the machine is reached.
+ORC_API std::shared_ptr<PodDialer> make_process_pod_dialer(Engine& engine,
+                                                           std::shared_ptr<PodAttacher> network);
+
+}  // namespace orchestra
