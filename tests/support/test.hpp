@@ -31,8 +31,8 @@ class TempDir {
 }  // namespace orchestra::test
 
 /// Ends the test case as skipped, with the reason; counts as neither passed nor failed.
-#define ORC_SKIP(test, reason)                       \
+#define ORC_SKIP(name, reason)                       \
   do {                                               \
-    ::orchestra::test::record_skip((test), (reason));\
+    ::orchestra::test::record_skip((name), (reason));\
     return;                                          \
   } while (false)

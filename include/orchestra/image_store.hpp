@@ -1,0 +1,119 @@
+#pragma once
+// ImageStore: container images on this machine.
+//
+// A folder that is a valid OCI image layout at all times, plus the unpacked layers and the writable roots
+// made from them. One process owns a folder (`busy` names it). All calls are thread safe; what may wait
+// returns Pending and runs on the engine's worker threads. Since 0.1.
+//
+//   auto store = ImageStore::open(engine, {.dir = "/var/lib/demo/images"}).value();
+//   auto report = store->import("busybox.tar").wait(1min).value();
+//   auto plan = store->prepare_root("busybox:1.36", "web-1", Isolation::full).wait(10s).value();
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "orchestra/engine.hpp"
+#include "orchestra/image.hpp"
+#include "orchestra/pending.hpp"
+#include "orchestra/units.hpp"
+
+namespace orchestra {
+
+class HttpClient;
+class ImageService;
+namespace image {
+class Store;
+}
+
+struct ImageStoreOptions {
+  std::string dir;
+  /// Every archive and layout in these folders is imported when the store opens, and pinned. A folder that
+  /// is missing is fine; a broken file is logged and left out.
+  std::vector<std::string> preload_dirs = {};
+  /// False: roots are always plain copies. True: overlay where it can be mounted (tried once, really).
+  bool overlay = true;
+  /// Unpacked size of one layer.
+  std::uint64_t layer_bytes_max = std::uint64_t{32} << 30;
+  /// For pull(): none means that nothing can be pulled.
+  std::shared_ptr<HttpClient> http = nullptr;
+  /// Tried in order before the registry itself: host -> base URLs, e.g. "docker.io" ->
+  /// "http://127.0.0.1:5000".
+  std::map<std::string, std::vector<std::string>> mirrors = {};
+  std::map<std::string, std::string> registry_ca_pem = {};  ///< host[:port] -> certificates to trust
+  std::vector<std::string> plain_http_hosts = {};           ///< host[:port] without TLS
+};
+
+struct ImportOptions {
+  std::string name;      ///< for an image without one, or instead of its own when the archive holds one image
+  std::string platform;  ///< "linux/arm64"; empty: this machine's
+  bool pinned = false;
+};
+struct ImportReport {
+  std::vector<ImageInfo> images;
+  std::uint64_t skipped_entries = 0;  ///< of the archive that no image refers to
+};
+
+struct ImagePullOptions {
+  std::vector<std::string> docker_configs;  ///< `.dockerconfigjson` texts
+  std::optional<RegistryCredentials> credentials;
+  std::string platform;
+  /// Lines for a person: "layer sha256:ab12.. 12 MiB".
+  std::function<void(const std::string&)> progress;
+};
+
+enum class ImageFormat : std::uint8_t { oci, docker };
+
+struct CollectOptions {
+  bool dry_run = false;
+  /// Also images that have names but no root uses, until the store holds at most this many bytes.
+  std::optional<std::uint64_t> bytes_max;
+};
+struct CollectReport {
+  std::vector<std::string> removed;  ///< digests, layers, names
+  std::uint64_t bytes = 0;
+};
+
+class ORC_API ImageStore {
+ public:
+  static Result<std::shared_ptr<ImageStore>> open(Engine& engine, ImageStoreOptions options);
+  ~ImageStore();
+  ImageStore(const ImageStore&) = delete;
+  ImageStore& operator=(const ImageStore&) = delete;
+
+  /// A docker-archive, an oci-archive (plain, gzip or zstd) or the folder of an OCI layout. Nothing is
+  /// imported unless all of it is good.
+  Pending<ImportReport> import(std::string path, ImportOptions options = {});
+  /// Makes the image present from its registry, whatever is here already.
+  Pending<ImageInfo> pull(std::string reference, ImagePullOptions options = {});
+  /// By name, id (or at least 4 digits of it) or digest.
+  Result<std::optional<ImageInfo>> lookup(const std::string& name) const;
+  Result<std::vector<ImageInfo>> list() const;
+  /// The documents as they are stored, byte for byte.
+  Result<std::string> raw_manifest(const std::string& name) const;
+  Result<std::string> raw_config(const std::string& name) const;
+  Result<ImageInfo> tag(const std::string& from, const std::string& to);
+  /// Removes the name; by id all names of the image. Roots made from it keep its content.
+  Result<void> remove(const std::string& name);
+
+  /// A writable root for `owner`; idempotent. See MountPlan for how to use it.
+  Pending<MountPlan> prepare_root(std::string name, std::string owner, Isolation isolation = Isolation::full);
+  Pending<void> release_root(std::string owner);
+
+  /// Empty where roots can be overlays, else the reason why they are copies.
+  std::string overlay_problem() const;
+
+  /// The interface of the node agent (src/api/image_service.hpp), on this store.
+  std::shared_ptr<ImageService> service() const;
+  /// For the areas of the library that build on the store.
+  const std::shared_ptr<image::Store>& internal() const { return store_; }
+
+ private:
+  explicit ImageStore(std::shared_ptr<image::Store> store);
+  std::shared_ptr<image::Store> store_;
+};
+
+}  // namespace orchestra

@@ -1,0 +1,3 @@
+find_package(ZLIB REQUIRED)
+pkg_check_modules(ZSTD REQUIRED IMPORTED_TARGET libzstd)
+set(ORCHESTRA_AREA_LINK ZLIB::ZLIB PkgConfig::ZSTD)

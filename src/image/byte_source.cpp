@@ -1,0 +1,265 @@
+// Files, memory, zlib and zstd as pulled byte sources.
+#include "image/byte_source.hpp"
+
+#include <unistd.h>
+#include <zlib.h>
+#include <zstd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <vector>
+
+namespace orchestra::image {
+namespace {
+
+constexpr std::size_t kBufferBytes = 128 << 10;
+constexpr std::size_t kMagicBytes = 8;
+
+class FileSource : public ByteSource {
+ public:
+  explicit FileSource(Fd file) : file_(std::move(file)) {}
+  Result<std::size_t> read(char* bytes, std::size_t size) override {
+    while (true) {
+      const ssize_t got = ::read(file_.get(), bytes, size);
+      if (got >= 0) return static_cast<std::size_t>(got);
+      if (errno != EINTR) return system_error("image", "read", "archive", errno);
+    }
+  }
+
+ private:
+  Fd file_;
+};
+
+class RangeSource : public ByteSource {
+ public:
+  RangeSource(int file, std::uint64_t offset, std::uint64_t size)
+      : file_(file), offset_(offset), left_(size) {}
+  Result<std::size_t> read(char* bytes, std::size_t size) override {
+    const std::size_t want = static_cast<std::size_t>(std::min<std::uint64_t>(size, left_));
+    if (want == 0) return std::size_t{0};
+    while (true) {
+      const ssize_t got = ::pread(file_, bytes, want, static_cast<off_t>(offset_));
+      if (got < 0 && errno == EINTR) continue;
+      if (got < 0) return system_error("image", "pread", "archive", errno);
+      if (got == 0)
+        return Error(Error::corrupt, "image", "the file ends " + std::to_string(left_) + " bytes early");
+      offset_ += static_cast<std::uint64_t>(got);
+      left_ -= static_cast<std::uint64_t>(got);
+      return static_cast<std::size_t>(got);
+    }
+  }
+
+ private:
+  int file_;
+  std::uint64_t offset_, left_;
+};
+
+class MemorySource : public ByteSource {
+ public:
+  explicit MemorySource(std::string bytes) : bytes_(std::move(bytes)) {}
+  Result<std::size_t> read(char* bytes, std::size_t size) override {
+    const std::size_t count = std::min(size, bytes_.size() - offset_);
+    std::memcpy(bytes, bytes_.data() + offset_, count);
+    offset_ += count;
+    return count;
+  }
+
+ private:
+  std::string bytes_;
+  std::size_t offset_ = 0;
+};
+
+/// Gives back bytes that were read to look at them, then the rest.
+class PrefixedSource : public ByteSource {
+ public:
+  PrefixedSource(std::string prefix, std::unique_ptr<ByteSource> inner)
+      : prefix_(std::move(prefix)), inner_(std::move(inner)) {}
+  Result<std::size_t> read(char* bytes, std::size_t size) override {
+    if (offset_ == prefix_.size()) return inner_->read(bytes, size);
+    const std::size_t count = std::min(size, prefix_.size() - offset_);
+    std::memcpy(bytes, prefix_.data() + offset_, count);
+    offset_ += count;
+    return count;
+  }
+
+ private:
+  std::string prefix_;
+  std::unique_ptr<ByteSource> inner_;
+  std::size_t offset_ = 0;
+};
+
+class GzipSource : public ByteSource {
+ public:
+  explicit GzipSource(std::unique_ptr<ByteSource> inner) : inner_(std::move(inner)), buffer_(kBufferBytes) {
+    constexpr int kGzipOnly = 15 + 16;
+    ready_ = inflateInit2(&stream_, kGzipOnly) == Z_OK;
+  }
+  ~GzipSource() override { inflateEnd(&stream_); }
+
+  Result<std::size_t> read(char* bytes, std::size_t size) override {
+    if (!ready_) return Error(Error::resource_exhausted, "image", "zlib could not allocate its window");
+    stream_.next_out = reinterpret_cast<Bytef*>(bytes);
+    stream_.avail_out = static_cast<uInt>(std::min<std::size_t>(size, 1 << 30));
+    const uInt asked = stream_.avail_out;
+    while (stream_.avail_out == asked) {
+      if (stream_.avail_in == 0 && !input_ended_) ORC_TRY(fill());
+      if (stream_.avail_in == 0 && input_ended_) {
+        if (between_members_) return std::size_t{0};
+        return Error(Error::corrupt, "image", "gzip data ends in the middle");
+      }
+      if (between_members_) {
+        // Another member, or padding: zeros after the last member are tolerated as gzip(1) does.
+        if (*stream_.next_in == 0) {
+          ++stream_.next_in;
+          --stream_.avail_in;
+          continue;
+        }
+        inflateReset(&stream_);
+        between_members_ = false;
+      }
+      const int status = inflate(&stream_, Z_NO_FLUSH);
+      if (status == Z_STREAM_END) {
+        between_members_ = true;
+      } else if (status != Z_OK && status != Z_BUF_ERROR) {
+        const std::string why = stream_.msg != nullptr ? stream_.msg : "error " + std::to_string(status);
+        return Error(Error::corrupt, "image", "gzip data is damaged: " + why);
+      }
+    }
+    return static_cast<std::size_t>(asked - stream_.avail_out);
+  }
+
+ private:
+  Result<void> fill() {
+    ORC_ASSIGN(const std::size_t got, inner_->read(buffer_.data(), buffer_.size()));
+    stream_.next_in = reinterpret_cast<Bytef*>(buffer_.data());
+    stream_.avail_in = static_cast<uInt>(got);
+    input_ended_ = got == 0;
+    return {};
+  }
+  std::unique_ptr<ByteSource> inner_;
+  std::vector<char> buffer_;
+  z_stream stream_{};
+  bool ready_ = false, input_ended_ = false, between_members_ = false;
+};
+
+class ZstdSource : public ByteSource {
+ public:
+  explicit ZstdSource(std::unique_ptr<ByteSource> inner)
+      : inner_(std::move(inner)), buffer_(kBufferBytes), context_(ZSTD_createDCtx()) {}
+  ~ZstdSource() override { ZSTD_freeDCtx(context_); }
+
+  Result<std::size_t> read(char* bytes, std::size_t size) override {
+    if (context_ == nullptr)
+      return Error(Error::resource_exhausted, "image", "zstd could not allocate its window");
+    ZSTD_outBuffer out{bytes, size, 0};
+    while (out.pos == 0) {
+      if (in_.pos == in_.size && !input_ended_) {
+        ORC_ASSIGN(const std::size_t got, inner_->read(buffer_.data(), buffer_.size()));
+        in_ = {buffer_.data(), got, 0};
+        input_ended_ = got == 0;
+      }
+      const bool starved = in_.pos == in_.size;
+      if (starved && frame_ended_) return std::size_t{0};
+      const std::size_t status = ZSTD_decompressStream(context_, &out, &in_);
+      if (ZSTD_isError(status) != 0) {
+        return Error(Error::corrupt, "image",
+                     std::string("zstd data is damaged: ") + ZSTD_getErrorName(status));
+      }
+      frame_ended_ = status == 0;
+      if (starved && input_ended_ && out.pos == 0 && !frame_ended_) {
+        return Error(Error::corrupt, "image", "zstd data ends in the middle");
+      }
+    }
+    return out.pos;
+  }
+
+ private:
+  std::unique_ptr<ByteSource> inner_;
+  std::vector<char> buffer_;
+  ZSTD_DCtx* context_;
+  ZSTD_inBuffer in_{nullptr, 0, 0};
+  bool input_ended_ = false, frame_ended_ = true;
+};
+
+}  // namespace
+
+std::unique_ptr<ByteSource> make_file_source(Fd file) {
+  return std::make_unique<FileSource>(std::move(file));
+}
+std::unique_ptr<ByteSource> make_range_source(int file, std::uint64_t offset, std::uint64_t size) {
+  return std::make_unique<RangeSource>(file, offset, size);
+}
+std::unique_ptr<ByteSource> make_memory_source(std::string bytes) {
+  return std::make_unique<MemorySource>(std::move(bytes));
+}
+
+Compression detect_compression(std::string_view first_bytes) {
+  const auto at = [&](std::size_t i) { return static_cast<unsigned char>(first_bytes[i]); };
+  if (first_bytes.size() >= 3 && at(0) == 0x1f && at(1) == 0x8b && at(2) == 8) return Compression::gzip;
+  if (first_bytes.size() >= 4) {
+    const std::uint32_t magic = at(0) | at(1) << 8 | at(2) << 16 | static_cast<std::uint32_t>(at(3)) << 24;
+    if (magic == ZSTD_MAGICNUMBER || (magic & ZSTD_MAGIC_SKIPPABLE_MASK) == ZSTD_MAGIC_SKIPPABLE_START) {
+      return Compression::zstd;
+    }
+  }
+  return Compression::none;
+}
+
+Result<std::unique_ptr<ByteSource>> decompress(std::unique_ptr<ByteSource> source, Compression* found) {
+  std::string head(kMagicBytes, '\0');
+  std::size_t filled = 0;
+  while (filled < head.size()) {
+    ORC_ASSIGN(const std::size_t got, source->read(head.data() + filled, head.size() - filled));
+    if (got == 0) break;
+    filled += got;
+  }
+  head.resize(filled);
+  const Compression kind = detect_compression(head);
+  if (found != nullptr) *found = kind;
+  if (head.starts_with("BZh") || head.starts_with(std::string_view("\xfd"
+                                                                   "7zXZ\0",
+                                                                   6))) {
+    return Error(
+        Error::unsupported, "image",
+        std::string(head[0] == 'B' ? "bzip2" : "xz") + " compression is not supported; use gzip or zstd");
+  }
+  std::unique_ptr<ByteSource> whole = std::make_unique<PrefixedSource>(std::move(head), std::move(source));
+  if (kind == Compression::gzip)
+    return std::unique_ptr<ByteSource>(std::make_unique<GzipSource>(std::move(whole)));
+  if (kind == Compression::zstd)
+    return std::unique_ptr<ByteSource>(std::make_unique<ZstdSource>(std::move(whole)));
+  return whole;
+}
+
+Result<std::size_t> HashingSource::read(char* bytes, std::size_t size) {
+  ORC_ASSIGN(const std::size_t got, inner_->read(bytes, size));
+  hasher_.update({bytes, got});
+  if (hasher_.bytes() > bytes_max_) {
+    return Error(Error::too_large, "image", "more than " + std::to_string(bytes_max_) + " bytes");
+  }
+  return got;
+}
+
+Result<void> drain(ByteSource& source) {
+  std::vector<char> buffer(kBufferBytes);
+  while (true) {
+    ORC_ASSIGN(const std::size_t got, source.read(buffer.data(), buffer.size()));
+    if (got == 0) return {};
+  }
+}
+
+Result<std::string> read_to_end(ByteSource& source, std::size_t bytes_max) {
+  std::string out;
+  std::vector<char> buffer(kBufferBytes);
+  while (true) {
+    ORC_ASSIGN(const std::size_t got, source.read(buffer.data(), buffer.size()));
+    if (got == 0) return out;
+    if (out.size() + got > bytes_max) {
+      return Error(Error::too_large, "image", "more than " + std::to_string(bytes_max) + " bytes");
+    }
+    out.append(buffer.data(), got);
+  }
+}
+
+}  // namespace orchestra::image

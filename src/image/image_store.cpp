@@ -1,0 +1,88 @@
+// The public ImageStore: image::Store's blocking calls as Pending on worker threads.
+#include "orchestra/image_store.hpp"
+
+#include "image/import.hpp"
+#include "image/pull.hpp"
+#include "image/service.hpp"
+#include "image/store.hpp"
+
+namespace orchestra {
+
+ImageStore::ImageStore(std::shared_ptr<image::Store> store) : store_(std::move(store)) {}
+ImageStore::~ImageStore() = default;
+
+Result<std::shared_ptr<ImageStore>> ImageStore::open(Engine& engine, ImageStoreOptions options) {
+  ORC_ASSIGN(auto store, image::Store::open(engine, std::move(options)));
+  image::import_preloads(*store);
+  return std::shared_ptr<ImageStore>(new ImageStore(std::move(store)));
+}
+
+Pending<ImportReport> ImageStore::import(std::string path, ImportOptions options) {
+  return store_->engine().run_blocking(
+      [store = store_, path = std::move(path), options = std::move(options)] {
+        return image::import_archive(*store, path, options);
+      });
+}
+
+Pending<ImageInfo> ImageStore::pull(std::string text, ImagePullOptions options) {
+  auto reference = ImageReference::parse(text);
+  if (!reference) return reference.error();
+  return store_->engine().run_blocking(
+      [store = store_, reference = *reference, options = std::move(options)] {
+        return image::pull_image(*store, reference, options);
+      });
+}
+
+Result<std::optional<ImageInfo>> ImageStore::lookup(const std::string& name) const {
+  ORC_ASSIGN(const auto found, store_->find_image(name));
+  if (!found) return std::optional<ImageInfo>();
+  ORC_ASSIGN(ImageInfo info, store_->info(*found));
+  return std::optional<ImageInfo>(std::move(info));
+}
+
+Result<std::vector<ImageInfo>> ImageStore::list() const { return store_->list(); }
+
+namespace {
+Result<image::NameRecord> need(const image::Store& store, const std::string& name) {
+  ORC_ASSIGN(auto found, store.find_image(name));
+  if (!found) return Error(Error::not_found, "image", "no image \"" + name + "\" in the store");
+  return std::move(*found);
+}
+}  // namespace
+
+Result<std::string> ImageStore::raw_manifest(const std::string& name) const {
+  ORC_ASSIGN(const auto record, need(*store_, name));
+  return store_->blobs().read(record.manifest, image::kManifestBytesMax);
+}
+
+Result<std::string> ImageStore::raw_config(const std::string& name) const {
+  ORC_ASSIGN(const auto record, need(*store_, name));
+  ORC_ASSIGN(const auto loaded, store_->load(record.manifest));
+  return store_->blobs().read(loaded->manifest.config.digest, image::kConfigBytesMax);
+}
+
+Result<ImageInfo> ImageStore::tag(const std::string& from, const std::string& to) {
+  ORC_ASSIGN(image::NameRecord record, need(*store_, from));
+  ORC_ASSIGN(const ImageReference reference, ImageReference::parse(to));
+  if (!reference.digest().empty()) {
+    return Error(Error::invalid, "image", "\"" + to + "\" names a digest; a tag is needed");
+  }
+  record.name = reference.canonical();
+  ORC_TRY(store_->set_name(record));
+  return store_->info(record);
+}
+
+Result<void> ImageStore::remove(const std::string& name) { return store_->remove_name(name); }
+
+Pending<MountPlan> ImageStore::prepare_root(std::string name, std::string owner, Isolation isolation) {
+  return service()->prepare_root(std::move(name), std::move(owner), isolation);
+}
+Pending<void> ImageStore::release_root(std::string owner) {
+  return service()->release_root(std::move(owner));
+}
+
+std::string ImageStore::overlay_problem() const { return store_->overlay_problem(); }
+
+std::shared_ptr<ImageService> ImageStore::service() const { return image::make_image_service(store_); }
+
+}  // namespace orchestra

@@ -1,0 +1,11 @@
+#pragma once
+// Pulling an image from its registry into the store.
+#include "image/store.hpp"
+#include "orchestra/image_store.hpp"
+
+namespace orchestra::image {
+
+/// Blocking. `not_found`, `unauthenticated`, `unavailable`, `unsupported` (no HTTP client, no such platform).
+Result<ImageInfo> pull_image(Store& store, const ImageReference& reference, const ImagePullOptions& options);
+
+}  // namespace orchestra::image

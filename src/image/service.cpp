@@ -1,0 +1,97 @@
+// What the node agent asks of images, each call as one job on a worker thread.
+//
+// The pull policy is decided here: `never` looks only in the store; `if_not_present` pulls what is missing;
+// `always` asks the registry each time, which downloads nothing that exists. A preloaded image under
+// `always` is used when its registry cannot be reached, and this is logged.
+#include "image/service.hpp"
+
+#include "image/pull.hpp"
+#include "image/user.hpp"
+
+namespace orchestra::image {
+namespace {
+
+constexpr std::size_t kUserFileBytesMax = 4 << 20;
+
+Result<ImageInfo> ensure_image(Store& store, const PullRequest& request) {
+  auto reference = ImageReference::parse(request.reference);
+  // An image id is also accepted, for images that have no name.
+  auto found = store.find_image(request.reference);
+  if (!reference && !(found && *found)) return reference.error();
+  const std::optional<NameRecord> here = found ? *found : std::nullopt;
+  if (here && (request.policy != PullPolicy::always || !reference)) return store.info(*here);
+  if (request.policy == PullPolicy::never) {
+    return Error(Error::not_found, "image",
+                 "image \"" + request.reference + "\" is not present and its pull policy is Never");
+  }
+  ImagePullOptions options;
+  options.docker_configs = request.docker_configs;
+  auto pulled = pull_image(store, *reference, options);
+  if (pulled || !here || !here->pinned) return pulled;
+  store.engine().log(LogLevel::warning, "image", "the preloaded image is used: its registry did not answer",
+                     {{"image", request.reference}, {"error", pulled.error().to_string()}});
+  return store.info(*here);
+}
+
+Result<ImageService::User> resolve(const Store& store, const std::string& owner, const std::string& user) {
+  ORC_ASSIGN(const SnapshotRecord record, store.find_snapshot(owner));
+  ORC_ASSIGN(const LayerStack root, store.open_snapshot(record));
+  ORC_ASSIGN(const auto passwd, root.read_file("etc/passwd", kUserFileBytesMax));
+  ORC_ASSIGN(const auto group, root.read_file("etc/group", kUserFileBytesMax));
+  ORC_ASSIGN(ImageUser found, find_user(user, passwd.value_or(""), group.value_or("")));
+  ImageService::User out;
+  out.uid = found.uid;
+  out.gid = found.gid;
+  out.groups = std::move(found.groups);
+  out.home = std::move(found.home);
+  return out;
+}
+
+class StoreService : public ImageService {
+ public:
+  explicit StoreService(std::shared_ptr<Store> store) : store_(std::move(store)) {}
+
+  Pending<ImageInfo> ensure(PullRequest request) override {
+    return store_->engine().run_blocking(
+        [store = store_, request = std::move(request)] { return ensure_image(*store, request); });
+  }
+  Result<std::optional<ImageInfo>> lookup(const std::string& reference) override {
+    ORC_ASSIGN(const auto found, store_->find_image(reference));
+    if (!found) return std::optional<ImageInfo>();
+    ORC_ASSIGN(ImageInfo info, store_->info(*found));
+    return std::optional<ImageInfo>(std::move(info));
+  }
+  Result<std::vector<ImageInfo>> list() override { return store_->list(); }
+  Pending<MountPlan> prepare_root(std::string image_id, std::string owner, Isolation isolation) override {
+    return store_->engine().run_blocking(
+        [store = store_, image = std::move(image_id), owner = std::move(owner), isolation] {
+          return store->prepare_root(image, owner, isolation);
+        });
+  }
+  Pending<void> release_root(std::string owner) override {
+    return store_->engine().run_blocking(
+        [store = store_, owner = std::move(owner)] { return store->release_root(owner); });
+  }
+  Result<std::vector<std::string>> root_owners() override {
+    ORC_ASSIGN(const auto snapshots, store_->snapshots());
+    std::vector<std::string> out;
+    for (const SnapshotRecord& record : snapshots) out.push_back(record.owner);
+    return out;
+  }
+  Pending<User> resolve_user(std::string owner, std::string user) override {
+    return store_->engine().run_blocking([store = store_, owner = std::move(owner), user = std::move(user)] {
+      return resolve(*store, owner, user);
+    });
+  }
+
+ private:
+  std::shared_ptr<Store> store_;
+};
+
+}  // namespace
+
+std::shared_ptr<ImageService> make_image_service(std::shared_ptr<Store> store) {
+  return std::make_shared<StoreService>(std::move(store));
+}
+
+}  // namespace orchestra::image
