@@ -27,6 +27,7 @@ struct ApiRequest {
   std::string body;
   std::string content_type = "application/json";
   std::string accept = "application/json";
+  std::string fence = {};  ///< as WriteOptions::fence
   Duration deadline = std::chrono::seconds(30);
 };
 struct ApiResponse {

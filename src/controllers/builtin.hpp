@@ -1,0 +1,20 @@
+#pragma once
+// The builtin controllers by name.
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "orchestra/reconciler.hpp"
+
+namespace orchestra::controllers {
+
+struct BuiltinOptions {
+  std::string root_ca_pem;  ///< what kube-root-ca.crt holds; empty: no such ConfigMaps
+};
+
+/// Names of all builtin reconcilers, in the order in which they are started.
+const std::vector<std::string>& builtin_names();
+/// nullptr: no controller of this name.
+std::shared_ptr<const Reconciler> make_reconciler(const std::string& name, const BuiltinOptions& options);
+
+}  // namespace orchestra::controllers

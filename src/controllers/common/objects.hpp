@@ -1,0 +1,91 @@
+#pragma once
+// What every controller needs to read and build API objects: names of resources, label selectors, times,
+// conditions, owner references, comparison of trees by meaning.
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "api/object_tree.hpp"
+#include "orchestra/informer.hpp"
+
+namespace orchestra::controllers {
+
+// Resources, by their plural names.
+inline ResourceRef pods() { return {"v1", "pods"}; }
+inline ResourceRef nodes() { return {"v1", "nodes"}; }
+inline ResourceRef namespaces() { return {"v1", "namespaces"}; }
+inline ResourceRef services() { return {"v1", "services"}; }
+inline ResourceRef endpoints() { return {"v1", "endpoints"}; }
+inline ResourceRef config_maps() { return {"v1", "configmaps"}; }
+inline ResourceRef service_accounts() { return {"v1", "serviceaccounts"}; }
+inline ResourceRef deployments() { return {"apps/v1", "deployments"}; }
+inline ResourceRef replica_sets() { return {"apps/v1", "replicasets"}; }
+inline ResourceRef endpoint_slices() { return {"discovery.k8s.io/v1", "endpointslices"}; }
+inline ResourceRef leases() { return {"coordination.k8s.io/v1", "leases"}; }
+
+/// metav1.LabelSelector. An absent one matches nothing, an empty one everything.
+class LabelSelector {
+ public:
+  /// nullptr or null: matches nothing.
+  static Result<LabelSelector> parse(const json::value* selector);
+  /// A plain map as in Service and ReplicationController; an empty one matches nothing.
+  static LabelSelector from_map(const json::object* labels);
+  bool matches(const LabelMap& labels) const;
+  bool empty() const { return !nothing_ && requirements_.empty(); }
+  LabelMatcher matcher() const {
+    return [*this](const LabelMap& labels) { return matches(labels); };
+  }
+
+ private:
+  enum class Op : std::uint8_t { in, not_in, exists, absent };
+  struct Requirement {
+    std::string key;
+    Op op;
+    std::vector<std::string> values;
+  };
+  std::vector<Requirement> requirements_;
+  bool nothing_ = false;
+};
+
+/// RFC 3339, e.g. "2026-11-23T10:00:00Z" with or without a fraction; nullopt if it is not one.
+std::optional<std::int64_t> parse_time(std::string_view text);
+std::string format_time(std::int64_t wall_ns);        ///< metav1.Time: whole seconds
+std::string format_micro_time(std::int64_t wall_ns);  ///< metav1.MicroTime: six digits
+/// The time at a pointer of an object, if it has one.
+std::optional<std::int64_t> time_at(const json::value& root, std::string_view pointer);
+
+/// The object at `pointer`, made on the way if it is absent or null.
+json::object& object_in(json::value& root, std::string_view pointer);
+json::array& array_in(json::value& root, std::string_view pointer);
+std::optional<std::string> annotation(const Object& object, const std::string& name);
+std::optional<std::int64_t> to_int(std::string_view text);
+
+/// Text that is equal exactly when two trees mean the same: keys sorted, nulls and empty lists left out.
+std::string canonical_text(const json::value& value);
+bool same_meaning(const json::value* a, const json::value* b);
+std::uint32_t fnv1a_32(std::string_view bytes);
+/// rand.SafeEncodeString of apimachinery: letters that spell no words.
+std::string safe_encode(std::uint32_t number);
+
+/// The entry {"apiVersion", ..., "controller": true, "blockOwnerDeletion": true}.
+json::object controller_reference(const Object& owner);
+/// A copy of `object` whose controlling owner is `owner`, or that no longer has the owner with `uid`.
+Object adopted(const Object& object, const Object& owner);
+Object released(const Object& object, const std::string& uid);
+
+struct Condition {
+  std::string type, status, reason, message;
+};
+/// The condition of a type in /status/conditions, or nullptr.
+const json::object* find_condition(const json::value& root, std::string_view type);
+/// Sets a condition: order and other conditions stay, lastTransitionTime moves only with the status. With
+/// `update_time` a lastUpdateTime is kept too. Answers true when something but times changed.
+bool set_condition(json::array& conditions, const Condition& condition, std::int64_t wall_ns,
+                   bool update_time);
+void remove_condition(json::array& conditions, std::string_view type);
+
+/// Value of an IntOrString at `pointer` for `total`; "25%" is rounded up or down.
+std::int64_t resolve_percent(const json::value* value, std::int64_t total, bool round_up);
+
+}  // namespace orchestra::controllers

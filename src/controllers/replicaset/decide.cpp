@@ -1,0 +1,219 @@
+// ReplicaSet controller (kubernetes/pkg/controller/replicaset/replica_set.go).
+//
+// Claims its pods (adopts orphans that match, releases own ones that match no longer), creates what is
+// missing, gives up what is too much in deletion_order(), and reports counts. A terminating pod counts
+// neither as a replica nor against one; a failed pod is replaced. There are no "expectations": the runner
+// decides again only when the view has seen the writes of the last decision.
+#include "controllers/replicaset/decide.hpp"
+
+#include <algorithm>
+#include <set>
+
+#include "controllers/common/pods.hpp"
+
+namespace orchestra::controllers {
+
+namespace {
+
+constexpr const char* kReplicaFailure = "ReplicaFailure";
+
+std::vector<Object> active_pods(const Object& set, const View& view) {
+  std::vector<Object> active;
+  for (Object& pod : view.find(pods(), ObjectCache::kOwner, set.uid())) {
+    const OwnerReference* owner = pod.controller();
+    if (owner != nullptr && owner->uid == set.uid() && pod_active(pod)) active.push_back(std::move(pod));
+  }
+  return active;
+}
+
+struct Claim {
+  std::vector<Object> pods;  // active and ours
+  bool changed = false;      // adoptions or releases were ordered
+};
+
+// Pods that this set controls after this decision; adoptions take part from the next one on, when they
+// are certain.
+Claim claim_pods(const Object& set, const LabelSelector& selector, const View& view, Actions& actions) {
+  Claim claim;
+  for (Object& pod : active_pods(set, view)) {
+    if (selector.matches(pod.labels())) {
+      claim.pods.push_back(std::move(pod));
+    } else if (!set.deleting()) {
+      actions.update(pods(), released(pod, set.uid()), "its labels no longer match the selector");
+      claim.changed = true;
+    }
+  }
+  if (set.deleting()) return claim;
+  for (const Object& pod : view.select(pods(), set.ns(), selector.matcher())) {
+    if (pod.controller() != nullptr || !pod_active(pod)) continue;
+    Action& adopt = actions.update(pods(), adopted(pod, set), "an orphan that matches the selector");
+    adopt.checks.push_back({replica_sets(), set.ns(), set.name(), set.uid(), LiveCheck::Expect::present});
+    claim.changed = true;
+  }
+  return claim;
+}
+
+// Pods of all sets of the same owner (a Deployment), for "more siblings on its node goes first".
+std::vector<Object> sibling_pods(const Object& set, const std::vector<Object>& own, const View& view) {
+  const OwnerReference* owner = set.controller();
+  if (owner == nullptr) return own;
+  std::vector<Object> siblings;
+  for (const Object& other : view.find(replica_sets(), ObjectCache::kOwner, owner->uid)) {
+    for (Object& pod : view.find(pods(), ObjectCache::kOwner, other.uid())) {
+      if (pod_active(pod)) siblings.push_back(std::move(pod));
+    }
+  }
+  return siblings;
+}
+
+void manage_replicas(const Object& set, const Claim& claim, const View& view, Now now, Actions& actions) {
+  const json::value& root = tree(set);
+  const std::int64_t wanted = int_at(root, "/spec/replicas", 1);
+  const auto have = static_cast<std::int64_t>(claim.pods.size());
+  if (have < wanted) {
+    const std::int64_t missing = std::min(wanted - have, kReplicaSetBurst);
+    const json::value* pod_template = find(root, "/spec/template");
+    if (pod_template == nullptr) return;
+    const Object pod = pod_from_template(*pod_template, set);
+    for (std::int64_t i = 0; i < missing; ++i) {
+      Action& create = actions.create(
+          pods(), pod,
+          std::to_string(wanted - have) + " of " + std::to_string(wanted) + " replicas are missing");
+      create.independent = true;
+      create.announce = Announcement{set, "SuccessfulCreate", "Created pod: "};
+    }
+  } else if (have > wanted) {
+    std::vector<Object> victims = deletion_order(claim.pods, sibling_pods(set, claim.pods, view), now);
+    victims.resize(static_cast<std::size_t>(std::min(have - wanted, kReplicaSetBurst)));
+    for (const Object& victim : victims) {
+      Action& remove = actions.remove(pods(), victim, std::to_string(have - wanted) + " replicas too many");
+      remove.independent = true;
+      remove.announce = Announcement{set, "SuccessfulDelete", "Deleted pod: "};
+    }
+  }
+}
+
+struct Counts {
+  std::int64_t replicas = 0, labeled = 0, ready = 0, available = 0;
+  std::optional<Duration> due;  // when the next ready pod becomes available
+};
+
+Counts count(const Object& set, const std::vector<Object>& pods_of_set, Now now) {
+  const json::value& root = tree(set);
+  const std::int64_t min_ready = int_at(root, "/spec/minReadySeconds");
+  const auto labels = LabelSelector::from_map(object_at(root, "/spec/template/metadata/labels"));
+  Counts counts;
+  for (const Object& pod : pods_of_set) {
+    ++counts.replicas;
+    if (labels.matches(pod.labels())) ++counts.labeled;
+    if (pod_ready(pod)) ++counts.ready;
+    if (pod_available(pod, min_ready, now, counts.due)) ++counts.available;
+  }
+  return counts;
+}
+
+json::value status_of(const Object& set, const Counts& counts) {
+  const json::value* before = find(tree(set), "/status");
+  json::value status = before != nullptr && before->is_object() ? *before : json::value(json::object());
+  json::object& fields = status.get_object();
+  const auto put = [&](const char* name, std::int64_t value) {
+    if (value != 0 || std::string_view(name) == "replicas") {
+      fields[name] = value;
+    } else {
+      fields.erase(name);
+    }
+  };
+  put("replicas", counts.replicas);
+  put("fullyLabeledReplicas", counts.labeled);
+  put("readyReplicas", counts.ready);
+  put("availableReplicas", counts.available);
+  put("observedGeneration", set.generation());
+  return status;
+}
+
+void write_status(const Object& set, json::value status, std::string reason, Actions& actions) {
+  if (same_meaning(find(tree(set), "/status"), &status)) return;
+  // A deployment waits to hear that a new size was acted on; mere counts may wait for company.
+  const bool new_size =
+      int_at(status, "/observedGeneration") != int_at(tree(set), "/status/observedGeneration");
+  json::value copy = tree(set);
+  set_at(copy, "/status", std::move(status));
+  Action& write = actions.update_status(replica_sets(), object_from_tree(std::move(copy)), std::move(reason));
+  write.coalesce = !new_size;
+}
+
+class ReplicaSetReconciler final : public Reconciler {
+ public:
+  std::string name() const override { return "replicaset"; }
+
+  std::vector<Source> sources() const override {
+    Source of_pods = watch_owned(pods(), "apps/v1", "ReplicaSet");
+    auto owned = of_pods.keys;
+    of_pods.keys = [owned](const View& view, const Object& old, const Object& now, const KeySink& wake) {
+      owned(view, old, now, wake);
+      if (!now || now.controller() != nullptr || now.deleting()) return;
+      // An orphan: every set of its namespace that would have it may adopt it.
+      for (const Object& set : view.list(replica_sets(), now.ns())) {
+        const auto selector = LabelSelector::parse(find(tree(set), "/spec/selector"));
+        if (selector && selector->matches(now.labels())) wake(ObjectKey::of(set).text());
+      }
+    };
+    return {watch_self(replica_sets()), std::move(of_pods)};
+  }
+
+  Actions decide(const std::string& key, const View& view, Now now) const override {
+    Actions actions;
+    const ObjectKey id = ObjectKey::from_text(key);
+    const Object set = view.get(replica_sets(), id.ns, id.name);
+    if (!set) return actions;
+    const auto selector = LabelSelector::parse(find(tree(set), "/spec/selector"));
+    if (!selector) {
+      actions.event(set, "Warning", "InvalidSelector", selector.error().message());
+      return actions;
+    }
+    const Claim claim = claim_pods(set, *selector, view, actions);
+    // While pods change hands the count is uncertain: settle that first.
+    if (!claim.changed && !set.deleting()) manage_replicas(set, claim, view, now, actions);
+    const Counts counts = count(set, claim.pods, now);
+    json::value status = status_of(set, counts);
+    const std::int64_t wanted = int_at(tree(set), "/spec/replicas", 1);
+    if (counts.replicas == wanted && find_condition(tree(set), kReplicaFailure) != nullptr) {
+      remove_condition(array_in(status, "/conditions"), kReplicaFailure);
+    }
+    write_status(set, std::move(status), "pods are counted", actions);
+    if (counts.due) actions.requeue(*counts.due);
+    actions.reason = std::to_string(counts.replicas) + " of " + std::to_string(wanted) + " replicas, " +
+                     std::to_string(counts.ready) + " ready, " + std::to_string(counts.available) +
+                     " available";
+    return actions;
+  }
+
+  Actions failed(const std::string& key, const View& view, Now now, const Action& action,
+                 const Error& error) const override {
+    Actions actions;
+    const ObjectKey id = ObjectKey::from_text(key);
+    const Object set = view.get(replica_sets(), id.ns, id.name);
+    const bool create = action.verb == Action::Verb::create;
+    const bool remove = action.verb == Action::Verb::remove;
+    if (!set || (!create && !remove)) return actions;
+    // A namespace that goes away refuses pods; nobody needs to hear of it (replica_set.go).
+    if (error.is(Error::denied) && error.message().find("being terminated") != std::string::npos)
+      return actions;
+    const std::string reason = create ? "FailedCreate" : "FailedDelete";
+    json::value status = status_of(set, count(set, active_pods(set, view), now));
+    set_condition(array_in(status, "/conditions"), {kReplicaFailure, "True", reason, error.message()},
+                  now.wall_ns, false);
+    write_status(set, std::move(status), reason, actions);
+    actions.event(set, "Warning", reason,
+                  (create ? "Error creating: " : "Error deleting: ") + error.message());
+    return actions;
+  }
+};
+
+}  // namespace
+
+std::shared_ptr<const Reconciler> make_replica_set_reconciler() {
+  return std::make_shared<ReplicaSetReconciler>();
+}
+
+}  // namespace orchestra::controllers
