@@ -1,0 +1,76 @@
+#pragma once
+// NodeAgent: turns the pods that the scheduler gave to this node into running containers, and tells the
+// truth about them.
+//
+// One serial worker per pod UID does what one kubelet pod worker does: sandbox, network, volumes, images,
+// init containers, containers, probes, restarts, termination. The agent talks to the API through a Client
+// (in process or HTTPS), to containers through PodRuntime, to images through ImageService, to the network
+// through PodAttacher: all are given to it, so the simulator hands out models. Containers outlive the
+// agent: start() adopts what runs. Since 0.1.
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "orchestra/client.hpp"
+#include "orchestra/engine.hpp"
+
+namespace orchestra {
+
+class PodRuntime;
+class ImageService;
+class PodAttacher;
+class PodDialer;
+class PodStreams;
+class HttpClient;
+
+struct NodeAgentOptions {
+  std::string node_name;
+  std::string data_dir;  ///< pods/ and pods-log/ are made below
+  std::string cluster_domain = "cluster.local";
+  std::string api_host = "10.96.0.1";  ///< KUBERNETES_SERVICE_HOST in containers
+  int api_port = 443;
+  std::vector<std::string> host_search;      ///< search domains of the machine, for resolv.conf
+  std::vector<std::string> host_nameservers; ///< for dnsPolicy Default
+  std::string pod_cidr;                      ///< reported in the Node's spec
+  std::string isolation_name;                ///< "full", "process": a Node label and condition
+  std::vector<std::string> degraded;         ///< what this machine cannot enforce, for the Node condition
+  std::size_t pods_max = 110;
+  std::size_t parallel_starts_max = 16;
+  Duration sync_period = std::chrono::seconds(60);  ///< safety net: volumes and statuses are compared again
+  Duration restart_backoff_base = std::chrono::seconds(10);
+  Duration restart_backoff_max = std::chrono::seconds(300);
+};
+
+/// What the agent stands on; all must outlive it.
+struct NodeAgentParts {
+  std::shared_ptr<PodRuntime> runtime;
+  std::shared_ptr<ImageService> images;
+  std::shared_ptr<PodAttacher> network;
+  std::shared_ptr<PodDialer> dialer;
+  std::shared_ptr<HttpClient> http;  ///< http probes
+};
+
+class ORC_API NodeAgent {
+ public:
+  NodeAgent(Engine& engine, Client client, NodeAgentParts parts, NodeAgentOptions options);
+  ~NodeAgent();  ///< stop(); the pods run on
+  NodeAgent(const NodeAgent&) = delete;
+  NodeAgent& operator=(const NodeAgent&) = delete;
+
+  /// Registers the Node, adopts what runs, begins to follow the API. `busy` if another agent renews the
+  /// lease of this node name.
+  Result<void> start();
+  /// Stops working; containers run on. Idempotent, any thread but the engine's own.
+  void stop();
+  /// Ends every pod of this node and removes all traces; for `orchestra down`. Blocks up to `deadline`.
+  Result<void> remove_all_pods(Duration deadline);
+  /// Logs, exec, attach, port-forward for pods of this node; valid as long as the agent.
+  std::shared_ptr<PodStreams> streams();
+
+  struct Impl;
+
+ private:
+  std::shared_ptr<Impl> impl_;
+};
+
+}  // namespace orchestra

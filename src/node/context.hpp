@@ -1,0 +1,57 @@
+#pragma once
+// What all pod workers of one agent share.
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+
+#include "api/image_service.hpp"
+#include "api/pod_attacher.hpp"
+#include "api/pod_runtime.hpp"
+#include "base/http_client.hpp"
+#include "base/json.hpp"
+#include "orchestra/informer.hpp"
+#include "orchestra/node_agent.hpp"
+
+namespace orchestra::node {
+
+struct AgentContext {
+  AgentContext(Engine& engine_, Client client_, NodeAgentParts parts_, NodeAgentOptions options_)
+      : engine(engine_),
+        client(client_),
+        parts(std::move(parts_)),
+        options(std::move(options_)),
+        pods(engine, client, {.fields = "spec.nodeName=" + options.node_name}),
+        config_maps(engine, client),
+        secrets(engine, client),
+        services(engine, client) {}
+
+  std::string pod_directory(const std::string& uid) const { return options.data_dir + "/pods/" + uid; }
+  std::string log_directory(const std::string& ns, const std::string& name, const std::string& uid) const {
+    return options.data_dir + "/pods-log/" + ns + "_" + name + "_" + uid;
+  }
+  /// Writes an Event about a pod; bounded, aggregated by (object, reason, message), never blocks.
+  void event(const Object& pod, const char* type, const std::string& reason, const std::string& message);
+
+  Engine& engine;
+  Client client;
+  NodeAgentParts parts;
+  NodeAgentOptions options;
+  Informer<k8s::Pod> pods;
+  Informer<k8s::ConfigMap> config_maps;
+  Informer<k8s::Secret> secrets;
+  Informer<k8s::Service> services;
+  std::int64_t cpu_milli = 0, memory_bytes = 0;  ///< of the machine
+
+ private:
+  struct Seen {
+    std::string name;
+    int count = 0;
+    std::string first;
+  };
+  std::mutex event_mutex_;
+  std::unordered_map<std::string, Seen> seen_;
+  std::size_t events_in_flight_ = 0;
+};
+
+}  // namespace orchestra::node

@@ -1,0 +1,140 @@
+#include "node/node_status.hpp"
+
+#include <sys/statvfs.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "api/meta.hpp"
+#include "base/fd.hpp"
+#include "base/version.hpp"
+
+namespace orchestra::node {
+
+namespace {
+constexpr std::int64_t kMemoryReserve = 100 << 20;  // hard eviction threshold memory.available
+constexpr std::size_t kImagesMax = 50;
+
+std::string first_line(const std::string& path) {
+  std::string text = read_file(path, 4096).value_or("");
+  return text.substr(0, text.find('\n'));
+}
+
+std::int64_t meminfo(const std::string& text, const std::string& field) {
+  const std::size_t at = text.find(field + ":");
+  return at == std::string::npos ? 0 : std::atoll(text.c_str() + at + field.size() + 1) * 1024;
+}
+
+std::string pretty_name() {
+  const std::string text = read_file("/etc/os-release", 16 << 10).value_or("");
+  const std::size_t at = text.find("PRETTY_NAME=\"");
+  if (at == std::string::npos) return "Linux";
+  return text.substr(at + 13, text.find('"', at + 13) - at - 13);
+}
+
+json::object condition(const json::value& before, const char* type, bool value, const char* reason, const std::string& message, Now now) {
+  const std::string time = api::format_time(now.wall_ns);
+  const char* status = value ? "True" : "False";
+  std::string changed = time;
+  if (const json::array* old = array_at(before, "/status/conditions")) {
+    for (const json::value& one : *old) {
+      if (string_at(one, "/type") == type && string_at(one, "/status") == status) changed = string_at(one, "/lastTransitionTime", time);
+    }
+  }
+  return {{"type", type}, {"status", status}, {"lastHeartbeatTime", time}, {"lastTransitionTime", changed}, {"reason", reason}, {"message", message}};
+}
+}  // namespace
+
+MachineFacts read_machine(const std::string& data_dir) {
+  MachineFacts out;
+  out.cpu_milli = sysconf(_SC_NPROCESSORS_ONLN) * 1000;
+  const std::string memory = read_file("/proc/meminfo", 64 << 10).value_or("");
+  out.memory_bytes = meminfo(memory, "MemTotal");
+  out.memory_available_bytes = meminfo(memory, "MemAvailable");
+  struct statvfs disk {};
+  if (statvfs(data_dir.c_str(), &disk) == 0) {
+    out.disk_bytes = static_cast<std::int64_t>(disk.f_blocks * disk.f_frsize);
+    out.disk_free_bytes = static_cast<std::int64_t>(disk.f_bavail * disk.f_frsize);
+  }
+  utsname name{};
+  uname(&name);
+  out.kernel = name.release;
+  out.hostname = name.nodename;
+  const std::string machine = name.machine;
+  out.architecture = machine == "x86_64" ? "amd64" : machine == "aarch64" ? "arm64" : machine;
+  out.os_image = pretty_name();
+  out.machine_id = first_line("/etc/machine-id");
+  out.boot_id = first_line("/proc/sys/kernel/random/boot_id");
+  return out;
+}
+
+json::value make_node(const NodeAgentOptions& options, const MachineFacts& facts) {
+  json::object labels{{"kubernetes.io/hostname", options.node_name},
+                      {"kubernetes.io/os", "linux"},
+                      {"kubernetes.io/arch", facts.architecture},
+                      {"beta.kubernetes.io/os", "linux"},
+                      {"beta.kubernetes.io/arch", facts.architecture},
+                      {"orchestra.dev/isolation", options.isolation_name}};
+  json::object spec;
+  if (!options.pod_cidr.empty()) {
+    spec["podCIDR"] = options.pod_cidr;
+    spec["podCIDRs"] = json::array{json::value(options.pod_cidr)};
+  }
+  return json::object{{"apiVersion", "v1"},
+                      {"kind", "Node"},
+                      {"metadata", json::object{{"name", options.node_name}, {"labels", std::move(labels)}}},
+                      {"spec", std::move(spec)}};
+}
+
+json::object node_status(const NodeAgentOptions& options, const MachineFacts& facts, const std::string& address,
+                         const std::vector<ImageInfo>& images, const json::value& before, Now now) {
+  const auto resources = [&](std::int64_t memory, std::int64_t disk) {
+    return json::object{{"cpu", std::to_string(facts.cpu_milli / 1000)},
+                        {"memory", std::to_string(memory / 1024) + "Ki"},
+                        {"ephemeral-storage", std::to_string(disk / 1024) + "Ki"},
+                        {"pods", std::to_string(options.pods_max)},
+                        {"hugepages-2Mi", "0"}};
+  };
+  json::object out;
+  out["capacity"] = resources(facts.memory_bytes, facts.disk_bytes);
+  out["allocatable"] = resources(std::max<std::int64_t>(0, facts.memory_bytes - kMemoryReserve), facts.disk_bytes - facts.disk_bytes / 10);
+  const bool memory_low = facts.memory_available_bytes < kMemoryReserve;
+  const bool disk_low = facts.disk_free_bytes < facts.disk_bytes / 10;
+  json::array conditions;
+  conditions.push_back(condition(before, "MemoryPressure", memory_low, memory_low ? "KubeletHasInsufficientMemory" : "KubeletHasSufficientMemory",
+                                 memory_low ? "less than 100Mi are available" : "kubelet has sufficient memory available", now));
+  conditions.push_back(condition(before, "DiskPressure", disk_low, disk_low ? "KubeletHasDiskPressure" : "KubeletHasNoDiskPressure",
+                                 disk_low ? "less than 10% of the file system of the data folder are free" : "kubelet has no disk pressure", now));
+  conditions.push_back(condition(before, "PIDPressure", false, "KubeletHasSufficientPID", "kubelet has sufficient PID available", now));
+  std::string degraded;
+  for (const std::string& one : options.degraded) degraded += (degraded.empty() ? "" : "; ") + one;
+  conditions.push_back(condition(before, "orchestra.dev/Degraded", !degraded.empty(), degraded.empty() ? "Complete" : "NotEnforced",
+                                 degraded.empty() ? "everything that pods ask for can be enforced" : degraded, now));
+  conditions.push_back(condition(before, "Ready", true, "KubeletReady", "kubelet is posting ready status", now));
+  out["conditions"] = std::move(conditions);
+  out["addresses"] = json::array{json::object{{"type", "InternalIP"}, {"address", address}},
+                                 json::object{{"type", "Hostname"}, {"address", options.node_name}}};
+  out["daemonEndpoints"] = json::object{{"kubeletEndpoint", json::object{{"Port", 0}}}};
+  out["nodeInfo"] = json::object{{"machineID", facts.machine_id},
+                                 {"systemUUID", facts.machine_id},
+                                 {"bootID", facts.boot_id},
+                                 {"kernelVersion", facts.kernel},
+                                 {"osImage", facts.os_image},
+                                 {"containerRuntimeVersion", std::string("orchestra://") + kVersion},
+                                 {"kubeletVersion", std::string("v1.35.0+orchestra.") + kVersion},
+                                 {"kubeProxyVersion", ""},
+                                 {"operatingSystem", "linux"},
+                                 {"architecture", facts.architecture}};
+  json::array list;
+  for (const ImageInfo& image : images) {
+    if (list.size() >= kImagesMax) break;
+    json::array names;
+    for (const std::string& name : image.names) names.push_back(json::string(name));
+    list.push_back(json::object{{"names", std::move(names)}, {"sizeBytes", image.bytes}});
+  }
+  out["images"] = std::move(list);
+  return out;
+}
+
+}  // namespace orchestra::node

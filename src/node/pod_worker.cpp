@@ -1,0 +1,436 @@
+// The loop of PodWorker, the steps of a pod that lives, and its end. Containers are in
+// pod_containers.cpp, what goes into them in pod_config.cpp.
+#include "node/pod_worker.hpp"
+
+#include <algorithm>
+
+#include "api/meta.hpp"
+#include "api/object_tree.hpp"
+#include "base/fd.hpp"
+#include "node/volumes.hpp"
+
+namespace orchestra::node {
+
+using namespace std::chrono_literals;
+
+namespace {
+constexpr Duration kRuntimeDeadline = 120s;
+constexpr Duration kApiDeadline = 10s;
+constexpr Duration kRetry = 2s;
+
+bool phase_is_final(const std::string& phase) { return phase == "Succeeded" || phase == "Failed"; }
+}  // namespace
+
+PodWorker::PodWorker(AgentContext& context, Object pod, std::function<void()> on_finished)
+    : context_(context), on_finished_(std::move(on_finished)), uid_(pod.uid()), pod_(std::move(pod)) {
+  const json::value& spec = tree(pod_);
+  for (const auto& [where, init] : {std::pair{"/spec/initContainers", true}, {"/spec/containers", false}}) {
+    const json::array* all = array_at(spec, where);
+    if (all == nullptr) continue;
+    for (const json::value& container : *all) {
+      Slot slot;
+      slot.name = string_at(container, "/name");
+      slot.init = init;
+      slot.sidecar = init && string_at(container, "/restartPolicy") == "Always";
+      order_.push_back(slot.name);
+      slots_.emplace(slot.name, std::move(slot));
+    }
+  }
+  start_time_ = string_at(spec, "/status/startTime");
+}
+
+void PodWorker::adopt(const PodRecord& record) {
+  sandbox_ = record.sandbox;
+  std::vector<ContainerStatus> all = record.containers;
+  std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.attempt < b.attempt; });
+  for (const ContainerStatus& status : all) {
+    const auto it = slots_.find(status.name);
+    if (it == slots_.end()) continue;
+    Slot& slot = it->second;
+    slot.last = slot.current;
+    slot.current = status;
+    slot.attempt = status.attempt;
+    const auto level = status.annotations.find("orchestra.dev/backoff-level");
+    if (level != status.annotations.end()) slot.backoff_level = static_cast<std::uint32_t>(std::atoi(level->second.c_str()));
+    const auto signal = status.annotations.find("orchestra.dev/stop-signal");
+    if (signal != status.annotations.end()) slot.stop_signal = signal->second;
+  }
+}
+
+Object PodWorker::pod() const {
+  std::lock_guard lock(mutex_);
+  return pod_;
+}
+
+std::optional<ContainerStatus> PodWorker::container(const std::string& name, bool previous) const {
+  std::lock_guard lock(mutex_);
+  const auto it = slots_.find(name);
+  if (it == slots_.end()) return std::nullopt;
+  return previous ? it->second.last : it->second.current;
+}
+
+void PodWorker::update(Object pod) {
+  {
+    std::lock_guard lock(mutex_);
+    pod_ = std::move(pod);
+  }
+  wake();
+}
+
+void PodWorker::removed() {
+  {
+    std::lock_guard lock(mutex_);
+    removed_ = true;
+  }
+  wake();
+}
+
+void PodWorker::force_end() {
+  {
+    std::lock_guard lock(mutex_);
+    forced_ = true;
+  }
+  wake();
+}
+
+void PodWorker::stop() {
+  std::vector<std::shared_ptr<ContainerProbes>> probes;
+  {
+    std::unique_lock lock(mutex_);
+    stopped_ = true;
+    context_.engine.cancel_timer(timer_);
+    idle_.wait(lock, [&] { return !running_; });
+    for (auto& [name, slot] : slots_) {
+      if (slot.probes) probes.push_back(slot.probes);
+    }
+  }
+  for (auto& one : probes) one->stop();
+}
+
+void PodWorker::wake() {
+  {
+    std::lock_guard lock(mutex_);
+    if (stopped_ || finished_) return;
+    dirty_ = true;
+    if (running_) return;
+    running_ = true;
+  }
+  auto queued = context_.engine.post_blocking([self = shared_from_this()] { self->run(); });
+  if (queued) return;
+  std::lock_guard lock(mutex_);
+  running_ = false;
+  idle_.notify_all();
+}
+
+void PodWorker::wake_after(Duration delay) {
+  const std::int64_t due = steady() + delay.count();
+  std::lock_guard lock(mutex_);
+  if (stopped_ || finished_) return;
+  if (timer_ != 0 && timer_due_ <= due && timer_due_ > steady()) return;  // an earlier one will look anyway
+  context_.engine.cancel_timer(timer_);
+  timer_due_ = due;
+  timer_ = context_.engine.after(delay, [weak = weak_from_this()] {
+    if (auto self = weak.lock()) self->wake();
+  });
+}
+
+void PodWorker::run() {
+  while (true) {
+    {
+      std::lock_guard lock(mutex_);
+      if (!dirty_ || stopped_ || finished_) {
+        running_ = false;
+        idle_.notify_all();
+        if (!finished_) return;
+        break;
+      }
+      dirty_ = false;
+    }
+    sync();
+  }
+  on_finished_();
+}
+
+void PodWorker::sync() {
+  Object pod;
+  bool gone, forced;
+  {
+    std::lock_guard lock(mutex_);
+    pod = pod_;
+    gone = removed_;
+    forced = forced_;
+  }
+  // Ends of containers come first: everything below decides on what is true now.
+  const json::value& object = tree(pod);
+  for (const std::string& name : order_) {
+    Slot& slot = slots_.at(name);
+    const bool over = slot.current && (slot.current->state == ContainerState::exited || slot.current->state == ContainerState::unknown);
+    if (!over || slot.end_seen) continue;
+    ended(slot);
+  }
+  const bool final = phase_is_final(string_at(object, "/status/phase"));
+  if (terminating_ || pod.deleting() || gone || forced || final) {
+    sync_ending(pod);
+  } else {
+    sync_alive(pod);
+  }
+}
+
+void PodWorker::fail(const Object& pod, const std::string& reason, const std::string& message) {
+  reason_ = reason;
+  message_ = message;
+  terminating_ = true;
+  context_.event(pod, "Warning", reason, message);
+}
+
+void PodWorker::sync_alive(const Object& pod) {
+  if (start_time_.empty()) start_time_ = api::format_time(context_.engine.clock().now().wall_ns);
+  const bool go = ensure_sandbox(pod) && ensure_volumes(pod);
+  if (go && run_init(pod)) run_containers(pod);
+  if (!reason_.empty()) return sync_ending(pod);
+  publish(pod);
+  const PodSummary summary = summarise(view(pod));
+  if (summary.terminal()) {
+    terminating_ = true;
+    return sync_ending(pod);
+  }
+  wake_after(context_.options.sync_period);
+}
+
+bool PodWorker::ensure_sandbox(const Object& pod) {
+  const json::value& object = tree(pod);
+  const bool host_network = bool_at(object, "/spec/hostNetwork");
+  if (!sandbox_ || (!sandbox_->network_namespace && !host_network && !process_level())) {
+    PodSandboxConfig config;
+    config.uid = uid_;
+    config.ns = pod.ns();
+    config.name = pod.name();
+    config.hostname = string_at(object, "/spec/hostname", pod.name()).substr(0, 63);
+    config.log_directory = context_.log_directory(pod.ns(), pod.name(), uid_);
+    const std::string qos = qos_class(object);
+    config.cgroup_parent = qos == "Guaranteed" ? "kubepods" : qos == "Burstable" ? "kubepods/burstable" : "kubepods/besteffort";
+    config.limits = pod_limits(object, qos);
+    config.host_network = host_network;
+    config.host_pid = bool_at(object, "/spec/hostPID");
+    config.host_ipc = bool_at(object, "/spec/hostIPC");
+    config.share_process_namespace = bool_at(object, "/spec/shareProcessNamespace");
+    for (const auto& [name, value] : pod.annotations()) config.annotations.emplace(name, value);
+    if (const json::array* sysctls = array_at(object, "/spec/securityContext/sysctls")) {
+      for (const json::value& one : *sysctls) config.sysctls[string_at(one, "/name")] = string_at(one, "/value");
+    }
+    auto made = context_.parts.runtime->create_pod(config).wait(kRuntimeDeadline);
+    if (!made) {
+      context_.event(pod, "Warning", "FailedCreatePodSandBox", "Failed to create pod sandbox: " + made.error().to_string());
+      if (made.error().is(Error::denied) && pod.annotations().count("orchestra.dev/isolation") != 0) {
+        fail(pod, "UnexpectedAdmissionError", made.error().to_string());
+        return false;
+      }
+      wake_after(kRetry);
+      return false;
+    }
+    std::lock_guard lock(mutex_);
+    sandbox_ = *made;
+  }
+  if (!pod_ips_.empty()) return true;
+  if (host_network) {
+    pod_ips_ = {context_.parts.network->node_address()};
+    return true;
+  }
+  AttachRequest request{uid_, pod.ns(), pod.name(), sandbox_->network_namespace};
+  auto attached = context_.parts.network->attach(request).wait(kRuntimeDeadline);
+  if (!attached) {
+    context_.event(pod, "Warning", "FailedCreatePodSandBox", "Failed to set up the pod's network: " + attached.error().to_string());
+    wake_after(kRetry);
+    return false;
+  }
+  pod_ips_ = attached->addresses;
+  return true;
+}
+
+bool PodWorker::run_init(const Object& pod) {
+  const json::array* all = array_at(tree(pod), "/spec/initContainers");
+  if (all == nullptr) return true;
+  // Main containers that run already (adopted) mean that init is over.
+  for (const auto& [name, slot] : slots_) {
+    if (!slot.init && slot.current) return true;
+  }
+  for (const json::value& spec : *all) {
+    Slot& slot = slots_.at(string_at(spec, "/name"));
+    if (slot.sidecar) {
+      advance(pod, slot, spec);
+      if (!(slot.current && slot.current->state == ContainerState::running && slot.started)) return false;
+      continue;
+    }
+    const bool done = slot.current && slot.current->state == ContainerState::exited && slot.current->exit_code == 0;
+    if (done) continue;
+    advance(pod, slot, spec);
+    return false;
+  }
+  return true;
+}
+
+void PodWorker::run_containers(const Object& pod) {
+  for (const char* where : {"/spec/initContainers", "/spec/containers"}) {
+    const json::array* all = array_at(tree(pod), where);
+    if (all == nullptr) continue;
+    for (const json::value& spec : *all) {
+      Slot& slot = slots_.at(string_at(spec, "/name"));
+      if (!slot.init || slot.sidecar) advance(pod, slot, spec);
+    }
+  }
+}
+
+void PodWorker::sync_ending(const Object& pod) {
+  const json::value& object = tree(pod);
+  bool forced;
+  {
+    std::lock_guard lock(mutex_);
+    forced = forced_;
+  }
+  if (!terminating_ || end_deadline_ns_ == 0) {
+    terminating_ = true;
+    const std::int64_t spec_grace = int_at(object, "/spec/terminationGracePeriodSeconds", 30);
+    const std::int64_t grace = forced ? std::min<std::int64_t>(spec_grace, 5) : int_at(object, "/metadata/deletionGracePeriodSeconds", spec_grace);
+    end_deadline_ns_ = steady() + grace * 1'000'000'000;
+  } else if (pod.deleting()) {
+    // A later delete may shorten the grace period, never lengthen it.
+    const std::int64_t grace = int_at(object, "/metadata/deletionGracePeriodSeconds", 30);
+    end_deadline_ns_ = std::min(end_deadline_ns_, steady() + grace * 1'000'000'000);
+  }
+  bool mains_up = false, any_up = false;
+  for (const std::string& name : order_) {
+    const Slot& slot = slots_.at(name);
+    const bool up = slot.current && slot.current->state == ContainerState::running;
+    any_up = any_up || up;
+    mains_up = mains_up || (up && !slot.sidecar);
+  }
+  for (const char* where : {"/spec/initContainers", "/spec/containers"}) {
+    const json::array* all = array_at(object, where);
+    if (all == nullptr) continue;
+    for (const json::value& spec : *all) {
+      Slot& slot = slots_.at(string_at(spec, "/name"));
+      if (!slot.current || slot.current->state != ContainerState::running) continue;
+      if (slot.sidecar && mains_up && steady() < end_deadline_ns_) continue;  // sidecars end after the others
+      const Duration left = std::max<Duration>(Duration::zero(), std::chrono::nanoseconds(end_deadline_ns_ - steady()));
+      if (!slot.stopping) stop_container(pod, slot, spec, left, "Stopping container " + slot.name);
+      slot.kill_at_ns = std::min(slot.kill_at_ns, end_deadline_ns_);
+      drive_stop(pod, slot);
+    }
+  }
+  if (any_up) {
+    publish(pod);
+    wake_after(std::clamp<Duration>(std::chrono::nanoseconds(end_deadline_ns_ - steady()), 50ms, 30s));
+    return;
+  }
+  publish(pod);
+  if (!cleaned_ && !cleanup(pod)) {
+    wake_after(kRetry);
+    return;
+  }
+  bool gone;
+  {
+    std::lock_guard lock(mutex_);
+    gone = removed_ || forced_;
+  }
+  if (pod.deleting() && !gone) {
+    DeleteOptions options;
+    options.grace_period_seconds = 0;
+    options.uid = uid_;
+    auto deleted = context_.client.remove("v1", "pods", pod.name(), pod.ns(), options).wait(kApiDeadline);
+    if (!deleted && !deleted.error().is(Error::not_found) && !deleted.error().is(Error::conflict)) {
+      wake_after(kRetry);
+      return;
+    }
+    gone = true;
+  }
+  if (!gone) return;  // a finished pod: its object stays until somebody deletes it
+  (void)remove_tree(context_.log_directory(pod.ns(), pod.name(), uid_));
+  std::lock_guard lock(mutex_);
+  finished_ = true;
+}
+
+bool PodWorker::cleanup(const Object& pod) {
+  for (auto& [name, slot] : slots_) {
+    if (slot.probes) slot.probes->stop();
+    slot.probes.reset();
+  }
+  if (auto removed = context_.parts.runtime->remove_pod(uid_).wait(kRuntimeDeadline); !removed) {
+    context_.event(pod, "Warning", "FailedKillPod", "error killing pod: " + removed.error().to_string());
+    return false;
+  }
+  if (!bool_at(tree(pod), "/spec/hostNetwork")) {
+    if (auto detached = context_.parts.network->detach(uid_).wait(kRuntimeDeadline); !detached) {
+      context_.event(pod, "Warning", "FailedKillPod", "error detaching the network: " + detached.error().to_string());
+      return false;
+    }
+  }
+  // Roots are named after containers: everything of this pod's uid goes.
+  if (auto owners = context_.parts.images->root_owners()) {
+    for (const std::string& owner : *owners) {
+      if (owner.compare(0, uid_.size(), uid_) == 0) (void)context_.parts.images->release_root(owner).wait(kRuntimeDeadline);
+    }
+  }
+  if (auto removed = remove_tree(directory()); !removed) {
+    context_.engine.log(LogLevel::warning, "node", "could not remove the folder of a pod", {{"error", removed.error().to_string()}});
+    return false;
+  }
+  std::lock_guard lock(mutex_);
+  sandbox_.reset();
+  cleaned_ = true;
+  return true;
+}
+
+PodView PodWorker::view(const Object& pod) {
+  PodView out;
+  out.pod = &tree(pod);
+  std::lock_guard lock(mutex_);
+  for (const auto& [name, slot] : slots_) {
+    ContainerView c;
+    c.current = slot.current;
+    c.last = slot.last;
+    c.restarts = slot.attempt;
+    c.waiting_reason = slot.waiting_reason;
+    c.waiting_message = slot.waiting_message;
+    c.termination_message = slot.termination_message;
+    c.last_termination_message = slot.last_termination_message;
+    c.ready = slot.ready;
+    c.started = slot.started;
+    out.containers.emplace(name, std::move(c));
+  }
+  out.pod_ips = pod_ips_;
+  out.host_ip = context_.parts.network->node_address();
+  out.sandbox_ready = sandbox_.has_value() && !pod_ips_.empty();
+  out.terminating = terminating_;
+  out.reason = reason_;
+  out.message = message_;
+  out.start_time = start_time_;
+  return out;
+}
+
+void PodWorker::publish(const Object& pod) {
+  const json::value& object = tree(pod);
+  if (cleaned_ && phase_is_final(string_at(object, "/status/phase")) && !pod.deleting()) return;
+  json::value status = make_status(view(pod), context_.engine.clock().now());
+  if (const json::value* now = find(object, "/status"); now != nullptr && published_.empty() && !status_differs(*now, status)) return;
+  const std::string text = to_json(status);
+  if (text == published_) return;
+  // null removes what the last status had and this one has not (merge patch, RFC 7386).
+  json::object patch = status.get_object();
+  for (const char* field : {"reason", "message", "podIP", "podIPs"}) {
+    if (patch.if_contains(field) == nullptr) patch[field] = nullptr;
+  }
+  const json::value body = json::object{{"metadata", json::object{{"uid", uid_}}}, {"status", std::move(patch)}};
+  WriteOptions options;
+  options.subresource = "status";
+  auto written = context_.client.patch("v1", "pods", pod.name(), pod.ns(), PatchType::merge, to_json(body), options).wait(kApiDeadline);
+  if (written) {
+    published_ = text;
+    return;
+  }
+  if (written.error().is(Error::not_found) || written.error().is(Error::conflict)) return;  // the informer tells
+  context_.engine.log(LogLevel::warning, "node", "could not write a pod's status",
+                      {{"pod", pod.ns() + "/" + pod.name()}, {"error", written.error().to_string()}});
+  wake_after(kRetry);
+}
+
+}  // namespace orchestra::node

@@ -1,0 +1,130 @@
+#pragma once
+// PodWorker: the life of one pod on this node, in one serial worker.
+//
+// Every trigger (the API object changed, a container ended, a probe decided, an image arrived, a timer)
+// only wakes the worker; sync() then compares what should be with what is and does the next step. So steps
+// repeat safely after a crash of the host, and nothing depends on the order of triggers. sync() runs on an
+// engine worker thread, never twice at once. Syncing -> terminating -> finished, never back.
+#include <condition_variable>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "node/context.hpp"
+#include "node/environment.hpp"
+#include "node/pod_status.hpp"
+#include "node/probes.hpp"
+
+namespace orchestra::node {
+
+class PodWorker : public std::enable_shared_from_this<PodWorker> {
+ public:
+  PodWorker(AgentContext& context, Object pod, std::function<void()> on_finished);
+
+  /// Takes over what runs already; before the first wake().
+  void adopt(const PodRecord& record);
+  /// A newer version of the object.
+  void update(Object pod);
+  /// The object is gone from the API: everything ends, with the pod's grace period.
+  void removed();
+  /// Ends the pod now, whatever the API says (`orchestra down`).
+  void force_end();
+  void wake();
+  void wake_after(Duration delay);
+  /// No sync runs after this has returned; containers run on.
+  void stop();
+
+  Object pod() const;
+  /// Newest id of a container by name, for logs and exec; empty if there is none.
+  std::optional<ContainerStatus> container(const std::string& name, bool previous) const;
+
+ private:
+  struct Slot {
+    std::string name;
+    bool init = false, sidecar = false;
+    std::uint32_t attempt = 0;  ///< of `current`; the next one is attempt + 1 (first: 0)
+    std::optional<ContainerStatus> current, last;
+    std::string termination_message, last_termination_message;
+    std::string waiting_reason, waiting_message;
+    std::uint32_t backoff_level = 0;
+    std::int64_t next_try_ns = 0;  ///< steady; after a failure to pull or create
+    std::uint32_t pull_failures = 0;
+    bool pulling = false;
+    std::optional<Result<ImageInfo>> pulled;
+    std::shared_ptr<ContainerProbes> probes;
+    bool ready = false, started = false, watched = false, end_seen = false;
+    bool stopping = false, pre_stop_running = false, term_sent = false, kill_sent = false;
+    std::int64_t kill_at_ns = 0;
+    std::string stop_signal;
+  };
+
+  // The loop.
+  void run();
+  void sync();
+  void sync_alive(const Object& pod);
+  void sync_ending(const Object& pod);
+  // Steps; each answers whether the next one may go on.
+  bool ensure_sandbox(const Object& pod);
+  bool ensure_volumes(const Object& pod);
+  bool run_init(const Object& pod);
+  void run_containers(const Object& pod);
+  // One container.
+  void advance(const Object& pod, Slot& slot, const json::value& spec);
+  bool should_restart(const Object& pod, const Slot& slot) const;
+  bool ready_image(const Object& pod, Slot& slot, const json::value& spec);
+  Result<void> create(const Object& pod, Slot& slot, const json::value& spec);
+  Result<ContainerConfig> make_config(const Object& pod, Slot& slot, const json::value& spec, const ImageInfo& image);
+  Result<void> add_security(const Object& pod, const json::value& spec, const ImageInfo& image, const std::string& id, ContainerConfig& config);
+  Result<void> add_mounts(const Object& pod, const json::value& spec, ContainerConfig& config);
+  Result<void> write_into_root(const Object& pod, const json::value& spec, const MountPlan& root);
+  void started(const Object& pod, Slot& slot, const json::value& spec);
+  void watch_exit(Slot& slot);
+  void start_probes(const Object& pod, Slot& slot, const json::value& spec);
+  void ended(Slot& slot);
+  void stop_container(const Object& pod, Slot& slot, const json::value& spec, Duration grace, const std::string& why);
+  void drive_stop(const Object& pod, Slot& slot);
+  void on_probe(const std::string& name, std::string id, const ProbeReport& report);
+  void run_hook(const Object& pod, Slot& slot, const json::value& spec, const char* hook, std::function<void(std::string)> done);
+  // Environment.
+  EnvironmentInputs inputs(const Object& pod, const json::value* container) const;
+  std::string directory() const { return context_.pod_directory(uid_); }
+  std::string volume_directory(const std::string& name) const { return directory() + "/volumes/" + name; }
+  std::string message_path(const Slot& slot) const;
+  std::string resolver(const Object& pod) const;
+  static bool shared_by_containers(const json::value& pod, const std::string& volume);
+  bool process_level() const { return context_.parts.runtime->isolation() == Isolation::process; }
+  // Status.
+  PodView view(const Object& pod);
+  void publish(const Object& pod);
+  bool cleanup(const Object& pod);
+  void fail(const Object& pod, const std::string& reason, const std::string& message);
+  std::int64_t steady() const { return context_.engine.clock().now().steady_ns; }
+
+  AgentContext& context_;
+  std::function<void()> on_finished_;
+  const std::string uid_;
+
+  mutable std::mutex mutex_;  ///< guards what triggers touch: pod_, flags, slots' end and probe results
+  Object pod_;
+  bool removed_ = false, forced_ = false, stopped_ = false, finished_ = false;
+  bool running_ = false, dirty_ = false;
+  std::condition_variable idle_;
+  Engine::TimerId timer_ = 0;
+  std::int64_t timer_due_ = 0;
+
+  // Of the serial worker (slots are also read under mutex_ by others).
+  std::map<std::string, Slot> slots_;
+  std::vector<std::string> order_;
+  std::optional<PodSandbox> sandbox_;
+  std::vector<std::string> pod_ips_;
+  std::string reason_, message_, start_time_;
+  bool terminating_ = false, cleaned_ = false, volumes_ready_ = false;
+  std::int64_t end_deadline_ns_ = 0;
+  std::string published_;
+};
+
+}  // namespace orchestra::node

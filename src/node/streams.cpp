@@ -1,0 +1,168 @@
+#include "node/streams.hpp"
+
+#include <sys/socket.h>
+
+#include <boost/asio/local/stream_protocol.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/strand.hpp>
+#include <boost/asio/write.hpp>
+
+#include "api/object_tree.hpp"
+#include "base/engine_impl.hpp"
+#include "logs/cri_log.hpp"
+#include "node/pod_worker.hpp"
+
+namespace orchestra::node {
+
+using namespace std::chrono_literals;
+namespace asio = boost::asio;
+
+namespace {
+constexpr Duration kDialDeadline = 10s;
+
+Error stream_error(Error::Code code, std::string text) { return {code, "node", std::move(text)}; }
+
+/// A connected socket as a DuplexStream.
+class SocketStream final : public DuplexStream, public std::enable_shared_from_this<SocketStream> {
+ public:
+  SocketStream(Engine& engine, int fd) : descriptor_(asio::make_strand(event_context(engine)), fd) {}
+
+  Pending<std::string> read(std::size_t bytes_max) override {
+    Promise<std::string> promise;
+    auto pending = promise.pending();
+    asio::post(descriptor_.get_executor(), [self = shared_from_this(), promise, bytes_max] {
+      self->buffer_.resize(std::clamp<std::size_t>(bytes_max, 1, 64 << 10));
+      self->descriptor_.async_read_some(asio::buffer(self->buffer_), [self, promise](const boost::system::error_code& failed, std::size_t got) {
+        if (failed == asio::error::eof) return promise.set(std::string());
+        if (failed) return promise.set(stream_error(Error::unavailable, "forwarded connection: " + failed.message()));
+        promise.set(self->buffer_.substr(0, got));
+      });
+    });
+    return pending;
+  }
+  Pending<void> write(std::string bytes) override {
+    Promise<void> promise;
+    auto pending = promise.pending();
+    asio::post(descriptor_.get_executor(), [self = shared_from_this(), promise, bytes = std::make_shared<std::string>(std::move(bytes))] {
+      asio::async_write(self->descriptor_, asio::buffer(*bytes), [self, promise, bytes](const boost::system::error_code& failed, std::size_t) {
+        if (failed) return promise.set(stream_error(Error::unavailable, "forwarded connection: " + failed.message()));
+        promise.set({});
+      });
+    });
+    return pending;
+  }
+  void close_write() override {
+    asio::post(descriptor_.get_executor(), [self = shared_from_this()] {
+      if (self->descriptor_.is_open()) ::shutdown(self->descriptor_.native_handle(), SHUT_WR);
+    });
+  }
+  void close() override {
+    asio::post(descriptor_.get_executor(), [self = shared_from_this()] {
+      boost::system::error_code ignored;
+      self->descriptor_.close(ignored);
+    });
+  }
+
+ private:
+  asio::posix::stream_descriptor descriptor_;
+  std::string buffer_;
+};
+}  // namespace
+
+Result<ContainerStatus> Streams::find_container(const PodTarget& target, bool previous) {
+  auto workers = workers_.lock();
+  auto worker = workers ? workers->worker_of(target.ns, target.pod) : nullptr;
+  if (!worker) return stream_error(Error::not_found, "pod " + target.ns + "/" + target.pod + " does not run on this node");
+  auto status = worker->container(target.container, previous);
+  if (status) return *status;
+  if (previous) {
+    return stream_error(Error::invalid, "previous terminated container \"" + target.container + "\" in pod \"" + target.pod + "\" not found");
+  }
+  std::string why = "ContainerCreating";
+  const Object pod = worker->pod();
+  for (const char* where : {"/status/containerStatuses", "/status/initContainerStatuses"}) {
+    if (const json::array* all = array_at(tree(pod), where)) {
+      for (const json::value& one : *all) {
+        if (string_at(one, "/name") == target.container) why = string_at(one, "/state/waiting/reason", why);
+      }
+    }
+  }
+  return stream_error(Error::invalid, "container \"" + target.container + "\" in pod \"" + target.pod + "\" is waiting to start: " + why);
+}
+
+Pending<std::shared_ptr<ByteStream>> Streams::log(PodTarget target, LogOptions options) {
+  std::string path;
+  std::function<bool()> ended;
+  auto status = find_container(target, options.previous);
+  if (status) {
+    path = status->log_path;
+    const bool done = status->state == ContainerState::exited || status->state == ContainerState::unknown;
+    const std::string container = target.container, id = status->id;
+    ended = [done, workers = workers_, target, id] {
+      if (done) return true;
+      auto directory = workers.lock();
+      auto worker = directory ? directory->worker_of(target.ns, target.pod) : nullptr;
+      if (!worker) return true;
+      const auto now = worker->container(target.container, false);
+      return !now || now->id != id || now->state == ContainerState::exited || now->state == ContainerState::unknown;
+    };
+  } else {
+    // A finished pod has no worker after a restart of the host; its log files are still here.
+    const std::string folder = context_.log_directory(target.ns, target.pod, target.uid) + "/" + target.container;
+    int newest = -1;
+    if (auto names = context_.engine.disk().list(folder)) {
+      for (const std::string& name : *names) {
+        if (name.size() > 4 && name.compare(name.size() - 4, 4, ".log") == 0) newest = std::max(newest, std::atoi(name.c_str()));
+      }
+    }
+    if (options.previous) --newest;
+    if (newest < 0 || !status.error().is(Error::not_found)) return status.error();
+    path = folder + "/" + std::to_string(newest) + ".log";
+    ended = [] { return true; };
+  }
+  logs::LogStreamOptions stream;
+  stream.live_path = path;
+  stream.follow = options.follow;
+  stream.tail_lines = options.tail_lines;
+  stream.ended = std::move(ended);
+  stream.filter.timestamps = options.timestamps;
+  if (options.limit_bytes) stream.filter.limit_bytes = static_cast<std::uint64_t>(std::max<std::int64_t>(0, *options.limit_bytes));
+  if (options.since_seconds) stream.filter.since_ns = context_.engine.clock().now().wall_ns - *options.since_seconds * 1'000'000'000;
+  if (!options.since_time.empty()) {
+    const auto since = logs::parse_time(options.since_time);
+    if (!since) return stream_error(Error::invalid, "sinceTime \"" + options.since_time + "\" is not an RFC 3339 time");
+    stream.filter.since_ns = *since;
+  }
+  return logs::open_log_stream(context_.engine, std::move(stream));
+}
+
+Pending<std::shared_ptr<ProcessStream>> Streams::exec(PodTarget target, ExecOptions options) {
+  auto workers = workers_.lock();
+  auto worker = workers ? workers->worker_of(target.ns, target.pod) : nullptr;
+  auto status = find_container(target, false);
+  if (!status) return status.error();
+  if (status->state != ContainerState::running) {
+    return stream_error(Error::invalid, "container \"" + target.container + "\" in pod \"" + target.pod + "\" is not running");
+  }
+  const std::string uid = worker->pod().uid();
+  if (options.command.empty()) return context_.parts.runtime->attach(uid, status->id, std::move(options));
+  return context_.parts.runtime->exec_stream(uid, status->id, std::move(options));
+}
+
+Pending<std::shared_ptr<DuplexStream>> Streams::port_forward(PodTarget target, int port) {
+  auto workers = workers_.lock();
+  auto worker = workers ? workers->worker_of(target.ns, target.pod) : nullptr;
+  if (!worker) return stream_error(Error::not_found, "pod " + target.ns + "/" + target.pod + " does not run on this node");
+  const Object pod = worker->pod();
+  const bool process = context_.parts.runtime->isolation() == Isolation::process;
+  const std::string address = process ? string_at(tree(pod), "/status/podIP") : "127.0.0.1";
+  Engine& engine = context_.engine;
+  return context_.parts.dialer->dial(pod.uid(), address, port, kDialDeadline)
+      .then([&engine](Result<std::shared_ptr<Fd>> connected) -> Result<std::shared_ptr<DuplexStream>> {
+        if (!connected) return connected.error();
+        ORC_ASSIGN(Fd own, (*connected)->duplicate());
+        return std::shared_ptr<DuplexStream>(std::make_shared<SocketStream>(engine, own.release()));
+      });
+}
+
+}  // namespace orchestra::node

@@ -1,0 +1,112 @@
+// CRI log reading: joining, tails over rotated files, following.
+#include "logs/cri_log.hpp"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <atomic>
+
+#include "base/fd.hpp"
+#include "tests/support/test.hpp"
+
+using namespace orchestra;
+using namespace orchestra::logs;
+using namespace std::chrono_literals;
+
+namespace {
+std::string record(int second, const std::string& text, const char* tag = "F", const char* stream = "stdout") {
+  char time[64];
+  std::snprintf(time, sizeof time, "2026-11-23T10:00:%02d.000000000Z", second);
+  return std::string(time) + " " + stream + " " + tag + " " + text + "\n";
+}
+std::string filtered(const std::string& raw, FilterOptions options, std::size_t step) {
+  CriFilter filter(options);
+  std::string out;
+  for (std::size_t at = 0; at < raw.size(); at += step) filter.feed(std::string_view(raw).substr(at, step), out);
+  return out;
+}
+std::string read_all(ByteStream& stream) {
+  std::string out;
+  while (true) {
+    auto chunk = stream.read(4096).wait(5s);
+    REQUIRE(chunk);
+    if (chunk->empty()) return out;
+    out += *chunk;
+  }
+}
+}  // namespace
+
+TEST_CASE("parts are joined per stream, however the bytes are cut") {
+  const std::string raw = record(1, "one") + record(2, "two-", "P") + record(2, "err", "F", "stderr") + record(3, "three", "F:x");
+  for (const std::size_t step : {1u, 3u, 17u, 4096u}) {
+    CHECK(filtered(raw, {}, step) == "one\ntwo-err\nthree\n");
+    CHECK(filtered(raw, {.since_ns = *parse_time("2026-11-23T10:00:02Z")}, step) == "two-err\nthree\n");
+    CHECK(filtered(raw, {.limit_bytes = 6}, step) == "one\ntw");
+  }
+  CHECK(filtered(record(1, "a") + record(2, "b", "P") + record(3, "c"), {.timestamps = true}, 7) ==
+        "2026-11-23T10:00:01.000000000Z a\n2026-11-23T10:00:02.000000000Z bc\n");
+}
+
+TEST_CASE("times of CRI records and of users are read") {
+  CHECK(parse_time("1970-01-01T00:00:01Z") == 1'000'000'000);
+  CHECK(parse_time("1970-01-01T01:00:00.5+01:00") == 500'000'000);
+  for (const char* bad : {"", "yesterday", "2026-13-01T00:00:00Z", "2026-01-01T00:00:00", "2026-01-01T00:00:00Zx"}) {
+    CHECK_FALSE(parse_time(bad));
+  }
+}
+
+TEST_CASE("a tail counts whole lines over rotated files") {
+  test::TempDir dir;
+  REQUIRE(write_file(dir / "0.log.20261123-100000", record(1, "a") + record(2, "b")));
+  REQUIRE(write_file(dir / "0.log", record(3, "c1", "P") + record(3, "c2") + record(4, "d")));
+  Engine engine;
+  struct Row {
+    std::int64_t lines;
+    const char* text;
+  };
+  for (const Row& row : {Row{0, ""}, {1, "d\n"}, {2, "c1c2\nd\n"}, {3, "b\nc1c2\nd\n"}, {4, "a\nb\nc1c2\nd\n"}, {99, "a\nb\nc1c2\nd\n"}}) {
+    CAPTURE(row.lines);
+    auto stream = open_log_stream(engine, {.live_path = dir / "0.log", .tail_lines = row.lines});
+    REQUIRE(stream);
+    CHECK(read_all(**stream) == row.text);
+  }
+}
+
+TEST_CASE("a long tail crosses read blocks") {
+  test::TempDir dir;
+  std::string raw, last;
+  for (int i = 0; i < 5000; ++i) {
+    const std::string line = "line " + std::to_string(i) + " " + std::string(40, 'x');
+    raw += record(i % 60, line);
+    if (i >= 1000) last += line + "\n";
+  }
+  REQUIRE(write_file(dir / "0.log", raw));
+  Engine engine;
+  auto stream = open_log_stream(engine, {.live_path = dir / "0.log", .tail_lines = 4000});
+  REQUIRE(stream);
+  CHECK(read_all(**stream) == last);
+}
+
+TEST_CASE("following survives a rotation and ends when the container has ended") {
+  test::TempDir dir;
+  const std::string live = dir / "0.log";
+  REQUIRE(write_file(live, record(1, "one")));
+  Engine engine;
+  std::atomic<bool> ended{false};
+  auto stream = open_log_stream(engine, {.live_path = live, .follow = true, .ended = [&] { return ended.load(); }});
+  REQUIRE(stream);
+  CHECK((*stream)->read(100).wait(5s).value() == "one\n");
+  auto next = (*stream)->read(100);
+  auto file = open_file(live, O_WRONLY | O_APPEND);
+  REQUIRE(file);
+  REQUIRE(write_all(file->get(), record(2, "two")));
+  CHECK(next.wait(5s).value() == "two\n");
+  REQUIRE(rename(live.c_str(), (dir / "0.log.20261123-100002").c_str()) == 0);
+  REQUIRE(write_all(file->get(), record(3, "three")));
+  REQUIRE(write_file(live, record(4, "four")));
+  std::string rest;
+  while (rest.size() < 11) rest += (*stream)->read(100).wait(5s).value();
+  CHECK(rest == "three\nfour\n");
+  ended = true;
+  CHECK((*stream)->read(100).wait(5s).value().empty());
+}
