@@ -8,7 +8,7 @@
 
 namespace orchestra::net {
 
-/// Links of one instance: the dummy "orc-1a2b3c4d" and veths "orc1a2b3c4d0102".
+/// Links of one instance: the gateway link "orc-1a2b3c4d" and veths "orc1a2b3c4d0102".
 std::string gateway_link_name(const std::string& instance);
 std::string pod_link_name(const std::string& instance, const IpAddress& address);
 bool is_pod_link(const std::string& instance, const std::string& link);

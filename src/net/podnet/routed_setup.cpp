@@ -74,7 +74,8 @@ Result<void> RoutedNetwork::start() {
   const bool fresh = journal_.empty();
   ORC_TRY(claim_ranges());
   auto made = make_machine_parts();
-  if (!made && fresh) (void)remove_instance(journal_, routes_, options_.name_space);  // its error tells nothing new
+  if (!made && fresh)
+    (void)remove_instance(journal_, routes_, options_.name_space);  // its error tells nothing new
   return made;
 }
 
@@ -120,13 +121,14 @@ Result<void> RoutedNetwork::claim_ranges() {
   return covered;
 }
 
-/// The dummy link with the node's address among the pods; the Service range is routed to it, because
-/// connect() of the node's own programs looks for a route before any nftables hook sees the packet.
+/// The link without a wire (see add_sink) with the node's address among the pods; the Service range is routed
+/// to it, because connect() of the node's own programs looks for a route before any nftables hook sees the
+/// packet.
 Result<void> RoutedNetwork::make_gateway_link() {
   const std::string name = gateway_link_name(options_.instance);
   ORC_ASSIGN(std::optional<Link> link, routes_.find_link(name));
   if (!link) {
-    ORC_TRY(routes_.add_dummy(name, mtu_));
+    ORC_TRY(routes_.add_sink(name, mtu_));
     ORC_ASSIGN(link, routes_.find_link(name));
     if (!link)
       return Error(Error::conflict, "podnet", "link " + name + " was removed by somebody else at once");

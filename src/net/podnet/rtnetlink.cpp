@@ -306,13 +306,22 @@ Result<void> RouteSocket::add_veth(const NewVeth& veth) {
   return request(header, "new veth pair " + veth.name);
 }
 
-Result<void> RouteSocket::add_dummy(const std::string& name, int mtu) {
+Result<void> RouteSocket::add_sink(const std::string& name, int mtu) {
+  Result<void> done;
+  for (const char* kind : {"dummy", "ifb", "bridge"}) {
+    done = add_simple_link(name, kind, mtu);
+    if (done || !done.error().is(Error::unsupported)) return done;
+  }
+  return done;
+}
+
+Result<void> RouteSocket::add_simple_link(const std::string& name, const char* kind, int mtu) {
   Message message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL);
   message.extra<ifinfomsg>()->ifi_family = AF_UNSPEC;
   ::mnl_attr_put_strz(message.header, IFLA_IFNAME, name.c_str());
   ::mnl_attr_put_u32(message.header, IFLA_MTU, static_cast<std::uint32_t>(mtu));
   auto* info = ::mnl_attr_nest_start(message.header, IFLA_LINKINFO);
-  ::mnl_attr_put_strz(message.header, IFLA_INFO_KIND, "dummy");
+  ::mnl_attr_put_strz(message.header, IFLA_INFO_KIND, kind);
   ::mnl_attr_nest_end(message.header, info);
   return request(message.header, "new link " + name);
 }

@@ -56,7 +56,9 @@ class RouteSocket {
     int mtu = 1500;
   };
   Result<void> add_veth(const NewVeth& veth);
-  Result<void> add_dummy(const std::string& name, int mtu);
+  /// A link without a wire that swallows what is sent to it. `dummy` where the kernel has it, else `ifb`
+  /// (which drops what was not redirected to it), else a bridge without ports.
+  Result<void> add_sink(const std::string& name, int mtu);
   Result<void> set_link(int index, const std::optional<std::string>& alias, bool up);
   /// A link that is not there (any more) is fine.
   Result<void> remove_link(int index);
@@ -72,6 +74,7 @@ class RouteSocket {
   Result<std::vector<Route>> routes();  ///< IPv4, all tables
 
  private:
+  Result<void> add_simple_link(const std::string& name, const char* kind, int mtu);
   explicit RouteSocket(Fd fd) : fd_(std::move(fd)) {}
   Result<void> request(nlmsghdr* message, const std::string& what);
   Result<void> dump(nlmsghdr* message, const std::string& what,
