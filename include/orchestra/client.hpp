@@ -27,7 +27,11 @@ struct ApiRequest {
   std::string body;
   std::string content_type = "application/json";
   std::string accept = "application/json";
-  std::string fence = {};  ///< as WriteOptions::fence
+  /// Instead of `body` for create and update (DeleteOptions for delete): in process it is neither printed
+  /// nor parsed again.
+  Object object = {};
+  bool want_object = false;  ///< the answer may come as ApiResponse::object instead of as body
+  std::string fence = {};    ///< as WriteOptions::fence
   Duration deadline = std::chrono::seconds(30);
 };
 struct ApiResponse {
@@ -35,6 +39,7 @@ struct ApiResponse {
   std::string content_type = "application/json";
   std::string body;
   std::map<std::string, std::string> headers;
+  Object object = {};  ///< set instead of `body` only where ApiRequest::want_object was
 };
 
 struct ObjectList {
@@ -54,10 +59,10 @@ struct ListOptions {
 struct WriteOptions {
   std::string field_manager = {};
   bool dry_run = false;
-  bool force = false;              ///< apply: take conflicting fields
+  bool force = false;                 ///< apply: take conflicting fields
   std::string field_validation = {};  ///< "", Ignore, Warn, Strict
   std::string subresource = {};
-  std::string fence = {};          ///< "KEY=REVISION" of the election's token; compared in the same transaction
+  std::string fence = {};  ///< "KEY=REVISION" of the election's token; compared in the same transaction
   Duration deadline = std::chrono::seconds(30);
 };
 struct DeleteOptions {
@@ -111,6 +116,8 @@ class ORC_API Client {
     virtual Result<ObjectWatch> watch(ApiRequest request) = 0;
     /// One proposal in process where the implementation can; else one after another.
     virtual Pending<std::vector<ApiResponse>> batch(std::vector<ApiRequest> requests) = 0;
+    /// A list as objects; in process they are shared with all other readers.
+    virtual Pending<ObjectList> list(ApiRequest request) = 0;
     virtual Pending<std::shared_ptr<ByteStream>> log(ApiRequest request) = 0;
     virtual Pending<std::shared_ptr<ProcessStream>> exec(ApiRequest request) = 0;
     virtual Pending<std::shared_ptr<DuplexStream>> port_forward(ApiRequest request, int port) = 0;

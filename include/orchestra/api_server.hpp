@@ -1,0 +1,81 @@
+#pragma once
+// ApiServer: a Kubernetes-compatible API over any StateStore, over HTTPS and in process.
+//
+//   orchestra::ApiServer server(engine, store, {.listen = "127.0.0.1:0"});
+//   if (auto started = server.start(); !started) ...
+//   server.write_kubeconfig("admin.kubeconfig");
+//   orchestra::Client client = server.client();
+//
+// Unmodified kubectl and client libraries work against address(); client() runs the same pipeline without
+// HTTP. Without `listen` no socket is opened. The engine and the store must outlive the server. Since 0.1.
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "orchestra/client.hpp"
+#include "orchestra/engine.hpp"
+#include "orchestra/state_store.hpp"
+
+namespace orchestra {
+
+class PodStreams;
+
+struct ApiServerOptions {
+  std::string listen = {};          ///< "127.0.0.1:6443", port 0 = any free one; empty: no HTTPS
+  std::string insecure_http = {};   ///< loopback only: everybody who connects is an administrator
+  std::string data_directory = {};  ///< certificates live in DIR/pki; empty: only in memory
+  std::string service_cidr = "10.96.0.0/16";
+  int node_port_min = 30000, node_port_max = 32767;
+  /// Further DNS names and addresses of the serving certificate.
+  std::vector<std::string> certificate_names = {};
+  std::size_t reads_in_flight_max = 400;  ///< more answer 429; watches and streams do not count
+  std::size_t writes_in_flight_max = 200;
+  std::size_t watchers_max = 10'000;
+  std::size_t connections_max = 10'000;
+  Duration bookmark_interval = std::chrono::seconds(60);
+};
+
+class ORC_API ApiServer {
+ public:
+  ApiServer(Engine& engine, std::shared_ptr<StateStore> store, ApiServerOptions options = {});
+  /// stop()
+  ~ApiServer();
+  ApiServer(const ApiServer&) = delete;
+  ApiServer& operator=(const ApiServer&) = delete;
+
+  /// Makes or reads the certificates, writes the objects every cluster has, then listens. `busy` names an
+  /// address that is taken; `invalid` an option that cannot be. Blocks; not on an event thread.
+  Result<void> start();
+  /// Stops listening, ends watches and streams. Idempotent; clients of client() work as long as the store.
+  void stop();
+
+  /// Acts as system:masters. Works from start() on, any thread.
+  Client client() const;
+  /// Acts as this user, with what authorization allows it.
+  Client client_as(const std::string& user, const std::vector<std::string>& groups = {}) const;
+
+  /// A kubeconfig with the administrator's client certificate, mode 0600.
+  Result<void> write_kubeconfig(const std::string& path) const;
+  Result<std::string> kubeconfig() const;
+  /// host:port of HTTPS with the real port; empty if there is none.
+  std::string address() const;
+  std::string insecure_address() const;
+  /// PEM of the authority that signed the serving certificate.
+  std::string ca_pem() const;
+
+  /// How pods are reached for logs, exec, attach and port-forward; until then these answer 503.
+  void set_pod_streams(std::shared_ptr<PodStreams> streams);
+  /// Prometheus text appended to /metrics.
+  void set_metrics(std::function<std::string()> text);
+  /// GET `path` answers `text()`; administrators only.
+  void add_endpoint(const std::string& path, const std::string& content_type,
+                    std::function<std::string()> text);
+
+ private:
+  struct Impl;
+  std::shared_ptr<Impl> impl_;
+};
+
+}  // namespace orchestra

@@ -1,0 +1,254 @@
+// ApiServer: certificates, bootstrap objects and listeners around the generic engine.
+#include "orchestra/api_server.hpp"
+
+#include <mutex>
+
+#include "apiserver/bootstrap.hpp"
+#include "apiserver/client_in_process.hpp"
+#include "apiserver/http_front.hpp"
+#include "apiserver/pki.hpp"
+#include "apiserver/service_range.hpp"
+#include "base/fd.hpp"
+
+namespace orchestra {
+namespace {
+using namespace apiserver;
+constexpr Duration kStopGrace = std::chrono::seconds(2);
+
+std::string host_of(const std::string& address) {
+  const std::size_t colon = address.rfind(':');
+  std::string host = address.substr(0, colon);
+  if (host.size() > 2 && host.front() == '[') host = host.substr(1, host.size() - 2);
+  return host;
+}
+int port_of(const std::string& address) {
+  const std::size_t colon = address.rfind(':');
+  return colon == std::string::npos ? 0 : std::atoi(address.c_str() + colon + 1);
+}
+bool is_loopback(const std::string& host) {
+  return host.starts_with("127.") || host == "::1" || host == "localhost";
+}
+bool is_any(const std::string& host) { return host.empty() || host == "0.0.0.0" || host == "::"; }
+}  // namespace
+
+struct ApiServer::Impl {
+  Impl(Engine& e, std::shared_ptr<StateStore> s, ApiServerOptions o)
+      : engine(e), options(std::move(o)), core(std::make_shared<ApiCore>(e, std::move(s), core_options())) {}
+
+  CoreOptions core_options() const {
+    CoreOptions out;
+    out.service_cidr = options.service_cidr;
+    out.node_port_min = options.node_port_min;
+    out.node_port_max = options.node_port_max;
+    out.watchers_max = options.watchers_max;
+    return out;
+  }
+  std::vector<std::string> certificate_names() const {
+    std::vector<std::string> names = {"localhost",
+                                      "kubernetes",
+                                      "kubernetes.default",
+                                      "kubernetes.default.svc",
+                                      "kubernetes.default.svc.cluster.local",
+                                      "127.0.0.1",
+                                      "::1",
+                                      ServiceRange::parse(options.service_cidr).address(1)};
+    const std::string host = host_of(options.listen);
+    if (!is_any(host) && !is_loopback(host)) names.push_back(host);
+    if (is_loopback(host) && host != "localhost" && host != "127.0.0.1" && host != "::1")
+      names.push_back(host);
+    names.insert(names.end(), options.certificate_names.begin(), options.certificate_names.end());
+    return names;
+  }
+  Result<void> check_options() const;
+  Result<void> listen_https();
+  Result<void> listen_http();
+  Result<void> renew();
+  void schedule_renewal();
+  HttpServer::Handler handler(bool trusted) const {
+    return [front = front, trusted](HttpServerRequest request, std::shared_ptr<HttpResponder> responder) {
+      front->handle(std::move(request), std::move(responder), trusted);
+    };
+  }
+
+  Engine& engine;
+  ApiServerOptions options;
+  std::shared_ptr<ApiCore> core;
+  std::shared_ptr<Pki> pki;
+  std::shared_ptr<HttpFront> front;
+  std::shared_ptr<HttpServer> https, http;
+  std::mutex mutex;  ///< guards start, stop and the renewal timer
+  Engine::TimerId renewal = 0;
+  bool started = false;
+};
+
+Result<void> ApiServer::Impl::check_options() const {
+  ORC_TRY(ServiceRange::check(options.service_cidr));
+  if (options.node_port_min < 1 || options.node_port_max > 65535 ||
+      options.node_port_min > options.node_port_max) {
+    return Error(Error::invalid, "apiserver",
+                 "node ports " + std::to_string(options.node_port_min) + "-" +
+                     std::to_string(options.node_port_max) + " are not a range within 1-65535");
+  }
+  if (!options.insecure_http.empty() && !is_loopback(host_of(options.insecure_http))) {
+    return Error(
+        Error::invalid, "apiserver",
+        "insecure_http \"" + options.insecure_http +
+            "\" is not a loopback address: everybody who reaches it is an administrator; use 127.0.0.1 or "
+            "[::1], or HTTPS");
+  }
+  return {};
+}
+
+Result<void> ApiServer::Impl::listen_https() {
+  if (options.listen.empty()) return {};
+  ORC_ASSIGN(KeyPair serving, pki->issue_server("kube-apiserver", certificate_names()));
+  HttpServerOptions http_options;
+  http_options.listen = options.listen;
+  http_options.tls = true;
+  http_options.certificate_pem = serving.certificate_pem;
+  http_options.key_pem = serving.key_pem;
+  http_options.client_ca_pem = pki->ca_pem();
+  http_options.connections_max = options.connections_max;
+  ORC_ASSIGN(https, HttpServer::start(engine, http_options, handler(false)));
+  return {};
+}
+
+Result<void> ApiServer::Impl::listen_http() {
+  if (options.insecure_http.empty()) return {};
+  HttpServerOptions http_options;
+  http_options.listen = options.insecure_http;
+  http_options.connections_max = options.connections_max;
+  ORC_ASSIGN(http, HttpServer::start(engine, http_options, handler(true)));
+  return {};
+}
+
+Result<void> ApiServer::Impl::renew() {
+  ORC_ASSIGN(KeyPair serving, pki->issue_server("kube-apiserver", certificate_names()));
+  return https->set_certificate(serving.certificate_pem, serving.key_pem);
+}
+
+// At two thirds of the certificate's life of a year.
+void ApiServer::Impl::schedule_renewal() {
+  if (!https) return;
+  renewal = engine.after(std::chrono::hours(24 * 243), [this] {
+    if (auto renewed = renew(); !renewed) {
+      engine.log(LogLevel::error, "apiserver",
+                 "the serving certificate could not be renewed: " + renewed.error().to_string());
+    }
+    std::lock_guard lock(mutex);
+    if (started) schedule_renewal();
+  });
+}
+
+ApiServer::ApiServer(Engine& engine, std::shared_ptr<StateStore> store, ApiServerOptions options)
+    : impl_(std::make_shared<Impl>(engine, std::move(store), std::move(options))) {}
+ApiServer::~ApiServer() { stop(); }
+
+Result<void> ApiServer::start() {
+  Impl& impl = *impl_;
+  std::lock_guard lock(impl.mutex);
+  if (impl.started) return {};
+  ORC_TRY(impl.check_options());
+  PkiOptions pki_options;
+  if (!impl.options.data_directory.empty()) pki_options.directory = impl.options.data_directory + "/pki";
+  ORC_ASSIGN(impl.pki, Pki::open(impl.engine.clock(), impl.engine.random(), std::move(pki_options)));
+  impl.core->set_continue_secret(impl.pki->secret());
+  FrontOptions front_options;
+  front_options.admin_token = impl.pki->admin_token();
+  front_options.reads_in_flight_max = impl.options.reads_in_flight_max;
+  front_options.writes_in_flight_max = impl.options.writes_in_flight_max;
+  front_options.bookmark_interval = impl.options.bookmark_interval;
+  impl.front = std::make_shared<HttpFront>(impl.core, std::move(front_options));
+  ORC_TRY(impl.listen_https());
+  ORC_TRY(impl.listen_http());
+  impl.started = true;
+  const std::string address = impl.https ? impl.https->address() : std::string();
+  impl.front->set_address(address);
+  BootstrapOptions bootstrap_options;
+  bootstrap_options.service_cidr = impl.options.service_cidr;
+  if (const std::string host = host_of(address); !address.empty() && !is_any(host)) {
+    bootstrap_options.advertise_host = host;
+    bootstrap_options.advertise_port = port_of(address);
+  }
+  ORC_TRY(bootstrap(impl.core, bootstrap_options));
+  impl.front->set_ready(true);
+  impl.schedule_renewal();
+  return {};
+}
+
+void ApiServer::stop() {
+  Impl& impl = *impl_;
+  std::shared_ptr<HttpServer> https;
+  std::shared_ptr<HttpServer> http;
+  {
+    std::lock_guard lock(impl.mutex);
+    if (!impl.started) return;
+    impl.started = false;
+    https = std::move(impl.https);
+    http = std::move(impl.http);
+    impl.https = nullptr;
+    impl.http = nullptr;
+    if (impl.renewal != 0) impl.engine.cancel_timer(impl.renewal);
+    impl.front->stop();
+    impl.front->set_ready(false);
+  }
+  if (https) https->stop(kStopGrace);
+  if (http) http->stop(kStopGrace);
+}
+
+Client ApiServer::client() const { return make_in_process_client(impl_->core, Identity::masters()); }
+Client ApiServer::client_as(const std::string& user, const std::vector<std::string>& groups) const {
+  Identity identity{user, "", groups};
+  identity.groups.emplace_back("system:authenticated");
+  return make_in_process_client(impl_->core, std::move(identity));
+}
+
+Result<std::string> ApiServer::kubeconfig() const {
+  std::lock_guard lock(impl_->mutex);
+  KubeconfigOptions options;
+  if (impl_->https) {
+    std::string address = impl_->https->address();
+    if (is_any(host_of(address))) address = "127.0.0.1:" + std::to_string(port_of(address));
+    options.server = "https://" + address;
+    options.ca_pem = impl_->pki->ca_pem();
+    ORC_ASSIGN(options.client, impl_->pki->issue_client("kubernetes-admin", {"system:masters"}));
+  } else if (impl_->http) {
+    options.server = "http://" + impl_->http->address();
+    options.token = impl_->pki->admin_token();
+  } else {
+    return Error(Error::invalid, "apiserver",
+                 "this server listens nowhere; a kubeconfig needs `listen` or `insecure_http`");
+  }
+  return kubeconfig_text(options);
+}
+
+Result<void> ApiServer::write_kubeconfig(const std::string& path) const {
+  ORC_ASSIGN(const std::string text, kubeconfig());
+  return replace_file(path, text, 0600, false);
+}
+
+std::string ApiServer::address() const {
+  std::lock_guard lock(impl_->mutex);
+  return impl_->https ? impl_->https->address() : std::string();
+}
+std::string ApiServer::insecure_address() const {
+  std::lock_guard lock(impl_->mutex);
+  return impl_->http ? impl_->http->address() : std::string();
+}
+std::string ApiServer::ca_pem() const {
+  std::lock_guard lock(impl_->mutex);
+  return impl_->pki ? impl_->pki->ca_pem() : std::string();
+}
+
+void ApiServer::set_pod_streams(std::shared_ptr<PodStreams> streams) {
+  impl_->core->set_pod_streams(std::move(streams));
+}
+void ApiServer::set_metrics(std::function<std::string()> text) {
+  if (impl_->front) impl_->front->set_metrics(std::move(text));
+}
+void ApiServer::add_endpoint(const std::string& path, const std::string& content_type,
+                             std::function<std::string()> text) {
+  if (impl_->front) impl_->front->add_endpoint(path, {content_type, std::move(text)});
+}
+
+}  // namespace orchestra

@@ -1,0 +1,15 @@
+#pragma once
+// The objects that every cluster has, made before the server is ready and again where they are missing.
+#include "apiserver/core.hpp"
+
+namespace orchestra::apiserver {
+
+struct BootstrapOptions {
+  std::string service_cidr;
+  std::string advertise_host;  ///< where `kubernetes` points to; empty: no endpoints
+  int advertise_port = 0;
+};
+/// Idempotent. Blocks.
+Result<void> bootstrap(const std::shared_ptr<ApiCore>& core, const BootstrapOptions& options);
+
+}  // namespace orchestra::apiserver

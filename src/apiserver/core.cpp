@@ -1,0 +1,338 @@
+// Dispatch and commit of the generic engine: see core.hpp.
+#include "apiserver/core.hpp"
+
+#include <algorithm>
+#include <set>
+
+#include "api/status.hpp"
+#include "apiserver/admission.hpp"
+#include "apiserver/encode.hpp"
+#include "apiserver/list_query.hpp"
+#include "apiserver/writes.hpp"
+
+namespace orchestra::apiserver {
+namespace {
+constexpr int kAttemptsMax = 32;  // of one write that keeps losing races
+
+// "KEY=REVISION": the election's key must still have been created by this holder.
+Result<void> check_fence(const std::string& fence, const View& view, Change& change) {
+  if (fence.empty()) return {};
+  const std::size_t equals = fence.rfind('=');
+  auto revision = equals == std::string::npos ? Result<Revision>(api::bad_request("fence"))
+                                              : parse_resource_version(fence.substr(equals + 1));
+  if (!revision) return api::bad_request("fence \"" + fence + "\" is not of the form KEY=REVISION");
+  Compare compare;
+  compare.range = Key(fence.substr(0, equals));
+  compare.target = Compare::Target::create;
+  compare.op = Compare::Op::equal;
+  compare.number = *revision;
+  ORC_ASSIGN(std::optional<KeyValue> held, view.get(compare.range.begin));
+  if (!held || held->create_revision != *revision) {
+    return api::status_error(api::make_status(
+        409, "Conflict",
+        "this client no longer leads: the election's key " + compare.range.begin + " has changed hands"));
+  }
+  change.compares.push_back(std::move(compare));
+  return {};
+}
+
+Reply change_reply(ApiCore& core, const WriteInput& input, const Change& change) {
+  Reply reply;
+  if (!change.status.empty()) {
+    reply.code = change.code;
+    reply.body = change.status;
+  } else if (!change.answer_subresource.empty()) {
+    const SubresourceHook* hook = subresource_hook(*input.type, change.answer_subresource);
+    auto view = decode_stored_frame(change.stored.bytes());
+    if (!view) return error_reply(view.error());
+    auto tree = parse_json(json_with_revision(*view, change.revision));
+    if (!tree) return error_reply(tree.error());
+    auto shown = hook->read(*input.type, *tree);
+    if (!shown) return error_reply(shown.error());
+    reply = tree_reply(*input.call, *shown, change.code);
+  } else {
+    reply = object_reply(core, *input.type, *input.call, change.stored, change.revision, change.code);
+  }
+  std::size_t warning_bytes = 0;
+  for (const auto* list : {&input.warnings, &change.warnings}) {
+    for (const std::string& warning : *list) {
+      if ((warning_bytes += warning.size()) > 4096) break;
+      std::string text;
+      for (const char c : warning.substr(0, 256)) {
+        if (c == '"' || c == '\\') text += '\\';
+        text += c;
+      }
+      reply.headers.emplace_back("Warning", "299 - \"" + text + "\"");
+    }
+  }
+  return reply;
+}
+}  // namespace
+
+/// One write, or several that share a transaction, until it is committed or refused.
+struct ApiCore::WriteTask {
+  struct Part {
+    Call call;
+    WriteInput input;
+    Reply reply;
+    Change change;
+    bool decided = false;  ///< reply holds the answer
+  };
+  std::vector<std::unique_ptr<Part>> parts;
+  std::function<void(std::vector<Reply>)> answer;
+  int attempts = 0;
+  bool linearizable = false;
+  /// Several parts that could not commit together go one by one.
+  bool alone = true;
+
+  void finish() {
+    std::vector<Reply> replies;
+    replies.reserve(parts.size());
+    for (auto& part : parts) replies.push_back(std::move(part->reply));
+    answer(std::move(replies));
+  }
+};
+
+ApiCore::ApiCore(Engine& engine, std::shared_ptr<StateStore> store, CoreOptions options)
+    : engine_(engine),
+      store_(std::move(store)),
+      options_(std::move(options)),
+      registry_(api::TypeRegistry::builtin()) {}
+
+std::shared_ptr<const api::TypeRegistry> ApiCore::registry() const {
+  std::lock_guard lock(mutex_);
+  return registry_;
+}
+void ApiCore::set_pod_streams(std::shared_ptr<PodStreams> streams) {
+  std::lock_guard lock(mutex_);
+  pod_streams_ = std::move(streams);
+}
+std::shared_ptr<PodStreams> ApiCore::pod_streams() const {
+  std::lock_guard lock(mutex_);
+  return pod_streams_;
+}
+
+Result<api::TypePtr> ApiCore::resolve(const RequestInfo& info) const {
+  api::TypePtr type = registry()->find(info.group, info.version, info.resource);
+  if (type == nullptr) return api::unknown_path();
+  if (!info.ns.empty() && !type->namespaced) return api::unknown_path();
+  if (info.subresource.empty()) {
+    if (!type->allows(info.verb)) return api::method_not_allowed(*type, info.verb);
+    if (info.verb == "create" && !info.name.empty()) return api::method_not_allowed(*type, info.verb);
+    if (type->namespaced && info.ns.empty() && info.verb != "list" && info.verb != "watch") {
+      return info.verb == "create" || info.verb == "deletecollection"
+                 ? api::method_not_allowed(*type, info.verb)
+                 : api::unknown_path();
+    }
+    return type;
+  }
+  const api::Subresource* sub = type->subresource(info.subresource);
+  if (sub == nullptr) return api::unknown_path();
+  if (std::find(sub->verbs.begin(), sub->verbs.end(), info.verb) == sub->verbs.end()) {
+    return api::method_not_allowed(*type, info.verb);
+  }
+  return type;
+}
+
+void ApiCore::handle(Call call, Answer answer) {
+  if (auto allowed = authorize(call.user, call.info); !allowed) return answer(error_reply(allowed.error()));
+  auto type = resolve(call.info);
+  if (!type) return answer(error_reply(type.error()));
+  if ((*type)->computed) {
+    return answer(error_reply(api::service_unavailable(
+        (*type)->qualified_resource() + " are computed by a component that is not part of this server")));
+  }
+  if (call.info.verb == "get") return get(std::move(call), std::move(*type), std::move(answer));
+  if (call.info.verb == "list") return list(std::move(call), std::move(*type), std::move(answer));
+  if (call.info.verb == "deletecollection") {
+    return remove_collection(std::move(call), std::move(*type), std::move(answer));
+  }
+  write(std::move(call), std::move(*type), std::move(answer));
+}
+
+void ApiCore::write(Call call, api::TypePtr type, Answer answer) {
+  auto task = std::make_shared<WriteTask>();
+  auto part = std::make_unique<WriteTask::Part>();
+  part->call = std::move(call);
+  auto input = read_write(*this, part->call, std::move(type));
+  if (!input) return answer(error_reply(input.error()));
+  part->input = std::move(*input);
+  task->parts.push_back(std::move(part));
+  task->answer = [answer = std::move(answer)](std::vector<Reply> replies) {
+    answer(std::move(replies.front()));
+  };
+  attempt(std::move(task));
+}
+
+void ApiCore::batch(std::vector<Call> calls, std::function<void(std::vector<Reply>)> answer) {
+  auto task = std::make_shared<WriteTask>();
+  for (Call& call : calls) {
+    auto part = std::make_unique<WriteTask::Part>();
+    part->call = std::move(call);
+    auto allowed = authorize(part->call.user, part->call.info);
+    auto type = allowed ? resolve(part->call.info) : Result<api::TypePtr>(allowed.error());
+    static const std::set<std::string> kWrites = {"create", "update", "patch", "delete"};
+    if (type && !kWrites.contains(part->call.info.verb)) type = api::bad_request("a batch holds writes only");
+    auto input = type ? read_write(*this, part->call, *type) : Result<WriteInput>(type.error());
+    if (input) {
+      part->input = std::move(*input);
+    } else {
+      part->reply = error_reply(input.error());
+      part->decided = true;
+    }
+    task->parts.push_back(std::move(part));
+  }
+  task->alone = false;
+  task->answer = std::move(answer);
+  if (task->parts.empty()) return task->finish();
+  attempt(std::move(task));
+}
+
+void ApiCore::attempt(std::shared_ptr<WriteTask> task) {
+  auto self = shared_from_this();
+  store_->snapshot(0, task->linearizable ? Consistency::linearizable : Consistency::serializable)
+      .on_ready([self, task](Result<Snapshot> snapshot) { self->computed(task, std::move(snapshot)); });
+}
+
+void ApiCore::computed(const std::shared_ptr<WriteTask>& task, Result<Snapshot> snapshot) {
+  if (!snapshot) {
+    const Reply reply = error_reply(store_error(snapshot.error()));
+    for (auto& part : task->parts) {
+      if (!part->decided) part->reply = reply;
+    }
+    return task->finish();
+  }
+  const View view(std::move(*snapshot));
+  ++task->attempts;
+  Txn txn;
+  std::set<std::string> written;
+  std::set<std::string> expected;
+  std::vector<WriteTask::Part*> joined;  // parts of this transaction
+  bool refused_on_stale = false;
+  bool later = false;  // some part has to wait for the next round
+  const std::size_t ops_max = store_->capabilities().txn_ops_max;
+  for (auto& part : task->parts) {
+    if (part->decided) continue;
+    if (task->alone && !joined.empty()) {
+      later = true;
+      break;
+    }
+    auto change = compute_write(part->input, view);
+    if (change) {
+      if (auto fenced = check_fence(part->call.fence, view, *change); !fenced) change = fenced.error();
+    }
+    if (!change) {
+      const bool tell = task->linearizable || change.error().detail<Status>() == nullptr;
+      refused_on_stale = refused_on_stale || !tell;
+      part->reply = error_reply(tell ? store_error(change.error()) : change.error());
+      part->decided = tell;
+      continue;
+    }
+    part->change = std::move(*change);
+    if (part->change.ops.empty() || part->change.dry_run) {
+      if (part->change.dry_run && part->change.code == 201) part->change.revision = 0;
+      part->reply = change_reply(*this, part->input, part->change);
+      part->decided = true;
+      continue;
+    }
+    bool clash = txn.then.size() + part->change.ops.size() > ops_max;
+    for (const TxnOp& op : part->change.ops) clash = clash || written.contains(op.range.begin);
+    if (clash && !joined.empty()) {
+      later = true;
+      continue;
+    }
+    for (Compare& compare : part->change.compares) {
+      if (expected.insert(compare.range.begin).second) txn.compares.push_back(compare);
+    }
+    for (TxnOp& op : part->change.ops) {
+      written.insert(op.range.begin);
+      txn.then.push_back(op);
+    }
+    joined.push_back(part.get());
+  }
+  auto self = shared_from_this();
+  if (joined.empty()) {
+    if (refused_on_stale) {
+      // A refusal must rest on the newest state, not on what this peer happens to have.
+      task->linearizable = true;
+      return attempt(task);
+    }
+    return task->finish();
+  }
+  store_->txn(std::move(txn))
+      .on_ready([self, task, joined, later, refused_on_stale](Result<TxnResult> result) {
+        if (!result) {
+          const Reply reply = error_reply(store_error(result.error()));
+          for (auto& part : task->parts) {
+            if (!part->decided) part->reply = reply;
+          }
+          return task->finish();
+        }
+        if (result->succeeded) {
+          for (WriteTask::Part* part : joined) {
+            part->change.revision = result->revision;
+            part->reply = change_reply(*self, part->input, part->change);
+            part->decided = true;
+          }
+          if (!later && !refused_on_stale) return task->finish();
+          task->attempts = 0;
+        } else {
+          task->alone = true;
+        }
+        task->linearizable = true;
+        if (task->attempts >= kAttemptsMax) {
+          for (WriteTask::Part* part : joined) {
+            part->reply = error_reply(api::conflict(*part->input.type, part->input.name()));
+            part->decided = true;
+          }
+          task->attempts = 0;
+        }
+        // Not on the store's thread: computing takes longer than the store should wait.
+        self->engine_.post([self, task] { self->attempt(task); });
+      });
+}
+
+void ApiCore::remove_collection(Call call, api::TypePtr type, Answer answer) {
+  auto query = parse_list_query(*type, call.info.query);
+  if (!query) return answer(error_reply(query.error()));
+  auto options = read_delete(call);
+  if (!options) return answer(error_reply(options.error()));
+  auto self = shared_from_this();
+  store_->snapshot(0).on_ready([self, call = std::move(call), type, query = std::move(*query),
+                                answer = std::move(answer)](Result<Snapshot> snapshot) mutable {
+    if (!snapshot) return answer(error_reply(store_error(snapshot.error())));
+    const View view(std::move(*snapshot));
+    auto items = view.range(range_of(*type, call.info.ns, query));
+    if (!items) return answer(error_reply(store_error(items.error())));
+    const std::size_t prefix = objects_range(place_of(*type), "").begin.size();
+    std::vector<Call> calls;
+    for (const KeyValue& kv : *items) {
+      auto stored = decode_stored(kv.value.bytes());
+      if (!stored) continue;
+      const std::string_view tail = std::string_view(kv.key).substr(prefix);
+      if (!matches(query, *stored, tail)) continue;
+      Call one = call;
+      one.info.verb = "delete";
+      const std::size_t slash = tail.find('/');
+      one.info.ns = type->namespaced ? std::string(tail.substr(0, slash)) : std::string();
+      one.info.name = std::string(tail.substr(slash + 1));
+      one.want = {};
+      one.want_object = false;
+      calls.push_back(std::move(one));
+    }
+    const std::string opening =
+        list_opening(*type, type->gvk(call.info.version).api_version(), {},
+                     "{\"resourceVersion\":\"" + std::to_string(view.revision()) + "\"}");
+    self->batch(std::move(calls), [answer, opening](std::vector<Reply> replies) {
+      for (Reply& reply : replies) {
+        // Gone meanwhile is what was asked for.
+        if (reply.code >= 400 && reply.code != 404) return answer(std::move(reply));
+      }
+      Reply reply;
+      reply.body = opening + "]}\n";
+      answer(std::move(reply));
+    });
+  });
+}
+
+}  // namespace orchestra::apiserver

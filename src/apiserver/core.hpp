@@ -1,0 +1,79 @@
+#pragma once
+// The generic engine: every resource request of every kind runs through here, from HTTP and in process.
+//
+// authorize -> decode -> strict check -> merge or patch -> defaults -> admission -> validation -> one
+// transaction with preconditions -> encode. What is special about a kind is in its TypeRecord and in the
+// hooks of hooks_*.cpp; nothing here knows a kind by name. Calls never block: answers come on the
+// calling thread or on one of the store's, so they must not block either.
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "api/pod_streams.hpp"
+#include "api/types.hpp"
+#include "apiserver/call.hpp"
+#include "apiserver/object_cache.hpp"
+#include "apiserver/view.hpp"
+#include "orchestra/engine.hpp"
+#include "orchestra/state_store.hpp"
+
+namespace orchestra::apiserver {
+
+struct CoreOptions {
+  std::string service_cidr = "10.96.0.0/16";
+  int node_port_min = 30000, node_port_max = 32767;
+  std::size_t object_bytes_max = 1536 << 10;                          ///< fits a store of etcd's limits: 413
+  std::size_t reads_in_flight_max = 400, writes_in_flight_max = 200;  ///< over HTTP: 429
+  std::size_t watchers_max = 10'000;
+  std::string continue_secret;
+};
+
+class ApiCore : public std::enable_shared_from_this<ApiCore> {
+ public:
+  ApiCore(Engine& engine, std::shared_ptr<StateStore> store, CoreOptions options);
+
+  /// get list create update patch delete deletecollection of a resource and its simple subresources.
+  void handle(Call call, Answer answer);
+  /// Writes on independent objects, in one transaction where none of them fails.
+  void batch(std::vector<Call> calls, std::function<void(std::vector<Reply>)> answer);
+
+  /// The type that a request names: 404 for an unknown path, 405 for a verb it does not have.
+  Result<api::TypePtr> resolve(const RequestInfo& info) const;
+
+  Engine& engine() const { return engine_; }
+  StateStore& store() const { return *store_; }
+  const std::shared_ptr<StateStore>& shared_store() const { return store_; }
+  const CoreOptions& options() const { return options_; }
+  void set_continue_secret(std::string secret) { options_.continue_secret = std::move(secret); }
+  std::shared_ptr<const api::TypeRegistry> registry() const;
+  ObjectCache& cache() { return cache_; }
+
+  void set_pod_streams(std::shared_ptr<PodStreams> streams);
+  std::shared_ptr<PodStreams> pod_streams() const;
+
+  std::atomic<std::size_t> watchers{0};
+
+ private:
+  struct WriteTask;
+  void attempt(std::shared_ptr<WriteTask> task);
+  void computed(const std::shared_ptr<WriteTask>& task, Result<Snapshot> snapshot);
+  void write(Call call, api::TypePtr type, Answer answer);
+  void get(Call call, api::TypePtr type, Answer answer);
+  void list(Call call, api::TypePtr type, Answer answer);
+  void remove_collection(Call call, api::TypePtr type, Answer answer);
+
+  Engine& engine_;
+  std::shared_ptr<StateStore> store_;
+  CoreOptions options_;
+  mutable std::mutex mutex_;
+  std::shared_ptr<const api::TypeRegistry> registry_;
+  std::shared_ptr<PodStreams> pod_streams_;
+  ObjectCache cache_;
+};
+
+/// May `user` do this? The error is a 403 that says what is missing.
+Result<void> authorize(const Identity& user, const RequestInfo& info);
+
+}  // namespace orchestra::apiserver

@@ -1,0 +1,208 @@
+// Content negotiation and the forms of answers: see encode.hpp.
+#include "apiserver/encode.hpp"
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "api/meta.hpp"
+#include "api/status.hpp"
+#include "api/table.hpp"
+#include "base/yaml.hpp"
+
+namespace orchestra::apiserver {
+namespace {
+constexpr std::size_t kMediaRangesMax = 64;
+
+struct MediaRange {
+  std::string type;
+  std::map<std::string, std::string> parameters;
+  double q = 1;
+};
+
+std::vector<MediaRange> parse_accept(std::string_view accept) {
+  std::vector<MediaRange> ranges;
+  for (const std::string& part : split(accept, ',')) {
+    if (ranges.size() == kMediaRangesMax) break;
+    const std::vector<std::string> words = split(part, ';');
+    MediaRange range;
+    range.type = to_lower(trim(words[0]));
+    if (range.type.empty()) continue;
+    for (std::size_t i = 1; i < words.size(); ++i) {
+      const std::size_t equals = words[i].find('=');
+      if (equals == std::string::npos) continue;
+      const std::string name = to_lower(trim(std::string_view(words[i]).substr(0, equals)));
+      std::string value(trim(std::string_view(words[i]).substr(equals + 1)));
+      if (name == "q") {
+        range.q = std::atof(value.c_str());
+      } else {
+        range.parameters[name] = std::move(value);
+      }
+    }
+    ranges.push_back(std::move(range));
+  }
+  std::stable_sort(ranges.begin(), ranges.end(),
+                   [](const MediaRange& a, const MediaRange& b) { return a.q > b.q; });
+  return ranges;
+}
+
+// nullopt: we do not have it.
+std::optional<Representation> form_of(const MediaRange& range) {
+  Representation want;
+  if (range.q <= 0) return std::nullopt;
+  const bool any = range.type == "*/*" || range.type == "application/*";
+  if (range.type == "application/yaml") {
+    want.form = Form::yaml;
+  } else if (!any && range.type != "application/json") {
+    return std::nullopt;
+  }
+  const auto as = range.parameters.find("as");
+  if (as == range.parameters.end()) return want;
+  const auto group = range.parameters.find("g");
+  const auto version = range.parameters.find("v");
+  if (group == range.parameters.end() || group->second != "meta.k8s.io") return std::nullopt;
+  if (version == range.parameters.end() || (version->second != "v1" && version->second != "v1beta1"))
+    return std::nullopt;
+  want.meta_version = version->second;
+  if (as->second == "Table") {
+    want.form = Form::table;
+  } else if (as->second == "PartialObjectMetadata" || as->second == "PartialObjectMetadataList") {
+    want.form = Form::partial;
+  } else {
+    return std::nullopt;
+  }
+  return want;
+}
+
+api::IncludeObject include_of(Include include) {
+  switch (include) {
+    case Include::none:
+      return api::IncludeObject::none;
+    case Include::object:
+      return api::IncludeObject::object;
+    case Include::metadata:
+      break;
+  }
+  return api::IncludeObject::metadata;
+}
+
+std::string meta_api_version(const Representation& want) { return "meta.k8s.io/" + want.meta_version; }
+
+std::string finish(const json::value& tree, const Representation& want) {
+  if (want.form == Form::yaml) return to_yaml(tree);
+  return want.pretty ? to_pretty_json(tree) + "\n" : to_json(tree);
+}
+}  // namespace
+
+Result<Representation> negotiate(std::string_view accept, const Query& query) {
+  Representation want;
+  if (!trim(accept).empty()) {
+    std::optional<Representation> found;
+    for (const MediaRange& range : parse_accept(accept)) {
+      found = form_of(range);
+      if (found) break;
+    }
+    if (!found) {
+      return api::not_acceptable(
+          "only the following media types are accepted: application/json, application/yaml, "
+          "application/json;as=Table;v=v1;g=meta.k8s.io, "
+          "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io");
+    }
+    want = *found;
+  }
+  want.pretty = query.find("pretty") != query.end() && query_flag(query, "pretty");
+  const std::string include = query_value(query, "includeObject");
+  if (include == "None") want.include = Include::none;
+  if (include == "Object") want.include = Include::object;
+  return want;
+}
+
+std::string content_type_of(const Representation& want) {
+  return want.form == Form::yaml ? "application/yaml" : "application/json";
+}
+
+Reply tree_reply(const Call& call, const json::value& tree, int code) {
+  Reply reply;
+  reply.code = code;
+  Representation want = call.want;
+  if (want.form == Form::table || want.form == Form::partial) want.form = Form::json;
+  reply.content_type = content_type_of(want);
+  reply.body = finish(tree, want);
+  return reply;
+}
+
+Result<std::string> object_text(const api::TypeRecord& type, const Representation& want,
+                                const StoredView& view, Revision revision, Now now, bool with_columns) {
+  std::string text = json_with_revision(view, revision);
+  if (want.form == Form::json && !want.pretty) return text;
+  ORC_ASSIGN(json::value tree, parse_json(text));
+  if (want.form == Form::partial) return finish(api::partial_metadata(tree, meta_api_version(want)), want);
+  if (want.form != Form::table) return finish(tree, want);
+  json::object table{
+      {"kind", "Table"},
+      {"apiVersion", meta_api_version(want)},
+      {"metadata", json::object{{"resourceVersion", std::to_string(revision)}}},
+      {"columnDefinitions", with_columns ? json::value(api::table_columns(type)) : json::value(nullptr)},
+      {"rows",
+       json::array{api::table_row(type, tree, now, include_of(want.include), meta_api_version(want))}}};
+  return finish(table, want);
+}
+
+Reply object_reply(ApiCore& core, const api::TypeRecord& type, const Call& call, const Value& stored,
+                   Revision revision, int code) {
+  Reply reply;
+  reply.code = code;
+  if (call.want_object && revision != 0) {
+    auto object = core.cache().get(stored, revision);
+    if (!object) return error_reply(api::internal_error(object.error().to_string()));
+    reply.object = std::move(*object);
+    return reply;
+  }
+  auto view = decode_stored_frame(stored.bytes());
+  if (!view) return error_reply(api::internal_error(view.error().to_string()));
+  auto text = object_text(type, call.want, *view, revision, core.engine().clock().now(), true);
+  if (!text) return error_reply(api::internal_error(text.error().to_string()));
+  reply.body = std::move(*text);
+  reply.content_type = content_type_of(call.want);
+  return reply;
+}
+
+std::string bookmark_json(const api::TypeRecord& type, std::string_view version, Revision revision,
+                          bool initial_end) {
+  const std::string own(version.empty() ? std::string_view(type.storage_version().name) : version);
+  std::string out = "{\"kind\":\"" + type.kind + "\",\"apiVersion\":\"" + type.gvk(own).api_version() +
+                    "\",\"metadata\":{\"resourceVersion\":\"" + std::to_string(revision) + "\"";
+  if (initial_end) out += ",\"annotations\":{\"k8s.io/initial-events-end\":\"true\"}";
+  return out + "}}";
+}
+
+std::string list_opening(const api::TypeRecord& type, const std::string& api_version,
+                         const Representation& want, const std::string& list_metadata) {
+  if (want.form == Form::table) {
+    return "{\"kind\":\"Table\",\"apiVersion\":\"" + meta_api_version(want) +
+           "\",\"metadata\":" + list_metadata +
+           ",\"columnDefinitions\":" + to_json(api::table_columns(type)) + ",\"rows\":[";
+  }
+  if (want.form == Form::partial) {
+    return "{\"kind\":\"PartialObjectMetadataList\",\"apiVersion\":\"" + meta_api_version(want) +
+           "\",\"metadata\":" + list_metadata + ",\"items\":[";
+  }
+  return "{\"kind\":\"" + type.list_kind + "\",\"apiVersion\":\"" + api_version +
+         "\",\"metadata\":" + list_metadata + ",\"items\":[";
+}
+
+Result<void> append_list_item(std::string& out, const api::TypeRecord& type, const Representation& want,
+                              const StoredView& view, Revision revision, Now now) {
+  if (want.form == Form::json || want.form == Form::yaml) {
+    append_json(out, view, revision);
+    return {};
+  }
+  ORC_ASSIGN(json::value tree, parse_json(json_with_revision(view, revision)));
+  if (want.form == Form::partial) {
+    out += to_json(api::partial_metadata(tree, meta_api_version(want)));
+  } else {
+    out += to_json(api::table_row(type, tree, now, include_of(want.include), meta_api_version(want)));
+  }
+  return {};
+}
+
+}  // namespace orchestra::apiserver

@@ -1,0 +1,36 @@
+#pragma once
+// Objects out: what Accept asks for, and one object in each of the forms a client may want.
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "apiserver/call.hpp"
+#include "apiserver/core.hpp"
+#include "apiserver/view.hpp"
+
+namespace orchestra::apiserver {
+
+/// The best form that we have for an Accept header: 406 if there is none.
+Result<Representation> negotiate(std::string_view accept, const Query& query);
+std::string content_type_of(const Representation& want);
+
+/// One stored object as an answer.
+Reply object_reply(ApiCore& core, const api::TypeRecord& type, const Call& call, const Value& stored,
+                   Revision revision, int code);
+/// A tree (a subresource, a review) as an answer.
+Reply tree_reply(const Call& call, const json::value& tree, int code);
+/// The text of one object for a watch event or a list item; Tables are one row each.
+Result<std::string> object_text(const api::TypeRecord& type, const Representation& want,
+                                const StoredView& view, Revision revision, Now now, bool with_columns);
+/// The object of a BOOKMARK: kind, apiVersion and resourceVersion only; the end of the initial events of a
+/// WatchList is marked by an annotation. `version` empty: the type's own.
+std::string bookmark_json(const api::TypeRecord& type, std::string_view version, Revision revision,
+                          bool initial_end);
+/// Opening of a list up to and including `"items":[` or `"rows":[`.
+std::string list_opening(const api::TypeRecord& type, const std::string& api_version,
+                         const Representation& want, const std::string& list_metadata);
+/// Appends one item of that list; the plain form is a copy of the stored bytes.
+Result<void> append_list_item(std::string& out, const api::TypeRecord& type, const Representation& want,
+                              const StoredView& view, Revision revision, Now now);
+
+}  // namespace orchestra::apiserver

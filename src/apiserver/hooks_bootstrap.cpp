@@ -1,0 +1,110 @@
+// The objects of an empty cluster: see bootstrap.hpp. What exists is left as it is, but for the endpoints of
+// `kubernetes`, which follow the listening address.
+#include "apiserver/bootstrap.hpp"
+#include "apiserver/client_in_process.hpp"
+#include "apiserver/service_range.hpp"
+#include "base/json.hpp"
+
+namespace orchestra::apiserver {
+namespace {
+constexpr Duration kStepDeadline = std::chrono::seconds(30);
+
+Result<void> ensure(const Client& client, json::value tree) {
+  ORC_ASSIGN(Object object, Object::from_json(to_json(tree)));
+  auto made = client.create(object).wait(kStepDeadline);
+  if (made || made.error().is(Error::already_exists)) return {};
+  return made.error().with_context("bootstrap object " + object.kind() + " \"" + object.name() + "\"");
+}
+
+Result<void> replace(const Client& client, const json::value& tree) {
+  ORC_ASSIGN(Object object, Object::from_json(to_json(tree)));
+  auto made = client.create(object).wait(kStepDeadline);
+  if (!made && made.error().is(Error::already_exists)) made = client.update(object).wait(kStepDeadline);
+  if (made) return {};
+  return made.error().with_context("bootstrap object " + object.kind() + " \"" + object.name() + "\"");
+}
+
+json::value named(const char* api_version, const char* kind, const char* ns, const char* name) {
+  json::object metadata{{"name", name}};
+  if (*ns != '\0') metadata["namespace"] = ns;
+  return json::object{{"apiVersion", api_version}, {"kind", kind}, {"metadata", std::move(metadata)}};
+}
+
+Result<void> ensure_namespaces(const Client& client) {
+  for (const char* name : {"default", "kube-system", "kube-public", "kube-node-lease"}) {
+    ORC_TRY(ensure(client, named("v1", "Namespace", "", name)));
+  }
+  return {};
+}
+
+Result<void> ensure_priorities(ApiCore& core, const Client& client) {
+  if (core.registry()->find("scheduling.k8s.io", "v1", "priorityclasses") == nullptr) return {};
+  struct Class {
+    const char* name;
+    std::int64_t value;
+    const char* description;
+  };
+  static constexpr Class kClasses[] = {
+      {"system-cluster-critical", 2000000000,
+       "Used for system critical pods that must run in the cluster, but can be moved to another node if "
+       "necessary."},
+      {"system-node-critical", 2000001000,
+       "Used for system critical pods that must not be moved from their current node."}};
+  for (const Class& one : kClasses) {
+    json::value tree = named("scheduling.k8s.io/v1", "PriorityClass", "", one.name);
+    tree.get_object()["value"] = one.value;
+    tree.get_object()["description"] = one.description;
+    ORC_TRY(ensure(client, std::move(tree)));
+  }
+  return {};
+}
+
+Result<void> ensure_service(const Client& client, const BootstrapOptions& options) {
+  const ServiceRange range = ServiceRange::parse(options.service_cidr);
+  const json::object labels{{"component", "apiserver"}, {"provider", "kubernetes"}};
+  json::value service = named("v1", "Service", "default", "kubernetes");
+  set_at(service, "/metadata/labels", labels);
+  const json::value target =
+      options.advertise_port == 0 ? json::value(443) : json::value(options.advertise_port);
+  set_at(service, "/spec",
+         json::object{
+             {"type", "ClusterIP"},
+             {"clusterIP", range.address(1)},
+             {"sessionAffinity", "None"},
+             {"ports", json::array{json::object{
+                           {"name", "https"}, {"port", 443}, {"protocol", "TCP"}, {"targetPort", target}}}}});
+  ORC_TRY(ensure(client, std::move(service)));
+  if (options.advertise_host.empty()) return {};
+
+  json::value endpoints = named("v1", "Endpoints", "default", "kubernetes");
+  set_at(endpoints, "/metadata/labels", json::object{{"endpointslice.kubernetes.io/skip-mirror", "true"}});
+  set_at(endpoints, "/subsets",
+         json::array{json::object{
+             {"addresses", json::array{json::object{{"ip", options.advertise_host}}}},
+             {"ports", json::array{json::object{
+                           {"name", "https"}, {"port", options.advertise_port}, {"protocol", "TCP"}}}}}});
+  json::value slice = named("discovery.k8s.io/v1", "EndpointSlice", "default", "kubernetes");
+  set_at(slice, "/metadata/labels", json::object{{"kubernetes.io/service-name", "kubernetes"}});
+  slice.get_object()["addressType"] = options.advertise_host.find(':') == std::string::npos ? "IPv4" : "IPv6";
+  slice.get_object()["endpoints"] =
+      json::array{json::object{{"addresses", json::array{json::value(options.advertise_host)}},
+                               {"conditions", json::object{{"ready", true}}}}};
+  slice.get_object()["ports"] =
+      json::array{json::object{{"name", "https"}, {"port", options.advertise_port}, {"protocol", "TCP"}}};
+  // A loopback address is fine for clients on this machine; what validation refuses is only not published.
+  for (const json::value* tree : {&endpoints, &slice}) {
+    auto written = replace(client, *tree);
+    if (!written && !written.error().is(Error::invalid)) return written;
+  }
+  return {};
+}
+}  // namespace
+
+Result<void> bootstrap(const std::shared_ptr<ApiCore>& core, const BootstrapOptions& options) {
+  const Client client = make_in_process_client(core, Identity::masters());
+  ORC_TRY(ensure_namespaces(client));
+  ORC_TRY(ensure_priorities(*core, client));
+  return ensure_service(client, options);
+}
+
+}  // namespace orchestra::apiserver

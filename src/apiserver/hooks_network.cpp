@@ -1,0 +1,262 @@
+// Addresses and ports of Services: allocated, kept and freed in the transaction of the write itself.
+//
+// One key per allocation, below /orchestra/allocations/: a free one is guarded by "does not exist", so two
+// writers that choose the same address cannot both commit; the loser chooses again on a newer view. The
+// first address of the range belongs to the service `kubernetes`.
+#include <arpa/inet.h>
+
+#include <set>
+
+#include "api/meta.hpp"
+#include "api/status.hpp"
+#include "apiserver/admission.hpp"
+#include "apiserver/service_range.hpp"
+
+namespace orchestra::apiserver {
+namespace {
+constexpr std::string_view kAddresses = "clusterips";
+constexpr std::string_view kPorts = "nodeports";
+constexpr int kChoices = 4096;  // tried addresses or ports before the range counts as full
+
+json::object& spec_of(json::value& object) {
+  json::value& spec = object.get_object()["spec"];
+  if (!spec.is_object()) spec = json::object();
+  return spec.get_object();
+}
+std::string type_of(const json::value& service) { return string_at(service, "/spec/type", "ClusterIP"); }
+bool wants_address(const json::value& service) { return type_of(service) != "ExternalName"; }
+bool wants_ports(const json::value& service) {
+  const std::string type = type_of(service);
+  return type == "NodePort" ||
+         (type == "LoadBalancer" && bool_at(service, "/spec/allocateLoadBalancerNodePorts", true));
+}
+std::string address_of(const json::value& service) {
+  const std::string address = string_at(service, "/spec/clusterIP");
+  return address == "None" ? std::string() : address;
+}
+std::set<std::int64_t> ports_of(const json::value& service) {
+  std::set<std::int64_t> ports;
+  if (const json::array* list = array_at(service, "/spec/ports")) {
+    for (const json::value& port : *list) {
+      if (const std::int64_t number = int_at(port, "/nodePort"); number != 0) ports.insert(number);
+    }
+  }
+  if (const std::int64_t health = int_at(service, "/spec/healthCheckNodePort"); health != 0)
+    ports.insert(health);
+  return ports;
+}
+
+Error refuse(const Admission& admission, const api::FieldErrors& errors) {
+  const api::TypeRecord& type = *admission.input.type;
+  return api::invalid(type.group, type.kind, api::meta_string(*admission.object, "name"), errors);
+}
+Value owner_of(const Admission& admission) {
+  return Value(admission.input.ns() + "/" + std::string(api::meta_string(*admission.object, "name")));
+}
+
+// True if the key was free and is now taken by this change.
+Result<bool> take(Admission& admission, std::string_view pool, const std::string& what) {
+  const std::string key = allocation_key(pool, what);
+  ORC_ASSIGN(std::optional<KeyValue> held, admission.view.get(key));
+  if (held) return false;
+  admission.change.expect(key, std::nullopt);
+  admission.change.put(key, owner_of(admission));
+  return true;
+}
+
+Result<void> allocate_address(Admission& admission) {
+  json::object& spec = spec_of(*admission.object);
+  const ServiceRange range = ServiceRange::parse(admission.input.core->options().service_cidr);
+  const std::string asked = address_of(*admission.object);
+  if (!asked.empty()) {
+    if (!range.contains(asked)) {
+      api::FieldErrors errors;
+      errors.invalid(api::FieldPath("spec") / "clusterIPs", json::array{json::value(asked)},
+                     "failed to allocate IP " + asked + ": the provided IP (" + asked +
+                         ") is not in the valid range. The range of valid IPs is " + range.text);
+      return refuse(admission, errors);
+    }
+    ORC_ASSIGN(const bool taken, take(admission, kAddresses, asked));
+    if (taken) return {};
+    api::FieldErrors errors;
+    errors.invalid(api::FieldPath("spec") / "clusterIPs", json::array{json::value(asked)},
+                   "failed to allocate IP " + asked + ": provided IP is already allocated");
+    return refuse(admission, errors);
+  }
+  Random& random = admission.input.core->engine().random();
+  for (int i = 0; i < kChoices && range.usable() > 1; ++i) {
+    // The first address is never chosen: it is asked for by name.
+    const std::string address = range.address(2 + random.below(range.usable() - 1));
+    ORC_ASSIGN(const bool taken, take(admission, kAddresses, address));
+    if (!taken) continue;
+    spec["clusterIP"] = address;
+    return {};
+  }
+  return api::internal_error("failed to allocate a serviceIP: range " + range.text + " is full");
+}
+
+void fill_families(json::object& spec) {
+  const std::string address(spec["clusterIP"].get_string());
+  spec["clusterIPs"] = json::array{json::value(address)};
+  if (!spec.contains("ipFamilies")) {
+    spec["ipFamilies"] = json::array{json::value(address.find(':') == std::string::npos ? "IPv4" : "IPv6")};
+  }
+  if (!spec.contains("ipFamilyPolicy")) spec["ipFamilyPolicy"] = "SingleStack";
+}
+
+Result<void> allocate_port(Admission& admission, json::object& port, std::size_t index,
+                           const std::set<std::int64_t>& own) {
+  const CoreOptions& options = admission.input.core->options();
+  const json::value* given = port.if_contains("nodePort");
+  const std::int64_t asked = given != nullptr && given->is_int64() ? given->get_int64() : 0;
+  const api::FieldPath spec("spec");
+  const api::FieldPath ports = spec / "ports";
+  const api::FieldPath at = ports[index];
+  if (asked != 0) {
+    if (own.contains(asked)) return {};
+    api::FieldErrors errors;
+    if (asked < options.node_port_min || asked > options.node_port_max) {
+      errors.invalid(at / "nodePort", json::value(asked),
+                     "provided port is not in the valid range. The range of valid ports is " +
+                         std::to_string(options.node_port_min) + "-" + std::to_string(options.node_port_max));
+      return refuse(admission, errors);
+    }
+    ORC_ASSIGN(const bool taken, take(admission, kPorts, std::to_string(asked)));
+    if (taken) return {};
+    errors.invalid(at / "nodePort", json::value(asked), "provided port is already allocated");
+    return refuse(admission, errors);
+  }
+  Random& random = admission.input.core->engine().random();
+  const auto width = static_cast<std::uint64_t>(options.node_port_max - options.node_port_min + 1);
+  for (int i = 0; i < kChoices; ++i) {
+    const std::int64_t number = options.node_port_min + static_cast<std::int64_t>(random.below(width));
+    if (own.contains(number)) continue;
+    bool chosen_here = false;
+    for (const TxnOp& op : admission.change.ops) {
+      chosen_here = chosen_here || op.range.begin == allocation_key(kPorts, std::to_string(number));
+    }
+    if (chosen_here) continue;
+    ORC_ASSIGN(const bool taken, take(admission, kPorts, std::to_string(number)));
+    if (!taken) continue;
+    port["nodePort"] = number;
+    return {};
+  }
+  return api::internal_error("failed to allocate a nodePort: the range is full");
+}
+
+// Ports of the new object that have none take what the old one had for the same port.
+void keep_ports(const json::value& old, json::value& next) {
+  const json::array* before = array_at(old, "/spec/ports");
+  json::value* after = const_cast<json::value*>(find(next, "/spec/ports"));
+  if (before == nullptr || after == nullptr || !after->is_array()) return;
+  for (json::value& port : after->get_array()) {
+    if (!port.is_object() || int_at(port, "/nodePort") != 0) continue;
+    for (const json::value& candidate : *before) {
+      if (int_at(candidate, "/port") != int_at(port, "/port") ||
+          string_at(candidate, "/protocol") != string_at(port, "/protocol")) {
+        continue;
+      }
+      if (const std::int64_t number = int_at(candidate, "/nodePort"); number != 0)
+        port.get_object()["nodePort"] = number;
+    }
+  }
+}
+
+Result<void> allocate_ports(Admission& admission, const std::set<std::int64_t>& own) {
+  json::value* ports = const_cast<json::value*>(find(*admission.object, "/spec/ports"));
+  if (ports == nullptr || !ports->is_array()) return {};
+  std::size_t index = 0;
+  for (json::value& port : ports->get_array()) {
+    if (port.is_object()) ORC_TRY(allocate_port(admission, port.get_object(), index, own));
+    ++index;
+  }
+  return {};
+}
+
+void clear_ports(json::value& service) {
+  json::value* ports = const_cast<json::value*>(find(service, "/spec/ports"));
+  if (ports == nullptr || !ports->is_array()) return;
+  for (json::value& port : ports->get_array()) {
+    if (port.is_object()) port.get_object().erase("nodePort");
+  }
+}
+
+Result<void> create_service(Admission& admission) {
+  json::value& service = *admission.object;
+  if (wants_address(service)) {
+    if (string_at(service, "/spec/clusterIP").empty()) {
+      if (const json::array* all = array_at(service, "/spec/clusterIPs"); all != nullptr && !all->empty()) {
+        spec_of(service)["clusterIP"] = all->front();
+      }
+    }
+    if (string_at(service, "/spec/clusterIP") != "None") ORC_TRY(allocate_address(admission));
+    json::object& spec = spec_of(service);
+    if (spec["clusterIP"] == "None") {
+      spec["clusterIPs"] = json::array{json::value("None")};
+      if (!spec.contains("ipFamilies")) spec["ipFamilies"] = json::array{json::value("IPv4")};
+      if (!spec.contains("ipFamilyPolicy")) spec["ipFamilyPolicy"] = "SingleStack";
+    } else {
+      fill_families(spec);
+    }
+  }
+  if (wants_ports(service)) ORC_TRY(allocate_ports(admission, {}));
+  return {};
+}
+
+Result<void> update_service(Admission& admission) {
+  json::value& next = *admission.object;
+  const json::value& old = *admission.old;
+  if (wants_address(next)) {
+    json::object& spec = spec_of(next);
+    if (string_at(next, "/spec/clusterIP").empty() && wants_address(old)) {
+      for (const char* field : {"clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"}) {
+        const json::value* kept = find(old, std::string("/spec/") + field);
+        if (kept != nullptr && !spec.contains(field)) spec[field] = *kept;
+      }
+    }
+    if (spec["clusterIP"] != "None" && address_of(next) != address_of(old)) {
+      // The validation of updates refuses a change of an address that is set.
+      if (address_of(old).empty()) ORC_TRY(allocate_address(admission));
+    }
+    if (spec["clusterIP"] != "None" && !spec["clusterIP"].is_null()) fill_families(spec);
+  } else {
+    json::object& spec = spec_of(next);
+    for (const char* field : {"clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"}) spec.erase(field);
+    if (!address_of(old).empty()) admission.change.remove(allocation_key(kAddresses, address_of(old)));
+  }
+  const std::set<std::int64_t> before = ports_of(old);
+  if (wants_ports(next)) {
+    keep_ports(old, next);
+    ORC_TRY(allocate_ports(admission, before));
+  } else {
+    clear_ports(next);
+  }
+  const std::set<std::int64_t> after = ports_of(next);
+  for (const std::int64_t port : before) {
+    if (!after.contains(port)) admission.change.remove(allocation_key(kPorts, std::to_string(port)));
+  }
+  return {};
+}
+
+Result<void> free_service(Admission& admission) {
+  const json::value& old = *admission.old;
+  if (!address_of(old).empty()) admission.change.remove(allocation_key(kAddresses, address_of(old)));
+  for (const std::int64_t port : ports_of(old)) {
+    admission.change.remove(allocation_key(kPorts, std::to_string(port)));
+  }
+  return {};
+}
+}  // namespace
+
+const std::vector<KindHooks>& network_hooks() {
+  static const std::vector<KindHooks> kHooks = {
+      {.group = "",
+       .resource = "services",
+       .on_create = create_service,
+       .on_update = update_service,
+       .on_removed = free_service},
+  };
+  return kHooks;
+}
+
+}  // namespace orchestra::apiserver

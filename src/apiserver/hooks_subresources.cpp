@@ -1,0 +1,173 @@
+// Subresources with a body of their own: scale for any type that has it, binding and eviction of pods.
+#include "api/meta.hpp"
+#include "api/select.hpp"
+#include "api/status.hpp"
+#include "api/walker.hpp"
+#include "apiserver/admission.hpp"
+
+namespace orchestra::apiserver {
+namespace {
+
+// metav1.LabelSelector or a plain map (ReplicationController) as the text of a selector.
+std::string selector_text(const json::value& object) {
+  const json::value* selector = find(object, "/spec/selector");
+  if (selector == nullptr || !selector->is_object()) return {};
+  const bool plain =
+      !selector->get_object().contains("matchLabels") && !selector->get_object().contains("matchExpressions");
+  const json::value wrapped = plain ? json::value(json::object{{"matchLabels", *selector}}) : *selector;
+  auto parsed = api::selector_of(&wrapped);
+  return parsed ? parsed->to_string() : std::string();
+}
+
+Result<json::value> scale_of(const api::TypeRecord&, const json::value& object) {
+  json::object metadata;
+  for (const char* field : {"name", "namespace", "uid", "resourceVersion", "creationTimestamp"}) {
+    if (const json::value* value = find(object, std::string("/metadata/") + field)) metadata[field] = *value;
+  }
+  json::object spec;
+  if (const std::int64_t replicas = int_at(object, "/spec/replicas"); replicas != 0)
+    spec["replicas"] = replicas;
+  json::object status{{"replicas", int_at(object, "/status/replicas")}};
+  if (const std::string text = selector_text(object); !text.empty()) status["selector"] = text;
+  return json::value(json::object{{"kind", "Scale"},
+                                  {"apiVersion", "autoscaling/v1"},
+                                  {"metadata", std::move(metadata)},
+                                  {"spec", std::move(spec)},
+                                  {"status", std::move(status)}});
+}
+
+// Update and patch of a Scale are writes of spec.replicas.
+Result<Change> write_scale(const WriteInput& input, const View& view) {
+  ORC_ASSIGN(Loaded old, load_target(input, view));
+  ORC_ASSIGN(json::value tree, old.tree());
+  ORC_ASSIGN(json::value scale, scale_of(*input.type, tree));
+  if (input.call->info.verb == "patch") {
+    ORC_TRY(apply_patch(input, input.schema, scale));
+  } else if (input.call->info.verb == "update") {
+    scale = input.body;
+  } else {
+    return api::method_not_allowed(*input.type, input.call->info.verb);
+  }
+  const std::string asked = string_at(scale, "/metadata/resourceVersion");
+  if (!asked.empty() && asked != std::to_string(old.kv.mod_revision)) {
+    return api::conflict(api::ResourceName(input.type->group, input.type->plural + "/scale"), input.name());
+  }
+  const json::value* replicas = find(scale, "/spec/replicas");
+  if (replicas != nullptr && !replicas->is_int64()) {
+    return api::cannot_be_handled("Scale", "v1", "spec.replicas must be an integer");
+  }
+  const std::int64_t count = replicas == nullptr ? 0 : replicas->get_int64();
+  if (count < 0) {
+    api::FieldErrors errors;
+    errors.invalid(api::FieldPath("spec") / "replicas", json::value(count),
+                   "must be greater than or equal to 0");
+    return api::invalid("autoscaling", "Scale", input.name(), errors);
+  }
+  json::value next = tree;
+  set_at(next, "/spec/replicas", count);
+  WriteInput main = input;
+  main.sub = nullptr;
+  ORC_ASSIGN(Change change, finish_update(main, view, old, std::move(tree), std::move(next)));
+  change.answer_subresource = "scale";
+  return change;
+}
+
+Change success(Change change) {
+  change.code = 201;
+  change.status = api::success_status();
+  return change;
+}
+
+Error refused_binding(const WriteInput& input, const std::string& why) {
+  return api::conflict(api::ResourceName("", "pods/binding"), input.name(), why);
+}
+
+Result<Change> bind_pod(const WriteInput& input, const View& view) {
+  if (input.call->info.verb != "create") return api::method_not_allowed(*input.type, input.call->info.verb);
+  ORC_ASSIGN(Loaded old, load_target(input, view));
+  ORC_ASSIGN(json::value pod, old.tree());
+  const std::string node = string_at(input.body, "/target/name");
+  const std::string kind = string_at(input.body, "/target/kind", "Node");
+  api::FieldErrors errors;
+  if (node.empty()) errors.required(api::FieldPath("target") / "name");
+  if (kind != "Node") {
+    errors.not_supported(api::FieldPath("target") / "kind", json::value(kind), {std::string_view("Node")});
+  }
+  if (!errors.empty()) return api::invalid("", "Binding", input.name(), errors);
+  if (const std::string uid = string_at(input.body, "/metadata/uid"); !uid.empty() && uid != old.view.uid) {
+    return refused_binding(input, "Precondition failed: UID in precondition: " + uid +
+                                      ", UID in object meta: " + std::string(old.view.uid));
+  }
+  if (old.view.deleting)
+    return refused_binding(input, "pod " + input.name() + " is being deleted, cannot be assigned to a host");
+  if (const std::string bound = string_at(pod, "/spec/nodeName"); !bound.empty()) {
+    return refused_binding(input, "pod " + input.name() + " is already assigned to node \"" + bound + "\"");
+  }
+  json::value next = pod;
+  set_at(next, "/spec/nodeName", json::value(node));
+  if (const json::object* annotations = object_at(input.body, "/metadata/annotations")) {
+    json::value& own = api::metadata(next)["annotations"];
+    if (!own.is_object()) own = json::object();
+    for (const auto& [key, value] : *annotations) own.get_object()[key] = value;
+  }
+  const json::value scheduled = json::object{{"type", "PodScheduled"},
+                                             {"status", "True"},
+                                             {"lastProbeTime", nullptr},
+                                             {"lastTransitionTime", api::format_time(input.now().wall_ns)}};
+  json::array conditions;
+  if (const json::array* before = array_at(next, "/status/conditions")) {
+    for (const json::value& condition : *before) {
+      if (string_at(condition, "/type") != "PodScheduled") conditions.push_back(condition);
+    }
+  }
+  conditions.push_back(scheduled);
+  set_at(next, "/status/conditions", std::move(conditions));
+  api::metadata(next).erase("resourceVersion");
+  api::metadata(next).erase("managedFields");
+  if (input.type->has_generation) api::metadata(next)["generation"] = int_at(pod, "/metadata/generation") + 1;
+  Change change;
+  change.dry_run = input.dry_run;
+  change.expect(old.kv.key, old.kv);
+  change.put(old.kv.key, Value(encode_object(*input.type, next)));
+  return success(std::move(change));
+}
+
+// Disruption budgets come with their controller; until a budget exists there is nothing to ask.
+Result<Change> evict_pod(const WriteInput& input, const View& view) {
+  if (input.call->info.verb != "create") return api::method_not_allowed(*input.type, input.call->info.verb);
+  const std::string name = string_at(input.body, "/metadata/name", input.name());
+  if (name != input.name()) {
+    return api::bad_request("name in URL does not match name in Eviction object: \"" + input.name() +
+                            "\" vs \"" + name + "\"");
+  }
+  ORC_ASSIGN(Loaded pod, load_target(input, view));
+  DeleteRequest request;
+  if (const json::value* grace = find(input.body, "/deleteOptions/gracePeriodSeconds");
+      grace != nullptr && grace->is_int64()) {
+    request.grace_seconds = grace->get_int64();
+  }
+  request.uid = string_at(input.body, "/deleteOptions/preconditions/uid");
+  request.resource_version = string_at(input.body, "/deleteOptions/preconditions/resourceVersion");
+  ORC_ASSIGN(Change change, remove_object(input, view, pod, request));
+  return success(std::move(change));
+}
+}  // namespace
+
+const std::vector<SubresourceHook>& pod_subresources() {
+  static const std::vector<SubresourceHook> kHooks = {
+      {.group = "", .resource = "", .name = "scale", .write = write_scale, .read = scale_of},
+      {.group = "", .resource = "pods", .name = "binding", .write = bind_pod},
+      {.group = "", .resource = "pods", .name = "eviction", .write = evict_pod},
+  };
+  return kHooks;
+}
+
+const SubresourceHook* subresource_hook(const api::TypeRecord& type, std::string_view name) {
+  for (const SubresourceHook& hook : pod_subresources()) {
+    if (hook.name != name) continue;
+    if (hook.resource.empty() || (hook.group == type.group && hook.resource == type.plural)) return &hook;
+  }
+  return nullptr;
+}
+
+}  // namespace orchestra::apiserver

@@ -1,0 +1,19 @@
+#pragma once
+// One HTTP request being answered; internal to the front.
+#include "apiserver/http_front.hpp"
+
+namespace orchestra::apiserver {
+
+struct HttpFront::Exchange {
+  HttpServerRequest request;
+  std::shared_ptr<HttpResponder> responder;
+  RequestInfo info;
+  Identity user;
+  std::int64_t began_ns = 0;
+  std::string header(const std::string& name) const {
+    const auto found = request.headers.find(name);
+    return found == request.headers.end() ? std::string() : found->second;
+  }
+};
+
+}  // namespace orchestra::apiserver

@@ -1,0 +1,207 @@
+// Requests over HTTP: see http_front.hpp.
+#include "apiserver/http_front.hpp"
+
+#include <openssl/crypto.h>
+
+#include "api/status.hpp"
+#include "apiserver/encode.hpp"
+#include "apiserver/http_documents.hpp"
+#include "apiserver/http_exchange.hpp"
+#include "apiserver/streams/pod_streams_http.hpp"
+#include "apiserver/watch_cursor.hpp"
+#include "apiserver/watch_stream.hpp"
+
+namespace orchestra::apiserver {
+namespace {
+
+bool same_secret(const std::string& a, const std::string& b) {
+  return a.size() == b.size() && CRYPTO_memcmp(a.data(), b.data(), a.size()) == 0;
+}
+
+/// A long body, one piece at a time: the next is made when the last was taken by the kernel.
+class PieceWriter : public std::enable_shared_from_this<PieceWriter> {
+ public:
+  PieceWriter(Engine& engine, std::shared_ptr<HttpBodyWriter> writer,
+              std::function<std::optional<std::string>()> more)
+      : engine_(engine), writer_(std::move(writer)), more_(std::move(more)) {}
+  void next() {
+    auto piece = more_();
+    if (!piece) return writer_->finish();
+    auto self = shared_from_this();
+    writer_->write(std::move(*piece)).on_ready([self](Result<void> written) {
+      if (!written) return;  // the client is gone
+      self->engine_.post([self] { self->next(); });
+    });
+  }
+
+ private:
+  Engine& engine_;
+  std::shared_ptr<HttpBodyWriter> writer_;
+  std::function<std::optional<std::string>()> more_;
+};
+
+bool is_write(const std::string& verb) { return verb != "get" && verb != "list" && verb != "watch"; }
+}  // namespace
+
+void send_reply(Engine& engine, const std::shared_ptr<HttpResponder>& responder, Reply reply) {
+  HttpResponder::Headers headers;
+  if (!reply.content_type.empty()) headers.emplace_back("Content-Type", reply.content_type);
+  headers.emplace_back("Cache-Control", "no-cache, private");
+  for (auto& header : reply.headers) headers.push_back(std::move(header));
+  if (!reply.more) return responder->respond(reply.code, std::move(headers), std::move(reply.body));
+  auto writer = responder->start(reply.code, std::move(headers));
+  std::make_shared<PieceWriter>(engine, std::move(writer), std::move(reply.more))->next();
+}
+
+HttpFront::HttpFront(std::shared_ptr<ApiCore> core, FrontOptions options)
+    : core_(std::move(core)), options_(std::move(options)), documents_(std::make_shared<Documents>()) {}
+
+void HttpFront::set_address(std::string address) {
+  std::lock_guard lock(mutex_);
+  address_ = std::move(address);
+}
+void HttpFront::set_metrics(std::function<std::string()> text) {
+  std::lock_guard lock(mutex_);
+  metrics_ = std::move(text);
+}
+void HttpFront::add_endpoint(const std::string& path, Endpoint endpoint) {
+  std::lock_guard lock(mutex_);
+  endpoints_[path] = std::move(endpoint);
+}
+
+Result<Identity> HttpFront::authenticate(const HttpServerRequest& request, bool trusted) const {
+  Identity user = Identity::anonymous();
+  const auto authorization = request.headers.find("authorization");
+  if (trusted) {
+    user = {"system:unsecured", "", {"system:masters", "system:authenticated"}};
+  } else if (!request.peer.common_name.empty()) {
+    user = {request.peer.common_name, "", request.peer.organizations};
+    user.groups.emplace_back("system:authenticated");
+  } else if (authorization != request.headers.end()) {
+    const std::string& text = authorization->second;
+    if (to_lower(text.substr(0, 7)) != "bearer " || !same_secret(text.substr(7), options_.admin_token)) {
+      return api::unauthorized();
+    }
+    user = {"kubernetes-admin", "", {"system:masters", "system:authenticated"}};
+  }
+  const auto other = request.headers.find("impersonate-user");
+  if (other == request.headers.end()) return user;
+  if (!user.in_group("system:masters")) {
+    return api::forbidden(api::ResourceName("", "users"), other->second,
+                          api::cannot_do(user.user, "impersonate", api::ResourceName("", "users"), "", ""));
+  }
+  Identity acting{other->second, "", {"system:authenticated"}};
+  if (const auto groups = request.headers.find("impersonate-group"); groups != request.headers.end()) {
+    for (const std::string& group : split(groups->second, ',')) acting.groups.emplace_back(trim(group));
+  }
+  return acting;
+}
+
+void HttpFront::handle(HttpServerRequest request, std::shared_ptr<HttpResponder> responder, bool trusted) {
+  Engine& engine = core_->engine();
+  auto exchange = std::make_shared<Exchange>();
+  exchange->began_ns = engine.clock().now().steady_ns;
+  auto info = parse_request(request.method, request.target);
+  if (!info)
+    return send_reply(engine, responder,
+                      error_reply(api::bad_request("the path or query of the request is malformed")));
+  auto user = authenticate(request, trusted);
+  if (!user) return send_reply(engine, responder, error_reply(user.error()));
+  exchange->request = std::move(request);
+  exchange->responder = std::move(responder);
+  exchange->info = std::move(*info);
+  exchange->user = std::move(*user);
+  // Streams are POSTs or GETs of a subresource; both are "create" to authorization.
+  if (auto allowed = authorize(exchange->user, exchange->info); !allowed) {
+    return send_reply(engine, exchange->responder, error_reply(allowed.error()));
+  }
+  if (exchange->info.is_resource) return resource(exchange);
+  Reply reply = fixed(*exchange);
+  requests_.count(exchange->info.verb, "", exchange->info.path.substr(0, exchange->info.path.find('/', 1)),
+                  reply.code, engine.clock().now().steady_ns - exchange->began_ns);
+  send_reply(engine, exchange->responder, std::move(reply));
+}
+
+void HttpFront::resource(const std::shared_ptr<Exchange>& exchange) {
+  Engine& engine = core_->engine();
+  if (stream(exchange)) return;
+  if (exchange->info.verb == "watch") return watch(exchange);
+  Call call;
+  auto want = negotiate(exchange->header("accept"), exchange->info.query);
+  if (!want) return send_reply(engine, exchange->responder, error_reply(want.error()));
+  call.want = *want;
+  call.user = exchange->user;
+  call.body = std::move(exchange->request.body);
+  call.content_type = exchange->header("content-type");
+  if (call.content_type.empty()) call.content_type = "application/json";
+  call.user_agent = exchange->header("user-agent");
+  call.info = exchange->info;
+
+  const bool write = is_write(exchange->info.verb);
+  std::atomic<std::size_t>& in_flight = write ? writes_ : reads_;
+  if (++in_flight > (write ? options_.writes_in_flight_max : options_.reads_in_flight_max)) {
+    --in_flight;
+    return send_reply(engine, exchange->responder,
+                      error_reply(api::too_many_requests("too many requests, please try again later")));
+  }
+  auto self = shared_from_this();
+  auto run = [self, exchange, call = std::move(call), &in_flight]() mutable {
+    self->core_->handle(std::move(call), [self, exchange, &in_flight](Reply reply) {
+      --in_flight;
+      const RequestInfo& info = exchange->info;
+      self->requests_.count(info.verb, info.group, info.resource, reply.code,
+                            self->core_->engine().clock().now().steady_ns - exchange->began_ns);
+      send_reply(self->core_->engine(), exchange->responder, std::move(reply));
+    });
+  };
+  // Lists and collections may take long; event threads must stay free for watches.
+  if (exchange->info.verb == "list" || exchange->info.verb == "deletecollection") {
+    auto shared = std::make_shared<decltype(run)>(std::move(run));
+    if (auto queued = engine.post_blocking([shared] { (*shared)(); }); !queued) {
+      --in_flight;
+      send_reply(engine, exchange->responder,
+                 error_reply(api::too_many_requests("too many requests, please try again later")));
+    }
+    return;
+  }
+  run();
+}
+
+void HttpFront::watch(const std::shared_ptr<Exchange>& exchange) {
+  Engine& engine = core_->engine();
+  Call call;
+  call.info = exchange->info;
+  call.user = exchange->user;
+  auto want = negotiate(exchange->header("accept"), exchange->info.query);
+  auto type = want ? core_->resolve(call.info) : Result<api::TypePtr>(want.error());
+  auto request = type ? read_watch(*core_, call, *type) : Result<WatchRequest>(type.error());
+  auto cursor = request ? WatchCursor::open(*core_, std::move(*request))
+                        : Result<std::unique_ptr<WatchCursor>>(request.error());
+  requests_.count("watch", call.info.group, call.info.resource,
+                  cursor ? 200 : api::status_of(cursor.error()).code, 0);
+  if (!cursor) return send_reply(engine, exchange->responder, error_reply(cursor.error()));
+  WatchStreamOptions options;
+  options.want = *want;
+  options.want.pretty = false;
+  options.api_version = (*type)->gvk(call.info.version).version;
+  options.bookmark_interval = options_.bookmark_interval;
+  options.timeout_text = query_value(call.info.query, "timeoutSeconds");
+  auto self = shared_from_this();
+  options.stopped = [self] { return self->stopped(); };
+  auto writer = exchange->responder->start(
+      200, {{"Content-Type", "application/json"}, {"Cache-Control", "no-cache, private"}});
+  WatchStream::run(engine, std::move(*cursor), std::move(writer), std::move(options));
+}
+
+bool HttpFront::stream(const std::shared_ptr<Exchange>& exchange) {
+  const std::string& sub = exchange->info.subresource;
+  if (sub != "log" && sub != "exec" && sub != "attach" && sub != "portforward") return false;
+  Call call;
+  call.info = exchange->info;
+  call.user = exchange->user;
+  auto self = shared_from_this();
+  serve_pod_stream(*core_, std::move(call), exchange->request, exchange->responder);
+  return true;
+}
+
+}  // namespace orchestra::apiserver

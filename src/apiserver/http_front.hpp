@@ -1,0 +1,71 @@
+#pragma once
+// From HTTP to Calls and back: authentication, negotiation, in-flight limits, and the paths that are not
+// resources (health, version, metrics, discovery, OpenAPI).
+#include <atomic>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "apiserver/core.hpp"
+#include "apiserver/request_metrics.hpp"
+#include "net/http/http_server.hpp"
+
+namespace orchestra::apiserver {
+
+struct FrontOptions {
+  std::string admin_token;
+  std::size_t reads_in_flight_max = 400, writes_in_flight_max = 200;
+  Duration bookmark_interval = std::chrono::seconds(60);
+};
+
+class HttpFront : public std::enable_shared_from_this<HttpFront> {
+ public:
+  struct Endpoint {
+    std::string content_type;
+    std::function<std::string()> text;
+  };
+  HttpFront(std::shared_ptr<ApiCore> core, FrontOptions options);
+
+  /// `trusted`: the listener of insecure_http, where everybody is an administrator.
+  void handle(HttpServerRequest request, std::shared_ptr<HttpResponder> responder, bool trusted);
+
+  void set_ready(bool ready) { ready_ = ready; }
+  void set_address(std::string address);
+  void set_metrics(std::function<std::string()> text);
+  void add_endpoint(const std::string& path, Endpoint endpoint);
+  /// Ends watches and streams at the next opportunity.
+  void stop() { stopped_ = true; }
+  bool stopped() const { return stopped_; }
+
+ private:
+  struct Exchange;  // one request and its responder
+  Result<Identity> authenticate(const HttpServerRequest& request, bool trusted) const;
+  void resource(const std::shared_ptr<Exchange>& exchange);
+  void watch(const std::shared_ptr<Exchange>& exchange);
+  bool stream(const std::shared_ptr<Exchange>& exchange);
+  Reply fixed(const Exchange& exchange);
+  Reply health(const Exchange& exchange, const std::string& check) const;
+  Reply openapi(const Exchange& exchange) const;
+  Reply discovery(const Exchange& exchange) const;
+  std::string metrics_text() const;
+
+  std::shared_ptr<ApiCore> core_;
+  FrontOptions options_;
+  std::atomic<bool> ready_{false}, stopped_{false};
+  std::atomic<std::size_t> reads_{0}, writes_{0};
+  mutable std::mutex mutex_;
+  std::string address_;
+  std::function<std::string()> metrics_;
+  std::map<std::string, Endpoint> endpoints_;
+  mutable RequestMetrics requests_;
+  /// Documents that depend on the registry only, built once per registry.
+  struct Documents;
+  std::shared_ptr<Documents> documents_;
+};
+
+/// Writes a reply: short bodies at once, long ones in pieces as fast as the client reads.
+void send_reply(Engine& engine, const std::shared_ptr<HttpResponder>& responder, Reply reply);
+
+}  // namespace orchestra::apiserver

@@ -1,0 +1,108 @@
+// Parameters of lists and watches: see list_query.hpp.
+#include "apiserver/list_query.hpp"
+
+#include <algorithm>
+#include <charconv>
+
+#include "api/select.hpp"
+#include "api/status.hpp"
+
+namespace orchestra::apiserver {
+namespace {
+
+std::optional<std::int64_t> number_of(std::string_view text) {
+  std::int64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return number;
+}
+
+bool holds(const Selector::Requirement& requirement, const StoredView& view) {
+  const auto value = view.label(requirement.key);
+  const auto listed = [&] {
+    return value && std::find(requirement.values.begin(), requirement.values.end(), *value) !=
+                        requirement.values.end();
+  };
+  switch (requirement.op) {
+    case Selector::Operator::in:
+      return listed();
+    case Selector::Operator::not_in:
+      return !listed();
+    case Selector::Operator::exists:
+      return value.has_value();
+    case Selector::Operator::absent:
+      return !value.has_value();
+    case Selector::Operator::greater:
+    case Selector::Operator::less: {
+      if (!value || requirement.values.empty()) return false;
+      const auto own = number_of(*value);
+      const auto bound = number_of(requirement.values.front());
+      if (!own || !bound) return false;
+      return requirement.op == Selector::Operator::greater ? *own > *bound : *own < *bound;
+    }
+  }
+  return false;
+}
+}  // namespace
+
+Result<Revision> parse_resource_version(const std::string& text) {
+  const auto number = number_of(text);
+  if (!number || *number < 0) {
+    return api::bad_request("resourceVersion: Invalid value: \"" + text +
+                            "\": strconv.ParseUint: parsing \"" + text + "\": invalid syntax");
+  }
+  return *number;
+}
+
+Result<ListQuery> parse_list_query(const api::TypeRecord& type, const Query& query) {
+  ListQuery out;
+  if (const std::string text = query_value(query, "labelSelector"); !text.empty()) {
+    ORC_ASSIGN(out.labels, api::parse_label_selector(text));
+  }
+  if (const std::string text = query_value(query, "fieldSelector"); !text.empty()) {
+    ORC_ASSIGN(out.fields, api::parse_field_selector(type, text));
+  }
+  if (const std::string text = query_value(query, "limit"); !text.empty()) {
+    const auto number = number_of(text);
+    if (!number || *number < 0)
+      return api::bad_request("limit must be a number of at least 0, not \"" + text + "\"");
+    out.limit = static_cast<std::size_t>(*number);
+  }
+  out.continue_token = query_value(query, "continue");
+  out.resource_version = query_value(query, "resourceVersion");
+  out.version_match = query_value(query, "resourceVersionMatch");
+  if (!out.version_match.empty() && out.version_match != "Exact" && out.version_match != "NotOlderThan") {
+    return api::bad_request("resourceVersionMatch: Unsupported value: \"" + out.version_match +
+                            "\": supported values: \"Exact\", \"NotOlderThan\"");
+  }
+  if (!out.continue_token.empty() && !out.resource_version.empty() && out.resource_version != "0") {
+    return api::bad_request("specifying resource version is not allowed when using continue");
+  }
+  return out;
+}
+
+bool matches(const ListQuery& query, const StoredView& view, std::string_view tail) {
+  for (const Selector::Requirement& requirement : query.labels.requirements()) {
+    if (!holds(requirement, view)) return false;
+  }
+  if (query.fields.empty()) return true;
+  const std::size_t slash = tail.find('/');
+  const std::string_view ns = tail.substr(0, slash);
+  const std::string_view name = slash == std::string_view::npos ? tail : tail.substr(slash + 1);
+  return query.fields.matches([&](std::string_view field) -> std::string {
+    if (field == "metadata.name") return std::string(name);
+    if (field == "metadata.namespace") return ns == "-" ? std::string() : std::string(ns);
+    return std::string(view.field(field).value_or(std::string_view()));
+  });
+}
+
+KeyRange range_of(const api::TypeRecord& type, const std::string& ns, const ListQuery& query) {
+  const TypePlace place = place_of(type);
+  const std::string scope = type.namespaced ? ns : std::string("-");
+  const auto name = query.fields.required_value("metadata.name");
+  if (name && !scope.empty() && name->find('/') == std::string::npos)
+    return Key(object_key(place, scope, *name));
+  return objects_range(place, scope);
+}
+
+}  // namespace orchestra::apiserver

@@ -1,0 +1,242 @@
+// The certificate authority, on OpenSSL 3: see pki.hpp.
+#include "apiserver/pki.hpp"
+
+#include <arpa/inet.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/x509v3.h>
+
+#include <array>
+
+#include "apiserver/text.hpp"
+#include "base/fd.hpp"
+
+namespace orchestra::apiserver {
+namespace {
+
+template <auto Free>
+struct Deleter {
+  template <class T>
+  void operator()(T* object) const {
+    Free(object);
+  }
+};
+using KeyHandle = std::unique_ptr<EVP_PKEY, Deleter<EVP_PKEY_free>>;
+using CertificateHandle = std::unique_ptr<X509, Deleter<X509_free>>;
+using BioHandle = std::unique_ptr<BIO, Deleter<BIO_free_all>>;
+using ExtensionHandle = std::unique_ptr<X509_EXTENSION, Deleter<X509_EXTENSION_free>>;
+
+constexpr std::int64_t kBackdateSeconds = 3600;  // clocks of clients differ
+constexpr Duration kCaLife = std::chrono::hours(24 * 3650);
+constexpr std::size_t kPemBytesMax = 64 << 10;
+
+Error ssl_error(const std::string& what) {
+  std::array<char, 256> text{};
+  ERR_error_string_n(ERR_get_error(), text.data(), text.size());
+  ERR_clear_error();
+  return Error(Error::internal, "apiserver", what + ": " + text.data());
+}
+
+std::string bio_text(BIO* bio) {
+  char* data = nullptr;
+  const long length = BIO_get_mem_data(bio, &data);
+  return std::string(data, static_cast<std::size_t>(length));
+}
+std::string pem_of(X509* certificate) {
+  const BioHandle bio(BIO_new(BIO_s_mem()));
+  PEM_write_bio_X509(bio.get(), certificate);
+  return bio_text(bio.get());
+}
+std::string pem_of(EVP_PKEY* key) {
+  const BioHandle bio(BIO_new(BIO_s_mem()));
+  PEM_write_bio_PrivateKey(bio.get(), key, nullptr, nullptr, 0, nullptr, nullptr);
+  return bio_text(bio.get());
+}
+CertificateHandle parse_certificate(const std::string& pem) {
+  const BioHandle bio(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
+  return CertificateHandle(PEM_read_bio_X509(bio.get(), nullptr, nullptr, nullptr));
+}
+KeyHandle parse_key(const std::string& pem) {
+  const BioHandle bio(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
+  return KeyHandle(PEM_read_bio_PrivateKey(bio.get(), nullptr, nullptr, nullptr));
+}
+KeyHandle make_key() { return KeyHandle(EVP_EC_gen("P-256")); }
+
+bool is_address(const std::string& name) {
+  std::array<unsigned char, 16> bytes{};
+  return inet_pton(AF_INET, name.c_str(), bytes.data()) == 1 ||
+         inet_pton(AF_INET6, name.c_str(), bytes.data()) == 1;
+}
+
+bool add_extension(X509* certificate, X509* issuer, int nid, const std::string& value) {
+  X509V3_CTX context;
+  X509V3_set_ctx_nodb(&context);
+  X509V3_set_ctx(&context, issuer, certificate, nullptr, nullptr, 0);
+  const ExtensionHandle extension(X509V3_EXT_conf_nid(nullptr, &context, nid, value.c_str()));
+  return extension != nullptr && X509_add_ext(certificate, extension.get(), -1) == 1;
+}
+
+void add_name(X509_NAME* name, const char* field, const std::string& value) {
+  X509_NAME_add_entry_by_txt(name, field, MBSTRING_UTF8, reinterpret_cast<const unsigned char*>(value.data()),
+                             static_cast<int>(value.size()), -1, 0);
+}
+
+// Everything but issuer, extensions and signature.
+CertificateHandle blank_certificate(Clock& clock, Random& random, EVP_PKEY* key, Duration life) {
+  CertificateHandle certificate(X509_new());
+  X509_set_version(certificate.get(), X509_VERSION_3);
+  std::array<unsigned char, 16> serial{};
+  random.fill(serial.data(), serial.size());
+  serial[0] = static_cast<unsigned char>((serial[0] & 0x7F) | 0x40);  // positive, never short
+  BIGNUM* number = BN_bin2bn(serial.data(), static_cast<int>(serial.size()), nullptr);
+  BN_to_ASN1_INTEGER(number, X509_get_serialNumber(certificate.get()));
+  BN_free(number);
+  const time_t now = clock.now().wall_ns / 1'000'000'000;
+  ASN1_TIME_set(X509_getm_notBefore(certificate.get()), now - kBackdateSeconds);
+  ASN1_TIME_set(X509_getm_notAfter(certificate.get()),
+                now + std::chrono::duration_cast<std::chrono::seconds>(life).count());
+  X509_set_pubkey(certificate.get(), key);
+  return certificate;
+}
+
+std::string indent_base64(const std::string& key, const std::string& pem) {
+  return "    " + key + ": " + base64_encode(pem) + "\n";
+}
+}  // namespace
+
+struct Pki::Impl {
+  CertificateHandle certificate;
+  KeyHandle key;
+};
+
+Pki::Pki(Clock& clock, Random& random, PkiOptions options)
+    : clock_(clock), random_(random), options_(std::move(options)), impl_(std::make_unique<Impl>()) {}
+Pki::~Pki() = default;
+
+Result<std::shared_ptr<Pki>> Pki::open(Clock& clock, Random& random, PkiOptions options) {
+  std::shared_ptr<Pki> pki(new Pki(clock, random, std::move(options)));
+  ORC_TRY(pki->load());
+  return pki;
+}
+
+Result<void> Pki::load() {
+  const std::string& directory = options_.directory;
+  if (!directory.empty()) ORC_TRY(make_directories(directory, 0700));
+  auto certificate =
+      directory.empty() ? Result<std::string>(std::string()) : read_file(directory + "/ca.crt", kPemBytesMax);
+  auto key =
+      directory.empty() ? Result<std::string>(std::string()) : read_file(directory + "/ca.key", kPemBytesMax);
+  for (const auto* part : {&certificate, &key}) {
+    if (!*part && !part->error().is(Error::not_found)) return part->error();
+  }
+  if (certificate && key && !certificate->empty()) {
+    ca_ = {*certificate, *key};
+    impl_->certificate = parse_certificate(ca_.certificate_pem);
+    impl_->key = parse_key(ca_.key_pem);
+    if (!impl_->certificate || !impl_->key ||
+        X509_check_private_key(impl_->certificate.get(), impl_->key.get()) != 1) {
+      ERR_clear_error();
+      return Error(Error::corrupt, "apiserver",
+                   directory +
+                       "/ca.crt and ca.key are not a certificate and its key; restore them, or remove both "
+                       "to make a new authority (clients then need a new kubeconfig)");
+    }
+  } else {
+    ORC_TRY(make_ca());
+  }
+  ORC_ASSIGN(secret_, load_or_make_secret("continue.key"));
+  ORC_ASSIGN(admin_token_, load_or_make_secret("admin.token"));
+  return {};
+}
+
+Result<void> Pki::make_ca() {
+  KeyHandle key = make_key();
+  if (!key) return ssl_error("cannot make a P-256 key");
+  CertificateHandle certificate = blank_certificate(clock_, random_, key.get(), kCaLife);
+  X509* raw = certificate.get();
+  add_name(X509_get_subject_name(raw), "CN", "orchestra-ca");
+  X509_set_issuer_name(raw, X509_get_subject_name(raw));
+  const bool extended =
+      add_extension(raw, raw, NID_basic_constraints, "critical,CA:TRUE") &&
+      add_extension(raw, raw, NID_key_usage, "critical,keyCertSign,cRLSign,digitalSignature") &&
+      add_extension(raw, raw, NID_subject_key_identifier, "hash");
+  if (!extended || X509_sign(raw, key.get(), EVP_sha256()) == 0)
+    return ssl_error("cannot sign the CA certificate");
+  ca_ = {pem_of(raw), pem_of(key.get())};
+  impl_->certificate = std::move(certificate);
+  impl_->key = std::move(key);
+  if (options_.directory.empty()) return {};
+  // The key first: a certificate without its key would be taken for damage at the next start.
+  ORC_TRY(replace_file(options_.directory + "/ca.key", ca_.key_pem, 0600, true));
+  return replace_file(options_.directory + "/ca.crt", ca_.certificate_pem, 0644, true);
+}
+
+Result<std::string> Pki::load_or_make_secret(const std::string& name) const {
+  const std::string path = options_.directory + "/" + name;
+  if (!options_.directory.empty()) {
+    auto stored = read_file(path, kPemBytesMax);
+    if (stored && !stored->empty()) return std::string(trim(*stored));
+    if (!stored && !stored.error().is(Error::not_found)) return stored.error();
+  }
+  std::array<char, 32> bytes{};
+  random_.fill(bytes.data(), bytes.size());
+  std::string secret = base64url_encode({bytes.data(), bytes.size()});
+  if (!options_.directory.empty()) ORC_TRY(replace_file(path, secret + "\n", 0600, false));
+  return secret;
+}
+
+Result<KeyPair> Pki::issue(const std::string& common_name, const std::vector<std::string>& organizations,
+                           const std::vector<std::string>& names, bool server) const {
+  const KeyHandle key = make_key();
+  if (!key) return ssl_error("cannot make a P-256 key");
+  const CertificateHandle certificate =
+      blank_certificate(clock_, random_, key.get(), options_.certificate_life);
+  X509* raw = certificate.get();
+  X509_NAME* subject = X509_get_subject_name(raw);
+  for (const std::string& organization : organizations) add_name(subject, "O", organization);
+  add_name(subject, "CN", common_name);
+  X509* issuer = impl_->certificate.get();
+  X509_set_issuer_name(raw, X509_get_subject_name(issuer));
+  bool extended = add_extension(raw, issuer, NID_basic_constraints, "critical,CA:FALSE") &&
+                  add_extension(raw, issuer, NID_key_usage, "critical,digitalSignature") &&
+                  add_extension(raw, issuer, NID_ext_key_usage, server ? "serverAuth" : "clientAuth") &&
+                  add_extension(raw, issuer, NID_authority_key_identifier, "keyid");
+  std::string alternatives;
+  for (const std::string& name : names) {
+    if (!alternatives.empty()) alternatives += ',';
+    alternatives += (is_address(name) ? "IP:" : "DNS:") + name;
+  }
+  if (!alternatives.empty())
+    extended = extended && add_extension(raw, issuer, NID_subject_alt_name, alternatives);
+  if (!extended || X509_sign(raw, impl_->key.get(), EVP_sha256()) == 0) {
+    return ssl_error("cannot sign a certificate for \"" + common_name + "\"");
+  }
+  return KeyPair{pem_of(raw), pem_of(key.get())};
+}
+
+Result<KeyPair> Pki::issue_server(const std::string& common_name,
+                                  const std::vector<std::string>& names) const {
+  return issue(common_name, {}, names, true);
+}
+Result<KeyPair> Pki::issue_client(const std::string& user, const std::vector<std::string>& groups) const {
+  return issue(user, groups, {}, false);
+}
+
+std::string kubeconfig_text(const KubeconfigOptions& options) {
+  std::string text = "apiVersion: v1\nkind: Config\ncurrent-context: " + options.cluster +
+                     "\nclusters:\n- name: " + options.cluster +
+                     "\n  cluster:\n    server: " + options.server + "\n";
+  if (!options.ca_pem.empty()) text += indent_base64("certificate-authority-data", options.ca_pem);
+  text += "contexts:\n- name: " + options.cluster + "\n  context:\n    cluster: " + options.cluster +
+          "\n    user: " + options.user + "\nusers:\n- name: " + options.user + "\n  user:\n";
+  if (!options.client.certificate_pem.empty()) {
+    text += indent_base64("client-certificate-data", options.client.certificate_pem);
+    text += indent_base64("client-key-data", options.client.key_pem);
+  } else {
+    text += "    token: " + options.token + "\n";
+  }
+  return text;
+}
+
+}  // namespace orchestra::apiserver

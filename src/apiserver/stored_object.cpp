@@ -1,0 +1,208 @@
+// The stored form of an object: see stored_object.hpp.
+#include "apiserver/stored_object.hpp"
+
+#include <cstring>
+
+#include "base/assert.hpp"
+
+namespace orchestra::apiserver {
+namespace {
+constexpr char kMagic = 'O';
+constexpr char kVersion = 1;
+constexpr std::uint16_t kDeleting = 1;
+constexpr std::size_t kFrameBytes = 20;
+constexpr std::size_t kPairsMax = 100000;  // of labels or fields; a larger count is corruption
+
+void put_u16(std::string& out, std::uint16_t n) {
+  out += static_cast<char>(n & 0xFF);
+  out += static_cast<char>(n >> 8);
+}
+void put_u32(std::string& out, std::uint32_t n) {
+  for (int shift = 0; shift < 32; shift += 8) out += static_cast<char>(n >> shift & 0xFF);
+}
+void put_text(std::string& out, std::string_view text) {
+  put_u32(out, static_cast<std::uint32_t>(text.size()));
+  out += text;
+}
+std::uint32_t get_u32(std::string_view bytes, std::size_t at) {
+  std::uint32_t n = 0;
+  for (int i = 3; i >= 0; --i)
+    n = n << 8 | static_cast<unsigned char>(bytes[at + static_cast<std::size_t>(i)]);
+  return n;
+}
+
+struct Reader {
+  std::string_view bytes;
+  bool ok = true;
+
+  std::uint32_t u32() {
+    if (bytes.size() < 4) {
+      ok = false;
+      return 0;
+    }
+    const std::uint32_t n = get_u32(bytes, 0);
+    bytes.remove_prefix(4);
+    return n;
+  }
+  std::string_view text() {
+    const std::uint32_t length = u32();
+    if (!ok || length > bytes.size()) {
+      ok = false;
+      return {};
+    }
+    const std::string_view out = bytes.substr(0, length);
+    bytes.remove_prefix(length);
+    return out;
+  }
+  void pairs(NameValues& out) {
+    const std::uint32_t count = u32();
+    if (count > kPairsMax) ok = false;
+    for (std::uint32_t i = 0; ok && i < count; ++i) {
+      const std::string_view name = text();
+      out.emplace_back(name, text());
+    }
+  }
+};
+
+Error corrupt_error(const char* what) {
+  return Error(Error::corrupt, "apiserver", std::string("a stored object is damaged: ") + what);
+}
+
+void append_member(std::string& out, std::string_view key, const json::value& value) {
+  out += json::serialize(key);
+  out += ':';
+  out += to_json(value);
+}
+
+// The canonical order: apiVersion, kind, metadata, then the rest as it came.
+std::string canonical_json(const json::object& object, std::uint32_t& splice) {
+  std::string out = "{";
+  for (const char* key : {"apiVersion", "kind"}) {
+    if (const json::value* value = object.if_contains(key)) {
+      append_member(out, key, *value);
+      out += ',';
+    }
+  }
+  out += "\"metadata\":{";
+  splice = static_cast<std::uint32_t>(out.size());
+  bool first = true;
+  if (const json::value* metadata = object.if_contains("metadata");
+      metadata != nullptr && metadata->is_object()) {
+    for (const auto& [key, value] : metadata->get_object()) {
+      if (key == "resourceVersion" || key == "managedFields") continue;
+      if (!first) out += ',';
+      first = false;
+      append_member(out, key, value);
+    }
+  }
+  out += '}';
+  for (const auto& [key, value] : object) {
+    if (key == "apiVersion" || key == "kind" || key == "metadata") continue;
+    out += ',';
+    append_member(out, key, value);
+  }
+  out += '}';
+  return out;
+}
+
+Result<StoredView> decode(std::string_view bytes, bool with_pairs) {
+  if (bytes.size() < kFrameBytes || bytes[0] != kMagic) return corrupt_error("no header");
+  if (bytes[1] != kVersion) return corrupt_error("unknown header version");
+  StoredView view;
+  view.deleting = (static_cast<unsigned char>(bytes[2]) & kDeleting) != 0;
+  view.splice = get_u32(bytes, 4);
+  const std::uint64_t header = get_u32(bytes, 8);
+  const std::uint64_t text = get_u32(bytes, 12);
+  const std::uint64_t managed = get_u32(bytes, 16);
+  if (kFrameBytes + header + text + managed != bytes.size()) return corrupt_error("lengths do not add up");
+  if (view.splice >= text) return corrupt_error("splice offset out of range");
+  view.json = bytes.substr(kFrameBytes + header, text);
+  view.managed_fields = bytes.substr(kFrameBytes + header + text);
+  Reader reader{bytes.substr(kFrameBytes, header)};
+  view.uid = reader.text();
+  if (with_pairs) {
+    reader.pairs(view.labels);
+    reader.pairs(view.fields);
+  }
+  if (!reader.ok) return corrupt_error("header is cut");
+  return view;
+}
+
+std::optional<std::string_view> value_of(const NameValues& pairs, std::string_view key) {
+  for (const auto& [name, value] : pairs) {
+    if (name == key) return value;
+  }
+  return std::nullopt;
+}
+}  // namespace
+
+std::optional<std::string_view> StoredView::label(std::string_view key) const {
+  return value_of(labels, key);
+}
+std::optional<std::string_view> StoredView::field(std::string_view key) const {
+  return value_of(fields, key);
+}
+
+std::string encode_stored(const json::value& tree,
+                          const std::vector<std::pair<std::string, std::string>>& selectable_fields) {
+  ORC_ASSERT(tree.is_object());
+  std::string header;
+  put_text(header, string_at(tree, "/metadata/uid"));
+  const json::object* labels = object_at(tree, "/metadata/labels");
+  put_u32(header, labels == nullptr ? 0 : static_cast<std::uint32_t>(labels->size()));
+  if (labels != nullptr) {
+    for (const auto& [key, value] : *labels) {
+      put_text(header, key);
+      put_text(header, value.is_string() ? std::string_view(value.get_string()) : std::string_view());
+    }
+  }
+  put_u32(header, static_cast<std::uint32_t>(selectable_fields.size()));
+  for (const auto& [name, value] : selectable_fields) {
+    put_text(header, name);
+    put_text(header, value);
+  }
+  std::uint32_t splice = 0;
+  const std::string text = canonical_json(tree.get_object(), splice);
+  const json::value* managed = find(tree, "/metadata/managedFields");
+  const std::string managed_text =
+      managed != nullptr && managed->is_array() ? to_json(*managed) : std::string();
+
+  std::string out;
+  out.reserve(kFrameBytes + header.size() + text.size() + managed_text.size());
+  out += kMagic;
+  out += kVersion;
+  put_u16(out, find(tree, "/metadata/deletionTimestamp") != nullptr ? kDeleting : std::uint16_t{0});
+  put_u32(out, splice);
+  put_u32(out, static_cast<std::uint32_t>(header.size()));
+  put_u32(out, static_cast<std::uint32_t>(text.size()));
+  put_u32(out, static_cast<std::uint32_t>(managed_text.size()));
+  out += header;
+  out += text;
+  out += managed_text;
+  return out;
+}
+
+Result<StoredView> decode_stored(std::string_view bytes) { return decode(bytes, true); }
+Result<StoredView> decode_stored_frame(std::string_view bytes) { return decode(bytes, false); }
+
+void append_json(std::string& out, const StoredView& view, Revision revision) {
+  if (revision == 0) {  // a dry run: nothing was written
+    out += view.json;
+    return;
+  }
+  out += view.json.substr(0, view.splice);
+  out += "\"resourceVersion\":\"";
+  out += std::to_string(revision);
+  out += '"';
+  if (view.json[view.splice] != '}') out += ',';
+  out += view.json.substr(view.splice);
+}
+
+std::string json_with_revision(const StoredView& view, Revision revision) {
+  std::string out;
+  out.reserve(view.json.size() + 48);
+  append_json(out, view, revision);
+  return out;
+}
+
+}  // namespace orchestra::apiserver

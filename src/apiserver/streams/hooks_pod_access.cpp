@@ -1,0 +1,147 @@
+// Which container a stream request means: see pod_access.hpp.
+#include <charconv>
+
+#include "api/meta.hpp"
+#include "api/status.hpp"
+#include "apiserver/streams/pod_access.hpp"
+
+namespace orchestra::apiserver {
+namespace {
+constexpr std::string_view kDefaultContainer =
+    "/metadata/annotations/kubectl.kubernetes.io~1default-container";
+
+void add_names(const json::value& pod, std::string_view pointer, std::vector<std::string>& names) {
+  if (const json::array* list = array_at(pod, pointer)) {
+    for (const json::value& entry : *list) names.push_back(string_at(entry, "/name"));
+  }
+}
+std::string join(const std::vector<std::string>& names) {
+  std::string out;
+  for (const std::string& name : names) out += (out.empty() ? "" : " ") + name;
+  return out;
+}
+
+Result<std::string> choose_container(const json::value& pod, const std::string& name,
+                                     const std::string& asked) {
+  std::vector<std::string> containers;
+  std::vector<std::string> others;
+  add_names(pod, "/spec/containers", containers);
+  add_names(pod, "/spec/initContainers", others);
+  add_names(pod, "/spec/ephemeralContainers", others);
+  if (!asked.empty()) {
+    for (const auto* list : {&containers, &others}) {
+      for (const std::string& one : *list) {
+        if (one == asked) return asked;
+      }
+    }
+    return api::bad_request("container " + asked + " is not valid for pod " + name);
+  }
+  if (containers.size() == 1) return containers.front();
+  const std::string annotated = string_at(pod, kDefaultContainer);
+  for (const std::string& one : containers) {
+    if (one == annotated) return one;
+  }
+  std::string message =
+      "a container name must be specified for pod " + name + ", choose one of: [" + join(containers) + "]";
+  std::vector<std::string> init;
+  add_names(pod, "/spec/initContainers", init);
+  if (!init.empty()) message += " or one of the init containers: [" + join(init) + "]";
+  return api::bad_request(message);
+}
+
+Result<std::optional<std::int64_t>> number(const Query& query, const std::string& name, std::int64_t least) {
+  const std::string text = query_value(query, name);
+  if (text.empty()) return std::optional<std::int64_t>();
+  std::int64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() || value < least) {
+    return api::bad_request(name + ": Invalid value: \"" + text + "\": must be a number of at least " +
+                            std::to_string(least));
+  }
+  return std::optional<std::int64_t>(value);
+}
+
+Result<LogOptions> log_options(const Query& query) {
+  LogOptions options;
+  options.follow = query_flag(query, "follow");
+  options.previous = query_flag(query, "previous");
+  options.timestamps = query_flag(query, "timestamps");
+  ORC_ASSIGN(options.since_seconds, number(query, "sinceSeconds", 1));
+  ORC_ASSIGN(options.tail_lines, number(query, "tailLines", 0));
+  ORC_ASSIGN(options.limit_bytes, number(query, "limitBytes", 1));
+  options.since_time = query_value(query, "sinceTime");
+  if (!options.since_time.empty() && options.since_seconds) {
+    return api::bad_request("at most one of `sinceTime` or `sinceSeconds` may be specified");
+  }
+  if (!options.since_time.empty() && !api::parse_time(options.since_time)) {
+    return api::bad_request("sinceTime: Invalid value: \"" + options.since_time +
+                            "\": must be an RFC 3339 time");
+  }
+  return options;
+}
+
+ExecOptions exec_options(const Query& query, bool attach) {
+  ExecOptions options;
+  options.in = query_flag(query, "stdin");
+  options.out = query_flag(query, "stdout");
+  options.err = query_flag(query, "stderr");
+  options.tty = query_flag(query, "tty");
+  if (options.tty) options.err = false;  // a terminal has one output
+  if (attach) return options;
+  const auto [begin, end] = query.equal_range("command");
+  for (auto it = begin; it != end; ++it) options.command.push_back(it->second);
+  return options;
+}
+
+Result<PodAccess> read_access(ApiCore& core, const Call& call, const View& view) {
+  const RequestInfo& info = call.info;
+  ORC_ASSIGN(std::optional<Loaded> loaded, view.load(object_key({"", "pods"}, info.ns, info.name)));
+  if (!loaded) return api::not_found(api::ResourceName("", "pods"), info.name);
+  ORC_ASSIGN(const json::value pod, loaded->tree());
+  PodAccess access;
+  access.streams = core.pod_streams();
+  access.target.ns = info.ns;
+  access.target.pod = info.name;
+  access.target.uid = std::string(loaded->view.uid);
+  access.target.node = string_at(pod, "/spec/nodeName");
+  if (info.subresource != "portforward") {
+    ORC_ASSIGN(access.target.container,
+               choose_container(pod, info.name, query_value(info.query, "container")));
+  }
+  if (info.subresource == "log") {
+    ORC_ASSIGN(access.log, log_options(info.query));
+  } else if (info.subresource != "portforward") {
+    access.exec = exec_options(info.query, info.subresource == "attach");
+    if (info.subresource == "exec" && access.exec.command.empty()) {
+      return api::bad_request("you must specify at least 1 command for the container");
+    }
+    if (!access.exec.in && !access.exec.out && !access.exec.err) {
+      return api::bad_request("you must specify at least 1 of stdin, stdout, stderr");
+    }
+  }
+  if (access.target.node.empty()) {
+    return api::bad_request("pod " + info.name + " does not have a host assigned");
+  }
+  const std::string phase = string_at(pod, "/status/phase");
+  if (info.subresource != "log" && (phase == "Succeeded" || phase == "Failed")) {
+    return api::bad_request(
+        "cannot exec in, attach to or forward to a container in a completed pod; current phase is " + phase);
+  }
+  if (access.streams == nullptr) {
+    return api::service_unavailable("no node agent is connected to this server, so pods cannot be reached");
+  }
+  return access;
+}
+}  // namespace
+
+void find_pod(ApiCore& core, const Call& call, std::function<void(Result<PodAccess>)> answer) {
+  auto type = core.resolve(call.info);
+  if (!type) return answer(type.error());
+  auto self = core.shared_from_this();
+  core.store().snapshot(0).on_ready([self, call, answer = std::move(answer)](Result<Snapshot> snapshot) {
+    if (!snapshot) return answer(store_error(snapshot.error()));
+    answer(read_access(*self, call, View(std::move(*snapshot))));
+  });
+}
+
+}  // namespace orchestra::apiserver

@@ -1,0 +1,194 @@
+// A watch over HTTP: see watch_stream.hpp.
+#include "apiserver/watch_stream.hpp"
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "api/status.hpp"
+#include "apiserver/encode.hpp"
+
+namespace orchestra::apiserver {
+namespace {
+constexpr std::int64_t kSecondNs = 1'000'000'000;
+constexpr std::int64_t kTimeoutMinSeconds = 1800;  // upstream's --min-request-timeout, up to twice of it
+constexpr std::int64_t kTimeoutMaxSeconds = 24 * 3600;
+}  // namespace
+
+WatchStream::WatchStream(Engine& engine, std::unique_ptr<WatchCursor> cursor,
+                         std::shared_ptr<HttpBodyWriter> writer, WatchStreamOptions options)
+    : engine_(engine), cursor_(std::move(cursor)), writer_(std::move(writer)), options_(std::move(options)) {
+  const std::int64_t now = engine_.clock().now().steady_ns;
+  std::int64_t seconds = std::atoll(options_.timeout_text.c_str());
+  if (seconds <= 0) {
+    seconds = kTimeoutMinSeconds + static_cast<std::int64_t>(engine_.random().below(kTimeoutMinSeconds));
+  }
+  bookmarks_ = cursor_->request().bookmarks;
+  ends_ns_ = now + std::min(seconds, kTimeoutMaxSeconds) * kSecondNs;
+  bookmark_ns_ = now + options_.bookmark_interval.count();
+}
+
+void WatchStream::run(Engine& engine, std::unique_ptr<WatchCursor> cursor,
+                      std::shared_ptr<HttpBodyWriter> writer, WatchStreamOptions options) {
+  std::shared_ptr<WatchStream> stream(
+      new WatchStream(engine, std::move(cursor), std::move(writer), std::move(options)));
+  std::weak_ptr<WatchStream> weak = stream;
+  // The writer holds the stream until the client goes; timers and the store's callback hold it weakly.
+  stream->writer_->on_closed([stream]() mutable {
+    {
+      std::lock_guard lock(stream->mutex_);
+      stream->closed_ = true;
+    }
+    stream->kick();
+    stream.reset();
+  });
+  stream->tick();
+}
+
+void WatchStream::tick() {
+  std::weak_ptr<WatchStream> weak = weak_from_this();
+  const std::int64_t now = engine_.clock().now().steady_ns;
+  const std::int64_t due = bookmarks_ ? std::min(ends_ns_, bookmark_ns_) : ends_ns_;
+  {
+    std::lock_guard lock(mutex_);
+    if (closed_) return;
+    timer_ = engine_.after(Duration(std::max<std::int64_t>(due - now, 1'000'000)), [weak] {
+      if (auto self = weak.lock()) self->kick();
+    });
+  }
+  kick();
+}
+
+void WatchStream::kick() {
+  {
+    std::lock_guard lock(mutex_);
+    if (running_) {
+      again_ = true;
+      return;
+    }
+    running_ = true;
+  }
+  engine_.post([self = shared_from_this()] { self->step(); });
+}
+
+void WatchStream::append_event(std::string& out, const char* type, const std::string& object) const {
+  out += "{\"type\":\"";
+  out += type;
+  out += "\",\"object\":";
+  out += object;
+  out += "}\n";
+}
+
+void WatchStream::append_bookmark(std::string& out, Revision revision, bool initial_end) {
+  const api::TypeRecord& type = *cursor_->request().type;
+  std::string object = bookmark_json(type, options_.api_version, revision, initial_end);
+  if (options_.want.form == Form::table) {
+    // Clients that asked for Tables read the revision from the Table's metadata, WatchLists from the row.
+    object = "{\"kind\":\"Table\",\"apiVersion\":\"meta.k8s.io/" + options_.want.meta_version +
+             "\",\"metadata\":{\"resourceVersion\":\"" + std::to_string(revision) +
+             "\"},\"columnDefinitions\":null,\"rows\":[{\"cells\":[],\"object\":" + object + "}]}";
+  } else if (options_.want.form == Form::partial) {
+    const std::string from = "{\"kind\":\"" + type.kind + "\",\"apiVersion\":\"" +
+                             type.gvk(options_.api_version).api_version() + "\"";
+    object = "{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"meta.k8s.io/" +
+             options_.want.meta_version + "\"" + object.substr(from.size());
+  }
+  append_event(out, "BOOKMARK", object);
+}
+
+std::string WatchStream::encode(const std::vector<WatchItem>& items) {
+  static constexpr const char* kTypes[] = {"ADDED", "MODIFIED", "DELETED", "BOOKMARK"};
+  const Now now = engine_.clock().now();
+  std::string out;
+  for (const WatchItem& item : items) {
+    if (item.type == WatchItem::Type::bookmark) {
+      append_bookmark(out, item.revision, item.initial_end);
+      continue;
+    }
+    auto view = decode_stored_frame(item.stored.bytes());
+    auto text =
+        view ? object_text(*cursor_->request().type, options_.want, *view, item.revision, now, first_event_)
+             : Result<std::string>(view.error());
+    if (!text) {
+      append_event(out, "ERROR", api::status_of(api::internal_error(text.error().to_string())).json);
+      continue;
+    }
+    first_event_ = false;
+    append_event(out, kTypes[static_cast<std::size_t>(item.type)], *text);
+  }
+  return out;
+}
+
+void WatchStream::finish() {
+  writer_->finish();
+  release();
+}
+
+// The place in the store's ring is given back now; the stream itself may live as long as its connection.
+void WatchStream::release() {
+  std::unique_ptr<WatchCursor> cursor;
+  std::lock_guard lock(mutex_);
+  closed_ = true;
+  cursor = std::move(cursor_);
+  if (timer_ != 0) engine_.cancel_timer(timer_);
+}
+
+void WatchStream::step() {
+  bool closed = false;
+  {
+    std::lock_guard lock(mutex_);
+    closed = closed_;
+    again_ = false;
+  }
+  if (closed) return release();  // stays "running": nothing follows
+  std::string text;
+  auto items = cursor_->poll();
+  bool end = false;
+  if (items) {
+    text = encode(*items);
+  } else {
+    append_event(text, "ERROR", api::status_of(items.error()).json);
+    end = true;
+  }
+  const std::int64_t now = engine_.clock().now().steady_ns;
+  const bool stopping = options_.stopped && options_.stopped();
+  if (!end && (now >= ends_ns_ || stopping) && text.empty()) {
+    if (bookmarks_) append_bookmark(text, cursor_->seen(), false);
+    end = true;
+  } else if (!end && bookmarks_ && now >= bookmark_ns_) {
+    if (text.empty()) append_bookmark(text, cursor_->seen(), false);
+    bookmark_ns_ = now + options_.bookmark_interval.count();
+    tick();
+  }
+  auto self = shared_from_this();
+  if (!text.empty()) {
+    writer_->write(std::move(text)).on_ready([self, end](Result<void> written) {
+      if (end) return self->finish();
+      if (!written) return self->release();
+      self->engine_.post([self] { self->step(); });
+    });
+    return;
+  }
+  if (end) return finish();
+  std::unique_lock lock(mutex_);
+  if (again_) {
+    lock.unlock();
+    engine_.post([self] { self->step(); });
+    return;
+  }
+  running_ = false;
+  if (armed_) return;
+  armed_ = true;
+  lock.unlock();
+  std::weak_ptr<WatchStream> weak = self;
+  cursor_->notify([weak] {
+    const auto stream = weak.lock();
+    if (!stream) return;
+    {
+      std::lock_guard guard(stream->mutex_);
+      stream->armed_ = false;
+    }
+    stream->kick();
+  });
+}
+
+}  // namespace orchestra::apiserver

@@ -1,0 +1,238 @@
+// Update and patch: what may change, what the server keeps, and no write when nothing did.
+#include "api/meta.hpp"
+#include "api/object_tree.hpp"
+#include "api/status.hpp"
+#include "api/walker.hpp"
+#include "apiserver/admission.hpp"
+
+namespace orchestra::apiserver {
+namespace {
+
+// Fields of metadata that only the server sets.
+constexpr const char* kServerMetadata[] = {"name",
+                                           "namespace",
+                                           "uid",
+                                           "generation",
+                                           "creationTimestamp",
+                                           "deletionTimestamp",
+                                           "generateName",
+                                           "deletionGracePeriodSeconds"};
+
+struct SubresourceFields {
+  std::string_view name;
+  std::vector<std::string_view>
+      pointers;  ///< what a write through it may change, besides labels and annotations
+};
+const SubresourceFields* fields_of(std::string_view subresource) {
+  static const std::vector<SubresourceFields> kFields = {
+      {"status", {"/status"}},
+      {"finalize", {"/spec/finalizers"}},
+      {"ephemeralcontainers", {"/spec/ephemeralContainers"}},
+      {"resize", {"/spec/containers"}},
+      {"approval", {"/status/conditions"}},
+  };
+  for (const SubresourceFields& fields : kFields) {
+    if (fields.name == subresource) return &fields;
+  }
+  return nullptr;
+}
+
+void copy_field(json::value& to, const json::value& from, std::string_view pointer) {
+  if (const json::value* value = find(from, pointer)) {
+    set_at(to, pointer, *value);
+    return;
+  }
+  const std::size_t slash = pointer.rfind('/');
+  json::value* parent = &to;
+  if (slash > 0) parent = const_cast<json::value*>(find(to, pointer.substr(0, slash)));
+  if (parent != nullptr && parent->is_object()) parent->get_object().erase(pointer.substr(slash + 1));
+}
+
+// Only what a status-like write may change is taken from `next`.
+json::value restrict_to(const SubresourceFields& fields, const json::value& old, const json::value& next) {
+  json::value result = old;
+  for (const std::string_view pointer : fields.pointers) copy_field(result, next, pointer);
+  if (fields.name == "status") {
+    copy_field(result, next, "/metadata/labels");
+    copy_field(result, next, "/metadata/annotations");
+  }
+  if (fields.name == "finalize") copy_field(result, next, "/metadata/finalizers");
+  return result;
+}
+
+void restore_metadata(const json::value& old, json::value& next) {
+  json::object& metadata = api::metadata(next);
+  const json::object* kept = api::metadata(old);
+  for (const char* field : kServerMetadata) {
+    const json::value* value = kept == nullptr ? nullptr : kept->if_contains(field);
+    if (value != nullptr) {
+      metadata[field] = *value;
+    } else {
+      metadata.erase(field);
+    }
+  }
+  metadata.erase("resourceVersion");
+  metadata.erase("managedFields");
+  metadata.erase("selfLink");
+}
+
+Result<void> check_identity(const WriteInput& input, const json::value& old, const json::value& next,
+                            bool patch) {
+  const std::string name(api::meta_string(next, "name"));
+  if (name != input.name()) {
+    if (patch) {
+      return api::bad_request("the name of the object (" + name + ") does not match the name on the URL (" +
+                              input.name() + ")");
+    }
+    return api::bad_request(name.empty() ? "name is required: metadata.name is empty"
+                                         : "the name of the object (" + name +
+                                               ") does not match the name on the URL (" + input.name() + ")");
+  }
+  const std::string ns(api::meta_string(next, "namespace"));
+  if (!ns.empty() && ns != input.ns()) {
+    return api::bad_request("the namespace of the object (" + ns +
+                            ") does not match the namespace on the request (" + input.ns() + ")");
+  }
+  const std::string uid(api::meta_string(next, "uid"));
+  const std::string old_uid(api::meta_string(old, "uid"));
+  if (!uid.empty() && uid != old_uid) {
+    return api::conflict(
+        *input.type, name,
+        "Precondition failed: UID in precondition: " + uid + ", UID in object meta: " + old_uid);
+  }
+  const std::string version(api::meta_string(next, "resourceVersion"));
+  if (version.empty() || version == "0") {
+    if (input.type->unconditional_update || patch) return {};
+    api::FieldErrors errors;
+    errors.add(
+        {api::FieldErrorType::invalid, "metadata.resourceVersion", "0", "must be specified for an update"});
+    return api::invalid(input.type->group, input.type->kind, name, errors);
+  }
+  if (version != api::meta_string(old, "resourceVersion")) return api::conflict(*input.type, name);
+  return {};
+}
+
+// The status of the main resource belongs to /status.
+void keep_status(const json::value& old, json::value& next) { copy_field(next, old, "/status"); }
+
+bool last_finalizer_went(const json::value& next, const KindHooks* hooks) {
+  if (find(next, "/metadata/deletionTimestamp") == nullptr) return false;
+  const json::array* finalizers = array_at(next, "/metadata/finalizers");
+  if (finalizers != nullptr && !finalizers->empty()) return false;
+  if (int_at(next, "/metadata/deletionGracePeriodSeconds") > 0) return false;
+  return hooks == nullptr || hooks->holds_deletion == nullptr || !hooks->holds_deletion(next);
+}
+
+Result<Change> upsert(const WriteInput& input, const View& view) {
+  if (input.sub != nullptr || !input.type->put_creates) return api::not_found(*input.type, input.name());
+  return compute_create(input, view);
+}
+}  // namespace
+
+Result<Loaded> load_target(const WriteInput& input, const View& view) {
+  ORC_ASSIGN(std::optional<Loaded> loaded, view.load(key_of(*input.type, input.ns(), input.name())));
+  if (!loaded) return api::not_found(*input.type, input.name());
+  return std::move(*loaded);
+}
+
+Result<Change> finish_update(const WriteInput& input, const View& view, const Loaded& old,
+                             json::value old_tree, json::value next) {
+  const api::TypeRecord& type = *input.type;
+  const SubresourceFields* fields = input.sub == nullptr ? nullptr : fields_of(input.sub->name);
+  restore_metadata(old_tree, next);
+  json::object& old_metadata = api::metadata(old_tree);
+  old_metadata.erase("resourceVersion");
+  old_metadata.erase("managedFields");
+  if (fields != nullptr) {
+    next = restrict_to(*fields, old_tree, next);
+  } else if (type.has_status && input.sub == nullptr) {
+    keep_status(old_tree, next);
+  }
+  if (type.hooks.prepare_update != nullptr && input.sub == nullptr) {
+    type.hooks.prepare_update(next.get_object(), old_tree.get_object());
+  }
+  const api::TypeVersion& version = *type.version(input.call->info.version);
+  api::apply_defaults(version.schema, next);
+  Change change;
+  change.dry_run = input.dry_run;
+  const KindHooks* hooks = kind_hooks(type);
+  if (hooks != nullptr && hooks->on_update != nullptr && fields == nullptr) {
+    Admission admission{input, view, change, &next, &old_tree};
+    ORC_TRY(hooks->on_update(admission));
+  }
+  if (type.has_generation && api::spec_differs(next.get_object(), old_tree.get_object())) {
+    api::metadata(next)["generation"] = int_at(old_tree, "/metadata/generation") + 1;
+  }
+  const auto errors = fields != nullptr ? api::validate_status_update(type, version.name, next, old_tree)
+                                        : api::validate_update(type, version.name, next, old_tree);
+  if (!errors.empty()) return api::invalid(type.group, type.kind, input.name(), errors);
+
+  if (last_finalizer_went(next, hooks)) {
+    change.expect(old.kv.key, old.kv);
+    change.remove(old.kv.key);
+    change.stored = Value(encode_object(type, next));
+    if (hooks != nullptr && hooks->on_removed != nullptr) {
+      Admission admission{input, view, change, nullptr, &old_tree};
+      ORC_TRY(hooks->on_removed(admission));
+    }
+    return change;
+  }
+  if (next == old_tree && change.ops.empty()) {
+    change.stored = old.kv.value;
+    change.revision = old.kv.mod_revision;
+    change.compares.clear();
+    return change;
+  }
+  change.stored = Value(encode_object(type, next));
+  if (change.stored.size() > input.core->options().object_bytes_max) {
+    return api::too_large(type.qualified_resource() + " \"" + input.name() + "\" takes " +
+                          std::to_string(change.stored.size()) + " bytes, at most " +
+                          std::to_string(input.core->options().object_bytes_max) + " are stored");
+  }
+  change.expect(old.kv.key, old.kv);
+  change.put(old.kv.key, change.stored);
+  return change;
+}
+
+Result<Change> compute_update(const WriteInput& input, const View& view) {
+  auto old = load_target(input, view);
+  if (!old) return old.error().is(Error::not_found) ? upsert(input, view) : Result<Change>(old.error());
+  ORC_ASSIGN(json::value old_tree, old->tree());
+  ORC_TRY(check_identity(input, old_tree, input.body, false));
+  return finish_update(input, view, *old, std::move(old_tree), input.body);
+}
+
+Result<Change> compute_patch(const WriteInput& input, const View& view) {
+  ORC_ASSIGN(Loaded old, load_target(input, view));
+  ORC_ASSIGN(json::value old_tree, old.tree());
+  json::value next = old_tree;
+  const api::TypeVersion& version = *input.type->version(input.call->info.version);
+  ORC_TRY(apply_patch(input, version.schema, next));
+  if (!next.is_object()) return api::bad_request("the patched object is not an object");
+  auto unknown = api::prune_unknown(version.schema, next);
+  if (!unknown) return api::cannot_be_handled(input.type->kind, version.name, unknown.error().message());
+  WriteInput checked = input;
+  checked.warnings.clear();
+  ORC_TRY(check_strict(checked, *unknown, {}));
+  ORC_TRY(check_identity(input, old_tree, next, true));
+  ORC_ASSIGN(Change change, finish_update(input, view, old, std::move(old_tree), std::move(next)));
+  change.warnings = std::move(checked.warnings);
+  return change;
+}
+
+Result<Change> compute_write(const WriteInput& input, const View& view) {
+  if (input.sub != nullptr) {
+    const SubresourceHook* hook = subresource_hook(*input.type, input.sub->name);
+    if (hook != nullptr && hook->write != nullptr) return hook->write(input, view);
+    if (fields_of(input.sub->name) == nullptr) {
+      return api::method_not_allowed(*input.type, input.call->info.verb);
+    }
+  }
+  const std::string& verb = input.call->info.verb;
+  if (verb == "create") return compute_create(input, view);
+  if (verb == "update") return compute_update(input, view);
+  if (verb == "patch") return compute_patch(input, view);
+  return compute_delete(input, view);
+}
+
+}  // namespace orchestra::apiserver
