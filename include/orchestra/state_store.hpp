@@ -5,13 +5,16 @@
 // several peers on disk) and EtcdStore. Semantics follow etcd v3 (api/mvccpb/kv.proto): an empty store
 // is at revision 1, a transaction that changes something takes one revision. Every call may be made
 // from any thread and never blocks; answers come as Pending. Since 0.1.
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <initializer_list>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "orchestra/engine.hpp"
@@ -23,20 +26,38 @@ namespace orchestra {
 using Revision = std::int64_t;  ///< 0 = newest where a revision may be left out
 using LeaseId = std::int64_t;   ///< 0 = none
 
-/// Reference-counted immutable bytes: no copy between log, tree and reader.
+/// Reference-counted immutable bytes in one block: no copy between log, tree and reader. One pointer
+/// wide; copying takes a reference.
 class ORC_API Value {
  public:
   Value() = default;
-  Value(std::string bytes) : bytes_(std::make_shared<const std::string>(std::move(bytes))) {}
-  Value(const char* bytes) : Value(std::string(bytes)) {}
-  explicit Value(std::shared_ptr<const std::string> bytes) : bytes_(std::move(bytes)) {}
-  std::string_view bytes() const { return bytes_ ? std::string_view(*bytes_) : std::string_view(); }
-  std::size_t size() const { return bytes_ ? bytes_->size() : 0; }
-  const std::shared_ptr<const std::string>& shared() const { return bytes_; }
-  friend bool operator==(const Value& a, const Value& b) { return a.bytes() == b.bytes(); }
+  Value(std::string_view bytes) : Value(concat({bytes})) {}
+  Value(const std::string& bytes) : Value(std::string_view(bytes)) {}
+  Value(const char* bytes) : Value(std::string_view(bytes)) {}
+  /// The parts one after the other, copied once.
+  static Value concat(std::initializer_list<std::string_view> parts);
+  Value(const Value& other) noexcept : block_(other.block_) { retain(); }
+  Value(Value&& other) noexcept : block_(std::exchange(other.block_, nullptr)) {}
+  Value& operator=(Value other) noexcept {
+    std::swap(block_, other.block_);
+    return *this;
+  }
+  ~Value() { release(); }
+  std::string_view bytes() const { return block_ != nullptr ? std::string_view(block_->bytes(), block_->size) : std::string_view(); }
+  std::size_t size() const { return block_ != nullptr ? block_->size : 0; }
+  friend bool operator==(const Value& a, const Value& b) { return a.block_ == b.block_ || a.bytes() == b.bytes(); }
 
  private:
-  std::shared_ptr<const std::string> bytes_;
+  struct Block {
+    std::atomic<std::uint32_t> references;
+    std::uint32_t size;
+    char* bytes() { return reinterpret_cast<char*>(this + 1); }
+  };
+  void retain() const noexcept {
+    if (block_ != nullptr) block_->references.fetch_add(1, std::memory_order_relaxed);
+  }
+  void release() noexcept;
+  Block* block_ = nullptr;
 };
 
 /// The typed extra of `conflict` errors too: the key-value that is there now.
@@ -169,6 +190,7 @@ class ORC_API Watch {
     virtual void notify(std::function<void()> ready) = 0;
     virtual Result<std::optional<WatchBatch>> poll() = 0;
     virtual void cancel() = 0;
+    virtual Revision progress() = 0;
   };
   explicit Watch(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
   /// The next batch, waiting at most `deadline`; nullopt when it passed or the watch has ended:
@@ -181,7 +203,10 @@ class ORC_API Watch {
   void notify(std::function<void()> ready);
   /// Why the watch ended, if it did.
   const std::optional<Error>& error() const { return error_; }
+  /// Ends the watch; returns only after a running `ready` callback has finished (unless called by it).
   void cancel();
+  /// Every event up to this revision was handed out by next() or poll(): what a bookmark may carry.
+  Revision progress() { return impl_->progress(); }
 
  private:
   std::unique_ptr<Impl> impl_;

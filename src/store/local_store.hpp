@@ -1,0 +1,140 @@
+#pragma once
+// LocalStore: everything of a StateStore that does not depend on how a command becomes final.
+//
+// MemoryStore applies a command at once, RaftStore when the log has it; both keep the same state machine
+// behind one mutex, publish an immutable root after each batch, and serve reads, snapshots, watches,
+// leases and waiting for revisions from here. Newest reads take the published root (a lock held for one
+// pointer copy) and never wait for a writer.
+#include <deque>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+
+#include "orchestra/memory_store.hpp"
+#include "orchestra/state_store.hpp"
+#include "store/lease_clock.hpp"
+#include "store/mvcc/state.hpp"
+#include "store/watch_hub.hpp"
+
+namespace orchestra::store {
+
+/// What readers see: immutable.
+struct Root {
+  Tree tree;
+  Revision revision = 1;
+  Revision compacted = 0;
+};
+
+/// The shared part; watches hold it, so they may outlive the store.
+struct Core {
+  std::mutex mutex;  ///< guards state, hub, leases, waiters, old_trees
+  MvccState state;
+  WatchHub hub;
+  LeaseClock leases;
+  bool stopped = false;
+
+  struct Waiter {
+    Promise<void> promise;
+    Engine::TimerId timer = 0;
+  };
+  std::map<std::pair<Revision, std::uint64_t>, Waiter> waiters;
+  std::uint64_t next_waiter = 0;
+
+  /// Trees of old revisions that were built lately: a paged list asks for the same one again.
+  static constexpr std::size_t kOldTreesMax = 8;
+  std::deque<std::shared_ptr<const Root>> old_trees;
+
+  std::shared_ptr<const Root> root() const {
+    std::lock_guard lock(root_mutex_);
+    return root_;
+  }
+  void publish(std::shared_ptr<const Root> root) {
+    std::lock_guard lock(root_mutex_);
+    root_.swap(root);
+  }
+
+ private:
+  mutable std::mutex root_mutex_;  ///< held for one pointer copy
+  std::shared_ptr<const Root> root_ = std::make_shared<Root>();
+};
+
+class LocalStore : public StateStore, public std::enable_shared_from_this<LocalStore> {
+ public:
+  ~LocalStore() override;
+  Pending<GetResult> get(std::string key, GetOptions options) override;
+  Pending<RangeResult> range(KeyRange range, RangeOptions options) override;
+  Pending<Snapshot> snapshot(Revision revision, Consistency consistency) override;
+  Pending<WriteResult> put(std::string key, Value value, PutOptions options) override;
+  Pending<WriteResult> remove(KeyRange range, RemoveOptions options) override;
+  Pending<TxnResult> txn(Txn txn) override;
+  Result<Watch> watch(WatchOptions options) override;
+  Pending<LeaseId> lease_grant(std::chrono::seconds ttl, LeaseId id) override;
+  Pending<void> lease_keep_alive(LeaseId id) override;
+  Pending<void> lease_revoke(LeaseId id) override;
+  Pending<LeaseInfo> lease_time_to_live(LeaseId id, bool want_keys) override;
+  Pending<std::vector<LeaseInfo>> lease_list() override;
+  Pending<void> compact(Revision revision) override;
+  Revision revision() const override { return core_->root()->revision; }
+  Revision compacted_revision() const override { return core_->root()->compacted; }
+  Pending<void> wait_revision(Revision revision, Duration deadline) override;
+  StoreStatus status() const override;
+  StoreCapabilities capabilities() const override { return {}; }
+  Pending<Revision> save_snapshot(std::function<Result<void>(std::string_view)> sink) override;
+  void stop() override;
+
+ protected:
+  using Answer = std::function<void(Outcome)>;
+  LocalStore(Engine& engine, StoreLimits limits);
+
+  /// Makes `command` final and calls `answer` once, from any thread, with no lock of ours held.
+  virtual void propose(Command command, Answer answer) = 0;
+  /// Why reads cannot be served now, if so (the store failed, no leader).
+  virtual std::optional<Error> read_refusal() const { return std::nullopt; }
+
+  /// Applies in order, publishes, wakes watches and waiters, then returns the outcomes. One caller at a time.
+  std::vector<Outcome> apply(std::vector<Command> commands);
+  /// Starts lease expiry and automatic compaction; call once the state is loaded.
+  void start_timers();
+
+  Engine& engine_;
+  const StoreLimits limits_;
+  const std::shared_ptr<Core> core_ = std::make_shared<Core>();
+
+ private:
+  Result<std::shared_ptr<const Root>> root_at(Revision revision) const;
+  std::optional<Error> refusal() const;
+  std::optional<Error> admit(const Txn& txn) const;
+  void run_txn(Txn txn, Answer answer);
+  Pending<WriteResult> run_conditional(const KeyRange& range, Txn txn);
+  Pending<void> propose_void(Command command);
+  void publish_locked();
+  LeaseInfo lease_info_locked(LeaseId id, const LeaseState& lease, bool want_keys) const;
+  void arm_lease_timer();
+  void expire_leases();
+  void schedule_compaction();
+  void compact_by_age();
+  void compact_by_size();
+  std::int64_t steady_now() const;
+
+  struct Sample {
+    std::int64_t steady_ns;
+    Revision revision;
+  };
+  std::mutex timer_mutex_;
+  Engine::TimerId lease_timer_ = 0;
+  std::int64_t lease_timer_at_ = 0;
+  Engine::TimerId compact_timer_ = 0;
+  std::deque<Sample> samples_;  ///< at most kSamplesMax
+  bool size_compaction_running_ = false;
+  std::uint64_t state_bytes_max_ = 0;
+};
+
+/// Why the compares of `txn` did not hold, with the key-value that is there now as its detail.
+Error conflict_error(const std::string& key, const Txn& txn, const RangeResult& now);
+
+/// The machine's memory, or the cgroup's limit where it is lower.
+std::uint64_t memory_bytes();
+
+}  // namespace orchestra::store

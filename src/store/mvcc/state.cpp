@@ -1,0 +1,296 @@
+// The state machine of state.hpp.
+#include "store/mvcc/state.hpp"
+
+#include <algorithm>
+
+#include "base/assert.hpp"
+
+namespace orchestra::store {
+namespace {
+
+std::uint64_t mix(std::uint64_t hash, std::uint64_t word) {
+  const unsigned __int128 product = static_cast<unsigned __int128>(hash ^ word) * 0x9E3779B97F4A7C15ull;
+  return static_cast<std::uint64_t>(product) ^ static_cast<std::uint64_t>(product >> 64);
+}
+std::uint64_t mix_bytes(std::uint64_t hash, std::string_view bytes) {
+  hash = mix(hash, bytes.size() + 0x51ED270B7A2F0D4Dull);
+  while (bytes.size() >= 8) {
+    std::uint64_t word;
+    std::memcpy(&word, bytes.data(), 8);
+    hash = mix(hash, word);
+    bytes.remove_prefix(8);
+  }
+  std::uint64_t rest = 0;
+  if (!bytes.empty()) std::memcpy(&rest, bytes.data(), bytes.size());
+  return mix(hash, rest + 0xA24BAED4963EE407ull);
+}
+/// Of everything a peer must agree on about one record.
+std::uint64_t record_hash(const Record& record) {
+  std::uint64_t hash = mix_bytes(0x243F6A8885A308D3ull, record.key());
+  hash = mix_bytes(hash, record.value.bytes());
+  hash = mix(hash, static_cast<std::uint64_t>(record.create_revision));
+  hash = mix(hash, static_cast<std::uint64_t>(record.mod_revision));
+  hash = mix(hash, static_cast<std::uint64_t>(record.version));
+  return mix(hash, static_cast<std::uint64_t>(record.lease) + 1);
+}
+
+bool compare_numbers(std::int64_t have, Compare::Op op, std::int64_t want) {
+  switch (op) {
+    case Compare::Op::equal:
+      return have == want;
+    case Compare::Op::not_equal:
+      return have != want;
+    case Compare::Op::less:
+      return have < want;
+    case Compare::Op::greater:
+      return have > want;
+  }
+  return false;
+}
+
+/// `record` may be nullptr: no such key. Then all numbers are 0, and a compare of values never holds.
+bool holds_for(const Record* record, const Compare& compare) {
+  std::int64_t have = 0;
+  switch (compare.target) {
+    case Compare::Target::value:
+      if (record == nullptr) return false;
+      have = record->value.bytes().compare(compare.value);
+      return compare_numbers(have, compare.op, 0);
+    case Compare::Target::version:
+      have = record != nullptr ? record->version : 0;
+      break;
+    case Compare::Target::create:
+      have = record != nullptr ? record->create_revision : 0;
+      break;
+    case Compare::Target::mod:
+      have = record != nullptr ? record->mod_revision : 0;
+      break;
+    case Compare::Target::lease:
+      have = record != nullptr ? record->lease : 0;
+      break;
+  }
+  return compare_numbers(have, compare.op, compare.number);
+}
+
+Error revision_error(Error::Code code, std::string message, Revision compacted, Revision current) {
+  return Error(code, "store", std::move(message)).with_detail(RevisionDetail{compacted, current});
+}
+
+}  // namespace
+
+Error compacted_error(Revision asked, Revision compacted, Revision current) {
+  return revision_error(Error::compacted,
+                        "revision " + std::to_string(asked) +
+                            " is no longer kept: the store is compacted up to " + std::to_string(compacted) +
+                            "; read again from revision " + std::to_string(current),
+                        compacted, current);
+}
+Error future_error(Revision asked, Revision compacted, Revision current) {
+  return revision_error(Error::future,
+                        "revision " + std::to_string(asked) +
+                            " does not exist yet: the store is at revision " + std::to_string(current),
+                        compacted, current);
+}
+
+Outcome MvccState::apply(Command command) {
+  if (auto* txn = std::get_if<Txn>(&command)) return apply_txn(std::move(*txn));
+  if (auto* grant = std::get_if<LeaseGrant>(&command)) return apply_grant(*grant);
+  if (auto* revoke = std::get_if<LeaseRevoke>(&command)) return apply_revoke(*revoke);
+  return apply_compact(std::get<Compact>(command));
+}
+
+Result<OldTree> MvccState::tree_at(Revision revision) const {
+  if (revision == 0 || revision == revision_) return OldTree{tree_, revision_, {}};
+  if (revision > revision_) return future_error(revision, compacted_, revision_);
+  if (revision < compacted_ || revision < 0) return compacted_error(revision, compacted_, revision_);
+  return history_.plan(tree_, revision_, revision);
+}
+
+bool MvccState::holds(const Compare& compare) const {
+  if (compare.range.single) return holds_for(tree_.find(compare.range.begin), compare);
+  bool all = true;
+  bool any = false;
+  tree_.scan(compare.range, false, [&](const RecordRef& record) {
+    any = true;
+    all = holds_for(record.get(), compare);
+    return all;
+  });
+  return any ? all : holds_for(nullptr, compare);
+}
+
+/// What can fail is checked before anything changes: a txn is applied whole or not at all.
+Result<void> MvccState::check_ops(const std::vector<TxnOp>& ops) const {
+  for (const TxnOp& op : ops) {
+    if (op.type == TxnOp::Type::put && op.lease != 0 && !leases_.contains(op.lease)) {
+      return Error(Error::not_found, "store",
+                   "no lease " + std::to_string(op.lease) + " for key \"" + op.range.begin +
+                       "\": it has expired or was revoked; grant a new one");
+    }
+    if (op.type != TxnOp::Type::range) continue;
+    const Revision asked = op.range_options.revision;
+    if (asked > revision_) return future_error(asked, compacted_, revision_);
+    if (asked != 0 && asked < compacted_) return compacted_error(asked, compacted_, revision_);
+  }
+  return {};
+}
+
+Outcome MvccState::apply_txn(Txn txn) {
+  TxnResult result;
+  result.succeeded =
+      std::all_of(txn.compares.begin(), txn.compares.end(), [&](const Compare& c) { return holds(c); });
+  auto& ops = result.succeeded ? txn.then : txn.otherwise;
+  ORC_TRY(check_ops(ops));
+  Written written{revision_ + 1};
+  result.ops.resize(ops.size());
+  for (std::size_t i = 0; i < ops.size(); ++i) {
+    TxnOp& op = ops[i];
+    switch (op.type) {
+      case TxnOp::Type::put:
+        put(op, written, result.ops[i]);
+        break;
+      case TxnOp::Type::remove:
+        remove(op.range, op.want_previous, written, result.ops[i]);
+        break;
+      case TxnOp::Type::range: {
+        Tree tree = tree_;
+        if (op.range_options.revision != 0 && op.range_options.revision < written.revision) {
+          tree = history_.plan(tree_, written.revision, op.range_options.revision).build();
+        }
+        result.ops[i].range = read_range(tree, op.range, op.range_options, 0);
+        break;
+      }
+    }
+  }
+  finish(written);
+  result.revision = revision_;
+  for (auto& op : result.ops) op.range.revision = revision_;
+  return result;
+}
+
+void MvccState::put(TxnOp& op, Written& written, TxnResult::OpResult& result) {
+  const std::string& key = op.range.begin;
+  const Record* old = tree_.find(key);
+  const Revision create = old != nullptr ? old->create_revision : written.revision;
+  const std::int64_t version = old != nullptr ? old->version + 1 : 1;
+  RecordRef record = RecordRef::make(key, std::move(op.value), create, written.revision, version, op.lease);
+  const LeaseId old_lease = old != nullptr ? old->lease : 0;
+  if (old_lease != op.lease) {
+    detach(old_lease, key);
+    if (op.lease != 0) leases_[op.lease].keys.insert(key);
+  }
+  hash_ += record_hash(*record);
+  bytes_ += record->bytes();
+  RecordRef previous = tree_.put(record);
+  if (previous) {
+    hash_ -= record_hash(*previous);
+    bytes_ -= previous->bytes();
+    if (op.want_previous) result.previous.push_back(previous->to_key_value());
+  }
+  history_.append({written.revision, std::move(record), std::move(previous)});
+  written.any = true;
+}
+
+void MvccState::erase_key(const std::string& key, Written& written, RecordRef* previous) {
+  RecordRef gone = tree_.erase(key);
+  ORC_ASSERT(gone);
+  hash_ -= record_hash(*gone);
+  bytes_ -= gone->bytes();
+  detach(gone->lease, key);
+  if (previous != nullptr) *previous = gone;
+  history_.append({written.revision, RecordRef::tombstone(key, written.revision), std::move(gone)});
+  written.any = true;
+}
+
+void MvccState::remove(const KeyRange& range, bool want_previous, Written& written,
+                       TxnResult::OpResult& result) {
+  std::vector<std::string> keys;
+  tree_.scan(range, false, [&](const RecordRef& record) {
+    keys.emplace_back(record->key());
+    return true;
+  });
+  for (const std::string& key : keys) {
+    RecordRef previous;
+    erase_key(key, written, &previous);
+    if (want_previous) result.previous.push_back(previous->to_key_value());
+  }
+  result.removed = keys.size();
+}
+
+void MvccState::detach(LeaseId lease, std::string_view key) {
+  if (lease == 0) return;
+  const auto found = leases_.find(lease);
+  if (found == leases_.end()) return;
+  const auto at = found->second.keys.find(key);
+  if (at != found->second.keys.end()) found->second.keys.erase(at);
+}
+
+void MvccState::finish(const Written& written) {
+  if (!written.any) return;
+  revision_ = written.revision;
+  history_.keep_tree(tree_, revision_);
+}
+
+Outcome MvccState::apply_grant(const LeaseGrant& grant) {
+  if (!leases_.emplace(grant.id, LeaseState{grant.ttl, {}}).second) {
+    return Error(
+        Error::conflict, "store",
+        "lease " + std::to_string(grant.id) + " is alive already; choose another id or let the store choose");
+  }
+  return TxnResult{true, revision_, {}};
+}
+
+Outcome MvccState::apply_revoke(const LeaseRevoke& revoke) {
+  const auto found = leases_.find(revoke.id);
+  if (found == leases_.end()) {
+    return Error(Error::not_found, "store",
+                 "no lease " + std::to_string(revoke.id) + ": it has expired or was revoked before");
+  }
+  const std::set<std::string, std::less<>> keys = std::move(found->second.keys);
+  leases_.erase(found);
+  Written written{revision_ + 1};
+  for (const std::string& key : keys) erase_key(key, written, nullptr);
+  finish(written);
+  return TxnResult{true, revision_, {}};
+}
+
+Outcome MvccState::apply_compact(const Compact& compact) {
+  if (compact.revision <= compacted_) return compacted_error(compact.revision, compacted_, revision_);
+  if (compact.revision > revision_) return future_error(compact.revision, compacted_, revision_);
+  compacted_ = compact.revision;
+  history_.compact(compacted_);
+  return TxnResult{true, revision_, {}};
+}
+
+void MvccState::load_record(RecordRef record) {
+  hash_ += record_hash(*record);
+  bytes_ += record->bytes();
+  if (record->lease != 0) leases_[record->lease].keys.emplace(record->key());
+  const RecordRef previous = tree_.put(std::move(record));
+  ORC_ASSERT(!previous);
+}
+void MvccState::load_lease(LeaseId id, std::chrono::seconds ttl) { leases_[id].ttl = ttl; }
+void MvccState::finish_load(Revision revision) {
+  revision_ = revision;
+  compacted_ = revision;
+}
+
+RangeResult read_range(const Tree& tree, const KeyRange& range, const RangeOptions& options,
+                       Revision revision) {
+  RangeResult result;
+  result.revision = revision;
+  result.count = tree.count(range);
+  if (options.count_only) return result;
+  const std::uint64_t wanted =
+      options.limit == 0 ? result.count : std::min<std::uint64_t>(options.limit, result.count);
+  result.more = wanted < result.count;
+  if (wanted == 0) return result;
+  result.items.reserve(wanted);
+  tree.scan(range, options.descending, [&](const RecordRef& record) {
+    result.items.push_back(record->to_key_value());
+    if (options.keys_only) result.items.back().value = {};
+    return result.items.size() < wanted;
+  });
+  return result;
+}
+
+}  // namespace orchestra::store

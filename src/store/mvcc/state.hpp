@@ -1,0 +1,85 @@
+#pragma once
+// The state machine: tree, history, leases and revisions; a pure function of (state, command).
+//
+// Peers that apply the same commands hold the same state, so nothing here reads a clock, draws a number,
+// knows a local limit or iterates in hash order. Semantics are etcd's (api/mvccpb, server/etcdserver/apply):
+// an empty store is at revision 1; a command that changes something takes one revision; one that fails or
+// changes nothing takes none.
+// One owner calls it, one call at a time; trees it hands out may be read by any thread.
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "store/mvcc/command.hpp"
+#include "store/mvcc/history.hpp"
+#include "store/mvcc/tree.hpp"
+
+namespace orchestra::store {
+
+struct LeaseState {
+  std::chrono::seconds ttl{};
+  std::set<std::string, std::less<>> keys;
+};
+
+class MvccState {
+ public:
+  Outcome apply(Command command);
+
+  Revision revision() const { return revision_; }
+  Revision compacted() const { return compacted_; }
+  const Tree& tree() const { return tree_; }
+  const History& history() const { return history_; }
+  const std::map<LeaseId, LeaseState>& leases() const { return leases_; }
+  /// Bytes of all current records.
+  std::uint64_t bytes() const { return bytes_; }
+  /// Equal on peers with equal content: the sum of a hash of each current record.
+  std::uint64_t hash() const { return hash_; }
+
+  /// The tree as of a revision between compacted() and revision(); 0 = newest. `compacted` or `future` else.
+  Result<OldTree> tree_at(Revision revision) const;
+
+  /// Loading a snapshot: records in key order into an empty state, then leases, then finish.
+  void load_record(RecordRef record);
+  void load_lease(LeaseId id, std::chrono::seconds ttl);
+  /// Nothing before `revision` is known to a loaded state: it counts as compacted.
+  void finish_load(Revision revision);
+
+ private:
+  struct Written {
+    Revision revision;  ///< that the running command takes, if it changes something
+    bool any = false;
+  };
+  Outcome apply_txn(Txn txn);
+  Outcome apply_grant(const LeaseGrant& grant);
+  Outcome apply_revoke(const LeaseRevoke& revoke);
+  Outcome apply_compact(const Compact& compact);
+  bool holds(const Compare& compare) const;
+  Result<void> check_ops(const std::vector<TxnOp>& ops) const;
+  void put(TxnOp& op, Written& written, TxnResult::OpResult& result);
+  void remove(const KeyRange& range, bool want_previous, Written& written, TxnResult::OpResult& result);
+  void erase_key(const std::string& key, Written& written, RecordRef* previous);
+  void finish(const Written& written);
+  void detach(LeaseId lease, std::string_view key);
+
+  Tree tree_;
+  History history_;
+  std::map<LeaseId, LeaseState> leases_;
+  Revision revision_ = 1;
+  Revision compacted_ = 0;
+  std::uint64_t bytes_ = 0;
+  std::uint64_t hash_ = 0;
+};
+
+/// The items of a range in one tree; `revision` goes into the result as it is.
+RangeResult read_range(const Tree& tree, const KeyRange& range, const RangeOptions& options,
+                       Revision revision);
+
+Error compacted_error(Revision asked, Revision compacted, Revision current);
+Error future_error(Revision asked, Revision compacted, Revision current);
+
+/// A txn's form that needs no state: key sizes, double puts, targets. `invalid` or `too_large`.
+Result<void> check_txn(const Txn& txn, const StoreCapabilities& limits);
+Result<void> check_range(const KeyRange& range, const StoreCapabilities& limits);
+
+}  // namespace orchestra::store

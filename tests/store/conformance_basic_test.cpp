@@ -1,0 +1,274 @@
+// What every StateStore answers: reads, writes, conditions, transactions (spec/store.md sections 1 and 2).
+#include "tests/store/support.hpp"
+
+namespace orchestra::store::test {
+namespace {
+
+STORE_TEST_CASE("an empty store is at revision 1 and a missing key is an empty answer") {
+  CHECK(fixture->revision() == 1);
+  auto result = fixture->get("nothing").wait(kSoon);
+  REQUIRE(result.has_value());
+  CHECK_FALSE(result->kv.has_value());
+  CHECK(result->revision == 1);
+}
+
+STORE_TEST_CASE("a put takes one revision and counts versions") {
+  CHECK(put(*fixture.store, "k", "1").revision == 2);
+  CHECK(put(*fixture.store, "k", "2").revision == 3);
+  auto result = fixture->get("k").wait(kSoon);
+  REQUIRE(result.has_value());
+  REQUIRE(result->kv.has_value());
+  CHECK(result->kv->create_revision == 2);
+  CHECK(result->kv->mod_revision == 3);
+  CHECK(result->kv->version == 2);
+  CHECK(text(result->kv) == "2");
+}
+
+STORE_TEST_CASE("a key that was removed starts again at version 1") {
+  put(*fixture.store, "k", "1");
+  put(*fixture.store, "k", "2");
+  auto removed = fixture->remove(Key("k"), {.want_previous = true}).wait(kSoon);
+  REQUIRE(removed.has_value());
+  CHECK(removed->removed == 1);
+  REQUIRE(removed->previous.size() == 1);
+  CHECK(removed->previous[0].value == Value("2"));
+  put(*fixture.store, "k", "3");
+  auto result = fixture->get("k").wait(kSoon);
+  REQUIRE(result->kv.has_value());
+  CHECK(result->kv->version == 1);
+  CHECK(result->kv->create_revision == 5);
+}
+
+STORE_TEST_CASE("removing nothing does not advance the revision") {
+  put(*fixture.store, "k", "1");
+  auto removed = fixture->remove(Key("other")).wait(kSoon);
+  REQUIRE(removed.has_value());
+  CHECK(removed->removed == 0);
+  CHECK(removed->revision == 2);
+  CHECK(fixture->revision() == 2);
+}
+
+STORE_TEST_CASE("a conditional put that fails answers the key that is there now") {
+  put(*fixture.store, "k", "old");
+  auto made = fixture->put("k", "new", {.if_mod_revision = 0}).wait(kSoon);
+  REQUIRE_FALSE(made.has_value());
+  CHECK(made.error().is(Error::conflict));
+  REQUIRE(made.error().detail<KeyValue>() != nullptr);
+  CHECK(made.error().detail<KeyValue>()->value == Value("old"));
+  CHECK(made.error().detail<KeyValue>()->mod_revision == 2);
+  auto gone = fixture->put("absent", "x", {.if_mod_revision = 7}).wait(kSoon);
+  REQUIRE_FALSE(gone.has_value());
+  REQUIRE(gone.error().detail<KeyValue>() != nullptr);
+  CHECK(gone.error().detail<KeyValue>()->mod_revision == 0);
+  CHECK(gone.error().detail<KeyValue>()->key == "absent");
+  CHECK(fixture->revision() == 2);
+  CHECK(fixture->put("k", "new", {.if_mod_revision = 2}).wait(kSoon).has_value());
+  CHECK(fixture->put("k", "newer", {.if_version = 2}).wait(kSoon).has_value());
+  CHECK_FALSE(fixture->put("k", "never", {.if_version = 2}).wait(kSoon).has_value());
+  CHECK(get(*fixture.store, "k") == "newer");
+}
+
+STORE_TEST_CASE("a conditional remove spares a key that changed") {
+  put(*fixture.store, "k", "1");
+  put(*fixture.store, "k", "2");
+  auto stale = fixture->remove(Key("k"), {.if_mod_revision = 2}).wait(kSoon);
+  REQUIRE_FALSE(stale.has_value());
+  CHECK(stale.error().is(Error::conflict));
+  CHECK(fixture->remove(Key("k"), {.if_mod_revision = 3}).wait(kSoon).has_value());
+  CHECK(get(*fixture.store, "k") == "(none)");
+}
+
+STORE_TEST_CASE("ranges: limits, counts, order, prefixes, empty intervals") {
+  for (const char* key : {"a", "b/1", "b/2", "b/3", "c"}) put(*fixture.store, key, key);
+  const auto range = [&](KeyRange wanted, RangeOptions options = {}) {
+    auto result = fixture->range(std::move(wanted), options).wait(kSoon);
+    REQUIRE(result.has_value());
+    return std::move(*result);
+  };
+  CHECK(list(range(KeyPrefix("b/"))) == "b/1=b/1 b/2=b/2 b/3=b/3");
+  CHECK(range(KeyPrefix("")).count == 5);
+  CHECK(list(range(KeyPrefix("b/"), {.limit = 2})) == "b/1=b/1 b/2=b/2");
+  CHECK(range(KeyPrefix("b/"), {.limit = 2}).more);
+  CHECK(range(KeyPrefix("b/"), {.limit = 2}).count == 3);
+  CHECK_FALSE(range(KeyPrefix("b/"), {.limit = 3}).more);
+  CHECK(list(range(KeyPrefix("b/"), {.limit = 2, .descending = true})) == "b/3=b/3 b/2=b/2");
+  CHECK(list(range(KeyPrefix("b/"), {.keys_only = true})) == "b/1= b/2= b/3=");
+  CHECK(range(KeyPrefix("b/"), {.count_only = true}).items.empty());
+  CHECK(range(KeyPrefix("b/"), {.count_only = true}).count == 3);
+  CHECK(range({.begin = "b", .end = "b/3"}).count == 2);
+  CHECK(range({.begin = "c", .end = "a"}).count == 0);
+  CHECK(range({.begin = "b/2", .to_the_end = true}).count == 3);
+  CHECK(list(range(Key("c"))) == "c=c");
+}
+
+STORE_TEST_CASE("keys and values are any bytes") {
+  const std::string key("\0\xFF\n", 3);
+  const std::string value("\0\0\xFE", 3);
+  put(*fixture.store, key, value);
+  put(*fixture.store, "\xFF\xFF", "");
+  CHECK(get(*fixture.store, key) == value);
+  CHECK(get(*fixture.store, "\xFF\xFF").empty());
+  auto high = fixture->range(KeyPrefix("\xFF")).wait(kSoon);
+  REQUIRE(high.has_value());
+  CHECK(high->count == 1);
+}
+
+STORE_TEST_CASE("what is too large or malformed is refused by name") {
+  const auto code = [](auto result) { return result.has_value() ? Error::Code{} : result.error().code(); };
+  const StoreCapabilities limits = fixture->capabilities();
+  CHECK(code(fixture->put("", "x").wait(kSoon)) == Error::invalid);
+  CHECK(code(fixture->put(std::string(limits.key_bytes_max.value + 1, 'k'), "x").wait(kSoon)) ==
+        Error::too_large);
+  CHECK(code(fixture->put("k", std::string(limits.value_bytes_max.value + 1, 'v')).wait(kSoon)) ==
+        Error::too_large);
+  CHECK(fixture->put("k", std::string(limits.value_bytes_max.value, 'v')).wait(kSoon).has_value());
+  CHECK(get(*fixture.store, "k").size() == limits.value_bytes_max.value);
+  Txn twice;
+  twice.then = {TxnOp{.range = Key("a"), .value = "1"}, TxnOp{.range = Key("a"), .value = "2"}};
+  CHECK(code(fixture->txn(twice).wait(kSoon)) == Error::invalid);
+  Txn many;
+  many.then.resize(limits.txn_ops_max + 1, TxnOp{.type = TxnOp::Type::range, .range = Key("a")});
+  CHECK(code(fixture->txn(many).wait(kSoon)) == Error::too_large);
+  CHECK(code(fixture->put("k", "v", {.lease = 99}).wait(kSoon)) == Error::not_found);
+  CHECK(fixture->revision() == 2);
+}
+
+STORE_TEST_CASE("a txn takes the branch its compares choose, whole and in one revision") {
+  put(*fixture.store, "a", "1");
+  Txn txn;
+  txn.compares = {{Key("a"), Compare::Target::value, Compare::Op::equal, 0, "1"},
+                  {Key("b"), Compare::Target::version, Compare::Op::equal, 0}};
+  txn.then = {TxnOp{.range = Key("b"), .value = "2"},
+              TxnOp{.type = TxnOp::Type::remove, .range = Key("a"), .want_previous = true},
+              TxnOp{.type = TxnOp::Type::range, .range = KeyPrefix("")}};
+  txn.otherwise = {TxnOp{.type = TxnOp::Type::range, .range = KeyPrefix("")}};
+  auto first = fixture->txn(txn).wait(kSoon);
+  REQUIRE(first.has_value());
+  CHECK(first->succeeded);
+  CHECK(first->revision == 3);
+  CHECK(first->ops[1].removed == 1);
+  REQUIRE(first->ops[1].previous.size() == 1);
+  CHECK(list(first->ops[2].range) == "b=2");
+  CHECK(first->ops[2].range.items[0].mod_revision == 3);
+  auto second = fixture->txn(txn).wait(kSoon);
+  REQUIRE(second.has_value());
+  CHECK_FALSE(second->succeeded);
+  CHECK(second->revision == 3);
+  CHECK(list(second->ops[0].range) == "b=2");
+}
+
+STORE_TEST_CASE("every compare target and operator") {
+  put(*fixture.store, "a", "x");
+  put(*fixture.store, "a", "y");
+  put(*fixture.store, "b", "y");
+  using T = Compare::Target;
+  using O = Compare::Op;
+  const auto holds = [&](Compare compare) {
+    Txn txn;
+    txn.compares.push_back(std::move(compare));
+    auto result = fixture->txn(txn).wait(kSoon);
+    REQUIRE(result.has_value());
+    return result->succeeded;
+  };
+  CHECK(holds({Key("a"), T::version, O::equal, 2}));
+  CHECK(holds({Key("a"), T::version, O::less, 3}));
+  CHECK(holds({Key("a"), T::create, O::equal, 2}));
+  CHECK(holds({Key("a"), T::mod, O::greater, 2}));
+  CHECK(holds({Key("a"), T::mod, O::not_equal, 2}));
+  CHECK(holds({Key("a"), T::lease, O::equal, 0}));
+  CHECK(holds({Key("a"), T::value, O::greater, 0, "x"}));
+  CHECK_FALSE(holds({Key("a"), T::value, O::less, 0, "x"}));
+  CHECK(holds({Key("none"), T::mod, O::equal, 0}));
+  CHECK_FALSE(holds({Key("none"), T::value, O::equal, 0, ""}));
+  CHECK(holds({KeyPrefix(""), T::value, O::equal, 0, "y"}));
+  CHECK_FALSE(holds({KeyPrefix(""), T::version, O::equal, 2}));
+  CHECK(holds({KeyPrefix("zz"), T::create, O::equal, 0}));
+}
+
+STORE_TEST_CASE("a removal of a range is one revision") {
+  for (const char* key : {"p/1", "p/2", "p/3", "q"}) put(*fixture.store, key, "v");
+  auto removed = fixture->remove(KeyPrefix("p/")).wait(kSoon);
+  REQUIRE(removed.has_value());
+  CHECK(removed->removed == 3);
+  CHECK(removed->revision == 6);
+  CHECK(fixture->range(KeyPrefix("")).wait(kSoon)->count == 1);
+}
+
+STORE_TEST_CASE("every old revision is readable until it is compacted, then answers compacted") {
+  for (int i = 0; i < 50; ++i) put(*fixture.store, "k" + std::to_string(i % 7), std::to_string(i));
+  REQUIRE(fixture->remove(Key("k3")).wait(kSoon).has_value());
+  CHECK(get(*fixture.store, "k3") == "(none)");
+  CHECK(get(*fixture.store, "k3", 51) == "45");
+  CHECK(get(*fixture.store, "k3", 5) == "3");
+  CHECK(get(*fixture.store, "k3", 4) == "(none)");
+  CHECK(fixture->range(KeyPrefix(""), {.revision = 4}).wait(kSoon)->count == 3);
+  REQUIRE(fixture->compact(20).wait(kSoon).has_value());
+  CHECK(fixture->compacted_revision() == 20);
+  CHECK(get(*fixture.store, "k3", 20) == "17");
+  auto old = fixture->get("k3", {.revision = 19}).wait(kSoon);
+  REQUIRE_FALSE(old.has_value());
+  CHECK(old.error().is(Error::compacted));
+  REQUIRE(old.error().detail<RevisionDetail>() != nullptr);
+  CHECK(old.error().detail<RevisionDetail>()->compacted == 20);
+  auto later = fixture->range(KeyPrefix(""), {.revision = 1000}).wait(kSoon);
+  REQUIRE_FALSE(later.has_value());
+  CHECK(later.error().is(Error::future));
+  CHECK(fixture->compact(20).wait(kSoon).error().is(Error::compacted));
+  CHECK(fixture->compact(1000).wait(kSoon).error().is(Error::future));
+}
+
+STORE_TEST_CASE("paging at one revision sees one state, whatever is written meanwhile") {
+  for (int i = 100; i < 200; ++i) put(*fixture.store, "k" + std::to_string(i), "v");
+  auto first = fixture->range(KeyPrefix("k"), {.limit = 10}).wait(kSoon);
+  REQUIRE(first.has_value());
+  const Revision at = first->revision;
+  std::size_t seen = first->items.size();
+  std::string last = first->items.back().key;
+  while (true) {
+    put(*fixture.store, "k" + std::to_string(100 + seen), "changed");
+    put(*fixture.store, "k999" + std::to_string(seen), "new");
+    REQUIRE(fixture->remove(Key("k" + std::to_string(199 - seen / 4))).wait(kSoon).has_value());
+    auto page = fixture->range({.begin = last + '\0', .end = "l"}, {.limit = 10, .revision = at}).wait(kSoon);
+    REQUIRE(page.has_value());
+    seen += page->items.size();
+    for (const KeyValue& kv : page->items) CHECK(kv.value == Value("v"));
+    if (!page->more) break;
+    last = page->items.back().key;
+  }
+  CHECK(seen == 100);
+}
+
+STORE_TEST_CASE("a snapshot stays as it is while the store goes on") {
+  put(*fixture.store, "a", "1");
+  auto view = fixture->snapshot().wait(kSoon);
+  REQUIRE(view.has_value());
+  put(*fixture.store, "a", "2");
+  put(*fixture.store, "b", "2");
+  REQUIRE(view->range(KeyPrefix("")).size() == 1);
+  CHECK(view->range(KeyPrefix(""))[0].value == Value("1"));
+  CHECK(view->revision() == 2);
+  auto older = fixture->snapshot(1).wait(kSoon);
+  REQUIRE(older.has_value());
+  CHECK(older->range(KeyPrefix("")).empty());
+}
+
+STORE_TEST_CASE("wait_revision returns when the revision is there, or at its deadline") {
+  CHECK(fixture->wait_revision(1, 0s).wait(kSoon).has_value());
+  auto pending = fixture->wait_revision(2, 60s);
+  put(*fixture.store, "k", "v");
+  CHECK(pending.wait(kSoon).has_value());
+  auto never = fixture->wait_revision(100, 1ms).wait(kSoon);
+  REQUIRE_FALSE(never.has_value());
+  CHECK(never.error().is(Error::deadline_exceeded));
+}
+
+STORE_TEST_CASE("a stopped store refuses with unavailable") {
+  auto waiting = fixture->wait_revision(100, 60s);
+  fixture->stop();
+  CHECK(waiting.wait(kSoon).error().is(Error::unavailable));
+  CHECK(fixture->put("k", "v").wait(kSoon).error().is(Error::unavailable));
+  CHECK(fixture->get("k").wait(kSoon).error().is(Error::unavailable));
+}
+
+}  // namespace
+}  // namespace orchestra::store::test

@@ -1,0 +1,36 @@
+#include "tests/store/support.hpp"
+
+#include <thread>
+
+namespace orchestra::store::test {
+
+const std::vector<Implementation>& implementations() {
+  static const std::vector<Implementation> all{
+      {"MemoryStore",
+       [](StoreLimits limits) {
+         auto fixture = std::make_unique<Fixture>();
+         fixture->store = MemoryStore::create(fixture->engine, {.limits = limits});
+         return fixture;
+       }},
+  };
+  return all;
+}
+
+std::string list(const RangeResult& result) {
+  std::string out;
+  for (const KeyValue& kv : result.items) {
+    out += (out.empty() ? "" : " ") + kv.key + "=" + std::string(kv.value.bytes());
+  }
+  return out;
+}
+
+bool eventually(const std::function<bool()>& condition) {
+  const auto end = std::chrono::steady_clock::now() + kSoon;
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > end) return false;
+    std::this_thread::yield();
+  }
+  return true;
+}
+
+}  // namespace orchestra::store::test
