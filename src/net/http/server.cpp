@@ -101,7 +101,9 @@ class Server : public std::enable_shared_from_this<Server> {
 
   void forget(ServerConnection* connection) {
     std::lock_guard lock(mutex_);
-    connections_.erase(connection);
+    const auto found = connections_.find(connection);
+    if (found == connections_.end()) return;
+    connections_.erase(found);
     if (connections_.empty()) empty_.notify_all();
   }
 
@@ -137,7 +139,8 @@ class Server : public std::enable_shared_from_this<Server> {
   std::mutex mutex_;
   std::condition_variable empty_;
   std::shared_ptr<http::Acceptor> acceptor_;
-  std::unordered_map<ServerConnection*, WeakConnection> connections_;
+  // Owned here until closed: responders and streams that users hold do not keep a connection alive.
+  std::unordered_map<ServerConnection*, std::shared_ptr<ServerConnection>> connections_;
   http::SharedTlsContext tls_;
   bool stopping_ = false;
 };

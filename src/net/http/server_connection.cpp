@@ -53,28 +53,41 @@ void append_field(std::string& out, std::string_view name, std::string_view valu
   out += "\r\n";
 }
 
-/// Posts to the connection's strand; a dead connection ignores what is said to it.
+/// What users hold knows its connection weakly: a writer or stream may outlive server and engine.
+using WeakConnection = std::weak_ptr<ServerConnection>;
+
+/// Calls on the connection's strand; false when the connection is gone.
 template <class F>
-void on_strand(const std::shared_ptr<ServerConnection>& connection, F call) {
+bool on_strand(const WeakConnection& weak, F call) {
+  const auto connection = weak.lock();
+  if (!connection) return false;
   asio::dispatch(connection->strand(), [connection, call = std::move(call)]() mutable { call(*connection); });
+  return true;
+}
+
+void call_on_closed_of(const WeakConnection& weak, ServerConnection::Turn turn, std::function<void()> call) {
+  const bool alive = on_strand(weak, [turn, call](ServerConnection& connection) mutable {
+    connection.add_on_closed(turn, std::move(call));
+  });
+  if (!alive) call();
 }
 
 class BodyWriter final : public HttpBodyWriter {
  public:
-  BodyWriter(std::shared_ptr<ServerConnection> connection, ServerConnection::Turn turn)
+  BodyWriter(WeakConnection connection, ServerConnection::Turn turn)
       : connection_(std::move(connection)), turn_(turn) {}
   // A writer that is dropped in mid-body must not look like a finished body.
   ~BodyWriter() override {
-    if (!ended_) abort();
+    if (!ended_) BodyWriter::abort();
   }
   Pending<void> write(std::string bytes) override {
     Promise<void> written;
-    Pending<void> pending = written.pending();
-    on_strand(connection_,
-              [turn = turn_, bytes = std::move(bytes), written](ServerConnection& connection) mutable {
-                connection.write_chunk(turn, std::move(bytes), written);
-              });
-    return pending;
+    const bool alive = on_strand(
+        connection_, [turn = turn_, bytes = std::move(bytes), written](ServerConnection& connection) mutable {
+          connection.write_chunk(turn, std::move(bytes), written);
+        });
+    if (!alive) written.set(gone());
+    return written.pending();
   }
   void finish() override {
     ended_ = true;
@@ -85,37 +98,35 @@ class BodyWriter final : public HttpBodyWriter {
     on_strand(connection_, [turn = turn_](ServerConnection& connection) { connection.abort_stream(turn); });
   }
   void on_closed(std::function<void()> call) override {
-    on_strand(connection_, [turn = turn_, call = std::move(call)](ServerConnection& connection) mutable {
-      connection.add_on_closed(turn, std::move(call));
-    });
+    call_on_closed_of(connection_, turn_, std::move(call));
   }
 
  private:
-  std::shared_ptr<ServerConnection> connection_;
+  const WeakConnection connection_;
   const ServerConnection::Turn turn_;
   std::atomic<bool> ended_{false};
 };
 
 class UpgradedStream final : public DuplexStream {
  public:
-  explicit UpgradedStream(std::shared_ptr<ServerConnection> connection)
-      : connection_(std::move(connection)) {}
+  explicit UpgradedStream(WeakConnection connection) : connection_(std::move(connection)) {}
   ~UpgradedStream() override { UpgradedStream::close(); }
   Pending<std::string> read(std::size_t bytes_max) override {
     Promise<std::string> reader;
-    Pending<std::string> pending = reader.pending();
-    on_strand(connection_, [bytes_max, reader](ServerConnection& connection) {
+    const bool alive = on_strand(connection_, [bytes_max, reader](ServerConnection& connection) {
       connection.stream_read(bytes_max, reader);
     });
-    return pending;
+    if (!alive) reader.set(gone());
+    return reader.pending();
   }
   Pending<void> write(std::string bytes) override {
     Promise<void> written;
-    Pending<void> pending = written.pending();
-    on_strand(connection_, [bytes = std::move(bytes), written](ServerConnection& connection) mutable {
-      connection.stream_write(std::move(bytes), written);
-    });
-    return pending;
+    const bool alive =
+        on_strand(connection_, [bytes = std::move(bytes), written](ServerConnection& connection) mutable {
+          connection.stream_write(std::move(bytes), written);
+        });
+    if (!alive) written.set(gone());
+    return written.pending();
   }
   void close_write() override {
     on_strand(connection_, [](ServerConnection& connection) { connection.stream_close_write(); });
@@ -125,20 +136,20 @@ class UpgradedStream final : public DuplexStream {
   }
 
  private:
-  std::shared_ptr<ServerConnection> connection_;
+  const WeakConnection connection_;
 };
 
 class Responder final : public HttpResponder {
  public:
-  Responder(std::shared_ptr<ServerConnection> connection, ServerConnection::Turn turn)
+  Responder(WeakConnection connection, ServerConnection::Turn turn)
       : connection_(std::move(connection)), turn_(turn) {}
   ~Responder() override {
-    if (!answered_) respond(500, {{"Content-Type", "text/plain"}}, "the handler gave no answer\n");
+    if (!answered_) Responder::respond(500, {{"Content-Type", "text/plain"}}, "the handler gave no answer\n");
   }
   void respond(int status, Headers headers, std::string body) override {
     std::vector<std::shared_ptr<const std::string>> parts;
     if (!body.empty()) parts.push_back(text(std::move(body)));
-    respond_parts(status, std::move(headers), std::move(parts));
+    Responder::respond_parts(status, std::move(headers), std::move(parts));
   }
   void respond_parts(int status, Headers headers,
                      std::vector<std::shared_ptr<const std::string>> parts) override {
@@ -164,13 +175,11 @@ class Responder final : public HttpResponder {
     return std::make_shared<UpgradedStream>(connection_);
   }
   void on_closed(std::function<void()> call) override {
-    on_strand(connection_, [turn = turn_, call = std::move(call)](ServerConnection& connection) mutable {
-      connection.add_on_closed(turn, std::move(call));
-    });
+    call_on_closed_of(connection_, turn_, std::move(call));
   }
 
  private:
-  std::shared_ptr<ServerConnection> connection_;
+  const WeakConnection connection_;
   const ServerConnection::Turn turn_;
   std::atomic<bool> answered_{false};
 };
@@ -183,10 +192,6 @@ ServerConnection::ServerConnection(std::shared_ptr<ServerShared> shared, std::sh
       wire_(std::move(wire)),
       deadline_(std::make_shared<Deadline>(shared_->engine, wire_->strand())) {
   peer_.address = std::move(peer_address);
-}
-
-ServerConnection::~ServerConnection() {
-  if (!counted_out_) shared_->on_end(this);
 }
 
 void ServerConnection::start() {
@@ -602,7 +607,6 @@ void ServerConnection::close() {
   for (Write& write : std::exchange(writes_, {})) {
     if (write.done) write.done(asio::error::operation_aborted);
   }
-  counted_out_ = true;
   shared_->on_end(this);
 }
 

@@ -39,7 +39,6 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
 
   ServerConnection(std::shared_ptr<ServerShared> shared, std::shared_ptr<Wire> wire,
                    std::string peer_address);
-  ~ServerConnection();
 
   // On the strand:
   void start();
@@ -100,7 +99,7 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
   State state_ = State::head;
   Turn turn_ = 0;
   bool reading_ = false, writing_ = false, ended_ = false;  // ended_: no more bytes will come
-  bool draining_ = false, counted_out_ = false, head_begun_ = false;
+  bool draining_ = false, head_begun_ = false;
   bool keep_alive_ = true, head_request_ = false, answered_ = false, streaming_ = false, chunked_ = false;
   int minor_version_ = 1;
   std::size_t lingered_bytes_ = 0;
