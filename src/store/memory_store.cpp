@@ -10,12 +10,11 @@ namespace {
 
 class MemoryStoreImpl final : public LocalStore {
  public:
-  MemoryStoreImpl(Engine& engine, StoreLimits limits) : LocalStore(engine, limits) {
-    engine.random().fill(identity_.cluster.data(), identity_.cluster.size());
-  }
+  MemoryStoreImpl(Engine& engine, StoreLimits limits)
+      : LocalStore(engine, limits), cluster_id_(engine.random().uuid()) {}
   using LocalStore::start_timers;
 
-  std::string cluster_id() const override { return to_uuid(identity_.cluster) + ".0"; }
+  std::string cluster_id() const override { return cluster_id_; }
   StoreStatus status() const override {
     StoreStatus status = LocalStore::status();
     status.kind = "memory";
@@ -31,9 +30,7 @@ class MemoryStoreImpl final : public LocalStore {
     answer(std::move(apply(std::move(one)).front()));
   }
 
-  LogIdentity identity() const override { return identity_; }
-
-  LogIdentity identity_;
+  const std::string cluster_id_;
 };
 
 }  // namespace

@@ -1,0 +1,125 @@
+#pragma once
+// ContainerSpec: what a container is to be, as values. The OCI runtime specification's config.json, in
+// and out, or built field by field.
+//
+// Names follow config.json in snake_case. Fields of later tiers of the specification (intelRdt, scheduler,
+// time namespaces ..) are refused by name when a document sets them, never ignored. Since 0.1.
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "orchestra/result.hpp"
+
+namespace orchestra {
+
+struct ORC_API ContainerSpec {
+  struct User {
+    std::uint32_t uid = 0, gid = 0;
+    std::optional<std::uint32_t> umask;
+    std::vector<std::uint32_t> additional_gids;
+  };
+  /// Names with or without "CAP_", any case.
+  struct Capabilities {
+    std::vector<std::string> bounding, effective, permitted, inheritable, ambient;
+  };
+  struct ResourceLimit {
+    std::string type;  ///< RLIMIT_NOFILE ..
+    std::uint64_t soft = 0, hard = 0;
+  };
+  struct Process {
+    bool terminal = false;
+    std::uint16_t console_columns = 0, console_rows = 0;
+    User user;
+    std::vector<std::string> args, env;
+    std::string cwd = "/";
+    std::optional<Capabilities> capabilities;  ///< absent: none
+    std::vector<ResourceLimit> rlimits;
+    bool no_new_privileges = false;
+    std::optional<int> oom_score_adj;
+    std::string apparmor_profile, selinux_label;
+  };
+  struct Mount {
+    std::string destination, type, source;
+    std::vector<std::string> options;
+  };
+  struct Namespace {
+    std::string type;  ///< pid network mount ipc uts cgroup
+    std::string path;  ///< empty = a new one
+  };
+  struct Device {
+    std::string path;
+    char type = 'c';  ///< c b u p
+    std::int64_t major = 0, minor = 0;
+    std::optional<std::uint32_t> file_mode, uid, gid;
+  };
+  struct DeviceRule {
+    bool allow = false;
+    char type = 'a';
+    std::optional<std::int64_t> major, minor;
+    std::string access = "rwm";
+  };
+  struct Resources {
+    std::vector<DeviceRule> devices;
+    std::optional<std::uint64_t> cpu_shares, cpu_period;
+    std::optional<std::int64_t> cpu_quota;
+    std::string cpuset_cpus, cpuset_mems;
+    std::optional<std::int64_t> memory_limit, memory_reservation, memory_swap;
+    std::optional<std::int64_t> pids_limit;
+    std::map<std::string, std::string> unified;
+  };
+  struct SeccompArgument {
+    std::uint32_t index = 0;
+    std::uint64_t value = 0, value_two = 0;
+    std::string op;  ///< SCMP_CMP_EQ ..
+  };
+  struct SeccompRule {
+    std::vector<std::string> names;
+    std::string action;  ///< SCMP_ACT_ALLOW ..
+    std::optional<std::uint32_t> errno_ret;
+    std::vector<SeccompArgument> args;
+  };
+  struct Seccomp {
+    std::string default_action;
+    std::optional<std::uint32_t> default_errno_ret;
+    std::vector<std::string> architectures, flags;
+    std::vector<SeccompRule> syscalls;
+  };
+  struct Hook {
+    std::string path;
+    std::vector<std::string> args, env;
+    std::optional<int> timeout;  ///< seconds
+  };
+  struct Hooks {
+    std::vector<Hook> prestart, create_runtime, create_container, start_container, poststart, poststop;
+  };
+
+  std::string oci_version = "1.0.2";
+  std::optional<Process> process;
+  std::string root_path;  ///< absolute, or relative to the bundle
+  bool root_readonly = false;
+  std::string hostname, domainname;
+  std::vector<Mount> mounts;
+  std::map<std::string, std::string> annotations;
+  std::vector<Namespace> namespaces;
+  std::vector<Device> devices;
+  std::string cgroups_path;
+  Resources resources;
+  std::map<std::string, std::string> sysctl;
+  std::vector<std::string> masked_paths, readonly_paths;
+  std::string rootfs_propagation;
+  std::optional<Seccomp> seccomp;
+  Hooks hooks;
+
+  /// Parses config.json. Errors name the JSON path and the value. At most 4 MiB.
+  static Result<ContainerSpec> from_json(std::string_view text);
+  /// `directory`/config.json; a relative root becomes absolute.
+  static Result<ContainerSpec> from_bundle(const std::string& directory);
+  std::string to_json() const;
+  /// What `orchestra oci spec` writes: a shell in all namespaces, with containerd's default protections.
+  static ContainerSpec example();
+};
+
+}  // namespace orchestra

@@ -1,0 +1,28 @@
+#pragma once
+// The larger steps of orch-init, each in a file of its own.
+#include "roles.hpp"
+
+namespace orch {
+
+inline constexpr int MSG_NOSIGNAL_ = 0x4000;
+inline constexpr int kStartFd = 5;  ///< the start fifo of `orchestra oci`
+
+/// Tells the parent what failed and ends this process.
+[[noreturn]] void fail(orchestra::wire::Stage stage, int error, const char* text);
+/// fail() if `result` is negative.
+long check(long result, orchestra::wire::Stage stage, const char* text);
+int report_fd();
+
+/// Level full: root mount, mounts, devices, terminal, pivot_root, masks.
+void make_own_root(const orchestra::wire::Plan* plan);
+/// Level process: chroot, device nodes where allowed.
+void enter_plain_root(const orchestra::wire::Plan* plan);
+/// Makes a pseudo terminal, sends its master to the parent, puts the other end on 0, 1, 2. `root` < 0:
+/// of the current root.
+void open_terminal(const orchestra::wire::Plan* plan, int root);
+/// Runs hooks one after the other; a failure fails the container.
+void run_hooks(const orchestra::wire::Plan* plan, orchestra::wire::Table hooks);
+/// Forks, runs one hook, waits with its time limit. 0, or the reason is in `why`.
+int run_hook(const orchestra::wire::Plan* plan, const orchestra::wire::HookStep& hook, Line<512>& why);
+
+}  // namespace orch

@@ -1,0 +1,24 @@
+#pragma once
+// The roles of the static program, and what init and shim share.
+#include "../wire/plan_format.hpp"
+#include "../wire/protocol.hpp"
+#include "sys.hpp"
+
+namespace orch {
+
+int run_shim();
+int run_oci_create();
+
+/// Descriptors of an init at its start; everything else is closed.
+struct InitFds {
+  int input = -1, output = -1, error = -1;
+  int report = -1;           ///< SOCK_SEQPACKET to the parent: ReportMessage out, one byte in = start
+  int container_pidfd = -1;  ///< exec: whose namespaces to enter
+};
+/// Runs in the new process: does what the plan says and becomes the program. Never returns.
+[[noreturn]] void run_init(const orchestra::wire::Plan* plan, InitFds fds);
+
+/// clone3 with the plan's namespaces: 0 in the child, the pid in the parent, or -errno.
+long clone_process(uint64_t flags, int exit_signal, int* pidfd);
+
+}  // namespace orch

@@ -1,0 +1,138 @@
+#pragma once
+// State of orch-shim: one thread, one epoll loop, fixed tables. No allocation after the start but one
+// mapping per connection; untouched table pages cost no memory.
+#include <errno.h>
+
+#include "roles.hpp"
+
+namespace orch {
+
+using orchestra::wire::ContainerRecord;
+using orchestra::wire::CreateRequest;
+using orchestra::wire::Op;
+using orchestra::wire::Phase;
+using orchestra::wire::ReportMessage;
+
+/// Who waits for an answer: a client slot may have been reused since, `generation` tells.
+struct Waiter {
+  int client = -1;
+  uint32_t generation = 0, request = 0;
+};
+
+/// Line buffers of a container, mapped from a file on tmpfs: a line that was begun survives the shim.
+struct LineBuffers {
+  struct Stream {
+    uint32_t used, unused;
+    char bytes[orchestra::wire::kLogRecordBytes];
+  } streams[2];
+};
+
+struct LogFile {
+  int fd = -1;
+  int64_t bytes = 0, last_ns = 0;
+  uint64_t dropped_records = 0, dropped_bytes = 0;  ///< not yet reported in the log
+  LineBuffers* lines = nullptr;
+};
+
+struct Container {
+  bool used = false, ended = false, adopted = false, removing = false, failed = false;
+  CreateRequest config;
+  ContainerRecord record;
+  int report = -1;  ///< to init, until exec
+  int pidfd = -1;
+  int streams[2] = {-1, -1};    ///< what we read: fifos, or the terminal's master as [0]
+  int master = -1, input = -1;  ///< input: where stdin is written, the master for terminals
+  bool input_once = false;
+  int attached_inputs = 0;     ///< clients that may write stdin
+  int64_t drain_until_ns = 0;  ///< steady; while set, the exit waits for the end of the streams
+  LogFile log;
+  Waiter creating, starting, deleting;
+  ReportMessage failure;
+};
+
+struct Exec {
+  bool used = false, started = false, ended = false;
+  int container = -1;
+  long pid = 0;
+  int report = -1, pidfd = -1, master = -1;
+  Waiter waiter;  ///< the connection that asked; its end ends the process
+};
+
+struct Client {
+  int fd = -1;
+  uint32_t generation = 0;
+  char* buffer = nullptr;  ///< kFrameBytesMax + header
+  uint32_t used = 0;
+  bool subscribed = false, waits_for_input = false;
+  int attached = -1;  ///< container
+  uint32_t attach_flags = 0, attach_request = 0;
+  int fds[3] = {-1, -1, -1};
+  int fd_count = 0;
+};
+
+struct Shim {
+  orchestra::wire::ShimConfig config;
+  orchestra::wire::ShimIdentity identity;
+  Container containers[orchestra::wire::kContainersMax];
+  Exec execs[orchestra::wire::kExecsMax];
+  Client clients[orchestra::wire::kClientsMax];
+  int epoll = -1, listener = -1, signals = -1, own_pid_namespace = -1, pause_pidfd = -1;
+  uint64_t sequence = 0;
+  Waiter shutdown;
+  bool ending = false;
+  int64_t ending_until_ns = 0;
+};
+/// The one instance: zero bytes at start (so the program file stays small), made by run_shim().
+Shim& shim();
+
+// What epoll answers with: a kind and an index.
+enum class Source : uint32_t { listener, signals, client, report, exec_report, stream, input, orphan };
+void watch(int fd, uint32_t events, Source source, uint32_t index);
+void rewatch(int fd, uint32_t events, Source source, uint32_t index);
+void unwatch(int& fd);  ///< and closes it
+
+// shim_control.cpp
+void accept_client();
+void client_ready(int index, uint32_t events);
+void close_client(int index);
+bool send_frame(int client, Op op, uint32_t request, int status, uint16_t flags, const void* bytes,
+                uint32_t size, int fd = -1);
+void answer(const Waiter& waiter, int status, const void* bytes = nullptr, uint32_t size = 0, int fd = -1);
+void answer_failure(const Waiter& waiter, int error, orchestra::wire::Stage stage, const char* text);
+bool is_open(const Waiter& waiter);
+void publish(Container& container);  ///< an event to all subscribers
+void send_output(int container, int stream, const char* bytes, uint32_t size);
+
+// shim_container.cpp
+int find_container(const char* id);
+void create_container(const Waiter& waiter, const CreateRequest& request, const orchestra::wire::Plan* plan);
+void start_container(const Waiter& waiter, int index);
+void remove_container(const Waiter& waiter, int index);
+void start_exec(const Waiter& waiter, int index, uint32_t flags, const orchestra::wire::Plan* plan, int* fds);
+void report_ready(int index);
+void exec_report_ready(int index);
+void stream_ready(int index, int stream);
+void write_input(Client& client);
+void input_writable(int index);
+void close_input(Container& container);
+void orphan_ended(int index);
+void adopt_containers();
+void reap();
+void tick(int64_t now);      ///< what waits for time: drains, the end
+int64_t next_deadline_ns();  ///< steady; 0 = none
+void begin_shutdown(const Waiter& waiter);
+void save_state(Container& container);
+
+// shim_log.cpp
+void open_log(Container& container);
+void write_log(Container& container, int stream, const char* bytes, size_t size);
+void end_log(Container& container);
+
+// shim_kill.cpp
+/// SIGKILL to every descendant of this process whose root is `root` (nullptr: to all). The number found.
+int kill_descendants(const char* root);
+/// SIGKILL to every process that the cgroup.procs file lists. The number found.
+int kill_cgroup(const char* procs_file);
+uint64_t start_ticks_of(long pid);
+
+}  // namespace orch

@@ -1,0 +1,232 @@
+// Container output to CRI log files: `<time> <stdout|stderr> <F|P> <content>`.
+//
+// One clock read per read(), never running backwards inside one log. Lines longer than 16 KiB become P
+// records and a last F; a rest without a newline at the end of the stream becomes P (containerd's
+// internal/cri/io/logger.go). Rotation happens here, at a record boundary, by a rename that never
+// replaces. A full disk drops records, counts them and says so in the log; it never blocks.
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include "shim.hpp"
+
+namespace orch {
+
+using namespace orchestra::wire;
+
+namespace {
+constexpr size_t kOutBytes = 256 << 10;
+constexpr size_t kPrefixBytes = 30 + 1 + 6 + 1;  // time, stream, their spaces
+char g_out[kOutBytes];
+size_t g_out_used = 0;
+
+struct Civil {
+  long year;
+  unsigned month, day, hour, minute, second;
+};
+/// Days to civil date: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms".
+Civil to_civil(int64_t seconds) {
+  const int64_t days = seconds / 86400;
+  const auto rest = static_cast<unsigned>(seconds % 86400);
+  const int64_t z = days + 719468;
+  const int64_t era = z / 146097;
+  const auto doe = static_cast<unsigned>(z - era * 146097);
+  const unsigned yoe = (doe - doe / 1460 + doe / 36524 - doe / 146096) / 365;
+  const unsigned doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+  const unsigned mp = (5 * doy + 2) / 153;
+  const unsigned month = mp < 10 ? mp + 3 : mp - 9;
+  const long year = static_cast<long>(yoe) + static_cast<long>(era) * 400 + (month <= 2 ? 1 : 0);
+  return {year, month, doy - (153 * mp + 2) / 5 + 1, rest / 3600, rest / 60 % 60, rest % 60};
+}
+char* put(char* at, unsigned long value, int digits) {
+  for (int i = digits - 1; i >= 0; --i) {
+    at[i] = static_cast<char>('0' + value % 10);
+    value /= 10;
+  }
+  return at + digits;
+}
+/// "2026-11-23T15:04:05.000000001Z stdout ": everything up to the tag.
+size_t make_prefix(char* at, int64_t ns, int stream) {
+  const Civil t = to_civil(ns / 1000000000);
+  char* p = put(at, static_cast<unsigned long>(t.year), 4);
+  *p++ = '-';
+  p = put(p, t.month, 2);
+  *p++ = '-';
+  p = put(p, t.day, 2);
+  *p++ = 'T';
+  p = put(p, t.hour, 2);
+  *p++ = ':';
+  p = put(p, t.minute, 2);
+  *p++ = ':';
+  p = put(p, t.second, 2);
+  *p++ = '.';
+  p = put(p, static_cast<unsigned long>(ns % 1000000000), 9);
+  copy(p, stream == 0 ? "Z stdout " : "Z stderr ", 9);
+  return static_cast<size_t>(p + 9 - at);
+}
+
+void flush(Container& container) {
+  LogFile& log = container.log;
+  if (g_out_used == 0) return;
+  if (log.fd >= 0) {
+    const long result = write_fd(log.fd, g_out, g_out_used);
+    if (result < 0) {
+      log.dropped_bytes += g_out_used;
+      ++log.dropped_records;
+      // A torn record is cut off, so that what follows stays readable.
+      sys(__NR_ftruncate, log.fd, log.bytes);
+    } else {
+      log.bytes += static_cast<int64_t>(g_out_used);
+    }
+  }
+  g_out_used = 0;
+}
+
+void open_file(Container& container) {
+  LogFile& log = container.log;
+  log.fd =
+      static_cast<int>(open_at(AT_FDCWD, container.config.log_path, O_WRONLY | O_APPEND | O_CREAT, 0640));
+  struct stat info;
+  log.bytes = 0;
+  if (log.fd >= 0 && sys(__NR_newfstatat, log.fd, arg(""), arg(&info), AT_EMPTY_PATH) == 0)
+    log.bytes = info.st_size;
+}
+
+void rotate(Container& container) {
+  LogFile& log = container.log;
+  flush(container);
+  const Civil t = to_civil(wall_ns() / 1000000000);
+  char stamp[16];
+  char* p = put(stamp, static_cast<unsigned long>(t.year), 4);
+  p = put(p, t.month, 2);
+  p = put(p, t.day, 2);
+  *p++ = '-';
+  p = put(p, t.hour, 2);
+  p = put(p, t.minute, 2);
+  p = put(p, t.second, 2);
+  *p = 0;
+  for (int attempt = 0; attempt < 1000; ++attempt) {
+    Line<kPathBytes + 32> name;
+    name.add(container.config.log_path).add(".").add(stamp);
+    if (attempt > 0) {
+      char suffix[5] = {'.'};
+      put(suffix + 1, static_cast<unsigned long>(attempt), 3);
+      name.add(suffix);
+    }
+    const long result = sys(__NR_renameat2, AT_FDCWD, arg(container.config.log_path), AT_FDCWD,
+                            arg(name.text), RENAME_NOREPLACE);
+    if (result == -EEXIST) continue;
+    break;
+  }
+  close_fd(log.fd);
+  open_file(container);
+}
+
+void emit(Container& container, const char* prefix, size_t prefix_bytes, bool whole, const char* bytes,
+          size_t size) {
+  LogFile& log = container.log;
+  const size_t record = prefix_bytes + 2 + size + 1;
+  const int64_t limit = container.config.log_bytes_max;
+  if (limit > 0 && log.bytes + static_cast<int64_t>(g_out_used + record) > limit &&
+      log.bytes + static_cast<int64_t>(g_out_used) > 0) {
+    rotate(container);
+  }
+  if (g_out_used + record > kOutBytes) flush(container);
+  char* at = g_out + g_out_used;
+  copy(at, prefix, prefix_bytes);
+  at[prefix_bytes] = whole ? 'F' : 'P';
+  at[prefix_bytes + 1] = ' ';
+  copy(at + prefix_bytes + 2, bytes, size);
+  at[prefix_bytes + 2 + size] = '\n';
+  g_out_used += record;
+}
+
+const char* find_newline(const char* at, const char* end) {
+  while (at < end && *at != '\n') ++at;
+  return at;
+}
+
+void report_dropped(Container& container, const char* prefix, size_t prefix_bytes) {
+  LogFile& log = container.log;
+  if (log.dropped_records == 0) return;
+  Line<128> text;
+  text.add("[orchestra] dropped ")
+      .add(static_cast<long>(log.dropped_bytes))
+      .add(" bytes: the log could not be written");
+  log.dropped_records = log.dropped_bytes = 0;
+  emit(container, prefix, prefix_bytes, true, text.text, text.used);
+}
+}  // namespace
+
+void open_log(Container& container) {
+  if (container.config.log_path[0] == 0) return;
+  open_file(container);
+  Line<kPathBytes + 16> path;
+  path.add(container.config.directory).add("/lines");
+  const long fd = open_at(AT_FDCWD, path.text, O_RDWR | O_CREAT, 0600);
+  if (fd < 0) return;
+  if (sys(__NR_ftruncate, fd, sizeof(LineBuffers)) == 0) {
+    const long at = sys(__NR_mmap, 0, sizeof(LineBuffers), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (at > 0 || at < -4095) container.log.lines = reinterpret_cast<LineBuffers*>(at);
+  }
+  close_fd(static_cast<int>(fd));
+}
+
+void write_log(Container& container, int stream, const char* bytes, size_t size) {
+  LogFile& log = container.log;
+  if (log.lines == nullptr) return;
+  const int64_t now = wall_ns();
+  if (now > log.last_ns) log.last_ns = now;
+  char prefix[kPrefixBytes];
+  const size_t prefix_bytes = make_prefix(prefix, log.last_ns, stream);
+  report_dropped(container, prefix, prefix_bytes);
+  LineBuffers::Stream& line = log.lines->streams[stream];
+  const char* end = bytes + size;
+  while (bytes < end) {
+    const char* newline = find_newline(bytes, end);
+    const auto piece = static_cast<size_t>(newline - bytes);
+    if (line.used == 0 && newline < end && piece <= kLogRecordBytes) {
+      emit(container, prefix, prefix_bytes, true, bytes, piece);
+      bytes = newline + 1;
+      continue;
+    }
+    const size_t room = kLogRecordBytes - line.used;
+    const size_t taken = piece < room ? piece : room;
+    copy(line.bytes + line.used, bytes, taken);
+    line.used += static_cast<uint32_t>(taken);
+    bytes += taken;
+    if (bytes < end && *bytes == '\n') {
+      emit(container, prefix, prefix_bytes, true, line.bytes, line.used);
+      line.used = 0;
+      ++bytes;
+    } else if (bytes < end) {  // the buffer is full and the line goes on
+      emit(container, prefix, prefix_bytes, false, line.bytes, line.used);
+      line.used = 0;
+    }
+  }
+  flush(container);
+}
+
+void end_log(Container& container) {
+  LogFile& log = container.log;
+  if (log.lines != nullptr) {
+    for (int stream = 0; stream < 2; ++stream) {
+      LineBuffers::Stream& line = log.lines->streams[stream];
+      if (line.used == 0) continue;
+      char prefix[kPrefixBytes];
+      const int64_t now = wall_ns();
+      if (now > log.last_ns) log.last_ns = now;
+      const size_t prefix_bytes = make_prefix(prefix, log.last_ns, stream);
+      emit(container, prefix, prefix_bytes, false, line.bytes, line.used);
+      line.used = 0;
+    }
+    flush(container);
+    sys(__NR_munmap, arg(log.lines), sizeof(LineBuffers));
+    log.lines = nullptr;
+  }
+  close_fd(log.fd);
+  log.fd = -1;
+}
+
+}  // namespace orch

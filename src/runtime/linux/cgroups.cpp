@@ -1,0 +1,252 @@
+#include "runtime/linux/cgroups.hpp"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+
+namespace orchestra::runtime {
+namespace {
+
+constexpr const char* kDomain = "runtime";
+constexpr std::size_t kFileBytesMax = 1 << 20;
+// Controllers whose v1 hierarchies a container gets a group in; others only when a limit asks for them.
+constexpr std::string_view kUsedControllers[] = {"cpu", "cpuacct", "memory", "pids", "devices", "freezer"};
+
+Result<void> write_value(const std::string& path, std::string_view value) {
+  ORC_ASSIGN(const Fd file, open_file(path, O_WRONLY));
+  if (write(file.get(), value.data(), value.size()) < 0) {
+    return system_error(kDomain, "write \"" + std::string(value) + "\" to", path, errno);
+  }
+  return {};
+}
+
+std::optional<std::uint64_t> number_in(const std::string& path, std::string_view key = {}) {
+  const auto text = read_file(path, kFileBytesMax);
+  if (!text) return std::nullopt;
+  std::string_view rest = *text;
+  if (!key.empty()) {
+    std::size_t at = 0;
+    while (at < rest.size() &&
+           !(rest.substr(at).starts_with(key) && rest.substr(at + key.size()).starts_with(' '))) {
+      const std::size_t end = rest.find('\n', at);
+      if (end == std::string_view::npos) return std::nullopt;
+      at = end + 1;
+    }
+    if (at >= rest.size()) return std::nullopt;
+    rest.remove_prefix(at + key.size() + 1);
+  }
+  std::uint64_t value = 0;
+  const auto [end, error] = std::from_chars(rest.data(), rest.data() + rest.size(), value);
+  if (error != std::errc() || end == rest.data()) return std::nullopt;
+  return value;
+}
+
+std::vector<std::string> folders_in(const std::string& path) {
+  std::vector<std::string> names;
+  DIR* handle = opendir(path.c_str());
+  if (handle == nullptr) return names;
+  while (const dirent* entry = readdir(handle)) {
+    const std::string name = entry->d_name;
+    if (entry->d_type == DT_DIR && name != "." && name != "..") names.push_back(name);
+  }
+  closedir(handle);
+  return names;
+}
+
+std::vector<int> pids_in(const std::string& procs) {
+  std::vector<int> pids;
+  const auto text = read_file(procs, kFileBytesMax);
+  if (!text) return pids;
+  const char* at = text->data();
+  const char* end = at + text->size();
+  while (at < end) {
+    int pid = 0;
+    const auto [next, error] = std::from_chars(at, end, pid);
+    if (error == std::errc() && pid > 0) pids.push_back(pid);
+    at = std::max(next, at) + 1;
+  }
+  return pids;
+}
+
+void pause_ms(int ms) { poll(nullptr, 0, ms); }
+
+/// Kills members, removes folders depth first. True when it is gone.
+bool remove_once(const std::string& path) {
+  for (const std::string& name : folders_in(path)) remove_once(path + "/" + name);
+  if (rmdir(path.c_str()) == 0 || errno == ENOENT) return true;
+  if (errno == EBUSY || errno == ENOTEMPTY) {
+    for (const int pid : pids_in(path + "/cgroup.procs")) kill(pid, SIGKILL);
+  }
+  return false;
+}
+
+/// Removes empty groups, depth first: kubepods, its classes, the parent. What is in use stays.
+void prune(const std::string& path) {
+  for (const std::string& name : folders_in(path)) prune(path + "/" + name);
+  rmdir(path.c_str());
+}
+}  // namespace
+
+Result<std::shared_ptr<Cgroups>> Cgroups::open(CgroupLayout layout, std::string parent) {
+  if (parent.empty() || parent[0] != '/' || parent.find("..") != std::string::npos) {
+    return Error(Error::invalid, kDomain,
+                 "cgroup_parent \"" + parent + "\" is not an absolute path without \"..\"");
+  }
+  std::shared_ptr<Cgroups> made(new Cgroups(std::move(layout), std::move(parent)));
+  for (const CgroupHierarchy& hierarchy : made->layout_.hierarchies) {
+    if (!hierarchy.writable || access(hierarchy.mount.c_str(), W_OK) != 0) continue;
+    made->all_.push_back(&hierarchy);
+    const bool used = std::any_of(
+        std::begin(kUsedControllers), std::end(kUsedControllers), [&](std::string_view controller) {
+          return std::find(hierarchy.controllers.begin(), hierarchy.controllers.end(), controller) !=
+                 hierarchy.controllers.end();
+        });
+    if (used) made->used_.push_back(&hierarchy);
+  }
+  return made;
+}
+
+std::string Cgroups::folder(const CgroupHierarchy& hierarchy, const std::string& group) const {
+  return hierarchy.mount + parent_ + (group.empty() ? "" : "/" + group);
+}
+std::string Cgroups::folder_of(std::string_view controller, const std::string& group) const {
+  const CgroupHierarchy* hierarchy = layout_.find(controller);
+  return hierarchy == nullptr ? std::string() : folder(*hierarchy, group);
+}
+
+Result<void> Cgroups::make(const std::string& group, bool everywhere) {
+  for (const CgroupHierarchy* hierarchy : everywhere ? all_ : used_) {
+    const std::string whole = folder(*hierarchy, group);
+    const bool cpuset = std::find(hierarchy->controllers.begin(), hierarchy->controllers.end(), "cpuset") !=
+                        hierarchy->controllers.end();
+    if (!hierarchy->unified && !cpuset && (mkdir(whole.c_str(), 0755) == 0 || errno == EEXIST)) continue;
+    // From the mount down: on v2 each level hands its controllers to the next.
+    std::string path = hierarchy->mount;
+    const std::string rest = whole.substr(path.size());
+    for (std::size_t at = 1; at < rest.size();) {
+      const std::size_t end = std::min(rest.find('/', at), rest.size());
+      if (hierarchy->unified) {
+        for (const std::string& controller : hierarchy->controllers) {
+          (void)write_value(path + "/cgroup.subtree_control",
+                            "+" + controller);  // EBUSY here is EINVAL at the limit
+        }
+      }
+      path += "/" + rest.substr(at, end - at);
+      if (mkdir(path.c_str(), 0755) != 0 && errno != EEXIST)
+        return system_error(kDomain, "mkdir", path, errno);
+      if (cpuset && !hierarchy->unified) {  // an empty cpuset takes no process (ENOSPC)
+        for (const char* file : {"/cpuset.cpus", "/cpuset.mems"}) {
+          const auto value = read_file(path.substr(0, path.rfind('/')) + file, 4096);
+          const auto own = read_file(path + file, 4096);
+          if (value && own && own->size() <= 1) ORC_TRY(write_value(path + file, *value));
+        }
+      }
+      at = end + 1;
+    }
+  }
+  return {};
+}
+
+Result<void> Cgroups::apply(const std::string& group, const ContainerSpec::Resources& resources,
+                            std::vector<std::string>& missing) {
+  for (const CgroupWrite& write : plan_limits(layout_, resources, missing)) {
+    const std::string path = folder_of(write.controller, group) + "/" + write.file;
+    auto written = write_value(path, write.value);
+    if (!written && write.required) return written.error();
+    if (!written) missing.push_back(written.error().message());
+  }
+  return {};
+}
+
+std::vector<std::string> Cgroups::procs_files(const std::string& group, bool everywhere) const {
+  std::vector<std::string> files;
+  for (const CgroupHierarchy* hierarchy : everywhere ? all_ : used_)
+    files.push_back(folder(*hierarchy, group) + "/cgroup.procs");
+  return files;
+}
+
+Result<void> Cgroups::remove(const std::string& group, Duration deadline) {
+  const auto limit_ms = std::chrono::duration_cast<std::chrono::milliseconds>(deadline).count();
+  std::int64_t waited = 0;
+  for (const CgroupHierarchy* hierarchy : all_) {
+    const std::string path = folder(*hierarchy, group);
+    for (int pause = 1; !remove_once(path); pause = std::min(pause * 2, 100)) {
+      if (waited >= limit_ms) {
+        return Error(Error::busy, kDomain,
+                     "cgroup " + path + " still has processes " + std::to_string(waited) +
+                         " ms after they were killed");
+      }
+      pause_ms(pause);
+      waited += pause;
+    }
+  }
+  return {};
+}
+
+std::string Cgroups::oom_file(const std::string& group) const {
+  const CgroupHierarchy* memory = layout_.find("memory");
+  if (memory == nullptr) return {};
+  return folder(*memory, group) + (memory->unified ? "/memory.events" : "/memory.oom_control");
+}
+
+Result<ContainerUsage> Cgroups::usage(const std::string& group) const {
+  ContainerUsage usage;
+  const CgroupHierarchy* memory = layout_.find("memory");
+  const CgroupHierarchy* accounting = layout_.find("cpuacct");
+  if (accounting != nullptr) {
+    usage.cpu_ns = number_in(folder(*accounting, group) + "/cpuacct.usage").value_or(0);
+  } else if (const CgroupHierarchy* cpu = layout_.find("cpu"); cpu != nullptr && cpu->unified) {
+    usage.cpu_ns = number_in(folder(*cpu, group) + "/cpu.stat", "usage_usec").value_or(0) * 1000;
+  }
+  if (memory != nullptr) {
+    const std::string path = folder(*memory, group);
+    usage.memory_bytes =
+        number_in(path + (memory->unified ? "/memory.current" : "/memory.usage_in_bytes")).value_or(0);
+    const std::uint64_t inactive =
+        number_in(path + "/memory.stat", memory->unified ? "inactive_file" : "total_inactive_file")
+            .value_or(0);
+    usage.memory_working_set_bytes = usage.memory_bytes > inactive ? usage.memory_bytes - inactive : 0;
+  }
+  if (const CgroupHierarchy* pids = layout_.find("pids"))
+    usage.pids = number_in(folder(*pids, group) + "/pids.current").value_or(0);
+  return usage;
+}
+
+Result<void> Cgroups::freeze(const std::string& group, bool frozen, Duration deadline) {
+  const CgroupHierarchy* freezer = layout_.find("freezer");
+  const CgroupHierarchy* unified = layout_.unified();
+  if (freezer == nullptr && unified == nullptr)
+    return Error(Error::unsupported, kDomain, "freeze: no freezer controller on this machine");
+  const std::string path = freezer != nullptr ? folder(*freezer, group) : folder(*unified, group);
+  const auto limit_ms = std::chrono::duration_cast<std::chrono::milliseconds>(deadline).count();
+  if (freezer == nullptr) return write_value(path + "/cgroup.freeze", frozen ? "1" : "0");
+  const std::string wanted = frozen ? "FROZEN" : "THAWED";
+  for (std::int64_t waited = 0;; waited += 10) {
+    ORC_TRY(write_value(path + "/freezer.state", wanted));
+    const auto state = read_file(path + "/freezer.state", 64);
+    if (state && state->starts_with(wanted)) return {};
+    if (waited >= limit_ms)
+      return Error(Error::deadline_exceeded, kDomain, "freeze: " + path + " did not become " + wanted);
+    pause_ms(10);
+  }
+}
+
+Result<std::vector<int>> Cgroups::processes(const std::string& group) const {
+  if (used_.empty()) return Error(Error::unsupported, kDomain, "no cgroup hierarchy on this machine");
+  return pids_in(folder(*used_.front(), group) + "/cgroup.procs");
+}
+
+void Cgroups::remove_parent() {
+  for (const CgroupHierarchy* hierarchy : all_) {
+    prune(folder(*hierarchy, ""));
+  }
+}
+
+}  // namespace orchestra::runtime

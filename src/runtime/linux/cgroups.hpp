@@ -1,0 +1,85 @@
+#pragma once
+// Control groups, per controller: each is on v2, on v1 (which mount) or absent; hybrids work.
+//
+// `CgroupLayout` is what detection found (pure: from texts). `Cgroups` acts on it below one parent:
+// groups are named by a path like "kubepods/podUID/web", made in every hierarchy that we use.
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "api/pod_runtime.hpp"
+#include "base/fd.hpp"
+#include "orchestra/container_spec.hpp"
+
+namespace orchestra::runtime {
+
+struct CgroupHierarchy {
+  std::string mount;                     ///< "/sys/fs/cgroup/memory"
+  std::string root;                      ///< which part of the hierarchy is mounted there ("/")
+  std::vector<std::string> controllers;  ///< v1: of the mount; v2: cgroup.controllers
+  bool unified = false;
+  bool writable = true;
+};
+struct CgroupLayout {
+  std::vector<CgroupHierarchy> hierarchies;
+  const CgroupHierarchy* find(std::string_view controller) const;
+  const CgroupHierarchy* unified() const;
+  std::string describe() const;  ///< "cpu: v1 /sys/fs/cgroup/cpu, ..."
+};
+/// `controllers_of(mount)` reads cgroup.controllers of a v2 mount.
+CgroupLayout parse_cgroup_layout(std::string_view mountinfo,
+                                 const std::map<std::string, std::string>& controllers_of);
+Result<CgroupLayout> detect_cgroups();
+
+/// One value to write: hierarchies differ, so files are listed with the controller they belong to.
+struct CgroupWrite {
+  std::string controller, file, value;
+  bool required = true;
+};
+/// Pure: limits as the files of v1 or v2 of each controller. What cannot be enforced goes to `missing`.
+std::vector<CgroupWrite> plan_limits(const CgroupLayout& layout, const ContainerSpec::Resources& resources,
+                                     std::vector<std::string>& missing);
+/// cpu.shares -> cpu.weight: 1024 -> 100, 2 -> 1, 262144 -> 10000.
+std::uint64_t cpu_weight(std::uint64_t shares);
+
+/// Sums over a process and its descendants, from /proc: for level `process`.
+Result<ContainerUsage> process_tree_usage(int pid);
+std::vector<int> children_of(int pid);
+
+class Cgroups {
+ public:
+  /// `parent` = "/orchestra-INSTANCE": below each mount.
+  static Result<std::shared_ptr<Cgroups>> open(CgroupLayout layout, std::string parent);
+
+  const CgroupLayout& layout() const { return layout_; }
+  const std::string& parent() const { return parent_; }
+  bool usable() const { return !used_.empty(); }
+  /// Makes the group (and those above it) in each hierarchy. Idempotent. `everywhere`: also in named
+  /// hierarchies, for the shim that has to leave the host's service.
+  Result<void> make(const std::string& group, bool everywhere = false);
+  Result<void> apply(const std::string& group, const ContainerSpec::Resources& resources,
+                     std::vector<std::string>& missing);
+  /// cgroup.procs files a process writes "0" into to join.
+  std::vector<std::string> procs_files(const std::string& group, bool everywhere = false) const;
+  /// Kills what is left, waits until it is empty, removes the group and what appeared below.
+  Result<void> remove(const std::string& group, Duration deadline);
+  std::string oom_file(const std::string& group) const;
+  Result<ContainerUsage> usage(const std::string& group) const;
+  Result<void> freeze(const std::string& group, bool frozen, Duration deadline);
+  Result<std::vector<int>> processes(const std::string& group) const;
+  /// The parent itself, once nothing is below it.
+  void remove_parent();
+
+ private:
+  Cgroups(CgroupLayout layout, std::string parent) : layout_(std::move(layout)), parent_(std::move(parent)) {}
+  std::string folder(const CgroupHierarchy& hierarchy, const std::string& group) const;
+  std::string folder_of(std::string_view controller, const std::string& group) const;
+
+  CgroupLayout layout_;
+  std::string parent_;
+  std::vector<const CgroupHierarchy*> used_, all_;
+};
+
+}  // namespace orchestra::runtime

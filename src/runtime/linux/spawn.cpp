@@ -1,0 +1,175 @@
+// Spawn by clone(CLONE_VM | CLONE_VFORK | CLONE_PIDFD), twice, then exec of a sealed memory file.
+//
+// The fork is doubled before the exec, because exec resets the exit signal to SIGCHLD: a host that calls
+// waitpid(-1) in another thread would steal our exit codes. The middle process has exit signal 0, which
+// only __WALL sees. Everything the children touch is prepared before; between clone and exec only
+// async-signal-safe calls are made, with all signals blocked, on stacks of their own.
+#include "runtime/linux/spawn.hpp"
+
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <memory>
+#include <mutex>
+
+#include "runtime/shim/embedded_shim.hpp"
+
+#ifndef MFD_EXEC
+#define MFD_EXEC 0x0010U
+#endif
+
+namespace orchestra::runtime {
+namespace {
+
+constexpr const char* kDomain = "runtime";
+constexpr std::size_t kStackBytes = 64 << 10;
+constexpr int kDescriptorsMax = 16;
+constexpr int kBusyRetries = 7;  // 1, 2 .. 64 ms
+
+Result<Fd> make_memory_program() {
+  int fd =
+      static_cast<int>(syscall(SYS_memfd_create, "orch-shim", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_EXEC));
+  if (fd < 0 && errno == EINVAL) {
+    fd = static_cast<int>(syscall(SYS_memfd_create, "orch-shim", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  }
+  if (fd < 0) return system_error(kDomain, "memfd_create", "orch-shim", errno);
+  Fd file(fd);
+  ORC_TRY(write_all(file.get(), embedded_shim()));
+  if (fchmod(file.get(), 0500) != 0) return system_error(kDomain, "fchmod", "orch-shim", errno);
+  constexpr int seals = F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
+  if (fcntl(file.get(), F_ADD_SEALS, seals) != 0) return system_error(kDomain, "seal", "orch-shim", errno);
+  return file;
+}
+
+/// vm.memfd_noexec=2: a file with the same bytes, compared before it is used.
+Result<Fd> make_file_program(const std::string& directory) {
+  ORC_TRY(make_directories(directory, 0700));
+  const std::string path = directory + "/orch-shim";
+  auto present = read_file(path, embedded_shim().size() + 1);
+  if (!present || *present != embedded_shim()) ORC_TRY(replace_file(path, embedded_shim(), 0500, false));
+  return open_file(path, O_RDONLY);
+}
+
+/// One memory file per process: copying the program for each start would cost more than the start.
+Result<int> program_fd() {
+  static std::mutex mutex;
+  static Fd program;  // sealed bytes of our own, the same for every Runtime of the process
+  std::lock_guard lock(mutex);
+  if (!program) {
+    auto made = make_memory_program();
+    if (!made) return made.error();
+    program = std::move(made).value();
+  }
+  return program.get();
+}
+
+/// Shared with the children through CLONE_VM: they write, the parent reads once they have gone on.
+struct Birth {
+  int program = -1;
+  const char* args[3] = {"orch-shim", nullptr, nullptr};
+  const char* env[1] = {nullptr};
+  std::array<int, kDescriptorsMax> from{};
+  int count = 0;
+  char* inner_stack = nullptr;
+  pid_t pid = 0;
+  int error = 0;
+};
+
+int exec_program(void* argument) {
+  auto* birth = static_cast<Birth*>(argument);
+  for (int i = 0; i < birth->count; ++i) {
+    if (syscall(SYS_dup3, birth->from[static_cast<std::size_t>(i)], i, 0) < 0) {
+      birth->error = errno;
+      _exit(127);
+    }
+  }
+  syscall(SYS_close_range, birth->count, ~0u, CLOSE_RANGE_CLOEXEC);
+  syscall(SYS_execveat, birth->program, "", birth->args, birth->env, AT_EMPTY_PATH);
+  birth->error = errno;
+  _exit(127);
+}
+
+int middle(void* argument) {
+  auto* birth = static_cast<Birth*>(argument);
+  birth->pid = clone(exec_program, birth->inner_stack + kStackBytes, CLONE_VM | CLONE_VFORK, birth);
+  if (birth->pid < 0) birth->error = errno;
+  _exit(0);
+}
+
+/// The descriptors, moved above the numbers they will get, so that dup3 never overwrites a source.
+Result<std::vector<Fd>> lift(const SpawnPlan& plan, Fd& null) {
+  std::vector<Fd> lifted;
+  for (const int fd : plan.descriptors) {
+    const int copy = fcntl(fd >= 0 ? fd : null.get(), F_DUPFD_CLOEXEC, kDescriptorsMax + 1);
+    if (copy < 0) return system_error(kDomain, "dup", std::to_string(fd), errno);
+    lifted.emplace_back(copy);
+  }
+  return lifted;
+}
+
+Result<Spawned> spawn_once(const SpawnPlan& plan, Birth& birth) {
+  const std::size_t bytes = 2 * kStackBytes;
+  void* stacks = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+  if (stacks == MAP_FAILED) return system_error(kDomain, "mmap", "stacks", errno);
+  birth.inner_stack = static_cast<char*>(stacks);
+  char* outer_stack = birth.inner_stack + kStackBytes;
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  int pidfd = -1;
+  const int flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | (plan.orphan ? 0 : SIGCHLD);
+  const pid_t pid =
+      clone(plan.orphan ? middle : exec_program, outer_stack + kStackBytes, flags, &birth, &pidfd);
+  const int clone_error = errno;
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  munmap(stacks, bytes);
+  if (pid < 0) return system_error(kDomain, "clone", "orch-shim", clone_error);
+  Spawned spawned{pid, Fd(pidfd)};
+  if (plan.orphan || birth.error != 0) {
+    siginfo_t info;
+    while (waitid(P_PIDFD, static_cast<id_t>(pidfd), &info, WEXITED | __WALL) < 0 && errno == EINTR) {
+    }
+    spawned.pidfd.reset();
+    spawned.pid = birth.pid;
+  }
+  if (birth.error != 0) return system_error(kDomain, "exec", "orch-shim", birth.error);
+  return spawned;
+}
+}  // namespace
+
+Result<Spawned> spawn_embedded(const SpawnPlan& plan) {
+  ORC_ASSIGN(Fd null, open_file("/dev/null", O_RDWR));
+  ORC_ASSIGN(std::vector<Fd> lifted, lift(plan, null));
+  ORC_ASSIGN(const int program, program_fd());
+  Fd file;
+  Birth birth;
+  birth.program = program;
+  birth.args[1] = plan.role.c_str();
+  for (const Fd& fd : lifted) birth.from[static_cast<std::size_t>(birth.count++)] = fd.get();
+  for (int attempt = 0;; ++attempt) {
+    birth.error = 0;
+    auto spawned = spawn_once(plan, birth);
+    if (spawned || birth.error == 0) return spawned;
+    if (birth.error == ETXTBSY && attempt < kBusyRetries) {
+      poll(nullptr, 0, 1 << attempt);
+    } else if (birth.error == EACCES && !file && !plan.fallback_directory.empty()) {
+      ORC_ASSIGN(file, make_file_program(plan.fallback_directory));
+      birth.program = file.get();
+    } else {
+      return spawned;
+    }
+  }
+}
+
+}  // namespace orchestra::runtime

@@ -1,0 +1,345 @@
+#include "runtime/plan/make_plan.hpp"
+
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <array>
+#include <set>
+
+#include "base/assert.hpp"
+#include "runtime/plan/plan_builder.hpp"
+#include "runtime/spec/capabilities.hpp"
+
+namespace orchestra::runtime {
+namespace {
+
+using wire::DeviceStep, wire::HookStep, wire::JoinStep, wire::LimitStep, wire::MountKind, wire::MountStep,
+    wire::WriteStep;
+
+constexpr std::size_t kOverlayOptionsMax = 4000;  // the kernel takes one page
+
+Error invalid(const std::string& message) { return Error(Error::invalid, "runtime", message); }
+
+struct NamespaceType {
+  std::string_view name;
+  std::uint32_t flag;
+};
+constexpr std::array kNamespaces{
+    NamespaceType{"pid", CLONE_NEWPID},  NamespaceType{"network", CLONE_NEWNET},
+    NamespaceType{"mount", CLONE_NEWNS}, NamespaceType{"ipc", CLONE_NEWIPC},
+    NamespaceType{"uts", CLONE_NEWUTS},  NamespaceType{"cgroup", CLONE_NEWCGROUP},
+};
+
+/// "/a/../b" has no place in a plan: what a path means must not depend on what is mounted meanwhile.
+Result<std::string> clean_target(const std::string& path, const char* field) {
+  if (path.empty() || path[0] != '/')
+    return invalid(std::string(field) + ": \"" + path + "\" is not an absolute path");
+  std::string clean;
+  for (std::size_t at = 0; at < path.size();) {
+    const std::size_t end = std::min(path.find('/', at), path.size());
+    const std::string_view part(path.data() + at, end - at);
+    if (part == "..") return invalid(std::string(field) + ": \"" + path + "\" has a \"..\" component");
+    if (!part.empty() && part != ".") clean.append("/").append(part);
+    at = end + 1;
+  }
+  return clean.empty() ? std::string("/") : clean;
+}
+
+class Planner {
+ public:
+  Planner(const ContainerSpec& spec, const PlanContext& context) : spec_(spec), context_(context) {}
+
+  Result<std::string> run() {
+    if (!spec_.process) return invalid("process: missing");
+    if (spec_.process->args.empty()) return invalid("process.args: empty; name the program to run");
+    ORC_TRY(namespaces());
+    if (!context_.exec) {
+      ORC_TRY(root());
+      ORC_TRY(mounts());
+      ORC_TRY(devices());
+      ORC_TRY(hooks());
+      sysctls();
+      paths();
+    } else if (context_.isolation == Isolation::process) {
+      plan().root = builder_.text(context_.root.directory);
+      plan().flags |= wire::kChroot;
+    }
+    ORC_TRY(process());
+    plan().cgroup_files = builder_.texts(context_.cgroup_files);
+    plan().seccomp = builder_.bytes_table(context_.seccomp_filter, 8);
+    ORC_ASSIGN(std::string block, builder_.finish());
+    ORC_ASSERT(wire::plan_is_sound(block.data(), block.size()));
+    return block;
+  }
+
+ private:
+  wire::Plan& plan() { return builder_.plan; }
+
+  Result<void> namespaces() {
+    if (context_.exec) {
+      plan().flags |= wire::kJoinContainer;
+      plan().clone_flags = context_.join_namespaces;
+      return {};
+    }
+    std::set<std::string> seen;
+    std::vector<JoinStep> joins;
+    for (const auto& space : spec_.namespaces) {
+      const auto type = std::find_if(kNamespaces.begin(), kNamespaces.end(),
+                                     [&](const NamespaceType& t) { return t.name == space.type; });
+      if (type == kNamespaces.end()) {
+        return Error(Error::unsupported, "runtime",
+                     "linux.namespaces: type \"" + space.type + "\" is not supported");
+      }
+      if (!seen.insert(space.type).second)
+        return invalid("linux.namespaces: \"" + space.type + "\" is listed twice");
+      if (!space.path.empty()) {
+        joins.push_back({type->flag, builder_.text(space.path)});
+      } else if (type->flag == CLONE_NEWCGROUP) {
+        plan().flags |= wire::kCgroupNamespace;
+      } else {
+        plan().clone_flags |= type->flag;
+      }
+    }
+    plan().joins = builder_.table(joins);
+    const bool own_uts = seen.count("uts") != 0;
+    if (!spec_.hostname.empty() && !own_uts)
+      return invalid("hostname: needs a uts namespace in linux.namespaces");
+    plan().hostname = builder_.text(spec_.hostname);
+    plan().domainname = builder_.text(spec_.domainname);
+    return {};
+  }
+
+  Result<void> root() {
+    const std::string directory = spec_.root_path.empty() ? context_.root.directory : spec_.root_path;
+    const bool own = (plan().clone_flags & CLONE_NEWNS) != 0;
+    plan().flags |= own ? wire::kOwnRoot : wire::kChroot | wire::kBareDevices;
+    if (context_.no_pivot) plan().flags |= wire::kNoPivot;
+    if (spec_.root_readonly && own) plan().flags |= wire::kReadOnlyRoot;
+    if (!spec_.rootfs_propagation.empty()) {
+      plan().root_propagation = propagation_flags(spec_.rootfs_propagation) | MS_REC;
+      if (plan().root_propagation == MS_REC)
+        return invalid("linux.rootfsPropagation: unknown value \"" + spec_.rootfs_propagation + "\"");
+    }
+    if (spec_.root_path.empty() && !context_.root.overlay_lower.empty()) return overlay(own);
+    if (directory.empty()) return invalid("root.path: missing");
+    plan().root = builder_.text(directory);
+    return {};
+  }
+
+  Result<void> overlay(bool own) {
+    if (!own)
+      return invalid("root: an overlay needs a mount namespace; level process takes a plain directory");
+    std::string lower;
+    for (const std::string& layer : context_.root.overlay_lower) {
+      if (layer.find_first_of(":,\\") != std::string::npos)
+        return invalid("root: layer path \"" + layer + "\" has a character that overlay options reserve");
+      lower += (lower.empty() ? "" : ":") + layer;
+    }
+    if (lower.size() + context_.root.overlay_upper.size() + context_.root.overlay_work.size() >
+        kOverlayOptionsMax) {
+      return Error(Error::too_large, "runtime",
+                   "root: " + std::to_string(context_.root.overlay_lower.size()) +
+                       " layers do not fit into the overlay's 4 KiB of options");
+    }
+    plan().overlay_directory = builder_.text(context_.root.layers_directory);
+    plan().overlay_lower = builder_.text(lower);
+    plan().overlay_upper = builder_.text(context_.root.overlay_upper);
+    plan().overlay_work = builder_.text(context_.root.overlay_work);
+    plan().overlay_extra = builder_.text(context_.root.userxattr ? ",userxattr" : "");
+    plan().overlay_target = builder_.text(context_.root_target);
+    return {};
+  }
+
+  Result<void> mounts() {
+    if ((plan().flags & wire::kOwnRoot) == 0) return {};
+    if (spec_.mounts.size() > wire::kMountsMax) {
+      return Error(Error::too_large, "runtime",
+                   "mounts: " + std::to_string(spec_.mounts.size()) + " entries; at most " +
+                       std::to_string(wire::kMountsMax));
+    }
+    std::vector<MountStep> steps;
+    bool devices_made = false;
+    for (const auto& mount : spec_.mounts) {
+      ORC_ASSIGN(const std::string target, clean_target(mount.destination, "mounts.destination"));
+      ORC_ASSIGN(const MountStep step, mount_step(mount, target));
+      steps.push_back(step);
+      // The default nodes go into the container's own /dev, before anything is mounted over one of them.
+      if (target == "/dev" && step.kind == MountKind::filesystem) {
+        MountStep nodes;
+        nodes.kind = MountKind::devices;
+        nodes.target = builder_.text("/dev");
+        steps.push_back(nodes);
+        devices_made = true;
+      }
+    }
+    const bool dev_is_bound = std::any_of(spec_.mounts.begin(), spec_.mounts.end(),
+                                          [](const auto& m) { return m.destination == "/dev"; });
+    if (!devices_made && !dev_is_bound) {
+      MountStep nodes;
+      nodes.kind = MountKind::devices;
+      nodes.target = builder_.text("/dev");
+      steps.insert(steps.begin(), nodes);
+    }
+    plan().mounts = builder_.table(steps);
+    return {};
+  }
+
+  Result<MountStep> mount_step(const ContainerSpec::Mount& mount, const std::string& target) {
+    const MountOptions options = parse_mount_options(mount.options);
+    MountStep step;
+    step.target = builder_.text(target);
+    step.attr_set = options.set;
+    step.attr_clear = options.clear;
+    step.propagation = options.propagation;
+    if (options.bind || mount.type == "bind") {
+      if (!options.data.empty())
+        return invalid("mounts \"" + target + "\": option \"" + options.data.front() +
+                       "\" is unknown for a bind");
+      if (mount.source.empty()) return invalid("mounts \"" + target + "\": source: missing");
+      step.kind = MountKind::bind;
+      step.recursive = options.recursive ? 1 : 0;
+      step.source =
+          builder_.text(mount.source[0] == '/' ? mount.source : context_.bundle + "/" + mount.source);
+      return step;
+    }
+    if (mount.type.empty()) return invalid("mounts \"" + target + "\": type: missing");
+    step.type = builder_.text(mount.type);
+    step.source = builder_.text(mount.source);
+    std::vector<wire::Text> pairs;
+    for (const std::string& option : options.data) {
+      const std::size_t equal = option.find('=');
+      pairs.push_back(builder_.text(option.substr(0, equal)));
+      pairs.push_back(equal == std::string::npos ? 0 : builder_.text(option.substr(equal + 1), true));
+    }
+    step.options = builder_.table(pairs);
+    step.optional = mount.type == "mqueue" ? 1 : 0;
+    return step;
+  }
+
+  Result<void> devices() {
+    std::vector<DeviceStep> steps;
+    for (const auto& device : spec_.devices) {
+      ORC_ASSIGN(const std::string path, clean_target(device.path, "linux.devices.path"));
+      DeviceStep step;
+      step.path = builder_.text(path);
+      const std::uint32_t kind = device.type == 'b' ? S_IFBLK : device.type == 'p' ? S_IFIFO : S_IFCHR;
+      step.mode = kind | device.file_mode.value_or(0666);
+      step.major = static_cast<std::uint32_t>(device.major);
+      step.minor = static_cast<std::uint32_t>(device.minor);
+      step.uid = device.uid.value_or(0);
+      step.gid = device.gid.value_or(0);
+      steps.push_back(step);
+    }
+    plan().devices = builder_.table(steps);
+    return {};
+  }
+
+  Result<wire::Table> hook_table(const std::vector<ContainerSpec::Hook>& hooks) {
+    std::vector<HookStep> steps;
+    for (const auto& hook : hooks) {
+      HookStep step;
+      step.path = builder_.text(hook.path);
+      step.args = builder_.texts(hook.args);
+      step.env = builder_.texts(hook.env);
+      step.timeout_ms = static_cast<std::uint32_t>(hook.timeout.value_or(30)) * 1000;
+      steps.push_back(step);
+    }
+    return builder_.table(steps);
+  }
+  Result<void> hooks() {
+    plan().hook_state = builder_.text(context_.state_json);
+    ORC_ASSIGN(plan().hooks_create_container, hook_table(spec_.hooks.create_container));
+    ORC_ASSIGN(plan().hooks_start_container, hook_table(spec_.hooks.start_container));
+    return {};
+  }
+
+  void sysctls() {
+    std::vector<WriteStep> steps;
+    for (const auto& [name, value] : spec_.sysctl) {
+      std::string path = name;
+      std::replace(path.begin(), path.end(), '.', '/');
+      steps.push_back({builder_.text(path), builder_.text(value, true)});
+    }
+    plan().sysctls = builder_.table(steps);
+  }
+
+  void paths() {
+    if ((plan().flags & wire::kOwnRoot) == 0) return;
+    plan().masked = builder_.texts(spec_.masked_paths);
+    plan().read_only = builder_.texts(spec_.readonly_paths);
+  }
+
+  Result<std::uint64_t> capability_set(const std::vector<std::string>& names) {
+    std::uint64_t set = 0;
+    for (const std::string& name : names) {
+      const auto number = capability_number(name);
+      if (number) set |= std::uint64_t{1} << *number;  // unknown ones warn: the caller lists them
+    }
+    return set;
+  }
+
+  Result<void> process() {
+    const auto& process = *spec_.process;
+    if (process.env.size() > wire::kEnvMax || process.args.size() > wire::kEnvMax) {
+      return Error(Error::too_large, "runtime",
+                   "process: more than " + std::to_string(wire::kEnvMax) + " arguments or variables");
+    }
+    ORC_ASSIGN(const std::string cwd, clean_target(process.cwd, "process.cwd"));
+    plan().cwd = builder_.text(cwd);
+    plan().args = builder_.texts(process.args);
+    plan().env = builder_.texts(process.env);
+    plan().uid = process.user.uid;
+    plan().gid = process.user.gid;
+    plan().umask = process.user.umask.value_or(022);
+    plan().groups = builder_.table(process.user.additional_gids);
+    plan().oom_score_adj = process.oom_score_adj.value_or(0);
+    plan().columns = process.console_columns;
+    plan().rows = process.console_rows;
+    if (process.terminal) plan().flags |= wire::kTerminal;
+    if (process.no_new_privileges) plan().flags |= wire::kNoNewPrivileges;
+    if (context_.make_cwd && !context_.exec) plan().flags |= wire::kMakeCwd;
+    if (context_.no_new_keyring) plan().flags |= wire::kKeepSession;
+    if (!context_.start_fifo.empty()) plan().flags |= wire::kStartByFifo;
+    plan().start_fifo = builder_.text(context_.start_fifo);
+    plan().flags |= wire::kSetIds | wire::kSetCapabilities;
+    const ContainerSpec::Capabilities none;
+    const auto& caps = process.capabilities ? *process.capabilities : none;
+    ORC_ASSIGN(plan().cap_bounding, capability_set(caps.bounding));
+    ORC_ASSIGN(plan().cap_effective, capability_set(caps.effective));
+    ORC_ASSIGN(plan().cap_permitted, capability_set(caps.permitted));
+    ORC_ASSIGN(plan().cap_inheritable, capability_set(caps.inheritable));
+    ORC_ASSIGN(plan().cap_ambient, capability_set(caps.ambient));
+    return limits(process);
+  }
+
+  Result<void> limits(const ContainerSpec::Process& process) {
+    std::vector<LimitStep> steps;
+    std::set<int> seen;
+    for (const auto& limit : process.rlimits) {
+      const int number = rlimit_number(limit.type);
+      if (number < 0) return invalid("process.rlimits: unknown type \"" + limit.type + "\"");
+      if (!seen.insert(number).second)
+        return invalid("process.rlimits: \"" + limit.type + "\" is listed twice");
+      if (limit.soft > limit.hard) {
+        return invalid("process.rlimits: " + limit.type + ": soft " + std::to_string(limit.soft) +
+                       " is above hard " + std::to_string(limit.hard));
+      }
+      steps.push_back({static_cast<std::uint32_t>(number), 0, limit.soft, limit.hard});
+    }
+    plan().limits = builder_.table(steps);
+    return {};
+  }
+
+  const ContainerSpec& spec_;
+  const PlanContext& context_;
+  PlanBuilder builder_;
+};
+}  // namespace
+
+Result<std::string> make_plan(const ContainerSpec& spec, const PlanContext& context) {
+  return Planner(spec, context).run();
+}
+
+}  // namespace orchestra::runtime

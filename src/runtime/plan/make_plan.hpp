@@ -1,0 +1,46 @@
+#pragma once
+// ContainerSpec + what the machine gives -> the flat plan that orch-init obeys. Pure.
+#include <string>
+#include <vector>
+
+#include "api/pod_runtime.hpp"
+#include "orchestra/container_spec.hpp"
+#include "runtime/wire/plan_format.hpp"
+
+namespace orchestra::runtime {
+
+/// What is not in the specification: where things are on this machine.
+struct PlanContext {
+  Isolation isolation = Isolation::full;
+  MountPlan root;                         ///< used when spec.root_path is empty
+  std::string root_target;                ///< where an overlay is mounted
+  std::vector<std::string> cgroup_files;  ///< cgroup.procs, in join order
+  std::string seccomp_filter;             ///< struct sock_filter[]
+  std::string bundle;                     ///< for relative bind sources
+  std::string start_fifo;                 ///< `orchestra oci`: start comes through it
+  std::string state_json;                 ///< stdin of hooks
+  bool exec = false;                      ///< a further process of a running container
+  bool make_cwd = true;
+  bool no_pivot = false, no_new_keyring = false;
+  std::uint64_t join_namespaces = 0;  ///< exec: CLONE_NEW* to enter through the container's pidfd
+};
+
+/// The block, sound by construction (asserted). Errors name the field and its value.
+Result<std::string> make_plan(const ContainerSpec& spec, const PlanContext& context);
+/// A plan as readable lines: for tests and --debug.
+std::string print_plan(std::string_view block);
+
+/// Mount options of config.json as flags; what is no flag goes to `data` (for the file system).
+struct MountOptions {
+  std::uint64_t set = 0, clear = 0;  ///< MOUNT_ATTR_*
+  std::uint64_t propagation = 0;     ///< MS_*
+  bool bind = false, recursive = false;
+  std::vector<std::string> data;
+};
+MountOptions parse_mount_options(const std::vector<std::string>& options);
+/// RLIMIT_* -> number, or -1.
+int rlimit_number(std::string_view name);
+/// "slave", "rprivate" .. -> MS_* flags.
+std::uint64_t propagation_flags(std::string_view name);
+
+}  // namespace orchestra::runtime

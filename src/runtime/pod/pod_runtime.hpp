@@ -1,0 +1,70 @@
+#pragma once
+// RealPodRuntime: PodRuntime over orch-shim. See pod_runtime_factory.hpp for how to get one.
+#include <map>
+#include <memory>
+#include <mutex>
+
+#include "runtime/linux/cgroups.hpp"
+#include "runtime/pod/pod.hpp"
+#include "runtime/pod_runtime_factory.hpp"
+
+namespace orchestra::runtime {
+
+class RealPodRuntime final : public PodRuntime, public std::enable_shared_from_this<RealPodRuntime> {
+ public:
+  RealPodRuntime(Engine& engine, RuntimeOptions options, Isolation isolation,
+                 std::shared_ptr<Cgroups> cgroups)
+      : engine_(engine), options_(std::move(options)), isolation_(isolation), cgroups_(std::move(cgroups)) {}
+  ~RealPodRuntime() override;
+  /// Takes the folder's lock, adopts and undoes.
+  Result<void> open();
+
+  Isolation isolation() const override { return isolation_; }
+  Pending<PodSandbox> create_pod(PodSandboxConfig config) override;
+  Pending<ContainerStatus> create_container(std::string pod_uid, ContainerConfig config) override;
+  Pending<void> start_container(std::string pod_uid, std::string id) override;
+  Pending<void> signal_container(std::string pod_uid, std::string id, int signal) override;
+  Pending<void> remove_container(std::string pod_uid, std::string id) override;
+  Pending<void> remove_pod(std::string pod_uid) override;
+  Pending<std::vector<PodRecord>> list() override;
+  Pending<ContainerStatus> status(std::string pod_uid, std::string id) override;
+  Pending<ContainerStatus> exited(std::string pod_uid, std::string id) override;
+  Pending<ExecResult> exec(std::string pod_uid, std::string id, std::vector<std::string> args,
+                           Duration deadline, std::size_t output_bytes_max) override;
+  Pending<std::shared_ptr<ProcessStream>> exec_stream(std::string pod_uid, std::string id,
+                                                      ExecOptions options) override;
+  Pending<std::shared_ptr<ProcessStream>> attach(std::string pod_uid, std::string id,
+                                                 ExecOptions options) override;
+  Pending<ContainerUsage> usage(std::string pod_uid, std::string id) override;
+
+ private:
+  std::string pods_directory() const { return options_.state_dir + "/pods"; }
+  std::shared_ptr<Pod> find(const std::string& uid) const;
+  Result<std::shared_ptr<Pod>> require(const std::string& uid) const;
+
+  // pod_shim.cpp
+  Result<PodSandbox> make_pod(const PodSandboxConfig& config);
+  Result<void> start_shim(Pod& pod, const std::vector<std::string>& adopt, int join_pid);
+  Result<PodSandbox> open_sandbox(Pod& pod, std::vector<std::string> degraded);
+  Result<void> load_pod(const std::string& uid);
+  Result<void> adopt_pod(const std::shared_ptr<Pod>& pod);
+  void shim_lost(const std::shared_ptr<Pod>& pod);
+  void follow(const std::shared_ptr<Pod>& pod);
+  Result<void> destroy_pod(const std::string& uid);
+
+  Result<ContainerStatus> make_container(Pod& pod, const ContainerConfig& config);
+  Result<void> place_volumes(const ContainerConfig& config);
+  Result<void> undo_container(Pod& pod, const std::string& id);
+  std::string container_group(const Pod& pod, const std::string& id) const { return pod.group() + "/" + id; }
+  Result<std::string> exec_plan(const Pod& pod, const ContainerConfig& config, const ExecOptions& options);
+
+  Engine& engine_;
+  const RuntimeOptions options_;
+  const Isolation isolation_;
+  const std::shared_ptr<Cgroups> cgroups_;
+  Fd lock_;
+  mutable std::mutex mutex_;
+  std::map<std::string, std::shared_ptr<Pod>> pods_;
+};
+
+}  // namespace orchestra::runtime

@@ -1,0 +1,334 @@
+// Pods and their shims: make, adopt after a restart, start anew when one was killed, remove.
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+
+#include "runtime/linux/spawn.hpp"
+#include "runtime/pod/pod_runtime.hpp"
+#include "runtime/pod/records.hpp"
+
+namespace orchestra::runtime {
+namespace {
+using std::chrono::seconds;
+constexpr const char* kDomain = "runtime";
+constexpr int kReadyDeadlineMs = 30'000;
+constexpr std::size_t kRecordBytesMax = 4 << 20;
+
+std::uint64_t pod_namespaces(const PodSandboxConfig& config, Isolation isolation) {
+  if (isolation == Isolation::process) return 0;
+  std::uint64_t flags = CLONE_NEWUTS;
+  if (!config.host_network) flags |= CLONE_NEWNET;
+  if (!config.host_ipc) flags |= CLONE_NEWIPC;
+  return flags;
+}
+
+Result<wire::ShimIdentity> read_identity(const std::string& directory) {
+  ORC_ASSIGN(const std::string bytes, read_file(directory + "/shim", sizeof(wire::ShimIdentity)));
+  wire::ShimIdentity identity;
+  if (bytes.size() != sizeof identity)
+    return Error(Error::corrupt, kDomain, directory + "/shim: not a shim's identity");
+  std::memcpy(&identity, bytes.data(), sizeof identity);
+  if (identity.magic != wire::kRecordMagic)
+    return Error(Error::corrupt, kDomain, directory + "/shim: not a shim's identity");
+  return identity;
+}
+
+bool is_alive(int pid, std::uint64_t start_ticks) {
+  if (pid <= 0) return false;
+  const auto ticks = process_start_time(pid);
+  return ticks && *ticks == start_ticks;
+}
+
+Result<Fd> make_config_file(const wire::ShimConfig& config) {
+  Fd file(static_cast<int>(syscall(SYS_memfd_create, "orch-shim-config", 1u /* MFD_CLOEXEC */)));
+  if (!file) return system_error(kDomain, "memfd_create", "shim configuration", errno);
+  ORC_TRY(write_all(file.get(), {reinterpret_cast<const char*>(&config), sizeof config}));
+  return file;
+}
+
+Result<void> wait_until_ready(const Fd& pipe, const std::string& log) {
+  pollfd wait{pipe.get(), POLLIN, 0};
+  if (poll(&wait, 1, kReadyDeadlineMs) == 0)
+    return Error(Error::deadline_exceeded, kDomain, "the shim was not ready after 30 s; see " + log);
+  wire::ReportMessage message;
+  const ssize_t n = read(pipe.get(), &message, sizeof message);
+  if (n != static_cast<ssize_t>(sizeof message))
+    return Error(Error::internal, kDomain, "the shim ended before it was ready; see " + log);
+  message.text[sizeof message.text - 1] = '\0';
+  if (message.kind == wire::Report::failed) return failure_error(message, "pod");
+  return {};
+}
+
+std::vector<std::string> names_in(const std::string& directory) {
+  std::vector<std::string> names;
+  std::error_code failed;
+  for (const auto& entry : std::filesystem::directory_iterator(directory, failed))
+    names.push_back(entry.path().filename());
+  return names;
+}
+}  // namespace
+
+Result<void> RealPodRuntime::start_shim(Pod& pod, const std::vector<std::string>& adopt, int join_pid) {
+  auto config = std::make_unique<wire::ShimConfig>();
+  config->namespaces = pod_namespaces(pod.config(), isolation_);
+  config->share_pid = isolation_ == Isolation::full && pod.config().share_process_namespace &&
+                              !pod.config().host_pid && join_pid == 0
+                          ? 1
+                          : 0;
+  config->oom_protect = isolation_ == Isolation::full ? 1 : 0;
+  config->join_pid = join_pid;
+  set_field(config->hostname, pod.config().hostname);
+  set_field(config->directory, pod.directory());
+  if (cgroups_ && isolation_ == Isolation::full) {
+    const std::string group = pod.group() + "/shim";
+    ORC_TRY(cgroups_->make(group, true));
+    for (const std::string& file : cgroups_->procs_files(group, true)) {
+      if (config->cgroup_count < wire::kShimCgroupsMax)
+        set_field(config->cgroup_files[config->cgroup_count++], file);
+    }
+  }
+  for (const auto& [name, value] : pod.config().sysctls) {
+    if (isolation_ == Isolation::process) break;
+    if (config->sysctl_count >= wire::kShimSysctlsMax)
+      return Error(Error::too_large, kDomain, "pod sysctls: at most 32");
+    auto& sysctl = config->sysctls[config->sysctl_count++];
+    std::string path = name;
+    for (char& c : path) c = c == '.' ? '/' : c;
+    set_field(sysctl.path, path);
+    set_field(sysctl.text, value);
+  }
+  for (const std::string& id : adopt) {
+    if (config->adopt_count < wire::kContainersMax) set_field(config->adopt[config->adopt_count++], id);
+  }
+  ORC_ASSIGN(const Fd memory, make_config_file(*config));
+  ORC_ASSIGN(const Fd listener, listen_for_shim(pod.directory()));
+  ORC_ASSIGN(auto ready, make_pipe());
+  const std::string log = pod.directory() + "/shim.log";
+  ORC_ASSIGN(const Fd errors, open_file(log, O_WRONLY | O_CREAT | O_APPEND, 0600));
+  SpawnPlan plan;
+  plan.role = "shim";
+  plan.descriptors = {-1, -1, errors.get(), memory.get(), listener.get(), ready.second.get()};
+  plan.fallback_directory = options_.data_dir.empty() ? std::string() : options_.data_dir + "/lib";
+  ORC_TRY(spawn_embedded(plan));
+  ready.second.reset();
+  return wait_until_ready(ready.first, log);
+}
+
+Result<PodSandbox> RealPodRuntime::open_sandbox(Pod& pod, std::vector<std::string> degraded) {
+  PodSandbox sandbox;
+  sandbox.uid = pod.uid();
+  sandbox.isolation = isolation_;
+  sandbox.degraded = std::move(degraded);
+  if ((pod_namespaces(pod.config(), isolation_) & CLONE_NEWNET) != 0) {
+    ORC_ASSIGN(const wire::ShimIdentity identity, read_identity(pod.directory()));
+    ORC_ASSIGN(Fd space, open_file("/proc/" + std::to_string(identity.pid) + "/ns/net", O_RDONLY));
+    sandbox.network_namespace = std::make_shared<Fd>(std::move(space));
+  }
+  pod.set_sandbox(sandbox);
+  return sandbox;
+}
+
+Result<PodSandbox> RealPodRuntime::make_pod(const PodSandboxConfig& config) {
+  ORC_TRY(check_name("pod uid", config.uid, 128));
+  if (config.hostname.size() > 64)
+    return Error(Error::invalid, kDomain, "pod " + config.uid + ": hostname has more than 64 characters");
+  if (const auto existing = find(config.uid)) {
+    std::lock_guard lock(existing->operation);
+    if (ShimConnection::connect(existing->directory())) return existing->sandbox();
+  }
+  // No such pod, or one whose shim and namespaces are gone: what is left of it is removed first.
+  ORC_TRY(destroy_pod(config.uid));
+  const auto pod = std::make_shared<Pod>(engine_, pods_directory() + "/" + config.uid, config);
+  std::lock_guard lock(pod->operation);
+  {
+    std::lock_guard table(mutex_);
+    if (!pods_.emplace(config.uid, pod).second)
+      return Error(Error::conflict, kDomain, "pod " + config.uid + " is being created by another call");
+  }
+  const auto make = [&]() -> Result<PodSandbox> {
+    std::vector<std::string> degraded;
+    if (isolation_ == Isolation::process)
+      degraded = {"network, pid, mount, ipc, uts namespaces: isolation level process has none",
+                  "cpu, memory and pids limits: isolation level process has no cgroups"};
+    ORC_TRY(make_directories(pod->directory() + "/c", 0700));
+    if (cgroups_) {
+      ContainerSpec::Resources resources;
+      if (config.limits.cpu_shares > 0)
+        resources.cpu_shares = static_cast<std::uint64_t>(config.limits.cpu_shares);
+      if (config.limits.cpu_quota_us > 0) {
+        resources.cpu_quota = config.limits.cpu_quota_us;
+        resources.cpu_period = static_cast<std::uint64_t>(config.limits.cpu_period_us);
+      }
+      if (config.limits.memory_bytes > 0) resources.memory_limit = config.limits.memory_bytes;
+      if (config.limits.pids > 0) resources.pids_limit = config.limits.pids;
+      ORC_TRY(cgroups_->make(pod->group()));
+      ORC_TRY(cgroups_->apply(pod->group(), resources, degraded));
+    }
+    ORC_TRY(
+        replace_file(pod->directory() + "/config.json", to_json(to_record(config, degraded)), 0600, false));
+    ORC_TRY(start_shim(*pod, {}, 0));
+    follow(pod);
+    return open_sandbox(*pod, std::move(degraded));
+  };
+  auto made = make();
+  if (!made) {
+    engine_.log(LogLevel::warning, "runtime", "pod could not be made",
+                {{"pod", config.uid}, {"error", made.error().to_string()}});
+    pod->stop_following();
+    if (auto shim = ShimConnection::connect(pod->directory()))
+      (void)shim->call(wire::Op::shutdown, {}, seconds(15));
+    if (cgroups_) (void)cgroups_->remove(pod->group(), seconds(10));
+    (void)remove_tree(pod->directory());
+    std::lock_guard table(mutex_);
+    pods_.erase(config.uid);
+    if (cgroups_ && pods_.empty()) cgroups_->remove_parent();
+  }
+  return made;
+}
+
+void RealPodRuntime::follow(const std::shared_ptr<Pod>& pod) {
+  const std::weak_ptr<RealPodRuntime> weak = weak_from_this();
+  const std::weak_ptr<Pod> weak_pod = pod;
+  auto followed = pod->follow([weak, weak_pod] {
+    const auto self = weak.lock();
+    const auto lost = weak_pod.lock();
+    if (!self || !lost) return;
+    (void)self->engine_.post_blocking([self, lost] { self->shim_lost(lost); });
+  });
+  if (!followed) {
+    engine_.log(LogLevel::warning, "runtime", "events of a pod cannot be followed",
+                {{"pod", pod->uid()}, {"error", followed.error().to_string()}});
+  }
+}
+
+void RealPodRuntime::shim_lost(const std::shared_ptr<Pod>& pod) {
+  std::lock_guard lock(pod->operation);
+  if (find(pod->uid()) != pod) return;  // removed meanwhile: that is how a shim ends
+  engine_.log(LogLevel::warning, "runtime", "the shim of a pod is gone; its containers are adopted",
+              {{"pod", pod->uid()}});
+  if (auto adopted = adopt_pod(pod); !adopted) {
+    engine_.log(LogLevel::error, "runtime", "adoption failed",
+                {{"pod", pod->uid()}, {"error", adopted.error().to_string()}});
+  }
+}
+
+/// The pod's shim is dead. Where containers live, a new one takes over; what ended keeps its record.
+Result<void> RealPodRuntime::adopt_pod(const std::shared_ptr<Pod>& pod) {
+  std::vector<std::string> ids;
+  int join_pid = 0;
+  for (const std::string& id : names_in(pod->directory() + "/c")) {
+    const auto state = read_state_file(pod->container_directory(id) + "/state");
+    if (!state) continue;
+    ids.push_back(id);
+    const auto& record = state->record;
+    if (record.phase == wire::Phase::created && is_alive(record.pid, record.start_ticks)) {
+      kill(record.pid, SIGKILL);  // never started: nobody can start it any more
+    } else if (record.phase == wire::Phase::running && is_alive(record.pid, record.start_ticks)) {
+      join_pid = record.pid;
+    }
+  }
+  if (join_pid == 0 || isolation_ == Isolation::process) {
+    // No namespaces to keep (or none at all): a fresh shim serves what is there.
+    join_pid = 0;
+  }
+  ORC_TRY(start_shim(*pod, ids, join_pid));
+  follow(pod);
+  auto sandbox = pod->sandbox();
+  ORC_TRY(open_sandbox(*pod, sandbox.degraded));
+  return {};
+}
+
+Result<void> RealPodRuntime::load_pod(const std::string& uid) {
+  const std::string directory = pods_directory() + "/" + uid;
+  const auto text = read_file(directory + "/config.json", kRecordBytesMax);
+  if (!text) return destroy_pod(uid);  // made but not yet described: undone
+  ORC_ASSIGN(const json::value record, parse_json(*text));
+  std::vector<std::string> degraded;
+  ORC_ASSIGN(PodSandboxConfig config, pod_from_record(record, degraded));
+  if (config.uid != uid)
+    return Error(Error::corrupt, kDomain, directory + "/config.json names pod " + config.uid);
+  const auto pod = std::make_shared<Pod>(engine_, directory, std::move(config));
+  PodSandbox sandbox;
+  sandbox.uid = uid;
+  sandbox.isolation = isolation_;
+  sandbox.degraded = degraded;
+  pod->set_sandbox(sandbox);
+  std::vector<std::string> half_made;
+  for (const std::string& id : names_in(directory + "/c")) {
+    const auto container_text = read_file(pod->container_directory(id) + "/config.json", kRecordBytesMax);
+    const auto state = read_state_file(pod->container_directory(id) + "/state");
+    if (!container_text || !state) {
+      half_made.push_back(id);
+      continue;
+    }
+    ORC_ASSIGN(const json::value container_record, parse_json(*container_text));
+    ORC_ASSIGN(ContainerConfig container, container_from_record(container_record));
+    pod->add_container(std::move(container));
+    pod->update(state->record);
+  }
+  if (const auto identity = read_identity(directory); !identity)
+    return destroy_pod(uid);  // the shim was never ready
+  {
+    std::lock_guard lock(mutex_);
+    pods_[uid] = pod;
+  }
+  std::lock_guard lock(pod->operation);
+  if (auto shim = ShimConnection::connect(directory)) {
+    follow(pod);
+    ORC_TRY(open_sandbox(*pod, degraded));
+  } else {
+    ORC_TRY(adopt_pod(pod));
+  }
+  for (const std::string& id : half_made) ORC_TRY(undo_container(*pod, id));
+  return {};
+}
+
+Result<void> RealPodRuntime::destroy_pod(const std::string& uid) {
+  const std::string directory = pods_directory() + "/" + uid;
+  const auto known = find(uid);
+  std::unique_lock<std::mutex> lock;
+  if (known) lock = std::unique_lock(known->operation);
+  if (known) {
+    std::lock_guard table(mutex_);
+    pods_.erase(uid);
+  }
+  if (known) known->stop_following();
+  if (auto shim = ShimConnection::connect(directory)) {
+    auto ended = shim->call(wire::Op::shutdown, {}, seconds(20));
+    if (!ended && !ended.error().is(Error::unavailable)) return ended.error();
+  }
+  // A shim that died left its containers to others: they are found by their records.
+  for (const std::string& id : names_in(directory + "/c")) {
+    const auto state = read_state_file(directory + "/c/" + id + "/state");
+    if (state && state->record.phase != wire::Phase::exited &&
+        is_alive(state->record.pid, state->record.start_ticks)) {
+      kill(state->record.pid, SIGKILL);
+    }
+  }
+  std::string group = "pod" + uid;
+  if (known) {
+    group = known->group();
+  } else if (const auto text = read_file(directory + "/config.json", kRecordBytesMax)) {
+    if (const auto record = parse_json(*text)) {
+      const std::string parent = string_at(*record, "/cgroupParent");
+      group = (parent.empty() ? "" : parent + "/") + "pod" + uid;
+    }
+  }
+  if (cgroups_) {
+    ORC_TRY(cgroups_->remove(group, seconds(10)));
+    std::lock_guard table(mutex_);
+    if (pods_.empty()) cgroups_->remove_parent();
+  }
+  ORC_TRY(remove_tree(directory));
+  if (known) known->abandon(Error(Error::not_found, kDomain, "pod " + uid + " was removed"));
+  return {};
+}
+
+}  // namespace orchestra::runtime

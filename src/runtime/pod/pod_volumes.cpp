@@ -1,0 +1,61 @@
+// Level `process` has no mounts: volumes are copied into the container's own root.
+#include <sys/stat.h>
+
+#include <filesystem>
+
+#include "runtime/pod/pod_runtime.hpp"
+
+namespace orchestra::runtime {
+namespace {
+namespace fs = std::filesystem;
+
+/// `root` + target without leaving root: a symbolic link on the way is refused.
+Result<std::string> place_in_root(const std::string& root, const std::string& target) {
+  std::string path = root;
+  for (std::size_t at = 0; at < target.size();) {
+    const std::size_t end = std::min(target.find('/', at), target.size());
+    const std::string part = target.substr(at, end - at);
+    at = end + 1;
+    if (part.empty() || part == ".") continue;
+    if (part == "..")
+      return Error(Error::invalid, "runtime", "volume target \"" + target + "\" has a \"..\" component");
+    path += "/" + part;
+    struct stat info;
+    if (lstat(path.c_str(), &info) == 0 && S_ISLNK(info.st_mode)) {
+      return Error(Error::unsupported, "runtime",
+                   "volume target \"" + target + "\": " + path +
+                       " is a symbolic link in the image; isolation level process cannot follow it safely");
+    }
+  }
+  return path;
+}
+}  // namespace
+
+Result<void> RealPodRuntime::place_volumes(const ContainerConfig& config) {
+  for (const PodMount& mount : config.mounts) {
+    ORC_ASSIGN(const std::string place, place_in_root(config.root.directory, mount.target));
+    std::error_code failed;
+    if (mount.tmpfs) {
+      fs::create_directories(place, failed);
+      if (!failed) fs::permissions(place, fs::perms::all | fs::perms::sticky_bit, failed);
+    } else if (fs::is_directory(mount.source, failed)) {
+      fs::create_directories(place, failed);
+      if (!failed)
+        fs::copy(mount.source, place,
+                 fs::copy_options::recursive | fs::copy_options::overwrite_existing |
+                     fs::copy_options::copy_symlinks,
+                 failed);
+    } else if (!failed) {
+      fs::create_directories(fs::path(place).parent_path(), failed);
+      if (!failed) fs::copy_file(mount.source, place, fs::copy_options::overwrite_existing, failed);
+    }
+    if (failed) {
+      return Error(Error::io, "runtime",
+                   "volume " + (mount.tmpfs ? std::string("tmpfs") : mount.source) + " cannot be placed at " +
+                       place + ": " + failed.message());
+    }
+  }
+  return {};
+}
+
+}  // namespace orchestra::runtime
