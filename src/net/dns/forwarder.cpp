@@ -1,0 +1,162 @@
+#include "net/dns/forwarder.hpp"
+
+#include <algorithm>
+#include <boost/asio/dispatch.hpp>
+#include <boost/asio/post.hpp>
+#include <numeric>
+
+#include "base/engine_impl.hpp"
+#include "orchestra/env.hpp"
+
+namespace orchestra::dns {
+namespace {
+
+constexpr auto kTryDeadline = std::chrono::seconds(2);
+constexpr auto kLookupDeadline = std::chrono::seconds(6);
+constexpr auto kProbeInterval = std::chrono::milliseconds(500);
+constexpr int kFailuresUntilDown = 2;
+constexpr std::size_t kOutstandingMax = 1000;
+constexpr std::size_t kWaitingMax = 256;  // who may join one question
+
+}  // namespace
+
+Forwarder::Forwarder(Engine& engine, std::vector<http::SocketAddress> servers, DnsForwardPolicy policy,
+                     std::size_t cache_bytes_max)
+    : engine_(engine),
+      strand_(http::asio::make_strand(event_context(engine))),
+      policy_(policy),
+      cache_(cache_bytes_max) {
+  for (const http::SocketAddress& address : servers) servers_.push_back({.address = address});
+}
+
+void Forwarder::resolve(UpstreamQuestion question, Done done) {
+  http::asio::dispatch(
+      strand_, [self = shared_from_this(), question = std::move(question), done = std::move(done)]() mutable {
+        self->look_up(std::move(question), std::move(done));
+      });
+}
+
+void Forwarder::look_up(UpstreamQuestion question, Done done) {
+  const CacheKey key{question.question.name, question.question.type, question.dnssec_ok,
+                     question.checking_disabled};
+  const std::int64_t now = engine_.clock().now().steady_ns;
+  if (auto cached = cache_.find(key, now)) return done(std::move(*cached));
+  if (stopped_ || servers_.empty()) return done({.rcode = Rcode::refused});
+  if (const auto found = lookups_.find(key.text()); found != lookups_.end()) {
+    if (found->second->waiting.size() >= kWaitingMax) return done({.rcode = Rcode::refused});
+    found->second->waiting.push_back(std::move(done));
+    return;
+  }
+  if (lookups_.size() >= kOutstandingMax) return done({.rcode = Rcode::refused});
+  auto lookup = std::make_shared<Lookup>();
+  lookup->question = std::move(question);
+  lookup->key = key;
+  lookup->order = choose();
+  lookup->ends_ns = now + Duration(kLookupDeadline).count();
+  lookup->waiting.push_back(std::move(done));
+  lookups_.emplace(key.text(), lookup);
+  try_next(lookup);
+}
+
+/// Servers in the order of trying: those that are up by the policy; if none is, all the same.
+std::vector<std::size_t> Forwarder::choose() {
+  std::vector<std::size_t> order(servers_.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  const std::size_t first = policy_ == DnsForwardPolicy::sequential    ? 0
+                            : policy_ == DnsForwardPolicy::round_robin ? next_++ % order.size()
+                                                                       : engine_.random().below(order.size());
+  std::rotate(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(first), order.end());
+  std::stable_partition(order.begin(), order.end(), [&](std::size_t i) { return !servers_[i].down; });
+  const auto down = std::find_if(order.begin(), order.end(), [&](std::size_t i) { return servers_[i].down; });
+  if (down != order.begin()) order.erase(down, order.end());
+  return order;
+}
+
+void Forwarder::try_next(const SharedLookup& lookup) {
+  const std::int64_t left = lookup->ends_ns - engine_.clock().now().steady_ns;
+  if (lookup->order.empty() || left <= 0) return finish(lookup, lookup->last_failure);
+  const std::size_t server = lookup->order.front();
+  lookup->order.erase(lookup->order.begin());
+  lookup->query =
+      std::make_shared<UpstreamQuery>(engine_, strand_, servers_[server].address, lookup->question,
+                                      [self = shared_from_this(), lookup, server](Result<Message> result) {
+                                        self->on_result(lookup, server, std::move(result));
+                                      });
+  lookup->query->start(std::min<Duration>(kTryDeadline, Duration(left)));
+}
+
+void Forwarder::on_result(const SharedLookup& lookup, std::size_t server, Result<Message> result) {
+  if (stopped_) return finish(lookup, {.rcode = Rcode::server_failure});
+  note(server, result.has_value());
+  if (result) {
+    CachedAnswer answer = trusted_part(*result, lookup->question.question);
+    if (answer.rcode == Rcode::no_error || answer.rcode == Rcode::name_error)
+      return finish(lookup, std::move(answer));
+    lookup->last_failure = {.rcode = answer.rcode == Rcode::refused ? Rcode::refused : Rcode::server_failure};
+  } else if (engine_.logs(LogLevel::debug)) {
+    engine_.log(LogLevel::debug, "dns", result.error().message());
+  }
+  // A single server gets a second try, as a lost packet is no answer.
+  if (!result && lookup->order.empty() && servers_.size() == 1 && !servers_[server].down) {
+    lookup->order.push_back(server);
+  }
+  try_next(lookup);
+}
+
+void Forwarder::finish(const SharedLookup& lookup, CachedAnswer answer) {
+  lookup->query.reset();
+  lookups_.erase(lookup->key.text());
+  if (!stopped_) cache_.put(lookup->key, answer, engine_.clock().now().steady_ns);
+  for (Done& done : std::exchange(lookup->waiting, {})) done(answer);
+}
+
+void Forwarder::note(std::size_t index, bool answered) {
+  Server& server = servers_[index];
+  if (answered) {
+    ++server.answered;
+    server.failures = 0;
+    if (std::exchange(server.down, false)) {
+      engine_.log(LogLevel::info, "dns", "upstream server answers again",
+                  {{"server", server.address.text()}});
+    }
+    return;
+  }
+  ++server.failed;
+  if (++server.failures < kFailuresUntilDown || server.down) return;
+  server.down = true;
+  engine_.log(LogLevel::warning, "dns", "upstream server does not answer",
+              {{"server", server.address.text()}});
+  engine_.after(kProbeInterval, [weak = weak_from_this(), index] {
+    if (const auto self = weak.lock()) http::asio::post(self->strand_, [self, index] { self->probe(index); });
+  });
+}
+
+/// Asks a server that is down for the root's name servers, until it says anything.
+void Forwarder::probe(std::size_t index) {
+  if (stopped_ || !servers_[index].down) return;
+  UpstreamQuestion question;
+  question.question = {.sent = std::string(1, '\0'), .name = std::string(1, '\0'), .type = Type::ns};
+  auto query = std::make_shared<UpstreamQuery>(
+      engine_, strand_, servers_[index].address, std::move(question),
+      [self = shared_from_this(), index](Result<Message> result) {
+        if (result) return self->note(index, true);
+        self->engine_.after(kProbeInterval, [weak = std::weak_ptr(self), index] {
+          if (const auto self = weak.lock())
+            http::asio::post(self->strand_, [self, index] { self->probe(index); });
+        });
+      });
+  query->start(kTryDeadline);
+}
+
+void Forwarder::stop() {
+  http::asio::dispatch(strand_, [self = shared_from_this()] {
+    self->stopped_ = true;
+    auto lookups = std::exchange(self->lookups_, {});
+    for (auto& [key, lookup] : lookups) {
+      const auto query = lookup->query;
+      if (query) query->cancel();
+    }
+  });
+}
+
+}  // namespace orchestra::dns

@@ -1,0 +1,67 @@
+#pragma once
+// Questions about names that are not ours, answered by upstream servers, with a cache in front.
+//
+// One question is out at most once: who asks the same meanwhile joins it. A server that fails twice is
+// down: it is passed over, and probed every half second until it answers. When all are down one is tried
+// all the same. Everything happens on one strand.
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "net/dns/cache.hpp"
+#include "net/dns/upstream_query.hpp"
+#include "orchestra/dns_server.hpp"
+
+namespace orchestra::dns {
+
+class Forwarder : public std::enable_shared_from_this<Forwarder> {
+ public:
+  using Done = std::function<void(CachedAnswer)>;
+  Forwarder(Engine& engine, std::vector<http::SocketAddress> servers, DnsForwardPolicy policy,
+            std::size_t cache_bytes_max);
+
+  /// Any thread; `done` is called once on the forwarder's strand. Refused when too much is outstanding.
+  void resolve(UpstreamQuestion question, Done done);
+  void stop();
+  std::size_t server_count() const { return servers_.size(); }
+
+ private:
+  struct Server {
+    http::SocketAddress address;
+    int failures = 0;
+    bool down = false;
+    std::uint64_t answered = 0, failed = 0;
+  };
+  struct Lookup {
+    UpstreamQuestion question;
+    CacheKey key;
+    std::vector<std::size_t> order;  // servers still to try
+    std::int64_t ends_ns = 0;
+    std::vector<Done> waiting;
+    std::shared_ptr<UpstreamQuery> query;
+    CachedAnswer last_failure{.rcode = Rcode::server_failure};
+  };
+  using SharedLookup = std::shared_ptr<Lookup>;
+
+  void look_up(UpstreamQuestion question, Done done);
+  std::vector<std::size_t> choose();
+  void try_next(const SharedLookup& lookup);
+  void on_result(const SharedLookup& lookup, std::size_t server, Result<Message> result);
+  void finish(const SharedLookup& lookup, CachedAnswer answer);
+  void note(std::size_t server, bool answered);
+  void probe(std::size_t server);
+
+  Engine& engine_;
+  http::Strand strand_;
+  std::vector<Server> servers_;
+  const DnsForwardPolicy policy_;
+  Cache cache_;
+  std::map<std::string, SharedLookup> lookups_;
+  std::size_t next_ = 0;
+  bool stopped_ = false;
+};
+
+}  // namespace orchestra::dns
