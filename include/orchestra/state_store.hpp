@@ -43,9 +43,13 @@ class ORC_API Value {
     return *this;
   }
   ~Value() { release(); }
-  std::string_view bytes() const { return block_ != nullptr ? std::string_view(block_->bytes(), block_->size) : std::string_view(); }
+  std::string_view bytes() const {
+    return block_ != nullptr ? std::string_view(block_->bytes(), block_->size) : std::string_view();
+  }
   std::size_t size() const { return block_ != nullptr ? block_->size : 0; }
-  friend bool operator==(const Value& a, const Value& b) { return a.block_ == b.block_ || a.bytes() == b.bytes(); }
+  friend bool operator==(const Value& a, const Value& b) {
+    return a.block_ == b.block_ || a.bytes() == b.bytes();
+  }
 
  private:
   struct Block {

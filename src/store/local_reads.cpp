@@ -315,10 +315,6 @@ Pending<void> LocalStore::wait_revision(Revision revision, Duration deadline) {
   return pending;
 }
 
-Pending<Revision> LocalStore::save_snapshot(std::function<Result<void>(std::string_view)>) {
-  return Error(Error::unsupported, "store", "this build cannot save snapshots");
-}
-
 StoreStatus LocalStore::status() const {
   StoreStatus status;
   std::lock_guard lock(core_->mutex);

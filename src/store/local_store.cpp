@@ -196,7 +196,7 @@ Pending<LeaseId> LocalStore::lease_grant(std::chrono::seconds ttl, LeaseId id) {
 
 // ---- applying
 
-std::vector<Outcome> LocalStore::apply(std::vector<Command> commands) {
+std::vector<Outcome> LocalStore::apply(std::vector<Command> commands, ProposalId last) {
   std::vector<Outcome> outcomes;
   outcomes.reserve(commands.size());
   WatchHub::Wake wake;
@@ -219,6 +219,7 @@ std::vector<Outcome> LocalStore::apply(std::vector<Command> commands) {
         core_->leases.set(granted->id, steady_now() + granted->ttl.count() * kSecond);
       if (revoked != 0) core_->leases.forget(revoked);
     }
+    core_->applied = last;
     if (before != std::pair(state.revision(), state.compacted())) publish_locked();
     while (!core_->waiters.empty() && core_->waiters.begin()->first.first <= state.revision()) {
       reached.push_back(std::move(core_->waiters.begin()->second));

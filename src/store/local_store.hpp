@@ -14,8 +14,10 @@
 
 #include "orchestra/memory_store.hpp"
 #include "orchestra/state_store.hpp"
+#include "store/disk/snapshot.hpp"
 #include "store/lease_clock.hpp"
 #include "store/mvcc/state.hpp"
+#include "store/raft/core.hpp"
 #include "store/watch_hub.hpp"
 
 namespace orchestra::store {
@@ -33,6 +35,7 @@ struct Core {
   MvccState state;
   WatchHub hub;
   LeaseClock leases;
+  ProposalId applied;  ///< the log entry up to which `state` is
   bool stopped = false;
 
   struct Waiter {
@@ -93,8 +96,15 @@ class LocalStore : public StateStore, public std::enable_shared_from_this<LocalS
   /// Why reads cannot be served now, if so (the store failed, no leader).
   virtual std::optional<Error> read_refusal() const { return std::nullopt; }
 
-  /// Applies in order, publishes, wakes watches and waiters, then returns the outcomes. One caller at a time.
-  std::vector<Outcome> apply(std::vector<Command> commands);
+  /// Who this store is, in snapshots.
+  virtual LogIdentity identity() const = 0;
+
+  /// Applies in order, publishes, wakes watches and waiters, then returns the outcomes. One caller at a
+  /// time. `last` is the log entry up to which the state then is.
+  std::vector<Outcome> apply(std::vector<Command> commands, ProposalId last = {});
+  /// The state as it is now, without history; then, at leisure, the history that belongs to it.
+  SnapshotImage capture() const;
+  void add_history(SnapshotImage& image) const;
   /// Starts lease expiry and automatic compaction; call once the state is loaded.
   void start_timers();
 
@@ -133,6 +143,9 @@ class LocalStore : public StateStore, public std::enable_shared_from_this<LocalS
 
 /// Why the compares of `txn` did not hold, with the key-value that is there now as its detail.
 Error conflict_error(const std::string& key, const Txn& txn, const RangeResult& now);
+
+/// "6ba7b810-9dad-41d1-80b4-00c04fd430c8"
+std::string to_uuid(const std::array<char, 16>& bytes);
 
 /// The machine's memory, or the cgroup's limit where it is lower.
 std::uint64_t memory_bytes();

@@ -10,11 +10,12 @@ namespace {
 
 class MemoryStoreImpl final : public LocalStore {
  public:
-  MemoryStoreImpl(Engine& engine, StoreLimits limits)
-      : LocalStore(engine, limits), cluster_id_(engine.random().uuid()) {}
+  MemoryStoreImpl(Engine& engine, StoreLimits limits) : LocalStore(engine, limits) {
+    engine.random().fill(identity_.cluster.data(), identity_.cluster.size());
+  }
   using LocalStore::start_timers;
 
-  std::string cluster_id() const override { return cluster_id_; }
+  std::string cluster_id() const override { return to_uuid(identity_.cluster) + ".0"; }
   StoreStatus status() const override {
     StoreStatus status = LocalStore::status();
     status.kind = "memory";
@@ -30,7 +31,9 @@ class MemoryStoreImpl final : public LocalStore {
     answer(std::move(apply(std::move(one)).front()));
   }
 
-  const std::string cluster_id_;
+  LogIdentity identity() const override { return identity_; }
+
+  LogIdentity identity_;
 };
 
 }  // namespace

@@ -45,8 +45,8 @@ TEST_CASE("$(NAME) is replaced, $$ is a dollar, an unknown name stays") {
 }
 
 TEST_CASE("env sees only what stands above it, and later entries win") {
-  const json::value pod = pod_with(R"({"name":"c","envFrom":[{"prefix":"P_","configMapRef":{"name":"settings"}}],
-    "env":[{"name":"X","value":"$(Y)"},{"name":"Y","value":"y"},{"name":"Z","value":"$(Y)$(P_color)"},{"name":"Y","value":"again"}]})");
+  const json::value pod = pod_with(R"j({"name":"c","envFrom":[{"prefix":"P_","configMapRef":{"name":"settings"}}],
+    "env":[{"name":"X","value":"$(Y)"},{"name":"Y","value":"y"},{"name":"Z","value":"$(Y)$(P_color)"},{"name":"Y","value":"again"}]})j");
   const auto env = make_environment(inputs_of(pod)).value();
   CHECK(env.at("X") == "$(Y)");
   CHECK(env.at("Z") == "yblue");
@@ -100,7 +100,7 @@ TEST_CASE("command and args replace entrypoint and command of the image as in Ku
   for (const Row& row : {Row{R"({"name":"c"})", {"/entry", "default"}},
                          {R"({"name":"c","args":["a"]})", {"/entry", "a"}},
                          {R"({"name":"c","command":["/b"]})", {"/b"}},
-                         {R"({"name":"c","command":["/b"],"args":["$(V)"]})", {"/b", "v"}}}) {
+                         {R"j({"name":"c","command":["/b"],"args":["$(V)"]})j", {"/b", "v"}}}) {
     CHECK(make_arguments(*parse_json(row.container), image, {{"V", "v"}}).value() == row.args);
   }
   CHECK_FALSE(make_arguments(*parse_json(R"({"name":"c"})"), ImageInfo{}, {}));

@@ -2,6 +2,8 @@
 
 #include <thread>
 
+#include "orchestra/raft_store.hpp"
+
 namespace orchestra::store::test {
 
 const std::vector<Implementation>& implementations() {
@@ -10,6 +12,17 @@ const std::vector<Implementation>& implementations() {
        [](StoreLimits limits) {
          auto fixture = std::make_unique<Fixture>();
          fixture->store = MemoryStore::create(fixture->engine, {.limits = limits});
+         return fixture;
+       }},
+      {"RaftStore, one peer",
+       [](StoreLimits limits) {
+         auto fixture = std::make_unique<Fixture>();
+         RaftStoreOptions options;
+         options.data_dir = fixture->folder / "store";
+         options.limits = limits;
+         auto opened = RaftStore::open(fixture->engine, options);
+         REQUIRE_MESSAGE(opened.has_value(), (opened ? "" : opened.error().to_string()));
+         fixture->store = *opened;
          return fixture;
        }},
   };

@@ -269,9 +269,9 @@ void MvccState::load_record(RecordRef record) {
   ORC_ASSERT(!previous);
 }
 void MvccState::load_lease(LeaseId id, std::chrono::seconds ttl) { leases_[id].ttl = ttl; }
-void MvccState::finish_load(Revision revision) {
+void MvccState::finish_load(Revision revision, Revision compacted) {
   revision_ = revision;
-  compacted_ = revision;
+  compacted_ = compacted;
 }
 
 RangeResult read_range(const Tree& tree, const KeyRange& range, const RangeOptions& options,

@@ -39,11 +39,11 @@ class MvccState {
   /// The tree as of a revision between compacted() and revision(); 0 = newest. `compacted` or `future` else.
   Result<OldTree> tree_at(Revision revision) const;
 
-  /// Loading a snapshot: records in key order into an empty state, then leases, then finish.
+  /// Loading a snapshot into an empty state: records in key order, leases, kept changes in order, finish.
   void load_record(RecordRef record);
   void load_lease(LeaseId id, std::chrono::seconds ttl);
-  /// Nothing before `revision` is known to a loaded state: it counts as compacted.
-  void finish_load(Revision revision);
+  void load_change(Change change) { history_.append(std::move(change)); }
+  void finish_load(Revision revision, Revision compacted);
 
  private:
   struct Written {

@@ -1,0 +1,154 @@
+#!/usr/bin/env bash
+# From nothing to a running shop: installs what is missing (Debian packages), builds, starts a one-node
+# cluster in one process, builds its images, applies ordinary Kubernetes manifests, and tries what a user
+# would try. Every line it prints is a check that can fail the run.
+#
+#   examples/quickstart.sh                      keeps running on a terminal, until Ctrl-C
+#   examples/quickstart.sh --once               ends with 0 and cleans up when all checks passed
+#     --isolation full|process|best             how pods are kept apart (default best)
+#     --no-build                                the build is there already (tests)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+once=; isolation=best; build=yes
+[ -t 1 ] || once=yes
+while [ $# -gt 0 ]; do
+  case $1 in
+    --once) once=yes ;;
+    --isolation) isolation=${2:?--isolation needs a level}; shift ;;
+    --isolation=*) isolation=${1#*=} ;;
+    --no-build) build= ;;
+    -h|--help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    *) echo "quickstart: unknown flag $1; see --help" >&2; exit 2 ;;
+  esac
+  shift
+done
+if [ -n "$build" ]; then
+  tools/setup.sh
+  tools/build.sh release orchestra
+fi
+root=$PWD
+orchestra=$root/build/release/bin/orchestra
+[ -x "$orchestra" ] || { echo "quickstart: $orchestra is not there; run without --no-build" >&2; exit 1; }
+examples/quickstart/prepare-images.sh build/release
+
+# kubectl: the one on PATH, else Debian's, unpacked beside the build.
+kubectl=$(command -v kubectl || true)
+if [ -z "$kubectl" ]; then
+  kubectl=$root/build/release/quickstart/kubectl/usr/bin/kubectl
+  if [ ! -x "$kubectl" ]; then
+    echo "quickstart: no kubectl on PATH; unpacking Debian's kubernetes-client beside the build"
+    mkdir -p build/release/quickstart/kubectl
+    (cd build/release/quickstart && apt-get download -q kubernetes-client >/dev/null 2>&1 && dpkg-deb -x kubernetes-client_*.deb kubectl)
+  fi
+fi
+
+data=$(mktemp -d "${TMPDIR:-/tmp}/orchestra-quickstart.XXXXXX")
+log=$data/orchestra.log
+owner=; load=
+say() { printf '%s\n' "$*"; }
+fail() {
+  printf 'FAILED: %s\n' "$*" >&2
+  if [ -n "${KUBECONFIG:-}" ]; then
+    "$kubectl" get pods,endpoints -n shop -o wide >&2 || true
+    "$kubectl" get events -n shop 2>/dev/null | tail -n 12 >&2 || true
+  fi
+  tail -n 25 "$log" >&2 || true
+  exit 1
+}
+finish() {
+  local status=$?
+  trap - EXIT INT TERM
+  [ -n "$load" ] && kill "$load" 2>/dev/null
+  if [ -d "$data" ]; then
+    if ! "$orchestra" down --data "$data" >>"$log" 2>&1; then
+      echo "FAILED: orchestra down left something behind:" >&2
+      tail -n 5 "$log" >&2
+      status=1
+    fi
+    [ -n "$owner" ] && wait "$owner" 2>/dev/null
+    rm -rf "$data"
+  fi
+  exit "$status"
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+now_ms() { date +%s%3N; }
+started=$(now_ms)
+"$orchestra" up --data "$data" --listen 127.0.0.1:0 --ingress 127.0.0.1:0 --isolation "$isolation" >"$data/up.out" 2>"$log" &
+owner=$!
+for _ in $(seq 300); do
+  grep -q '^ready in' "$data/up.out" && break
+  kill -0 "$owner" 2>/dev/null || fail "orchestra up ended: $(tail -n 3 "$log")"
+  read -rt 0.1 <> <(:) || true
+done
+grep -q '^ready in' "$data/up.out" || fail "orchestra up was not ready within 30 s"
+say "cluster   $(grep '^ready in' "$data/up.out"), $(grep -o 'isolation [a-z]*' "$data/up.out" | head -1), in one process ($(awk '/VmRSS/ {print int($2/1024)}' "/proc/$owner/status") MiB)"
+export KUBECONFIG=$data/admin.kubeconfig HOME=$data
+ingress=$(grep -o 'ingress http://[^ ]*' "$data/up.out" | sed 's/.*http/http/')
+
+applied=$(now_ms)
+"$kubectl" apply -f examples/quickstart/ >"$data/apply.out" 2>&1 || fail "kubectl apply: $(cat "$data/apply.out")"
+say "manifests $(wc -l <"$data/apply.out") objects applied with $(basename "$kubectl") $("$kubectl" version --client 2>/dev/null | grep -o 'v1\.[0-9.]*' | head -1)"
+for deployment in redis web; do
+  "$kubectl" rollout status -n shop "deployment/$deployment" --timeout=60s >"$data/rollout.out" 2>&1 || fail "deployment $deployment did not become ready: $(tail -n 1 "$data/rollout.out")"
+done
+say "pods      3 of 3 ready $(( $(now_ms) - applied )) ms after apply: $("$kubectl" get pods -n shop -o 'jsonpath={range .items[*]}{.metadata.name}={.status.podIP} {end}')"
+
+visit() { busybox wget -q -T 5 -O - --header 'Host: shop.example' "$ingress/cgi-bin/visit"; }
+answer=; for _ in $(seq 50); do answer=$(visit 2>/dev/null) && break; read -rt 0.1 <> <(:) || true; done
+case $answer in
+  "welcome to the shop version=1 pod=web-"*) say "ingress   $ingress (Host: shop.example) answers: $answer" ;;
+  *) fail "the ingress answered \"$answer\"" ;;
+esac
+say "time      $(( $(now_ms) - started )) ms from nothing to the first answer"
+pods=$(for _ in $(seq 20); do visit | grep -o 'pod=[^ ]*'; done | sort | uniq -c | awk '{print $2 " x" $1}' | paste -sd' ')
+[ "$(wc -w <<<"$pods")" = 4 ] || fail "20 requests reached only: $pods"
+say "balance   20 requests: $pods"
+
+pod=$("$kubectl" get pods -n shop -l app=web -o 'jsonpath={.items[0].metadata.name}')
+name=$("$kubectl" exec -n shop "$pod" -- nslookup redis.shop.svc.cluster.local 2>&1) || fail "nslookup in $pod: $name"
+address=$("$kubectl" get service -n shop redis -o 'jsonpath={.spec.clusterIP}')
+grep -q "$address" <<<"$name" || fail "redis.shop.svc.cluster.local did not resolve to $address: $name"
+inside=$("$kubectl" exec -n shop "$pod" -- wget -q -T 5 -O - http://web.shop/cgi-bin/visit) || fail "http://web.shop from $pod: $inside"
+say "dns       in $pod: redis.shop.svc.cluster.local is $address; http://web.shop answers: ${inside#* version=}"
+"$kubectl" logs -n shop "$pod" | grep -q 'web version 1 listens' || fail "kubectl logs $pod does not show the start"
+say "logs      $pod: $("$kubectl" logs -n shop "$pod" | head -n 1)"
+
+(
+  good=0; bad=0
+  while [ ! -e "$data/stop-load" ]; do
+    if visit >/dev/null 2>>"$data/load.err"; then good=$((good + 1)); else bad=$((bad + 1)); fi
+  done
+  echo "$good $bad" >"$data/load.out"
+) &
+load=$!
+"$kubectl" set image -n shop deployment/web web=quickstart/web:2 >/dev/null || fail "kubectl set image"
+"$kubectl" rollout status -n shop deployment/web --timeout=90s >"$data/rollout.out" 2>&1 || fail "the rollout of version 2 did not end: $(tail -n 1 "$data/rollout.out")"
+for _ in $(seq 100); do visit | grep -q version=1 || break; read -rt 0.1 <> <(:) || true; done
+touch "$data/stop-load"; wait "$load"; load=
+read -r good bad <"$data/load.out"
+visit | grep -q version=2 || fail "version 2 does not answer: $(visit)"
+[ "$bad" = 0 ] || fail "$bad of $((good + bad)) requests failed while version 2 was rolled out: $(tail -n 2 "$data/load.err")"
+say "rollout   version 2 is live; $good requests during it, $bad failed"
+
+victim=$("$kubectl" get pods -n shop -l app=web -o 'jsonpath={.items[0].metadata.name}')
+killed=$(now_ms)
+"$kubectl" delete pod -n shop "$victim" --wait=false >/dev/null || fail "kubectl delete pod $victim"
+healed=
+for _ in $(seq 300); do
+  ready=$("$kubectl" get pods -n shop -l app=web -o 'jsonpath={range .items[?(@.status.conditions[?(@.type=="Ready")].status=="True")]}{.metadata.name} {end}' 2>/dev/null || true)
+  ready=$("$kubectl" get pods -n shop -l app=web --no-headers 2>/dev/null | awk -v v="$victim" '$1 != v && $2 == "1/1" && $3 == "Running" {n++} END {print n + 0}')
+  [ "$ready" = 2 ] && { healed=yes; break; }
+  read -rt 0.1 <> <(:) || true
+done
+[ -n "$healed" ] || fail "pod $victim was not replaced within 30 s"
+visit >/dev/null || fail "no answer after the pod was killed"
+say "healing   $victim was killed; 2 of 2 ready again after $(( $(now_ms) - killed )) ms"
+say "next      export KUBECONFIG=$data/admin.kubeconfig; $(basename "$kubectl") get all -n shop"
+if [ -n "$once" ]; then
+  say "done      everything works; cleaning up"
+  exit 0
+fi
+say "done      it keeps running; Ctrl-C ends it and cleans up"
+wait "$owner"

@@ -1,0 +1,63 @@
+// Which endpoints of a Service port are used: one pure function.
+//
+// The rules are those of Kubernetes' pkg/proxy/topology.go: ready endpoints; when none is ready, those
+// that terminate but still serve (better a pod that is about to go than nobody); a Local policy keeps to
+// this node and then prefers silence to a reset, because another node may have an answer.
+#include "orchestra/service_proxy.hpp"
+
+namespace orchestra {
+namespace {
+
+std::string not_ready_reason(const NetworkEndpoint& endpoint) {
+  if (endpoint.terminating) return endpoint.serving ? "terminating, and others are ready" : "terminating";
+  return "not ready";
+}
+
+}  // namespace
+
+EndpointChoice usable_endpoints(const NetworkService& service, const NetworkServicePort& port,
+                                std::string_view node, TrafficOrigin origin) {
+  EndpointChoice choice;
+  if (service.foreign_proxy || service.headless || service.type == "ExternalName") {
+    choice.not_ours = true;
+    choice.why_none = service.foreign_proxy
+                          ? "the label service.kubernetes.io/service-proxy-name gives it to another proxy"
+                      : service.headless ? "headless: clients ask DNS for the pods' own addresses"
+                                         : "ExternalName: DNS answers with another name";
+    return choice;
+  }
+  const bool local_only = origin == TrafficOrigin::internal ? service.internal_local : service.external_local;
+  const char* policy = origin == TrafficOrigin::internal ? "internalTrafficPolicy" : "externalTrafficPolicy";
+  std::vector<const NetworkEndpoint*> candidates;
+  std::size_t usable_elsewhere = 0;
+  for (const auto& endpoint : port.endpoints) {
+    if (local_only && endpoint.node != node) {
+      if (endpoint.ready || endpoint.serving) ++usable_elsewhere;
+      choice.excluded.push_back({endpoint, "on node \"" + endpoint.node + "\" (" + policy + ": Local)"});
+      continue;
+    }
+    candidates.push_back(&endpoint);
+  }
+  bool any_ready = false;
+  for (const auto* endpoint : candidates) any_ready = any_ready || endpoint->ready;
+  for (const auto* endpoint : candidates) {
+    const bool fallback = !any_ready && endpoint->serving && endpoint->terminating;
+    if (endpoint->ready || fallback) {
+      choice.chosen.push_back(*endpoint);
+    } else {
+      choice.excluded.push_back({*endpoint, not_ready_reason(*endpoint)});
+    }
+  }
+  if (!choice.chosen.empty()) return choice;
+  choice.drop = usable_elsewhere > 0;
+  if (choice.drop) {
+    choice.why_none = std::string(policy) + ": Local, and no usable endpoint is on this node";
+  } else if (port.endpoints.empty()) {
+    choice.why_none = "no pod matches the selector, or none has an address yet";
+  } else {
+    choice.why_none = "no endpoint is ready";
+  }
+  return choice;
+}
+
+}  // namespace orchestra

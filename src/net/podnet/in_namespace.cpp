@@ -1,0 +1,52 @@
+#include "net/podnet/in_namespace.hpp"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <thread>
+
+#include "base/fd.hpp"
+
+namespace orchestra {
+namespace net {
+
+Result<void> in_namespace(const NetworkNamespace& name_space, const std::function<Result<void>()>& work) {
+  if (name_space.is_own()) return work();
+  Result<void> answer;
+  std::thread helper([&] {
+    if (::setns(name_space.fd()->get(), CLONE_NEWNET) != 0) {
+      answer = system_error("net", "setns", "network namespace", errno);
+      return;
+    }
+    answer = work();
+  });
+  helper.join();
+  return answer;
+}
+
+}  // namespace net
+
+Result<NetworkNamespace> NetworkNamespace::open(const std::string& path) {
+  auto fd = open_file(path, O_RDONLY);
+  if (!fd) return fd.error().with_context("network namespace");
+  return NetworkNamespace(std::make_shared<Fd>(std::move(fd).value()));
+}
+
+Result<NetworkNamespace> NetworkNamespace::create() {
+  Result<Fd> fd = Error(Error::internal, "net", "the namespace helper did not run");
+  std::thread helper([&] {
+    if (::unshare(CLONE_NEWNET) != 0) {
+      fd = system_error("net", "unshare(CLONE_NEWNET)", "network namespace", errno);
+      return;
+    }
+    fd = open_file("/proc/thread-self/ns/net", O_RDONLY);
+  });
+  helper.join();
+  if (!fd) return fd.error();
+  return NetworkNamespace(std::make_shared<Fd>(std::move(fd).value()));
+}
+
+}  // namespace orchestra

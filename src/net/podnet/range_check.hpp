@@ -1,0 +1,24 @@
+#pragma once
+// Do our ranges collide with what the machine routes already? Pure.
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "net/podnet/rtnetlink.hpp"
+
+namespace orchestra::net {
+
+/// Links of one instance: the gateway link "orc-1a2b3c4d" and veths "orc1a2b3c4d0102".
+std::string gateway_link_name(const std::string& instance);
+std::string pod_link_name(const std::string& instance, const IpAddress& address);
+bool is_pod_link(const std::string& instance, const std::string& link);
+
+/// "10.244.0.0/16 via 192.168.1.1 dev eth0"
+std::string describe_route(const Route& route, const std::vector<Link>& links);
+
+/// The first route that overlaps `range` and is not ours, described; nullopt: the range is free.
+/// `own_instance` empty: nothing is ours yet. Default routes never overlap.
+std::optional<std::string> find_overlap(const IpRange& range, const std::vector<Route>& routes,
+                                        const std::vector<Link>& links, const std::string& own_instance);
+
+}  // namespace orchestra::net

@@ -1,0 +1,213 @@
+#include "net/podnet/routed_network.hpp"
+
+#include <linux/rtnetlink.h>
+#include <net/if.h>
+
+#include "net/podnet/in_namespace.hpp"
+
+namespace orchestra::net {
+namespace {
+
+/// The gateway every pod sees. Link-local, so it can be the same on all host veths of all nodes.
+const IpAddress kPodGateway = IpAddress::v4(0xa9fe0101);  // 169.254.1.1
+constexpr const char* kPodLink = "eth0";
+
+/// 0a:58 and the four bytes of the address: known without asking, unique on the node. The host side has
+/// the locally administered prefix ee:58, so the two ends differ.
+std::string mac_of(const IpAddress& address, unsigned char first) {
+  std::string mac(6, '\0');
+  mac[0] = static_cast<char>(first);
+  mac[1] = 0x58;
+  for (std::size_t i = 0; i < 4; ++i) mac[2 + i] = static_cast<char>(address.bytes[i]);
+  return mac;
+}
+
+}  // namespace
+
+RoutedNetwork::RoutedNetwork(Engine& engine, PodNetworkOptions options, RoutedRanges ranges, AddressPool pool,
+                             MachineJournal journal, RouteSocket routes)
+    : engine_(engine),
+      options_(std::move(options)),
+      ranges_(std::move(ranges)),
+      gateway_(pool.node_address()),
+      queue_(std::make_shared<SerialQueue>(engine)),
+      pool_(std::move(pool)),
+      journal_(std::move(journal)),
+      routes_(std::move(routes)) {}
+
+std::vector<MachineChange> RoutedNetwork::machine_changes() const {
+  std::lock_guard lock(mutex_);
+  return journal_.changes();
+}
+
+Attachment RoutedNetwork::describe(const AddressPool::Lease& lease) const {
+  return {lease.pod_uid, {lease.address.to_string()}, pod_link_name(options_.instance, lease.address), mtu_};
+}
+
+Pending<Attachment> RoutedNetwork::attach(AttachRequest request) {
+  return queue_->run([self = shared_from_this(), request = std::move(request)]() -> Result<Attachment> {
+    auto done = self->attach_now(request);
+    if (done) return done;
+    return done.error().with_context("network of pod " + request.ns + "/" + request.name);
+  });
+}
+
+Result<Attachment> RoutedNetwork::attach_now(const AttachRequest& request) {
+  if (torn_down_) return Error(Error::unavailable, "podnet", "the pod network was torn down");
+  if (request.pod_uid.empty() || request.network_namespace == nullptr) {
+    return Error(Error::invalid, "podnet", "attach needs the pod's uid and its network namespace");
+  }
+  std::optional<AddressPool::Lease> lease;
+  {
+    std::lock_guard lock(mutex_);
+    ORC_ASSIGN(lease, pool_.reserve(request.pod_uid, request.ns, request.name, wall_now()));
+  }
+  ORC_TRY(save_addresses());
+  ORC_ASSIGN(const Link link, ensure_veth(request, lease->address));
+  ORC_TRY(configure_host_side(link, request));
+  ORC_TRY(configure_inside(NetworkNamespace(request.network_namespace), lease->address));
+  Route route;
+  route.destination = {lease->address, 32};
+  route.scope = RT_SCOPE_LINK;
+  route.link = link.index;
+  route.source = gateway_;
+  ORC_TRY(routes_.add_route(route));
+  return describe(*lease);
+}
+
+/// The host end of the pod's pair, made anew unless its other end is in the pod already.
+Result<Link> RoutedNetwork::ensure_veth(const AttachRequest& request, const IpAddress& address) {
+  const std::string name = pod_link_name(options_.instance, address);
+  const NetworkNamespace pod(request.network_namespace);
+  ORC_ASSIGN(std::optional<Link> found, routes_.find_link(name));
+  if (found) {
+    ORC_ASSIGN(const bool wired, is_wired(pod, *found));
+    if (wired) return *found;
+    ORC_TRY(routes_.remove_link(found->index));
+  }
+  RouteSocket::NewVeth veth;
+  veth.name = name;
+  veth.peer_name = kPodLink;
+  veth.peer_namespace = request.network_namespace->get();
+  veth.mac = mac_of(address, 0xee);
+  veth.peer_mac = mac_of(address, 0x0a);
+  veth.mtu = mtu_;
+  ORC_TRY(routes_.add_veth(veth));
+  ORC_ASSIGN(found, routes_.find_link(name));
+  if (!found)
+    return Error(Error::conflict, "podnet", "link " + name + " was removed by somebody else at once");
+  return *found;
+}
+
+Result<bool> RoutedNetwork::is_wired(const NetworkNamespace& pod, const Link& host_link) {
+  return in_namespace_get<bool>(pod, [&]() -> Result<bool> {
+    ORC_ASSIGN(RouteSocket inside, RouteSocket::open());
+    ORC_ASSIGN(const std::optional<Link> end, inside.find_link(kPodLink));
+    return end && end->kind == "veth" && end->peer_index == host_link.index;
+  });
+}
+
+Result<void> RoutedNetwork::configure_host_side(const Link& link, const AttachRequest& request) {
+  ORC_TRY(in_namespace(options_.name_space, [&]() -> Result<void> {
+    const std::string v4 = "net/ipv4/conf/" + link.name + "/";
+    ORC_TRY(write_sysctl(v4 + "rp_filter", "1"));  // a pod cannot forge its source address
+    ORC_TRY(write_sysctl(v4 + "send_redirects", "0"));
+    ORC_TRY(write_sysctl(v4 + "proxy_arp", "0"));
+    ORC_TRY(write_sysctl(v4 + "forwarding", "1"));
+    // No IPv6 on our side: a pod must not be able to advertise itself as the node's router.
+    return write_sysctl("net/ipv6/conf/" + link.name + "/disable_ipv6", "1");
+  }));
+  ORC_TRY(routes_.set_link(link.index, request.pod_uid, true));
+  return routes_.add_address(link.index, kPodGateway, 32);
+}
+
+Result<void> RoutedNetwork::configure_inside(const NetworkNamespace& pod, const IpAddress& address) {
+  return in_namespace(pod, [&]() -> Result<void> {
+    ORC_ASSIGN(RouteSocket inside, RouteSocket::open());
+    ORC_ASSIGN(const std::optional<Link> loopback, inside.find_link("lo"));
+    if (loopback && !loopback->up) ORC_TRY(inside.set_link(loopback->index, std::nullopt, true));
+    ORC_ASSIGN(const std::optional<Link> link, inside.find_link(kPodLink));
+    if (!link) return Error(Error::conflict, "podnet", "eth0 went away while it was set up");
+    ORC_TRY(inside.add_address(link->index, address, 32));
+    ORC_TRY(inside.set_link(link->index, std::nullopt, true));
+    Route gateway;
+    gateway.destination = {kPodGateway, 32};
+    gateway.scope = RT_SCOPE_LINK;
+    gateway.link = link->index;
+    gateway.source = address;
+    ORC_TRY(inside.add_route(gateway));
+    Route all;
+    all.link = link->index;
+    all.gateway = kPodGateway;
+    all.source = address;
+    return inside.add_route(all);
+  });
+}
+
+Pending<void> RoutedNetwork::detach(std::string pod_uid) {
+  return queue_->run(
+      [self = shared_from_this(), pod_uid = std::move(pod_uid)] { return self->detach_now(pod_uid); });
+}
+
+/// Works without the pod's namespace, twice, and when the lease was lost: the alias is the identity.
+Result<void> RoutedNetwork::detach_now(const std::string& pod_uid) {
+  if (torn_down_) return {};
+  std::string name;
+  {
+    std::lock_guard lock(mutex_);
+    if (const auto* lease = pool_.find(pod_uid)) name = pod_link_name(options_.instance, lease->address);
+  }
+  if (!name.empty()) {
+    ORC_ASSIGN(const std::optional<Link> link, routes_.find_link(name));
+    if (link) ORC_TRY(routes_.remove_link(link->index));
+  } else {
+    ORC_ASSIGN(const std::vector<Link> links, routes_.links());
+    for (const auto& link : links) {
+      if (is_pod_link(options_.instance, link.name) && link.alias == pod_uid) {
+        ORC_TRY(routes_.remove_link(link.index));
+      }
+    }
+  }
+  bool had = false;
+  {
+    std::lock_guard lock(mutex_);
+    had = pool_.release(pod_uid, wall_now());
+  }
+  return had ? save_addresses() : Result<void>();
+}
+
+Result<std::vector<Attachment>> RoutedNetwork::list() {
+  std::lock_guard lock(mutex_);
+  std::vector<Attachment> out;
+  for (const auto& lease : pool_.leases()) out.push_back(describe(lease));
+  return out;
+}
+
+Pending<std::size_t> RoutedNetwork::reconcile(std::set<std::string> live_pod_uids) {
+  return queue_->run([self = shared_from_this(), live = std::move(live_pod_uids)]() -> Result<std::size_t> {
+    std::vector<AddressPool::Lease> leases;
+    {
+      std::lock_guard lock(self->mutex_);
+      leases = self->pool_.leases();
+    }
+    std::size_t removed = 0;
+    for (const auto& lease : leases) {
+      if (live.contains(lease.pod_uid)) continue;
+      ORC_TRY(self->detach_now(lease.pod_uid));
+      ++removed;
+    }
+    return removed;
+  });
+}
+
+Pending<void> RoutedNetwork::teardown() {
+  return queue_->run([self = shared_from_this()]() -> Result<void> {
+    if (self->torn_down_) return {};
+    std::lock_guard lock(self->mutex_);
+    ORC_TRY(remove_instance(self->journal_, self->routes_, self->options_.name_space));
+    self->torn_down_ = true;
+    return {};
+  });
+}
+
+}  // namespace orchestra::net

@@ -1,0 +1,86 @@
+#pragma once
+// PodNetwork, mode routed: the shell around AddressPool, MachineJournal and RouteSocket.
+//
+// Every operation runs in one SerialQueue, so there is one writer. attach() is a list of steps of which
+// each may be repeated: reserve the address (journal) -> veth with its peer born in the pod's namespace ->
+// host side (sysctls, alias = pod uid, up) -> inside (lo, address, routes) -> host route. An attach that
+// was cut off is simply done again; a link without an alias is a leftover of one and is removed at open().
+#include <map>
+#include <mutex>
+
+#include "api/pod_attacher.hpp"
+#include "net/lb/nft_transaction.hpp"
+#include "net/podnet/address_pool.hpp"
+#include "net/podnet/machine_journal.hpp"
+#include "net/podnet/range_check.hpp"
+#include "net/podnet/rtnetlink.hpp"
+#include "net/serial_queue.hpp"
+#include "orchestra/env.hpp"
+#include "orchestra/pod_network.hpp"
+
+namespace orchestra::net {
+
+struct RoutedRanges {
+  IpRange pods, cluster;
+  std::optional<IpRange> services;
+};
+
+/// What teardown and remove_leftovers share: everything of `journal`'s instance goes, the covers last.
+Result<void> remove_instance(MachineJournal& journal, RouteSocket& routes,
+                             const NetworkNamespace& name_space);
+
+class RoutedNetwork final : public PodNetwork,
+                            public PodAttacher,
+                            public std::enable_shared_from_this<RoutedNetwork> {
+ public:
+  RoutedNetwork(Engine& engine, PodNetworkOptions options, RoutedRanges ranges, AddressPool pool,
+                MachineJournal journal, RouteSocket routes);
+  /// Covers, gateway link, sysctls, masquerade; adopts or removes what an earlier process left.
+  Result<void> start();
+
+  std::shared_ptr<PodAttacher> attacher() override { return shared_from_this(); }
+  Pending<std::size_t> reconcile(std::set<std::string> live_pod_uids) override;
+  std::string node_address() const override { return gateway_.to_string(); }
+  std::vector<MachineChange> machine_changes() const override;
+  Pending<void> teardown() override;
+
+  Pending<Attachment> attach(AttachRequest request) override;
+  Pending<void> detach(std::string pod_uid) override;
+  Result<std::vector<Attachment>> list() override;
+  std::string dns_address() const override { return gateway_.to_string(); }
+
+ private:
+  Result<void> claim_ranges();
+  Result<void> make_machine_parts();
+  Result<void> make_gateway_link();
+  Result<void> set_machine_sysctls();
+  Result<void> set_masquerade();
+  Result<void> adopt_links();
+  Result<void> load_addresses();
+  Result<void> save_addresses();
+
+  Result<Attachment> attach_now(const AttachRequest& request);
+  Result<Link> ensure_veth(const AttachRequest& request, const IpAddress& address);
+  Result<void> configure_host_side(const Link& link, const AttachRequest& request);
+  Result<void> configure_inside(const NetworkNamespace& pod, const IpAddress& address);
+  Result<bool> is_wired(const NetworkNamespace& pod, const Link& host_link);
+  Result<void> detach_now(const std::string& pod_uid);
+  Attachment describe(const AddressPool::Lease& lease) const;
+  std::int64_t wall_now() const { return engine_.clock().now().wall_ns; }
+
+  Engine& engine_;
+  PodNetworkOptions options_;
+  RoutedRanges ranges_;
+  IpAddress gateway_;
+  int mtu_ = 1500;
+  int gateway_link_ = 0;
+  std::shared_ptr<SerialQueue> queue_;
+
+  mutable std::mutex mutex_;  // guards pool_ and journal_ for readers outside of the queue
+  AddressPool pool_;
+  MachineJournal journal_;
+  RouteSocket routes_;
+  bool torn_down_ = false;
+};
+
+}  // namespace orchestra::net

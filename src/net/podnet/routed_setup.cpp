@@ -1,0 +1,296 @@
+// Opening and removing the routed pod network: what the machine gets besides the pods' own links.
+//
+// Order of making: journal -> covers (`unreachable` routes) -> gateway link -> sysctls -> masquerade ->
+// adoption of links. Order of removing: the reverse, the covers last, the journal after them. Each step can
+// be repeated, so a start after kill -9 goes through the same list.
+#include <linux/rtnetlink.h>
+
+#include "base/fd.hpp"
+#include "net/podnet/in_namespace.hpp"
+#include "net/podnet/routed_network.hpp"
+
+namespace orchestra {
+namespace net {
+namespace {
+
+constexpr std::size_t kAddressJournalBytesMax = 16 << 20;
+constexpr int kRangeTriesMax = 64;
+
+Route cover_of(const IpRange& range) {
+  Route route;
+  route.destination = range;
+  route.type = RTN_UNREACHABLE;
+  route.metric = kLastMetric;
+  return route;
+}
+
+Result<RoutedRanges> parse_ranges(const PodNetworkOptions& options) {
+  RoutedRanges ranges;
+  ORC_ASSIGN(ranges.pods, IpRange::parse(options.pod_cidr));
+  ORC_ASSIGN(ranges.cluster,
+             IpRange::parse(options.cluster_cidr.empty() ? options.pod_cidr : options.cluster_cidr));
+  if (!ranges.cluster.contains(ranges.pods.base) || ranges.cluster.prefix > ranges.pods.prefix) {
+    return Error(
+        Error::invalid, "podnet",
+        "the node's pod range " + options.pod_cidr + " is not part of the cluster's " + options.cluster_cidr);
+  }
+  if (ranges.pods.prefix < 16) {
+    return Error(Error::invalid, "podnet",
+                 "the node's pod range " + options.pod_cidr + " is larger than a /16");
+  }
+  if (options.service_cidr.empty()) return ranges;
+  ORC_ASSIGN(const IpRange services, IpRange::parse(options.service_cidr));
+  if (services.overlaps(ranges.cluster)) {
+    return Error(
+        Error::invalid, "podnet",
+        "--service-cidr " + options.service_cidr + " overlaps --pod-cidr " + ranges.cluster.to_string());
+  }
+  ranges.services = services;
+  return ranges;
+}
+
+Result<void> check_range(const char* option, const IpRange& range, const std::vector<Route>& routes,
+                         const std::vector<Link>& links, const std::string& own_instance) {
+  const auto overlap = find_overlap(range, routes, links, own_instance);
+  if (!overlap) return {};
+  return Error(Error::conflict, "podnet",
+               std::string(option) + " " + range.to_string() + " overlaps the machine's route " + *overlap +
+                   "; choose another range with " + option);
+}
+
+int underlay_mtu(const std::vector<Route>& routes, const std::vector<Link>& links) {
+  for (const auto& route : routes) {
+    if (route.destination.prefix != 0 || route.table != RT_TABLE_MAIN) continue;
+    for (const auto& link : links) {
+      if (link.index == route.link && link.mtu > 0) return link.mtu;
+    }
+  }
+  return 1500;
+}
+
+}  // namespace
+
+Result<void> RoutedNetwork::start() {
+  const bool fresh = journal_.empty();
+  ORC_TRY(claim_ranges());
+  auto made = make_machine_parts();
+  if (!made && fresh)
+    (void)remove_instance(journal_, routes_, options_.name_space);  // its error tells nothing new
+  return made;
+}
+
+Result<void> RoutedNetwork::make_machine_parts() {
+  ORC_TRY(make_gateway_link());
+  ORC_TRY(in_namespace(options_.name_space, [&] { return set_machine_sysctls(); }));
+  if (options_.masquerade) {
+    auto done = set_masquerade();
+    if (!done) {
+      engine_.log(LogLevel::warning, "podnet", "pods reach cluster addresses only: no masquerade",
+                  {{"error", done.error().to_string()}});
+    }
+  }
+  ORC_TRY(load_addresses());
+  return adopt_links();
+}
+
+Result<void> RoutedNetwork::claim_ranges() {
+  const bool resumed = !journal_.empty();
+  const MachineState wanted{options_.instance, ranges_.pods.to_string(), ranges_.cluster.to_string(),
+                            ranges_.services ? ranges_.services->to_string() : ""};
+  if (resumed && !(journal_.state() == wanted)) {
+    return Error(Error::conflict, "podnet",
+                 options_.data_dir + " belongs to instance " + journal_.state().instance + " with pods in " +
+                     journal_.state().pod_cidr + " and Services in " + journal_.state().service_cidr +
+                     "; `orchestra down` removes it");
+  }
+  ORC_ASSIGN(const std::vector<Link> links, routes_.links());
+  ORC_ASSIGN(const std::vector<Route> routes, routes_.routes());
+  const std::string own = resumed ? options_.instance : "";
+  ORC_TRY(check_range("--pod-cidr", ranges_.cluster, routes, links, own));
+  if (ranges_.services) ORC_TRY(check_range("--service-cidr", *ranges_.services, routes, links, own));
+  mtu_ = options_.mtu > 0 ? options_.mtu : underlay_mtu(routes, links);
+  ORC_TRY(journal_.record(wanted));
+  const auto how = resumed ? RouteSocket::IfExists::replace : RouteSocket::IfExists::refuse;
+  auto covered = routes_.add_route(cover_of(ranges_.cluster), how);
+  if (covered && ranges_.services) {
+    covered = routes_.add_route(cover_of(*ranges_.services), how);
+    if (!covered && !resumed) (void)routes_.remove_route(cover_of(ranges_.cluster));
+  }
+  // Somebody was faster between the check and the claim: what is there is not ours to remove later.
+  if (!covered && !resumed) (void)journal_.remove();
+  return covered;
+}
+
+/// The link without a wire (see add_sink) with the node's address among the pods; the Service range is routed
+/// to it, because connect() of the node's own programs looks for a route before any nftables hook sees the
+/// packet.
+Result<void> RoutedNetwork::make_gateway_link() {
+  const std::string name = gateway_link_name(options_.instance);
+  ORC_ASSIGN(std::optional<Link> link, routes_.find_link(name));
+  if (!link) {
+    ORC_TRY(routes_.add_sink(name, mtu_));
+    ORC_ASSIGN(link, routes_.find_link(name));
+    if (!link)
+      return Error(Error::conflict, "podnet", "link " + name + " was removed by somebody else at once");
+  }
+  gateway_link_ = link->index;
+  ORC_TRY(routes_.set_link(gateway_link_, "orchestra node gateway", true));
+  ORC_TRY(routes_.add_address(gateway_link_, gateway_, 32));
+  if (!ranges_.services) return {};
+  Route services;
+  services.destination = *ranges_.services;
+  services.scope = RT_SCOPE_LINK;
+  services.link = gateway_link_;
+  services.source = gateway_;
+  return routes_.add_route(services);
+}
+
+Result<void> RoutedNetwork::set_machine_sysctls() {
+  ORC_TRY(journal_.set_sysctl("net/ipv4/ip_forward", "1"));
+  // Redirects are sent when `all` OR the link says so; a pod that reaches itself through a Service leaves
+  // by the link it came in on, which is what a redirect is about.
+  return journal_.set_sysctl("net/ipv4/conf/all/send_redirects", "0");
+}
+
+Result<void> RoutedNetwork::set_masquerade() {
+  const std::string table = "table ip " + nft_table_name(options_.instance, "_out");
+  std::string text = table + "\ndelete " + table + "\n" + table + " {\n chain post {\n";
+  text += "  type nat hook postrouting priority srcnat; policy accept;\n";
+  text += "  ip saddr != " + ranges_.pods.to_string() + " return\n";
+  std::vector<std::string> direct{ranges_.cluster.to_string(), "169.254.0.0/16"};
+  if (ranges_.services) direct.push_back(ranges_.services->to_string());
+  for (const auto& range : options_.non_masquerade) {
+    ORC_ASSIGN(const IpRange parsed, IpRange::parse(range));
+    direct.push_back(parsed.to_string());
+  }
+  for (const auto& range : direct) text += "  ip daddr " + range + " return\n";
+  text += "  masquerade fully-random\n }\n}\n";
+  ORC_ASSIGN(auto session, NftSession::open(options_.name_space));
+  return session->run(text);
+}
+
+Result<void> RoutedNetwork::load_addresses() {
+  auto text = read_file(options_.data_dir + "/addresses.json", kAddressJournalBytesMax);
+  if (!text && text.error().is(Error::not_found)) return {};
+  if (!text) return text.error();
+  std::lock_guard lock(mutex_);
+  auto loaded = pool_.load(*text, wall_now());
+  if (loaded) return loaded;
+  // The links know their addresses: the journal can be rebuilt from them.
+  engine_.log(LogLevel::warning, "podnet", "the address journal is rebuilt from the links",
+              {{"error", loaded.error().to_string()}});
+  ORC_ASSIGN(pool_, AddressPool::create(ranges_.pods, options_.address_cooldown.count()));
+  return {};
+}
+
+Result<void> RoutedNetwork::save_addresses() {
+  std::string text;
+  {
+    std::lock_guard lock(mutex_);
+    text = pool_.journal();
+  }
+  // Not synced: after a power failure no pod is left that could own an address.
+  return replace_file(options_.data_dir + "/addresses.json", text, 0600, false);
+}
+
+/// Links with an alias belong to pods and stay; their leases are made again when the journal lost them.
+/// A link without an alias is an attach that was cut off: removed.
+Result<void> RoutedNetwork::adopt_links() {
+  ORC_ASSIGN(const std::vector<Link> links, routes_.links());
+  ORC_ASSIGN(const std::vector<Route> routes, routes_.routes());
+  for (const auto& link : links) {
+    if (!is_pod_link(options_.instance, link.name)) continue;
+    bool keep = false;
+    {
+      std::lock_guard lock(mutex_);
+      const auto* lease = link.alias.empty() ? nullptr : pool_.find(link.alias);
+      keep = lease != nullptr && pod_link_name(options_.instance, lease->address) == link.name;
+      if (lease == nullptr && !link.alias.empty()) {
+        for (const auto& route : routes) {
+          if (keep || route.link != link.index || route.destination.prefix != 32) continue;
+          keep = pool_.adopt(link.alias, route.destination.base);
+        }
+      }
+    }
+    if (keep) continue;
+    engine_.log(LogLevel::info, "podnet", "removing a leftover link",
+                {{"link", link.name}, {"pod", link.alias}});
+    ORC_TRY(routes_.remove_link(link.index));
+  }
+  return save_addresses();
+}
+
+Result<void> remove_instance(MachineJournal& journal, RouteSocket& routes,
+                             const NetworkNamespace& name_space) {
+  if (journal.empty()) return {};
+  const MachineState state = journal.state();
+  ORC_ASSIGN(const std::vector<Link> links, routes.links());
+  for (const auto& link : links) {
+    if (is_pod_link(state.instance, link.name)) ORC_TRY(routes.remove_link(link.index));
+  }
+  const std::string table = "table ip " + nft_table_name(state.instance, "_out");
+  if (auto session = NftSession::open(name_space)) {
+    auto removed = (*session)->run(table + "\ndelete " + table + "\n");
+    // Where nftables does not work, there is no table of ours either.
+    if (!removed && !removed.error().is(Error::unsupported)) return removed;
+  }
+  for (const auto& link : links) {
+    if (link.name == gateway_link_name(state.instance)) ORC_TRY(routes.remove_link(link.index));
+  }
+  ORC_TRY(in_namespace(name_space, [&] { return journal.restore_sysctls(); }));
+  for (const auto& text : {state.cluster_cidr, state.service_cidr}) {
+    if (text.empty()) continue;
+    ORC_ASSIGN(const IpRange range, IpRange::parse(text));
+    ORC_TRY(routes.remove_route(cover_of(range)));
+  }
+  return journal.remove();
+}
+
+}  // namespace net
+
+Result<std::shared_ptr<PodNetwork>> PodNetwork::open(Engine& engine, PodNetworkOptions options) {
+  using namespace net;
+  ORC_TRY(check_instance(options.instance));
+  ORC_ASSIGN(RoutedRanges ranges, parse_ranges(options));
+  ORC_ASSIGN(AddressPool pool, AddressPool::create(ranges.pods, options.address_cooldown.count()));
+  ORC_ASSIGN(MachineJournal journal, MachineJournal::open(options.data_dir));
+  ORC_ASSIGN(RouteSocket routes,
+             in_namespace_get<RouteSocket>(options.name_space, [] { return RouteSocket::open(); }));
+  auto network = std::make_shared<RoutedNetwork>(engine, std::move(options), std::move(ranges),
+                                                 std::move(pool), std::move(journal), std::move(routes));
+  auto started = network->start();
+  if (!started) return started.error();
+  return std::shared_ptr<PodNetwork>(std::move(network));
+}
+
+Result<std::string> PodNetwork::find_free_range(const std::string& wanted,
+                                                const NetworkNamespace& name_space) {
+  using namespace net;
+  ORC_ASSIGN(IpRange range, IpRange::parse(wanted));
+  if (!range.base.is_v4() || range.prefix < 8) {
+    return Error(Error::invalid, "podnet", "range " + wanted + " must be IPv4, /8 or smaller");
+  }
+  ORC_ASSIGN(RouteSocket routes,
+             in_namespace_get<RouteSocket>(name_space, [] { return RouteSocket::open(); }));
+  ORC_ASSIGN(const std::vector<Link> links, routes.links());
+  ORC_ASSIGN(const std::vector<Route> known, routes.routes());
+  const std::uint32_t step = std::uint32_t{1} << (32 - range.prefix);
+  for (int attempt = 0; attempt < kRangeTriesMax; ++attempt) {
+    if (!find_overlap(range, known, links, "")) return range.to_string();
+    range.base = IpAddress::v4(range.base.v4_number() + step);
+  }
+  return Error(Error::resource_exhausted, "podnet",
+               "the machine routes " + wanted + " and the " + std::to_string(kRangeTriesMax - 1) +
+                   " ranges behind it; give a free one with --pod-cidr or --service-cidr");
+}
+
+Result<void> PodNetwork::remove_leftovers(const std::string& data_dir, const NetworkNamespace& name_space) {
+  using namespace net;
+  ORC_ASSIGN(MachineJournal journal, MachineJournal::open(data_dir));
+  if (journal.empty()) return {};
+  ORC_ASSIGN(RouteSocket routes,
+             in_namespace_get<RouteSocket>(name_space, [] { return RouteSocket::open(); }));
+  return remove_instance(journal, routes, name_space);
+}
+
+}  // namespace orchestra

@@ -1,0 +1,159 @@
+// Appending, rolling and trimming of the log; recovery is in log_recovery.cpp.
+#include "store/disk/log.hpp"
+
+#include <algorithm>
+#include <cstdio>
+
+#include "base/assert.hpp"
+#include "store/mvcc/wire.hpp"
+
+namespace orchestra::store {
+namespace {
+
+std::string hard_state_bytes(const HardState& state) {
+  std::string bytes;
+  Writer out(bytes);
+  out.u64(state.term.value);
+  out.u64(state.vote.value);
+  out.u64(state.commit.value);
+  return bytes;
+}
+
+}  // namespace
+
+std::string LogFile::path(std::uint32_t id) const {
+  char name[32];
+  std::snprintf(name, sizeof name, "/log-%08x.seg", id);
+  return options_.folder + name;
+}
+
+void LogFile::encode_record(std::string& out, RecordType type, Term term, Index index,
+                            std::string_view payload) {
+  RecordHeader header;
+  header.type = type;
+  header.term = term.value;
+  header.index = index.value;
+  header.segment = segments_.back().id;
+  header.offset = static_cast<std::uint32_t>(base_ + out.size());
+  header.synced = static_cast<std::uint32_t>(synced_);
+  header.previous = chain_;
+  chain_ = append_record(out, header, payload);
+}
+
+void LogFile::encode(const LogBatch& batch, std::string& out) {
+  if (batch.hard_state) {
+    hard_state_ = batch.hard_state;
+    encode_record(out, RecordType::hard_state, hard_state_->term, {}, hard_state_bytes(*hard_state_));
+  }
+  std::string payload;
+  for (const Entry& entry : batch.entries) {
+    payload.assign(1, static_cast<char>(entry.type));
+    payload.append(entry.bytes());
+    encode_record(out, RecordType::entry, entry.term, entry.index, payload);
+    segments_.back().last = std::max(segments_.back().last, entry.index);
+  }
+  if (batch.snapshot) {
+    marker_ = batch.snapshot;
+    encode_record(out, RecordType::snapshot, marker_->term, marker_->index, {});
+  }
+  if (batch.close) encode_record(out, RecordType::clean_close, {}, {}, {});
+}
+
+Result<void> LogFile::append(const LogBatch& batch) {
+  std::uint64_t needed = batch.hard_state ? record_size(24) : 0;
+  for (const Entry& entry : batch.entries) needed += record_size(1 + entry.bytes().size());
+  if (batch.snapshot) needed += record_size(0);
+  if (batch.close) needed += record_size(0);
+  std::string bytes;
+  const bool new_segment = segments_.empty() || end_ + needed > segments_.back().size;
+  if (new_segment) {
+    ORC_TRY(roll(needed));
+    bytes = encode_segment_header({identity_, segments_.back().id, chain_, spare_recycled_});
+    // A segment stands alone once those before it are gone: it repeats what they would have told.
+    if (hard_state_) {
+      encode_record(bytes, RecordType::hard_state, hard_state_->term, {}, hard_state_bytes(*hard_state_));
+    }
+    if (marker_) encode_record(bytes, RecordType::snapshot, marker_->term, marker_->index, {});
+  }
+  base_ = end_;
+  encode(batch, bytes);
+  ORC_ASSERT(end_ + bytes.size() <= segments_.back().size);
+  ORC_TRY(file_->write_at(end_, bytes));
+  if (options_.sync) ORC_TRY(file_->sync());
+  if (new_segment && options_.sync) ORC_TRY(disk_.sync_directory(options_.folder));
+  end_ += bytes.size();
+  synced_ = end_;
+  base_ = end_;
+  return {};
+}
+
+Result<std::unique_ptr<DiskFile>> LogFile::new_file(const std::string& file, std::uint64_t size) {
+  ORC_ASSIGN(auto made, disk_.open(file, Disk::Open::create_or_open));
+  if (auto ok = made->allocate(size); !ok) {
+    const Error error = ok.error();
+    made.reset();
+    (void)disk_.remove(file);
+    return error;
+  }
+  return made;
+}
+
+Result<void> LogFile::reserve() {
+  if (spare_size_ != 0) return {};
+  auto made = new_file(spare_path(), options_.segment_bytes);
+  if (!made) return made.error().with_context("reserving the next log segment");
+  spare_size_ = options_.segment_bytes;
+  spare_recycled_ = false;
+  return {};
+}
+
+/// Starts the next segment; what is written first is the caller's.
+Result<void> LogFile::roll(std::uint64_t needed) {
+  const std::uint64_t wanted = segments_.empty() ? options_.first_segment_bytes : options_.segment_bytes;
+  const std::uint64_t size =
+      std::max(wanted, (kSegmentHeaderSize + 2 * record_size(24) + needed + 4095) / 4096 * 4096);
+  if (size > kSegmentSizeMax) {
+    return Error(Error::too_large, "store",
+                 "a batch of " + std::to_string(needed) + " bytes does not fit a log segment");
+  }
+  const std::uint32_t id = segments_.empty() ? 1 : segments_.back().id + 1;
+  Segment next{id, {}, size};
+  if (spare_size_ >= size) {
+    next.size = spare_size_;
+    ORC_TRY(disk_.rename(spare_path(), path(id)));
+    spare_size_ = 0;
+    ORC_ASSIGN(file_, disk_.open(path(id), Disk::Open::existing));
+  } else {
+    ORC_ASSIGN(file_, new_file(path(id), size));
+    spare_recycled_ = false;
+  }
+  segments_.push_back(next);
+  end_ = base_ = synced_ = 0;
+  return {};
+}
+
+Result<void> LogFile::trim(Index index) {
+  bool changed = false;
+  while (segments_.size() > 1 && segments_.front().last <= index) {
+    const Segment& old = segments_.front();
+    if (spare_size_ == 0 && old.size >= options_.segment_bytes) {
+      ORC_TRY(disk_.rename(path(old.id), spare_path()));
+      spare_size_ = old.size;
+      spare_recycled_ = true;
+    } else {
+      ORC_TRY(disk_.remove(path(old.id)));
+    }
+    segments_.erase(segments_.begin());
+    changed = true;
+  }
+  if (changed && options_.sync) ORC_TRY(disk_.sync_directory(options_.folder));
+  return {};
+}
+
+std::uint64_t LogFile::bytes() const {
+  std::uint64_t sum = end_;
+  for (std::size_t i = 0; i + 1 < segments_.size(); ++i) sum += segments_[i].size;
+  return sum;
+}
+
+}  // namespace orchestra::store

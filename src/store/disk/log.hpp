@@ -1,0 +1,103 @@
+#pragma once
+// The log on disk: segments in a folder, appended to in batches, one sync each.
+//
+// Recovered once by open(), then used by one thread. Every answer of append() means: written and synced.
+// The first failed write or sync is final: the kernel may have dropped the dirty pages, so a second try
+// would lie (Rebello et al., ATC 2020); the owner fails the store.
+// File names: log-XXXXXXXX.seg by segment id, spare.seg for one retired segment that waits to be used again.
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "orchestra/env.hpp"
+#include "store/disk/segment.hpp"
+#include "store/raft/types.hpp"
+
+namespace orchestra::store {
+
+struct LogOptions {
+  std::string folder;
+  std::uint64_t segment_bytes = 64u << 20;
+  std::uint64_t first_segment_bytes = 4u << 20;
+  bool sync = true;  ///< false: durability `none`
+};
+
+struct SnapshotMarker {
+  Index index;
+  Term term;
+};
+
+struct LogBatch {
+  std::optional<HardState> hard_state;
+  std::vector<Entry> entries;
+  std::optional<SnapshotMarker> snapshot;
+  bool close = false;
+  bool empty() const { return !hard_state && entries.empty() && !snapshot && !close; }
+};
+
+/// What recovery found; entries start behind the snapshot marker, if there is one.
+struct RecoveredLog {
+  bool fresh = false;  ///< nothing was there
+  LogIdentity identity;
+  HardState hard_state;
+  std::optional<SnapshotMarker> snapshot;
+  std::vector<Entry> entries;
+  std::vector<std::string> notes;  ///< what was cut, for status()
+};
+
+class LogFile {
+ public:
+  /// Reads what is there, or starts a log for `identity`. `corrupt` names file and offset.
+  static Result<std::unique_ptr<LogFile>> open(Disk& disk, LogOptions options, const LogIdentity& identity,
+                                               RecoveredLog& recovered);
+
+  /// One write, one sync. `no_space` only when a new segment could not be allocated: then nothing was
+  /// written and the log stays usable.
+  Result<void> append(const LogBatch& batch);
+  /// Makes room for the segment after this one; `no_space` when there is none. Cheap when done already.
+  Result<void> reserve();
+  /// The open segment is half full and nothing is set aside to follow it.
+  bool needs_reserve() const { return spare_size_ == 0 && end_ > segments_.back().size / 2; }
+  /// Retires segments whose entries are all up to `index`.
+  Result<void> trim(Index index);
+  std::uint64_t bytes() const;
+
+ private:
+  struct Segment {
+    std::uint32_t id = 0;
+    Index last;  ///< highest entry index in it; 0: none
+    std::uint64_t size = 0;
+  };
+  LogFile(Disk& disk, LogOptions options, LogIdentity identity)
+      : disk_(disk), options_(std::move(options)), identity_(identity) {}
+  std::string path(std::uint32_t id) const;
+  std::string spare_path() const { return options_.folder + "/spare.seg"; }
+  Result<void> recover(RecoveredLog& recovered);
+  Result<std::vector<std::uint32_t>> list_segments() const;
+  Result<bool> read_segment(std::uint32_t id, bool newest, RecoveredLog& recovered);
+  Result<void> take_record(const ScannedRecord& record, std::uint32_t id, RecoveredLog& recovered);
+  Result<void> cut_tail(const SegmentScan& scan, const SegmentHeader& header, RecoveredLog& recovered);
+  Result<void> drop_unborn(std::uint32_t id, RecoveredLog& recovered);
+  Result<std::unique_ptr<DiskFile>> new_file(const std::string& file, std::uint64_t size);
+  Result<void> roll(std::uint64_t needed);
+  void encode(const LogBatch& batch, std::string& out);
+  void encode_record(std::string& out, RecordType type, Term term, Index index, std::string_view payload);
+
+  Disk& disk_;
+  const LogOptions options_;
+  const LogIdentity identity_;
+  std::vector<Segment> segments_;  ///< the last one is open
+  std::unique_ptr<DiskFile> file_;
+  std::uint64_t end_ = 0;   ///< of the open segment's records
+  std::uint64_t base_ = 0;  ///< offset at which the string being encoded will be written
+  std::uint64_t synced_ = 0;
+  std::uint32_t chain_ = 0;
+  std::uint64_t spare_size_ = 0;  ///< 0: no spare file
+  bool spare_recycled_ = false;
+  std::optional<HardState> hard_state_;
+  std::optional<SnapshotMarker> marker_;
+};
+
+}  // namespace orchestra::store

@@ -1,0 +1,163 @@
+// The first byte is the format version, the second the command's type; then its fields in order.
+#include "store/mvcc/command_codec.hpp"
+
+#include "store/mvcc/wire.hpp"
+
+namespace orchestra::store {
+namespace {
+
+constexpr std::uint8_t kVersion = 1;
+enum Type : std::uint8_t { kTxn = 1, kLeaseGrant = 2, kLeaseRevoke = 3, kCompact = 4 };
+enum RangeFlag : std::uint8_t { kSingle = 1, kToTheEnd = 2 };
+enum OpFlag : std::uint8_t { kWantPrevious = 1, kKeysOnly = 2, kCountOnly = 4, kDescending = 8 };
+
+void write_range(Writer& out, const KeyRange& range) {
+  out.u8(static_cast<std::uint8_t>((range.single ? kSingle : 0) | (range.to_the_end ? kToTheEnd : 0)));
+  out.bytes(range.begin);
+  if (!range.single && !range.to_the_end) out.bytes(range.end);
+}
+KeyRange read_range_bytes(Reader& in) {
+  KeyRange range;
+  const std::uint8_t flags = in.u8();
+  if ((flags & ~(kSingle | kToTheEnd)) != 0) in.fail();
+  range.single = (flags & kSingle) != 0;
+  range.to_the_end = (flags & kToTheEnd) != 0;
+  range.begin = in.bytes();
+  if (!range.single && !range.to_the_end) range.end = in.bytes();
+  return range;
+}
+
+void write_ops(Writer& out, const std::vector<TxnOp>& ops) {
+  out.varint(ops.size());
+  for (const TxnOp& op : ops) {
+    out.u8(static_cast<std::uint8_t>(op.type));
+    const RangeOptions& range = op.range_options;
+    out.u8(static_cast<std::uint8_t>((op.want_previous ? kWantPrevious : 0) |
+                                     (range.keys_only ? kKeysOnly : 0) | (range.count_only ? kCountOnly : 0) |
+                                     (range.descending ? kDescending : 0)));
+    write_range(out, op.range);
+    if (op.type == TxnOp::Type::put) {
+      out.varint(static_cast<std::uint64_t>(op.lease));
+      out.bytes(op.value.bytes());
+    } else if (op.type == TxnOp::Type::range) {
+      out.varint(range.limit);
+      out.varint(static_cast<std::uint64_t>(range.revision));
+    }
+  }
+}
+std::vector<TxnOp> read_ops(Reader& in) {
+  std::vector<TxnOp> ops;
+  const std::size_t count = in.count();
+  for (std::size_t i = 0; i < count && in.ok(); ++i) {
+    TxnOp op;
+    const std::uint8_t type = in.u8();
+    if (type > static_cast<std::uint8_t>(TxnOp::Type::range)) in.fail();
+    op.type = static_cast<TxnOp::Type>(type);
+    const std::uint8_t flags = in.u8();
+    op.want_previous = (flags & kWantPrevious) != 0;
+    op.range_options.keys_only = (flags & kKeysOnly) != 0;
+    op.range_options.count_only = (flags & kCountOnly) != 0;
+    op.range_options.descending = (flags & kDescending) != 0;
+    op.range = read_range_bytes(in);
+    if (op.type == TxnOp::Type::put) {
+      op.lease = static_cast<LeaseId>(in.varint());
+      op.value = Value(in.bytes());
+    } else if (op.type == TxnOp::Type::range) {
+      op.range_options.limit = in.varint();
+      op.range_options.revision = static_cast<Revision>(in.varint());
+    }
+    ops.push_back(std::move(op));
+  }
+  return ops;
+}
+
+void write_txn(Writer& out, const Txn& txn) {
+  out.varint(txn.compares.size());
+  for (const Compare& compare : txn.compares) {
+    out.u8(static_cast<std::uint8_t>(compare.target));
+    out.u8(static_cast<std::uint8_t>(compare.op));
+    write_range(out, compare.range);
+    out.u64(static_cast<std::uint64_t>(compare.number));
+    out.bytes(compare.value);
+  }
+  write_ops(out, txn.then);
+  write_ops(out, txn.otherwise);
+}
+Txn read_txn(Reader& in) {
+  Txn txn;
+  const std::size_t count = in.count();
+  for (std::size_t i = 0; i < count && in.ok(); ++i) {
+    Compare compare;
+    const std::uint8_t target = in.u8();
+    const std::uint8_t op = in.u8();
+    if (target > static_cast<std::uint8_t>(Compare::Target::lease)) in.fail();
+    if (op > static_cast<std::uint8_t>(Compare::Op::greater)) in.fail();
+    compare.target = static_cast<Compare::Target>(target);
+    compare.op = static_cast<Compare::Op>(op);
+    compare.range = read_range_bytes(in);
+    compare.number = static_cast<std::int64_t>(in.u64());
+    compare.value = in.bytes();
+    txn.compares.push_back(std::move(compare));
+  }
+  txn.then = read_ops(in);
+  txn.otherwise = read_ops(in);
+  return txn;
+}
+
+}  // namespace
+
+std::string encode_command(const Command& command) {
+  std::string bytes;
+  Writer out(bytes);
+  out.u8(kVersion);
+  if (const auto* txn = std::get_if<Txn>(&command)) {
+    out.u8(kTxn);
+    write_txn(out, *txn);
+  } else if (const auto* grant = std::get_if<LeaseGrant>(&command)) {
+    out.u8(kLeaseGrant);
+    out.varint(static_cast<std::uint64_t>(grant->id));
+    out.varint(static_cast<std::uint64_t>(grant->ttl.count()));
+  } else if (const auto* revoke = std::get_if<LeaseRevoke>(&command)) {
+    out.u8(kLeaseRevoke);
+    out.varint(static_cast<std::uint64_t>(revoke->id));
+  } else {
+    out.u8(kCompact);
+    out.varint(static_cast<std::uint64_t>(std::get<Compact>(command).revision));
+  }
+  return bytes;
+}
+
+Result<Command> decode_command(std::string_view bytes) {
+  Reader in(bytes);
+  const std::uint8_t version = in.u8();
+  const std::uint8_t type = in.u8();
+  if (in.ok() && (version != kVersion || type < kTxn || type > kCompact)) {
+    return Error(Error::unsupported, "store",
+                 "a log entry holds a command of type " + std::to_string(type) + " in version " +
+                     std::to_string(version) +
+                     "; this release knows types 1 to 4 in version 1: run a newer release");
+  }
+  Command command;
+  switch (type) {
+    case kTxn:
+      command = read_txn(in);
+      break;
+    case kLeaseGrant: {
+      LeaseGrant grant;
+      grant.id = static_cast<LeaseId>(in.varint());
+      grant.ttl = std::chrono::seconds(in.varint());
+      command = grant;
+      break;
+    }
+    case kLeaseRevoke:
+      command = LeaseRevoke{static_cast<LeaseId>(in.varint())};
+      break;
+    default:
+      command = Compact{static_cast<Revision>(in.varint())};
+      break;
+  }
+  if (!in.done()) return Error(Error::corrupt, "store", "a log entry holds a malformed command");
+  return command;
+}
+
+}  // namespace orchestra::store

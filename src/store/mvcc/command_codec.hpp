@@ -1,0 +1,15 @@
+#pragma once
+// Commands as bytes: the payload of a log entry (docs/formats/store.md).
+#include <string>
+#include <string_view>
+
+#include "store/mvcc/command.hpp"
+
+namespace orchestra::store {
+
+std::string encode_command(const Command& command);
+/// `corrupt` for malformed bytes; `unsupported`, naming type and version, for a command that only a newer
+/// release knows: apply then stops, it never skips.
+Result<Command> decode_command(std::string_view bytes);
+
+}  // namespace orchestra::store

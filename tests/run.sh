@@ -1,0 +1,116 @@
+#!/usr/bin/env bash
+# Installs, builds and runs every test that this machine can; ends with `N passed, N failed, N skipped`.
+#   tests/run.sh [--fast] [--long] [--sanitize] [--no-setup] [--only PATTERN]
+#     --fast      pure tests only (dev build)       --long      also the long targets
+#     --sanitize  ASan+UBSan, TSan and clang builds  --only P    programs and scripts whose name matches P
+set -uo pipefail
+cd "$(dirname "$0")/.."
+fast=; long=; sanitize=; setup=yes; only=.
+while [ $# -gt 0 ]; do
+  case $1 in
+    --fast) fast=yes ;;
+    --long) long=yes ;;
+    --sanitize) sanitize=yes ;;
+    --no-setup) setup= ;;
+    --only) only=$2; shift ;;
+    -h|--help) sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    *) echo "run.sh: unknown flag $1; see --help" >&2; exit 2 ;;
+  esac
+  shift
+done
+passed=0; failed=0; skipped=0
+failures=()
+export ORCHESTRA_LONG=$long
+started=$(date +%s)
+
+# What a test may leave behind on the machine: compared before and after each one.
+traces() {
+  {
+    awk '$5 ~ /orchestra|orc-test/ {print "mount " $5}' /proc/self/mountinfo
+    find /sys/fs/cgroup -maxdepth 4 -type d -name 'orchestra*' 2>/dev/null | sed 's/^/cgroup /'
+    ls /sys/class/net 2>/dev/null | sed -n 's/^\(orc.*\)/link \1/p'
+    command -v nft >/dev/null && nft list tables 2>/dev/null | sed -n 's/^table \(.*orc.*\)/nft \1/p'
+    ls /run/orchestra 2>/dev/null | sed 's/^/run /'
+    ps -eo pid=,comm= | awk '$2 ~ /^(orch-shim|orch-init|orchestra)/ {print "process " $1 " " $2}'
+  } | sort
+}
+
+# run_one NAME SECONDS COMMAND..: counts the closing line; a crash, a time-out or a leak is a failure.
+run_one() {
+  local name=$1 seconds=$2; shift 2
+  local log=$logs/$name.log before after line status took begin
+  [[ $name =~ $only ]] || return 0
+  before=$(traces); begin=$(date +%s%3N)
+  timeout --kill-after=10 "$seconds" "$@" >"$log" 2>&1 </dev/null
+  status=$?
+  took=$(( $(date +%s%3N) - begin ))
+  after=$(traces)
+  if [ "$before" != "$after" ]; then  # what ends by itself gets a moment
+    for _ in 1 2 3 4 5 6; do read -rt 0.5 <> <(:); after=$(traces); [ "$before" = "$after" ] && break; done
+  fi
+  line=$(grep -E '^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$' "$log" | tail -n 1)
+  local p=0 f=0 s=0
+  [ -n "$line" ] && read -r p f s < <(sed 's/[^0-9]\+/ /g' <<<"$line")
+  if [ "$status" = 77 ]; then s=$((s + 1)); fi
+  if [ "$status" != 0 ] && [ "$status" != 77 ] && [ "$f" = 0 ]; then f=1; failures+=("$name: exit status $status$([ "$status" = 124 ] && echo " (over $seconds s)")"); fi
+  if [ "$status" = 0 ] && [ -z "$line" ]; then f=1; failures+=("$name: no closing line, so no test ran"); fi
+  if [ "$before" != "$after" ]; then
+    f=$((f + 1))
+    failures+=("$name: left behind: $(diff <(echo "$before") <(echo "$after") | grep '^[<>]' | head -n 5 | paste -sd';')")
+  fi
+  passed=$((passed + p)); failed=$((failed + f)); skipped=$((skipped + s))
+  printf '%-28s %5d passed %3d failed %3d skipped %8d ms\n' "$name" "$p" "$f" "$s" "$took"
+  grep -E '^SKIP ' "$log" | sed 's/^/    /'
+  if [ "$f" != 0 ]; then
+    failures+=("$name: see below")
+    grep -vE '^SKIP ' "$log" | tail -n 60 | sed 's/^/    | /'
+  fi
+}
+
+run_programs() {  # BUILD_DIR
+  local build=$1 program name
+  for program in "$build"/bin/test_* "$build"/bin/fuzz_*; do
+    [ -x "$program" ] || continue
+    name=$(basename "$program")
+    run_one "$name$2" "${3:-300}" "$program"
+  done
+}
+
+finish() {
+  echo
+  for line in "${failures[@]:-}"; do [ -n "$line" ] && echo "FAILED $line"; done
+  echo "took $(( $(date +%s) - started )) s"
+  echo "$passed passed, $failed failed, $skipped skipped"
+  [ "$failed" = 0 ]
+  exit
+}
+
+[ -n "$setup" ] && { tools/setup.sh --tests || exit 1; }
+if [ -n "$sanitize" ]; then
+  for preset in asan tsan clang; do
+    logs=build/$preset/test-logs
+    if [ "$preset" = clang ] && ! command -v clang++ >/dev/null; then
+      echo "SKIP clang: clang++ is not installed"; skipped=$((skipped + 1)); continue
+    fi
+    tools/build.sh "$preset" || { failures+=("$preset: the build failed"); failed=$((failed + 1)); continue; }
+    mkdir -p "$logs"
+    export TSAN_OPTIONS=halt_on_error=0:exitcode=66 ASAN_OPTIONS=detect_leaks=1
+    run_programs "build/$preset" "-$preset" 900
+  done
+  finish
+fi
+if [ -n "$fast" ]; then
+  tools/build.sh dev test_base test_house test_api test_store test_sched test_controllers test_node test_logs || exit 1
+  logs=build/dev/test-logs; mkdir -p "$logs"
+  for area in base house api store sched controllers node logs; do
+    [ -x "build/dev/bin/test_$area" ] && run_one "test_$area" 60 "build/dev/bin/test_$area"
+  done
+  finish
+fi
+tools/build.sh release || { echo "the build failed"; echo "0 passed, 1 failed, 0 skipped"; exit 1; }
+logs=build/release/test-logs; mkdir -p "$logs"
+run_programs build/release ""
+for script in tests/e2e/*.sh; do
+  [ -x "$script" ] && run_one "$(basename "$script" .sh)" 600 "$script"
+done
+finish
