@@ -43,7 +43,8 @@ struct LiveCheck {
   std::string ns, name, uid;
   enum class Expect : std::uint8_t {
     present,  ///< exists with this UID and is not being deleted
-    absent,   ///< does not exist, or another UID has its name
+    absent,   ///< does not exist, or another UID has its name (empty UID: does not exist at all)
+    none,     ///< no object of this resource is in the namespace
   } expect = Expect::present;
 };
 
@@ -97,9 +98,13 @@ using KeySink = std::function<void(const std::string& key)>;
 /// A resource that a reconciler reads, and which keys a change of it wakes.
 struct Source {
   ResourceRef resource;
+  /// Work does not wait for the first list of this resource: a server that does not have it wedges nobody.
+  bool optional = false;
   /// Absent: read only. `old` or `now` is empty for new and removed objects.
-  std::function<void(const View& view, const Object& old, const Object& now, const KeySink& wake)> keys;
+  std::function<void(const View& view, const Object& old, const Object& now, const KeySink& wake)> keys = {};
 };
+using KeysOf =
+    std::function<void(const View& view, const Object& old, const Object& now, const KeySink& wake)>;
 /// Keys are "namespace/name" of the objects themselves.
 ORC_API Source watch_self(ResourceRef resource);
 /// Keys are those of the controlling owner of this kind.

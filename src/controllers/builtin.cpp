@@ -4,7 +4,11 @@
 #include <functional>
 
 #include "controllers/deployment/decide.hpp"
+#include "controllers/endpointslice/decide.hpp"
+#include "controllers/garbage/decide.hpp"
+#include "controllers/namespace/decide.hpp"
 #include "controllers/replicaset/decide.hpp"
+#include "controllers/serviceaccount/decide.hpp"
 
 namespace orchestra::controllers {
 
@@ -14,9 +18,19 @@ struct Builtin {
   std::function<std::shared_ptr<const Reconciler>(const BuiltinOptions&)> make;
 };
 const std::vector<Builtin>& builtins() {
+  using Options = const BuiltinOptions&;
   static const std::vector<Builtin> all = {
-      {"deployment", [](const BuiltinOptions&) { return make_deployment_reconciler(); }},
-      {"replicaset", [](const BuiltinOptions&) { return make_replica_set_reconciler(); }},
+      {"namespace", [](Options o) { return make_namespace_reconciler(o.catalog); }},
+      {"serviceaccount", [](Options) { return make_service_account_reconciler(); }},
+      {"root-ca-certificate-publisher", [](Options o) { return make_root_ca_reconciler(o.root_ca_pem); }},
+      {"deployment", [](Options) { return make_deployment_reconciler(); }},
+      {"replicaset", [](Options) { return make_replica_set_reconciler(); }},
+      {"endpointslice", [](Options) { return make_endpoint_slice_reconciler(); }},
+      {"endpoints", [](Options) { return make_endpoints_reconciler(); }},
+      {"garbage-collector", [](Options o) { return make_garbage_collector(o.catalog); }},
+      {"node-lifecycle", [](Options o) { return make_node_lifecycle_reconciler(o.node_lifecycle); }},
+      {"taint-eviction", [](Options) { return make_taint_eviction_reconciler(); }},
+      {"pod-garbage-collector", [](Options o) { return make_pod_gc_reconciler(o.pod_gc); }},
   };
   return all;
 }

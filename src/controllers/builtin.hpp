@@ -4,12 +4,18 @@
 #include <string>
 #include <vector>
 
+#include "controllers/common/catalog.hpp"
+#include "controllers/nodelifecycle/decide.hpp"
+#include "controllers/podgc/decide.hpp"
 #include "orchestra/reconciler.hpp"
 
 namespace orchestra::controllers {
 
 struct BuiltinOptions {
-  std::string root_ca_pem;  ///< what kube-root-ca.crt holds; empty: no such ConfigMaps
+  std::string root_ca_pem = {};             ///< what kube-root-ca.crt holds; empty: no such ConfigMaps
+  std::vector<KnownResource> catalog = {};  ///< for the garbage collector and the namespace controller
+  NodeLifecycleOptions node_lifecycle = {};
+  PodGcOptions pod_gc = {};
 };
 
 /// Names of all builtin reconcilers, in the order in which they are started.

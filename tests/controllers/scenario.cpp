@@ -49,6 +49,19 @@ std::vector<std::string> words_of(const std::string& line) {
   return words;
 }
 
+BuiltinOptions options_of_scenarios() {
+  BuiltinOptions options;
+  options.root_ca_pem = "PEM";
+  options.catalog = {{pods(), "Pod", true},
+                     {config_maps(), "ConfigMap", true},
+                     {services(), "Service", true},
+                     {deployments(), "Deployment", true},
+                     {replica_sets(), "ReplicaSet", true},
+                     {nodes(), "Node", false}};
+  options.pod_gc.terminated_max = 2;
+  return options;
+}
+
 json::value value_of(const std::string& text) {
   auto parsed = parse_json(text);
   return parsed ? *parsed : json::value(text);
@@ -200,8 +213,11 @@ std::string print(const Actions& actions, const View& view) {
     std::string text = action.describe() + "\n";
     for (const LiveCheck& check : action.checks) {
       text += std::string("  if ") + check.resource.resource + " " + check.uid +
-              (check.expect == LiveCheck::Expect::present ? " is there\n" : " is gone\n");
+              (check.expect == LiveCheck::Expect::present  ? " is there\n"
+               : check.expect == LiveCheck::Expect::absent ? " is gone\n"
+                                                           : "none in " + check.ns + "\n");
     }
+    if (action.grace_period_seconds) text += "  grace " + std::to_string(*action.grace_period_seconds) + "\n";
     if (!action.propagation.empty()) text += "  propagation " + action.propagation + "\n";
     if (action.verb == Action::Verb::patch) text += "  " + action.patch + "\n";
     if (action.verb == Action::Verb::update || action.verb == Action::Verb::create) {
@@ -237,7 +253,7 @@ std::string run_scenario(const std::string& given) {
     if (words[0] == "at") {
       world.wall_ns = parse_time(words.at(1)).value();
     } else if (words[0] == "decide") {
-      const auto reconciler = make_reconciler(words.at(1), {});
+      const auto reconciler = make_reconciler(words.at(1), options_of_scenarios());
       if (!reconciler) throw std::runtime_error("no controller '" + words[1] + "'");
       out += print(reconciler->decide(words.at(2), world, world.now()), world);
     } else {

@@ -112,14 +112,16 @@ void Actions::requeue(Duration after) {
 }
 
 Source watch_self(ResourceRef resource) {
-  return {std::move(resource), [](const View&, const Object& old, const Object& now, const KeySink& wake) {
+  return {std::move(resource), false,
+          [](const View&, const Object& old, const Object& now, const KeySink& wake) {
             wake(ObjectKey::of(now ? now : old).text());
           }};
 }
 
 Source watch_owned(ResourceRef resource, std::string owner_api_version, std::string owner_kind) {
-  return {std::move(resource), [api_version = std::move(owner_api_version), kind = std::move(owner_kind)](
-                                   const View&, const Object& old, const Object& now, const KeySink& wake) {
+  return {std::move(resource), false,
+          [api_version = std::move(owner_api_version), kind = std::move(owner_kind)](
+              const View&, const Object& old, const Object& now, const KeySink& wake) {
             for (const Object* object : {&old, &now}) {
               if (!*object) continue;
               const OwnerReference* owner = object->controller();

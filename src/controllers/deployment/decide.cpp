@@ -68,7 +68,8 @@ class DeploymentReconciler final : public Reconciler {
       }
     };
     // The last pod of an old set that ends lets a Recreate go on.
-    Source of_pods{pods(), [](const View& view, const Object& old, const Object& now, const KeySink& wake) {
+    Source of_pods{pods(), false,
+                   [](const View& view, const Object& old, const Object& now, const KeySink& wake) {
                      if (now || !old) return;
                      const OwnerReference* owner = old.controller();
                      if (owner == nullptr || owner->kind != "ReplicaSet") return;

@@ -105,18 +105,34 @@ Executor::Prepared Executor::prepare(const Action& action, const Moved& moved) {
 
 Result<void> Executor::check(const Action& action) {
   for (const LiveCheck& check : action.checks) {
-    const auto live = client_.get(check.resource.api_version, check.resource.resource, check.name, check.ns)
-                          .wait(options_.request_deadline);
-    if (!live && !live.error().is(Error::not_found)) return live.error();
-    const bool present = live && live->uid() == check.uid;
-    const bool fine = check.expect == LiveCheck::Expect::present ? present && !live->deleting() : !present;
-    if (fine) continue;
+    const bool holds_none = check.expect == LiveCheck::Expect::none;
+    Result<bool> fine = holds_none ? none_in_namespace(check) : live_as_expected(check);
+    if (!fine) return fine.error();
+    if (*fine) continue;
     return Error(Error::conflict, "controllers",
-                 action.describe() + ": " + check.resource.resource + " " +
-                     ObjectKey{check.ns, check.name}.text() +
-                     (present ? " still exists with UID " : " is not what the cache said, UID ") + check.uid);
+                 action.describe() + ": the server has another state of " + check.resource.resource + " " +
+                     ObjectKey{check.ns, check.name}.text() + " " + check.uid + " than the cache");
   }
   return {};
+}
+
+Result<bool> Executor::none_in_namespace(const LiveCheck& check) {
+  ListOptions first;
+  first.ns = check.ns;
+  first.limit = 1;
+  const auto found = client_.list(check.resource.api_version, check.resource.resource, first)
+                         .wait(options_.request_deadline);
+  if (found) return found->items.empty();
+  if (found.error().is(Error::not_found)) return true;  // the server does not have this resource
+  return found.error();
+}
+
+Result<bool> Executor::live_as_expected(const LiveCheck& check) {
+  const auto live = client_.get(check.resource.api_version, check.resource.resource, check.name, check.ns)
+                        .wait(options_.request_deadline);
+  if (!live && !live.error().is(Error::not_found)) return live.error();
+  const bool present = live && (check.uid.empty() || live->uid() == check.uid);
+  return check.expect == LiveCheck::Expect::present ? present && !live->deleting() : !present;
 }
 
 Execution Executor::run(const std::vector<Action>& actions, std::size_t count) {

@@ -53,6 +53,8 @@ class Executor {
   };
   Prepared prepare(const Action& action, const Moved& moved);
   Result<void> check(const Action& action);
+  Result<bool> none_in_namespace(const LiveCheck& check);
+  Result<bool> live_as_expected(const LiveCheck& check);
   /// Runs actions[begin, end), all independent of each other; false: one failed.
   bool run_group(const std::vector<Action>& actions, std::size_t begin, std::size_t end, Execution& execution,
                  Moved& moved);

@@ -93,8 +93,10 @@ struct ControllerRunner::Impl : std::enable_shared_from_this<ControllerRunner::I
   }
 
   bool synced() const {
-    return std::all_of(inputs.begin(), inputs.end(),
-                       [](const InformerCore* input) { return input->synced(); });
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
+      if (!sources[i].optional && !inputs[i]->synced()) return false;
+    }
+    return true;
   }
 
   // Starts work for ready keys as far as there is room, and the timer for the next delayed one.

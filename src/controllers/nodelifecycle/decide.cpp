@@ -1,0 +1,235 @@
+// Node lifecycle (kubernetes/pkg/controller/nodelifecycle/node_lifecycle_controller.go).
+//
+// A node lives while its Lease is renewed or its Ready condition gets heartbeats. Silent for `grace`: all its
+// conditions become Unknown, its pods not ready (so that services leave them), and it gets the taint
+// unreachable. Conditions and spec.unschedulable show as NoSchedule taints at once; NoExecute, which ends
+// pods, comes to one node per interval, and to none when no node at all is well: then the trouble is more
+// likely ours than theirs.
+#include "controllers/nodelifecycle/decide.hpp"
+
+#include <algorithm>
+#include <array>
+#include <optional>
+
+#include "controllers/common/pods.hpp"
+
+namespace orchestra::controllers {
+
+namespace {
+
+constexpr const char* kLeaseNamespace = "kube-node-lease";
+constexpr const char* kNotReady = "node.kubernetes.io/not-ready";
+constexpr const char* kUnreachable = "node.kubernetes.io/unreachable";
+
+std::string status_of_condition(const json::value& node, const char* type) {
+  const json::object* condition = find_condition(node, type);
+  return condition == nullptr ? "" : string_at(*condition, "/status");
+}
+
+// The last sign of life; nullopt: there never was one.
+std::optional<std::int64_t> last_heard(const json::value& node, const Object& lease) {
+  std::optional<std::int64_t> last;
+  if (lease) last = time_at(tree(lease), "/spec/renewTime");
+  if (const json::object* ready = find_condition(node, "Ready")) {
+    const auto heartbeat = time_at(*ready, "/lastHeartbeatTime");
+    if (heartbeat && (!last || *heartbeat > *last)) last = heartbeat;
+  }
+  return last;
+}
+
+struct Taint {
+  std::string key, effect;
+  friend bool operator==(const Taint&, const Taint&) = default;
+};
+
+// Taints that this controller gives and takes; all others are somebody else's.
+bool is_ours(const Taint& taint) {
+  constexpr std::array<std::string_view, 7> kOurs = {kNotReady,
+                                                     kUnreachable,
+                                                     "node.kubernetes.io/memory-pressure",
+                                                     "node.kubernetes.io/disk-pressure",
+                                                     "node.kubernetes.io/pid-pressure",
+                                                     "node.kubernetes.io/network-unavailable",
+                                                     "node.kubernetes.io/unschedulable"};
+  if (std::find(kOurs.begin(), kOurs.end(), taint.key) == kOurs.end()) return false;
+  return taint.effect == "NoSchedule" ||
+         (taint.effect == "NoExecute" && (taint.key == kNotReady || taint.key == kUnreachable));
+}
+
+std::vector<Taint> wanted_taints(const json::value& node) {
+  std::vector<Taint> taints;
+  const std::string ready = status_of_condition(node, "Ready");
+  if (ready == "False") taints.push_back({kNotReady, "NoSchedule"});
+  if (ready == "Unknown") taints.push_back({kUnreachable, "NoSchedule"});
+  constexpr std::array<std::array<const char*, 2>, 4> kPressures = {{
+      {"MemoryPressure", "node.kubernetes.io/memory-pressure"},
+      {"DiskPressure", "node.kubernetes.io/disk-pressure"},
+      {"PIDPressure", "node.kubernetes.io/pid-pressure"},
+      {"NetworkUnavailable", "node.kubernetes.io/network-unavailable"},
+  }};
+  for (const auto& [condition, key] : kPressures) {
+    if (status_of_condition(node, condition) == "True") taints.push_back({key, "NoSchedule"});
+  }
+  if (bool_at(node, "/spec/unschedulable"))
+    taints.push_back({"node.kubernetes.io/unschedulable", "NoSchedule"});
+  return taints;
+}
+
+Taint taint_from(const json::value& entry) { return {string_at(entry, "/key"), string_at(entry, "/effect")}; }
+
+bool has_taint(const json::value& node, const Taint& taint) {
+  const json::array* taints = array_at(node, "/spec/taints");
+  return taints != nullptr && std::any_of(taints->begin(), taints->end(),
+                                          [&](const json::value& t) { return taint_from(t) == taint; });
+}
+
+class NodeLifecycle final : public Reconciler {
+ public:
+  explicit NodeLifecycle(NodeLifecycleOptions options) : options_(options) {}
+  std::string name() const override { return "node-lifecycle"; }
+
+  std::vector<Source> sources() const override { return {watch_self(nodes()), {leases()}, {pods()}}; }
+
+  Actions decide(const std::string& key, const View& view, Now now) const override {
+    Actions actions;
+    const Object node = view.get(nodes(), {}, key);
+    if (!node || node.deleting()) return actions;
+    json::value root = tree(node);
+    judge_life(root, view.get(leases(), kLeaseNamespace, key), now, actions);
+    const json::value status = *find(root, "/status");
+    if (!same_meaning(find(tree(node), "/status"), &status)) {
+      actions.update_status(nodes(), object_from_tree(root), "no sign of life");
+    }
+    std::vector<Taint> taints = wanted_taints(root);
+    add_no_execute(root, node, view, now, taints, actions);
+    if (write_taints(root, taints, now))
+      actions.update(nodes(), object_from_tree(root), "taints as its conditions");
+    if (status_of_condition(root, "Ready") != "True") leave_pods(node, view, now, actions);
+    actions.reason = "Ready is " + status_of_condition(root, "Ready");
+    return actions;
+  }
+
+ private:
+  // Changes the conditions of a silent node to Unknown, or says when to look again.
+  void judge_life(json::value& root, const Object& lease, Now now, Actions& actions) const {
+    object_in(root, "/status");
+    const auto heard = last_heard(root, lease);
+    const std::int64_t created = time_at(root, "/metadata/creationTimestamp").value_or(now.wall_ns);
+    const Duration since(now.wall_ns - heard.value_or(created));
+    const Duration allowed = heard ? options_.grace : options_.startup_grace;
+    if (since <= allowed) {
+      actions.requeue(allowed - since + std::chrono::seconds(1));
+      return;
+    }
+    json::array& conditions = array_in(root, "/status/conditions");
+    for (const char* type : {"Ready", "MemoryPressure", "DiskPressure", "PIDPressure"}) {
+      const json::object* present = find_condition(root, type);
+      if (present != nullptr && string_at(*present, "/status") == "Unknown") continue;
+      const std::string heartbeat = present != nullptr ? string_at(*present, "/lastHeartbeatTime") : "";
+      const bool ever = present != nullptr;
+      set_condition(conditions,
+                    {type, "Unknown", ever ? "NodeStatusUnknown" : "NodeStatusNeverUpdated",
+                     ever ? "Kubelet stopped posting node status." : "Kubelet never posted node status."},
+                    now.wall_ns, false);
+      for (json::value& condition : conditions) {
+        if (string_at(condition, "/type") == type && !heartbeat.empty()) {
+          condition.get_object()["lastHeartbeatTime"] = heartbeat;
+        }
+      }
+    }
+    actions.requeue(options_.grace);
+  }
+
+  void add_no_execute(const json::value& root, const Object& node, const View& view, Now now,
+                      std::vector<Taint>& taints, Actions& actions) const {
+    const std::string ready = status_of_condition(root, "Ready");
+    if (ready != "False" && ready != "Unknown") return;
+    const Taint wanted{ready == "False" ? kNotReady : kUnreachable, "NoExecute"};
+    if (has_taint(root, wanted)) {
+      taints.push_back(wanted);
+      return;
+    }
+    bool any_well = false;
+    std::int64_t newest = 0;
+    for (const Object& other : view.list(nodes())) {
+      if (other.uid() == node.uid()) continue;
+      if (status_of_condition(tree(other), "Ready") == "True") any_well = true;
+      const json::array* present = array_at(tree(other), "/spec/taints");
+      if (present == nullptr) continue;
+      for (const json::value& taint : *present) {
+        const Taint each = taint_from(taint);
+        if (each.effect == "NoExecute" && is_ours(each))
+          newest = std::max(newest, time_at(taint, "/timeAdded").value_or(0));
+      }
+    }
+    if (!any_well) {
+      actions.requeue(options_.eviction_interval);
+      return;
+    }
+    const Duration since(now.wall_ns - newest);
+    if (since < options_.eviction_interval) {
+      actions.requeue(options_.eviction_interval - since + std::chrono::seconds(1));
+      return;
+    }
+    taints.push_back(wanted);
+  }
+
+  static bool write_taints(json::value& root, const std::vector<Taint>& wanted, Now now) {
+    const json::array* before = array_at(root, "/spec/taints");
+    json::array after;
+    bool changed = false;
+    if (before != nullptr) {
+      for (const json::value& entry : *before) {
+        const Taint taint = taint_from(entry);
+        const bool stays = !is_ours(taint) || std::find(wanted.begin(), wanted.end(), taint) != wanted.end();
+        changed |= !stays;
+        if (!stays) continue;
+        after.push_back(entry);
+        // Whoever leaves later needs to know since when (taints by hand come without a time).
+        if (taint.effect == "NoExecute" && !time_at(entry, "/timeAdded")) {
+          after.back().get_object()["timeAdded"] = format_time(now.wall_ns);
+          changed = true;
+        }
+      }
+    }
+    for (const Taint& taint : wanted) {
+      if (has_taint(root, taint)) continue;
+      json::object entry{{"key", taint.key}, {"effect", taint.effect}};
+      entry["timeAdded"] = format_time(now.wall_ns);
+      after.push_back(std::move(entry));
+      changed = true;
+    }
+    if (!changed) return false;
+    if (after.empty()) {
+      object_in(root, "/spec").erase("taints");
+    } else {
+      set_at(root, "/spec/taints", std::move(after));
+    }
+    return true;
+  }
+
+  // Nobody answers for the pods of such a node: services stop sending to them.
+  static void leave_pods(const Object& node, const View& view, Now now, Actions& actions) {
+    for (const Object& pod : view.find(pods(), ObjectCache::kNode, node.name())) {
+      if (!pod_ready(pod) || pod_terminal(pod)) continue;
+      json::value copy = tree(pod);
+      for (json::value& condition : array_in(copy, "/status/conditions")) {
+        if (string_at(condition, "/type") != "Ready") continue;
+        condition.get_object()["status"] = "False";
+        condition.get_object()["lastTransitionTime"] = format_time(now.wall_ns);
+      }
+      actions.update_status(pods(), object_from_tree(std::move(copy)), "its node is not ready");
+      actions.event(pod, "Warning", "NodeNotReady", "Node is not ready");
+    }
+  }
+
+  const NodeLifecycleOptions options_;
+};
+
+}  // namespace
+
+std::shared_ptr<const Reconciler> make_node_lifecycle_reconciler(NodeLifecycleOptions options) {
+  return std::make_shared<NodeLifecycle>(options);
+}
+
+}  // namespace orchestra::controllers
