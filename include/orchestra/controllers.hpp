@@ -1,0 +1,72 @@
+#pragma once
+// Controllers: the builtin set, one class. Turns what users wrote (Deployments, Services, namespaces...) into
+// what must exist, against any Client: an API server in this process or any Kubernetes over HTTPS.
+//
+//   Controllers controllers(engine, server.client(), {.enable = {"deployment", "replicaset"}});
+//   controllers.on_decision([](const ReconcileDecision& d) { log(d.explain()); });
+//   if (auto started = controllers.start(); !started) return report(started.error());
+//   print(controllers.explain("deployment", "shop/web"));
+//
+// Since 0.1.
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "orchestra/reconciler.hpp"
+
+namespace orchestra {
+
+struct ControllersOptions {
+  /// Names to run; empty: all of Controllers::names().
+  std::vector<std::string> enable = {};
+  /// Names not to run.
+  std::vector<std::string> disable = {};
+  /// The CA certificates (PEM) that pods find in the ConfigMap kube-root-ca.crt; empty: no such ConfigMap.
+  std::string root_ca_pem = {};
+  /// Decisions only, to on_decision; nothing is written.
+  bool dry_run = false;
+  /// The token of a won leader election: writes of a deposed leader fail in their transaction.
+  std::string fence = {};
+  /// A node without a sign of life for this long is Unknown.
+  Duration node_grace = std::chrono::seconds(50);
+  /// Between two nodes whose pods have to leave.
+  Duration node_eviction_interval = std::chrono::seconds(10);
+};
+
+class ORC_API Controllers {
+ public:
+  Controllers(Engine& engine, Client client, ControllersOptions options = {});
+  ~Controllers();  ///< stop()
+  Controllers(const Controllers&) = delete;
+  Controllers& operator=(const Controllers&) = delete;
+
+  /// "namespace", "deployment", "replicaset", ...
+  static const std::vector<std::string>& names();
+
+  /// Before start(): called from worker threads after each decision; must not block.
+  void on_decision(std::function<void(const ReconcileDecision&)> callback);
+  /// Before start(): a controller of the host's own; it replaces the builtin one of the same name.
+  void add(std::shared_ptr<const Reconciler> reconciler);
+  /// `invalid` names an unknown controller. Returns at once; work begins when the first lists are there.
+  Result<void> start();
+  /// No write is made after this has returned. Idempotent, any thread but the engine's.
+  void stop();
+
+  /// The last decision on a key and why, e.g. ("deployment", "shop/web"). Any thread.
+  std::string explain(const std::string& controller, const std::string& key) const;
+  std::optional<ReconcileDecision> decision(const std::string& controller, const std::string& key) const;
+  /// True when every informer is synced and nothing is queued or running.
+  bool idle() const;
+  /// Counts of one controller; zeros if it does not run.
+  RunnerStats stats(const std::string& controller) const;
+  std::vector<std::string> running() const;
+  /// The informers, for reading what the controllers read.
+  InformerSet& informers();
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace orchestra
