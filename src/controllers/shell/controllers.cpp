@@ -38,7 +38,8 @@ struct Controllers::Impl {
     for (const auto* list : {&options.enable, &options.disable}) {
       for (const std::string& name : *list) {
         const bool builtin = std::find(names().begin(), names().end(), name) != names().end();
-        const bool added = std::any_of(own.begin(), own.end(), [&](const auto& r) { return r->name() == name; });
+        const bool added =
+            std::any_of(own.begin(), own.end(), [&](const auto& r) { return r->name() == name; });
         if (!builtin && !added) {
           return Error(Error::invalid, "controllers",
                        "there is no controller '" + name + "'; see Controllers::names()");
@@ -56,7 +57,8 @@ struct Controllers::Impl {
     builtin.node_lifecycle.eviction_interval = options.node_eviction_interval;
     std::vector<std::shared_ptr<const Reconciler>> list;
     for (const std::string& name : names()) {
-      const bool replaced = std::any_of(own.begin(), own.end(), [&](const auto& r) { return r->name() == name; });
+      const bool replaced =
+          std::any_of(own.begin(), own.end(), [&](const auto& r) { return r->name() == name; });
       if (wanted(name) && !replaced) list.push_back(controllers::make_reconciler(name, builtin));
     }
     for (const auto& reconciler : own) {
@@ -82,19 +84,22 @@ const std::vector<std::string>& Controllers::names() { return controllers::built
 void Controllers::on_decision(std::function<void(const ReconcileDecision&)> callback) {
   impl_->on_decision = std::move(callback);
 }
-void Controllers::add(std::shared_ptr<const Reconciler> reconciler) { impl_->own.push_back(std::move(reconciler)); }
+void Controllers::add(std::shared_ptr<const Reconciler> reconciler) {
+  impl_->own.push_back(std::move(reconciler));
+}
 
 Result<void> Controllers::start() {
   ORC_TRY(impl_->check_names());
   std::lock_guard lock(impl_->mutex);
-  if (impl_->stopped) return Error(Error::cancelled, "controllers", "the controllers were stopped; make new ones");
+  if (impl_->stopped)
+    return Error(Error::cancelled, "controllers", "the controllers were stopped; make new ones");
   if (!impl_->runners.empty()) return {};
   RunnerOptions options;
   options.dry_run = impl_->options.dry_run;
   options.fence = impl_->options.fence;
   for (const auto& reconciler : impl_->reconcilers()) {
-    auto runner = std::make_unique<ControllerRunner>(impl_->engine, impl_->client, impl_->informers, impl_->events,
-                                                     reconciler, options);
+    auto runner = std::make_unique<ControllerRunner>(impl_->engine, impl_->client, impl_->informers,
+                                                     impl_->events, reconciler, options);
     if (impl_->on_decision) runner->on_decision(impl_->on_decision);
     ORC_TRY(runner->start());
     impl_->runners.push_back(std::move(runner));
@@ -116,7 +121,8 @@ std::string Controllers::explain(const std::string& controller, const std::strin
   return runner == nullptr ? "controller " + controller + " does not run" : runner->explain(key);
 }
 
-std::optional<ReconcileDecision> Controllers::decision(const std::string& controller, const std::string& key) const {
+std::optional<ReconcileDecision> Controllers::decision(const std::string& controller,
+                                                       const std::string& key) const {
   std::lock_guard lock(impl_->mutex);
   const ControllerRunner* runner = impl_->runner(controller);
   if (runner == nullptr) return std::nullopt;
@@ -125,8 +131,8 @@ std::optional<ReconcileDecision> Controllers::decision(const std::string& contro
 
 bool Controllers::idle() const {
   std::lock_guard lock(impl_->mutex);
-  return impl_->informers.synced() &&
-         std::all_of(impl_->runners.begin(), impl_->runners.end(), [](const auto& runner) { return runner->idle(); });
+  return impl_->informers.synced() && std::all_of(impl_->runners.begin(), impl_->runners.end(),
+                                                  [](const auto& runner) { return runner->idle(); });
 }
 
 RunnerStats Controllers::stats(const std::string& controller) const {

@@ -44,6 +44,7 @@ Executor::Prepared Executor::prepare(const Action& action, const Moved& moved) {
   request.name = action.name;
   request.deadline = options_.request_deadline;
   request.fence = options_.fence;
+  request.want_object = true;
   const auto before = moved.find(place_of(action));
   const auto current = [&](const std::string& version) {
     return before != moved.end() && before->second.first == version ? before->second.second : version;
@@ -53,12 +54,12 @@ Executor::Prepared Executor::prepare(const Action& action, const Moved& moved) {
       request.verb = "create";
       if (!action.name.empty()) {
         if (action.subresource.empty()) request.name.clear();
-        request.body = action.object.json();
+        request.object = action.object;
       } else {
         json::value body = tree(action.object);
         prepared.drawn_name = named(string_at(body, "/metadata/generateName"), engine_.random());
         set_at(body, "/metadata/name", json::value(prepared.drawn_name));
-        request.body = to_json(body);
+        request.object = object_from_tree(std::move(body));
       }
       break;
     }
@@ -66,11 +67,11 @@ Executor::Prepared Executor::prepare(const Action& action, const Moved& moved) {
       request.verb = "update";
       const std::string version = action.object.resource_version();
       if (current(version) == version) {
-        request.body = action.object.json();
+        request.object = action.object;
       } else {
         json::value body = tree(action.object);
         set_at(body, "/metadata/resourceVersion", json::value(current(version)));
-        request.body = to_json(body);
+        request.object = object_from_tree(std::move(body));
       }
       break;
     }
