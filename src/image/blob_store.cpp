@@ -1,7 +1,6 @@
 // Commit order: write, size, digest, fsync, rename, fsync of the folder (spec: never a visible bad blob).
 #include "image/blob_store.hpp"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -9,21 +8,16 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "image/layer_stack.hpp"
+
 namespace orchestra::image {
 namespace {
 
 constexpr std::size_t kBufferBytes = 256 << 10;
 
 Result<std::vector<std::string>> list_names(const std::string& path) {
-  const std::unique_ptr<DIR, int (*)(DIR*)> stream(::opendir(path.c_str()), ::closedir);
-  if (!stream) return system_error("image", "opendir", path, errno);
-  std::vector<std::string> names;
-  while (const dirent* entry = ::readdir(stream.get())) {
-    const std::string name = entry->d_name;
-    if (name != "." && name != "..") names.push_back(name);
-  }
-  std::sort(names.begin(), names.end());
-  return names;
+  ORC_ASSIGN(const Fd directory, open_file(path, O_RDONLY | O_DIRECTORY));
+  return list_directory(directory.get());
 }
 
 }  // namespace

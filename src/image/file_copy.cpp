@@ -2,7 +2,6 @@
 // directories over directories go on into the layers below.
 #include "image/file_copy.hpp"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
@@ -42,7 +41,7 @@ class StackCopy {
     std::set<std::string> seen;
     for (const std::size_t layer : layers) {
       ORC_ASSIGN(const Fd from, open_beneath(stack_.layer(layer), path, O_RDONLY | O_DIRECTORY));
-      ORC_ASSIGN(const auto names, list(from, path));
+      ORC_ASSIGN(const auto names, list_directory(from.get()));
       for (const std::string& name : names) {
         if (!seen.insert(name).second) continue;
         ORC_TRY(entry(path, name, layer, layers, from.get(), target, depth));
@@ -58,19 +57,6 @@ class StackCopy {
   CopyReport report;
 
  private:
-  Result<std::vector<std::string>> list(const Fd& from, const std::string& path) {
-    Fd copy(::fcntl(from.get(), F_DUPFD_CLOEXEC, 0));
-    const std::unique_ptr<DIR, int (*)(DIR*)> stream(::fdopendir(copy.get()), ::closedir);
-    if (!stream) return system_error("image", "fdopendir", path, errno);
-    copy.release();
-    std::vector<std::string> names;
-    while (const dirent* entry = ::readdir(stream.get())) {
-      const std::string_view name = entry->d_name;
-      if (name != "." && name != "..") names.emplace_back(name);
-    }
-    return names;
-  }
-
   Result<void> entry(const std::string& path, const std::string& name, std::size_t layer,
                      const std::vector<std::size_t>& layers, int from, int target, std::size_t depth) {
     const std::string full = path.empty() ? name : path + "/" + name;

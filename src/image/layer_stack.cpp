@@ -16,6 +16,7 @@
 #include <cerrno>
 #include <deque>
 #include <memory>
+#include <set>
 
 namespace orchestra::image {
 namespace {
@@ -49,16 +50,9 @@ Result<void> remove_at(int directory, const std::string& name, int depth) {
   if (depth > kDepthMax) return Error(Error::too_large, "image", "a tree deeper than 1,100 at " + name);
   Fd inner(::openat(directory, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (!inner) return system_error("image", "openat", name, errno);
-  std::vector<std::string> names;
-  {
-    Fd copy(::fcntl(inner.get(), F_DUPFD_CLOEXEC, 0));
-    const std::unique_ptr<DIR, int (*)(DIR*)> stream(::fdopendir(copy.release()), ::closedir);
-    if (!stream) return system_error("image", "fdopendir", name, errno);
-    while (const dirent* entry = ::readdir(stream.get())) {
-      if (!is_dot(entry->d_name)) names.emplace_back(entry->d_name);
-    }
-  }
-  for (const std::string& child : names) ORC_TRY(remove_at(inner.get(), child, depth + 1));
+  auto names = list_directory(inner.get());
+  if (!names) return names.error().with_context(name);
+  for (const std::string& child : *names) ORC_TRY(remove_at(inner.get(), child, depth + 1));
   if (::unlinkat(directory, name.c_str(), AT_REMOVEDIR) != 0)
     return system_error("image", "rmdir", name, errno);
   return {};
@@ -107,6 +101,21 @@ Result<Fd> open_beneath(int directory, std::string_view path, int flags, mode_t 
   if (fd >= 0) return Fd(static_cast<int>(fd));
   if (errno == ENOSYS) return walk_beneath(directory, path, flags, mode);
   return system_error("image", "openat2", text, errno);
+}
+
+Result<std::vector<std::string>> list_directory(int directory) {
+  // A descriptor of its own: reading moves the offset that duplicates share.
+  Fd fresh(::openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fresh) return system_error("image", "openat", "directory", errno);
+  const std::unique_ptr<DIR, int (*)(DIR*)> stream(::fdopendir(fresh.get()), ::closedir);
+  if (!stream) return system_error("image", "fdopendir", "directory", errno);
+  fresh.release();
+  std::vector<std::string> names;
+  while (const dirent* entry = ::readdir(stream.get())) {
+    if (!is_dot(entry->d_name)) names.emplace_back(entry->d_name);
+  }
+  std::sort(names.begin(), names.end());
+  return names;
 }
 
 Result<void> remove_entry(int directory, const std::string& name) { return remove_at(directory, name, 0); }
@@ -183,6 +192,33 @@ Result<std::optional<LayerStack::Found>> LayerStack::lookup(std::string_view pat
     if (rest == Below::hidden) return std::optional<Found>();
   }
   return std::optional<Found>();
+}
+
+Result<std::vector<std::string>> LayerStack::list(std::string_view path) const {
+  std::set<std::string> names, hidden;
+  for (const Fd& layer : layers_) {
+    auto directory = open_beneath(layer.get(), path, O_RDONLY | O_DIRECTORY);
+    if (directory) {
+      ORC_ASSIGN(const auto here, list_directory(directory->get()));
+      for (const std::string& name : here) {
+        struct stat status {};
+        const bool gone = ::fstatat(directory->get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0;
+        if (gone || is_whiteout(status)) {
+          hidden.insert(name);
+        } else if (!hidden.contains(name)) {
+          names.insert(name);
+        }
+      }
+      if (is_opaque(directory->get())) break;
+      continue;
+    }
+    struct stat status {};
+    auto other = open_beneath(layer.get(), path, O_PATH | O_NOFOLLOW);
+    if (other && ::fstat(other->get(), &status) == 0) break;  // a file or a whiteout hides what is below
+    ORC_ASSIGN(const Below rest, below(layer.get(), path));
+    if (rest == Below::hidden) break;
+  }
+  return std::vector<std::string>(names.begin(), names.end());
 }
 
 Result<Fd> LayerStack::open_found(const Found& found, int flags) const {

@@ -30,6 +30,7 @@ std::string_view name_of(std::string_view path);
 /// Opens `path` ("" = the directory itself) below `directory`; no component may be a symbolic link, but
 /// for the last one with O_PATH|O_NOFOLLOW. One openat2, or a walk with O_NOFOLLOW where it is missing.
 Result<Fd> open_beneath(int directory, std::string_view path, int flags, mode_t mode = 0);
+Result<std::vector<std::string>> list_directory(int directory);  ///< names, sorted
 /// Removes NAME and all below it; nothing else, whatever it is.
 Result<void> remove_entry(int directory, const std::string& name);
 
@@ -56,6 +57,8 @@ class LayerStack {
   /// `path` with all symbolic links in it followed inside the stack. Parts that do not exist stay.
   /// `follow_last`: also a link at the very end.
   Result<std::string> resolve(std::string_view path, bool follow_last = true) const;
+  /// Names in the directory `path`, merged and sorted; without whiteouts.
+  Result<std::vector<std::string>> list(std::string_view path) const;
   Result<Fd> open_found(const Found& found, int flags) const;
   /// Follows links. Nothing if there is no such file.
   Result<std::optional<std::string>> read_file(std::string_view path, std::size_t bytes_max) const;

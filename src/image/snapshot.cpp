@@ -147,19 +147,52 @@ Result<std::vector<SnapshotRecord>> Store::snapshots() const {
   return out;
 }
 
-Result<MountPlan> Store::plan_of(const SnapshotRecord& record) const {
+MountPlan Store::plan_of(const std::string& path, const std::vector<std::uint64_t>& layers,
+                         bool overlay) const {
   MountPlan plan;
-  const std::string path = snapshot_path(record.owner);
-  if (!record.overlay) {
+  if (!overlay) {
     plan.directory = path + "/root";
     return plan;
   }
   plan.layers_directory = directory() + "/layers";
-  for (const std::uint64_t number : record.layers)
-    plan.overlay_lower.push_back(std::to_string(number) + "/fs");
+  for (const std::uint64_t number : layers) plan.overlay_lower.push_back(std::to_string(number) + "/fs");
   plan.overlay_upper = path + "/upper";
   plan.overlay_work = path + "/work";
   return plan;
+}
+
+bool Store::can_overlay(const std::vector<LayerRecord>& layers, Isolation isolation) const {
+  std::size_t option_bytes = 0;
+  for (const LayerRecord& layer : layers) option_bytes += std::to_string(layer.number).size() + 4;
+  const bool fits = layers.size() <= kOverlayLowersMax && option_bytes <= kOverlayOptionBytesMax;
+  return isolation == Isolation::full && overlay_problem_.empty() && !layers.empty() && fits;
+}
+
+Result<void> Store::fill_root(const std::string& path, const std::vector<std::uint64_t>& layers,
+                              bool overlay) {
+  ORC_TRY(remove_tree(path));
+  ORC_TRY(make_directories(path, 0700));
+  ORC_ASSIGN(const LayerStack stack, open_layers(layers));
+  if (overlay) {
+    ORC_TRY(dress_upper(path + "/upper", stack));
+    return make_directories(path + "/work", 0700);
+  }
+  ORC_TRY(make_directories(path + "/root", 0755));
+  ORC_ASSIGN(const Fd root, open_file(path + "/root", O_RDONLY | O_DIRECTORY));
+  ORC_ASSIGN(const CopyReport copied, copy_stack(stack, root.get()));
+  engine_.log(
+      LogLevel::debug, "image", "root copied",
+      {{"root", path}, {"files", std::to_string(copied.files)}, {"bytes", std::to_string(copied.bytes)}});
+  return {};
+}
+
+Result<MountPlan> Store::make_root(const std::string& path, const std::vector<LayerRecord>& layers,
+                                   Isolation isolation) {
+  std::vector<std::uint64_t> numbers;
+  for (const LayerRecord& layer : layers) numbers.push_back(layer.number);
+  const bool overlay = can_overlay(layers, isolation);
+  ORC_TRY(fill_root(path, numbers, overlay));
+  return plan_of(path, numbers, overlay);
 }
 
 Result<MountPlan> Store::prepare_root(const std::string& image_name, const std::string& owner,
@@ -168,12 +201,13 @@ Result<MountPlan> Store::prepare_root(const std::string& image_name, const std::
   const auto one_at_a_time = key_mutex("snapshot:" + owner);
   const std::lock_guard flight(*one_at_a_time);
   ORC_ASSIGN(const auto name, find_image(image_name));
+  const std::string path = snapshot_path(owner);
   if (auto existing = find_snapshot(owner)) {
     if (name && existing->image != name->manifest) {
       return Error(Error::conflict, "image",
                    "root \"" + owner + "\" exists with another image, " + existing->image);
     }
-    return plan_of(*existing);
+    return plan_of(path, existing->layers, existing->overlay);
   }
   if (!name) return Error(Error::not_found, "image", "no image \"" + image_name + "\" in the store");
   Lease lease = leases_.begin();
@@ -184,42 +218,20 @@ Result<MountPlan> Store::prepare_root(const std::string& image_name, const std::
   SnapshotRecord record;
   record.owner = owner;
   record.image = name->manifest;
-  std::size_t option_bytes = 0;
-  for (const LayerRecord& layer : layers) {
-    record.layers.push_back(layer.number);
-    option_bytes += std::to_string(layer.number).size() + 4;
-  }
-  const bool too_many = layers.size() > kOverlayLowersMax || option_bytes > kOverlayOptionBytesMax;
-  record.overlay = isolation == Isolation::full && overlay_problem_.empty() && !layers.empty() && !too_many;
-
+  for (const LayerRecord& layer : layers) record.layers.push_back(layer.number);
+  record.overlay = can_overlay(layers, isolation);
   const std::string temporary = directory() + "/snapshots/" + kTemporaryPrefix + owner;
   const auto build = [&]() -> Result<void> {
-    ORC_TRY(remove_tree(temporary));
-    ORC_TRY(make_directories(temporary, 0700));
-    ORC_ASSIGN(const LayerStack stack, open_layers(record.layers));
-    if (record.overlay) {
-      ORC_TRY(dress_upper(temporary + "/upper", stack));
-      ORC_TRY(make_directories(temporary + "/work", 0700));
-    } else {
-      ORC_TRY(make_directories(temporary + "/root", 0755));
-      ORC_ASSIGN(const Fd root, open_file(temporary + "/root", O_RDONLY | O_DIRECTORY));
-      ORC_ASSIGN(const CopyReport copied, copy_stack(stack, root.get()));
-      engine_.log(LogLevel::debug, "image", "root copied",
-                  {{"owner", owner},
-                   {"files", std::to_string(copied.files)},
-                   {"bytes", std::to_string(copied.bytes)}});
-    }
+    ORC_TRY(fill_root(temporary, record.layers, record.overlay));
     ORC_TRY(write_file(temporary + "/meta.json", describe(record), 0600));
-    if (::rename(temporary.c_str(), snapshot_path(owner).c_str()) != 0) {
-      return system_error("image", "rename", snapshot_path(owner), errno);
-    }
+    if (::rename(temporary.c_str(), path.c_str()) != 0) return system_error("image", "rename", path, errno);
     return {};
   };
   if (auto built = build(); !built) {
     (void)remove_tree(temporary);
     return built.error().with_context("root \"" + owner + "\" of " + image_name);
   }
-  return plan_of(record);
+  return plan_of(path, record.layers, record.overlay);
 }
 
 Result<void> Store::release_root(const std::string& owner) {

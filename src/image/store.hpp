@@ -82,6 +82,9 @@ class Store {
   // --- layers (store_layers.cpp)
   /// Unpacks what is missing; gives the layers top first.
   Result<std::vector<LayerRecord>> ensure_layers(const LoadedImage& image, Lease& lease);
+  /// The same for a stack that is no image yet (builds); bottom first in, top first out.
+  Result<std::vector<LayerRecord>> ensure_layers(const std::vector<Descriptor>& blobs,
+                                                 const std::vector<std::string>& diff_ids, Lease& lease);
   std::vector<LayerRecord> layers() const;
   std::optional<LayerRecord> find_layer(const std::string& chain) const;
   Result<LayerStack> open_layers(const std::vector<std::uint64_t>& top_first) const;
@@ -91,6 +94,9 @@ class Store {
   // --- snapshots (snapshot.cpp)
   Result<MountPlan> prepare_root(const std::string& image, const std::string& owner, Isolation isolation);
   Result<void> release_root(const std::string& owner);
+  /// A root below `path` that no record knows (builds); whoever made it removes it.
+  Result<MountPlan> make_root(const std::string& path, const std::vector<LayerRecord>& layers,
+                              Isolation isolation);
   Result<std::vector<SnapshotRecord>> snapshots() const;
   Result<SnapshotRecord> find_snapshot(const std::string& owner) const;
   /// The merged view of a snapshot with what was written into it, without mounting.
@@ -107,7 +113,9 @@ class Store {
   Result<void> read_layers();
   Result<LayerRecord> unpack_layer(const Descriptor& blob, const std::string& diff_id,
                                    const std::string& chain, const std::vector<LayerRecord>& below);
-  Result<MountPlan> plan_of(const SnapshotRecord& record) const;
+  bool can_overlay(const std::vector<LayerRecord>& layers, Isolation isolation) const;
+  Result<void> fill_root(const std::string& path, const std::vector<std::uint64_t>& layers, bool overlay);
+  MountPlan plan_of(const std::string& path, const std::vector<std::uint64_t>& layers, bool overlay) const;
   std::shared_ptr<std::mutex> key_mutex(const std::string& key);
 
   Engine& engine_;

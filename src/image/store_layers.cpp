@@ -2,7 +2,6 @@
 //
 // A layer is unpacked into layers/tmp-N, synced once as a whole file system (fsync per file would be ten
 // times slower), described by meta.json and renamed. From then on it never changes.
-#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -11,6 +10,7 @@
 #include <cerrno>
 #include <charconv>
 
+#include "base/assert.hpp"
 #include "base/json.hpp"
 #include "image/layer_apply.hpp"
 #include "image/store.hpp"
@@ -21,15 +21,8 @@ namespace {
 constexpr std::size_t kMetaBytesMax = 64 << 10;
 
 Result<std::vector<std::string>> list_names(const std::string& path) {
-  const std::unique_ptr<DIR, int (*)(DIR*)> stream(::opendir(path.c_str()), ::closedir);
-  if (!stream) return system_error("image", "opendir", path, errno);
-  std::vector<std::string> names;
-  while (const dirent* entry = ::readdir(stream.get())) {
-    const std::string name = entry->d_name;
-    if (name != "." && name != "..") names.push_back(name);
-  }
-  std::sort(names.begin(), names.end());
-  return names;
+  ORC_ASSIGN(const Fd directory, open_file(path, O_RDONLY | O_DIRECTORY));
+  return list_directory(directory.get());
 }
 
 }  // namespace
@@ -91,18 +84,24 @@ Result<std::vector<LayerRecord>> Store::ensure_layers(const LoadedImage& image, 
         Error::unsupported, "image",
         image.digest + " is an artifact (" + image.manifest.config.media_type + "), not a container image");
   }
+  return ensure_layers(image.manifest.layers, image.config.diff_ids, lease);
+}
+
+Result<std::vector<LayerRecord>> Store::ensure_layers(const std::vector<Descriptor>& blobs,
+                                                      const std::vector<std::string>& diff_ids,
+                                                      Lease& lease) {
+  ORC_ASSERT(blobs.size() == diff_ids.size());
   std::vector<LayerRecord> bottom_first;
   std::string chain;
-  for (std::size_t i = 0; i < image.manifest.layers.size(); ++i) {
-    const std::string& diff_id = image.config.diff_ids[i];
-    chain = chain_id(chain, diff_id);
+  for (std::size_t i = 0; i < blobs.size(); ++i) {
+    chain = chain_id(chain, diff_ids[i]);
     lease.hold(layer_key(chain));
-    lease.hold(image.manifest.layers[i].digest);
+    lease.hold(blobs[i].digest);
     const auto one_at_a_time = key_mutex("layer:" + chain);
     const std::lock_guard flight(*one_at_a_time);
     std::optional<LayerRecord> record = find_layer(chain);
     if (!record) {
-      ORC_ASSIGN(record, unpack_layer(image.manifest.layers[i], diff_id, chain, bottom_first));
+      ORC_ASSIGN(record, unpack_layer(blobs[i], diff_ids[i], chain, bottom_first));
     }
     bottom_first.push_back(*record);
   }
