@@ -64,7 +64,6 @@ class RaftStoreImpl final : public LocalStore {
   // raft_store_snapshot.cpp
   void maybe_snapshot_locked();
   void take_snapshot(SnapshotImage image, std::uint64_t log_bytes);
-  Result<void> write_snapshot_file(const SnapshotImage& image);
   std::string snapshot_path(const SnapshotMarker& marker) const;
 
   const RaftStoreOptions options_;

@@ -1,32 +1,16 @@
 // RaftStore: from a folder to a leader that has applied everything.
 #include <algorithm>
-#include <cstdio>
 
 #include "orchestra/env.hpp"
 #include "store/mvcc/command_codec.hpp"
 #include "store/raft_store.hpp"
+#include "store/restore.hpp"
 
 namespace orchestra {
 namespace store {
 namespace {
 
 constexpr std::size_t kReplayBatch = 1024;
-
-/// Reads a file in order through Disk.
-SnapshotSource source_of(DiskFile& file) {
-  return [&file, offset = std::uint64_t{0}](std::size_t size) mutable -> Result<std::string> {
-    std::string bytes(size, '\0');
-    std::size_t have = 0;
-    while (have < size) {
-      ORC_ASSIGN(const std::size_t got, file.read_at(offset + have, bytes.data() + have, size - have));
-      if (got == 0) break;
-      have += got;
-    }
-    bytes.resize(have);
-    offset += have;
-    return bytes;
-  };
-}
 
 bool is_snapshot_name(const std::string& name) { return name.compare(0, 9, "snapshot-") == 0; }
 
@@ -36,11 +20,7 @@ RaftStoreImpl::RaftStoreImpl(Engine& engine, RaftStoreOptions options)
     : LocalStore(engine, options.limits), options_(std::move(options)), disk_(engine.disk()) {}
 
 std::string RaftStoreImpl::snapshot_path(const SnapshotMarker& marker) const {
-  char name[64];
-  std::snprintf(name, sizeof name, "/snapshot-%016llx-%016llx.snap",
-                static_cast<unsigned long long>(marker.index.value),
-                static_cast<unsigned long long>(marker.term.value));
-  return options_.data_dir + name;
+  return options_.data_dir + "/" + snapshot_file_name(marker.index, marker.term);
 }
 
 Result<void> RaftStoreImpl::start() {
@@ -105,7 +85,7 @@ Result<void> RaftStoreImpl::load_snapshot_file(const SnapshotMarker& marker) {
                      ", which cannot be read; use `orchestra store restore`")
         .because(file.error());
   }
-  auto summary = read_snapshot(source_of(**file), &core_->state);
+  auto summary = read_snapshot(snapshot_source(**file), &core_->state);
   if (!summary) return summary.error().with_context(path);
   const SnapshotMeta& meta = summary->meta;
   if (meta.identity.cluster != identity_.cluster || meta.identity.epoch != identity_.epoch ||

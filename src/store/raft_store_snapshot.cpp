@@ -7,11 +7,11 @@
 
 #include "orchestra/env.hpp"
 #include "store/raft_store.hpp"
+#include "store/restore.hpp"
 
 namespace orchestra::store {
 namespace {
 constexpr std::uint64_t kSnapshotLogBytesMost = 512u << 20;
-constexpr std::size_t kWriteBuffer = 1u << 20;
 }  // namespace
 
 /// Called by the applier: the state is exactly that of the applied index.
@@ -36,7 +36,7 @@ void RaftStoreImpl::maybe_snapshot_locked() {
 
 void RaftStoreImpl::take_snapshot(SnapshotImage image, std::uint64_t log_bytes) {
   add_history(image);
-  const auto written = write_snapshot_file(image);
+  const auto written = write_snapshot_to(disk_, snapshot_path({image.meta.index, image.meta.term}), image);
   const SnapshotMarker marker{image.meta.index, image.meta.term};
   image = {};
   std::lock_guard lock(raft_mutex_);
@@ -51,35 +51,6 @@ void RaftStoreImpl::take_snapshot(SnapshotImage image, std::uint64_t log_bytes) 
   if (failed_ || stopping_) return;  // the file stays without its record; the next start removes it
   batch_.snapshot = marker;
   wake_log_locked();
-}
-
-Result<void> RaftStoreImpl::write_snapshot_file(const SnapshotImage& image) {
-  const std::string path = snapshot_path({image.meta.index, image.meta.term});
-  const std::string temporary = path + ".tmp";
-  {
-    ORC_ASSIGN(const auto file, disk_.open(temporary, Disk::Open::create_or_open));
-    ORC_TRY(file->truncate(0));
-    std::string buffer;
-    std::uint64_t offset = 0;
-    const auto flush = [&]() -> Result<void> {
-      ORC_TRY(file->write_at(offset, buffer));
-      offset += buffer.size();
-      buffer.clear();
-      return {};
-    };
-    auto written = write_snapshot(image, [&](std::string_view bytes) -> Result<void> {
-      buffer.append(bytes);
-      return buffer.size() < kWriteBuffer ? Result<void>() : flush();
-    });
-    Result<void> done = written ? flush() : Result<void>(written.error());
-    if (done) done = file->sync();
-    if (!done) {
-      (void)disk_.remove(temporary);
-      return done;
-    }
-  }
-  ORC_TRY(disk_.rename(temporary, path));
-  return disk_.sync_directory(options_.data_dir);
 }
 
 }  // namespace orchestra::store

@@ -1,0 +1,523 @@
+// `orchestra store`: arguments in, operations of ops.hpp against a running or a stopped store, text out.
+#include <charconv>
+#include <functional>
+#include <map>
+#include <optional>
+
+#include "base/base64.hpp"
+#include "base/fd.hpp"
+#include "orchestra/env.hpp"
+#include "orchestra/raft_store.hpp"
+#include "orchestra/store_command.hpp"
+#include "store/ops.hpp"
+#include "store/restore.hpp"
+
+namespace orchestra {
+namespace store {
+namespace {
+
+constexpr const char* kUsage =
+    "usage: orchestra store COMMAND --data DIR [--json] [--timeout 10s]\n"
+    "  put KEY VALUE|-   [--if-revision N] [--lease TTL] [--previous]\n"
+    "  get KEY           [--prefix] [--range-end K] [--revision N] [--limit N] [--keys-only] [--count]\n"
+    "                    [--serializable] [--value-only]\n"
+    "  del KEY           [--prefix] [--range-end K] [--if-revision N] [--previous]\n"
+    "  watch KEY         [--prefix] [--range-end K] [--after N] [--previous] [--count N]\n"
+    "  compact REVISION\n"
+    "  status\n"
+    "  snapshot save FILE | snapshot status FILE\n"
+    "  restore FILE      [--bump-revision N]\n"
+    "DIR is the data folder of a running process (reached by its control.sock) or a stopped one. FILE of\n"
+    "`snapshot status` needs no --data.\n";
+
+constexpr std::size_t kStdinMax = 16u << 20;
+
+int exit_status(const Error& error) {
+  switch (error.code()) {
+    case Error::invalid:
+      return 2;
+    case Error::not_found:
+      return 3;
+    case Error::conflict:
+    case Error::already_exists:
+      return 4;
+    case Error::unavailable:
+    case Error::not_leader:
+    case Error::busy:
+    case Error::overloaded:
+      return 5;
+    case Error::unknown_outcome:
+      return 6;
+    case Error::compacted:
+    case Error::expired:
+    case Error::future:
+      return 7;
+    case Error::no_space:
+    case Error::too_large:
+    case Error::resource_exhausted:
+      return 8;
+    case Error::corrupt:
+      return 9;
+    case Error::denied:
+    case Error::unauthenticated:
+      return 10;
+    default:
+      return 1;
+  }
+}
+
+/// Flags with a value, flags without, and what is left.
+struct Arguments {
+  std::vector<std::string> words;
+  std::map<std::string, std::string> values;
+  bool has(const std::string& name) const { return values.contains(name); }
+};
+
+Error usage_error(const std::string& what) { return Error(Error::invalid, "store", what); }
+
+Result<Arguments> parse(const std::vector<std::string>& args) {
+  static const std::map<std::string, bool> kFlags{
+      // name -> takes a value
+      {"--data", true},       {"--timeout", true},       {"--if-revision", true}, {"--lease", true},
+      {"--range-end", true},  {"--revision", true},      {"--limit", true},       {"--after", true},
+      {"--count", false},     {"--json", false},         {"--previous", false},   {"--prefix", false},
+      {"--keys-only", false}, {"--serializable", false}, {"--value-only", false}, {"--bump-revision", true}};
+  Arguments parsed;
+  bool only_words = false;
+  for (std::size_t i = 0; i < args.size(); ++i) {
+    if (only_words || args[i].size() < 3 || args[i].compare(0, 2, "--") != 0) {
+      if (args[i] == "--" && !only_words) {
+        only_words = true;
+      } else {
+        parsed.words.push_back(args[i]);
+      }
+      continue;
+    }
+    const std::size_t equals = args[i].find('=');
+    const std::string name = args[i].substr(0, equals);
+    const auto flag = kFlags.find(name);
+    if (flag == kFlags.end()) return usage_error("there is no option " + name);
+    // `watch --count N` takes a value, `get --count` does not.
+    const bool takes =
+        flag->second || (name == "--count" && !parsed.words.empty() && parsed.words[0] == "watch");
+    std::string value;
+    if (equals != std::string::npos) {
+      value = args[i].substr(equals + 1);
+    } else if (takes) {
+      if (i + 1 == args.size()) return usage_error("option " + name + " needs a value");
+      value = args[++i];
+    }
+    parsed.values[name] = value;
+  }
+  return parsed;
+}
+
+Result<std::optional<std::int64_t>> number_of(const Arguments& args, const std::string& name) {
+  const auto found = args.values.find(name);
+  if (found == args.values.end()) return std::optional<std::int64_t>();
+  std::int64_t value = 0;
+  const std::string& text = found->second;
+  const auto end = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (end.ec != std::errc() || end.ptr != text.data() + text.size() || value < 0) {
+    return usage_error("option " + name + " needs a whole number, not \"" + text + "\"");
+  }
+  return std::optional(value);
+}
+
+/// "90", "90s", "5m", "2h", in seconds.
+Result<std::int64_t> seconds_of(const std::string& text) {
+  std::int64_t value = 0;
+  const auto end = std::from_chars(text.data(), text.data() + text.size(), value);
+  const std::string_view unit(end.ptr, static_cast<std::size_t>(text.data() + text.size() - end.ptr));
+  if (end.ec == std::errc() && value >= 0) {
+    if (unit.empty() || unit == "s") return value;
+    if (unit == "m") return value * 60;
+    if (unit == "h") return value * 3600;
+  }
+  return usage_error("\"" + text + "\" is not a duration like 5s, 2m or 1h");
+}
+
+bool holds_log(Disk& disk, const std::string& folder) {
+  const auto names = disk.list(folder);
+  if (!names) return false;
+  for (const std::string& name : *names) {
+    if (name.size() == 16 && name.compare(0, 4, "log-") == 0) return true;
+  }
+  return false;
+}
+/// A data folder of `orchestra up` keeps its store in DIR/store; a bare store lies in DIR itself.
+std::string store_folder(const std::string& data) {
+  return holds_log(real_disk(), data) ? data : data + "/store";
+}
+
+/// Where operations run: in the process that owns the folder, or here after opening it.
+class Target {
+ public:
+  using OnLine = std::function<Result<void>(const json::object&)>;
+
+  static Result<std::unique_ptr<Target>> open(const std::string& data, bool create) {
+    auto target = std::unique_ptr<Target>(new Target);
+    auto client = ControlClient::connect(data + "/control.sock");
+    if (client) {
+      target->client_.emplace(std::move(*client));
+      return target;
+    }
+    const Error& why = client.error();
+    if (!why.is(Error::not_found) && !why.is(Error::unavailable)) return why;
+    const std::string folder = store_folder(data);
+    if (!create && !holds_log(real_disk(), folder)) {
+      return Error(Error::not_found, "store", "there is no store in " + data + "; is --data right?");
+    }
+    target->engine_ = std::make_unique<Engine>();
+    RaftStoreOptions options;
+    options.data_dir = folder;
+    ORC_ASSIGN(target->store_, RaftStore::open(*target->engine_, options));
+    return target;
+  }
+  ~Target() {
+    if (store_) store_->stop();
+    store_.reset();
+  }
+
+  Result<void> run(const json::object& request, const OnLine& on_line, Duration idle,
+                   const std::function<bool()>& go_on) {
+    if (client_) return client_->call(request, on_line, idle, go_on);
+    Result<void> stopped;
+    OpContext context;
+    context.emit = [&](const json::object& line) {
+      stopped = on_line(line);
+      return stopped.has_value();
+    };
+    context.cancelled = [&] { return go_on && !go_on(); };
+    auto result = run_store_op(*store_, request, context);
+    if (!stopped) return stopped;
+    if (result) return result;
+    return result.error().with_detail(error_detail(result.error()));
+  }
+
+ private:
+  Target() = default;
+  std::optional<ControlClient> client_;
+  std::unique_ptr<Engine> engine_;
+  std::shared_ptr<StateStore> store_;
+};
+
+class StoreCommand {
+ public:
+  StoreCommand(Arguments args, std::FILE* out, const StoreCommandOptions& options)
+      : args_(std::move(args)), out_(out), options_(options) {}
+
+  Result<int> run() {
+    if (args_.has("--timeout")) {
+      ORC_ASSIGN(const std::int64_t seconds, seconds_of(args_.values.at("--timeout")));
+      idle_ = std::chrono::seconds(seconds);
+    }
+    if (args_.words.empty()) return usage_error("a command is missing");
+    const std::string& command = args_.words[0];
+    if (command == "snapshot") return snapshot();
+    if (command == "restore") return restore();
+    if (!args_.has("--data")) return usage_error("--data DIR is missing");
+    if (command == "put") return put();
+    if (command == "get") return get();
+    if (command == "del") return del();
+    if (command == "watch") return watch();
+    if (command == "compact") return compact();
+    if (command == "status") return status();
+    return usage_error("there is no command \"" + command + "\"");
+  }
+
+ private:
+  bool json_lines() const { return args_.has("--json"); }
+  void print(std::string_view text) { std::fwrite(text.data(), 1, text.size(), out_); }
+  void print_line(const json::object& line) { print(to_json(line) + "\n"); }
+  static std::string decoded(const json::value& value) {
+    return decode_base64_text(value.as_string()).value_or(std::string());
+  }
+
+  Result<void> words(std::size_t count, const char* what) const {
+    if (args_.words.size() == count) return {};
+    return usage_error("`store " + args_.words[0] + "` takes " + what);
+  }
+  Result<void> add_number(json::object& request, const std::string& flag, const char* name) {
+    ORC_ASSIGN(const auto value, number_of(args_, flag));
+    if (value) request[name] = *value;
+    return {};
+  }
+  Result<json::object> range_request(const char* op) {
+    ORC_TRY(words(2, "one KEY"));
+    json::object request{{"op", op}, {"key", encode_base64_text(args_.words[1])}};
+    if (args_.has("--prefix")) request["prefix"] = true;
+    if (args_.has("--range-end")) request["end"] = encode_base64_text(args_.values.at("--range-end"));
+    if (args_.has("--previous")) request["previous"] = true;
+    return request;
+  }
+
+  Result<void> ask(const json::object& request, const Target::OnLine& on_line, bool create = false) {
+    ORC_ASSIGN(const auto target, Target::open(args_.values.at("--data"), create));
+    return target->run(request, on_line, idle_, {});
+  }
+
+  void print_kv(const json::object& kv) {
+    print(decoded(kv.at("key")) + "\n");
+    if (!args_.has("--keys-only")) print(decoded(kv.at("value")) + "\n");
+  }
+  void print_previous(const json::object& line) {
+    const json::value* previous = line.if_contains("previous");
+    if (previous == nullptr) return;
+    for (const json::value& kv : previous->as_array()) print_kv(kv.as_object());
+  }
+  Result<void> print_write(const json::object& line) {
+    if (json_lines()) {
+      print_line(line);
+      return {};
+    }
+    print("revision " + std::to_string(line.at("revision").to_number<std::int64_t>()) + "\n");
+    print_previous(line);
+    return {};
+  }
+
+  Result<std::string> read_value(const std::string& word) {
+    if (word != "-") return word;
+    std::string value;
+    char buffer[64 << 10];
+    while (const std::size_t got = std::fread(buffer, 1, sizeof buffer, options_.in)) {
+      value.append(buffer, got);
+      if (value.size() > kStdinMax)
+        return Error(Error::too_large, "store", "the value on standard input is too large");
+    }
+    return value;
+  }
+
+  Result<int> put() {
+    ORC_TRY(words(3, "KEY and VALUE (or - for standard input)"));
+    ORC_ASSIGN(const std::string value, read_value(args_.words[2]));
+    json::object request{{"op", "store.put"},
+                         {"key", encode_base64_text(args_.words[1])},
+                         {"value", encode_base64_text(value)}};
+    ORC_TRY(add_number(request, "--if-revision", "if_revision"));
+    if (args_.has("--lease")) {
+      ORC_ASSIGN(request["lease_ttl_s"], seconds_of(args_.values.at("--lease")));
+    }
+    if (args_.has("--previous")) request["previous"] = true;
+    ORC_TRY(ask(
+        request, [&](const json::object& line) { return print_write(line); }, true));
+    return 0;
+  }
+
+  Result<int> get() {
+    ORC_ASSIGN(json::object request, range_request("store.get"));
+    ORC_TRY(add_number(request, "--revision", "revision"));
+    ORC_TRY(add_number(request, "--limit", "limit"));
+    for (const auto& [flag, name] :
+         {std::pair("--keys-only", "keys_only"), {"--count", "count"}, {"--serializable", "serializable"}}) {
+      if (args_.has(flag)) request[name] = true;
+    }
+    std::uint64_t count = 0;
+    ORC_TRY(ask(request, [&](const json::object& line) -> Result<void> {
+      if (const json::value* total = line.if_contains("count")) count = total->to_number<std::uint64_t>();
+      if (json_lines()) {
+        print_line(line);
+      } else if (const json::value* kv = line.if_contains("kv")) {
+        if (args_.has("--value-only")) {
+          print(decoded(kv->at("value")));
+        } else {
+          print_kv(kv->as_object());
+        }
+      } else if (args_.has("--count")) {
+        print(std::to_string(count) + "\n");
+      }
+      return {};
+    }));
+    const bool single = !request.contains("prefix") && !request.contains("end");
+    if (single && count == 0 && !args_.has("--count")) {
+      return Error(Error::not_found, "store",
+                   "there is no key \"" + args_.words[1] + "\" in " + args_.values.at("--data"));
+    }
+    return 0;
+  }
+
+  Result<int> del() {
+    ORC_ASSIGN(json::object request, range_request("store.del"));
+    ORC_TRY(add_number(request, "--if-revision", "if_revision"));
+    ORC_TRY(ask(request, [&](const json::object& line) -> Result<void> {
+      if (!json_lines())
+        print("removed " + std::to_string(line.at("removed").to_number<std::int64_t>()) + "\n");
+      return print_write(line);
+    }));
+    return 0;
+  }
+
+  void print_event(const json::object& event) {
+    const json::object& kv = event.at("kv").as_object();
+    const bool put = event.at("type").as_string() == "put";
+    print(std::string(put ? "PUT " : "DELETE ") +
+          std::to_string(kv.at("mod_revision").to_number<std::int64_t>()) + "\n");
+    print(decoded(kv.at("key")) + "\n");
+    if (put) print(decoded(kv.at("value")) + "\n");
+    if (const json::value* previous = event.if_contains("previous")) {
+      print("was " + decoded(previous->at("value")) + "\n");
+    }
+  }
+
+  Result<int> watch() {
+    ORC_ASSIGN(json::object request, range_request("store.watch"));
+    ORC_TRY(add_number(request, "--after", "after"));
+    ORC_ASSIGN(const auto count, number_of(args_, "--count"));
+    std::int64_t seen = 0;
+    const auto full = [&] { return count && seen >= *count; };
+    ORC_ASSIGN(const auto target, Target::open(args_.values.at("--data"), false));
+    const auto go_on = [&] { return !full() && (options_.stop == nullptr || !options_.stop->load()); };
+    auto result = target->run(
+        request,
+        [&](const json::object& batch) -> Result<void> {
+          for (const json::value& event : batch.at("events").as_array()) {
+            if (full()) break;
+            ++seen;
+            if (json_lines()) {
+              print_line(event.as_object());
+            } else {
+              print_event(event.as_object());
+            }
+          }
+          std::fflush(out_);
+          if (full()) return Error(Error::cancelled, "store", "enough events");
+          return {};
+        },
+        std::chrono::hours(24 * 365), go_on);
+    if (!result && !result.error().is(Error::cancelled)) return result.error();
+    return 0;
+  }
+
+  Result<int> compact() {
+    ORC_TRY(words(2, "one REVISION"));
+    std::int64_t revision = 0;
+    const std::string& text = args_.words[1];
+    const auto end = std::from_chars(text.data(), text.data() + text.size(), revision);
+    if (end.ec != std::errc() || end.ptr != text.data() + text.size()) {
+      return usage_error("\"" + text + "\" is not a revision");
+    }
+    ORC_TRY(ask({{"op", "store.compact"}, {"revision", revision}},
+                [](const json::object&) { return Result<void>(); }));
+    print("compacted " + text + "\n");
+    return 0;
+  }
+
+  Result<int> status() {
+    ORC_TRY(words(1, "no arguments"));
+    ORC_TRY(ask({{"op", "store.status"}}, [&](const json::object& line) -> Result<void> {
+      if (json_lines()) {
+        print_line(line);
+        return {};
+      }
+      for (const auto& [name, value] : line) {
+        if (value.is_array()) {
+          for (const json::value& each : value.as_array())
+            print(std::string(name) + ": " + std::string(each.as_string()) + "\n");
+        } else {
+          print(std::string(name) + ": " +
+                (value.is_string() ? std::string(value.as_string()) : to_json(value)) + "\n");
+        }
+      }
+      return {};
+    }));
+    return 0;
+  }
+
+  void print_summary(const SnapshotSummary& summary) {
+    if (json_lines()) {
+      print_line({{"revision", summary.meta.revision},
+                  {"compacted_revision", summary.meta.compacted},
+                  {"keys", summary.records},
+                  {"bytes", summary.bytes},
+                  {"sha256", summary.sha256}});
+      return;
+    }
+    print("revision " + std::to_string(summary.meta.revision) + "\nkeys " + std::to_string(summary.records) +
+          "\nbytes " + std::to_string(summary.bytes) + "\nsha256 " + summary.sha256 + "\n");
+  }
+
+  Result<int> snapshot() {
+    ORC_TRY(words(3, "`save FILE` or `status FILE`"));
+    const std::string& file = args_.words[2];
+    if (args_.words[1] == "save") {
+      if (!args_.has("--data")) return usage_error("--data DIR is missing");
+      ORC_TRY(save_snapshot(file));
+    } else if (args_.words[1] != "status") {
+      return usage_error("`store snapshot` takes `save FILE` or `status FILE`");
+    }
+    ORC_ASSIGN(const SnapshotSummary summary, verify_snapshot_file(real_disk(), file));
+    print_summary(summary);
+    return 0;
+  }
+
+  Result<void> save_snapshot(const std::string& file) {
+    const std::string part = file + ".part";
+    Disk& disk = real_disk();
+    ORC_ASSIGN(auto opened, disk.open(part, Disk::Open::create_or_open));
+    ORC_TRY(opened->truncate(0));
+    std::uint64_t offset = 0;
+    auto saved = ask({{"op", "store.snapshot"}}, [&](const json::object& line) -> Result<void> {
+      const json::value* data = line.if_contains("data");
+      if (data == nullptr) return {};
+      const std::string bytes = decoded(*data);
+      ORC_TRY(opened->write_at(offset, bytes));
+      offset += bytes.size();
+      return {};
+    });
+    if (saved) saved = opened->sync();
+    opened.reset();
+    if (!saved) {
+      (void)disk.remove(part);
+      return saved;
+    }
+    ORC_TRY(disk.rename(part, file));
+    const std::size_t slash = file.rfind('/');
+    return disk.sync_directory(slash == std::string::npos ? "." : file.substr(0, slash + 1));
+  }
+
+  Result<int> restore() {
+    ORC_TRY(words(2, "one FILE"));
+    if (!args_.has("--data")) return usage_error("--data DIR is missing");
+    const std::string& data = args_.values.at("--data");
+    if (ControlClient::connect(data + "/control.sock")) {
+      return Error(Error::busy, "store",
+                   "a process is running on " + data + "; stop it, and restore into a new folder");
+    }
+    RestoreOptions options;
+    options.file = args_.words[1];
+    options.folder = store_folder(data);
+    ORC_ASSIGN(const auto bump, number_of(args_, "--bump-revision"));
+    if (bump) options.bump = *bump;
+    ORC_TRY(make_directories(data, 0700));
+    ORC_ASSIGN(const SnapshotSummary summary, restore_snapshot(real_disk(), real_random(), options));
+    print_summary(summary);
+    return 0;
+  }
+
+  const Arguments args_;
+  std::FILE* const out_;
+  const StoreCommandOptions options_;
+  Duration idle_ = std::chrono::seconds(10);
+};
+
+}  // namespace
+}  // namespace store
+
+int run_store_command(const std::vector<std::string>& args, std::FILE* out, std::FILE* err,
+                      const StoreCommandOptions& options) {
+  if (args.empty() || args[0] == "help" || args[0] == "--help" || args[0] == "-h") {
+    std::fputs(store::kUsage, args.empty() ? err : out);
+    return args.empty() ? 2 : 0;
+  }
+  const auto run = [&]() -> Result<int> {
+    ORC_ASSIGN(store::Arguments parsed, store::parse(args));
+    return store::StoreCommand(std::move(parsed), out, options).run();
+  };
+  const Result<int> result = run();
+  std::fflush(out);
+  if (result) return *result;
+  std::fprintf(err, "orchestra store: %s\n", result.error().to_string().c_str());
+  return store::exit_status(result.error());
+}
+
+}  // namespace orchestra

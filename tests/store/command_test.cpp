@@ -1,0 +1,139 @@
+// `orchestra store` on a stopped folder and through the control socket of a running one.
+#include "orchestra/store_command.hpp"
+
+#include "base/control.hpp"
+#include "orchestra/raft_store.hpp"
+#include "store/ops.hpp"
+#include "tests/store/support.hpp"
+
+namespace orchestra::store::test {
+namespace {
+
+struct Ran {
+  int status = 0;
+  std::string out, err;
+};
+
+Ran run(std::vector<std::string> args, const std::string& input = {}) {
+  Ran ran;
+  char* out_bytes = nullptr;
+  char* err_bytes = nullptr;
+  std::size_t out_size = 0;
+  std::size_t err_size = 0;
+  std::FILE* out = open_memstream(&out_bytes, &out_size);
+  std::FILE* err = open_memstream(&err_bytes, &err_size);
+  StoreCommandOptions options;
+  std::string bytes = input.empty() ? std::string(1, '\n') : input;
+  options.in = fmemopen(bytes.data(), bytes.size(), "r");
+  ran.status = run_store_command(args, out, err, options);
+  std::fclose(out);
+  std::fclose(err);
+  std::fclose(options.in);
+  ran.out.assign(out_bytes, out_size);
+  ran.err.assign(err_bytes, err_size);
+  std::free(out_bytes);
+  std::free(err_bytes);
+  return ran;
+}
+
+/// The same commands and the same answers, whoever has the store open.
+void check_commands(const std::string& data) {
+  const auto store = [&](std::vector<std::string> args, const std::string& input = {}) {
+    args.insert(args.end(), {"--data", data});
+    return run(std::move(args), input);
+  };
+  CHECK(store({"put", "a", "1"}).out == "revision 2\n");
+  CHECK(store({"put", "a", "2", "--previous"}).out == "revision 3\na\n1\n");
+  CHECK(store({"get", "a"}).out == "a\n2\n");
+  CHECK(store({"get", "a", "--value-only"}).out == "2");
+  CHECK(store({"get", "a", "--revision", "2"}).out == "a\n1\n");
+  const std::string binary("\0\n\xFF", 3);
+  CHECK(store({"put", "bytes", "-"}, binary).status == 0);
+  CHECK(store({"get", "bytes", "--value-only"}).out == binary);
+  CHECK(store({"get", "", "--prefix", "--keys-only"}).out == "a\nbytes\n");
+  CHECK(store({"get", "", "--prefix", "--count"}).out == "2\n");
+  CHECK(store({"get", "a", "--range-end", "b", "--json"}).out.find("\"count\":1") != std::string::npos);
+
+  const Ran taken = store({"put", "a", "x", "--if-revision", "0"});
+  CHECK(taken.status == 4);
+  CHECK(taken.err.find("is at revision 3") != std::string::npos);
+  const Ran missing = store({"get", "nothing"});
+  CHECK(missing.status == 3);
+  CHECK(missing.err.find("there is no key \"nothing\"") != std::string::npos);
+  CHECK(store({"watch", "", "--prefix", "--after", "1", "--count", "2"}).out == "PUT 2\na\n1\nPUT 3\na\n2\n");
+  CHECK(store({"compact", "3"}).out == "compacted 3\n");
+  CHECK(store({"get", "a", "--revision", "2"}).status == 7);
+  CHECK(store({"watch", "a", "--after", "1"}).status == 7);
+  CHECK(store({"del", "bytes"}).out == "removed 1\nrevision 5\n");
+  CHECK(store({"status"}).out.find("revision: 5\n") != std::string::npos);
+  CHECK(store({"put", "leased", "v", "--lease", "1h"}).status == 0);
+}
+
+TEST_CASE("store commands open a stopped folder themselves") {
+  orchestra::test::TempDir folder;
+  check_commands(folder.path());
+}
+
+TEST_CASE("store commands reach a running store through its control socket") {
+  orchestra::test::TempDir folder;
+  Engine engine;
+  RaftStoreOptions options;
+  options.data_dir = folder / "store";
+  auto store = RaftStore::open(engine, options);
+  REQUIRE(store.has_value());
+  ControlServer server(engine, folder / "control.sock");
+  register_store_ops(server, *store);
+  REQUIRE(server.start().has_value());
+  check_commands(folder.path());
+  CHECK((*store)->revision() == 6);
+  CHECK(run({"restore", folder / "none", "--data", folder.path()}).status == 5);
+}
+
+TEST_CASE("usage mistakes exit with 2 and one sentence, a missing store with 3") {
+  orchestra::test::TempDir folder;
+  CHECK(run({"get", "k"}).status == 2);
+  CHECK(run({"get", "--data", folder.path()}).status == 2);
+  CHECK(run({"frob", "--data", folder.path()}).status == 2);
+  CHECK(run({"get", "k", "--frob"}).err == "orchestra store: there is no option --frob\n");
+  CHECK(run({"get", "k", "--revision", "x", "--data", folder.path()}).status == 2);
+  CHECK(run({"get", "k", "--data", folder.path()}).status == 3);
+  CHECK(run({"help"}).status == 0);
+  CHECK(run({}).status == 2);
+}
+
+TEST_CASE("snapshot save, status and restore: same content, new cluster, raised revision") {
+  orchestra::test::TempDir folder;
+  const std::string data = folder / "a";
+  const std::string file = folder / "backup";
+  for (int i = 0; i < 20; ++i) {
+    REQUIRE(run({"put", "k" + std::to_string(i), "v" + std::to_string(i), "--data", data}).status == 0);
+  }
+  const Ran saved = run({"snapshot", "save", file, "--data", data});
+  CHECK(saved.status == 0);
+  CHECK(saved.out.find("revision 21\nkeys 20\n") == 0);
+  CHECK(run({"snapshot", "status", file}).out == saved.out);
+  CHECK_FALSE(std::filesystem::exists(file + ".part"));
+
+  const std::string bumped = folder / "b";
+  CHECK(run({"restore", file, "--data", bumped}).status == 0);
+  CHECK(run({"get", "k7", "--value-only", "--data", bumped}).out == "v7");
+  CHECK(run({"put", "more", "x", "--data", bumped}).out == "revision 1000000022\n");
+  CHECK(run({"watch", "k7", "--after", "21", "--data", bumped}).status == 7);
+  CHECK(run({"restore", file, "--data", bumped}).status == 4);
+
+  const std::string exact = folder / "c";
+  CHECK(run({"restore", file, "--data", exact, "--bump-revision", "0"}).status == 0);
+  CHECK(run({"get", "k7", "--revision", "9", "--value-only", "--data", exact}).out == "v7");
+  CHECK(run({"put", "more", "x", "--data", exact}).out == "revision 22\n");
+
+  std::FILE* broken = std::fopen(file.c_str(), "r+");
+  std::fseek(broken, 150, SEEK_SET);
+  std::fputc('!', broken);
+  std::fclose(broken);
+  CHECK(run({"snapshot", "status", file}).status == 9);
+  CHECK(run({"restore", file, "--data", folder / "d"}).status == 9);
+  CHECK_FALSE(std::filesystem::exists(folder / "d/store"));
+}
+
+}  // namespace
+}  // namespace orchestra::store::test
