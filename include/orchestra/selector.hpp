@@ -31,6 +31,7 @@ class ORC_API Selector {
   static Result<Selector> from_label_selector(std::string_view json);
   /// All of these labels.
   static Selector from_map(const std::map<std::string, std::string>& labels);
+  static Selector from_requirements(std::vector<Requirement> requirements);
   static Selector nothing();
 
   bool matches(const std::map<std::string, std::string>& labels) const;

@@ -68,6 +68,9 @@ class FieldErrors {
   void required(const FieldPath& path, std::string_view detail = {});
   void invalid(const FieldPath& path, const json::value& bad, std::string_view detail);
   void invalid(const FieldPath& path, std::string_view bad, std::string_view detail);
+  void invalid(const FieldPath& path, const char* bad, std::string_view detail) {
+    invalid(path, std::string_view(bad), detail);
+  }
   void forbidden(const FieldPath& path, std::string_view detail);
   void duplicate(const FieldPath& path, const json::value& bad);
   void not_supported(const FieldPath& path, const json::value& bad,

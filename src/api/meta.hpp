@@ -1,6 +1,7 @@
 #pragma once
 // Helpers on ObjectMeta in JSON trees, and the small formats that all of the API shares: names, times, ages.
 // Pure: the time and the randomness are arguments.
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -42,6 +43,10 @@ ORC_API std::string_view meta_string(const json::value& object, std::string_view
 
 /// Namespace on create: label kubernetes.io/metadata.name and spec.finalizers [kubernetes].
 ORC_API void prepare_namespace(json::object& object);
+
+// --- bytes -------------------------------------------------------------------------------------------------
+ORC_API std::string encode_base64(std::string_view bytes);
+ORC_API std::optional<std::string> decode_base64(std::string_view text);
 
 // --- times -------------------------------------------------------------------------------------------------
 inline constexpr std::int64_t kSecond = 1'000'000'000;

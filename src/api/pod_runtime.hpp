@@ -19,8 +19,8 @@
 namespace orchestra {
 
 struct PodMount {
-  std::string source;       ///< absolute host path; for tmpfs empty
-  std::string target;       ///< absolute path in the container
+  std::string source;  ///< absolute host path; for tmpfs empty
+  std::string target;  ///< absolute path in the container
   bool read_only = false;
   bool tmpfs = false;
   std::uint64_t tmpfs_bytes_max = 0;
@@ -30,11 +30,11 @@ struct PodMount {
 };
 
 struct ResourceLimits {
-  std::int64_t cpu_shares = 0;      ///< 0 = default
-  std::int64_t cpu_quota_us = 0;    ///< per cpu_period_us; 0 = none
+  std::int64_t cpu_shares = 0;    ///< 0 = default
+  std::int64_t cpu_quota_us = 0;  ///< per cpu_period_us; 0 = none
   std::int64_t cpu_period_us = 100000;
-  std::int64_t memory_bytes = 0;    ///< 0 = none
-  std::int64_t pids = 0;            ///< 0 = none
+  std::int64_t memory_bytes = 0;  ///< 0 = none
+  std::int64_t pids = 0;          ///< 0 = none
   int oom_score_adj = 0;
 };
 
@@ -42,8 +42,8 @@ struct PodSandboxConfig {
   std::string uid, ns, name;
   std::string hostname;
   std::string log_directory;
-  std::string cgroup_parent;          ///< relative to the runtime's: "kubepods/burstable"
-  ResourceLimits limits;              ///< of the whole pod
+  std::string cgroup_parent;  ///< relative to the runtime's: "kubepods/burstable"
+  ResourceLimits limits;      ///< of the whole pod
   bool host_network = false, host_pid = false, host_ipc = false, share_process_namespace = false;
   std::map<std::string, std::string> sysctls;
   std::map<std::string, std::string> annotations;
@@ -57,10 +57,10 @@ struct PodSandbox {
 };
 
 struct ContainerConfig {
-  std::string id;    ///< unique on this node; the agent makes it from pod uid, name and attempt
+  std::string id;  ///< unique on this node; the agent makes it from pod uid, name and attempt
   std::string name;
   std::uint32_t attempt = 0;
-  std::string image, image_id;   ///< for records only
+  std::string image, image_id;  ///< for records only
   MountPlan root;
   std::vector<std::string> args;
   std::vector<std::string> env;  ///< "NAME=value"
@@ -71,7 +71,7 @@ struct ContainerConfig {
   ResourceLimits limits;
   bool privileged = false, read_only_root = false, no_new_privileges = false;
   std::vector<std::string> add_capabilities, drop_capabilities;  ///< "NET_ADMIN", "ALL"
-  std::string seccomp = "default";  ///< default, unconfined
+  std::string seccomp = "default";                               ///< default, unconfined
   bool tty = false, in = false, in_once = false;
   std::string log_path;  ///< absolute path of the CRI log file
   std::int64_t log_file_bytes_max = 10 << 20;
@@ -88,7 +88,7 @@ struct ContainerStatus {
   std::optional<int> exit_code;  ///< 128+n for signal n; absent: not known (never invented)
   int signal = 0;
   bool oom_killed = false;
-  std::string reason;            ///< why unknown, or why the start failed
+  std::string reason;  ///< why unknown, or why the start failed
   std::string image, image_id, log_path;
   std::map<std::string, std::string> annotations;
 };

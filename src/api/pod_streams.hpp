@@ -34,8 +34,8 @@ struct ProcessChunk {
   enum class Channel : std::uint8_t { standard_output, standard_error, exit };
   Channel channel = Channel::standard_output;
   std::string bytes;
-  int exit_code = 0;              ///< channel exit
-  std::optional<Error> failure;   ///< channel exit: why it could not run, or was lost
+  int exit_code = 0;             ///< channel exit
+  std::optional<Error> failure;  ///< channel exit: why it could not run, or was lost
 };
 class ORC_API ProcessStream {
  public:
@@ -57,7 +57,8 @@ struct ExecOptions {
 };
 struct LogOptions {
   bool follow = false, previous = false, timestamps = false;
-  std::optional<std::int64_t> since_seconds = std::nullopt, tail_lines = std::nullopt, limit_bytes = std::nullopt;
+  std::optional<std::int64_t> since_seconds = std::nullopt, tail_lines = std::nullopt,
+                              limit_bytes = std::nullopt;
   std::string since_time = {};  ///< RFC 3339
 };
 

@@ -58,6 +58,8 @@ struct SchemaNode {
     embedded = 128,  ///< x-kubernetes-embedded-resource
     preserve_unknown = 256,
     union_member = 512,
+    non_empty = 2048,  ///< validation: absent or empty is "Required value"
+    canonical = 1024,  ///< map of quantities that upstream rounds to thousandths and prints canonically
   };
   SchemaKind kind = SchemaKind::any;
   ListKind list_kind = ListKind::plain;

@@ -1,0 +1,239 @@
+// Defaults that depend on other fields:
+// pkg/apis/{core,apps,batch,networking,rbac,autoscaling}/v*/defaults.go.
+#include <algorithm>
+
+#include "api/meta.hpp"
+#include "api/tree.hpp"
+#include "api/type_hooks.hpp"
+
+namespace orchestra::api {
+namespace {
+
+void set_if_absent(json::object& object, std::string_view key, json::value value) {
+  if (!object.contains(key)) object[key] = std::move(value);
+}
+
+/// True for `app`, `app:latest`, `host:5000/app`; false for `app:1`, `app@sha256:...`.
+bool is_latest(std::string_view image) {
+  if (image.find('@') != std::string_view::npos) return false;
+  const std::size_t slash = image.rfind('/');
+  const std::size_t colon = image.rfind(':');
+  if (colon == std::string_view::npos || (slash != std::string_view::npos && colon < slash)) return true;
+  return image.substr(colon + 1) == "latest";
+}
+
+void default_container(json::object& container) {
+  if (text_of(container, "imagePullPolicy").empty()) {
+    container["imagePullPolicy"] = is_latest(text_of(container, "image")) ? "Always" : "IfNotPresent";
+  }
+}
+
+/// What has a limit and no request requests the limit.
+void requests_from_limits(json::object& container) {
+  json::object* resources = object_of(container, "resources");
+  const json::object* limits = resources != nullptr ? object_of(*resources, "limits") : nullptr;
+  if (limits == nullptr) return;
+  const json::object copy = *limits;  // the insertion below may move it
+  json::value& requests = (*resources)["requests"];
+  if (!requests.is_object()) requests.emplace_object();
+  for (const auto& [name, quantity] : copy) set_if_absent(requests.get_object(), name, quantity);
+}
+
+void host_ports(json::object& container) {
+  for_each_object(container, "ports", [](json::object& port) {
+    const json::value* container_port = port.if_contains("containerPort");
+    const json::value* host_port = port.if_contains("hostPort");
+    const bool unset = host_port == nullptr || (host_port->is_int64() && host_port->get_int64() == 0);
+    if (unset && container_port != nullptr) port["hostPort"] = json::value(*container_port);
+  });
+}
+
+/// Only for pods themselves: upstream leaves templates of workloads as they are.
+void default_pod(json::object& pod) {
+  json::object* spec = object_of(pod, "spec");
+  if (spec == nullptr) return;
+  set_if_absent(*spec, "enableServiceLinks", true);
+  for (const char* list : {"initContainers", "containers"}) {
+    for_each_object(*spec, list, requests_from_limits);
+    if (flag_of(*spec, "hostNetwork")) for_each_object(*spec, list, host_ports);
+  }
+}
+
+/// A volume without a source is an emptyDir.
+void default_volume(json::object& volume) {
+  const bool has_source =
+      std::any_of(volume.begin(), volume.end(), [](const auto& member) { return member.key() != "name"; });
+  if (!has_source) volume["emptyDir"] = json::object();
+}
+
+void default_service_port(json::object& port) {
+  const json::value* target = port.if_contains("targetPort");
+  const bool unset = target == nullptr || (target->is_int64() && target->get_int64() == 0) ||
+                     (target->is_string() && target->get_string().empty());
+  const json::value* number = port.if_contains("port");
+  if (unset && number != nullptr) port["targetPort"] = json::value(*number);
+}
+
+void default_service_spec(json::object& spec) {
+  if (text_of(spec, "sessionAffinity") == "ClientIP") {
+    json::value& config = spec["sessionAffinityConfig"];
+    if (!config.is_object()) config.emplace_object();
+    json::value& client_ip = config.get_object()["clientIP"];
+    if (!client_ip.is_object()) client_ip.emplace_object();
+  } else {
+    json::value* config = spec.if_contains("sessionAffinityConfig");
+    if (config != nullptr) spec.stable_erase(spec.find("sessionAffinityConfig"));
+  }
+  const std::string_view type = text_of(spec, "type");
+  const bool outside = type == "NodePort" || type == "LoadBalancer";
+  if (outside && text_of(spec, "externalTrafficPolicy").empty()) spec["externalTrafficPolicy"] = "Cluster";
+  if (outside || type == "ClusterIP") set_if_absent(spec, "internalTrafficPolicy", "Cluster");
+  if (type == "LoadBalancer") set_if_absent(spec, "allocateLoadBalancerNodePorts", true);
+}
+
+/// {type: RollingUpdate} gets an (empty) rollingUpdate, whose fields the schema fills in.
+void default_rolling_update(json::object& strategy) {
+  if (text_of(strategy, "type") == "RollingUpdate") set_if_absent(strategy, "rollingUpdate", json::object());
+}
+
+void default_job(json::object& job) {
+  json::object* spec = object_of(job, "spec");
+  if (spec == nullptr) return;
+  if (!spec->contains("completions") && !spec->contains("parallelism"))
+    (*spec)["completions"] = std::int64_t{1};
+  set_if_absent(*spec, "parallelism", std::int64_t{1});
+  const std::int64_t backoff = spec->contains("backoffLimitPerIndex") ? INT32_MAX : 6;
+  set_if_absent(*spec, "backoffLimit", backoff);
+  set_if_absent(*spec, "completionMode", "NonIndexed");
+  set_if_absent(*spec, "suspend", false);
+  set_if_absent(*spec, "manualSelector", false);
+  set_if_absent(*spec, "podReplacementPolicy",
+                spec->contains("podFailurePolicy") ? "Failed" : "TerminatingOrFailed");
+}
+
+void copy_missing(json::object& item, std::string_view from, std::string_view to) {
+  const json::object* source = object_of(item, from);
+  if (source == nullptr || source->empty()) return;
+  const json::object copy = *source;
+  json::value& target = item[to];
+  if (!target.is_object()) target.emplace_object();
+  for (const auto& [name, quantity] : copy) set_if_absent(target.get_object(), name, quantity);
+}
+
+void default_limit_range_item(json::object& item) {
+  if (text_of(item, "type") != "Container") return;
+  copy_missing(item, "max", "default");
+  copy_missing(item, "default", "defaultRequest");
+  copy_missing(item, "min", "defaultRequest");
+}
+
+void default_network_policy(json::object& spec) {
+  if (spec.contains("policyTypes")) return;
+  json::array types{"Ingress"};
+  const json::value* egress = spec.if_contains("egress");
+  if (egress != nullptr && egress->is_array() && !egress->get_array().empty()) types.emplace_back("Egress");
+  spec["policyTypes"] = std::move(types);
+}
+
+void default_rbac_subject(json::object& subject) {
+  const std::string_view kind = text_of(subject, "kind");
+  if ((kind == "User" || kind == "Group") && text_of(subject, "apiGroup").empty()) {
+    subject["apiGroup"] = "rbac.authorization.k8s.io";
+  }
+}
+
+void default_hpa(json::object& spec) {
+  const json::value* metrics = spec.if_contains("metrics");
+  if (metrics != nullptr && metrics->is_array() && !metrics->get_array().empty()) return;
+  json::object target{{"type", "Utilization"}, {"averageUtilization", 80}};
+  json::object resource{{"name", "cpu"}, {"target", std::move(target)}};
+  json::object metric{{"type", "Resource"}, {"resource", std::move(resource)}};
+  json::array list;
+  list.push_back(std::move(metric));
+  spec["metrics"] = std::move(list);
+}
+
+/// A ReplicationController without selector or labels takes those of its template.
+void default_replication_controller(json::object& spec) {
+  const json::value* labels = nullptr;
+  if (json::object* pod = object_of(spec, "template")) {
+    if (json::object* meta = object_of(*pod, "metadata")) labels = meta->if_contains("labels");
+  }
+  if (labels != nullptr && !spec.contains("selector")) {
+    json::value copy = *labels;
+    spec["selector"] = std::move(copy);
+  }
+}
+
+void default_node_status(json::object& status) {
+  const json::value* capacity = status.if_contains("capacity");
+  if (capacity == nullptr || status.contains("allocatable")) return;
+  json::value copy = *capacity;
+  status["allocatable"] = std::move(copy);
+}
+
+/// stringData is written into data and never read back.
+void merge_string_data(json::object& secret) {
+  json::value* found = secret.if_contains("stringData");
+  if (found == nullptr) return;
+  const json::value texts = std::move(*found);
+  secret.stable_erase(secret.find("stringData"));
+  if (!texts.is_object() || texts.get_object().empty()) return;
+  json::value& data = secret["data"];
+  if (!data.is_object()) data.emplace_object();
+  for (const auto& [key, text] : texts.get_object()) {
+    if (text.is_string()) data.get_object()[key] = encode_base64(text.get_string());
+  }
+}
+
+void default_namespace(json::object& object) {
+  json::object* meta = object_of(object, "metadata");
+  if (meta == nullptr || text_of(*meta, "name").empty()) return;
+  json::value& labels = (*meta)["labels"];
+  if (!labels.is_object()) labels.emplace_object();
+  set_if_absent(labels.get_object(), "kubernetes.io/metadata.name", json::string(text_of(*meta, "name")));
+}
+
+}  // namespace
+
+void run_default_hook(TypeHook hook, json::object& object) {
+  switch (hook) {
+    case TypeHook::container:
+    case TypeHook::ephemeral_container:
+      return default_container(object);
+    case TypeHook::daemon_set_strategy:
+    case TypeHook::deployment_strategy:
+    case TypeHook::stateful_set_strategy:
+      return default_rolling_update(object);
+    case TypeHook::hpa_spec:
+      return default_hpa(object);
+    case TypeHook::job:
+      return default_job(object);
+    case TypeHook::limit_range_item:
+      return default_limit_range_item(object);
+    case TypeHook::namespace_object:
+      return default_namespace(object);
+    case TypeHook::network_policy_spec:
+      return default_network_policy(object);
+    case TypeHook::node_status:
+      return default_node_status(object);
+    case TypeHook::pod:
+      return default_pod(object);
+    case TypeHook::rbac_subject:
+      return default_rbac_subject(object);
+    case TypeHook::replication_controller_spec:
+      return default_replication_controller(object);
+    case TypeHook::secret:
+      return merge_string_data(object);
+    case TypeHook::service_port:
+      return default_service_port(object);
+    case TypeHook::service_spec:
+      return default_service_spec(object);
+    case TypeHook::volume:
+      return default_volume(object);
+    default:
+      return;
+  }
+}
+
+}  // namespace orchestra::api

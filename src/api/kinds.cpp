@@ -1,0 +1,90 @@
+// The hooks of builtin kinds: which functions validate, prepare and print them.
+#include "api/kinds.hpp"
+
+#include "api/cells.hpp"
+#include "api/prepare.hpp"
+#include "api/validate_hooks.hpp"
+#include "base/assert.hpp"
+
+namespace orchestra::api {
+namespace {
+
+struct NamedHooks {
+  std::string_view name;
+  TypeHooks hooks;
+};
+
+const NamedHooks kHooks[] = {
+    {"configmap",
+     {.validate = validate_config_map,
+      .validate_update = validate_config_map_update,
+      .cells = configmap_cells}},
+    {"controllerrevision", {.cells = controller_revision_cells}},
+    {"created_at", {.cells = created_at_cells}},
+    {"cronjob", {.validate = validate_cron_job, .cells = cron_job_cells}},
+    {"daemonset",
+     {.validate = validate_daemon_set,
+      .validate_update = validate_selector_update,
+      .cells = daemon_set_cells}},
+    {"deployment",
+     {.validate = validate_deployment,
+      .validate_update = validate_selector_update,
+      .cells = deployment_cells}},
+    {"endpoints", {.validate = validate_endpoints, .cells = endpoints_cells}},
+    {"endpointslice",
+     {.validate = validate_endpoint_slice,
+      .validate_update = validate_endpoint_slice_update,
+      .cells = endpoint_slice_cells}},
+    {"event", {.validate = validate_event, .cells = event_cells}},
+    {"hpa", {.cells = hpa_cells}},
+    {"ingress", {.validate = validate_ingress, .cells = ingress_cells}},
+    {"ingressclass", {.validate_update = validate_ingress_class_update, .cells = ingress_class_cells}},
+    {"job",
+     {.prepare_create = prepare_job,
+      .validate = validate_job,
+      .validate_update = validate_job_update,
+      .cells = job_cells}},
+    {"lease", {.validate = validate_lease, .cells = lease_cells}},
+    {"namespace", {.prepare_create = prepare_namespace_create, .cells = namespace_cells}},
+    {"networkpolicy", {.cells = network_policy_cells}},
+    {"node", {.validate = validate_node, .cells = node_cells}},
+    {"pdb", {.cells = pdb_cells}},
+    {"persistentvolume", {.cells = persistent_volume_cells}},
+    {"persistentvolumeclaim", {.cells = persistent_volume_claim_cells}},
+    {"pod",
+     {.prepare_create = prepare_pod,
+      .validate_update = validate_pod_update,
+      .cells = pod_cells,
+      .row_completed = pod_row_completed}},
+    {"podtemplate", {.cells = pod_template_cells}},
+    {"priorityclass", {.validate_update = validate_priority_class_update, .cells = priority_class_cells}},
+    {"replicaset",
+     {.validate = validate_replica_set,
+      .validate_update = validate_selector_update,
+      .cells = replica_set_cells}},
+    {"replicationcontroller", {.cells = replica_set_cells}},
+    {"resourcequota", {.cells = resource_quota_cells}},
+    {"rolebinding", {.validate_update = validate_role_binding_update, .cells = role_binding_cells}},
+    {"runtimeclass", {.cells = runtime_class_cells}},
+    {"secret",
+     {.validate = validate_secret, .validate_update = validate_secret_update, .cells = secret_cells}},
+    {"service", {.validate_update = validate_service_update, .cells = service_cells}},
+    {"serviceaccount", {.cells = service_account_cells}},
+    {"statefulset",
+     {.validate = validate_stateful_set,
+      .validate_update = validate_stateful_set_update,
+      .cells = stateful_set_cells}},
+    {"storageclass", {.validate_update = validate_storage_class_update, .cells = storage_class_cells}},
+};
+
+}  // namespace
+
+TypeHooks hooks_named(std::string_view name) {
+  for (const NamedHooks& each : kHooks) {
+    if (each.name == name) return each.hooks;
+  }
+  ORC_ASSERT_MSG(false, "unknown hooks in a kind block of a .types file");
+  return {};
+}
+
+}  // namespace orchestra::api

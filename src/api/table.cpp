@@ -1,0 +1,59 @@
+// Rows and columns of a metav1.Table.
+#include "api/table.hpp"
+
+#include "api/meta.hpp"
+#include "api/tree.hpp"
+#include "base/json.hpp"
+
+namespace orchestra::api {
+
+json::array table_columns(const TypeRecord& record) {
+  json::array columns;
+  for (const Column& column : record.columns) {
+    columns.push_back(json::object{{"name", column.name},
+                                   {"type", column.type},
+                                   {"format", column.format},
+                                   {"description", column.description},
+                                   {"priority", column.priority}});
+  }
+  return columns;
+}
+
+json::array table_cells(const TypeRecord& record, const json::object& object, Now now) {
+  json::array cells;
+  const bool leading_name = !record.columns.empty() && record.columns.front().format == "name";
+  if (leading_name) cells.emplace_back(json::string(text_of(object_or_empty(object, "metadata"), "name")));
+  if (record.hooks.cells != nullptr) {
+    record.hooks.cells(object, now, cells);
+  } else {
+    cells.emplace_back(age(text_of(object_or_empty(object, "metadata"), "creationTimestamp"), now));
+  }
+  return cells;
+}
+
+json::value partial_metadata(const json::value& object, std::string_view api_version) {
+  json::object out{{"kind", "PartialObjectMetadata"}, {"apiVersion", json::string(api_version)}};
+  const json::object* meta = metadata(object);
+  out["metadata"] = meta != nullptr ? json::value(*meta) : json::value(json::object());
+  return out;
+}
+
+json::value table_row(const TypeRecord& record, const json::value& object, Now now, IncludeObject include,
+                      std::string_view api_version) {
+  static const json::object kEmpty;
+  const json::object& fields = object.is_object() ? object.get_object() : kEmpty;
+  json::object row{{"cells", table_cells(record, fields, now)}};
+  if (record.hooks.row_completed != nullptr) {
+    const auto [reason, message] = record.hooks.row_completed(fields);
+    if (!reason.empty()) {
+      json::object condition{
+          {"type", "Completed"}, {"status", "True"}, {"reason", reason}, {"message", message}};
+      row["conditions"] = json::array{std::move(condition)};
+    }
+  }
+  if (include == IncludeObject::metadata) row["object"] = partial_metadata(object, api_version);
+  if (include == IncludeObject::object) row["object"] = object;
+  return row;
+}
+
+}  // namespace orchestra::api

@@ -1,0 +1,119 @@
+// Validation: what the schema says, then the rules of each message, then those of the kind.
+#include <algorithm>
+
+#include "api/meta.hpp"
+#include "api/type_hooks.hpp"
+#include "api/walk.hpp"
+#include "api/walker.hpp"
+
+namespace orchestra::api {
+namespace {
+
+bool is_empty(const json::value* value) {
+  if (value == nullptr || value->is_null()) return true;
+  if (value->is_string()) return value->get_string().empty();
+  if (value->is_array()) return value->get_array().empty();
+  return false;
+}
+
+class ValidateVisitor {
+ public:
+  explicit ValidateVisitor(FieldErrors& errors) : errors_(errors) {}
+
+  bool enter(SchemaRef schema, const json::value& value, const FieldPath& path) {
+    if (schema.kind() == SchemaKind::object && value.is_object()) {
+      for (std::size_t i = 0; i < schema.size(); ++i) {
+        const SchemaRef property = schema.at(i);
+        if (property.has(SchemaNode::non_empty) &&
+            is_empty(value.get_object().if_contains(property.name()))) {
+          errors_.required(path / property.name());
+        }
+      }
+      if (schema.hook() != TypeHook::none)
+        run_validate_hook(schema.hook(), value.get_object(), path, errors_);
+    }
+    if (!schema.enum_values().empty()) check_enum(schema, value, path);
+    return true;
+  }
+  bool unknown(const FieldPath&) { return false; }
+  bool absent(SchemaRef, const json::value&) { return false; }
+
+ private:
+  void check_enum(SchemaRef schema, const json::value& value, const FieldPath& path) {
+    if (value.is_array()) {
+      std::size_t index = 0;
+      for (const json::value& item : value.get_array()) check_word(schema, item, path[index++]);
+      return;
+    }
+    check_word(schema, value, path);
+  }
+  void check_word(SchemaRef schema, const json::value& value, const FieldPath& path) {
+    if (!value.is_string()) return;
+    const std::string_view text = value.get_string();
+    // Absent to Go; whether something must be there is the business of non_empty.
+    if (text.empty()) return;
+    const std::vector<std::string_view> words = split_words(schema.enum_values(), '|');
+    if (std::find(words.begin(), words.end(), text) == words.end()) errors_.not_supported(path, value, words);
+  }
+  FieldErrors& errors_;
+};
+
+bool counts_for_generation(std::string_view member) {
+  return member != "metadata" && member != "status" && member != "kind" && member != "apiVersion";
+}
+
+bool covered(const json::object& a, const json::object& b) {
+  for (const auto& [name, value] : a) {
+    if (!counts_for_generation(name)) continue;
+    const json::value* other = b.if_contains(name);
+    if (other == nullptr || *other != value) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+void validate_schema(SchemaRef schema, const json::value& value, FieldErrors& errors) {
+  ValidateVisitor visitor(errors);
+  walk(schema, value, FieldPath(), visitor);
+}
+
+FieldErrors validate_create(const TypeRecord& record, std::string_view version, const json::value& object) {
+  FieldErrors errors;
+  if (!object.is_object()) {
+    errors.type_invalid(FieldPath(), object, "must be an object");
+    return errors;
+  }
+  if (!record.virtual_only) validate_metadata(record, object.get_object(), errors);
+  if (const TypeVersion* found = record.version(version)) validate_schema(found->schema, object, errors);
+  if (record.hooks.validate != nullptr) record.hooks.validate(object.get_object(), errors);
+  return errors;
+}
+
+FieldErrors validate_update(const TypeRecord& record, std::string_view version, const json::value& object,
+                            const json::value& old) {
+  FieldErrors errors = validate_create(record, version, object);
+  if (!object.is_object() || !old.is_object()) return errors;
+  validate_metadata_update(object.get_object(), old.get_object(), errors);
+  if (record.hooks.validate_update != nullptr) {
+    record.hooks.validate_update(object.get_object(), old.get_object(), errors);
+  }
+  return errors;
+}
+
+FieldErrors validate_status_update(const TypeRecord& record, std::string_view version,
+                                   const json::value& object, const json::value& old) {
+  FieldErrors errors;
+  (void)version;
+  if (!object.is_object() || !old.is_object()) return errors;
+  validate_metadata(record, object.get_object(), errors);
+  validate_metadata_update(object.get_object(), old.get_object(), errors);
+  if (record.hooks.validate_status_update != nullptr) {
+    record.hooks.validate_status_update(object.get_object(), old.get_object(), errors);
+  }
+  return errors;
+}
+
+bool spec_differs(const json::object& a, const json::object& b) { return !covered(a, b) || !covered(b, a); }
+
+}  // namespace orchestra::api

@@ -1,0 +1,54 @@
+#pragma once
+// The validation rules of single messages and of kinds, by file: validate_container.cpp, validate_pod.cpp,
+// validate_workloads.cpp, validate_core.cpp, validate_network.cpp. Called from type_hooks and kinds.cpp.
+#include <set>
+#include <string_view>
+
+#include "api/field_error.hpp"
+
+namespace orchestra::api {
+
+void validate_container(const json::object& container, const std::set<std::string_view>& volumes,
+                        bool is_init, const FieldPath& path, FieldErrors& errors);
+void validate_pod_spec(const json::object& spec, const FieldPath& path, FieldErrors& errors);
+void validate_pod_update(const json::object& pod, const json::object& old, FieldErrors& errors);
+void validate_label_selector(const json::object& selector, const FieldPath& path, FieldErrors& errors);
+void validate_service_spec(const json::object& spec, const FieldPath& path, FieldErrors& errors);
+/// Both must match in everything but the fields named; else `field is immutable` at `path`.
+void require_same(const json::value* now, const json::value* before, const FieldPath& path,
+                  FieldErrors& errors);
+/// True for 1.2.3.4 and 1:2::3.
+bool is_ipv4(std::string_view text);
+bool is_ipv6(std::string_view text);
+
+// Whole kinds: (object, errors) on create and update, (object, old, errors) on update.
+void validate_deployment(const json::object& object, FieldErrors& errors);
+void validate_replica_set(const json::object& object, FieldErrors& errors);
+void validate_stateful_set(const json::object& object, FieldErrors& errors);
+void validate_daemon_set(const json::object& object, FieldErrors& errors);
+void validate_job(const json::object& object, FieldErrors& errors);
+void validate_cron_job(const json::object& object, FieldErrors& errors);
+void validate_selector_update(const json::object& object, const json::object& old, FieldErrors& errors);
+void validate_stateful_set_update(const json::object& object, const json::object& old, FieldErrors& errors);
+void validate_job_update(const json::object& object, const json::object& old, FieldErrors& errors);
+
+void validate_config_map(const json::object& object, FieldErrors& errors);
+void validate_config_map_update(const json::object& object, const json::object& old, FieldErrors& errors);
+void validate_secret(const json::object& object, FieldErrors& errors);
+void validate_secret_update(const json::object& object, const json::object& old, FieldErrors& errors);
+void validate_namespace_update(const json::object& object, const json::object& old, FieldErrors& errors);
+void validate_node(const json::object& object, FieldErrors& errors);
+void validate_event(const json::object& object, FieldErrors& errors);
+void validate_lease(const json::object& object, FieldErrors& errors);
+void validate_role_binding_update(const json::object& object, const json::object& old, FieldErrors& errors);
+void validate_storage_class_update(const json::object& object, const json::object& old, FieldErrors& errors);
+void validate_priority_class_update(const json::object& object, const json::object& old, FieldErrors& errors);
+
+void validate_service_update(const json::object& object, const json::object& old, FieldErrors& errors);
+void validate_endpoints(const json::object& object, FieldErrors& errors);
+void validate_endpoint_slice(const json::object& object, FieldErrors& errors);
+void validate_endpoint_slice_update(const json::object& object, const json::object& old, FieldErrors& errors);
+void validate_ingress(const json::object& object, FieldErrors& errors);
+void validate_ingress_class_update(const json::object& object, const json::object& old, FieldErrors& errors);
+
+}  // namespace orchestra::api
