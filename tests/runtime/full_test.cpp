@@ -1,4 +1,6 @@
-// Containers at level full: the life of one, what it sees, how it ends.
+// Containers at level full: what they see, how they are confined, how they end.
+#include <csignal>
+
 #include "tests/runtime/support.hpp"
 
 namespace orchestra::test {
@@ -21,6 +23,276 @@ TEST_CASE("a container runs to its end: output is in the log, the exit code in i
   CHECK(log.find("stdout F hello\n") != std::string::npos);
   CHECK(log.find("stderr F oops\n") != std::string::npos);
   CHECK(log.find("stdout P tail\n") != std::string::npos);
+}
+
+TEST_CASE("a container is pid 1 of its own world: own host name, processes, network, mounts") {
+  ORC_NEEDS_FULL_CONTAINERS("own namespaces");
+  RuntimeHouse house;
+  house.pod();
+  const std::string seen = house.run(
+      "c1", {"sh", "-c", "echo pid=$$; hostname; ls /; ip link | wc -l; readlink /proc/self/ns/net"});
+  CHECK(seen.find("F pid=1\n") != std::string::npos);
+  CHECK(seen.find("F web\n") != std::string::npos);
+  CHECK(seen.find("F data\n") != std::string::npos);
+  CHECK(seen.find("rootfs") == std::string::npos);
+  CHECK(seen.find(fs::read_symlink("/proc/self/ns/net").string()) == std::string::npos);
+}
+
+TEST_CASE("two containers of a pod share network, ipc and host name, but not pids and mounts") {
+  ORC_NEEDS_FULL_CONTAINERS("shared namespaces");
+  RuntimeHouse house;
+  house.pod();
+  const std::vector<std::string> command{
+      "sh", "-c", "for n in net ipc uts pid mnt cgroup; do readlink /proc/self/ns/$n; done"};
+  house.start(house.config("c1", {"sleep", "1000"}));
+  house.start(house.config("c2", {"sleep", "1000"}));
+  std::istringstream first(house.exec("c1", command)), second(house.exec("c2", command));
+  for (const bool same : {true, true, true, false, false, false}) {
+    std::string a, b;
+    std::getline(first, a);
+    std::getline(second, b);
+    REQUIRE(a.find("[") != std::string::npos);
+    CHECK((a == b) == same);
+  }
+}
+
+TEST_CASE("default protections: 14 capabilities, seccomp on, masked and read-only paths") {
+  ORC_NEEDS_FULL_CONTAINERS("protections");
+  RuntimeHouse house;
+  house.pod();
+  const std::string seen =
+      house.run("c1", {"sh", "-c",
+                       "grep -E 'CapBnd|CapEff|Seccomp:|NoNewPrivs' /proc/self/status; "
+                       "wc -c < /proc/kcore; echo 1 > /proc/sys/kernel/hostname; ls /sys/firmware | wc -l; "
+                       "mount -t tmpfs none /tmp; ls -l /dev/null"});
+  CHECK(seen.find("CapEff:\t00000000a80425fb") != std::string::npos);
+  CHECK(seen.find("CapBnd:\t00000000a80425fb") != std::string::npos);
+  CHECK(seen.find("Seccomp:\t2") != std::string::npos);
+  CHECK(seen.find("stdout F 0\n") != std::string::npos);  // kcore is the null device, firmware is empty
+  CHECK(seen.find("/proc/sys/kernel/hostname: Read-only file system") != std::string::npos);
+  CHECK(seen.find("mount: permission denied") != std::string::npos);
+  CHECK(seen.find("1,   3") != std::string::npos);
+}
+
+TEST_CASE("user, groups, working directory, added and dropped capabilities are as asked") {
+  ORC_NEEDS_FULL_CONTAINERS("user and capabilities");
+  RuntimeHouse house;
+  house.pod();
+  ContainerConfig config = house.config(
+      "c1", {"sh", "-c",
+             "id -u; id -g; id -G; pwd; grep CapEff /proc/self/status; grep NoNewPrivs /proc/self/status"});
+  config.uid = 1000;
+  config.gid = 1001;
+  config.supplemental_groups = {2000, 2001};
+  config.cwd = "/srv/made";
+  config.no_new_privileges = true;
+  house.start(config);
+  house.wait_exit("c1");
+  const std::string seen = log_contents(house.path("logs/c1.log"));
+  CHECK(seen ==
+        "stdout F 1000\nstdout F 1001\nstdout F 1001 2000 2001\nstdout F /srv/made\nstdout F "
+        "CapEff:\t0000000000000000\nstdout F NoNewPrivs:\t1\n");
+
+  config = house.config("c2", {"grep", "CapEff", "/proc/self/status"});
+  config.drop_capabilities = {"ALL"};
+  config.add_capabilities = {"NET_ADMIN"};
+  house.start(config);
+  house.wait_exit("c2");
+  CHECK(log_contents(house.path("logs/c2.log")) == "stdout F CapEff:\t0000000000001000\n");
+}
+
+TEST_CASE("a read-only root refuses writes, a volume and a tmpfs take them") {
+  ORC_NEEDS_FULL_CONTAINERS("volumes");
+  RuntimeHouse house;
+  house.pod();
+  fs::create_directories(house.path("volume"));
+  std::ofstream(house.path("file")) << "from the host\n";
+  ContainerConfig config = house.config("c1", {"sh", "-c",
+                                               "touch /x; echo kept > /vol/kept; touch /scratch/y && echo "
+                                               "scratch; cat /etc/conf/file; touch /etc/conf/file"});
+  config.read_only_root = true;
+  config.mounts = {{house.path("volume"), "/vol"},
+                   {"", "/scratch", false, true, 1 << 20},
+                   {house.path("file"), "/etc/conf/file", true}};
+  // A read-only root takes its mount points from the image.
+  for (const char* folder : {"vol", "scratch", "etc/conf"})
+    fs::create_directories(house.path("rootfs/") + folder);
+  std::ofstream(house.path("rootfs/etc/conf/file"));
+  house.start(config);
+  house.wait_exit("c1");
+  const std::string seen = log_contents(house.path("logs/c1.log"));
+  CHECK(seen.find("touch: /x: Read-only file system") != std::string::npos);
+  CHECK(seen.find("F scratch") != std::string::npos);
+  CHECK(seen.find("F from the host") != std::string::npos);
+  CHECK(seen.find("touch: /etc/conf/file: Read-only file system") != std::string::npos);
+  CHECK(slurp(house.path("volume/kept")) == "kept\n");
+}
+
+TEST_CASE("an overlay root keeps its lower layer as it was") {
+  ORC_NEEDS_FULL_CONTAINERS("overlay");
+  RuntimeHouse house;
+  house.pod();
+  fs::create_directories(house.path("upper"));
+  fs::create_directories(house.path("work"));
+  ContainerConfig config = house.config("c1", {"sh", "-c", "echo new > /data/new; cat /data/new"});
+  config.root = {};
+  config.root.layers_directory = house.path("");
+  config.root.overlay_lower = {"rootfs"};
+  config.root.overlay_upper = house.path("upper");
+  config.root.overlay_work = house.path("work");
+  house.start(config);
+  CHECK(house.wait_exit("c1").exit_code == 0);
+  CHECK(fs::exists(house.path("upper/data/new")));
+  CHECK_FALSE(fs::exists(house.path("rootfs/data/new")));
+}
+
+TEST_CASE("a program that does not exist fails the start, with its name and code 128") {
+  ORC_NEEDS_FULL_CONTAINERS("missing program");
+  RuntimeHouse house;
+  house.pod();
+  REQUIRE(house.runtime()
+              .create_container("pod-1", house.config("c1", {"/no/such/program"}))
+              .wait(10s)
+              .has_value());
+  const auto started = house.runtime().start_container("pod-1", "c1").wait(10s);
+  REQUIRE_FALSE(started.has_value());
+  CHECK(started.error().is(Error::not_found));
+  CHECK(started.error().message().find("/no/such/program") != std::string::npos);
+  const ContainerStatus end = house.wait_exit("c1");
+  CHECK(end.exit_code == 128);
+  CHECK(end.reason.starts_with("StartError"));
+}
+
+TEST_CASE("signals end a container with 128+n; a container that ignores TERM dies by KILL") {
+  ORC_NEEDS_FULL_CONTAINERS("signals");
+  RuntimeHouse house;
+  house.pod();
+  house.start(house.config(
+      "c1", {"sh", "-c", "trap 'echo got; exit 3' TERM; echo ready; while :; do sleep 0.05; done"}));
+  REQUIRE(
+      eventually([&] { return log_contents(house.path("logs/c1.log")).find("ready") != std::string::npos; }));
+  CHECK(house.runtime().signal_container("pod-1", "c1", SIGTERM).wait(5s).has_value());
+  CHECK(house.wait_exit("c1").exit_code == 3);
+  house.start(house.config("c2", {"sleep", "1000"}));
+  CHECK(house.runtime().signal_container("pod-1", "c2", SIGKILL).wait(5s).has_value());
+  const ContainerStatus killed = house.wait_exit("c2");
+  CHECK(killed.exit_code == 137);
+  CHECK(killed.signal == SIGKILL);
+  CHECK_FALSE(killed.oom_killed);
+  const auto late = house.runtime().signal_container("pod-1", "c2", SIGTERM).wait(5s);
+  CHECK_FALSE(late.has_value());
+}
+
+TEST_CASE("memory beyond the limit kills the container and says so; the limits stand in the cgroup") {
+  ORC_NEEDS_FULL_CONTAINERS("oom");
+  RuntimeHouse house;
+  house.pod();
+  ContainerConfig config = house.config("c1", {"dd", "if=/dev/zero", "of=/dev/null", "bs=64M", "count=1"});
+  config.limits.memory_bytes = 16 << 20;
+  config.limits.pids = 50;
+  config.limits.cpu_quota_us = 50000;
+  REQUIRE(house.runtime().create_container("pod-1", config).wait(10s).has_value());
+  const std::string group = "/orchestra-" + house.instance() + "/kubepods/burstable/podpod-1/c1/";
+  if (fs::exists("/sys/fs/cgroup/memory" + group)) {
+    CHECK(slurp("/sys/fs/cgroup/memory" + group + "memory.limit_in_bytes") == "16777216\n");
+    CHECK(slurp("/sys/fs/cgroup/pids" + group + "pids.max") == "50\n");
+    CHECK(slurp("/sys/fs/cgroup/cpu" + group + "cpu.cfs_quota_us") == "50000\n");
+  }
+  REQUIRE(house.runtime().start_container("pod-1", "c1").wait(10s).has_value());
+  const ContainerStatus end = house.wait_exit("c1");
+  CHECK(end.exit_code == 137);
+  CHECK(end.oom_killed);
+}
+
+TEST_CASE("create and remove are idempotent, an unknown container is not found") {
+  ORC_NEEDS_FULL_CONTAINERS("idempotent");
+  RuntimeHouse house;
+  house.pod();
+  house.pod();
+  const ContainerConfig config = house.config("c1", {"sleep", "1000"});
+  house.start(config);
+  const auto again = house.runtime().create_container("pod-1", config).wait(10s);
+  REQUIRE(again.has_value());
+  CHECK(again->state == ContainerState::running);
+  CHECK(house.runtime().start_container("pod-1", "c1").wait(10s).has_value());
+  CHECK(house.runtime().remove_container("pod-1", "c1").wait(10s).has_value());
+  CHECK(house.runtime().remove_container("pod-1", "c1").wait(10s).has_value());
+  CHECK(house.runtime().status("pod-1", "c1").wait(1s).error().is(Error::not_found));
+  CHECK(house.runtime().exited("pod-1", "c1").wait(1s).error().is(Error::not_found));
+  CHECK(house.runtime().remove_pod("never-was").wait(10s).has_value());
+  CHECK(house.runtime().create_pod({.uid = "../evil"}).wait(5s).error().is(Error::invalid));
+}
+
+TEST_CASE("with a shared pid namespace containers see each other, and pid 1 is ours") {
+  ORC_NEEDS_FULL_CONTAINERS("shared pid namespace");
+  RuntimeHouse house;
+  PodSandboxConfig pod;
+  pod.uid = "pod-1";
+  pod.share_process_namespace = true;
+  house.pod(pod);
+  house.start(house.config("c1", {"sleep", "1000"}));
+  const std::string seen =
+      house.run("c2", {"sh", "-c", "cat /proc/1/comm; grep -l sleep /proc/[0-9]*/comm | wc -l"});
+  CHECK(seen.find("F orch-pause") != std::string::npos);
+  CHECK(seen.find("F 1") != std::string::npos);
+  CHECK(house.runtime().remove_container("pod-1", "c1").wait(10s).has_value());
+}
+
+TEST_CASE("usage of a running container is counted") {
+  ORC_NEEDS_FULL_CONTAINERS("usage");
+  RuntimeHouse house;
+  house.pod();
+  house.start(house.config(
+      "c1", {"sh", "-c", "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo done; sleep 1000"}));
+  REQUIRE(
+      eventually([&] { return log_contents(house.path("logs/c1.log")).find("done") != std::string::npos; }));
+  const auto usage = house.runtime().usage("pod-1", "c1").wait(5s);
+  REQUIRE(usage.has_value());
+  CHECK(usage->cpu_ns > 1'000'000);
+  CHECK(usage->memory_bytes > 0);
+  CHECK(usage->pids >= 1);
+}
+
+TEST_CASE("a pod's log rotates at its size, at record boundaries, and loses no line") {
+  ORC_NEEDS_FULL_CONTAINERS("rotation");
+  RuntimeHouse house;
+  house.pod();
+  ContainerConfig config = house.config("c1", {"seq", "1", "20000"});
+  config.log_file_bytes_max = 100'000;
+  house.start(config);
+  house.wait_exit("c1");
+  std::vector<std::string> files;
+  for (const auto& entry : fs::directory_iterator(house.path("logs"))) {
+    if (entry.path() != house.path("logs/c1.log")) files.push_back(entry.path());
+  }
+  CHECK(files.size() >= 8);
+  std::sort(files.begin(), files.end());
+  files.push_back(house.path("logs/c1.log"));
+  int next = 1;
+  for (const std::string& file : files) {
+    CHECK(fs::file_size(file) <= 100'000);
+    std::istringstream lines(log_contents(file));
+    for (std::string line; std::getline(lines, line); ++next)
+      REQUIRE(line == "stdout F " + std::to_string(next));
+  }
+  CHECK(next == 20001);
+}
+
+TEST_CASE("a line of more than 16 KiB becomes P records and an F") {
+  ORC_NEEDS_FULL_CONTAINERS("long line");
+  RuntimeHouse house;
+  house.pod();
+  const std::string seen = house.run("c1", {"sh", "-c", "head -c 40000 /dev/zero | tr '\\0' x; echo"});
+  (void)seen;
+  std::istringstream lines(log_contents(house.path("logs/c1.log")));
+  std::vector<std::size_t> sizes;
+  std::string tags;
+  for (std::string line; std::getline(lines, line);) {
+    sizes.push_back(line.size() - 9);
+    tags += line[7];
+  }
+  CHECK(tags == "PPF");
+  CHECK(sizes == std::vector<std::size_t>{16384, 16384, 40000 - 2 * 16384});
 }
 
 }  // namespace orchestra::test

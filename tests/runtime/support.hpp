@@ -30,9 +30,9 @@ inline void make_root(const std::string& root) {
     fs::create_directories(fs::path(root) / folder);
   fs::copy_file(kBusybox, root + "/bin/busybox", fs::copy_options::skip_existing);
   for (const char* name :
-       {"sh",    "sleep", "cat",   "echo", "ls",   "id",       "true",   "false", "hostname", "grep",
-        "mount", "kill",  "touch", "seq",  "stat", "readlink", "chmod",  "dd",    "head",     "mkdir",
-        "ps",    "ip",    "wc",    "stty", "env",  "pwd",      "printf", "yes",   "usleep"}) {
+       {"sh",   "sleep", "cat", "echo", "ls",       "id",    "true",   "false", "hostname", "grep",  "mount",
+        "kill", "touch", "seq", "stat", "readlink", "chmod", "dd",     "head",  "mkdir",    "ps",    "ip",
+        "wc",   "stty",  "env", "pwd",  "printf",   "yes",   "usleep", "tr",    "date",     "setsid"}) {
     if (!fs::exists(fs::symlink_status(root + "/bin/" + name)))
       fs::create_symlink("busybox", root + "/bin/" + name);
   }

@@ -192,7 +192,7 @@ class Planner {
     step.target = builder_.text(target);
     step.attr_set = options.set;
     step.attr_clear = options.clear;
-    step.propagation = options.propagation;
+    step.propagation = options.propagation & ~std::uint64_t{MS_REC};  // how deep is `recursive`
     if (options.bind || mount.type == "bind") {
       if (!options.data.empty())
         return invalid("mounts \"" + target + "\": option \"" + options.data.front() +

@@ -32,16 +32,6 @@ bool read_available(int fd, std::string& output, std::size_t max, bool& truncate
   }
 }
 
-/// 127 and 126, as shells say it, when the program could not be started.
-std::optional<int> start_failure_code(const ShimReply& reply) {
-  if (reply.payload.size() != sizeof(wire::ReportMessage)) return std::nullopt;
-  wire::ReportMessage message;
-  std::memcpy(&message, reply.payload.data(), sizeof message);
-  if (message.stage != wire::Stage::exec) return std::nullopt;
-  if (message.error == ENOENT || message.error == ENOTDIR) return 127;
-  if (message.error == EACCES || message.error == ENOEXEC || message.error == EISDIR) return 126;
-  return std::nullopt;
-}
 }  // namespace
 
 Result<std::string> RealPodRuntime::exec_plan(const Pod& pod, const ContainerConfig& config,
@@ -101,13 +91,13 @@ Pending<ExecResult> RealPodRuntime::exec(std::string pod_uid, std::string id, st
       if (wait[0].revents == 0) continue;
       ORC_ASSIGN(auto frame, shim.receive(std::chrono::seconds(5)));
       if (frame.header.op == wire::Op::reply && frame.header.status < 0) {
-        const ShimReply reply{frame.header.status, std::move(frame.payload), {}};
-        const auto code = start_failure_code(reply);
         wire::ReportMessage message;
-        if (reply.payload.size() == sizeof message)
-          std::memcpy(&message, reply.payload.data(), sizeof message);
-        if (!code) return failure_error(message, "exec");
-        result.exit_code = *code;
+        if (frame.payload.size() != sizeof message)
+          return system_error(kDomain, "exec in", id, -frame.header.status);
+        std::memcpy(&message, frame.payload.data(), sizeof message);
+        message.text[sizeof message.text - 1] = '\0';
+        result.exit_code = start_failure_code(message);
+        if (result.exit_code == 128) return failure_error(message, "exec");
         result.output = failure_error(message, "exec").message();
         return result;
       }

@@ -10,6 +10,9 @@
 
 namespace orchestra::runtime {
 
+/// Exit code of a command that could not be started: 127 not found, 126 not executable, else 128.
+int start_failure_code(const wire::ReportMessage& message);
+
 class RealPodRuntime final : public PodRuntime, public std::enable_shared_from_this<RealPodRuntime> {
  public:
   RealPodRuntime(Engine& engine, RuntimeOptions options, Isolation isolation,
