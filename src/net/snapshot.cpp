@@ -141,10 +141,12 @@ struct SnapshotBuilder {
              const NetworkService& service, const NetworkServicePort& port, const Object& object) {
     std::vector<std::tuple<std::string, IpProtocol, std::uint16_t>> wanted;
     for (const auto& address : service.cluster_ips) wanted.emplace_back(address, port.protocol, port.port);
+    for (const auto& address : service.external_ips) wanted.emplace_back(address, port.protocol, port.port);
+    for (const auto& address : service.load_balancer_ips) wanted.emplace_back(address, port.protocol, port.port);
     if (port.node_port != 0) wanted.emplace_back("node port", port.protocol, port.node_port);
     for (const auto& key : wanted) {
       const auto taken = claims.find(key);
-      if (taken == claims.end()) continue;
+      if (taken == claims.end() || taken->second == NamespacedName{service.ns, service.name}) continue;
       rejections.add(object, "AddressClash",
                      std::get<0>(key) + " " + std::to_string(std::get<2>(key)) + "/" +
                          to_string(std::get<1>(key)) + " belongs to the Service " +

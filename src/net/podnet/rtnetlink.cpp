@@ -308,7 +308,7 @@ Result<void> RouteSocket::add_veth(const NewVeth& veth) {
 
 Result<void> RouteSocket::add_sink(const std::string& name, int mtu) {
   Result<void> done;
-  for (const char* kind : {"dummy", "ifb", "bridge"}) {
+  for (const char* kind : {"dummy", "bridge"}) {
     done = add_simple_link(name, kind, mtu);
     if (done || !done.error().is(Error::unsupported)) return done;
   }
@@ -317,7 +317,9 @@ Result<void> RouteSocket::add_sink(const std::string& name, int mtu) {
 
 Result<void> RouteSocket::add_simple_link(const std::string& name, const char* kind, int mtu) {
   Message message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL);
-  message.extra<ifinfomsg>()->ifi_family = AF_UNSPEC;
+  auto* body = message.extra<ifinfomsg>();
+  body->ifi_family = AF_UNSPEC;
+  body->ifi_flags = body->ifi_change = IFF_NOARP;  // nobody is there to be asked
   ::mnl_attr_put_strz(message.header, IFLA_IFNAME, name.c_str());
   ::mnl_attr_put_u32(message.header, IFLA_MTU, static_cast<std::uint32_t>(mtu));
   auto* info = ::mnl_attr_nest_start(message.header, IFLA_LINKINFO);

@@ -56,8 +56,8 @@ class RouteSocket {
     int mtu = 1500;
   };
   Result<void> add_veth(const NewVeth& veth);
-  /// A link without a wire that swallows what is sent to it. `dummy` where the kernel has it, else `ifb`
-  /// (which drops what was not redirected to it), else a bridge without ports.
+  /// A link without a wire that swallows what is sent to it: `dummy` where the kernel has it, else a bridge
+  /// without ports. (`ifb` would do, but loading its module makes two links nobody asked for.)
   Result<void> add_sink(const std::string& name, int mtu);
   Result<void> set_link(int index, const std::optional<std::string>& alias, bool up);
   /// A link that is not there (any more) is fine.

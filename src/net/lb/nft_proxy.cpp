@@ -1,0 +1,247 @@
+// ServiceProxy by nftables.
+//
+// A change is at most three transactions, each of which leaves a table that is right by itself: chains
+// that are needed first (text), then all map elements (one binary batch), then chains that grew (text).
+// Only the second one happens for ordinary changes. Where a table of ours is there already (an earlier
+// process, a foreign change) one text transaction replaces it whole, so that no packet sees a half; that is
+// slower than the binary batch and rare.
+// Once a second the ruleset's generation is compared with the one after our last change. When somebody
+// else changed something and our table lost rules or is gone, everything is written again.
+#include "net/lb/nft_proxy.hpp"
+
+#include <atomic>
+#include <mutex>
+
+#include "net/lb/explain.hpp"
+#include "net/lb/nft_netlink.hpp"
+#include "net/lb/nft_transaction.hpp"
+#include "net/lb/rule_plan.hpp"
+#include "net/serial_queue.hpp"
+#include "orchestra/env.hpp"
+
+namespace orchestra::net {
+namespace {
+
+using namespace std::chrono_literals;
+constexpr Duration kWatchPeriod = 1s;
+constexpr Duration kWatchPeriodMax = 30s;
+
+class NftProxy final : public ServiceProxy, public std::enable_shared_from_this<NftProxy> {
+ public:
+  NftProxy(Engine& engine, ServiceProxyOptions options, std::unique_ptr<NftSession> session,
+           NftElements elements)
+      : engine_(engine),
+        options_(std::move(options)),
+        table_(nft_table_name(options_.instance)),
+        queue_(std::make_shared<SerialQueue>(engine)),
+        session_(std::move(session)),
+        elements_(std::move(elements)),
+        plan_(options_.node) {}
+  ~NftProxy() override {
+    if (timer_ != 0) engine_.cancel_timer(timer_);
+  }
+
+  Pending<ApplyResult> apply(std::shared_ptr<const NetworkSnapshot> snapshot) override {
+    if (!snapshot->synced.services || !snapshot->synced.endpoint_slices) {
+      return Error(Error::unavailable, "net",
+                   "Services and EndpointSlices are not listed completely yet; rules stay as they are");
+    }
+    {
+      std::lock_guard lock(mutex_);
+      newest_ = snapshot;
+    }
+    return queue_->run([self = shared_from_this()] { return self->apply_now(); });
+  }
+
+  Result<std::string> explain(std::string_view target) override {
+    std::shared_ptr<const NetworkSnapshot> snapshot;
+    {
+      std::lock_guard lock(mutex_);
+      snapshot = applied_;
+    }
+    if (!snapshot) return Error(Error::unavailable, "net", "no snapshot was applied yet");
+    return explain_target(*snapshot, options_.node, target);
+  }
+
+  const char* mode() const override { return "nftables"; }
+
+  ServiceProxyStats stats() const override {
+    std::lock_guard lock(mutex_);
+    return stats_;
+  }
+
+  Pending<void> teardown() override {
+    return queue_->run([self = shared_from_this()]() -> Result<void> {
+      self->torn_down_ = true;
+      self->plan_.forget();
+      const std::string table = "table ip " + self->table_;
+      return self->session_->run(table + "\ndelete " + table + "\n");
+    });
+  }
+
+  void watch() {
+    std::weak_ptr<NftProxy> weak = weak_from_this();
+    std::lock_guard lock(mutex_);
+    timer_ = engine_.after(watch_period_, [weak] {
+      auto self = weak.lock();
+      if (!self || self->torn_down_) return;
+      auto looked = self->queue_->run([self]() -> Result<void> {
+        self->look_for_foreign_changes();
+        self->watch();
+        return {};
+      });
+      (void)looked;
+    });
+  }
+
+ private:
+  /// Snapshots that came while others were applied are folded: only the newest one is done.
+  Result<ApplyResult> apply_now() {
+    std::shared_ptr<const NetworkSnapshot> snapshot;
+    {
+      std::lock_guard lock(mutex_);
+      snapshot = newest_;
+    }
+    if (torn_down_) return Error(Error::unavailable, "net", "the service proxy was torn down");
+    RuleBatch batch = plan_.update(*snapshot);
+    ApplyResult result;
+    result.full = batch.full;
+    result.changes = batch.removed.size() + batch.added.size();
+    auto written = write(batch);
+    if (!written && !batch.full) {
+      // The kernel does not have what we believed (somebody changed it): write everything once.
+      plan_.forget();
+      batch = plan_.update(*snapshot);
+      result.full = true;
+      result.changes = batch.added.size();
+      written = write(batch);
+    }
+    if (!written) {
+      plan_.forget();
+      return written.error().with_context("Services of node " + options_.node);
+    }
+    result.revision = snapshot->revision;
+    result.services = plan_.ports();
+    result.rejected = std::move(batch.rejected);
+    remember_state();
+    std::lock_guard lock(mutex_);
+    applied_ = std::move(snapshot);
+    ++stats_.syncs;
+    if (result.full) ++stats_.full_syncs;
+    return result;
+  }
+
+  Result<void> write(const RuleBatch& batch) {
+    if (batch.empty() && batch.chains_removed.empty()) return {};
+    std::string before;
+    if (batch.full) {
+      before = base_table_text({table_, options_.cluster_cidr, options_.service_cidr, options_.node_gateway});
+      width_ = 0;
+      chains_to_remove_.clear();
+    }
+    if (batch.width > width_) before += width_text(table_, width_, batch.width);
+    for (const auto& chain : batch.chains_before) before += round_robin_text(table_, chain);
+    bool replaces = false;
+    if (batch.full) {
+      ORC_ASSIGN(const auto present, elements_.table_state(table_));
+      replaces = present.has_value();
+      if (replaces) before += elements_text(table_, batch.added);
+    }
+    if (!before.empty()) ORC_TRY(session_->run(before));
+    width_ = std::max(width_, batch.width);
+    if (!replaces) ORC_TRY(elements_.apply(table_, {}, batch.removed, batch.added));
+    std::string after;
+    for (const auto& chain : batch.chains_after) after += round_robin_text(table_, chain);
+    // Kernels before 6.2 keep a chain busy until the removal of its last user is done: one sync later.
+    for (const auto& chain : chains_to_remove_) after += "delete chain ip " + table_ + " " + chain + "\n";
+    chains_to_remove_ = batch.chains_removed;
+    if (!after.empty()) ORC_TRY(session_->run(after));
+    return {};
+  }
+
+  void remember_state() {
+    if (auto generation = elements_.generation()) generation_ = *generation;
+    if (auto state = elements_.table_state(table_)) state_ = *state;
+  }
+
+  void look_for_foreign_changes() {
+    const auto generation = elements_.generation();
+    if (!generation || *generation == generation_ || torn_down_) return;
+    generation_ = *generation;
+    const auto state = elements_.table_state(table_);
+    bool applied = false;
+    {
+      std::lock_guard lock(mutex_);
+      applied = applied_ != nullptr;
+    }
+    if (!state || *state == state_ || !applied) {
+      watch_period_ = kWatchPeriod;
+      return;
+    }
+    engine_.log(LogLevel::warning, "lb", "somebody changed our nftables table; writing it again",
+                {{"table", table_}});
+    {
+      std::lock_guard lock(mutex_);
+      ++stats_.foreign_changes;
+    }
+    plan_.forget();
+    auto done = apply_now();
+    if (!done)
+      engine_.log(LogLevel::error, "lb", "Services could not be restored",
+                  {{"error", done.error().to_string()}});
+    // Two programs must not fight at full speed.
+    watch_period_ = std::min(watch_period_ * 2, kWatchPeriodMax);
+  }
+
+  Engine& engine_;
+  const ServiceProxyOptions options_;
+  const std::string table_;
+  std::shared_ptr<SerialQueue> queue_;
+  // Used in the queue only:
+  std::unique_ptr<NftSession> session_;
+  NftElements elements_;
+  RulePlan plan_;
+  std::size_t width_ = 0;
+  std::vector<std::string> chains_to_remove_;
+  std::uint32_t generation_ = 0;
+  std::optional<NftElements::TableState> state_;
+  Duration watch_period_ = kWatchPeriod;
+  std::atomic<bool> torn_down_{false};
+
+  mutable std::mutex mutex_;
+  std::shared_ptr<const NetworkSnapshot> newest_, applied_;
+  ServiceProxyStats stats_;
+  Engine::TimerId timer_ = 0;
+};
+
+Result<void> check_options(const ServiceProxyOptions& options) {
+  ORC_TRY(check_instance(options.instance));
+  ORC_ASSIGN(const IpRange pods, IpRange::parse(options.cluster_cidr));
+  ORC_ASSIGN(const IpRange services, IpRange::parse(options.service_cidr));
+  const auto gateway = IpAddress::parse(options.node_gateway);
+  if (!pods.base.is_v4() || !services.base.is_v4() || !gateway || !gateway->is_v4()) {
+    return Error(Error::invalid, "net",
+                 "Services by nftables need IPv4: pods " + options.cluster_cidr + ", Services " +
+                     options.service_cidr + ", gateway \"" + options.node_gateway + "\"");
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<std::shared_ptr<ServiceProxy>> make_nft_proxy(Engine& engine, ServiceProxyOptions options) {
+  ORC_TRY(check_options(options));
+  ORC_ASSIGN(auto session, NftSession::open(options.name_space));
+  // Tried, not guessed: a table with what the layout needs is made and removed in one transaction.
+  const std::string scratch = nft_table_name(options.instance, "_try");
+  ORC_TRY(session->run(
+      base_table_text({scratch, options.cluster_cidr, options.service_cidr, options.node_gateway}) +
+      width_text(scratch, 0, 2) + "delete table ip " + scratch + "\n"));
+  ORC_ASSIGN(NftElements elements, NftElements::open(options.name_space));
+  auto proxy =
+      std::make_shared<NftProxy>(engine, std::move(options), std::move(session), std::move(elements));
+  proxy->watch();
+  return std::shared_ptr<ServiceProxy>(std::move(proxy));
+}
+
+}  // namespace orchestra::net

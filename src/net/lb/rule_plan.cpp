@@ -1,0 +1,309 @@
+#include "net/lb/rule_plan.hpp"
+
+#include <algorithm>
+#include <cstdio>
+
+namespace orchestra::net {
+namespace {
+
+constexpr const char* kBalanceAnnotation = "orchestra.dev/load-balance";
+
+std::uint64_t fnv1a(std::string_view text) {
+  std::uint64_t hash = 14695981039346656037ull;
+  for (const unsigned char c : text) hash = (hash ^ c) * 1099511628211ull;
+  return hash;
+}
+
+/// Compiles one Service; the members are what all its ports share.
+class ServiceCompiler {
+ public:
+  ServiceCompiler(const NetworkService& service, std::string_view node) : service_(service), node_(node) {}
+
+  ServiceRules compile() {
+    read_balance();
+    for (const auto& text : service_.cluster_ips) add_address(text, true);
+    for (const auto& text : service_.external_ips) add_address(text, false);
+    for (const auto& text : service_.load_balancer_ips) add_address(text, false);
+    for (const auto& port : service_.ports) compile_port(port);
+    sort_elements();
+    return std::move(rules_);
+  }
+
+ private:
+  struct Front {
+    std::uint32_t address = 0;
+    bool cluster = true;
+  };
+
+  void reject(std::string reason, std::string message) {
+    rules_.rejected.push_back(
+        {"Service", service_.ns, service_.name, service_.uid, std::move(reason), std::move(message)});
+  }
+
+  void read_balance() {
+    const auto wish = service_.annotations.find(kBalanceAnnotation);
+    if (wish == service_.annotations.end() || wish->second == "random") return;
+    round_robin_ = wish->second == "round_robin";
+    if (!round_robin_) {
+      reject("InvalidAnnotation", std::string(kBalanceAnnotation) + " is \"" + wish->second +
+                                      "\"; want random or round_robin; random is used");
+    }
+  }
+
+  void add_address(const std::string& text, bool cluster) {
+    const auto address = IpAddress::parse(text);
+    if (!address || !address->is_v4()) {
+      reject("UnsupportedAddress",
+             "address " + text + " is not IPv4; it is not served by the kernel's rules");
+      return;
+    }
+    fronts_.push_back({address->v4_number(), cluster});
+  }
+
+  void compile_port(const NetworkServicePort& port) {
+    if (port.protocol == IpProtocol::sctp) {
+      reject("UnsupportedProtocol", "port \"" + port.name + "\" is SCTP; only TCP and UDP are served");
+      return;
+    }
+    const auto inside = targets(port, TrafficOrigin::internal);
+    const auto outside = targets(port, TrafficOrigin::external);
+    for (const auto& front : fronts_) {
+      RuleElement key;
+      key.map = MapKind::service;
+      key.address = front.address;
+      key.protocol = port.protocol;
+      key.port = port.port;
+      add_port(key, front.cluster ? inside : outside, port);
+      if (front.cluster) add_shared(MapKind::addresses, front.address, 0);
+      ++rules_.ports;
+    }
+    if (port.node_port != 0) {
+      RuleElement key;
+      key.map = MapKind::node_service;
+      key.protocol = port.protocol;
+      key.port = port.node_port;
+      add_port(key, outside, port);
+      ++rules_.ports;
+    }
+  }
+
+  struct Targets {
+    std::vector<std::pair<std::uint32_t, std::uint16_t>> list;
+    bool drop = false;
+  };
+
+  Targets targets(const NetworkServicePort& port, TrafficOrigin origin) {
+    const EndpointChoice choice = usable_endpoints(service_, port, node_, origin);
+    Targets out;
+    out.drop = choice.drop;
+    for (const auto& endpoint : choice.chosen) {
+      const auto address = IpAddress::parse(endpoint.address);
+      if (address && address->is_v4()) out.list.emplace_back(address->v4_number(), endpoint.port);
+    }
+    if (out.list.size() > kServiceEndpointsMax) {
+      if (origin == TrafficOrigin::internal) {
+        reject("TooManyEndpoints", "port \"" + port.name + "\" has " + std::to_string(out.list.size()) +
+                                       " endpoints; the first " + std::to_string(kServiceEndpointsMax) +
+                                       " are used");
+      }
+      out.list.resize(kServiceEndpointsMax);
+    }
+    return out;
+  }
+
+  void add_port(RuleElement key, const Targets& to, const NetworkServicePort& port) {
+    const bool node_port = key.map == MapKind::node_service;
+    if (to.list.empty()) {
+      key.map = node_port ? MapKind::node_nothing : MapKind::nothing;
+      key.chain = to.drop ? "drop_it" : "reject_it";
+      rules_.elements.push_back(std::move(key));
+      return;
+    }
+    rules_.width = std::max(rules_.width, to.list.size());
+    RuleElement service = key;
+    if (round_robin_) {
+      service.chain = round_robin_chain(key, to.list.size(), port);
+    } else {
+      service.chain = (node_port ? "np_n" : "n") + std::to_string(to.list.size());
+    }
+    rules_.elements.push_back(std::move(service));
+    for (std::size_t i = 0; i < to.list.size(); ++i) {
+      RuleElement endpoint = key;
+      endpoint.map = node_port ? MapKind::node_endpoint : MapKind::endpoint;
+      endpoint.index = static_cast<std::uint16_t>(i);
+      endpoint.to_address = to.list[i].first;
+      endpoint.to_port = to.list[i].second;
+      rules_.elements.push_back(std::move(endpoint));
+      add_shared(MapKind::hairpin, to.list[i].first, to.list[i].first);
+    }
+  }
+
+  std::string round_robin_chain(const RuleElement& key, std::size_t count, const NetworkServicePort& port) {
+    const bool node_port = key.map == MapKind::node_service;
+    char name[24] = {};
+    const std::string identity = service_.ns + "/" + service_.name + ":" + std::to_string(port.port) + "/" +
+                                 to_string(port.protocol) + "@" + std::to_string(key.address) +
+                                 (node_port ? " node" : "");
+    std::snprintf(name, sizeof name, "s_%016llx", static_cast<unsigned long long>(fnv1a(identity)));
+    rules_.chains.push_back({name, count, node_port});
+    return name;
+  }
+
+  void add_shared(MapKind map, std::uint32_t address, std::uint32_t second) {
+    RuleElement element;
+    element.map = map;
+    element.address = address;
+    element.second_address = second;
+    rules_.elements.push_back(element);
+  }
+
+  void sort_elements() {
+    auto& all = rules_.elements;
+    std::stable_sort(all.begin(), all.end(),
+                     [](const RuleElement& a, const RuleElement& b) { return a.key() < b.key(); });
+    all.erase(std::unique(all.begin(), all.end(),
+                          [](const RuleElement& a, const RuleElement& b) { return a.key() == b.key(); }),
+              all.end());
+  }
+
+  const NetworkService& service_;
+  std::string_view node_;
+  bool round_robin_ = false;
+  std::vector<Front> fronts_;
+  ServiceRules rules_;
+};
+
+bool is_shared(const RuleElement& element) {
+  return element.map == MapKind::addresses || element.map == MapKind::hairpin;
+}
+
+}  // namespace
+
+std::string map_name(const RuleElement& element) {
+  switch (element.map) {
+    case MapKind::service:
+      return "svc";
+    case MapKind::node_service:
+      return "np_svc";
+    case MapKind::nothing:
+      return "none";
+    case MapKind::node_nothing:
+      return "np_none";
+    case MapKind::addresses:
+      return "vips";
+    case MapKind::hairpin:
+      return "hair";
+    case MapKind::endpoint:
+      return "e" + std::to_string(element.index);
+    case MapKind::node_endpoint:
+      return "np_e" + std::to_string(element.index);
+  }
+  return "";
+}
+
+ServiceRules compile_service(const NetworkService& service, std::string_view node) {
+  if (service.foreign_proxy || service.headless || service.type == "ExternalName") return {};
+  return ServiceCompiler(service, node).compile();
+}
+
+/// An element that several Services share is added with the first and removed with the last of them.
+void RulePlan::count(RuleBatch& batch, const RuleElement& element, int by) {
+  int& users = shared_[SharedKey{element.map, element.address, element.second_address}];
+  const bool was = users > 0;
+  users += by;
+  const bool is = users > 0;
+  if (!was && is) batch.added.push_back(element);
+  if (was && !is) batch.removed.push_back(element);
+  if (!is) shared_.erase(SharedKey{element.map, element.address, element.second_address});
+}
+
+void RulePlan::change(RuleBatch& batch, const ServiceRules& before, const ServiceRules& after) {
+  auto old = before.elements.begin();
+  auto now = after.elements.begin();
+  const auto remove = [&](const RuleElement& element) {
+    is_shared(element) ? count(batch, element, -1) : batch.removed.push_back(element);
+  };
+  const auto add = [&](const RuleElement& element) {
+    is_shared(element) ? count(batch, element, 1) : batch.added.push_back(element);
+  };
+  while (old != before.elements.end() || now != after.elements.end()) {
+    if (now == after.elements.end() || (old != before.elements.end() && old->key() < now->key())) {
+      remove(*old++);
+    } else if (old == before.elements.end() || now->key() < old->key()) {
+      add(*now++);
+    } else {
+      if (!(*old == *now)) {  // a map's value cannot be changed in place
+        remove(*old);
+        add(*now);
+      }
+      ++old;
+      ++now;
+    }
+  }
+  const auto find = [](const ServiceRules& rules, const std::string& name) -> const RoundRobinChain* {
+    for (const auto& chain : rules.chains) {
+      if (chain.name == name) return &chain;
+    }
+    return nullptr;
+  };
+  for (const auto& chain : after.chains) {
+    const auto* known = find(before, chain.name);
+    if (known != nullptr && *known == chain) continue;
+    // A chain must never point at an endpoint that is not there: it grows after, and shrinks before, the
+    // maps.
+    const bool grows = known != nullptr && known->count < chain.count;
+    (grows ? batch.chains_after : batch.chains_before).push_back(chain);
+  }
+  for (const auto& chain : before.chains) {
+    if (find(after, chain.name) == nullptr) batch.chains_removed.push_back(chain.name);
+  }
+  batch.width = std::max(batch.width, after.width);
+}
+
+RuleBatch RulePlan::update(const NetworkSnapshot& snapshot) {
+  RuleBatch batch;
+  batch.full = !known_;
+  auto old = services_.begin();
+  const ServiceRules nothing;
+  for (const auto& [name, service] : snapshot.services) {
+    while (old != services_.end() && old->first < name) {
+      change(batch, old->second.rules, nothing);
+      old = services_.erase(old);
+    }
+    if (old != services_.end() && old->first == name) {
+      if (old->second.service != service) {
+        ServiceRules rules = compile_service(*service, node_);
+        change(batch, old->second.rules, rules);
+        old->second = {service, std::move(rules)};
+      }
+      batch.rejected.insert(batch.rejected.end(), old->second.rules.rejected.begin(),
+                            old->second.rules.rejected.end());
+      ++old;
+      continue;
+    }
+    ServiceRules rules = compile_service(*service, node_);
+    change(batch, nothing, rules);
+    batch.rejected.insert(batch.rejected.end(), rules.rejected.begin(), rules.rejected.end());
+    services_.emplace_hint(old, name, Known{service, std::move(rules)});
+  }
+  while (old != services_.end()) {
+    change(batch, old->second.rules, nothing);
+    old = services_.erase(old);
+  }
+  known_ = true;
+  return batch;
+}
+
+void RulePlan::forget() {
+  known_ = false;
+  services_.clear();
+  shared_.clear();
+}
+
+std::size_t RulePlan::ports() const {
+  std::size_t out = 0;
+  for (const auto& [name, known] : services_) out += known.rules.ports;
+  return out;
+}
+
+}  // namespace orchestra::net

@@ -1,0 +1,119 @@
+#pragma once
+// From a snapshot to kernel map elements, and from one snapshot to the next by differences. Pure.
+//
+// There is no chain per Service: chain `nN` picks one of N at random and goes to `iK`, which translates by
+// map `eK`, the K-th endpoint of every Service. So a Service is a handful of map elements (key: address,
+// protocol, port), and a change of one Service is a handful of element additions and removals. Only exact
+// round robin needs a chain of its own, because the kernel's counter belongs to a rule.
+// RulePlan holds what the kernel was told; an unchanged Service is recognised by its shared record and
+// costs one pointer comparison. Verified layout: spec net.md section 5.
+#include <compare>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "net/snapshot.hpp"
+#include "orchestra/service_proxy.hpp"
+
+namespace orchestra::net {
+
+constexpr std::size_t kServiceEndpointsMax = 1024;  ///< per Service port; the kernel's chains are this wide
+
+enum class MapKind : std::uint8_t {
+  service,        ///< svc: address . protocol . port -> goto chain
+  node_service,   ///< np_svc: protocol . port -> goto chain
+  nothing,        ///< none: as svc, for ports without endpoints -> reject or drop
+  node_nothing,   ///< np_none
+  addresses,      ///< vips: every cluster address
+  hairpin,        ///< hair: endpoint . endpoint
+  endpoint,       ///< e0, e1, ...: address . protocol . port -> address . port
+  node_endpoint,  ///< np_e0, ...: protocol . port -> address . port
+};
+
+struct RuleElement {
+  MapKind map = MapKind::service;
+  std::uint16_t index = 0;  ///< K of eK
+  std::uint32_t address = 0, second_address = 0;
+  IpProtocol protocol = IpProtocol::tcp;
+  std::uint16_t port = 0;
+  // The value:
+  std::string chain;
+  std::uint32_t to_address = 0;
+  std::uint16_t to_port = 0;
+
+  auto key() const { return std::tie(map, index, address, second_address, protocol, port); }
+  friend bool operator==(const RuleElement&, const RuleElement&) = default;
+};
+/// "svc", "e3"
+std::string map_name(const RuleElement& element);
+
+/// A chain that counts exactly: 0, 1, ... count-1, 0, ...
+struct RoundRobinChain {
+  std::string name;
+  std::size_t count = 0;
+  bool node_port = false;
+  friend bool operator==(const RoundRobinChain&, const RoundRobinChain&) = default;
+};
+
+/// Everything the kernel must hold for one Service.
+struct ServiceRules {
+  std::vector<RuleElement> elements;  ///< by key, each once
+  std::vector<RoundRobinChain> chains;
+  std::size_t width = 0;  ///< the largest number of endpoints
+  std::size_t ports = 0;
+  std::vector<NetworkRejection> rejected;
+};
+ServiceRules compile_service(const NetworkService& service, std::string_view node);
+
+struct RuleBatch {
+  bool full = false;                        ///< the maps are emptied first, in the same transaction
+  std::vector<RuleElement> removed, added;  ///< removals come first
+  std::vector<RoundRobinChain> chains_before, chains_after;  ///< written before or after the elements
+  std::vector<std::string> chains_removed;                   ///< after the elements
+  std::size_t width = 0;  ///< chains n1..nW, i0..iW-1 and their maps must exist before the elements
+  std::vector<NetworkRejection> rejected;
+  bool empty() const {
+    return !full && removed.empty() && added.empty() && chains_before.empty() && chains_after.empty();
+  }
+};
+
+class RulePlan {
+ public:
+  explicit RulePlan(std::string node) : node_(std::move(node)) {}
+  /// What has to change so that the kernel holds `snapshot`; afterwards the plan believes that it does.
+  RuleBatch update(const NetworkSnapshot& snapshot);
+  /// The kernel's content is unknown: the next update() is full.
+  void forget();
+  std::size_t ports() const;
+
+ private:
+  struct Known {
+    std::shared_ptr<const NetworkService> service;
+    ServiceRules rules;
+  };
+  void change(RuleBatch& batch, const ServiceRules& before, const ServiceRules& after);
+  void count(RuleBatch& batch, const RuleElement& element, int by);
+
+  std::string node_;
+  bool known_ = false;
+  std::map<NamespacedName, Known> services_;
+  using SharedKey = std::tuple<MapKind, std::uint32_t, std::uint32_t>;
+  std::map<SharedKey, int> shared_;  ///< vips and hair belong to several Services: how many
+};
+
+/// The base table: hooks, empty maps, and what refuses. Replaces a table of that name, atomically.
+struct BaseTable {
+  std::string table;  ///< "orc_1a2b3c4d"
+  std::string cluster_cidr, service_cidr, node_gateway;
+};
+std::string base_table_text(const BaseTable& base);
+/// Chains and maps for widths `from`+1 .. `to`.
+std::string width_text(const std::string& table, std::size_t from, std::size_t to);
+/// `add element` commands: for the transaction that replaces a whole table.
+std::string elements_text(const std::string& table, const std::vector<RuleElement>& elements);
+std::string round_robin_text(const std::string& table, const RoundRobinChain& chain);
+
+}  // namespace orchestra::net

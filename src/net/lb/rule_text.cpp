@@ -1,0 +1,130 @@
+// The parts of the table that rarely change, as nftables text: hooks, empty maps, chains by width.
+//
+// Chain names are prefixed because words like `fwd` and `in` are keywords. A rule that looks at the
+// original destination of a translated connection tells traffic from outside (node ports, external
+// addresses) from traffic to the Service range without any packet mark.
+#include "net/lb/rule_plan.hpp"
+
+namespace orchestra::net {
+
+std::string base_table_text(const BaseTable& base) {
+  const std::string table = "table ip " + base.table;
+  const std::string three = "type ipv4_addr . inet_proto . inet_service : ";
+  const std::string two = "type inet_proto . inet_service : ";
+  const std::string three_key = "ip daddr . ip protocol . th dport";
+  const std::string two_key = "ip protocol . th dport";
+  std::string out = table + "\ndelete " + table + "\n" + table + " {\n";
+  out += " map svc { " + three + "verdict; }\n map none { " + three + "verdict; }\n";
+  out += " map np_svc { " + two + "verdict; }\n map np_none { " + two + "verdict; }\n";
+  out += " set vips { type ipv4_addr; }\n set hair { type ipv4_addr . ipv4_addr; }\n";
+  out += " chain reject_it {\n  meta l4proto tcp reject with tcp reset\n  reject\n }\n";
+  out += " chain drop_it {\n  drop\n }\n";
+  // Only where a connection begins: nat hooks see the first packet alone.
+  out += " chain serve {\n  " + three_key + " vmap @svc\n";
+  out += "  ip daddr != 127.0.0.0/8 fib daddr type local " + two_key + " vmap @np_svc\n }\n";
+  out += " chain refuse {\n  " + three_key + " vmap @none\n  ip daddr @vips goto reject_it\n";
+  out += "  ip daddr " + base.service_cidr + " drop\n }\n";
+  out += " chain hook_pre {\n  type nat hook prerouting priority dstnat; policy accept;\n  jump serve\n }\n";
+  out += " chain hook_out {\n  type nat hook output priority -100; policy accept;\n  jump serve\n }\n";
+  out += " chain hook_post {\n  type nat hook postrouting priority srcnat; policy accept;\n";
+  out += "  ip saddr . ip daddr @hair ct status dnat snat to " + base.node_gateway + "\n";
+  out += "  ct status dnat ip saddr != " + base.cluster_cidr +
+         " ct original ip daddr != " + base.service_cidr + " snat to " + base.node_gateway + "\n }\n";
+  out += " chain hook_forward {\n  type filter hook forward priority filter; policy accept;\n";
+  out += "  ct state new jump refuse\n }\n";
+  out += " chain hook_local_out {\n  type filter hook output priority filter; policy accept;\n";
+  out += "  ct state new jump refuse\n }\n";
+  out += " chain hook_input {\n  type filter hook input priority filter; policy accept;\n";
+  out += "  ct state new ip daddr != 127.0.0.0/8 " + two_key + " vmap @np_none\n }\n}\n";
+  return out;
+}
+
+std::string width_text(const std::string& table, std::size_t from, std::size_t to) {
+  const std::string add_map = "add map ip " + table + " ";
+  const std::string add_chain = "add chain ip " + table + " ";
+  const std::string add_rule = "add rule ip " + table + " ";
+  std::string out;
+  for (std::size_t k = from; k < to; ++k) {
+    const std::string n = std::to_string(k);
+    out +=
+        add_map + "e" + n + " { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }\n";
+    out += add_map + "np_e" + n + " { type inet_proto . inet_service : ipv4_addr . inet_service; }\n";
+    out += add_chain + "i" + n + "\n" + add_chain + "np_i" + n + "\n";
+    out += add_rule + "i" + n + " dnat ip to ip daddr . ip protocol . th dport map @e" + n + "\n";
+    out += add_rule + "np_i" + n + " dnat ip to ip protocol . th dport map @np_e" + n + "\n";
+  }
+  for (std::size_t width = from + 1; width <= to; ++width) {
+    for (const std::string prefix : {"", "np_"}) {
+      const std::string chain = prefix + "n" + std::to_string(width);
+      out += add_chain + chain + "\n" + add_rule + chain + " ";
+      if (width == 1) {
+        out += "goto " + prefix + "i0\n";
+        continue;
+      }
+      out += "numgen random mod " + std::to_string(width) + " vmap { ";
+      for (std::size_t k = 0; k < width; ++k) {
+        out += (k == 0 ? "" : ", ") + std::to_string(k) + " : goto " + prefix + "i" + std::to_string(k);
+      }
+      out += " }\n";
+    }
+  }
+  return out;
+}
+
+namespace {
+
+std::string key_text(const RuleElement& element) {
+  const std::string address = IpAddress::v4(element.address).to_string();
+  const std::string ports =
+      std::string(element.protocol == IpProtocol::tcp ? "tcp" : "udp") + " . " + std::to_string(element.port);
+  switch (element.map) {
+    case MapKind::addresses:
+      return address;
+    case MapKind::hairpin:
+      return address + " . " + IpAddress::v4(element.second_address).to_string();
+    case MapKind::service:
+    case MapKind::nothing:
+    case MapKind::endpoint:
+      return address + " . " + ports;
+    case MapKind::node_service:
+    case MapKind::node_nothing:
+    case MapKind::node_endpoint:
+      return ports;
+  }
+  return "";
+}
+
+std::string value_text(const RuleElement& element) {
+  if (element.map == MapKind::endpoint || element.map == MapKind::node_endpoint) {
+    return " : " + IpAddress::v4(element.to_address).to_string() + " . " + std::to_string(element.to_port);
+  }
+  return element.chain.empty() ? "" : " : goto " + element.chain;
+}
+
+}  // namespace
+
+std::string elements_text(const std::string& table, const std::vector<RuleElement>& elements) {
+  std::map<std::string, std::string> by_map;
+  for (const auto& element : elements) {
+    std::string& list = by_map[map_name(element)];
+    if (!list.empty()) list += ", ";
+    list += key_text(element) + value_text(element);
+  }
+  std::string out;
+  for (const auto& [map, list] : by_map) out += "add element ip " + table + " " + map + " { " + list + " }\n";
+  return out;
+}
+
+std::string round_robin_text(const std::string& table, const RoundRobinChain& chain) {
+  const std::string name = "ip " + table + " " + chain.name;
+  const std::string prefix = chain.node_port ? "np_i" : "i";
+  std::string out = "add chain " + name + "\nflush chain " + name + "\nadd rule " + name + " ";
+  if (chain.count == 1) return out + "goto " + prefix + "0\n";
+  out += "numgen inc mod " + std::to_string(chain.count) + " vmap { ";
+  for (std::size_t k = 0; k < chain.count; ++k) {
+    out += (k == 0 ? "" : ", ") + std::to_string(k) + " : goto " + prefix + std::to_string(k);
+  }
+  return out + " }\n";
+}
+
+}  // namespace orchestra::net

@@ -1,0 +1,226 @@
+// Services by nftables on a test host of its own.
+#include <set>
+
+#include "api/pod_attacher.hpp"
+#include "orchestra/engine.hpp"
+#include "orchestra/service_proxy.hpp"
+#include "tests/net_l4/net_lab.hpp"
+#include "tests/net_l4/snapshot_objects.hpp"
+
+using namespace orchestra;
+using namespace orchestra::test;
+using namespace std::chrono_literals;
+
+namespace {
+
+/// A node with two pods, both serving on 8080, and a service proxy.
+struct Node {
+  Engine engine;
+  TempDir data;
+  NetworkNamespace host = make_host();
+  std::shared_ptr<PodNetwork> network;
+  std::shared_ptr<ServiceProxy> proxy;
+  NetworkNamespace pod_a = NetworkNamespace::create().value(), pod_b = NetworkNamespace::create().value();
+
+  Node() {
+    PodNetworkOptions options;
+    options.data_dir = data.path();
+    options.instance = "0a1b2c3d";
+    options.pod_cidr = "10.244.1.0/24";
+    options.cluster_cidr = "10.244.0.0/16";
+    options.service_cidr = "10.96.0.0/16";
+    options.name_space = host;
+    network = PodNetwork::open(engine, options).value();
+    network->attacher()->attach({"uid-a", "default", "a", pod_a.fd()}).wait(5s).value();
+    network->attacher()->attach({"uid-b", "default", "b", pod_b.fd()}).wait(5s).value();
+    make_proxy();
+  }
+  ~Node() {
+    if (proxy) CHECK(proxy->teardown().wait(5s));
+    CHECK(network->teardown().wait(5s));
+    CHECK(ruleset(host).empty());
+  }
+  void make_proxy() {
+    ServiceProxyOptions options;
+    options.node = "n1";
+    options.instance = "0a1b2c3d";
+    options.cluster_cidr = "10.244.0.0/16";
+    options.service_cidr = "10.96.0.0/16";
+    options.node_gateway = network->node_address();
+    options.name_space = host;
+    options.mode = ServiceProxyOptions::Mode::nftables;
+    auto made = ServiceProxy::create(engine, options);
+    REQUIRE_MESSAGE(made, (made ? "" : made.error().to_string()));
+    proxy = *made;
+  }
+  ApplyResult apply(std::vector<Object> services, std::vector<Object> slices) {
+    auto done = proxy->apply(make_snapshot(std::move(services), std::move(slices))).wait(10s);
+    REQUIRE_MESSAGE(done, (done ? "" : done.error().to_string()));
+    return *done;
+  }
+};
+
+const std::string kRoundRobin = R"({"orchestra.dev/load-balance":"round_robin"})";
+
+#define NEEDS_ROOT(name) \
+  if (!can_make_namespaces()) ORC_SKIP(name, "needs root: network namespaces cannot be made")
+
+}  // namespace
+
+TEST_CASE("a Service reaches its pods from pods and from the node, and every pod gets its share") {
+  NEEDS_ROOT("a Service reaches its pods from pods and from the node, and every pod gets its share");
+  Node node;
+  TcpAnswerer a(node.pod_a, "0.0.0.0", 8080, "a"), b(node.pod_b, "0.0.0.0", 8080, "b");
+  const auto result = node.apply({make_service("web", "10.96.0.10", {{}})},
+                                 {make_slice("web", {{"10.244.1.2"}, {"10.244.1.3"}}, 8080)});
+  CHECK(result.full);
+  CHECK(result.services == 1);
+  std::set<std::string> from_pod, from_node;
+  for (int i = 0; i < 40; ++i) {
+    from_pod.insert(ask_tcp(node.pod_a, "10.96.0.10", 80));  // includes the pod to itself: hairpin
+    from_node.insert(ask_tcp(node.host, "10.96.0.10", 80));
+  }
+  CHECK(from_pod == std::set<std::string>{"a", "b"});
+  CHECK(from_node == std::set<std::string>{"a", "b"});
+}
+
+TEST_CASE("a pod reaches itself through its own Service") {
+  NEEDS_ROOT("a pod reaches itself through its own Service");
+  Node node;
+  TcpAnswerer a(node.pod_a, "0.0.0.0", 8080, "a");
+  node.apply({make_service("web", "10.96.0.10", {{}})}, {make_slice("web", {{"10.244.1.2"}}, 8080)});
+  for (const char* value : {"0", "1"}) {
+    // Mode routed does not care about this switch, which other programs flip. Absent: nothing to flip.
+    if (auto present = std::filesystem::exists("/proc/sys/net/bridge/bridge-nf-call-iptables"); present) {
+      set_sysctl_in(node.host, "net/bridge/bridge-nf-call-iptables", value);
+    }
+    CHECK(ask_tcp(node.pod_a, "10.96.0.10", 80) == "a");
+    CHECK(a.last_client() == "10.244.1.1");
+    CHECK(ask_tcp(node.pod_b, "10.96.0.10", 80) == "a");
+    CHECK(a.last_client() == "10.244.1.3");  // others keep their own address
+  }
+}
+
+TEST_CASE("round robin is exact, and stays so when endpoints come and go") {
+  NEEDS_ROOT("round robin is exact, and stays so when endpoints come and go");
+  Node node;
+  TcpAnswerer a(node.pod_a, "0.0.0.0", 8080, "a"), b(node.pod_b, "0.0.0.0", 8080, "b");
+  TcpAnswerer b2(node.pod_b, "0.0.0.0", 8081, "B");
+  const auto service = make_service("web", "10.96.0.10", {{}}, "", kRoundRobin);
+  const auto ask_many = [&](int times) {
+    std::map<std::string, int> counts;
+    for (int i = 0; i < times; ++i) ++counts[ask_tcp(node.pod_b, "10.96.0.10", 80)];
+    return counts;
+  };
+  node.apply({service}, {make_slice("web", {{"10.244.1.2"}, {"10.244.1.3"}}, 8080)});
+  CHECK(ask_many(10) == std::map<std::string, int>{{"a", 5}, {"b", 5}});
+  node.apply({service}, {make_slice("web", {{"10.244.1.2"}, {"10.244.1.3"}}, 8080),
+                         make_slice("web", {{"10.244.1.3"}}, 8081, "web", "TCP", "web-2")});
+  CHECK(ask_many(9) == std::map<std::string, int>{{"a", 3}, {"b", 3}, {"B", 3}});
+  node.apply({service}, {make_slice("web", {{"10.244.1.3"}}, 8081, "web", "TCP", "web-2")});
+  CHECK(ask_many(3) == std::map<std::string, int>{{"B", 3}});
+  CHECK_FALSE(node.apply({}, {}).full);
+  CHECK(ask_many(1) == std::map<std::string, int>{{"error: timeout", 1}});
+}
+
+TEST_CASE("a Service without endpoints refuses at once, and unknown ports and addresses never leave") {
+  NEEDS_ROOT("a Service without endpoints refuses at once, and unknown ports and addresses never leave");
+  Node node;
+  auto outside = make_host();
+  wire(node.host, "uplink", "192.0.2.1/24", outside, "eth0", "192.0.2.2/24");
+  Capture uplink(outside, "eth0");
+  node.apply({make_service("web", "10.96.0.10", {{"web", 80, 30080}, {"dns", 53, 30053, "UDP"}})}, {});
+  for (const auto* from : {&node.pod_a, &node.host}) {
+    CHECK(ask_tcp(*from, "10.96.0.10", 80) == "error: ECONNREFUSED");
+    // The node's own sender hears of the refusal from send() itself, a pod by ICMP.
+    CHECK(ask_udp(*from, "10.96.0.10", 53) == (from == &node.host ? "error: EPERM" : "error: ECONNREFUSED"));
+    CHECK(ask_tcp(*from, "10.96.0.10", 81) == "error: ECONNREFUSED");  // a port it does not have
+    CHECK(ask_tcp(*from, "10.96.0.99", 80, 200) == "error: timeout");  // nobody's address
+  }
+  CHECK(ask_tcp(outside, "192.0.2.1", 30080) == "error: ECONNREFUSED");
+  CHECK(ask_udp(outside, "192.0.2.1", 30053) == "error: ECONNREFUSED");
+  const int answers = uplink.ipv4_frames();
+  run_nft(node.host, "flush ruleset");
+  ask_tcp(node.pod_a, "10.96.0.10", 80, 200);
+  ask_tcp(node.host, "10.96.0.10", 80, 200);
+  ask_tcp(node.pod_a, "10.96.0.99", 80, 200);
+  ask_tcp(node.pod_a, "10.244.1.77", 80, 200);
+  CHECK(uplink.ipv4_frames() == answers);
+}
+
+TEST_CASE("UDP Services work, and a node port is served to the outside") {
+  NEEDS_ROOT("UDP Services work, and a node port is served to the outside");
+  Node node;
+  auto outside = make_host();
+  wire(node.host, "uplink", "192.0.2.1/24", outside, "eth0", "192.0.2.2/24");
+  TcpAnswerer a(node.pod_a, "0.0.0.0", 8080, "a");
+  UdpAnswerer dns(node.pod_b, "0.0.0.0", 5353, "udp b");
+  node.apply({make_service("web", "10.96.0.10", {{"web", 80, 30080}, {"dns", 53, 30053, "UDP"}},
+                           R"(,"type":"NodePort")")},
+             {make_slice("web", {{"10.244.1.2"}}, 8080),
+              make_slice("web", {{"10.244.1.3"}}, 5353, "dns", "UDP", "web-2")});
+  CHECK(ask_udp(node.pod_a, "10.96.0.10", 53) == "udp b");
+  CHECK(ask_udp(node.host, "10.96.0.10", 53) == "udp b");
+  CHECK(ask_tcp(outside, "192.0.2.1", 30080) == "a");
+  CHECK(a.last_client() == "10.244.1.1");
+  CHECK(ask_udp(outside, "192.0.2.1", 30053) == "udp b");
+  CHECK(ask_tcp(node.host, "192.0.2.1", 30080) == "a");
+  CHECK(ask_tcp(node.pod_b, "192.0.2.1", 30080) == "a");
+  CHECK(ask_tcp(node.host, "127.0.0.1", 30080) == "error: ECONNREFUSED");  // never on loopback
+}
+
+TEST_CASE("a new process takes the table over, and only real changes are written") {
+  NEEDS_ROOT("a new process takes the table over, and only real changes are written");
+  Node node;
+  TcpAnswerer a(node.pod_a, "0.0.0.0", 8080, "a"), b(node.pod_b, "0.0.0.0", 8080, "b");
+  const auto web = make_service("web", "10.96.0.10", {{}}, "", "{}", "1");
+  const auto api = make_service("api", "10.96.0.11", {{}}, "", "{}", "2");
+  const auto to_a = make_slice("web", {{"10.244.1.2"}}, 8080, "web", "TCP", "", "3");
+  const auto api_to_a = make_slice("api", {{"10.244.1.2"}}, 8080, "web", "TCP", "", "4");
+  const auto api_to_b = make_slice("api", {{"10.244.1.3"}}, 8080, "web", "TCP", "", "5");
+  node.apply({web, api}, {to_a, api_to_a});
+  node.proxy.reset();  // the process is gone, the rules serve on
+  CHECK(ask_tcp(node.pod_b, "10.96.0.10", 80) == "a");
+  node.make_proxy();
+  auto unsynced = node.proxy->apply(NetworkSnapshot::build(NetworkInputs{})).wait(5s);
+  REQUIRE_FALSE(unsynced);
+  CHECK(unsynced.error().is(Error::unavailable));
+  CHECK(ask_tcp(node.pod_b, "10.96.0.10", 80) ==
+        "a");  // an empty list that is not complete withdraws nothing
+  auto first = make_snapshot({web, api}, {to_a, api_to_a});
+  CHECK(node.proxy->apply(first).wait(5s).value().full);
+  auto same = make_snapshot({web, api}, {to_a, api_to_a}, first.get());
+  CHECK(node.proxy->apply(same).wait(5s).value().changes == 0);
+  auto moved = make_snapshot({web, api}, {to_a, api_to_b}, same.get());
+  const auto result = node.proxy->apply(moved).wait(5s).value();
+  CHECK_FALSE(result.full);
+  CHECK(result.changes == 3);  // e0 of api removed and added, a's hairpin stays (web), b's is new
+  CHECK(ask_tcp(node.pod_a, "10.96.0.11", 80) == "b");
+  CHECK(ask_tcp(node.pod_b, "10.96.0.10", 80) == "a");
+}
+
+TEST_CASE("rules that somebody flushed come back by themselves") {
+  NEEDS_ROOT("rules that somebody flushed come back by themselves");
+  Node node;
+  TcpAnswerer a(node.pod_a, "0.0.0.0", 8080, "a");
+  node.apply({make_service("web", "10.96.0.10", {{}})}, {make_slice("web", {{"10.244.1.2"}}, 8080)});
+  SUBCASE("flush ruleset") { run_nft(node.host, "flush ruleset"); }
+  SUBCASE("flush table") { run_nft(node.host, "flush table ip orc_0a1b2c3d"); }
+  std::string answer;
+  for (int i = 0; i < 100 && answer != "a"; ++i) answer = ask_tcp(node.pod_b, "10.96.0.10", 80, 100);
+  CHECK(answer == "a");
+  CHECK(node.proxy->stats().foreign_changes == 1);
+}
+
+TEST_CASE("explain names the Service, its endpoints, and why others are not used") {
+  NEEDS_ROOT("explain names the Service, its endpoints, and why others are not used");
+  Node node;
+  node.apply({make_service("web", "10.96.0.10", {{"web", 80, 30080}})},
+             {make_slice("web", {{"10.244.1.2"}, {"10.244.1.3", false, false}}, 8080)});
+  CHECK(node.proxy->explain("10.96.0.10:80/tcp").value() ==
+        "10.96.0.10:80/tcp is Service default/web port web\n  to  10.244.1.2:8080 on node n1\n"
+        "  not 10.244.1.3:8080 on node n1: not ready\n");
+  CHECK(node.proxy->explain("nodeport:30080/tcp").value().find("default/web") != std::string::npos);
+  CHECK(node.proxy->explain("10.96.0.10:81/tcp").value().find("no such port") != std::string::npos);
+  CHECK_FALSE(node.proxy->explain("nonsense"));
+}

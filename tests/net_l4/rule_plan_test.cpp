@@ -1,0 +1,160 @@
+// The rule plan against a model of the kernel's maps: after any change the maps hold exactly what a full
+// compile gives, and no batch adds what is there or removes what is not.
+#include <random>
+
+#include "net/lb/nft_netlink.hpp"
+#include "net/lb/rule_plan.hpp"
+#include "tests/net_l4/snapshot_objects.hpp"
+
+using namespace orchestra;
+using namespace orchestra::net;
+using namespace orchestra::test;
+
+namespace {
+
+using Key = std::tuple<MapKind, std::uint16_t, std::uint32_t, std::uint32_t, IpProtocol, std::uint16_t>;
+using Value = std::tuple<std::string, std::uint32_t, std::uint16_t>;
+
+Key key_of(const RuleElement& element) { return Key(element.key()); }
+
+struct KernelModel {
+  std::map<Key, Value> maps;
+  std::map<std::string, std::size_t> chains;
+  void apply(const RuleBatch& batch) {
+    if (batch.full) {
+      maps.clear();
+      chains.clear();
+    }
+    for (const auto& chain : batch.chains_before) chains[chain.name] = chain.count;
+    for (const auto& element : batch.removed) REQUIRE(maps.erase(key_of(element)) == 1);
+    for (const auto& element : batch.added) {
+      const Value value{element.chain, element.to_address, element.to_port};
+      REQUIRE(maps.emplace(key_of(element), value).second);
+    }
+    check_targets();  // while chains that grow are still short
+    for (const auto& chain : batch.chains_after) chains[chain.name] = chain.count;
+    for (const auto& name : batch.chains_removed) REQUIRE(chains.erase(name) == 1);
+    check_targets();
+  }
+  /// Every verdict leads to as many endpoints as it may pick.
+  void check_targets() const {
+    for (const auto& [key, value] : maps) {
+      const auto map = std::get<0>(key);
+      if (map != MapKind::service && map != MapKind::node_service) continue;
+      const std::string& chain = std::get<0>(value);
+      std::size_t count = 0;
+      if (chain.rfind("s_", 0) == 0) {
+        REQUIRE(chains.count(chain) == 1);
+        count = chains.at(chain);
+      } else {
+        count = std::stoul(chain.substr(chain.find('n', chain.rfind("np_", 0) == 0 ? 3 : 0) + 1));
+      }
+      for (std::size_t k = 0; k < count; ++k) {
+        Key endpoint = key;
+        std::get<0>(endpoint) = map == MapKind::service ? MapKind::endpoint : MapKind::node_endpoint;
+        std::get<1>(endpoint) = static_cast<std::uint16_t>(k);
+        REQUIRE(maps.count(endpoint) == 1);
+      }
+    }
+  }
+};
+
+/// Services as they might be: few names, few addresses, so that changes collide.
+std::shared_ptr<NetworkService> random_service(std::mt19937& random, int number) {
+  const auto below = [&](unsigned bound) { return static_cast<int>(random() % bound); };
+  auto service = std::make_shared<NetworkService>();
+  service->ns = "default";
+  service->name = "s" + std::to_string(number);
+  service->headless = below(10) == 0;
+  service->cluster_ips = {"10.96.0." + std::to_string(number + 1)};
+  if (below(3) == 0) service->annotations["orchestra.dev/load-balance"] = "round_robin";
+  service->internal_local = below(5) == 0;
+  for (int i = 0, count = below(3); i < count; ++i) {
+    NetworkServicePort port;
+    port.name = "p" + std::to_string(i);
+    port.port = static_cast<std::uint16_t>(80 + i);
+    port.protocol = below(4) == 0 ? IpProtocol::udp : IpProtocol::tcp;
+    if (below(3) == 0) port.node_port = static_cast<std::uint16_t>(30000 + number * 4 + i);
+    for (int e = 0, endpoints = below(5); e < endpoints; ++e) {
+      NetworkEndpoint endpoint;
+      endpoint.address = "10.244.1." + std::to_string(2 + below(6));
+      endpoint.port = static_cast<std::uint16_t>(8080 + e);
+      endpoint.ready = below(4) != 0;
+      endpoint.node = below(2) == 0 ? "n1" : "n2";
+      port.endpoints.push_back(endpoint);
+    }
+    service->ports.push_back(port);
+  }
+  return service;
+}
+
+}  // namespace
+
+TEST_CASE("applying differences gives the same maps as compiling everything") {
+  std::mt19937 random(20261123);
+  RulePlan plan("n1");
+  KernelModel kernel;
+  NetworkSnapshot snapshot;
+  for (int step = 0; step < 3000; ++step) {
+    const int number = static_cast<int>(random() % 8);
+    const NamespacedName name{"default", "s" + std::to_string(number)};
+    if (random() % 5 == 0) {
+      snapshot.services.erase(name);
+    } else {
+      snapshot.services[name] = random_service(random, number);
+    }
+    kernel.apply(plan.update(snapshot));
+    if (step % 10 != 0) continue;
+    RulePlan fresh("n1");
+    KernelModel expected;
+    const auto full = fresh.update(snapshot);
+    CHECK(full.full);
+    expected.apply(full);
+    REQUIRE(kernel.maps == expected.maps);
+    REQUIRE(kernel.chains == expected.chains);
+    if (random() % 50 == 0) plan.forget();
+  }
+}
+
+TEST_CASE("an unchanged snapshot changes nothing, and a forgotten plan writes everything") {
+  const auto snapshot =
+      make_snapshot({make_service("web", "10.96.0.10", {{}})}, {make_slice("web", {{"10.244.1.2"}}, 8080)});
+  RulePlan plan("n1");
+  CHECK(plan.update(*snapshot).added.size() == 4);  // svc, e0, vips, hair
+  CHECK(plan.update(*snapshot).empty());
+  plan.forget();
+  CHECK(plan.update(*snapshot).added.size() == 4);
+}
+
+TEST_CASE("what cannot be served is reported per Service") {
+  const auto rejected = [](const Object& service) {
+    std::string out;
+    RulePlan plan("n1");
+    for (const auto& rejection : plan.update(*make_snapshot({service}, {})).rejected)
+      out += rejection.reason + " ";
+    return out;
+  };
+  CHECK(rejected(make_service("a", "10.96.0.1", {{"x", 80, 0, "SCTP"}})) == "UnsupportedProtocol ");
+  CHECK(rejected(make_service("a", "fd00::1", {{}})) == "UnsupportedAddress ");
+  CHECK(rejected(make_service("a", "10.96.0.1", {{}}, "", R"({"orchestra.dev/load-balance":"least"})")) ==
+        "InvalidAnnotation ");
+  CHECK(rejected(make_service("a", "None", {{}})).empty());
+}
+
+TEST_CASE("a Service with very many endpoints uses the first 1,024 and says so") {
+  NetworkService service;
+  service.cluster_ips = {"10.96.0.1"};
+  NetworkServicePort port;
+  port.port = 80;
+  for (int i = 0; i < 1100; ++i) {
+    NetworkEndpoint endpoint;
+    endpoint.address = "10.244." + std::to_string(i / 250) + "." + std::to_string(i % 250 + 1);
+    endpoint.port = 80;
+    port.endpoints.push_back(endpoint);
+  }
+  service.ports = {port};
+  const auto rules = compile_service(service, "n1");
+  CHECK(rules.width == 1024);
+  REQUIRE(rules.rejected.size() == 1);
+  CHECK(rules.rejected.front().reason == "TooManyEndpoints");
+}
