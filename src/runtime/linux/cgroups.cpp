@@ -121,35 +121,50 @@ std::string Cgroups::folder_of(std::string_view controller, const std::string& g
   return hierarchy == nullptr ? std::string() : folder(*hierarchy, group);
 }
 
+namespace {
+/// An empty v1 cpuset takes no process (ENOSPC): a new one starts with what its parent has.
+Result<void> inherit_cpuset(const std::string& path) {
+  for (const char* file : {"/cpuset.cpus", "/cpuset.mems"}) {
+    const auto value = read_file(path.substr(0, path.rfind('/')) + file, 4096);
+    const auto own = read_file(path + file, 4096);
+    if (value && own && own->size() <= 1) ORC_TRY(write_value(path + file, *value));
+  }
+  return {};
+}
+
+/// Makes `whole` from the mount down; on v2 each level hands its controllers to the next.
+Result<void> make_path(const CgroupHierarchy& hierarchy, const std::string& whole, bool cpuset) {
+  std::string path = hierarchy.mount;
+  const std::string rest = whole.substr(path.size());
+  for (std::size_t at = 1; at < rest.size();) {
+    const std::size_t end = std::min(rest.find('/', at), rest.size());
+    if (hierarchy.unified) {
+      // One by one: a controller that cannot be handed on (threaded parent) must not take the others along.
+      for (const std::string& controller : hierarchy.controllers) {
+        (void)write_value(path + "/cgroup.subtree_control", "+" + controller);
+      }
+    }
+    path += "/" + rest.substr(at, end - at);
+    if (mkdir(path.c_str(), 0755) != 0 && errno != EEXIST) return system_error(kDomain, "mkdir", path, errno);
+    if (cpuset && !hierarchy.unified) ORC_TRY(inherit_cpuset(path));
+    at = end + 1;
+  }
+  return {};
+}
+}  // namespace
+
 Result<void> Cgroups::make(const std::string& group, bool everywhere) {
+  constexpr int kAttempts = 5;  // another runtime of this instance may prune an empty parent meanwhile
   for (const CgroupHierarchy* hierarchy : everywhere ? all_ : used_) {
     const std::string whole = folder(*hierarchy, group);
-    const bool cpuset = std::find(hierarchy->controllers.begin(), hierarchy->controllers.end(), "cpuset") !=
-                        hierarchy->controllers.end();
+    const auto& controllers = hierarchy->controllers;
+    const bool cpuset = std::find(controllers.begin(), controllers.end(), "cpuset") != controllers.end();
     if (!hierarchy->unified && !cpuset && (mkdir(whole.c_str(), 0755) == 0 || errno == EEXIST)) continue;
-    // From the mount down: on v2 each level hands its controllers to the next.
-    std::string path = hierarchy->mount;
-    const std::string rest = whole.substr(path.size());
-    for (std::size_t at = 1; at < rest.size();) {
-      const std::size_t end = std::min(rest.find('/', at), rest.size());
-      if (hierarchy->unified) {
-        for (const std::string& controller : hierarchy->controllers) {
-          (void)write_value(path + "/cgroup.subtree_control",
-                            "+" + controller);  // EBUSY here is EINVAL at the limit
-        }
-      }
-      path += "/" + rest.substr(at, end - at);
-      if (mkdir(path.c_str(), 0755) != 0 && errno != EEXIST)
-        return system_error(kDomain, "mkdir", path, errno);
-      if (cpuset && !hierarchy->unified) {  // an empty cpuset takes no process (ENOSPC)
-        for (const char* file : {"/cpuset.cpus", "/cpuset.mems"}) {
-          const auto value = read_file(path.substr(0, path.rfind('/')) + file, 4096);
-          const auto own = read_file(path + file, 4096);
-          if (value && own && own->size() <= 1) ORC_TRY(write_value(path + file, *value));
-        }
-      }
-      at = end + 1;
+    auto made = make_path(*hierarchy, whole, cpuset);
+    for (int attempt = 1; !made && made.error().is(Error::not_found) && attempt < kAttempts; ++attempt) {
+      made = make_path(*hierarchy, whole, cpuset);
     }
+    ORC_TRY(made);
   }
   return {};
 }
@@ -246,6 +261,10 @@ Result<std::vector<int>> Cgroups::processes(const std::string& group) const {
 void Cgroups::remove_parent() {
   for (const CgroupHierarchy* hierarchy : all_) {
     prune(folder(*hierarchy, ""));
+    for (std::string above = parent_; above.rfind('/') > 0 && above.rfind('/') != std::string::npos;) {
+      above.resize(above.rfind('/'));
+      if (rmdir((hierarchy->mount + above).c_str()) != 0) break;
+    }
   }
 }
 
