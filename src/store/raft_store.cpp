@@ -115,6 +115,7 @@ void RaftStoreImpl::log_loop() {
 void RaftStoreImpl::drain_log() {
   std::unique_lock lock(raft_mutex_);
   log_scheduled_ = false;
+  if (low_space_ && batch_.empty() && !failed_) (void)store_next(lock);  // look for space again
   while (!failed_ && !batch_.empty() && store_next(lock)) {
   }
 }
