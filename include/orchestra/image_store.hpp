@@ -61,6 +61,8 @@ struct ImagePullOptions {
   std::vector<std::string> docker_configs;  ///< `.dockerconfigjson` texts
   std::optional<RegistryCredentials> credentials;
   std::string platform;
+  bool plain_http = false;  ///< no TLS for this registry
+  std::string ca_pem;       ///< certificates to trust, besides those of the store's options
   /// Lines for a person: "layer sha256:ab12.. 12 MiB".
   std::function<void(const std::string&)> progress;
 };
@@ -71,6 +73,8 @@ struct CollectOptions {
   bool dry_run = false;
   /// Also images that have names but no root uses, until the store holds at most this many bytes.
   std::optional<std::uint64_t> bytes_max;
+  /// Younger content stays: an operation may be about to use it.
+  Duration minimum_age = std::chrono::minutes(2);
 };
 struct CollectReport {
   std::vector<std::string> removed;  ///< digests, layers, names
@@ -89,6 +93,10 @@ class ORC_API ImageStore {
   Pending<ImportReport> import(std::string path, ImportOptions options = {});
   /// Makes the image present from its registry, whatever is here already.
   Pending<ImageInfo> pull(std::string reference, ImagePullOptions options = {});
+  /// Names, or ids; a file for archives (the same images make the same bytes).
+  Pending<void> export_to(std::string path, std::vector<std::string> names,
+                          ImageFormat format = ImageFormat::oci);
+
   /// By name, id (or at least 4 digits of it) or digest.
   Result<std::optional<ImageInfo>> lookup(const std::string& name) const;
   Result<std::vector<ImageInfo>> list() const;
@@ -98,6 +106,8 @@ class ORC_API ImageStore {
   Result<ImageInfo> tag(const std::string& from, const std::string& to);
   /// Removes the name; by id all names of the image. Roots made from it keep its content.
   Result<void> remove(const std::string& name);
+  /// Removes what nothing needs: no name, no root, no running operation, no cached build step.
+  Pending<CollectReport> collect(CollectOptions options = {});
 
   /// A writable root for `owner`; idempotent. See MountPlan for how to use it.
   Pending<MountPlan> prepare_root(std::string name, std::string owner, Isolation isolation = Isolation::full);

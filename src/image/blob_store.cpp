@@ -42,7 +42,10 @@ Result<std::string> BlobStore::Writer::commit(std::optional<std::uint64_t> size,
     return Error(Error::corrupt, "image",
                  "content has digest " + actual + ", expected " + std::string(digest));
   }
-  if (store_.has(actual)) return actual;  // the destructor removes our copy
+  if (store_.has(actual)) {
+    store_.touch(actual);
+    return actual;  // the destructor removes our copy
+  }
   if (::fsync(file_.get()) != 0) return system_error("image", "fsync", path_, errno);
   const std::string target = store_.path_of(actual);
   if (::rename(path_.c_str(), target.c_str()) != 0) return system_error("image", "rename", target, errno);
@@ -103,6 +106,10 @@ std::string BlobStore::path_of(std::string_view digest) const {
 
 bool BlobStore::has(std::string_view digest) const {
   return is_digest(digest) && ::access(path_of(digest).c_str(), F_OK) == 0;
+}
+
+void BlobStore::touch(std::string_view digest) const {
+  (void)::utimensat(AT_FDCWD, path_of(digest).c_str(), nullptr, 0);
 }
 
 Result<Fd> BlobStore::open_blob(std::string_view digest) const {

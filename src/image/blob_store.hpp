@@ -52,6 +52,8 @@ class BlobStore {
                           std::string_view digest = {});
 
   bool has(std::string_view digest) const;
+  /// Sets the modification time: the collector's measure of age and last use.
+  void touch(std::string_view digest) const;
   Result<std::uint64_t> size(std::string_view digest) const;
   Result<Fd> open_blob(std::string_view digest) const;
   /// The whole blob, checked against its digest again: documents are small and decide everything.

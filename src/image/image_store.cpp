@@ -1,6 +1,8 @@
 // The public ImageStore: image::Store's blocking calls as Pending on worker threads.
 #include "orchestra/image_store.hpp"
 
+#include "image/collect.hpp"
+#include "image/export.hpp"
 #include "image/import.hpp"
 #include "image/pull.hpp"
 #include "image/service.hpp"
@@ -31,6 +33,18 @@ Pending<ImageInfo> ImageStore::pull(std::string text, ImagePullOptions options) 
       [store = store_, reference = *reference, options = std::move(options)] {
         return image::pull_image(*store, reference, options);
       });
+}
+
+Pending<void> ImageStore::export_to(std::string path, std::vector<std::string> names, ImageFormat format) {
+  return store_->engine().run_blocking(
+      [store = store_, path = std::move(path), names = std::move(names), format] {
+        return image::export_archive(*store, path, names, format);
+      });
+}
+
+Pending<CollectReport> ImageStore::collect(CollectOptions options) {
+  return store_->engine().run_blocking(
+      [store = store_, options = std::move(options)] { return image::collect(*store, options); });
 }
 
 Result<std::optional<ImageInfo>> ImageStore::lookup(const std::string& name) const {

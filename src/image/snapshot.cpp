@@ -212,6 +212,7 @@ Result<MountPlan> Store::prepare_root(const std::string& image_name, const std::
   if (!name) return Error(Error::not_found, "image", "no image \"" + image_name + "\" in the store");
   Lease lease = leases_.begin();
   lease.hold(name->manifest);
+  blobs_.touch(name->manifest);
   ORC_ASSIGN(const auto image, load(name->manifest));
   ORC_ASSIGN(const auto layers, ensure_layers(*image, lease));
 

@@ -89,7 +89,8 @@ class Store {
   std::optional<LayerRecord> find_layer(const std::string& chain) const;
   Result<LayerStack> open_layers(const std::vector<std::uint64_t>& top_first) const;
   std::string layer_path(std::uint64_t number) const;
-  Result<void> remove_layer(const LayerRecord& record);
+  /// Takes a layer out of use; gives the folder that is left to remove.
+  Result<std::string> retire_layer(const LayerRecord& record);
 
   // --- snapshots (snapshot.cpp)
   Result<MountPlan> prepare_root(const std::string& image, const std::string& owner, Isolation isolation);

@@ -161,18 +161,16 @@ Result<LayerRecord> Store::unpack_layer(const Descriptor& blob, const std::strin
   return record;
 }
 
-Result<void> Store::remove_layer(const LayerRecord& record) {
+Result<std::string> Store::retire_layer(const LayerRecord& record) {
   const std::string path = directory() + "/layers/" + std::to_string(record.number);
   // Renamed first: a crash in the middle of the removal must not leave half a layer that looks whole.
   const std::string dying = directory() + "/layers/tmp-" + std::to_string(record.number);
   if (::rename(path.c_str(), dying.c_str()) != 0 && errno != ENOENT) {
     return system_error("image", "rename", path, errno);
   }
-  {
-    std::lock_guard lock(mutex_);
-    layers_.erase(record.chain_id);
-  }
-  return remove_tree(dying);
+  std::lock_guard lock(mutex_);
+  layers_.erase(record.chain_id);
+  return dying;
 }
 
 }  // namespace orchestra::image

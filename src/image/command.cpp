@@ -1,0 +1,435 @@
+// Flags to a JSON request, the request to the store or its owner, the answer to text. See ops.hpp.
+#include "image/command.hpp"
+
+#include <algorithm>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <set>
+
+#include "base/control.hpp"
+#include "base/fd.hpp"
+#include "net/http/http_server.hpp"
+#include "orchestra/image_reference.hpp"
+
+namespace orchestra {
+namespace {
+
+constexpr Duration kIdle = std::chrono::hours(1);
+constexpr std::size_t kAuthFileBytesMax = 1 << 20;
+
+constexpr const char* kUsage =
+    "usage: orchestra image COMMAND [--store DIR]\n"
+    "  ls [--json] [--digests]                     the images of the store\n"
+    "  inspect [--raw|--config] NAME               what is known of an image, as JSON\n"
+    "  import [--name NAME] [--platform P] PATH    docker archive, OCI archive or OCI layout folder\n"
+    "  export [--format oci|docker] -o FILE NAME.. an archive that other tools load\n"
+    "  pull [--creds USER:PASSWORD] [--authfile F] [--plain-http] [--ca FILE] [--platform P] NAME\n"
+    "  build [-f DOCKERFILE] [-t NAME] [--target STAGE] [--build-arg K=V].. [--no-cache]\n"
+    "        [--isolation best|full|rootless|process] [--network host|none] CONTEXT\n"
+    "  tag NAME NEW                                a second name\n"
+    "  rm NAME..                                   removes names; content goes with gc\n"
+    "  gc [--dry-run] [--bytes-max N]              removes what nothing needs\n"
+    "NAME is a reference (busybox:1.36), an id or its first digits. A store in use is asked through its "
+    "owner.\n";
+
+int exit_status(Error::Code code) {
+  switch (code) {
+    case Error::invalid:
+      return 2;
+    case Error::not_found:
+      return 3;
+    case Error::conflict:
+    case Error::already_exists:
+      return 4;
+    case Error::unavailable:
+    case Error::busy:
+    case Error::deadline_exceeded:
+    case Error::overloaded:
+      return 5;
+    case Error::unknown_outcome:
+      return 6;
+    case Error::compacted:
+    case Error::expired:
+      return 7;
+    case Error::no_space:
+    case Error::too_large:
+      return 8;
+    case Error::corrupt:
+      return 9;
+    case Error::denied:
+    case Error::unauthenticated:
+      return 10;
+    default:
+      return 1;
+  }
+}
+
+struct Flags {
+  std::map<std::string, std::string> values;
+  std::vector<std::pair<std::string, std::string>> repeated;  ///< --build-arg
+  std::set<std::string> switches;
+  std::vector<std::string> words;
+  std::string value(const std::string& name, const std::string& other = "") const {
+    const auto found = values.find(name);
+    return found == values.end() ? other : found->second;
+  }
+};
+
+Error usage_error(const std::string& why) { return Error(Error::invalid, "image", why); }
+
+Result<Flags> parse_flags(const std::vector<std::string>& args, const std::set<std::string>& with_value,
+                          const std::set<std::string>& switches) {
+  static const std::map<std::string, std::string> kShort{
+      {"-o", "--output"}, {"-f", "--file"}, {"-t", "--tag"}};
+  Flags out;
+  bool only_words = false;
+  for (std::size_t i = 0; i < args.size(); ++i) {
+    std::string name = args[i];
+    if (only_words || !name.starts_with('-') || name == "-") {
+      out.words.push_back(name);
+      continue;
+    }
+    if (name == "--") {
+      only_words = true;
+      continue;
+    }
+    std::optional<std::string> value;
+    if (const std::size_t equals = name.find('='); name.starts_with("--") && equals != std::string::npos) {
+      value = name.substr(equals + 1);
+      name.resize(equals);
+    }
+    if (const auto spelled = kShort.find(name); spelled != kShort.end()) name = spelled->second;
+    if (switches.contains(name) && !value) {
+      out.switches.insert(name);
+      continue;
+    }
+    if (!with_value.contains(name)) return usage_error("unknown flag " + name);
+    if (!value) {
+      if (i + 1 == args.size()) return usage_error(name + " needs a value");
+      value = args[++i];
+    }
+    if (name == "--build-arg") {
+      const std::size_t equals = value->find('=');
+      if (equals == std::string::npos || equals == 0) return usage_error("--build-arg needs NAME=VALUE");
+      out.repeated.emplace_back(value->substr(0, equals), value->substr(equals + 1));
+    } else {
+      out.values[name] = *value;
+    }
+  }
+  return out;
+}
+
+std::string absolute(const std::string& path) {
+  std::error_code ignored;
+  return std::filesystem::absolute(path, ignored).lexically_normal().string();
+}
+
+std::string human_bytes(std::uint64_t bytes) {
+  const char* units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+  double value = static_cast<double>(bytes);
+  std::size_t unit = 0;
+  while (value >= 1024 && unit + 1 < std::size(units)) {
+    value /= 1024;
+    ++unit;
+  }
+  char text[32];
+  std::snprintf(text, sizeof text, unit == 0 ? "%.0f %s" : "%.1f %s", value, units[unit]);
+  return text;
+}
+
+/// One command: how its words become a request.
+struct Command {
+  std::set<std::string> with_value, switches;
+  std::function<Result<json::object>(const Flags&)> request;
+};
+
+Result<std::string> one_word(const Flags& flags, const std::string& what) {
+  if (flags.words.size() == 1) return flags.words.front();
+  return usage_error("needs exactly one " + what);
+}
+
+Result<json::object> pull_request(const Flags& flags) {
+  ORC_ASSIGN(const std::string reference, one_word(flags, "image name"));
+  json::object out{{"reference", reference}, {"platform", flags.value("--platform")}};
+  if (const std::string creds = flags.value("--creds"); !creds.empty()) {
+    const std::size_t colon = creds.find(':');
+    if (colon == std::string::npos) return usage_error("--creds needs USER:PASSWORD");
+    out["user"] = creds.substr(0, colon);
+    out["password"] = creds.substr(colon + 1);
+  }
+  if (const std::string file = flags.value("--authfile"); !file.empty()) {
+    ORC_ASSIGN(const std::string text, read_file(file, kAuthFileBytesMax));
+    out["docker_configs"] = json::array{json::value(text)};
+  }
+  out["plain_http"] = flags.switches.contains("--plain-http");
+  if (const std::string file = flags.value("--ca"); !file.empty()) {
+    ORC_ASSIGN(const std::string pem, read_file(file, kAuthFileBytesMax));
+    out["ca_pem"] = pem;
+  }
+  return out;
+}
+
+Result<json::object> build_request(const Flags& flags) {
+  ORC_ASSIGN(const std::string context, one_word(flags, "context folder"));
+  const std::string network = flags.value("--network", "none");
+  if (network != "none" && network != "host") return usage_error("--network is host or none");
+  json::object build_args;
+  for (const auto& [name, value] : flags.repeated) build_args[name] = value;
+  json::object out{{"context", absolute(context)},
+                   {"tag", flags.value("--tag")},
+                   {"target", flags.value("--target")},
+                   {"no_cache", flags.switches.contains("--no-cache")},
+                   {"network", network == "host"}};
+  out["build_args"] = std::move(build_args);
+  if (const std::string file = flags.value("--file"); !file.empty()) out["dockerfile"] = absolute(file);
+  return out;
+}
+
+Result<json::object> export_request(const Flags& flags) {
+  if (flags.words.empty()) return usage_error("needs the name of an image");
+  const std::string file = flags.value("--output");
+  if (file.empty()) return usage_error("needs -o FILE");
+  json::array names;
+  for (const std::string& word : flags.words) names.push_back(json::value(word));
+  json::object out{{"path", absolute(file)}, {"format", flags.value("--format", "oci")}};
+  out["names"] = std::move(names);
+  return out;
+}
+
+Result<json::object> gc_request(const Flags& flags) {
+  json::object out{{"dry_run", flags.switches.contains("--dry-run")}};
+  if (const std::string bytes = flags.value("--bytes-max"); !bytes.empty()) {
+    if (bytes.size() > 18 || bytes.find_first_not_of("0123456789") != std::string::npos) {
+      return usage_error("--bytes-max needs a number of bytes");
+    }
+    out["bytes_max"] = static_cast<std::int64_t>(std::stoull(bytes));
+  }
+  return out;
+}
+
+const std::map<std::string, Command>& commands() {
+  static const std::map<std::string, Command> all{
+      {"ls",
+       {{}, {"--json", "--digests"}, [](const Flags&) -> Result<json::object> { return json::object(); }}},
+      {"inspect",
+       {{},
+        {"--raw", "--config"},
+        [](const Flags& flags) -> Result<json::object> {
+          ORC_ASSIGN(const std::string name, one_word(flags, "image name"));
+          const char* what = flags.switches.contains("--raw")      ? "manifest"
+                             : flags.switches.contains("--config") ? "config"
+                                                                   : "";
+          return json::object{{"name", name}, {"what", what}};
+        }}},
+      {"import",
+       {{"--name", "--platform"},
+        {},
+        [](const Flags& flags) -> Result<json::object> {
+          ORC_ASSIGN(const std::string path, one_word(flags, "path"));
+          return json::object{{"path", absolute(path == "-" ? "/dev/stdin" : path)},
+                              {"name", flags.value("--name")},
+                              {"platform", flags.value("--platform")}};
+        }}},
+      {"export", {{"--output", "--format"}, {}, export_request}},
+      {"pull", {{"--creds", "--authfile", "--platform", "--ca"}, {"--plain-http"}, pull_request}},
+      {"build",
+       {{"--file", "--tag", "--target", "--build-arg", "--isolation", "--network"},
+        {"--no-cache"},
+        build_request}},
+      {"tag",
+       {{},
+        {},
+        [](const Flags& flags) -> Result<json::object> {
+          if (flags.words.size() != 2) return usage_error("needs NAME and NEW");
+          return json::object{{"from", flags.words[0]}, {"to", flags.words[1]}};
+        }}},
+      {"rm",
+       {{},
+        {},
+        [](const Flags& flags) -> Result<json::object> {
+          if (flags.words.empty()) return usage_error("needs the name of an image");
+          json::array names;
+          for (const std::string& word : flags.words) names.push_back(json::value(word));
+          json::object out;
+          out["names"] = std::move(names);
+          return out;
+        }}},
+      {"gc", {{"--bytes-max"}, {"--dry-run"}, gc_request}},
+  };
+  return all;
+}
+
+/// Prints the answer's lines.
+class Printer {
+ public:
+  Printer(std::string command, const Flags& flags, std::FILE* out, std::FILE* err)
+      : command_(std::move(command)), flags_(flags), out_(out), err_(err) {}
+
+  void line(const json::object& line) {
+    if (const json::value* progress = line.if_contains("progress");
+        progress != nullptr && progress->is_string()) {
+      std::string text(progress->as_string());
+      if (!text.ends_with('\n')) text += '\n';
+      std::fputs(text.c_str(), err_);
+    } else if (const json::value* text = line.if_contains("text"); text != nullptr && text->is_string()) {
+      std::fprintf(out_, "%s\n", text->as_string().c_str());
+    } else if (const json::value* removed = line.if_contains("removed");
+               removed != nullptr && removed->is_string()) {
+      std::fprintf(out_, "removed %s\n", removed->as_string().c_str());
+    } else if (const json::value* bytes = line.if_contains("bytes"); bytes != nullptr && bytes->is_number()) {
+      const bool dry = flags_.switches.contains("--dry-run");
+      std::fprintf(out_, "%s %s\n", dry ? "would free" : "freed",
+                   human_bytes(bytes->to_number<std::uint64_t>()).c_str());
+    } else if (const json::value* image = line.if_contains("image")) {
+      this->image(*image);
+    }
+  }
+
+  void end() {
+    if (command_ != "ls") return;
+    if (flags_.switches.contains("--json")) {
+      std::fprintf(out_, "%s\n", to_json(json::value(images_)).c_str());
+      return;
+    }
+    const bool digests = flags_.switches.contains("--digests");
+    std::vector<std::vector<std::string>> rows{{"NAME", digests ? "DIGEST" : "ID", "PLATFORM", "SIZE"}};
+    for (const json::value& one : images_) {
+      std::vector<std::string> names;
+      if (const json::array* list = array_at(one, "/names")) {
+        for (const json::value& name : *list) names.push_back(familiar(std::string(name.as_string())));
+      }
+      if (names.empty()) names.push_back("<none>");
+      const std::string id = string_at(one, digests ? "/digest" : "/id");
+      for (const std::string& name : names) {
+        rows.push_back({name, digests ? id : id.substr(7, 12),
+                        string_at(one, "/os") + "/" + string_at(one, "/architecture"),
+                        human_bytes(static_cast<std::uint64_t>(int_at(one, "/bytes")))});
+      }
+    }
+    std::vector<std::size_t> widths(rows[0].size());
+    for (const auto& row : rows) {
+      for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
+    }
+    for (const auto& row : rows) {
+      for (std::size_t i = 0; i + 1 < row.size(); ++i) {
+        std::fprintf(out_, "%-*s   ", static_cast<int>(widths[i]), row[i].c_str());
+      }
+      std::fprintf(out_, "%s\n", row.back().c_str());
+    }
+  }
+
+ private:
+  static std::string familiar(const std::string& name) {
+    auto reference = ImageReference::parse(name);
+    return reference ? reference->familiar() : name;
+  }
+  void image(const json::value& image) {
+    if (command_ == "ls") {
+      images_.push_back(image);
+    } else if (command_ == "inspect") {
+      std::fprintf(out_, "%s\n", to_pretty_json(image).c_str());
+    } else {
+      const std::string name = string_at(image, "/reference");
+      std::fprintf(out_, "%s %s\n", name.empty() ? "<none>" : familiar(name).c_str(),
+                   string_at(image, "/id").c_str());
+    }
+  }
+
+  std::string command_;
+  const Flags& flags_;
+  std::FILE *out_, *err_;
+  json::array images_;
+};
+
+Result<void> run_here(const std::string& command, const Flags& flags, const json::object& request,
+                      ImageStoreOptions options, Engine& engine, const ImageCommandSettings& settings,
+                      const image::SendLine& send) {
+  options.http = make_http_client(engine);
+  ORC_ASSIGN(const auto store, ImageStore::open(engine, std::move(options)));
+  ImageStepRunner steps;
+  if (command == "build" && settings.make_steps) {
+    auto made = settings.make_steps(engine, flags.value("--isolation", "best"));
+    if (made) {
+      steps = *made;
+    } else {
+      // Only RUN needs it; such a step then fails, and this line says why.
+      send(json::object{{"progress", "warning: RUN steps cannot run: " + made.error().to_string()}});
+    }
+  }
+  return image::run_image_op(store, steps, request, send);
+}
+
+Result<void> run_command(const std::string& name, const Flags& flags, json::object request,
+                         const ImageCommandSettings& settings, std::FILE* out, std::FILE* err) {
+  request["op"] = "image." + name;
+  ImageStoreOptions options;
+  options.dir = absolute(flags.value("--store", settings.store));
+  Printer printer(name, flags, out, err);
+  const image::SendLine send = [&printer](const json::object& line) {
+    printer.line(line);
+    return true;
+  };
+  EngineOptions engine_options;
+  engine_options.log_level = LogLevel::warning;
+  engine_options.log_sink = [err](const LogRecord& record) {
+    std::fprintf(err, "%s\n", format_log_text(record).c_str());
+  };
+  Engine engine(engine_options);
+  const std::string socket = std::filesystem::path(options.dir).parent_path().string() + "/control.sock";
+  auto done = run_here(name, flags, request, std::move(options), engine, settings, send);
+  if (!done && done.error().is(Error::busy)) {
+    auto owner = ControlClient::connect(socket);
+    if (!owner) return done;
+    done = owner->call(
+        request,
+        [&printer](const json::object& line) {
+          printer.line(line);
+          return Result<void>();
+        },
+        kIdle);
+  }
+  if (done) printer.end();
+  return done;
+}
+
+}  // namespace
+
+int run_image_command(const std::vector<std::string>& args, std::FILE* out, std::FILE* err,
+                      const ImageCommandSettings& settings) {
+  if (args.empty() || args[0] == "help" || args[0] == "--help" || args[0] == "-h") {
+    std::fputs(kUsage, args.empty() ? err : out);
+    return args.empty() ? 2 : 0;
+  }
+  // --store may stand before the command.
+  std::vector<std::string> rest(args.begin() + 1, args.end());
+  std::string name = args[0];
+  if (name == "--store" && args.size() >= 3) {
+    name = args[2];
+    rest.assign(args.begin() + 3, args.end());
+    rest.insert(rest.begin(), {"--store", args[1]});
+  }
+  const auto command = commands().find(name);
+  if (command == commands().end()) {
+    std::fprintf(err, "orchestra image: unknown command %s\n%s", name.c_str(), kUsage);
+    return 2;
+  }
+  if (std::find(rest.begin(), rest.end(), "--help") != rest.end()) {
+    std::fputs(kUsage, out);
+    return 0;
+  }
+  std::set<std::string> with_value = command->second.with_value;
+  with_value.insert("--store");
+  auto flags = parse_flags(rest, with_value, command->second.switches);
+  auto request = flags ? command->second.request(*flags) : Result<json::object>(flags.error());
+  if (!request) {
+    std::fprintf(err, "orchestra image %s: %s\n%s", name.c_str(), request.error().message().c_str(), kUsage);
+    return 2;
+  }
+  auto done = run_command(name, *flags, std::move(*request), settings, out, err);
+  if (done) return 0;
+  std::fprintf(err, "orchestra image %s: %s\n", name.c_str(), done.error().to_string().c_str());
+  return exit_status(done.error().code());
+}
+
+}  // namespace orchestra

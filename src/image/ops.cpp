@@ -1,0 +1,229 @@
+// The operations, see ops.hpp. They wait for their work: callers are workers or programs, never event
+// threads.
+#include "image/ops.hpp"
+
+#include <algorithm>
+
+#include "base/control.hpp"
+#include "orchestra/image_builder.hpp"
+
+namespace orchestra::image {
+namespace {
+
+constexpr Duration kDeadline = std::chrono::hours(4);
+
+json::array list_of(const std::vector<std::string>& values) {
+  json::array out;
+  for (const std::string& value : values) out.push_back(json::value(value));
+  return out;
+}
+
+/// Members of the request; missing or of another type: empty.
+class Request {
+ public:
+  explicit Request(const json::object& object) : object_(object) {}
+  std::string text(std::string_view name) const {
+    const json::value* found = object_.if_contains(name);
+    return found != nullptr && found->is_string() ? std::string(found->as_string()) : std::string();
+  }
+  bool flag(std::string_view name) const {
+    const json::value* found = object_.if_contains(name);
+    return found != nullptr && found->is_bool() && found->as_bool();
+  }
+  std::optional<std::uint64_t> number(std::string_view name) const {
+    const json::value* found = object_.if_contains(name);
+    if (found == nullptr || !found->is_int64() || found->as_int64() < 0) return std::nullopt;
+    return static_cast<std::uint64_t>(found->as_int64());
+  }
+  std::vector<std::string> texts(std::string_view name) const {
+    std::vector<std::string> out;
+    const json::value* found = object_.if_contains(name);
+    if (found == nullptr || !found->is_array()) return out;
+    for (const json::value& item : found->as_array()) {
+      if (item.is_string()) out.emplace_back(item.as_string());
+    }
+    return out;
+  }
+  std::map<std::string, std::string> map(std::string_view name) const {
+    std::map<std::string, std::string> out;
+    const json::value* found = object_.if_contains(name);
+    if (found == nullptr || !found->is_object()) return out;
+    for (const auto& [key, value] : found->as_object()) {
+      if (value.is_string()) out[std::string(key)] = std::string(value.as_string());
+    }
+    return out;
+  }
+
+ private:
+  const json::object& object_;
+};
+
+struct Operation {
+  const std::shared_ptr<ImageStore>& store;
+  const ImageStepRunner& steps;
+  Request request;
+  const SendLine& send;
+
+  std::function<void(const std::string&)> progress() const {
+    return [send = send](const std::string& line) { send(json::object{{"progress", line}}); };
+  }
+  void send_image(const ImageInfo& info) const { send(json::object{{"image", describe_image(info)}}); }
+};
+
+Result<void> list_images(const Operation& op) {
+  ORC_ASSIGN(const auto images, op.store->list());
+  for (const ImageInfo& image : images) op.send_image(image);
+  return {};
+}
+
+Result<void> inspect(const Operation& op) {
+  const std::string name = op.request.text("name"), what = op.request.text("what");
+  if (what == "manifest" || what == "config") {
+    ORC_ASSIGN(const std::string text,
+               what == "manifest" ? op.store->raw_manifest(name) : op.store->raw_config(name));
+    op.send(json::object{{"text", text}});
+    return {};
+  }
+  ORC_ASSIGN(const auto image, op.store->lookup(name));
+  if (!image) return Error(Error::not_found, "image", "no image \"" + name + "\" in the store");
+  op.send_image(*image);
+  return {};
+}
+
+Result<void> remove(const Operation& op) {
+  for (const std::string& name : op.request.texts("names")) {
+    ORC_TRY(op.store->remove(name));
+    op.send(json::object{{"removed", name}});
+  }
+  return {};
+}
+
+Result<void> tag(const Operation& op) {
+  ORC_ASSIGN(const ImageInfo image, op.store->tag(op.request.text("from"), op.request.text("to")));
+  op.send_image(image);
+  return {};
+}
+
+Result<void> import(const Operation& op) {
+  ImportOptions options;
+  options.name = op.request.text("name");
+  options.platform = op.request.text("platform");
+  ORC_ASSIGN(const ImportReport report, op.store->import(op.request.text("path"), options).wait(kDeadline));
+  for (const ImageInfo& image : report.images) op.send_image(image);
+  return {};
+}
+
+Result<void> export_images(const Operation& op) {
+  const std::string format = op.request.text("format");
+  if (format != "oci" && format != "docker") {
+    return Error(Error::invalid, "image", "format \"" + format + "\" is not known; use oci or docker");
+  }
+  const ImageFormat kind = format == "docker" ? ImageFormat::docker : ImageFormat::oci;
+  return op.store->export_to(op.request.text("path"), op.request.texts("names"), kind).wait(kDeadline);
+}
+
+Result<void> pull(const Operation& op) {
+  ImagePullOptions options;
+  options.platform = op.request.text("platform");
+  options.docker_configs = op.request.texts("docker_configs");
+  if (const std::string user = op.request.text("user"); !user.empty()) {
+    options.credentials = RegistryCredentials{user, op.request.text("password"), ""};
+  }
+  options.plain_http = op.request.flag("plain_http");
+  options.ca_pem = op.request.text("ca_pem");
+  options.progress = op.progress();
+  ORC_ASSIGN(const ImageInfo image, op.store->pull(op.request.text("reference"), options).wait(kDeadline));
+  op.send_image(image);
+  return {};
+}
+
+Result<void> build(const Operation& op) {
+  BuildOptions options;
+  options.context = op.request.text("context");
+  options.dockerfile = op.request.text("dockerfile");
+  options.tag = op.request.text("tag");
+  options.target = op.request.text("target");
+  options.build_args = op.request.map("build_args");
+  options.no_cache = op.request.flag("no_cache");
+  options.network = op.request.flag("network");
+  options.isolation = op.steps.isolation;
+  options.progress = op.progress();
+  ORC_ASSIGN(const BuildResult built, ImageBuilder(op.store, op.steps.runner).build(options).wait(kDeadline));
+  for (const std::string& warning : built.warnings)
+    op.send(json::object{{"progress", "warning: " + warning}});
+  op.send_image(built.image);
+  return {};
+}
+
+Result<void> collect_garbage(const Operation& op) {
+  CollectOptions options;
+  options.dry_run = op.request.flag("dry_run");
+  options.bytes_max = op.request.number("bytes_max");
+  ORC_ASSIGN(const CollectReport report, op.store->collect(options).wait(kDeadline));
+  for (const std::string& what : report.removed) op.send(json::object{{"removed", what}});
+  op.send(json::object{{"bytes", report.bytes}});
+  return {};
+}
+
+constexpr std::pair<const char*, Result<void> (*)(const Operation&)> kOperations[] = {
+    {"image.ls", list_images}, {"image.inspect", inspect}, {"image.rm", remove},
+    {"image.tag", tag},        {"image.import", import},   {"image.export", export_images},
+    {"image.pull", pull},      {"image.build", build},     {"image.gc", collect_garbage},
+};
+
+}  // namespace
+
+json::object describe_image(const ImageInfo& info) {
+  json::object config;
+  config["entrypoint"] = list_of(info.entrypoint);
+  config["command"] = list_of(info.command);
+  config["env"] = list_of(info.env);
+  config["user"] = info.user;
+  config["workingDirectory"] = info.working_directory;
+  config["stopSignal"] = info.stop_signal;
+  config["exposedPorts"] = list_of(info.exposed_ports);
+  config["volumes"] = list_of(info.volumes);
+  json::object labels;
+  for (const auto& [name, value] : info.labels) labels[name] = value;
+  config["labels"] = std::move(labels);
+  json::object out;
+  out["id"] = info.id;
+  out["digest"] = info.digest;
+  out["reference"] = info.reference;
+  out["pinned"] = info.pinned;
+  out["names"] = list_of(info.names);
+  out["os"] = info.os;
+  out["architecture"] = info.architecture;
+  out["bytes"] = info.bytes;
+  out["config"] = std::move(config);
+  return out;
+}
+
+Result<void> run_image_op(const std::shared_ptr<ImageStore>& store, const ImageStepRunner& steps,
+                          const json::object& request, const SendLine& send) {
+  const Operation operation{store, steps, Request(request), send};
+  const std::string name = operation.request.text("op");
+  for (const auto& [op, run] : kOperations) {
+    if (name == op) return run(operation);
+  }
+  return Error(Error::unsupported, "image", "operation \"" + name + "\" is not known");
+}
+
+}  // namespace orchestra::image
+
+namespace orchestra {
+
+void register_image_ops(ControlServer& server, std::shared_ptr<ImageStore> store, ImageStepRunner steps) {
+  for (const auto& [op, run] : image::kOperations) {
+    server.handle(op, [store, steps](const json::object& request, ControlReply reply) {
+      const image::SendLine send = [&reply](const json::object& line) { return reply.send(line); };
+      if (auto done = image::run_image_op(store, steps, request, send); done) {
+        reply.done();
+      } else {
+        reply.fail(done.error());
+      }
+    });
+  }
+}
+
+}  // namespace orchestra
