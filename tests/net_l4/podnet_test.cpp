@@ -242,3 +242,21 @@ TEST_CASE("a pod dialer reaches programs that listen on 127.0.0.1 inside the pod
   CHECK(dialer->dial("uid-x", "127.0.0.1", 6379, 2s).wait(5s).error().is(Error::not_found));
   network->teardown().wait(5s).value();
 }
+
+TEST_CASE("the probe says what works, and leaves nothing behind") {
+  const auto abilities = NetProbe::run();
+  REQUIRE(abilities.size() == 4);
+  for (const auto& ability : abilities) {
+    CAPTURE(ability.name);
+    CHECK_FALSE(ability.evidence.empty());
+    CHECK(ability.available == ability.consequence.empty());
+    CHECK(ability.available == ability.remedy.empty());
+  }
+  CHECK(NetProbe::has(abilities, "network namespaces") == can_make_namespaces());
+  CHECK_FALSE(NetProbe::has(abilities, "teleportation"));
+  if (!can_make_namespaces())
+    ORC_SKIP("the probe says what works, and leaves nothing behind", "needs root for the rest");
+  CHECK(NetProbe::has(abilities, "pod links"));
+  CHECK(NetProbe::has(abilities, "nftables"));
+  CHECK_FALSE(has_line(machine_state({}), "orctry"));
+}
