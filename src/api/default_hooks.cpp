@@ -5,6 +5,7 @@
 #include "api/meta.hpp"
 #include "api/tree.hpp"
 #include "api/type_hooks.hpp"
+#include "base/base64.hpp"
 
 namespace orchestra::api {
 namespace {
@@ -182,7 +183,7 @@ void merge_string_data(json::object& secret) {
   json::value& data = secret["data"];
   if (!data.is_object()) data.emplace_object();
   for (const auto& [key, text] : texts.get_object()) {
-    if (text.is_string()) data.get_object()[key] = encode_base64(text.get_string());
+    if (text.is_string()) data.get_object()[key] = encode_base64_text(text.get_string());
   }
 }
 

@@ -44,10 +44,6 @@ ORC_API std::string_view meta_string(const json::value& object, std::string_view
 /// Namespace on create: label kubernetes.io/metadata.name and spec.finalizers [kubernetes].
 ORC_API void prepare_namespace(json::object& object);
 
-// --- bytes -------------------------------------------------------------------------------------------------
-ORC_API std::string encode_base64(std::string_view bytes);
-ORC_API std::optional<std::string> decode_base64(std::string_view text);
-
 // --- times -------------------------------------------------------------------------------------------------
 inline constexpr std::int64_t kSecond = 1'000'000'000;
 ORC_API std::string format_time(std::int64_t wall_ns);        ///< 2026-11-23T15:04:05Z

@@ -11,6 +11,7 @@
 #include "api/meta.hpp"
 #include "api/status.hpp"
 #include "api/walker.hpp"
+#include "base/base64.hpp"
 #include "base/json.hpp"
 
 namespace orchestra::api {
@@ -220,7 +221,7 @@ class Decoder {
       case SchemaKind::string:
         return string(field, out, path);
       case SchemaKind::bytes:
-        out = encode_base64(field.bytes);
+        out = encode_base64_text(field.bytes);
         return true;
       case SchemaKind::list:
         return list_message(field, schema, out, path, depth + 1);

@@ -14,6 +14,8 @@
 #include <map>
 #include <optional>
 
+#include "base/base64.hpp"
+
 namespace orchestra {
 namespace {
 
@@ -122,25 +124,6 @@ json::value resolve_plain(std::string_view text) {
   return json::value(text);
 }
 
-std::optional<std::string> decode_base64(std::string_view text) {
-  std::string out;
-  std::uint32_t bits = 0;
-  int count = 0;
-  for (const char c : text) {
-    int digit = -1;
-    if (c >= 'A' && c <= 'Z') digit = c - 'A';
-    if (c >= 'a' && c <= 'z') digit = c - 'a' + 26;
-    if (c >= '0' && c <= '9') digit = c - '0' + 52;
-    if (c == '+') digit = 62;
-    if (c == '/') digit = 63;
-    if (c == '=' || c == '\n' || c == ' ') continue;
-    if (digit < 0) return std::nullopt;
-    bits = (bits << 6) | static_cast<std::uint32_t>(digit);
-    if (++count % 4 != 1) out += static_cast<char>((bits >> ((4 - (count - 1) % 4 - 1) * 2)) & 0xff);
-  }
-  return out;
-}
-
 // --- events to trees
 // -------------------------------------------------------------------------------------------
 
@@ -215,7 +198,9 @@ Result<json::value> Reader::scalar(const Event& event) {
   const std::string_view text(reinterpret_cast<const char*>(data.value), data.length);
   const std::string_view tag = text_of(data.tag);
   if (tag == "tag:yaml.org,2002:binary") {
-    if (auto bytes = decode_base64(text)) return json::value(*bytes);
+    std::string compact(text);
+    std::erase_if(compact, [](char c) { return c == ' ' || c == '\n'; });
+    if (auto bytes = decode_base64_text(compact)) return json::value(*bytes);
     return event.error("!!binary value contains invalid base64 data");
   }
   if (tag == "tag:yaml.org,2002:int" || tag == "tag:yaml.org,2002:float") {

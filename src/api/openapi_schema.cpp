@@ -1,0 +1,243 @@
+// One walk from a kind over all message types it uses; recursive ones end at the set of names seen.
+#include "api/openapi_schema.hpp"
+
+#include <algorithm>
+
+#include "base/json.hpp"
+
+namespace orchestra::api {
+namespace {
+
+constexpr const char* kMeta = "io.k8s.apimachinery.pkg.apis.meta.v1.";
+constexpr const char* kQuantity = "io.k8s.apimachinery.pkg.api.resource.Quantity";
+constexpr const char* kIntOrString = "io.k8s.apimachinery.pkg.util.intstr.IntOrString";
+constexpr const char* kRawExtension = "io.k8s.apimachinery.pkg.runtime.RawExtension";
+
+const char* list_type_word(ListKind kind) {
+  switch (kind) {
+    case ListKind::atomic:
+      return "atomic";
+    case ListKind::set:
+      return "set";
+    case ListKind::map:
+      return "map";
+    case ListKind::plain:
+      break;
+  }
+  return nullptr;
+}
+
+const char* patch_word(PatchStrategy strategy) {
+  switch (strategy) {
+    case PatchStrategy::merge:
+      return "merge";
+    case PatchStrategy::replace:
+      return "replace";
+    case PatchStrategy::retain_keys:
+      return "retainKeys";
+    case PatchStrategy::merge_retain_keys:
+      return "merge,retainKeys";
+    case PatchStrategy::none:
+      break;
+  }
+  return nullptr;
+}
+
+json::object one_of_string_and(const char* other) {
+  json::array choices;
+  choices.push_back(json::object{{"type", "string"}});
+  choices.push_back(json::object{{"type", other}});
+  return {{"oneOf", std::move(choices)}};
+}
+
+void add_extensions(SchemaRef schema, json::object& out) {
+  if (const char* word = list_type_word(schema.list_kind())) out["x-kubernetes-list-type"] = word;
+  if (!schema.keys().empty()) {
+    json::array keys;
+    for (const std::string_view key : split_words(schema.keys(), ',')) keys.emplace_back(json::string(key));
+    out["x-kubernetes-list-map-keys"] = std::move(keys);
+  }
+  if (schema.has(SchemaNode::atomic)) out["x-kubernetes-map-type"] = "atomic";
+  if (const char* word = patch_word(schema.patch())) out["x-kubernetes-patch-strategy"] = word;
+  if (!schema.merge_key().empty()) out["x-kubernetes-patch-merge-key"] = json::string(schema.merge_key());
+}
+
+}  // namespace
+
+std::string OpenApiSchemas::reference(std::string_view type_name) const {
+  return (v3_ ? "#/components/schemas/" : "#/definitions/") + std::string(type_name);
+}
+
+void OpenApiSchemas::special(const char* name, json::object schema) {
+  if (seen_.insert(name).second) done_.emplace(name, std::move(schema));
+}
+
+/// Version 3 cannot say more beside a $ref, so upstream wraps it in allOf; version 2 can.
+json::object OpenApiSchemas::refer(std::string_view type_name) {
+  json::object ref{{"$ref", reference(type_name)}};
+  if (!v3_) return ref;
+  json::array all;
+  all.push_back(std::move(ref));
+  return {{"allOf", std::move(all)}};
+}
+
+json::object OpenApiSchemas::type(SchemaRef schema) {
+  switch (schema.kind()) {
+    case SchemaKind::any:
+    case SchemaKind::json_value:
+      return {};
+    case SchemaKind::string:
+      return {{"type", "string"}};
+    case SchemaKind::int32:
+      return {{"type", "integer"}, {"format", "int32"}};
+    case SchemaKind::int64:
+      return {{"type", "integer"}, {"format", "int64"}};
+    case SchemaKind::boolean:
+      return {{"type", "boolean"}};
+    case SchemaKind::number:
+      return {{"type", "number"}, {"format", "double"}};
+    case SchemaKind::bytes:
+      return {{"type", "string"}, {"format", "byte"}};
+    case SchemaKind::time:
+    case SchemaKind::micro_time: {
+      const std::string name = kMeta + std::string(schema.kind() == SchemaKind::time ? "Time" : "MicroTime");
+      special(name.c_str(),
+              {{"description", "A point in time, RFC 3339."}, {"type", "string"}, {"format", "date-time"}});
+      return refer(name);
+    }
+    case SchemaKind::duration: {
+      const std::string name = kMeta + std::string("Duration");
+      special(name.c_str(), {{"description", "A duration such as 1h30m."}, {"type", "string"}});
+      return refer(name);
+    }
+    case SchemaKind::quantity: {
+      json::object plain{{"type", "string"}};
+      json::object described = v3_ ? one_of_string_and("number") : std::move(plain);
+      described["description"] = "An amount with an optional suffix: 500m, 1.5, 2Gi.";
+      special(kQuantity, std::move(described));
+      return refer(kQuantity);
+    }
+    case SchemaKind::int_or_string: {
+      json::object plain{{"type", "string"}};
+      json::object described = v3_ ? one_of_string_and("integer") : std::move(plain);
+      described["format"] = "int-or-string";
+      described["description"] = "A number, or text: the name of a port, or a percentage.";
+      special(kIntOrString, std::move(described));
+      return refer(kIntOrString);
+    }
+    case SchemaKind::raw_extension:
+      special(kRawExtension, {{"description", "Any object."}, {"type", "object"}});
+      return refer(kRawExtension);
+    case SchemaKind::fields_v1: {
+      const std::string name = kMeta + std::string("FieldsV1");
+      special(name.c_str(), {{"description", "A set of fields as a tree."}, {"type", "object"}});
+      return refer(name);
+    }
+    case SchemaKind::object:
+      queue(schema);
+      return refer(schema.type_name());
+    case SchemaKind::map:
+      return {{"type", "object"}, {"additionalProperties", type(schema.element())}};
+    case SchemaKind::list:
+      return {{"type", "array"}, {"items", type(schema.element())}};
+  }
+  return {};
+}
+
+json::object OpenApiSchemas::property(SchemaRef schema) {
+  json::object out;
+  if (!schema.description().empty()) out["description"] = json::string(schema.description());
+  for (auto& member : type(schema)) out[member.key()] = std::move(member.value());
+  if (!schema.default_json().empty()) {
+    if (auto value = parse_json(schema.default_json())) out["default"] = std::move(*value);
+  } else if (schema.kind() == SchemaKind::object && schema.has(SchemaNode::always)) {
+    out["default"] = json::object();
+  }
+  if (!schema.enum_values().empty() && schema.kind() == SchemaKind::string) {
+    json::array words;
+    for (const std::string_view word : split_words(schema.enum_values(), '|'))
+      words.emplace_back(json::string(word));
+    out["enum"] = std::move(words);
+  }
+  add_extensions(schema, out);
+  return out;
+}
+
+json::object OpenApiSchemas::message(SchemaRef schema) {
+  json::object out;
+  if (!schema.type_description().empty()) out["description"] = json::string(schema.type_description());
+  out["type"] = "object";
+  json::array required;
+  json::object properties;
+  for (std::size_t i = 0; i < schema.size(); ++i) {
+    const SchemaRef each = schema.at(i);
+    if (each.has(SchemaNode::required)) required.emplace_back(json::string(each.name()));
+    properties[each.name()] = property(each);
+  }
+  if (!required.empty()) out["required"] = std::move(required);
+  if (!properties.empty()) out["properties"] = std::move(properties);
+  if (schema.has(SchemaNode::atomic)) out["x-kubernetes-map-type"] = "atomic";
+  return out;
+}
+
+void OpenApiSchemas::queue(SchemaRef message) {
+  if (seen_.insert(std::string(message.type_name())).second) pending_.push_back(message);
+}
+
+void OpenApiSchemas::drain() {
+  while (!pending_.empty()) {
+    const SchemaRef schema = pending_.back();
+    pending_.pop_back();
+    done_[std::string(schema.type_name())] = message(schema);
+  }
+}
+
+void OpenApiSchemas::note_gvk(const std::string& type_name, const GroupVersionKind& gvk) {
+  gvks_[type_name].push_back(
+      json::object{{"group", gvk.group}, {"kind", gvk.kind}, {"version", gvk.version}});
+}
+
+void OpenApiSchemas::add_type(std::string_view type_name) {
+  const SchemaRef schema = builtin_type(type_name);
+  if (!schema) return;
+  queue(schema);
+  drain();
+}
+
+void OpenApiSchemas::add_kind(const TypeRecord& record, const TypeVersion& version) {
+  const std::string name(version.schema.type_name());
+  if (gvks_.count(name) != 0) return;
+  queue(version.schema);
+  note_gvk(name, record.gvk(version.name));
+  if (record.allows("list")) {
+    const std::string list = name + "List";
+    add_type(std::string(kMeta) + "ListMeta");
+    json::object items{{"type", "array"}, {"items", refer(name)}, {"description", "The objects."}};
+    json::object meta = refer(std::string(kMeta) + "ListMeta");
+    json::object text{{"type", "string"}};
+    json::object properties{
+        {"apiVersion", text}, {"items", std::move(items)}, {"kind", text}, {"metadata", std::move(meta)}};
+    json::array required;
+    required.emplace_back("items");
+    special(list.c_str(), {{"description", "A list of " + record.kind + " objects."},
+                           {"type", "object"},
+                           {"required", std::move(required)},
+                           {"properties", std::move(properties)}});
+    note_gvk(list, {record.group, version.name, record.list_kind});
+  }
+  drain();
+}
+
+json::object OpenApiSchemas::take() {
+  json::object out;
+  for (auto& [name, schema] : done_) {
+    if (const auto gvks = gvks_.find(name); gvks != gvks_.end()) {
+      schema["x-kubernetes-group-version-kind"] = std::move(gvks->second);
+    }
+    out[name] = std::move(schema);
+  }
+  done_.clear();
+  return out;
+}
+
+}  // namespace orchestra::api
