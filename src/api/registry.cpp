@@ -310,23 +310,3 @@ std::shared_ptr<const TypeRegistry> TypeRegistry::without(std::string_view group
 }
 
 }  // namespace orchestra::api
-
-namespace orchestra {
-
-std::string resource_of_kind(const std::string& api_version, const std::string& kind) {
-  const auto [group, version] = api::split_api_version(api_version);
-  if (const api::TypePtr record = api::TypeRegistry::builtin()->find_kind(group, version, kind))
-    return record->plural;
-  std::string plural;
-  for (const char c : kind) plural += static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
-  if (plural.ends_with("s") || plural.ends_with("x") || plural.ends_with("ch") || plural.ends_with("sh"))
-    return plural + "es";
-  if (plural.ends_with("y") && plural.size() > 1 &&
-      std::string_view("aeiou").find(plural[plural.size() - 2]) == std::string_view::npos) {
-    plural.back() = 'i';
-    return plural + "es";
-  }
-  return plural + "s";
-}
-
-}  // namespace orchestra
