@@ -1,0 +1,71 @@
+#pragma once
+// Scheduler: gives every pod a node, and says why not.
+//
+// Watches pods and nodes through any Client, keeps a SchedulingSnapshot, takes waiting pods by priority,
+// places them with place(), assumes the placement and binds in batches. A pod that fits nowhere gets the
+// condition PodScheduled=False/Unschedulable and an Event, both written only when they change, and is looked
+// at again when a change of a node could help it. Since 0.1.
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "orchestra/client.hpp"
+#include "orchestra/engine.hpp"
+#include "orchestra/scheduling_snapshot.hpp"
+
+namespace orchestra {
+
+struct SchedulerOptions {
+  std::string name = "default-scheduler";  ///< pods whose spec.schedulerName is this (or empty) are ours
+  /// Pods of all nodes share their node's addresses: containerPorts count as hostPorts. Nodes labelled
+  /// orchestra.dev/isolation=process say so themselves.
+  bool process_level = false;
+  std::uint64_t tie_seed = 0;  ///< see PlaceOptions
+  Duration backoff_min = std::chrono::seconds(1);
+  Duration backoff_max = std::chrono::seconds(10);
+  /// Unschedulable pods are tried again after this even if nothing changed: a safety net.
+  Duration flush_interval = std::chrono::minutes(5);
+  Duration status_interval = std::chrono::seconds(10);  ///< between two messages on one pod
+  std::size_t batch_max = 256;                          ///< bindings in one request
+  std::size_t in_flight_max = 1000;  ///< assumed pods whose binding is not answered; then placing waits
+  std::string fence = {};            ///< the token of a won leader election
+};
+
+struct SchedulerStats {
+  std::uint64_t scheduled = 0, unschedulable = 0, errors = 0;  ///< attempts by result
+  std::size_t active = 0, backing_off = 0, waiting = 0, in_flight = 0;
+};
+
+/// The last decision on a pod.
+struct SchedulingDecision {
+  std::string pod;  ///< "namespace/name"
+  Decision decision;
+  std::string text() const;
+};
+
+class ORC_API Scheduler {
+ public:
+  Scheduler(Engine& engine, Client client, SchedulerOptions options = {});
+  ~Scheduler();  ///< stop()
+  Scheduler(const Scheduler&) = delete;
+  Scheduler& operator=(const Scheduler&) = delete;
+
+  /// Before start(): called on worker threads after each decision; must not block.
+  void on_decision(std::function<void(const SchedulingDecision&)> callback);
+  /// Returns at once; pods are placed when the first lists are there.
+  Result<void> start();
+  /// No binding is asked for after this. Idempotent, any thread but the engine's.
+  void stop();
+  /// Per node: why not, or the scores, as things are now. `not_found`: no such pod.
+  Result<std::vector<NodeVerdict>> explain(const std::string& ns, const std::string& name) const;
+  SchedulerStats stats() const;
+  /// A copy of what it believes runs where.
+  SchedulingSnapshot snapshot() const;
+
+ private:
+  struct Impl;
+  std::shared_ptr<Impl> impl_;
+};
+
+}  // namespace orchestra

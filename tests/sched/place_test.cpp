@@ -1,0 +1,198 @@
+// Messages, shapes from objects, ties, and the queue of waiting pods.
+#include "controllers/scheduler/queue.hpp"
+#include "orchestra/scheduling_snapshot.hpp"
+#include "tests/support/test.hpp"
+
+using namespace orchestra;
+
+namespace {
+
+Object object(const std::string& yaml) {
+  auto parsed = Object::from_yaml(yaml);
+  REQUIRE(parsed);
+  return *parsed;
+}
+
+PodShape pod_of(const std::string& spec) {
+  return PodShape::from_object(
+      object("apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: d, uid: u}\nspec:\n" + spec));
+}
+
+NodeShape node_named(const std::string& name, std::int64_t cpu, std::int64_t memory_gib) {
+  NodeShape node;
+  node.name = name;
+  node.allocatable = {{"cpu", cpu}, {"memory", memory_gib << 30}, {"pods", 110}};
+  return node;
+}
+
+PodShape pod_named(const std::string& name, std::int64_t cpu) {
+  PodShape pod;
+  pod.ns = "d";
+  pod.name = pod.uid = name;
+  pod.requests["cpu"] = cpu;
+  pod.score_millicores = cpu;
+  pod.score_memory_bytes = 200 << 20;
+  return pod;
+}
+
+}  // namespace
+
+TEST_CASE("a pod that fits nowhere names each reason with its count, as kube-scheduler words it") {
+  SchedulingSnapshot snapshot;
+  PodShape pod = pod_named("p", 4000);
+  CHECK(place(snapshot, pod).unschedulable()->message() == "no nodes available to schedule pods");
+  snapshot.set_node(node_named("a", 2000, 4));
+  NodeShape tainted = node_named("b", 8000, 8);
+  tainted.taints.push_back({"gpu", "yes", "NoSchedule"});
+  snapshot.set_node(tainted);
+  NodeShape cordoned = node_named("c", 8000, 8);
+  cordoned.unschedulable = true;
+  snapshot.set_node(cordoned);
+  CHECK(place(snapshot, pod).unschedulable()->message() ==
+        "0/3 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint(s), 1 node(s) were "
+        "unschedulable. "
+        "preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling.");
+  snapshot.set_node(node_named("a", 4000, 4));
+  snapshot.set_pod(pod_named("other", 1000), "a");
+  CHECK(place(snapshot, pod).unschedulable()->message() ==
+        "0/3 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint(s), 1 node(s) were "
+        "unschedulable. "
+        "preemption: 0/3 nodes are available: 1 No preemption victims found for incoming pod, 2 Preemption "
+        "is not "
+        "helpful for scheduling.");
+}
+
+TEST_CASE("several lacking resources of one node are all named") {
+  SchedulingSnapshot snapshot;
+  NodeShape node = node_named("a", 1000, 1);
+  node.allocatable["pods"] = 0;
+  snapshot.set_node(node);
+  PodShape pod = pod_named("p", 2000);
+  pod.requests["memory"] = 2LL << 30;
+  pod.requests["example.com/gpu"] = 1;
+  const auto counts = place(snapshot, pod).unschedulable()->counts;
+  CHECK(counts.size() == 4);
+  CHECK(counts.at("Insufficient example.com/gpu") == 1);
+  CHECK(counts.at("Too many pods") == 1);
+}
+
+TEST_CASE("a pod asks for the sum of its containers and sidecars, or for its largest init container") {
+  const PodShape small = pod_of(R"(
+  containers:
+  - {name: a, resources: {requests: {cpu: 100m, memory: 64Mi}}}
+  - {name: b, resources: {limits: {cpu: "1"}}}
+  initContainers:
+  - {name: side, restartPolicy: Always, resources: {requests: {cpu: 200m}}}
+  - {name: first, resources: {requests: {cpu: 500m, memory: 1Gi}}}
+  overhead: {cpu: 10m}
+)");
+  CHECK(small.requests.at("cpu") == 1310);          // 100 + 1000 + 200 + 10
+  CHECK(small.requests.at("memory") == 1LL << 30);  // the init container's
+  const PodShape large = pod_of(R"(
+  containers: [{name: a, resources: {requests: {cpu: 100m}}}]
+  initContainers: [{name: first, resources: {requests: {cpu: "2"}}}]
+)");
+  CHECK(large.requests.at("cpu") == 2000);
+  const PodShape nothing = pod_of("  containers: [{name: a}, {name: b}]\n");
+  CHECK(nothing.requests.empty());
+  CHECK(nothing.score_millicores == 200);
+  CHECK(nothing.score_memory_bytes == 400LL << 20);
+}
+
+TEST_CASE("at level process containerPorts clash unless the pod binds its own address") {
+  SchedulingSnapshot snapshot;
+  const Object node = object(
+      "apiVersion: v1\nkind: Node\nmetadata: {name: a, labels: {orchestra.dev/isolation: process}}\n"
+      "status: {allocatable: {cpu: '4', memory: 8Gi, pods: '110'}}\n");
+  snapshot.set_node(NodeShape::from_object(node));
+  const PodShape first = pod_of("  containers: [{name: a, ports: [{containerPort: 8080}]}]\n");
+  snapshot.assume(first, "a");
+  PodShape second = first;
+  second.uid = "u2";
+  CHECK(place(snapshot, second)
+            .unschedulable()
+            ->counts.count("node(s) didn't have free ports for the requested pod ports") == 1);
+  const PodShape polite = PodShape::from_object(
+      object("apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: d, uid: u3, annotations: "
+             "{orchestra.dev/binds-pod-ip: 'true'}}\nspec: {containers: [{name: a, ports: [{containerPort: "
+             "8080}]}]}\n"));
+  CHECK(place(snapshot, polite).placement() != nullptr);
+  NodeShape full = NodeShape::from_object(node);
+  full.shares_ports = false;
+  snapshot.set_node(full);
+  CHECK(place(snapshot, second).placement() != nullptr);
+}
+
+TEST_CASE("equal nodes: the first name, or one of a seeded permutation, and always the same") {
+  SchedulingSnapshot snapshot;
+  for (const char* name : {"c", "a", "b", "d", "e", "f"}) snapshot.set_node(node_named(name, 4000, 8));
+  const PodShape pod = pod_named("p", 100);
+  CHECK(place(snapshot, pod).placement()->node == "a");
+  bool other = false;
+  for (std::uint64_t seed = 1; seed < 20; ++seed) {
+    const std::string node = place(snapshot, pod, {seed}).placement()->node;
+    CHECK(place(snapshot, pod, {seed}).placement()->node == node);
+    other = other || node != "a";
+  }
+  CHECK(other);
+}
+
+TEST_CASE("pods of one kind spread over equal nodes") {
+  SchedulingSnapshot snapshot;
+  for (const char* name : {"a", "b", "c"}) snapshot.set_node(node_named(name, 4000, 8));
+  for (int i = 0; i < 9; ++i) {
+    const PodShape pod = pod_named("p" + std::to_string(i), 200);
+    snapshot.assume(pod, place(snapshot, pod).placement()->node);
+  }
+  for (const char* name : {"a", "b", "c"}) CHECK(snapshot.used(name).at("pods") == 3);
+}
+
+TEST_CASE("the queue gives out the highest priority first, then whoever waited longest") {
+  sched::SchedulingQueue queue({});
+  PodShape low = pod_named("low", 1);
+  PodShape high = pod_named("high", 1);
+  PodShape later = pod_named("later", 1);
+  high.priority = 10;
+  queue.add(low, 1);
+  queue.add(later, 2);
+  queue.add(high, 3);
+  CHECK(queue.take(4)->name == "high");
+  CHECK(queue.take(4)->name == "low");
+  CHECK(queue.take(4)->name == "later");
+  CHECK_FALSE(queue.take(4));
+}
+
+TEST_CASE("a pod that fits nowhere waits for a change that helps it, and not for others") {
+  constexpr std::int64_t kSecond = 1'000'000'000;
+  sched::SchedulingQueue queue({});
+  queue.add(pod_named("a", 1), 0);
+  queue.add(pod_named("b", 1), 0);
+  for (int i = 0; i < 2; ++i) queue.park(queue.take(0)->uid, 0);
+  CHECK(queue.waiting() == 2);
+  queue.wake(2 * kSecond, [](const PodShape& pod) { return pod.name == "b"; });
+  CHECK(queue.take(2 * kSecond)->name == "b");
+  CHECK_FALSE(queue.take(2 * kSecond));
+  // The safety net: after five minutes it is tried even if nothing happened.
+  CHECK(queue.take(301 * kSecond)->name == "a");
+}
+
+TEST_CASE("a change while a pod is in hand is not lost, and back-off doubles from 1 s to 10 s") {
+  constexpr std::int64_t kSecond = 1'000'000'000;
+  sched::SchedulingQueue queue({});
+  queue.add(pod_named("a", 1), 0);
+  REQUIRE(queue.take(0));
+  queue.wake(0, [](const PodShape&) { return true; });
+  queue.park("a", 0);
+  CHECK(queue.waiting() == 0);
+  CHECK(*queue.next_due() == 1 * kSecond);
+  std::int64_t now = 0;
+  std::vector<std::int64_t> pauses;
+  for (int i = 0; i < 6; ++i) {
+    const std::int64_t due = *queue.next_due();
+    pauses.push_back((due - now) / kSecond);
+    now = due;
+    REQUIRE(queue.take(now));
+    queue.retry("a", now);
+  }
+  CHECK(pauses == std::vector<std::int64_t>{1, 2, 4, 8, 10, 10});
+}
