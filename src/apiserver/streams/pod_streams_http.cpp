@@ -4,6 +4,8 @@
 #include "api/status.hpp"
 #include "apiserver/http_front.hpp"
 #include "apiserver/streams/pod_access.hpp"
+#include "apiserver/streams/spdy_session.hpp"
+#include "apiserver/streams/websocket_connection.hpp"
 
 namespace orchestra::apiserver {
 namespace {
@@ -51,18 +53,99 @@ void serve_log(Engine& engine, const PodAccess& pod, std::shared_ptr<HttpRespond
         std::make_shared<LogCopy>(engine, std::move(*log), std::move(writer))->start();
       });
 }
+
+std::string header(const HttpServerRequest& request, const std::string& name) {
+  const auto found = request.headers.find(name);
+  return found == request.headers.end() ? std::string() : found->second;
+}
+
+/// What the client wants to speak on the upgraded connection.
+struct Upgrade {
+  enum class Kind : std::uint8_t { websocket, tunnel, spdy };
+  Kind kind = Kind::websocket;
+  HttpResponder::Headers headers;
+};
+
+Result<Upgrade> choose_websocket(const HttpServerRequest& request, bool forward) {
+  static const std::vector<std::string> kCommand = {"v5.channel.k8s.io", "v4.channel.k8s.io"};
+  static const std::vector<std::string> kForward = {"SPDY/3.1+portforward.k8s.io"};
+  const std::string key = header(request, "sec-websocket-key");
+  if (header(request, "sec-websocket-version") != "13" || key.empty()) {
+    return api::bad_request("a WebSocket needs Sec-WebSocket-Version 13 and a Sec-WebSocket-Key");
+  }
+  const std::string offered = header(request, "sec-websocket-protocol");
+  for (const std::string& ours : forward ? kForward : kCommand) {
+    for (const std::string& theirs : split(offered, ',')) {
+      if (trim(theirs) != ours) continue;
+      Upgrade upgrade;
+      upgrade.kind = forward ? Upgrade::Kind::tunnel : Upgrade::Kind::websocket;
+      upgrade.headers = {{"Upgrade", "websocket"},
+                         {"Connection", "Upgrade"},
+                         {"Sec-WebSocket-Accept", websocket_accept(key)},
+                         {"Sec-WebSocket-Protocol", ours}};
+      return upgrade;
+    }
+  }
+  return api::bad_request("none of the offered WebSocket protocols (" + offered + ") is served; there are: " +
+                          (forward ? kForward[0] : kCommand[0] + ", " + kCommand[1]));
+}
+
+Result<Upgrade> choose_spdy(const HttpServerRequest& request, bool forward) {
+  static const std::vector<std::string> kCommand = {"v5.channel.k8s.io", "v4.channel.k8s.io"};
+  static const std::vector<std::string> kForward = {"portforward.k8s.io"};
+  const std::string offered = header(request, "x-stream-protocol-version");
+  for (const std::string& ours : forward ? kForward : kCommand) {
+    for (const std::string& theirs : split(offered, ',')) {
+      if (trim(theirs) != ours) continue;
+      Upgrade upgrade;
+      upgrade.kind = Upgrade::Kind::spdy;
+      upgrade.headers = {
+          {"Upgrade", "SPDY/3.1"}, {"Connection", "Upgrade"}, {"X-Stream-Protocol-Version", ours}};
+      return upgrade;
+    }
+  }
+  return api::bad_request("none of the offered stream protocols (" + offered + ") is served; there are: " +
+                          (forward ? kForward[0] : kCommand[0] + ", " + kCommand[1]));
+}
+
+Result<Upgrade> choose_upgrade(const HttpServerRequest& request, bool forward) {
+  const std::string wanted = to_lower(header(request, "upgrade"));
+  if (wanted == "websocket") return choose_websocket(request, forward);
+  if (wanted == "spdy/3.1") return choose_spdy(request, forward);
+  return api::bad_request("Upgrade request required");
+}
+
+void serve_upgraded(Engine& engine, const Upgrade& upgrade, const PodAccess& pod, bool forward,
+                    const std::shared_ptr<HttpResponder>& responder) {
+  std::shared_ptr<DuplexStream> connection = responder->upgrade(upgrade.headers);
+  if (forward) {
+    if (upgrade.kind == Upgrade::Kind::tunnel)
+      connection = make_websocket_tunnel(engine, std::move(connection));
+    return run_port_forward(engine, std::move(connection), pod.target, pod.streams);
+  }
+  auto channels = upgrade.kind == Upgrade::Kind::spdy
+                      ? make_spdy_channels(engine, std::move(connection), pod.exec)
+                      : make_websocket_channels(engine, std::move(connection));
+  run_remote_command(engine, std::move(channels), [pod] { return pod.streams->exec(pod.target, pod.exec); });
+}
 }  // namespace
 
 void serve_pod_stream(ApiCore& core, Call call, const HttpServerRequest& request,
                       std::shared_ptr<HttpResponder> responder) {
   Engine& engine = core.engine();
-  const std::string subresource = call.info.subresource;
-  if (subresource == "log") call.info.verb = "get";
-  (void)request;
-  find_pod(core, call, [&engine, subresource, responder = std::move(responder)](Result<PodAccess> pod) {
+  if (call.info.subresource == "log") {
+    call.info.verb = "get";
+    return find_pod(core, call, [&engine, responder = std::move(responder)](Result<PodAccess> pod) {
+      if (!pod) return send_reply(engine, responder, error_reply(pod.error()));
+      serve_log(engine, *pod, responder);
+    });
+  }
+  const bool forward = call.info.subresource == "portforward";
+  auto upgrade = choose_upgrade(request, forward);
+  find_pod(core, call, [&engine, upgrade, forward, responder = std::move(responder)](Result<PodAccess> pod) {
     if (!pod) return send_reply(engine, responder, error_reply(pod.error()));
-    if (subresource == "log") return serve_log(engine, *pod, responder);
-    send_reply(engine, responder, error_reply(api::bad_request("Upgrade request required")));
+    if (!upgrade) return send_reply(engine, responder, error_reply(upgrade.error()));
+    serve_upgraded(engine, *upgrade, *pod, forward, responder);
   });
 }
 

@@ -1,0 +1,248 @@
+// WebSockets of streams: see websocket_connection.hpp.
+#include "apiserver/streams/websocket_connection.hpp"
+
+#include <cstdlib>
+#include <deque>
+
+namespace orchestra::apiserver {
+namespace {
+constexpr std::size_t kReadBytes = 64 << 10;
+constexpr Duration kPingInterval = std::chrono::seconds(30);
+constexpr Duration kCloseWait = std::chrono::seconds(5);
+constexpr unsigned char kCloseChannel = 255;  // v5: "ff NN" half-closes channel NN
+enum Channel : unsigned char { kStdin = 0, kStdout = 1, kStderr = 2, kError = 3, kResize = 4 };
+}  // namespace
+
+WebSocketConnection::WebSocketConnection(Engine& engine, std::shared_ptr<DuplexStream> stream)
+    : engine_(engine), stream_(std::move(stream)), sink_(std::make_shared<FrameSink>(engine, stream_)) {}
+
+void WebSocketConnection::start(OnMessage on_message, std::function<void()> on_closed) {
+  on_message_ = std::move(on_message);
+  on_closed_ = std::move(on_closed);
+  arm_ping();
+  read();
+}
+
+void WebSocketConnection::arm_ping() {
+  std::weak_ptr<WebSocketConnection> weak = weak_from_this();
+  engine_.after(kPingInterval, [weak] {
+    auto self = weak.lock();
+    if (!self) return;
+    {
+      std::lock_guard lock(self->mutex_);
+      if (self->ended_) return;
+    }
+    self->sink_->send(websocket_frame(WebSocketOpcode::ping, "")).on_ready([](Result<void>) {});
+    self->arm_ping();
+  });
+}
+
+void WebSocketConnection::read() {
+  auto self = shared_from_this();
+  stream_->read(kReadBytes).on_ready([self](Result<std::string> bytes) {
+    if (!bytes || bytes->empty()) return self->closed();
+    if (auto fed = self->parser_.feed(*bytes); !fed) {
+      const std::string& why = fed.error().message();
+      self->close(static_cast<std::uint16_t>(std::atoi(why.c_str())),
+                  why.substr(std::min<std::size_t>(5, why.size())));
+      return self->closed();
+    }
+    self->engine_.post([self] { self->deliver(); });
+  });
+}
+
+void WebSocketConnection::deliver() {
+  auto self = shared_from_this();
+  while (auto message = parser_.next()) {
+    switch (message->kind) {
+      case WebSocketMessage::Kind::ping:
+        sink_->send(websocket_frame(WebSocketOpcode::pong, message->payload)).on_ready([](Result<void>) {});
+        continue;
+      case WebSocketMessage::Kind::pong:
+        continue;
+      case WebSocketMessage::Kind::close:
+        close(1000, "");
+        return closed();
+      default:
+        break;
+    }
+    return on_message_(std::move(*message), [self] { self->engine_.post([self] { self->deliver(); }); });
+  }
+  read();
+}
+
+Pending<void> WebSocketConnection::send(std::string_view payload) {
+  return sink_->send(websocket_frame(WebSocketOpcode::binary, payload));
+}
+
+void WebSocketConnection::close(std::uint16_t code, std::string_view reason) {
+  {
+    std::lock_guard lock(mutex_);
+    if (closing_) return;
+    closing_ = true;
+  }
+  auto self = shared_from_this();
+  sink_->send(websocket_close_frame(code, reason)).on_ready([self](Result<void>) {
+    self->engine_.after(kCloseWait, [self] { self->closed(); });
+  });
+}
+
+void WebSocketConnection::closed() {
+  std::function<void()> call;
+  {
+    std::lock_guard lock(mutex_);
+    if (ended_) return;
+    ended_ = true;
+    call = std::move(on_closed_);
+  }
+  // What close() has queued goes out first.
+  auto self = shared_from_this();
+  sink_->send("").on_ready([self](Result<void>) { self->stream_->close(); });
+  if (call) call();
+}
+
+namespace {
+class WebSocketChannels final : public RemoteChannels,
+                                public std::enable_shared_from_this<WebSocketChannels> {
+ public:
+  WebSocketChannels(Engine& engine, std::shared_ptr<DuplexStream> stream)
+      : connection_(std::make_shared<WebSocketConnection>(engine, std::move(stream))) {}
+
+  void start(std::function<void()> ready, OnInput on_input) override {
+    on_input_ = std::move(on_input);
+    auto self = shared_from_this();
+    connection_->start(
+        [self](WebSocketMessage message, std::function<void()> taken) {
+          self->message(std::move(message), std::move(taken));
+        },
+        [self] { self->on_input_({}, [] {}); });
+    ready();
+  }
+  Pending<void> write(ProcessChunk::Channel channel, std::string bytes) override {
+    std::string payload(
+        1, static_cast<char>(channel == ProcessChunk::Channel::standard_error ? kStderr : kStdout));
+    payload += bytes;
+    return connection_->send(payload);
+  }
+  void finish(std::string status_json) override {
+    std::string payload(1, static_cast<char>(kError));
+    payload += status_json;
+    auto self = shared_from_this();
+    connection_->send(payload).on_ready([self](Result<void>) { self->connection_->close(1000, ""); });
+  }
+
+ private:
+  void message(WebSocketMessage message, std::function<void()> taken) {
+    const std::string& payload = message.payload;
+    if (payload.empty()) return taken();
+    RemoteInput input;
+    const auto channel = static_cast<unsigned char>(payload[0]);
+    if (channel == kCloseChannel && payload.size() == 2 && payload[1] == kStdin) {
+      input.kind = RemoteInput::Kind::end_of_input;
+    } else if (channel == kStdin) {
+      if (payload.size() == 1) return taken();  // clients open the channel with an empty message
+      input.kind = RemoteInput::Kind::standard_input;
+      input.bytes = payload.substr(1);
+    } else if (channel == kResize) {
+      const auto size = parse_resize(std::string_view(payload).substr(1));
+      if (!size) return taken();
+      input.kind = RemoteInput::Kind::resize;
+      std::tie(input.columns, input.rows) = *size;
+    } else {
+      return taken();
+    }
+    on_input_(std::move(input), std::move(taken));
+  }
+  std::shared_ptr<WebSocketConnection> connection_;
+  OnInput on_input_;
+};
+
+class WebSocketTunnel final : public DuplexStream, public std::enable_shared_from_this<WebSocketTunnel> {
+ public:
+  WebSocketTunnel(Engine& engine, std::shared_ptr<DuplexStream> stream)
+      : connection_(std::make_shared<WebSocketConnection>(engine, std::move(stream))) {}
+  void start() {
+    std::weak_ptr<WebSocketTunnel> weak = weak_from_this();
+    connection_->start(
+        [weak](WebSocketMessage message, std::function<void()> taken) {
+          if (auto self = weak.lock()) self->arrived(std::move(message.payload), std::move(taken));
+        },
+        [weak] {
+          if (auto self = weak.lock()) self->ended();
+        });
+  }
+
+  Pending<std::string> read(std::size_t bytes_max) override {
+    Promise<std::string> promise;
+    auto pending = promise.pending();
+    std::function<void()> taken;
+    {
+      std::lock_guard lock(mutex_);
+      if (buffer_.empty() && !ended_) {
+        reader_ = promise;
+        reader_bytes_max_ = bytes_max;
+        return pending;
+      }
+      promise.set(take(bytes_max));
+      if (buffer_.empty()) taken.swap(taken_);
+    }
+    if (taken) taken();
+    return pending;
+  }
+  Pending<void> write(std::string bytes) override { return connection_->send(bytes); }
+  void close_write() override { connection_->close(1000, ""); }
+  void close() override { connection_->close(1000, ""); }
+
+ private:
+  std::string take(std::size_t bytes_max) {
+    std::string out = buffer_.substr(0, bytes_max);
+    buffer_.erase(0, out.size());
+    return out;
+  }
+  // The next message is asked for only when this one was read.
+  void arrived(std::string bytes, std::function<void()> taken) {
+    std::optional<Promise<std::string>> reader;
+    std::string out;
+    {
+      std::lock_guard lock(mutex_);
+      buffer_ += bytes;
+      if (reader_ && !buffer_.empty()) {
+        reader.swap(reader_);
+        out = take(reader_bytes_max_);
+      }
+      if (!buffer_.empty()) taken_.swap(taken);  // one message waits here at most
+    }
+    if (reader) reader->set(std::move(out));
+    if (taken) taken();
+  }
+  void ended() {
+    std::optional<Promise<std::string>> reader;
+    {
+      std::lock_guard lock(mutex_);
+      ended_ = true;
+      reader.swap(reader_);
+    }
+    if (reader) reader->set(std::string());
+  }
+  std::shared_ptr<WebSocketConnection> connection_;
+  std::mutex mutex_;
+  std::string buffer_;
+  std::function<void()> taken_;
+  std::optional<Promise<std::string>> reader_;
+  std::size_t reader_bytes_max_ = 0;
+  bool ended_ = false;
+};
+}  // namespace
+
+std::shared_ptr<RemoteChannels> make_websocket_channels(Engine& engine,
+                                                        std::shared_ptr<DuplexStream> stream) {
+  return std::make_shared<WebSocketChannels>(engine, std::move(stream));
+}
+
+std::shared_ptr<DuplexStream> make_websocket_tunnel(Engine& engine, std::shared_ptr<DuplexStream> stream) {
+  auto tunnel = std::make_shared<WebSocketTunnel>(engine, std::move(stream));
+  tunnel->start();
+  return tunnel;
+}
+
+}  // namespace orchestra::apiserver

@@ -1,0 +1,46 @@
+#pragma once
+// A WebSocket on an upgraded connection: messages in order, pings answered and sent, an orderly close.
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "apiserver/streams/frame_sink.hpp"
+#include "apiserver/streams/remote_command.hpp"
+#include "apiserver/streams/websocket_codec.hpp"
+
+namespace orchestra::apiserver {
+
+class WebSocketConnection : public std::enable_shared_from_this<WebSocketConnection> {
+ public:
+  /// The next message comes when `taken` is called.
+  using OnMessage = std::function<void(WebSocketMessage, std::function<void()> taken)>;
+  WebSocketConnection(Engine& engine, std::shared_ptr<DuplexStream> stream);
+  void start(OnMessage on_message, std::function<void()> on_closed);
+  Pending<void> send(std::string_view payload);
+  /// Sends a close frame; the connection ends when the client answers it or after some seconds.
+  void close(std::uint16_t code, std::string_view reason);
+
+ private:
+  void read();
+  void deliver();
+  void closed();
+  void arm_ping();
+
+  Engine& engine_;
+  std::shared_ptr<DuplexStream> stream_;
+  std::shared_ptr<FrameSink> sink_;
+  WebSocketParser parser_;  ///< touched only by the one read or delivery that is under way
+  OnMessage on_message_;
+  std::mutex mutex_;
+  std::function<void()> on_closed_;
+  bool ended_ = false, closing_ = false;
+};
+
+/// exec and attach on v5.channel.k8s.io and v4.channel.k8s.io: the first byte of a message is its channel.
+std::shared_ptr<RemoteChannels> make_websocket_channels(Engine& engine, std::shared_ptr<DuplexStream> stream);
+
+/// The messages of a WebSocket as one byte stream (SPDY/3.1+portforward.k8s.io).
+std::shared_ptr<DuplexStream> make_websocket_tunnel(Engine& engine, std::shared_ptr<DuplexStream> stream);
+
+}  // namespace orchestra::apiserver
