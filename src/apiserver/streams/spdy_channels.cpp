@@ -29,7 +29,7 @@ class SpdyChannels final : public RemoteChannels, public std::enable_shared_from
     on_input_ = std::move(on_input);
     auto self = shared_from_this();
     session_->start([self](std::shared_ptr<SpdyStream> stream) { self->opened(std::move(stream)); },
-                    [self] { self->on_input_({}, [] {}); });
+                    [self] { self->gone(); });
   }
 
   Pending<void> write(ProcessChunk::Channel channel, std::string bytes) override {
@@ -50,6 +50,23 @@ class SpdyChannels final : public RemoteChannels, public std::enable_shared_from
   }
 
  private:
+  void input(RemoteInput input, std::function<void()> taken) {
+    OnInput call;
+    {
+      std::lock_guard lock(mutex_);
+      call = on_input_;
+    }
+    if (call) call(std::move(input), std::move(taken));
+  }
+  // Streams and callbacks hold each other until here.
+  void gone() {
+    input({}, [] {});
+    OnInput call;
+    std::map<std::string, std::shared_ptr<SpdyStream>> streams;
+    std::lock_guard lock(mutex_);
+    call.swap(on_input_);
+    streams.swap(streams_);
+  }
   std::shared_ptr<SpdyStream> named(const std::string& name) {
     std::lock_guard lock(mutex_);
     const auto found = streams_.find(name);
@@ -69,11 +86,10 @@ class SpdyChannels final : public RemoteChannels, public std::enable_shared_from
     if (type == "stdin") {
       stream->on_data([self](std::string bytes, bool end, std::function<void()> taken) {
         if (bytes.empty() && !end) return taken();
-        if (!end)
-          return self->on_input_({RemoteInput::Kind::standard_input, std::move(bytes)}, std::move(taken));
-        auto last = [self, taken] { self->on_input_({RemoteInput::Kind::end_of_input}, taken); };
+        if (!end) return self->input({RemoteInput::Kind::standard_input, std::move(bytes)}, std::move(taken));
+        auto last = [self, taken] { self->input({RemoteInput::Kind::end_of_input}, taken); };
         if (bytes.empty()) return last();
-        self->on_input_({RemoteInput::Kind::standard_input, std::move(bytes)}, last);
+        self->input({RemoteInput::Kind::standard_input, std::move(bytes)}, last);
       });
     } else if (type == "resize") {
       stream->on_data(
@@ -96,7 +112,7 @@ class SpdyChannels final : public RemoteChannels, public std::enable_shared_from
     }
     if (partial_.size() > kPartialMax) partial_.clear();
     if (!size) return taken();
-    on_input_({RemoteInput::Kind::resize, {}, size->first, size->second}, taken);
+    input({RemoteInput::Kind::resize, {}, size->first, size->second}, taken);
   }
 
   std::shared_ptr<SpdySession> session_;

@@ -55,6 +55,7 @@ void SpdyStream::deliver() {
     queue_.pop_front();
     queued_bytes_ -= piece.first.size();
     call = on_data_;
+    if (piece.second) on_data_ = nullptr;  // nothing follows; the reader may hold this stream
   }
   const std::size_t size = piece.first.size();
   auto self = shared_from_this();
@@ -70,6 +71,12 @@ void SpdyStream::deliver() {
     session->drained();
     session->engine_.post([self] { self->deliver(); });
   });
+}
+
+void SpdyStream::abandon() {
+  OnData call;
+  std::lock_guard lock(mutex_);
+  call.swap(on_data_);
 }
 
 Pending<void> SpdyStream::write(std::string_view bytes) {
@@ -96,8 +103,7 @@ SpdySession::SpdySession(Engine& engine, std::shared_ptr<DuplexStream> connectio
       connection_(std::move(connection)),
       sink_(std::make_shared<FrameSink>(engine, connection_)) {}
 
-void SpdySession::start(std::function<void(std::shared_ptr<SpdyStream>)> on_stream,
-                        std::function<void()> on_closed) {
+void SpdySession::start(OnStream on_stream, std::function<void()> on_closed) {
   on_stream_ = std::move(on_stream);
   on_closed_ = std::move(on_closed);
   read();
@@ -151,10 +157,13 @@ void SpdySession::drained() {
 bool SpdySession::take(SpdyFrame frame) {
   using Type = SpdyFrame::Type;
   std::shared_ptr<SpdyStream> stream;
+  OnStream on_stream;
   switch (frame.type) {
     case Type::syn_stream: {
       {
         std::lock_guard lock(mutex_);
+        if (ended_) return false;
+        on_stream = on_stream_;
         // Clients use odd numbers that grow; 0 and repeats end the connection.
         if (frame.stream % 2 == 0 || frame.stream <= last_stream_) return false;
         last_stream_ = frame.stream;
@@ -166,7 +175,7 @@ bool SpdySession::take(SpdyFrame frame) {
         streams_[frame.stream] = stream;
         ignore(sink_->send(writer_.syn_reply(frame.stream, {}, false)));
       }
-      on_stream_(stream);
+      on_stream(stream);
       if (frame.final) stream->arrived("", true);
       return true;
     }
@@ -208,18 +217,22 @@ void SpdySession::close() {
 
 void SpdySession::closed() {
   std::function<void()> call;
+  OnStream on_stream;  // may hold its owner, so it ends outside of the lock
   std::map<std::uint32_t, std::shared_ptr<SpdyStream>> streams;
   {
     std::lock_guard lock(mutex_);
     if (ended_) return;
     ended_ = true;
     call = std::move(on_closed_);
+    on_stream.swap(on_stream_);
     streams.swap(streams_);
   }
   connection_->close();
-  for (const auto& [id, stream] : streams) stream->arrived("", true);
+  for (const auto& [id, stream] : streams) {
+    stream->arrived("", true);
+    stream->abandon();
+  }
   if (call) call();
-  on_stream_ = nullptr;
 }
 
 }  // namespace orchestra::apiserver

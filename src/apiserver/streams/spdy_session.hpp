@@ -38,6 +38,7 @@ class SpdyStream : public std::enable_shared_from_this<SpdyStream> {
   friend class SpdySession;
   void arrived(std::string bytes, bool end);
   void deliver();
+  void abandon();
   std::size_t queued() const;
   std::weak_ptr<SpdySession> session_;
   const std::uint32_t id_;
@@ -54,7 +55,8 @@ class SpdySession : public std::enable_shared_from_this<SpdySession> {
   static constexpr std::size_t kStreamsMax = 1000;
   static constexpr std::size_t kQueuedBytesMax = 64 << 10;
   SpdySession(Engine& engine, std::shared_ptr<DuplexStream> connection);
-  void start(std::function<void(std::shared_ptr<SpdyStream>)> on_stream, std::function<void()> on_closed);
+  using OnStream = std::function<void(std::shared_ptr<SpdyStream>)>;
+  void start(OnStream on_stream, std::function<void()> on_closed);
   /// GOAWAY; the connection ends when the client closes it, or after some seconds.
   void close();
 
@@ -71,8 +73,8 @@ class SpdySession : public std::enable_shared_from_this<SpdySession> {
   std::shared_ptr<DuplexStream> connection_;
   std::shared_ptr<FrameSink> sink_;
   SpdyParser parser_;  ///< touched by the one read that is under way
-  std::function<void(std::shared_ptr<SpdyStream>)> on_stream_;
   std::mutex mutex_;
+  OnStream on_stream_;
   SpdyWriter writer_;  ///< header blocks must be made in the order in which they are sent
   std::function<void()> on_closed_;
   std::map<std::uint32_t, std::shared_ptr<SpdyStream>> streams_;

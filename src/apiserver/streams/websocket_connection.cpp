@@ -66,7 +66,13 @@ void WebSocketConnection::deliver() {
       default:
         break;
     }
-    return on_message_(std::move(*message), [self] { self->engine_.post([self] { self->deliver(); }); });
+    OnMessage call;
+    {
+      std::lock_guard lock(mutex_);
+      call = on_message_;
+    }
+    if (!call) return;
+    return call(std::move(*message), [self] { self->engine_.post([self] { self->deliver(); }); });
   }
   read();
 }
@@ -89,11 +95,13 @@ void WebSocketConnection::close(std::uint16_t code, std::string_view reason) {
 
 void WebSocketConnection::closed() {
   std::function<void()> call;
+  OnMessage on_message;  // may hold its owner, so it ends outside of the lock
   {
     std::lock_guard lock(mutex_);
     if (ended_) return;
     ended_ = true;
     call = std::move(on_closed_);
+    on_message.swap(on_message_);
   }
   // What close() has queued goes out first.
   auto self = shared_from_this();
@@ -115,7 +123,7 @@ class WebSocketChannels final : public RemoteChannels,
         [self](WebSocketMessage message, std::function<void()> taken) {
           self->message(std::move(message), std::move(taken));
         },
-        [self] { self->on_input_({}, [] {}); });
+        [self] { self->gone(); });
     ready();
   }
   Pending<void> write(ProcessChunk::Channel channel, std::string bytes) override {
@@ -151,9 +159,24 @@ class WebSocketChannels final : public RemoteChannels,
     } else {
       return taken();
     }
-    on_input_(std::move(input), std::move(taken));
+    OnInput call;
+    {
+      std::lock_guard lock(mutex_);
+      call = on_input_;
+    }
+    if (call) call(std::move(input), std::move(taken));
+  }
+  // The reader of the input holds these channels; it lets go here.
+  void gone() {
+    OnInput call;
+    {
+      std::lock_guard lock(mutex_);
+      call.swap(on_input_);
+    }
+    if (call) call({}, [] {});
   }
   std::shared_ptr<WebSocketConnection> connection_;
+  std::mutex mutex_;
   OnInput on_input_;
 };
 

@@ -31,8 +31,8 @@ class WebSocketConnection : public std::enable_shared_from_this<WebSocketConnect
   std::shared_ptr<DuplexStream> stream_;
   std::shared_ptr<FrameSink> sink_;
   WebSocketParser parser_;  ///< touched only by the one read or delivery that is under way
-  OnMessage on_message_;
   std::mutex mutex_;
+  OnMessage on_message_;
   std::function<void()> on_closed_;
   bool ended_ = false, closing_ = false;
 };

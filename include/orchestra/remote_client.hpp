@@ -1,0 +1,41 @@
+#pragma once
+// RemoteClient: the Client of any Kubernetes-compatible API server over HTTPS. Always verifies TLS.
+//
+//   auto client = orchestra::RemoteClient::from_kubeconfig(engine, "admin.kubeconfig");
+//   if (!client) ...
+//   auto pods = client->list("v1", "pods", {.ns = "default"}).wait(5s);
+//
+// exec and port-forward need an upgraded connection and answer `unsupported` here. Since 0.1.
+#include <string>
+
+#include "orchestra/client.hpp"
+#include "orchestra/engine.hpp"
+
+namespace orchestra {
+
+struct RemoteClientOptions {
+  std::string server;  ///< https://host:port
+  std::string ca_pem;  ///< empty: the system's bundle
+  std::string certificate_pem, key_pem;
+  std::string token;
+  std::string server_name;  ///< for verification; empty: the host of `server`
+  std::string user_agent = "orchestra";
+};
+
+class ORC_API RemoteClient {
+ public:
+  /// `path` empty: $KUBECONFIG is not looked at; pass what you mean. `context` empty: the current one.
+  static Result<Client> from_kubeconfig(Engine& engine, const std::string& path,
+                                        const std::string& context = {});
+  static Result<Client> from_kubeconfig_text(Engine& engine, const std::string& text,
+                                             const std::string& context = {}, const std::string& folder = {});
+  /// From the files that a pod's service account has.
+  static Result<Client> in_cluster(Engine& engine);
+  static Client connect(Engine& engine, RemoteClientOptions options);
+};
+
+/// What a kubeconfig says about a context. `folder`: where relative file names begin.
+ORC_API Result<RemoteClientOptions> read_kubeconfig(const std::string& text, const std::string& context = {},
+                                                    const std::string& folder = {});
+
+}  // namespace orchestra

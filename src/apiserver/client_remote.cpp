@@ -1,0 +1,383 @@
+// The Client over HTTPS: see remote_client.hpp.
+#include "orchestra/remote_client.hpp"
+
+#include <condition_variable>
+#include <cstdlib>
+#include <deque>
+#include <mutex>
+
+#include "api/pod_streams.hpp"
+#include "api/status.hpp"
+#include "apiserver/client_request.hpp"
+#include "base/fd.hpp"
+#include "base/http_client.hpp"
+#include "base/json.hpp"
+#include "net/http/http_server.hpp"
+
+namespace orchestra {
+namespace {
+using namespace apiserver;
+constexpr std::size_t kTokenBytesMax = 64 << 10;
+constexpr Duration kWatchStall = std::chrono::hours(2);  // longer than a server's longest watch
+
+/// Text that arrives piece by piece, pulled by one reader; bounded by kBytesMax.
+class Arrivals : public std::enable_shared_from_this<Arrivals> {
+ public:
+  static constexpr std::size_t kBytesMax = 8 << 20;
+
+  Result<void> add(std::string_view bytes) {
+    std::function<void()> ready;
+    {
+      std::lock_guard lock(mutex_);
+      if (cancelled_) return Error(Error::cancelled, "client", "the reader is gone");
+      if (buffer_.size() + bytes.size() > kBytesMax) {
+        ended_ = api::expired("this reader is more than 8 MiB behind");
+        ready.swap(ready_);
+        changed_.notify_all();
+        if (ready) ready();
+        return *ended_;
+      }
+      buffer_ += bytes;
+      ready.swap(ready_);
+    }
+    changed_.notify_all();
+    if (ready) ready();
+    return {};
+  }
+  void end(std::optional<Error> error) {
+    std::function<void()> ready;
+    {
+      std::lock_guard lock(mutex_);
+      if (!done_ && !ended_) ended_ = std::move(error);
+      done_ = true;
+      ready.swap(ready_);
+    }
+    changed_.notify_all();
+    if (ready) ready();
+  }
+  /// Whole lines that have arrived, without the end of line.
+  std::vector<std::string> lines() {
+    std::lock_guard lock(mutex_);
+    return take_lines();
+  }
+  std::vector<std::string> wait_lines(Duration deadline) {
+    std::unique_lock lock(mutex_);
+    changed_.wait_for(lock, deadline,
+                      [&] { return buffer_.find('\n') != std::string::npos || done_ || ended_; });
+    return take_lines();
+  }
+  /// What there is, at most so many bytes; completes later if there is nothing yet.
+  Pending<std::string> read(std::size_t bytes_max) {
+    Promise<std::string> promise;
+    auto pending = promise.pending();
+    auto self = shared_from_this();
+    notify([self, promise, bytes_max] {
+      std::lock_guard lock(self->mutex_);
+      if (self->buffer_.empty() && self->ended_) return promise.set(*self->ended_);
+      std::string out = self->buffer_.substr(0, bytes_max);
+      self->buffer_.erase(0, out.size());
+      promise.set(std::move(out));
+    });
+    return pending;
+  }
+  void notify(std::function<void()> ready) {
+    {
+      std::lock_guard lock(mutex_);
+      if (buffer_.empty() && !done_ && !ended_) {
+        ready_ = std::move(ready);
+        return;
+      }
+    }
+    ready();
+  }
+  void cancel() {
+    std::lock_guard lock(mutex_);
+    cancelled_ = true;
+  }
+  bool done() const {
+    std::lock_guard lock(mutex_);
+    return done_ || ended_;
+  }
+  std::optional<Error> error() const {
+    std::lock_guard lock(mutex_);
+    return ended_;
+  }
+
+ private:
+  std::vector<std::string> take_lines() {
+    std::vector<std::string> out;
+    std::size_t begin = 0;
+    for (std::size_t end = buffer_.find('\n'); end != std::string::npos; end = buffer_.find('\n', begin)) {
+      if (end > begin) out.push_back(buffer_.substr(begin, end - begin));
+      begin = end + 1;
+    }
+    buffer_.erase(0, begin);
+    return out;
+  }
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::string buffer_;
+  std::function<void()> ready_;
+  std::optional<Error> ended_;
+  bool done_ = false, cancelled_ = false;
+};
+
+class RemoteWatch final : public ObjectWatch::Impl {
+ public:
+  RemoteWatch(std::shared_ptr<Arrivals> arrivals, std::shared_ptr<Pending<HttpResponse>> transfer)
+      : arrivals_(std::move(arrivals)), transfer_(std::move(transfer)) {}
+  ~RemoteWatch() override { cancel(); }
+  std::optional<std::vector<ObjectChange>> next(Duration deadline) override {
+    if (error_) return std::nullopt;
+    return convert(arrivals_->wait_lines(deadline));
+  }
+  std::optional<std::vector<ObjectChange>> poll() override {
+    if (error_) return std::nullopt;
+    return convert(arrivals_->lines());
+  }
+  void notify(std::function<void()> ready) override { arrivals_->notify(std::move(ready)); }
+  std::optional<Error> error() const override { return error_; }
+  void cancel() override { arrivals_->cancel(); }
+
+ private:
+  std::optional<std::vector<ObjectChange>> convert(const std::vector<std::string>& lines) {
+    std::vector<ObjectChange> changes;
+    for (const std::string& line : lines) {
+      auto event = parse_json(line);
+      if (!event) {
+        error_ = event.error();
+        break;
+      }
+      const std::string type = string_at(*event, "/type");
+      const json::value* body = find(*event, "/object");
+      const std::string text = body == nullptr ? std::string("{}") : to_json(*body);
+      if (type == "ERROR") {
+        auto status = api::parse_status(text);
+        error_ = status ? api::status_error(std::move(*status)) : api::internal_error(text);
+        break;
+      }
+      auto object = Object::from_json(text);
+      if (!object) {
+        error_ = object.error();
+        break;
+      }
+      ObjectChange change;
+      change.type = type == "ADDED"      ? ObjectChange::Type::added
+                    : type == "MODIFIED" ? ObjectChange::Type::modified
+                    : type == "DELETED"  ? ObjectChange::Type::removed
+                                         : ObjectChange::Type::bookmark;
+      change.object = std::move(*object);
+      changes.push_back(std::move(change));
+    }
+    if (!changes.empty()) return changes;
+    if (!error_ && arrivals_->done()) {
+      error_ = arrivals_->error().value_or(Error(Error::unavailable, "client", "the server ended the watch"));
+    }
+    return std::nullopt;
+  }
+  std::shared_ptr<Arrivals> arrivals_;
+  std::shared_ptr<Pending<HttpResponse>> transfer_;
+  std::optional<Error> error_;
+};
+
+class RemoteLog final : public ByteStream {
+ public:
+  explicit RemoteLog(std::shared_ptr<Arrivals> arrivals) : arrivals_(std::move(arrivals)) {}
+  ~RemoteLog() override { arrivals_->cancel(); }
+  Pending<std::string> read(std::size_t bytes_max) override { return arrivals_->read(bytes_max); }
+  void close() override { arrivals_->cancel(); }
+
+ private:
+  std::shared_ptr<Arrivals> arrivals_;
+};
+
+const char* method_of(const std::string& verb) {
+  if (verb == "create") return "POST";
+  if (verb == "update") return "PUT";
+  if (verb == "patch") return "PATCH";
+  if (verb == "delete" || verb == "deletecollection") return "DELETE";
+  return "GET";
+}
+
+// The requests of a batch go one after another.
+struct RemoteBatch {
+  std::vector<ApiRequest> requests;
+  std::vector<ApiResponse> responses;
+  Promise<std::vector<ApiResponse>> promise;
+};
+
+class RemoteImpl final : public Client::Impl, public std::enable_shared_from_this<RemoteImpl> {
+ public:
+  RemoteImpl(Engine& engine, RemoteClientOptions options)
+      : engine_(engine), options_(std::move(options)), http_(make_http_client(engine)) {
+    while (!options_.server.empty() && options_.server.back() == '/') options_.server.pop_back();
+  }
+
+  Pending<ApiResponse> request(ApiRequest request) override {
+    return http_->send(http_request(request)).then([](Result<HttpResponse> answer) -> Result<ApiResponse> {
+      if (!answer) return answer.error();
+      ApiResponse response;
+      response.code = answer->status;
+      response.headers = std::move(answer->headers);
+      response.content_type = response.headers["content-type"];
+      response.body = std::move(answer->body);
+      return response;
+    });
+  }
+
+  Pending<ObjectList> list(ApiRequest wanted) override {
+    return request(std::move(wanted)).then([](Result<ApiResponse> response) -> Result<ObjectList> {
+      if (!response) return response.error();
+      if (response->code >= 400) return error_of_response(*response);
+      ORC_ASSIGN(const json::value tree, parse_json(response->body));
+      ObjectList out;
+      out.resource_version = string_at(tree, "/metadata/resourceVersion");
+      out.continue_token = string_at(tree, "/metadata/continue");
+      const std::string api_version = string_at(tree, "/apiVersion");
+      std::string kind = string_at(tree, "/kind");
+      if (kind.ends_with("List")) kind.resize(kind.size() - 4);
+      if (const json::array* items = array_at(tree, "/items")) {
+        for (const json::value& item : *items) {
+          json::value complete = item;
+          if (complete.is_object() && !complete.get_object().contains("kind")) {
+            complete.get_object()["apiVersion"] = api_version;
+            complete.get_object()["kind"] = kind;
+          }
+          ORC_ASSIGN(Object object, Object::from_json(to_json(complete)));
+          out.items.push_back(std::move(object));
+        }
+      }
+      return out;
+    });
+  }
+
+  Result<ObjectWatch> watch(ApiRequest wanted) override {
+    wanted.verb = "watch";
+    wanted.query["watch"] = "true";
+    auto [arrivals, transfer] = stream(wanted);
+    return ObjectWatch(std::make_shared<RemoteWatch>(arrivals, transfer));
+  }
+
+  Pending<std::vector<ApiResponse>> batch(std::vector<ApiRequest> requests) override {
+    auto batch = std::make_shared<RemoteBatch>();
+    batch->requests = std::move(requests);
+    auto pending = batch->promise.pending();
+    step(batch);
+    return pending;
+  }
+
+  Pending<std::shared_ptr<ByteStream>> log(ApiRequest wanted) override {
+    wanted.verb = "get";
+    wanted.subresource = "log";
+    auto [arrivals, transfer] = stream(wanted);
+    return Result<std::shared_ptr<ByteStream>>(std::make_shared<RemoteLog>(arrivals));
+  }
+  Pending<std::shared_ptr<ProcessStream>> exec(ApiRequest) override { return unsupported("exec"); }
+  Pending<std::shared_ptr<DuplexStream>> port_forward(ApiRequest, int) override {
+    return unsupported("port-forward");
+  }
+
+ private:
+  static Error unsupported(const char* what) {
+    return Error(
+        Error::unsupported, "client",
+        std::string(what) +
+            " over a RemoteClient is not supported; use kubectl, or a Client of the ApiServer itself");
+  }
+
+  HttpRequest http_request(const ApiRequest& request) const {
+    HttpRequest out;
+    out.method = method_of(request.verb);
+    out.url = options_.server + path_of_request(request);
+    out.headers.emplace_back("Accept", request.accept);
+    out.headers.emplace_back("User-Agent", options_.user_agent);
+    if (!options_.token.empty()) out.headers.emplace_back("Authorization", "Bearer " + options_.token);
+    out.body = request.object ? std::string(request.object.json()) : request.body;
+    if (!out.body.empty()) out.headers.emplace_back("Content-Type", request.content_type);
+    out.tls.ca_pem = options_.ca_pem;
+    out.tls.certificate_pem = options_.certificate_pem;
+    out.tls.key_pem = options_.key_pem;
+    out.tls.server_name = options_.server_name;
+    out.header_deadline = request.deadline;
+    out.body_bytes_max = std::uint64_t{256} << 20;
+    return out;
+  }
+
+  std::pair<std::shared_ptr<Arrivals>, std::shared_ptr<Pending<HttpResponse>>> stream(
+      const ApiRequest& wanted) {
+    auto arrivals = std::make_shared<Arrivals>();
+    auto refused = std::make_shared<ApiResponse>();  // the body of an error answer
+    HttpRequest request = http_request(wanted);
+    request.stall_deadline = kWatchStall;
+    request.on_headers = [refused](int status, const std::map<std::string, std::string>&) -> Result<void> {
+      refused->code = status;
+      return {};
+    };
+    request.on_body = [arrivals, refused](std::string_view bytes) -> Result<void> {
+      if (refused->code < 400) return arrivals->add(bytes);
+      if (refused->body.size() + bytes.size() < kTokenBytesMax) refused->body += bytes;
+      return {};
+    };
+    http_->send(std::move(request)).on_ready([arrivals, refused](Result<HttpResponse> answer) {
+      if (!answer) return arrivals->end(answer.error());
+      if (refused->code >= 400) return arrivals->end(error_of_response(*refused));
+      arrivals->end(std::nullopt);
+    });
+    return {arrivals, nullptr};
+  }
+
+  void step(const std::shared_ptr<RemoteBatch>& batch) {
+    if (batch->responses.size() == batch->requests.size())
+      return batch->promise.set(std::move(batch->responses));
+    auto self = shared_from_this();
+    request(batch->requests[batch->responses.size()]).on_ready([self, batch](Result<ApiResponse> response) {
+      if (!response) return batch->promise.set(response.error());
+      batch->responses.push_back(std::move(*response));
+      self->engine_.post([self, batch] { self->step(batch); });
+    });
+  }
+
+  Engine& engine_;
+  RemoteClientOptions options_;
+  std::shared_ptr<HttpClient> http_;
+};
+}  // namespace
+
+Client RemoteClient::connect(Engine& engine, RemoteClientOptions options) {
+  return Client(std::make_shared<RemoteImpl>(engine, std::move(options)));
+}
+
+Result<Client> RemoteClient::from_kubeconfig_text(Engine& engine, const std::string& text,
+                                                  const std::string& context, const std::string& folder) {
+  ORC_ASSIGN(RemoteClientOptions options, read_kubeconfig(text, context, folder));
+  return connect(engine, std::move(options));
+}
+
+Result<Client> RemoteClient::from_kubeconfig(Engine& engine, const std::string& path,
+                                             const std::string& context) {
+  ORC_ASSIGN(const std::string text, read_file(path, 4 << 20));
+  const std::size_t slash = path.rfind('/');
+  auto client = from_kubeconfig_text(engine, text, context,
+                                     slash == std::string::npos ? std::string() : path.substr(0, slash));
+  if (!client) return client.error().with_context(path);
+  return client;
+}
+
+Result<Client> RemoteClient::in_cluster(Engine& engine) {
+  static const std::string kFolder = "/var/run/secrets/kubernetes.io/serviceaccount";
+  const char* host = std::getenv("KUBERNETES_SERVICE_HOST");
+  const char* port = std::getenv("KUBERNETES_SERVICE_PORT");
+  if (host == nullptr || port == nullptr) {
+    return Error(Error::not_found, "client",
+                 "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not set: this is not a pod");
+  }
+  RemoteClientOptions options;
+  const bool v6 = std::string_view(host).find(':') != std::string_view::npos;
+  options.server = std::string("https://") + (v6 ? "[" : "") + host + (v6 ? "]" : "") + ":" + port;
+  ORC_ASSIGN(options.ca_pem, read_file(kFolder + "/ca.crt", kTokenBytesMax));
+  ORC_ASSIGN(const std::string token, read_file(kFolder + "/token", kTokenBytesMax));
+  options.token = std::string(trim(token));
+  return connect(engine, std::move(options));
+}
+
+}  // namespace orchestra
