@@ -45,7 +45,10 @@ TEST_CASE("frames of a client that break the protocol name the close code") {
   WebSocketParser stray;
   CHECK(stray.feed(masked_frame(0, "x")).error().message().starts_with("1002"));
   WebSocketParser huge;
-  const std::string head("\x82\xff\x00\x00\x00\x00\x7f\xff\xff\xff" "abcd", 14);
+  const std::string head(
+      "\x82\xff\x00\x00\x00\x00\x7f\xff\xff\xff"
+      "abcd",
+      14);
   CHECK(huge.feed(head).error().message().starts_with("1009"));
 }
 
@@ -87,7 +90,8 @@ TEST_CASE("a damaged header block ends the SPDY connection instead of being gues
 }
 
 TEST_CASE("the end of a command is a Status") {
-  CHECK(exit_status_json({ProcessChunk::Channel::exit, "", 0, std::nullopt}) == R"({"metadata":{},"status":"Success"})");
+  CHECK(exit_status_json({ProcessChunk::Channel::exit, "", 0, std::nullopt}) ==
+        R"({"metadata":{},"status":"Success"})");
   const std::string failed = exit_status_json({ProcessChunk::Channel::exit, "", 3, std::nullopt});
   CHECK(failed.find(R"("reason":"ExitCode","message":"3")") != std::string::npos);
   CHECK(parse_resize(R"({"Width":80,"Height":24})") == std::make_pair(std::uint16_t{80}, std::uint16_t{24}));

@@ -1,0 +1,347 @@
+// The generic engine in process: what clients see of create, get, list, update, patch, delete and watch.
+#include "orchestra/api_server.hpp"
+#include "orchestra/memory_store.hpp"
+#include "tests/support/test.hpp"
+
+#include <thread>
+
+using namespace orchestra;
+using namespace std::chrono_literals;
+
+namespace {
+struct Cluster {
+  Engine engine;
+  std::shared_ptr<StateStore> store = MemoryStore::create(engine);
+  ApiServer server{engine, store};
+  Client client;
+  Cluster() {
+    const auto started = server.start();
+    REQUIRE_MESSAGE(started, (started ? "" : started.error().to_string()));
+    client = server.client();
+  }
+  Object create(const std::string& yaml, WriteOptions options = {}) {
+    auto object = Object::from_yaml(yaml);
+    REQUIRE(object);
+    auto made = client.create(*object, options).wait(5s);
+    REQUIRE_MESSAGE(made, (made ? "" : made.error().to_string()));
+    return *made;
+  }
+  std::string refusal(const std::string& yaml) {
+    auto object = Object::from_yaml(yaml);
+    REQUIRE(object);
+    auto made = client.create(*object).wait(5s);
+    REQUIRE_FALSE(made);
+    REQUIRE(made.error().detail<Status>() != nullptr);
+    return std::to_string(made.error().detail<Status>()->code) + " " + made.error().detail<Status>()->message;
+  }
+};
+
+const char* const kMap =
+    "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c, namespace: default}\ndata: {a: \"1\"}\n";
+const char* const kPod =
+    "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: default}\n"
+    "spec: {containers: [{name: main, image: busybox}]}\n";
+
+std::vector<ObjectChange> wait_changes(ObjectWatch& watch, std::size_t count) {
+  std::vector<ObjectChange> all;
+  while (all.size() < count) {
+    auto some = watch.next(5s);
+    if (!some) break;
+    for (auto& change : *some) {
+      if (change.type != ObjectChange::Type::bookmark) all.push_back(std::move(change));
+    }
+  }
+  return all;
+}
+}  // namespace
+
+TEST_CASE("an empty server has the namespaces and the service that every cluster has") {
+  Cluster cluster;
+  auto namespaces = cluster.client.list("v1", "namespaces").wait(5s);
+  REQUIRE(namespaces);
+  std::string names;
+  for (const Object& item : namespaces->items) names += item.name() + " ";
+  CHECK(names == "default kube-node-lease kube-public kube-system ");
+  auto service = cluster.client.get("v1", "services", "kubernetes", "default").wait(5s);
+  REQUIRE(service);
+  CHECK(service->get("/spec/clusterIP") == "10.96.0.1");
+}
+
+TEST_CASE("a created object has what the server sets, and is read back the same") {
+  Cluster cluster;
+  const Object made = cluster.create(kMap);
+  CHECK(made.uid().size() == 36);
+  CHECK_FALSE(made.resource_version().empty());
+  CHECK(made.get("/metadata/creationTimestamp"));
+  auto got = cluster.client.get("v1", "configmaps", "c", "default").wait(5s);
+  REQUIRE(got);
+  CHECK(*got == made);
+}
+
+TEST_CASE("errors carry the words of upstream") {
+  Cluster cluster;
+  cluster.create(kMap);
+  CHECK(cluster.refusal(kMap) == "409 configmaps \"c\" already exists");
+  CHECK(cluster.refusal("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c, namespace: nowhere}\n") ==
+        "404 namespaces \"nowhere\" not found");
+  auto missing = cluster.client.get("apps/v1", "deployments", "d", "default").wait(5s);
+  REQUIRE_FALSE(missing);
+  CHECK(missing.error().is(Error::not_found));
+  CHECK(missing.error().detail<Status>()->message == "deployments.apps \"d\" not found");
+}
+
+TEST_CASE("an update with a stale resourceVersion is refused and changes nothing") {
+  Cluster cluster;
+  const Object first = cluster.create(kMap);
+  const Object second = cluster.client.update(*first.with("/data/a", "\"2\"")).wait(5s).value();
+  CHECK(second.get("/data/a") == "2");
+  auto stale = cluster.client.update(*first.with("/data/a", "\"3\"")).wait(5s);
+  REQUIRE_FALSE(stale);
+  CHECK(stale.error().is(Error::conflict));
+  CHECK(stale.error().detail<Status>()->message ==
+        "Operation cannot be fulfilled on configmaps \"c\": the object has been modified; please apply your "
+        "changes to "
+        "the latest version and try again");
+}
+
+TEST_CASE("a write that changes nothing keeps the resourceVersion") {
+  Cluster cluster;
+  const Object made = cluster.create(kMap);
+  CHECK(cluster.client.update(made).wait(5s).value().resource_version() == made.resource_version());
+}
+
+TEST_CASE("generateName gives a free name") {
+  Cluster cluster;
+  const Object made =
+      cluster.create("apiVersion: v1\nkind: ConfigMap\nmetadata: {generateName: job-, namespace: default}\n");
+  CHECK(made.name().size() == 9);
+  CHECK(made.name().starts_with("job-"));
+}
+
+TEST_CASE("a dry run answers like a write and writes nothing") {
+  Cluster cluster;
+  cluster.create(kMap, {.dry_run = true});
+  CHECK_FALSE(cluster.client.get("v1", "configmaps", "c", "default").wait(5s));
+}
+
+TEST_CASE("pods get a service account, a priority and the default tolerations") {
+  Cluster cluster;
+  const Object pod = cluster.create(kPod);
+  CHECK(pod.get("/spec/serviceAccountName") == "default");
+  CHECK(pod.get_int("/spec/priority") == 0);
+  CHECK(pod.get_int("/spec/tolerations/0/tolerationSeconds") == 300);
+  CHECK(pod.get("/status/phase") == "Pending");
+}
+
+TEST_CASE("binding sets the node once") {
+  Cluster cluster;
+  cluster.create(kPod);
+  const auto bind = [&](const char* node) {
+    ApiRequest request{
+        .verb = "create", .resource = "pods", .subresource = "binding", .ns = "default", .name = "p"};
+    request.body =
+        std::string(
+            R"({"apiVersion":"v1","kind":"Binding","metadata":{"name":"p"},"target":{"kind":"Node","name":")") +
+        node + "\"}}";
+    return cluster.client.request(request).wait(5s);
+  };
+  CHECK(bind("n1"));
+  CHECK(cluster.client.get("v1", "pods", "p", "default").wait(5s)->get("/spec/nodeName") == "n1");
+  auto second = bind("n2");
+  REQUIRE_FALSE(second);
+  CHECK(second.error().is(Error::conflict));
+}
+
+TEST_CASE("deleting a bound pod is graceful, may be shortened, and ends with the last word of its node") {
+  Cluster cluster;
+  cluster.create(kPod);
+  ApiRequest request{
+      .verb = "create", .resource = "pods", .subresource = "binding", .ns = "default", .name = "p"};
+  request.body =
+      R"({"apiVersion":"v1","kind":"Binding","metadata":{"name":"p"},"target":{"kind":"Node","name":"n"}})";
+  REQUIRE(cluster.client.request(request).wait(5s));
+  REQUIRE(cluster.client.remove("v1", "pods", "p", "default").wait(5s));
+  const Object marked = cluster.client.get("v1", "pods", "p", "default").wait(5s).value();
+  CHECK(marked.deleting());
+  CHECK(marked.get_int("/metadata/deletionGracePeriodSeconds") == 30);
+  REQUIRE(cluster.client.remove("v1", "pods", "p", "default", {.grace_period_seconds = 5}).wait(5s));
+  CHECK(cluster.client.get("v1", "pods", "p", "default")
+            .wait(5s)
+            ->get_int("/metadata/deletionGracePeriodSeconds") == 5);
+  REQUIRE(cluster.client.remove("v1", "pods", "p", "default", {.grace_period_seconds = 0}).wait(5s));
+  CHECK_FALSE(cluster.client.get("v1", "pods", "p", "default").wait(5s));
+}
+
+TEST_CASE("finalizers hold an object until the last one goes") {
+  Cluster cluster;
+  const Object made = cluster.create(
+      "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: held, namespace: default, finalizers: "
+      "[example.org/hold]}\n");
+  REQUIRE(cluster.client.remove("v1", "configmaps", "held", "default").wait(5s));
+  Object marked = cluster.client.get("v1", "configmaps", "held", "default").wait(5s).value();
+  CHECK(marked.deleting());
+  CHECK(cluster.client.update(*marked.with("/metadata/finalizers", "[]")).wait(5s));
+  CHECK_FALSE(cluster.client.get("v1", "configmaps", "held", "default").wait(5s));
+}
+
+TEST_CASE("foreground deletion leaves the object to the garbage collector") {
+  Cluster cluster;
+  cluster.create(kMap);
+  REQUIRE(cluster.client.remove("v1", "configmaps", "c", "default", {.propagation = "Foreground"}).wait(5s));
+  const Object marked = cluster.client.get("v1", "configmaps", "c", "default").wait(5s).value();
+  CHECK(marked.deleting());
+  CHECK(marked.finalizers() == std::vector<std::string>{"foregroundDeletion"});
+}
+
+TEST_CASE("a precondition on the uid protects the next object of the same name") {
+  Cluster cluster;
+  cluster.create(kMap);
+  auto removed = cluster.client.remove("v1", "configmaps", "c", "default", {.uid = "other"}).wait(5s);
+  REQUIRE_FALSE(removed);
+  CHECK(removed.error().is(Error::conflict));
+}
+
+TEST_CASE("namespaces of the system cannot be deleted, others end through their finalizer") {
+  Cluster cluster;
+  auto kept = cluster.client.remove("v1", "namespaces", "default").wait(5s);
+  REQUIRE_FALSE(kept);
+  CHECK(kept.error().is(Error::denied));
+  cluster.create("apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n");
+  REQUIRE(cluster.client.remove("v1", "namespaces", "shop").wait(5s));
+  const Object ending = cluster.client.get("v1", "namespaces", "shop").wait(5s).value();
+  CHECK(ending.get("/status/phase") == "Terminating");
+  CHECK(cluster.refusal("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: late, namespace: shop}\n")
+            .starts_with("403"));
+  ApiRequest finalize{.verb = "update", .resource = "namespaces", .subresource = "finalize", .name = "shop"};
+  finalize.object = *ending.with("/spec/finalizers", "[]");
+  REQUIRE(cluster.client.request(finalize).wait(5s));
+  CHECK_FALSE(cluster.client.get("v1", "namespaces", "shop").wait(5s));
+}
+
+TEST_CASE("lists are in key order, selected by labels and fields, and paged at one revision") {
+  Cluster cluster;
+  for (int i = 0; i < 5; ++i) {
+    cluster.create("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: m" + std::to_string(i) +
+                   ", namespace: default, labels: {odd: \"" + std::to_string(i % 2) + "\"}}\n");
+  }
+  auto odd = cluster.client.list("v1", "configmaps", {.ns = "default", .labels = "odd=1"}).wait(5s);
+  REQUIRE(odd);
+  CHECK(odd->items.size() == 2);
+  auto one = cluster.client.list("v1", "configmaps", {.fields = "metadata.name=m3"}).wait(5s);
+  REQUIRE(one);
+  CHECK(one->items.size() == 1);
+  auto page = cluster.client.list("v1", "configmaps", {.ns = "default", .limit = 2}).wait(5s);
+  REQUIRE(page);
+  CHECK(page->items.size() == 2);
+  REQUIRE_FALSE(page->continue_token.empty());
+  cluster.client.remove("v1", "configmaps", "m4", "default").wait(5s).value();
+  auto rest =
+      cluster.client
+          .list("v1", "configmaps", {.ns = "default", .limit = 10, .continue_token = page->continue_token})
+          .wait(5s);
+  REQUIRE(rest);
+  CHECK(rest->items.size() == 3);  // m4 still belongs to the first page's revision
+  CHECK(rest->resource_version == page->resource_version);
+}
+
+TEST_CASE("a watch begins with what exists and goes on without a gap") {
+  Cluster cluster;
+  cluster.create(kMap);
+  auto watch = cluster.client.watch("v1", "configmaps", {.ns = "default"});
+  REQUIRE(watch);
+  const Object made = cluster.client.get("v1", "configmaps", "c", "default").wait(5s).value();
+  cluster.client.update(*made.with("/data/a", "\"2\"")).wait(5s).value();
+  cluster.client.remove("v1", "configmaps", "c", "default").wait(5s).value();
+  const auto changes = wait_changes(*watch, 3);
+  REQUIRE(changes.size() == 3);
+  CHECK(changes[0].type == ObjectChange::Type::added);
+  CHECK(changes[1].type == ObjectChange::Type::modified);
+  CHECK(changes[2].type == ObjectChange::Type::removed);
+  CHECK(changes[2].object.get("/data/a") == "2");
+  CHECK(std::stoll(changes[2].object.resource_version()) > std::stoll(changes[1].object.resource_version()));
+}
+
+TEST_CASE("an object that leaves a watch's selector is removed, one that enters is added") {
+  Cluster cluster;
+  const Object made = cluster.create(
+      "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c, namespace: default, labels: {app: a}}\n");
+  auto watch = cluster.client.watch(
+      "v1", "configmaps", {.ns = "default", .labels = "app=a", .resource_version = made.resource_version()});
+  REQUIRE(watch);
+  const Object other = cluster.client.update(*made.with("/metadata/labels/app", "\"b\"")).wait(5s).value();
+  cluster.client.update(*other.with("/metadata/labels/app", "\"a\"")).wait(5s).value();
+  const auto changes = wait_changes(*watch, 2);
+  REQUIRE(changes.size() == 2);
+  CHECK(changes[0].type == ObjectChange::Type::removed);
+  CHECK(changes[0].object.labels().at("app") == "a");
+  CHECK(changes[0].object.resource_version() == other.resource_version());
+  CHECK(changes[1].type == ObjectChange::Type::added);
+}
+
+TEST_CASE("services get addresses and ports that nobody else has, and give them back") {
+  Cluster cluster;
+  const std::string service =
+      "apiVersion: v1\nkind: Service\nmetadata: {name: NAME, namespace: default}\n"
+      "spec: {type: NodePort, ports: [{port: 80, nodePort: 30080}]}\n";
+  const auto named = [&](const char* name) {
+    std::string text = service;
+    return text.replace(text.find("NAME"), 4, name);
+  };
+  const Object made = cluster.create(named("a"));
+  CHECK(made.get("/spec/clusterIP")->starts_with("10.96."));
+  CHECK(cluster.refusal(named("b")) ==
+        "422 Service \"b\" is invalid: spec.ports[0].nodePort: Invalid value: 30080: provided port is "
+        "already allocated");
+  cluster.client.remove("v1", "services", "a", "default").wait(5s).value();
+  CHECK(cluster.create(named("b")).get_int("/spec/ports/0/nodePort") == 30080);
+}
+
+TEST_CASE("a batch is one revision, with an answer for each request") {
+  Cluster cluster;
+  std::vector<ApiRequest> requests;
+  for (int i = 0; i < 3; ++i) {
+    ApiRequest request{.verb = "create", .resource = "configmaps", .ns = "default"};
+    request.object = Object::from_yaml("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: b" +
+                                       std::to_string(i == 2 ? 0 : i) + "}\n")
+                         .value();
+    requests.push_back(std::move(request));
+  }
+  auto results = cluster.client.batch(std::move(requests)).wait(5s);
+  REQUIRE(results);
+  REQUIRE(results->size() == 3);
+  REQUIRE((*results)[0]);
+  REQUIRE((*results)[1]);
+  CHECK((*results)[0]->resource_version() == (*results)[1]->resource_version());
+  REQUIRE_FALSE((*results)[2]);
+  CHECK((*results)[2].error().is(Error::already_exists));
+}
+
+TEST_CASE("writers that race lose no increment") {
+  Cluster cluster;
+  cluster.create(
+      "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: counter, namespace: default}\ndata: {n: \"0\"}\n");
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&] {
+      for (int done = 0; done < 50;) {
+        auto got = cluster.client.get("v1", "configmaps", "counter", "default").wait(5s);
+        const int n = std::stoi(*got->get("/data/n"));
+        if (cluster.client.update(*got->with("/data/n", "\"" + std::to_string(n + 1) + "\"")).wait(5s))
+          ++done;
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  CHECK(cluster.client.get("v1", "configmaps", "counter", "default").wait(5s)->get("/data/n") == "200");
+}
+
+TEST_CASE("a user without rights reads why") {
+  Cluster cluster;
+  const Client jane = cluster.server.client_as("jane");
+  auto got = jane.get("v1", "pods", "p", "default").wait(5s);
+  REQUIRE_FALSE(got);
+  CHECK(got.error().detail<Status>()->message ==
+        "pods \"p\" is forbidden: User \"jane\" cannot get resource \"pods\" in API group \"\" in the "
+        "namespace "
+        "\"default\"");
+}
