@@ -319,20 +319,21 @@ TEST_CASE("a batch is one revision, with an answer for each request") {
 TEST_CASE("writers that race lose no increment") {
   Cluster cluster;
   cluster.create(
-      "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: counter, namespace: default}\ndata: {n: \"0\"}\n");
+      "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: counter, namespace: default}\ndata: {count: "
+      "\"0\"}\n");
   std::vector<std::thread> threads;
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([&] {
       for (int done = 0; done < 50;) {
         auto got = cluster.client.get("v1", "configmaps", "counter", "default").wait(5s);
-        const int n = std::stoi(*got->get("/data/n"));
-        if (cluster.client.update(*got->with("/data/n", "\"" + std::to_string(n + 1) + "\"")).wait(5s))
+        const int n = std::stoi(*got->get("/data/count"));
+        if (cluster.client.update(*got->with("/data/count", "\"" + std::to_string(n + 1) + "\"")).wait(5s))
           ++done;
       }
     });
   }
   for (auto& thread : threads) thread.join();
-  CHECK(cluster.client.get("v1", "configmaps", "counter", "default").wait(5s)->get("/data/n") == "200");
+  CHECK(cluster.client.get("v1", "configmaps", "counter", "default").wait(5s)->get("/data/count") == "200");
 }
 
 TEST_CASE("a user without rights reads why") {
