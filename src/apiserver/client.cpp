@@ -217,4 +217,18 @@ Pending<std::vector<Result<Object>>> Client::batch(std::vector<ApiRequest> reque
       });
 }
 
+std::string resource_of_kind(const std::string& api_version, const std::string& kind) {
+  const auto [group, version] = api::split_api_version(api_version);
+  if (const api::TypePtr type = api::TypeRegistry::builtin()->find_kind(group, version, kind))
+    return type->plural;
+  std::string name = apiserver::to_lower(kind);
+  const auto ends = [&](std::string_view tail) { return name.ends_with(tail); };
+  if (ends("s") || ends("x") || ends("ch") || ends("sh")) return name + "es";
+  if (ends("y") && name.size() > 1 &&
+      std::string_view("aeiou").find(name[name.size() - 2]) == std::string_view::npos) {
+    return name.substr(0, name.size() - 1) + "ies";
+  }
+  return name + "s";
+}
+
 }  // namespace orchestra
