@@ -1,0 +1,361 @@
+// orchestra-bench store: the store in process, on the disk that TMPDIR (or /var/tmp) lies on.
+//
+// Clients of the concurrent measurements are chains of callbacks, each with one call in flight, so that the
+// numbers are the store's and not a thread scheduler's. Keys of 22 bytes, values of 256, durability `sync`.
+#include <unistd.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <mutex>
+
+#include "bench/bench.hpp"
+#include "orchestra/env.hpp"
+#include "orchestra/raft_store.hpp"
+
+namespace orchestra::bench {
+namespace {
+
+using namespace std::chrono_literals;
+constexpr Duration kWait = std::chrono::seconds(60);
+
+struct Folder {
+  std::string path;
+  Folder() {
+    const char* base = std::getenv("TMPDIR");
+    path = std::string(base != nullptr ? base : "/var/tmp") + "/orc-bench-XXXXXX";
+    if (::mkdtemp(path.data()) == nullptr) std::perror("mkdtemp");
+  }
+  ~Folder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path, ignored);
+  }
+};
+
+std::string key_of(std::uint64_t number) {
+  char key[32];
+  std::snprintf(key, sizeof key, "/bench/key/%011llu", static_cast<unsigned long long>(number));
+  return key;  // 22 bytes
+}
+const std::string& value_256() {
+  static const std::string value(256, 'v');
+  return value;
+}
+
+StoreLimits by_hand() {
+  StoreLimits limits;
+  limits.history_age = Duration::zero();
+  limits.history_bytes_max = Bytes{8ull << 30};
+  return limits;
+}
+std::shared_ptr<StateStore> open_store(Engine& engine, const std::string& folder) {
+  RaftStoreOptions options;
+  options.data_dir = folder;
+  options.limits = by_hand();
+  auto store = RaftStore::open(engine, options);
+  if (!store) {
+    std::fprintf(stderr, "orchestra-bench: %s\n", store.error().to_string().c_str());
+    std::exit(1);
+  }
+  return *store;
+}
+
+std::uint64_t rss_bytes() {
+  std::ifstream file("/proc/self/statm");
+  std::uint64_t size = 0;
+  std::uint64_t resident = 0;
+  file >> size >> resident;
+  return resident * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+}
+
+/// `clients` chains that call `once(client, n, next)` again and again until the time is over.
+struct Load {
+  double per_s = 0;
+  double cpu_us = 0;
+};
+template <class Once>
+Load run_load(int clients, std::int64_t for_ns, Once once) {
+  struct State {
+    std::atomic<std::uint64_t> done{0};
+    std::atomic<int> running{0};
+    std::atomic<bool> over{false};
+    std::mutex mutex;
+    std::condition_variable ended;
+  } state;
+  std::function<void(int, std::uint64_t)> next = [&](int client, std::uint64_t n) {
+    if (state.over) {
+      std::lock_guard lock(state.mutex);
+      --state.running;
+      state.ended.notify_all();
+      return;
+    }
+    once(client, n, [&, client, n] {
+      ++state.done;
+      next(client, n + 1);
+    });
+  };
+  const std::int64_t began = now_ns();
+  const std::int64_t cpu = cpu_ns();
+  state.running = clients;
+  for (int client = 0; client < clients; ++client) next(client, 0);
+  ::usleep(static_cast<useconds_t>(for_ns / 1000));
+  const std::uint64_t done = state.done;
+  const double seconds = static_cast<double>(now_ns() - began) / 1e9;
+  const double cpu_used = static_cast<double>(cpu_ns() - cpu) / 1e3;
+  state.over = true;
+  std::unique_lock lock(state.mutex);
+  state.ended.wait(lock, [&] { return state.running == 0; });
+  return {static_cast<double>(done) / seconds,
+          cpu_used / static_cast<double>(std::max<std::uint64_t>(1, done))};
+}
+
+/// The disk alone: 4 KiB written and synced in place in a file that was written before.
+double probe_sync(const std::string& folder, int rounds) {
+  auto file = real_disk().open(folder + "/probe", Disk::Open::create_new);
+  const std::string block(4096, 'p');
+  for (int i = 0; i < 64; ++i) (void)(*file)->write_at(static_cast<std::uint64_t>(i) * 4096, block);
+  (void)(*file)->sync();
+  std::vector<double> took;
+  for (int i = 0; i < rounds; ++i) {
+    const std::int64_t began = now_ns();
+    (void)(*file)->write_at(static_cast<std::uint64_t>(i % 64) * 4096, block);
+    (void)(*file)->sync();
+    took.push_back(static_cast<double>(now_ns() - began) / 1000);
+  }
+  return percentile(took, 0.5);
+}
+
+void measure_one_client(const Options& options, Report& report) {
+  Folder folder;
+  Engine engine;
+  const std::int64_t began = now_ns();
+  auto store = open_store(engine, folder.path + "/s");
+  (void)store->put("first", "x").wait(kWait);
+  report.add({"open_empty_ms",
+              static_cast<double>(now_ns() - began) / 1e6,
+              "ms",
+              20,
+              "<=",
+              {},
+              "to the first write acknowledged"});
+  const int rounds = options.quick ? 500 : 4000;
+  std::vector<double> took;
+  double sync = probe_sync(folder.path, rounds / 2);
+  for (int i = 0; i < rounds; ++i) {
+    const std::int64_t at = now_ns();
+    (void)store->put(key_of(static_cast<std::uint64_t>(i)), value_256()).wait(kWait);
+    took.push_back(static_cast<double>(now_ns() - at) / 1000);
+  }
+  std::filesystem::remove(folder.path + "/probe");
+  sync = std::min(sync, probe_sync(folder.path, rounds / 2));
+  const double p50 = percentile(took, 0.5);
+  report.add({"disk_sync_p50_us",
+              sync,
+              "us",
+              {},
+              "<=",
+              {},
+              "4 KiB in place, fdatasync; before and after the puts, the better"});
+  report.add({"put_1c_p50_us", p50, "us", {}});
+  report.add({"put_1c_p99_us", percentile(took, 0.99), "us", {}});
+  report.add({"ratio_put_1c_to_sync", p50 / sync, "", 1.5, "<="});
+  store->stop();
+}
+
+void measure_many_clients(const Options& options, Report& report) {
+  Folder folder;
+  Engine engine;
+  auto store = open_store(engine, folder.path + "/s");
+  const std::int64_t time = options.quick ? 2'000'000'000 : 6'000'000'000;
+  for (const int clients : {64, 512, 2048}) {
+    const Load load = run_load(clients, time / 2, [&](int client, std::uint64_t n, auto next) {
+      store->put(key_of(static_cast<std::uint64_t>(client) * 1000 + n % 1000), value_256())
+          .on_ready([next](Result<WriteResult>) { next(); });
+    });
+    report.add({"put_" + std::to_string(clients) + "c_inproc_per_s", load.per_s, "1/s", {}, ">="});
+    if (clients == 512) report.add({"cpu_us_per_put_512c", load.cpu_us, "us", {}});
+  }
+  std::vector<Revision> at(64, 0);
+  const Load cas = run_load(64, time / 2, [&](int client, std::uint64_t, auto next) {
+    const auto slot = static_cast<std::size_t>(client);
+    store->put("/bench/cas/" + std::to_string(client), value_256(), {.if_mod_revision = at[slot]})
+        .on_ready([next, &at, slot](Result<WriteResult> done) {
+          if (done) at[slot] = done->revision;
+          next();
+        });
+  });
+  report.add({"cas_64c_per_s", cas.per_s, "1/s", {}, ">="});
+  store->stop();
+}
+
+void measure_reads(const Options& options, Report& report) {
+  Engine engine;
+  auto store = MemoryStore::create(engine, {.limits = by_hand()});
+  const std::uint64_t keys = 100'000;
+  for (std::uint64_t i = 0; i < keys; ++i) (void)store->put(key_of(i), value_256()).wait(kWait);
+  const std::uint64_t gets = options.quick ? 300'000 : 2'000'000;
+  std::vector<std::string> names;
+  for (std::uint64_t i = 0; i < 4096; ++i) names.push_back(key_of(i * 7919 % keys));
+  std::int64_t began = now_ns();
+  std::uint64_t found = 0;
+  for (std::uint64_t i = 0; i < gets; ++i)
+    found += store->get(names[i % names.size()]).wait(kWait)->kv.has_value() ? 1 : 0;
+  report.add({"get_inproc_per_s_core",
+              static_cast<double>(found) * 1e9 / static_cast<double>(now_ns() - began), "1/s", 1e6, ">="});
+  const std::uint64_t ranges = options.quick ? 5'000 : 50'000;
+  std::uint64_t rows = 0;
+  began = now_ns();
+  for (std::uint64_t i = 0; i < ranges; ++i) {
+    rows += store->range({.begin = names[i % names.size()], .to_the_end = true}, {.limit = 100})
+                .wait(kWait)
+                ->items.size();
+  }
+  report.add({"rows_per_s",
+              static_cast<double>(rows) * 1e9 / static_cast<double>(now_ns() - began),
+              "1/s",
+              5e6,
+              ">=",
+              {},
+              "ranges of 100 rows"});
+  store->stop();
+}
+
+void measure_watches(const Options& options, Report& report) {
+  Engine engine;
+  auto store = MemoryStore::create(engine, {.limits = by_hand()});
+  constexpr std::size_t kWatchers = 1000;
+  const int puts = options.quick ? 300 : 2000;
+  std::vector<Watch> watches;
+  for (std::size_t i = 0; i < kWatchers; ++i) {
+    watches.push_back(std::move(*store->watch({.range = KeyPrefix("/bench/"), .want_previous = false})));
+  }
+  const std::int64_t cpu = cpu_ns();
+  const std::int64_t began = now_ns();
+  std::uint64_t delivered = 0;
+  for (int i = 0; i < puts; ++i) {
+    (void)store->put(key_of(static_cast<std::uint64_t>(i)), value_256()).wait(kWait);
+    for (Watch& watch : watches) {
+      while (auto batch = watch.poll()) delivered += batch->events.size();
+    }
+  }
+  const auto took = static_cast<double>(now_ns() - began);
+  report.add({"watch_1000_deliveries_per_s",
+              static_cast<double>(delivered) * 1e9 / took,
+              "1/s",
+              1e6,
+              ">=",
+              {},
+              "polled after each put"});
+  report.add({"cpu_us_per_delivery",
+              static_cast<double>(cpu_ns() - cpu) / 1000 / static_cast<double>(delivered), "us", 0.3, "<="});
+
+  std::atomic<std::size_t> left{kWatchers};
+  std::mutex mutex;
+  std::condition_variable all;
+  for (Watch& watch : watches) {
+    watch.notify([&] {
+      if (--left == 0) {
+        std::lock_guard lock(mutex);
+        all.notify_all();
+      }
+    });
+  }
+  const std::int64_t one = now_ns();
+  (void)store->put("/bench/last", "x").wait(kWait);
+  {
+    std::unique_lock lock(mutex);
+    all.wait(lock, [&] { return left == 0; });
+  }
+  for (Watch& watch : watches) (void)watch.poll();
+  report.add({"watch_1000_one_put_ms",
+              static_cast<double>(now_ns() - one) / 1e6,
+              "ms",
+              20,
+              "<=",
+              {},
+              "one put until all 1,000 have read it"});
+  store->stop();
+}
+
+void measure_size(const Options& options, Report& report) {
+  Folder folder;
+  Engine engine;
+  const std::vector<std::uint64_t> sizes = options.quick
+                                               ? std::vector<std::uint64_t>{10'000, 100'000}
+                                               : std::vector<std::uint64_t>{10'000, 100'000, 1'000'000};
+  for (const std::uint64_t keys : sizes) {
+    const std::string name = keys == 1'000'000 ? "1m" : std::to_string(keys / 1000) + "k";
+    const bool last = keys == 1'000'000;
+    const std::string path = folder.path + "/" + name;
+    const std::uint64_t before = rss_bytes();
+    auto store = open_store(engine, path);
+    std::atomic<std::uint64_t> next{0};
+    std::atomic<std::uint64_t> done{0};
+    while (done < keys) {
+      std::uint64_t round = std::min<std::uint64_t>(2048, keys - next);
+      std::vector<Pending<WriteResult>> batch;
+      for (std::uint64_t i = 0; i < round; ++i) batch.push_back(store->put(key_of(next++), value_256()));
+      for (auto& pending : batch) (void)pending.wait(kWait);
+      done += round;
+    }
+    (void)store->compact(store->revision()).wait(kWait);
+    const double per_key =
+        static_cast<double>(rss_bytes() - std::min(before, rss_bytes())) / static_cast<double>(keys);
+    report.add({"rss_bytes_per_key_" + name,
+                per_key,
+                "B",
+                last ? std::optional<double>(380) : std::nullopt,
+                "<=",
+                {},
+                "22 B + 256 B, with all of the store"});
+    std::uint64_t bytes = 0;
+    const std::int64_t began = now_ns();
+    (void)store
+        ->save_snapshot([&](std::string_view part) -> Result<void> {
+          bytes += part.size();
+          return {};
+        })
+        .wait(kWait);
+    report.add({"snapshot_" + name + "_ms",
+                static_cast<double>(now_ns() - began) / 1e6,
+                "ms",
+                last ? std::optional<double>(700) : std::nullopt,
+                "<=",
+                {},
+                "encoding and SHA-256, without the disk"});
+    store->stop();
+    store.reset();
+    const std::int64_t again = now_ns();
+    store = open_store(engine, path);
+    report.add({"restart_" + name + "_ms", static_cast<double>(now_ns() - again) / 1e6, "ms",
+                last ? std::optional<double>(1500) : std::nullopt, "<="});
+    store->stop();
+  }
+}
+
+void run(const Options& options, Report& report) {
+  measure_one_client(options, report);
+  measure_many_clients(options, report);
+  measure_reads(options, report);
+  measure_watches(options, report);
+  measure_size(options, report);
+  report.add({"ratio_put_512c_inproc",
+              {},
+              "",
+              10,
+              ">=",
+              {},
+              find_program("etcd").empty()
+                  ? "etcd is not installed (Debian package etcd-server)"
+                  : "driving etcd fairly needs its gRPC protocol; the client for it comes with EtcdStore"});
+  report.add(
+      {"put_512c_3peers_per_s", {}, "1/s", {}, ">=", {}, "several peers come with the Raft transport"});
+}
+
+const bool registered = register_area("store", run);
+
+}  // namespace
+}  // namespace orchestra::bench
