@@ -88,7 +88,12 @@ std::string normalise(std::string text, const std::string& folder, const std::st
       {std::regex("(:)3[0-2]\\d{3}(/TCP)"), "$1NODEPORT$2"},
       {std::regex("([ :])(\\d+m)?\\d+s( ago)?(?= |\\n|$)"), "$1AGE"},
       {std::regex("127\\.0\\.0\\.1:\\d+"), "ADDRESS"},
+      {std::regex("\"resourceVersion\":\"\\d+\""), "\"resourceVersion\":\"RV\""},
+      {std::regex("current: \\d+"), "current: RV"},
+      {std::regex("(IPv4 +)\\d+"), "$1PORT"},
       {std::regex(" +\\n"), "\n"},
+      // Columns are as wide as their widest cell, and cells were replaced.
+      {std::regex("(\\S) {2,}"), "$1  "},
       {std::regex("W\\d{4} [^\\n]*\\n"), ""},
   };
   for (const auto& [rule, word] : kRules) text = std::regex_replace(text, rule, word);
