@@ -95,6 +95,8 @@ std::string normalise(std::string text, const std::string& folder, const std::st
       // Columns are as wide as their widest cell, and cells were replaced.
       {std::regex("(\\S) {2,}"), "$1  "},
       {std::regex("W\\d{4} [^\\n]*\\n"), ""},
+      {std::regex("\x1b\\[[0-9;]*m"), ""},
+      {std::regex("(^|\\n)warning: "), "$1Warning: "},
   };
   for (const auto& [rule, word] : kRules) text = std::regex_replace(text, rule, word);
   return text;
