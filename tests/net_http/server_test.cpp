@@ -9,7 +9,7 @@
 #include "base/http_client.hpp"
 #include "net/http/http_server.hpp"
 #include "net/http/tls_context.hpp"
-#include "raw_socket.hpp"
+#include "tests/support/raw_socket.hpp"
 #include "tests/support/test.hpp"
 
 namespace orchestra {

@@ -220,8 +220,8 @@ class Writer {
       const auto known =
           std::find_if(known_.begin(), known_.end(), [&](const Known& k) { return k.name == name; });
       if (known != known_.end()) {
-        remember_prefix(whole, name.size(), start);
-        return put16(out_, static_cast<std::uint16_t>(0xc000 | known->offset));
+        put16(out_, static_cast<std::uint16_t>(0xc000 | known->offset));
+        return remember_prefix(whole, name.size(), start);
       }
       const std::size_t label = octet(name, 0) + 1u;
       out_ += name.substr(0, label);
