@@ -131,10 +131,11 @@ TEST_CASE("a v3 document says what kubectl looks for") {
   CHECK(openapi_v3_hash(*TypeRegistry::builtin(), "apps", "v1").size() == 16);
 }
 
-/// The facts file lies outside the repository: it is the oracle where it is at hand.
+/// The facts file (names, numbers and markers of the published types) is no part of the repository.
 TEST_CASE("the type tables have every field, number and list type of the published API") {
-  std::ifstream file("/work/shared/data/kubernetes-api-v1.35.json");
-  if (!file) ORC_SKIP("schema facts", "no kubernetes-api-v1.35.json at hand");
+  const char* path = std::getenv("ORCHESTRA_K8S_API_FACTS");
+  if (path == nullptr) ORC_SKIP("schema facts", "ORCHESTRA_K8S_API_FACTS names no file of API facts");
+  std::ifstream file(path);
   std::stringstream text;
   text << file.rdbuf();
   const json::value facts = parse_json(text.str()).value();
