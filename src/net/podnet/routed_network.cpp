@@ -25,7 +25,7 @@ std::string mac_of(const IpAddress& address, unsigned char first) {
 }  // namespace
 
 RoutedNetwork::RoutedNetwork(Engine& engine, PodNetworkOptions options, RoutedRanges ranges, AddressPool pool,
-                             MachineJournal journal, RouteSocket routes)
+                             MachineJournal journal, RouteSocket routes, RouteSocket removal_routes)
     : engine_(engine),
       options_(std::move(options)),
       ranges_(std::move(ranges)),
@@ -33,7 +33,9 @@ RoutedNetwork::RoutedNetwork(Engine& engine, PodNetworkOptions options, RoutedRa
       queue_(std::make_shared<SerialQueue>(engine)),
       pool_(std::move(pool)),
       journal_(std::move(journal)),
-      routes_(std::move(routes)) {}
+      routes_(std::move(routes)),
+      removals_(std::make_shared<SerialQueue>(engine)),
+      removal_routes_(std::move(removal_routes)) {}
 
 std::vector<MachineChange> RoutedNetwork::machine_changes() const {
   std::lock_guard lock(mutex_);
@@ -63,6 +65,7 @@ Result<Attachment> RoutedNetwork::attach_now(const AttachRequest& request) {
     ORC_ASSIGN(lease, pool_.reserve(request.pod_uid, request.ns, request.name, wall_now()));
   }
   ORC_TRY(save_addresses());
+  ORC_TRY(finish_removal(request.pod_uid));
   ORC_ASSIGN(const Link link, ensure_veth(request, lease->address));
   ORC_TRY(configure_host_side(link, request));
   ORC_TRY(configure_inside(NetworkNamespace(request.network_namespace), lease->address));
@@ -152,21 +155,21 @@ Pending<void> RoutedNetwork::detach(std::string pod_uid) {
 /// Works without the pod's namespace, twice, and when the lease was lost: the alias is the identity.
 Result<void> RoutedNetwork::detach_now(const std::string& pod_uid) {
   if (torn_down_) return {};
-  std::string name;
+  std::string address;
   {
     std::lock_guard lock(mutex_);
-    if (const auto* lease = pool_.find(pod_uid)) name = pod_link_name(options_.instance, lease->address);
+    if (const auto* lease = pool_.find(pod_uid)) address = lease->address.to_string();
   }
-  if (!name.empty()) {
-    ORC_ASSIGN(const std::optional<Link> link, routes_.find_link(name));
-    if (link) ORC_TRY(routes_.remove_link(link->index));
-  } else {
-    ORC_ASSIGN(const std::vector<Link> links, routes_.links());
-    for (const auto& link : links) {
-      if (is_pod_link(options_.instance, link.name) && link.alias == pod_uid) {
-        ORC_TRY(routes_.remove_link(link.index));
-      }
+  ORC_ASSIGN(const std::vector<Link> links, links_of(pod_uid));
+  for (const auto& link : links) {
+    if (!address.empty()) {
+      Route route;
+      route.destination = {*IpAddress::parse(address), 32};
+      route.scope = RT_SCOPE_LINK;
+      route.link = link.index;
+      ORC_TRY(routes_.remove_route(route));
     }
+    remove_in_background(pod_uid, link);
   }
   bool had = false;
   {
@@ -174,6 +177,61 @@ Result<void> RoutedNetwork::detach_now(const std::string& pod_uid) {
     had = pool_.release(pod_uid, wall_now());
   }
   return had ? save_addresses() : Result<void>();
+}
+
+/// The pod's host link: by its address when there is a lease, else by alias.
+Result<std::vector<Link>> RoutedNetwork::links_of(const std::string& pod_uid) {
+  std::string name;
+  {
+    std::lock_guard lock(mutex_);
+    if (const auto* lease = pool_.find(pod_uid)) name = pod_link_name(options_.instance, lease->address);
+  }
+  std::vector<Link> out;
+  if (!name.empty()) {
+    ORC_ASSIGN(const std::optional<Link> link, routes_.find_link(name));
+    if (link) out.push_back(*link);
+    return out;
+  }
+  ORC_ASSIGN(const std::vector<Link> links, routes_.links());
+  for (const auto& link : links) {
+    if (is_pod_link(options_.instance, link.name) && link.alias == pod_uid) out.push_back(link);
+  }
+  return out;
+}
+
+/// Should we be killed before: a link without a lease and without a route is removed at the next open().
+void RoutedNetwork::remove_in_background(const std::string& pod_uid, const Link& link) {
+  {
+    std::lock_guard lock(leaving_mutex_);
+    leaving_.emplace(pod_uid, link.index);
+  }
+  auto queued = removals_->run([self = shared_from_this(), pod_uid, index = link.index]() -> Result<void> {
+    auto removed = self->removal_routes_.remove_link(index);
+    if (!removed) {
+      self->engine_.log(LogLevel::warning, "podnet", "a link could not be removed",
+                        {{"pod", pod_uid}, {"error", removed.error().to_string()}});
+    }
+    std::lock_guard lock(self->leaving_mutex_);
+    std::erase_if(self->leaving_, [&](const auto& entry) { return entry.second == index; });
+    return {};
+  });
+  if (queued.is_ready()) {  // refused: the queue is full or the engine stops
+    (void)routes_.remove_link(link.index);
+    std::lock_guard lock(leaving_mutex_);
+    std::erase_if(leaving_, [&](const auto& entry) { return entry.second == link.index; });
+  }
+}
+
+/// A pod that comes back must not meet its old eth0.
+Result<void> RoutedNetwork::finish_removal(const std::string& pod_uid) {
+  std::vector<int> links;
+  {
+    std::lock_guard lock(leaving_mutex_);
+    const auto [first, last] = leaving_.equal_range(pod_uid);
+    for (auto entry = first; entry != last; ++entry) links.push_back(entry->second);
+  }
+  for (const int link : links) ORC_TRY(routes_.remove_link(link));
+  return {};
 }
 
 Result<std::vector<Attachment>> RoutedNetwork::list() {

@@ -5,6 +5,9 @@
 // each may be repeated: reserve the address (journal) -> veth with its peer born in the pod's namespace ->
 // host side (sysctls, alias = pod uid, up) -> inside (lo, address, routes) -> host route. An attach that
 // was cut off is simply done again; a link without an alias is a leftover of one and is removed at open().
+// detach() cuts the pod off (its route goes, and with the route rp_filter drops what it sends), gives the
+// address back and answers; the link itself goes in the background, because the kernel waits 20-30 ms for
+// its readers when a link is removed.
 #include <map>
 #include <mutex>
 
@@ -34,7 +37,7 @@ class RoutedNetwork final : public PodNetwork,
                             public std::enable_shared_from_this<RoutedNetwork> {
  public:
   RoutedNetwork(Engine& engine, PodNetworkOptions options, RoutedRanges ranges, AddressPool pool,
-                MachineJournal journal, RouteSocket routes);
+                MachineJournal journal, RouteSocket routes, RouteSocket removal_routes);
   /// Covers, gateway link, sysctls, masquerade; adopts or removes what an earlier process left.
   Result<void> start();
 
@@ -65,6 +68,9 @@ class RoutedNetwork final : public PodNetwork,
   Result<void> configure_inside(const NetworkNamespace& pod, const IpAddress& address);
   Result<bool> is_wired(const NetworkNamespace& pod, const Link& host_link);
   Result<void> detach_now(const std::string& pod_uid);
+  Result<std::vector<Link>> links_of(const std::string& pod_uid);
+  void remove_in_background(const std::string& pod_uid, const Link& link);
+  Result<void> finish_removal(const std::string& pod_uid);
   Attachment describe(const AddressPool::Lease& lease) const;
   std::int64_t wall_now() const { return engine_.clock().now().wall_ns; }
 
@@ -81,6 +87,12 @@ class RoutedNetwork final : public PodNetwork,
   MachineJournal journal_;
   RouteSocket routes_;
   bool torn_down_ = false;
+
+  // Links that are being removed, by pod: the pod may come back before its old eth0 is gone.
+  std::shared_ptr<SerialQueue> removals_;
+  RouteSocket removal_routes_;  // used in removals_ only
+  std::mutex leaving_mutex_;
+  std::multimap<std::string, int> leaving_;
 };
 
 }  // namespace orchestra::net

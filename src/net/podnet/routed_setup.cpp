@@ -256,8 +256,11 @@ Result<std::shared_ptr<PodNetwork>> PodNetwork::open(Engine& engine, PodNetworkO
   ORC_ASSIGN(MachineJournal journal, MachineJournal::open(options.data_dir));
   ORC_ASSIGN(RouteSocket routes,
              in_namespace_get<RouteSocket>(options.name_space, [] { return RouteSocket::open(); }));
-  auto network = std::make_shared<RoutedNetwork>(engine, std::move(options), std::move(ranges),
-                                                 std::move(pool), std::move(journal), std::move(routes));
+  ORC_ASSIGN(RouteSocket removal_routes,
+             in_namespace_get<RouteSocket>(options.name_space, [] { return RouteSocket::open(); }));
+  auto network =
+      std::make_shared<RoutedNetwork>(engine, std::move(options), std::move(ranges), std::move(pool),
+                                      std::move(journal), std::move(routes), std::move(removal_routes));
   auto started = network->start();
   if (!started) return started.error();
   return std::shared_ptr<PodNetwork>(std::move(network));
