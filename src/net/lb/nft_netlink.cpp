@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <map>
 
 #include "net/podnet/in_namespace.hpp"
 
@@ -123,19 +124,15 @@ class BatchWriter {
     edge(NFNL_MSG_BATCH_BEGIN);
   }
   void flush(const std::string& map) { message(NFT_MSG_DELSETELEM, map, nullptr, 0); }
-  /// Runs of elements of one map become one message.
-  void elements(int type, std::vector<RuleElement> all) {
-    std::stable_sort(all.begin(), all.end(), [](const RuleElement& a, const RuleElement& b) {
-      return std::tie(a.map, a.index) < std::tie(b.map, b.index);
-    });
-    for (std::size_t at = 0; at < all.size();) {
-      std::size_t end = at + 1;
-      while (end < all.size() && end - at < kElementsPerMessage && all[end].map == all[at].map &&
-             all[end].index == all[at].index) {
-        ++end;
+  /// Elements of one map become as few messages as fit.
+  void elements(int type, const std::vector<RuleElement>& all) {
+    std::map<std::pair<MapKind, std::uint16_t>, std::vector<const RuleElement*>> by_map;
+    for (const auto& element : all) by_map[{element.map, element.index}].push_back(&element);
+    for (const auto& [map, list] : by_map) {
+      const std::string name = map_name(*list.front());
+      for (std::size_t at = 0; at < list.size(); at += kElementsPerMessage) {
+        message(type, name, &list[at], std::min(kElementsPerMessage, list.size() - at));
       }
-      message(type, map_name(all[at]), &all[at], end - at);
-      at = end;
     }
   }
   std::string finish() {
@@ -154,8 +151,7 @@ class BatchWriter {
     auto* header = begin_message(bytes, type, 0, ++sequence_, AF_UNSPEC, NFNL_SUBSYS_NFTABLES);
     out_.append(bytes, header->nlmsg_len);
   }
-  void message(int type, const std::string& map, const RuleElement* first, std::size_t count) {
-    std::fill(scratch_.begin(), scratch_.end(), '\0');
+  void message(int type, const std::string& map, const RuleElement* const* first, std::size_t count) {
     const std::uint16_t flags = type == NFT_MSG_NEWSETELEM ? NLM_F_CREATE : 0;
     auto* header = begin_message(scratch_.data(), nft_type(type), flags, ++sequence_, NFPROTO_IPV4, 0);
     ::mnl_attr_put_strz(header, NFTA_SET_ELEM_LIST_TABLE, table_.c_str());
@@ -164,8 +160,8 @@ class BatchWriter {
       auto* list = ::mnl_attr_nest_start(header, NFTA_SET_ELEM_LIST_ELEMENTS);
       for (std::size_t i = 0; i < count; ++i) {
         auto* element = ::mnl_attr_nest_start(header, static_cast<std::uint16_t>(i + 1));
-        put_key(header, first[i]);
-        if (type == NFT_MSG_NEWSETELEM) put_value(header, first[i]);
+        put_key(header, *first[i]);
+        if (type == NFT_MSG_NEWSETELEM) put_value(header, *first[i]);
         ::mnl_attr_nest_end(header, element);
       }
       ::mnl_attr_nest_end(header, list);
