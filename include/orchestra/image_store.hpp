@@ -45,6 +45,8 @@ struct ImageStoreOptions {
   std::map<std::string, std::vector<std::string>> mirrors = {};
   std::map<std::string, std::string> registry_ca_pem = {};  ///< host[:port] -> certificates to trust
   std::vector<std::string> plain_http_hosts = {};           ///< host[:port] without TLS
+  /// Before a failed request is sent again; doubled each time up to 30 s, at most five attempts.
+  Duration registry_retry_delay = std::chrono::seconds(1);
 };
 
 struct ImportOptions {
@@ -93,6 +95,8 @@ class ORC_API ImageStore {
   Pending<ImportReport> import(std::string path, ImportOptions options = {});
   /// Makes the image present from its registry, whatever is here already.
   Pending<ImageInfo> pull(std::string reference, ImagePullOptions options = {});
+  /// Sends an image of the store to a registry; `destination` empty: where its name says. Gives NAME@DIGEST.
+  Pending<std::string> push(std::string name, std::string destination = {}, ImagePullOptions options = {});
   /// Names, or ids; a file for archives (the same images make the same bytes).
   Pending<void> export_to(std::string path, std::vector<std::string> names,
                           ImageFormat format = ImageFormat::oci);

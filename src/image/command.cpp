@@ -25,6 +25,7 @@ constexpr const char* kUsage =
     "  import [--name NAME] [--platform P] PATH    docker archive, OCI archive or OCI layout folder\n"
     "  export [--format oci|docker] -o FILE NAME.. an archive that other tools load\n"
     "  pull [--creds USER:PASSWORD] [--authfile F] [--plain-http] [--ca FILE] [--platform P] NAME\n"
+    "  push [--creds USER:PASSWORD] [--authfile F] [--plain-http] [--ca FILE] NAME [DESTINATION]\n"
     "  build [-f DOCKERFILE] [-t NAME] [--target STAGE] [--build-arg K=V].. [--no-cache]\n"
     "        [--isolation best|full|rootless|process] [--network host|none] CONTEXT\n"
     "  tag NAME NEW                                a second name\n"
@@ -149,9 +150,10 @@ Result<std::string> one_word(const Flags& flags, const std::string& what) {
   return usage_error("needs exactly one " + what);
 }
 
-Result<json::object> pull_request(const Flags& flags) {
-  ORC_ASSIGN(const std::string reference, one_word(flags, "image name"));
-  json::object out{{"reference", reference}, {"platform", flags.value("--platform")}};
+Result<json::object> transfer_request(const Flags& flags) {
+  if (flags.words.empty() || flags.words.size() > 2) return usage_error("needs the name of an image");
+  json::object out{{"reference", flags.words.front()}, {"platform", flags.value("--platform")}};
+  if (flags.words.size() == 2) out["destination"] = flags.words.back();
   if (const std::string creds = flags.value("--creds"); !creds.empty()) {
     const std::size_t colon = creds.find(':');
     if (colon == std::string::npos) return usage_error("--creds needs USER:PASSWORD");
@@ -232,7 +234,14 @@ const std::map<std::string, Command>& commands() {
                               {"platform", flags.value("--platform")}};
         }}},
       {"export", {{"--output", "--format"}, {}, export_request}},
-      {"pull", {{"--creds", "--authfile", "--platform", "--ca"}, {"--plain-http"}, pull_request}},
+      {"pull",
+       {{"--creds", "--authfile", "--platform", "--ca"},
+        {"--plain-http"},
+        [](const Flags& flags) -> Result<json::object> {
+          ORC_TRY(one_word(flags, "image name"));
+          return transfer_request(flags);
+        }}},
+      {"push", {{"--creds", "--authfile", "--ca"}, {"--plain-http"}, transfer_request}},
       {"build",
        {{"--file", "--tag", "--target", "--build-arg", "--isolation", "--network"},
         {"--no-cache"},

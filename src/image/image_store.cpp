@@ -5,6 +5,7 @@
 #include "image/export.hpp"
 #include "image/import.hpp"
 #include "image/pull.hpp"
+#include "image/push.hpp"
 #include "image/service.hpp"
 #include "image/store.hpp"
 
@@ -32,6 +33,15 @@ Pending<ImageInfo> ImageStore::pull(std::string text, ImagePullOptions options) 
   return store_->engine().run_blocking(
       [store = store_, reference = *reference, options = std::move(options)] {
         return image::pull_image(*store, reference, options);
+      });
+}
+
+Pending<std::string> ImageStore::push(std::string name, std::string destination, ImagePullOptions options) {
+  auto reference = ImageReference::parse(destination.empty() ? name : destination);
+  if (!reference) return reference.error();
+  return store_->engine().run_blocking(
+      [store = store_, name = std::move(name), reference = *reference, options = std::move(options)] {
+        return image::push_image(*store, name, reference, options);
       });
 }
 

@@ -122,7 +122,7 @@ Result<void> export_images(const Operation& op) {
   return op.store->export_to(op.request.text("path"), op.request.texts("names"), kind).wait(kDeadline);
 }
 
-Result<void> pull(const Operation& op) {
+ImagePullOptions transfer_options(const Operation& op) {
   ImagePullOptions options;
   options.platform = op.request.text("platform");
   options.docker_configs = op.request.texts("docker_configs");
@@ -132,8 +132,22 @@ Result<void> pull(const Operation& op) {
   options.plain_http = op.request.flag("plain_http");
   options.ca_pem = op.request.text("ca_pem");
   options.progress = op.progress();
-  ORC_ASSIGN(const ImageInfo image, op.store->pull(op.request.text("reference"), options).wait(kDeadline));
+  return options;
+}
+
+Result<void> pull(const Operation& op) {
+  ORC_ASSIGN(const ImageInfo image,
+             op.store->pull(op.request.text("reference"), transfer_options(op)).wait(kDeadline));
   op.send_image(image);
+  return {};
+}
+
+Result<void> push(const Operation& op) {
+  ORC_ASSIGN(
+      const std::string pinned,
+      op.store->push(op.request.text("reference"), op.request.text("destination"), transfer_options(op))
+          .wait(kDeadline));
+  op.send(json::object{{"text", pinned}});
   return {};
 }
 
@@ -166,9 +180,9 @@ Result<void> collect_garbage(const Operation& op) {
 }
 
 constexpr std::pair<const char*, Result<void> (*)(const Operation&)> kOperations[] = {
-    {"image.ls", list_images}, {"image.inspect", inspect}, {"image.rm", remove},
-    {"image.tag", tag},        {"image.import", import},   {"image.export", export_images},
-    {"image.pull", pull},      {"image.build", build},     {"image.gc", collect_garbage},
+    {"image.ls", list_images}, {"image.inspect", inspect},      {"image.rm", remove}, {"image.tag", tag},
+    {"image.import", import},  {"image.export", export_images}, {"image.pull", pull}, {"image.push", push},
+    {"image.build", build},    {"image.gc", collect_garbage},
 };
 
 }  // namespace

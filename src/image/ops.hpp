@@ -8,6 +8,7 @@
 //   image.import {path, name, platform}          -> {"image": {...}} per image
 //   image.export {path, names, format: oci|docker}
 //   image.pull {reference, platform, user, password, docker_configs, plain_http, ca_pem}
+//   image.push {reference, destination, and the same}  -> {"text": NAME@DIGEST}
 //   image.build {context, dockerfile, tag, target, build_args, no_cache, network}
 //   image.gc {dry_run, bytes_max}                -> {"removed": WHAT} .., {"bytes": N}
 // Long ones send {"progress": LINE} in between.

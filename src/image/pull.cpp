@@ -1,13 +1,335 @@
-// Pulling, see pull.hpp.
+// Pulling: manifest, platform, content, layers, name; in this order, so that a name never points at less
+// than a whole image.
+//
+// Mirrors come first, in order, then the registry itself. Digests make them interchangeable: whatever
+// arrives is checked before it is visible. Three layers of an image come at once; the thread of the pull
+// is one of the three, so that pulls cannot starve each other of workers. A transfer that breaks off goes
+// on where it was (Range), in the same ingest file.
 #include "image/pull.hpp"
 
-namespace orchestra::image {
+#include <algorithm>
+#include <charconv>
+#include <condition_variable>
 
-Result<ImageInfo> pull_image(Store& store, const ImageReference& reference, const ImagePullOptions&) {
-  (void)store;
-  return Error(
-      Error::unsupported, "image",
-      "image " + reference.canonical() + " is not in the store, and pulling from registries is not built in");
+#include "image/registry/session.hpp"
+#include "orchestra/env.hpp"
+
+namespace orchestra::image {
+namespace {
+
+constexpr int kTransfersAtOnce = 3;
+constexpr int kTransferAttempts = 5;
+constexpr const char* kAcceptAll =
+    "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, "
+    "application/vnd.docker.distribution.manifest.v2+json, "
+    "application/vnd.docker.distribution.manifest.list.v2+json";
+
+std::string header_of(const std::map<std::string, std::string>& headers, const char* name) {
+  const auto found = headers.find(name);
+  return found == headers.end() ? std::string() : found->second;
+}
+
+/// A document with the digest of its bytes.
+struct Fetched {
+  std::string bytes, content_type, digest;
+};
+
+/// Transfers taken one by one by several threads.
+struct TransferQueue {
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::vector<Descriptor> waiting;
+  int running = 0;
+  std::optional<Error> failure;
+};
+
+class Pull {
+ public:
+  Pull(Store& store, const ImageReference& reference, const ImagePullOptions& options, RegistryTarget target)
+      : store_(store),
+        reference_(reference),
+        options_(options),
+        lease_(store.leases().begin()),
+        limits_{5, store.options().registry_retry_delay},
+        session_(store.engine(), store.options().http, std::move(target), limits_) {}
+
+  Result<ImageInfo> run() {
+    ORC_ASSIGN(wanted_, Platform::parse(options_.platform));
+    const std::string name = reference_.digest().empty() ? reference_.tag() : reference_.digest();
+    if (auto unchanged = known_already(name)) return store_.info(*unchanged);
+    ORC_ASSIGN(Fetched top, fetch_manifest(name, reference_.digest()));
+    NameRecord record;
+    record.name = reference_.canonical();
+    ORC_ASSIGN(Document document, parse_document(top.bytes, top.content_type));
+    if (const auto* index = std::get_if<Index>(&document)) {
+      ORC_ASSIGN(const Descriptor chosen, choose_platform(*index, wanted_));
+      lease_.hold(top.digest);
+      ORC_ASSIGN(record.index, store_.blobs().put(top.bytes));
+      ORC_TRY(check_digest(chosen.digest));
+      ORC_ASSIGN(top, fetch_manifest(chosen.digest, chosen.digest));
+      ORC_ASSIGN(document, parse_document(top.bytes, top.content_type));
+    }
+    const auto* manifest = std::get_if<Manifest>(&document);
+    if (manifest == nullptr) return Error(Error::unsupported, "image", "an index inside of an index");
+    ORC_TRY(fetch_content(*manifest));
+    lease_.hold(top.digest);
+    ORC_ASSIGN(record.manifest, store_.blobs().put(top.bytes));
+    ORC_ASSIGN(const auto image, store_.load(record.manifest));
+    if (manifest->is_image()) {
+      const Platform& have = image->config.platform;
+      if (!platform_fits(have, wanted_)) {
+        return Error(Error::unsupported, "image",
+                     "no image for " + wanted_.text() + "; it exists for: " + have.text());
+      }
+      if (platform_fits(have, host_platform())) ORC_TRY(store_.ensure_layers(*image, lease_));
+    }
+    ORC_TRY(store_.set_name(record));
+    say("pulled " + reference_.familiar() + " " + record.manifest);
+    return store_.info(record);
+  }
+
+ private:
+  void say(const std::string& line) const {
+    if (options_.progress) options_.progress(line);
+  }
+
+  /// One HEAD decides whether a tag still means what the store has.
+  std::optional<NameRecord> known_already(const std::string& name) {
+    const auto known = store_.find_name(reference_.canonical());
+    if (!known) return std::nullopt;
+    auto image = store_.load(known->manifest);
+    if (!image) return std::nullopt;
+    const bool same_platform =
+        !(*image)->manifest.is_image() || platform_fits((*image)->config.platform, wanted_);
+    const bool whole = std::all_of((*image)->manifest.layers.begin(), (*image)->manifest.layers.end(),
+                                   [&](const Descriptor& layer) { return store_.blobs().has(layer.digest); });
+    if (!same_platform || !whole) return std::nullopt;
+    RegistryRequest request;
+    request.method = "HEAD";
+    request.path = "/manifests/" + name;
+    request.headers.emplace_back("Accept", kAcceptAll);
+    auto answer = session_.send(request);
+    if (!answer) return std::nullopt;  // the GET that follows says why
+    const std::string digest = header_of(answer->headers, "docker-content-digest");
+    if (digest.empty() || digest != (known->index.empty() ? known->manifest : known->index))
+      return std::nullopt;
+    say(reference_.familiar() + " is up to date");
+    return known;
+  }
+
+  Result<Fetched> fetch_manifest(const std::string& name, const std::string& digest) {
+    if (!digest.empty() && store_.blobs().has(digest)) {
+      lease_.hold(digest);
+      ORC_ASSIGN(std::string bytes, store_.blobs().read(digest, kManifestBytesMax));
+      return Fetched{std::move(bytes), "", digest};
+    }
+    RegistryRequest request;
+    request.path = "/manifests/" + name;
+    request.headers.emplace_back("Accept", kAcceptAll);
+    request.body_bytes_max = kManifestBytesMax;
+    ORC_ASSIGN(HttpResponse answer, session_.send(request));
+    Fetched out;
+    Hasher hasher(digest.empty() ? "sha256" : digest_algorithm(digest));
+    hasher.update(answer.body);
+    out.digest = hasher.finish();
+    out.content_type = header_of(answer.headers, "content-type");
+    const std::string told = header_of(answer.headers, "docker-content-digest");
+    const bool comparable = told.starts_with(std::string(digest_algorithm(out.digest)) + ":");
+    const std::string& wanted = !digest.empty() ? digest : comparable ? told : out.digest;
+    if (out.digest != wanted) {
+      return Error(Error::corrupt, "image",
+                   "registry " + session_.target().host + " sent a manifest with digest " + out.digest +
+                       " for " + wanted);
+    }
+    out.bytes = std::move(answer.body);
+    return out;
+  }
+
+  // --- content ---------------------------------------------------------------------------------------
+
+  Result<void> fetch_content(const Manifest& manifest) {
+    auto queue = std::make_shared<TransferQueue>();
+    std::set<std::string> seen;
+    const auto want = [&](const Descriptor& blob) -> Result<void> {
+      ORC_TRY(check_digest(blob.digest));
+      lease_.hold(blob.digest);  // before it is looked for
+      if (!seen.insert(blob.digest).second) return {};
+      if (store_.blobs().has(blob.digest)) {
+        store_.blobs().touch(blob.digest);
+      } else {
+        queue->waiting.push_back(blob);
+      }
+      return {};
+    };
+    ORC_TRY(want(manifest.config));
+    if (manifest.config.size > kConfigBytesMax) {
+      return Error(Error::too_large, "image",
+                   "a configuration of " + std::to_string(manifest.config.size) + " bytes");
+    }
+    for (const Descriptor& layer : manifest.layers) ORC_TRY(want(layer));
+    std::reverse(queue->waiting.begin(), queue->waiting.end());
+    // Helpers hold only the queue until they really have something to do; this thread outlives their work.
+    for (int i = 1; i < kTransfersAtOnce && queue->waiting.size() > 1; ++i) {
+      (void)store_.engine().post_blocking([queue, this] { work(*queue, this); });
+    }
+    work(*queue, this);
+    std::unique_lock lock(queue->mutex);
+    queue->changed.wait(lock, [&] { return queue->running == 0; });
+    if (queue->failure) return *queue->failure;
+    return {};
+  }
+
+  /// Takes transfers until none is left. A helper that starts late finds nothing, and then `pull` may be
+  /// gone already: it is touched only while `running` counts the helper.
+  static void work(TransferQueue& queue, Pull* pull) {
+    while (true) {
+      Descriptor blob;
+      {
+        std::lock_guard lock(queue.mutex);
+        if (queue.waiting.empty() || queue.failure) return;
+        blob = queue.waiting.back();
+        queue.waiting.pop_back();
+        ++queue.running;
+      }
+      auto done = pull->fetch_blob(blob);
+      std::lock_guard lock(queue.mutex);
+      if (!done && !queue.failure) queue.failure = done.error();
+      --queue.running;
+      queue.changed.notify_all();
+    }
+  }
+
+  Result<void> fetch_blob(const Descriptor& blob) {
+    ORC_ASSIGN(auto writer, store_.blobs().begin(digest_algorithm(blob.digest)));
+    const std::string path = "/blobs/" + blob.digest;
+    for (int attempt = 1;; ++attempt) {
+      RegistryRequest request;
+      request.path = path;
+      const std::uint64_t have = writer->bytes();
+      if (have > 0) request.headers.emplace_back("Range", "bytes=" + std::to_string(have) + "-");
+      request.sink.begin = [&, have](int status,
+                                     const std::map<std::string, std::string>& headers) -> Result<void> {
+        if (have == 0) return {};
+        if (status == 206) {
+          const std::string wanted = "bytes " + std::to_string(have) + "-";
+          if (header_of(headers, "content-range").starts_with(wanted)) return {};
+          return Error(Error::io, "image", "the registry went on at another place than asked");
+        }
+        // 200: from the start again.
+        ORC_ASSIGN(writer, store_.blobs().begin(digest_algorithm(blob.digest)));
+        return {};
+      };
+      request.sink.write = [&](std::string_view bytes) -> Result<void> {
+        if (writer->bytes() + bytes.size() > blob.size) {
+          return Error(Error::corrupt, "image",
+                       "registry " + session_.target().host + " sends more than the " +
+                           std::to_string(blob.size) + " bytes of " + blob.digest);
+        }
+        return writer->write(bytes);
+      };
+      auto answer = session_.send(request);
+      if (answer && writer->bytes() >= blob.size) break;
+      const bool broke_off = answer || answer.error().is(Error::unavailable) ||
+                             answer.error().is(Error::io) || answer.error().is(Error::deadline_exceeded) ||
+                             answer.error().is(Error::unknown_outcome);
+      const bool progressed = writer->bytes() > have;
+      if (!broke_off || attempt >= kTransferAttempts || (!progressed && attempt > 1)) {
+        if (answer) break;  // too short: commit() names both sizes
+        return answer.error();
+      }
+      say("layer " + blob.digest.substr(0, 19) + " goes on at " + std::to_string(writer->bytes()) + " bytes");
+    }
+    ORC_TRY(writer->commit(blob.size, blob.digest));
+    say("got " + blob.digest.substr(0, 19) + " " + std::to_string(blob.size) + " bytes");
+    return {};
+  }
+
+  Store& store_;
+  const ImageReference& reference_;
+  const ImagePullOptions& options_;
+  Lease lease_;
+  RegistryLimits limits_;
+  RegistrySession session_;
+  Platform wanted_;
+};
+
+std::string host_of(const std::string& url) {
+  const std::size_t scheme = url.find("://");
+  const std::size_t start = scheme == std::string::npos ? 0 : scheme + 3;
+  return url.substr(start, url.find('/', start) - start);
+}
+
+Result<std::vector<RegistryCredentials>> find_credentials(const ImagePullOptions& options,
+                                                          const ImageReference& reference) {
+  if (options.credentials) return std::vector<RegistryCredentials>{*options.credentials};
+  std::vector<KeyringEntry> keyring;
+  for (const std::string& text : options.docker_configs) {
+    ORC_ASSIGN(auto entries, parse_docker_config(text));
+    keyring.insert(keyring.end(), entries.begin(), entries.end());
+  }
+  return match_credentials(keyring, reference);
+}
+
+}  // namespace
+
+Result<std::vector<RegistryTarget>> registry_targets(const ImageStoreOptions& store,
+                                                     const ImageReference& reference,
+                                                     const ImagePullOptions& options) {
+  const auto is_plain = [&](const std::string& host) {
+    return std::find(store.plain_http_hosts.begin(), store.plain_http_hosts.end(), host) !=
+           store.plain_http_hosts.end();
+  };
+  const auto ca_of = [&](const std::string& host) {
+    const auto found = store.registry_ca_pem.find(host);
+    return found == store.registry_ca_pem.end() ? std::string() : found->second;
+  };
+  std::vector<RegistryTarget> out;
+  if (const auto mirrors = store.mirrors.find(reference.host()); mirrors != store.mirrors.end()) {
+    for (const std::string& url : mirrors->second) {
+      // No credentials: those of the registry are none of a mirror's business.
+      RegistryTarget mirror;
+      mirror.base = url.find("://") == std::string::npos ? "https://" + url : url;
+      mirror.host = host_of(mirror.base);
+      mirror.repository = reference.repository();
+      mirror.ca_pem = ca_of(mirror.host);
+      out.push_back(std::move(mirror));
+    }
+  }
+  RegistryTarget upstream;
+  upstream.host = reference.api_host();
+  upstream.repository = reference.repository();
+  upstream.plain_http = options.plain_http || is_plain(reference.host());
+  upstream.ca_pem = options.ca_pem + ca_of(reference.host());
+  ORC_ASSIGN(upstream.credentials, find_credentials(options, reference));
+  out.push_back(std::move(upstream));
+  return out;
+}
+
+Result<ImageInfo> pull_image(Store& store, const ImageReference& reference, const ImagePullOptions& options) {
+  if (!store.options().http) {
+    return Error(
+        Error::unsupported, "image",
+        "image " + reference.canonical() + " is not in the store, which was opened without an HTTP client");
+  }
+  ORC_ASSIGN(const auto targets, registry_targets(store.options(), reference, options));
+  // Ten pulls of one image are one download and nine looks at the result.
+  const auto one_at_a_time = store.key_mutex("pull:" + reference.canonical());
+  const std::lock_guard flight(*one_at_a_time);
+  std::optional<Error> first;
+  for (const RegistryTarget& target : targets) {
+    auto pulled = Pull(store, reference, options, target).run();
+    if (pulled) return pulled;
+    if (pulled.error().is(Error::no_space) || pulled.error().is(Error::unsupported)) {
+      return pulled.error().with_context("pull " + reference.canonical());
+    }
+    if (&target != &targets.back()) {
+      store.engine().log(LogLevel::warning, "image", "the next registry is tried",
+                         {{"image", reference.canonical()}, {"error", pulled.error().to_string()}});
+      continue;
+    }
+    first = pulled.error();
+  }
+  return first->with_context("pull " + reference.canonical());
 }
 
 }  // namespace orchestra::image

@@ -66,7 +66,10 @@ class Store {
   BlobStore& blobs() { return blobs_; }
   LeaseTable& leases() { return leases_; }
 
-  // --- names (names.cpp)
+  /// One holder per key: single flight of pulls, layers and roots.
+  std::shared_ptr<std::mutex> key_mutex(const std::string& key);
+
+  // --- names (store.cpp)
   Result<void> set_name(NameRecord record);
   /// The record of a canonical name.
   std::optional<NameRecord> find_name(const std::string& canonical) const;
@@ -117,7 +120,6 @@ class Store {
   bool can_overlay(const std::vector<LayerRecord>& layers, Isolation isolation) const;
   Result<void> fill_root(const std::string& path, const std::vector<std::uint64_t>& layers, bool overlay);
   MountPlan plan_of(const std::string& path, const std::vector<std::uint64_t>& layers, bool overlay) const;
-  std::shared_ptr<std::mutex> key_mutex(const std::string& key);
 
   Engine& engine_;
   ImageStoreOptions options_;
