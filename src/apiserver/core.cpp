@@ -12,6 +12,7 @@
 
 namespace orchestra::apiserver {
 namespace {
+constexpr std::size_t kBatchBytesMax = 8 << 20;  // of the values in one transaction
 constexpr int kAttemptsMax = 32;  // of one write that keeps losing races
 
 // "KEY=REVISION": the election's key must still have been created by this holder.
@@ -118,7 +119,8 @@ Result<api::TypePtr> ApiCore::resolve(const RequestInfo& info) const {
   if (!info.ns.empty() && !type->namespaced) return api::unknown_path();
   if (info.subresource.empty()) {
     if (!type->allows(info.verb)) return api::method_not_allowed(*type, info.verb);
-    if (info.verb == "create" && !info.name.empty()) return api::method_not_allowed(*type, info.verb);
+    const bool on_collection = info.verb == "create" || info.verb == "list" || info.verb == "watch" || info.verb == "deletecollection";
+    if (on_collection != info.name.empty()) return api::method_not_allowed(*type, info.verb);
     if (type->namespaced && info.ns.empty() && info.verb != "list" && info.verb != "watch") {
       return info.verb == "create" || info.verb == "deletecollection"
                  ? api::method_not_allowed(*type, info.verb)
@@ -210,6 +212,7 @@ void ApiCore::computed(const std::shared_ptr<WriteTask>& task, Result<Snapshot> 
   std::vector<WriteTask::Part*> joined;  // parts of this transaction
   bool refused_on_stale = false;
   bool later = false;  // some part has to wait for the next round
+  std::size_t bytes = 0;
   const std::size_t ops_max = store_->capabilities().txn_ops_max;
   for (auto& part : task->parts) {
     if (part->decided) continue;
@@ -235,7 +238,10 @@ void ApiCore::computed(const std::shared_ptr<WriteTask>& task, Result<Snapshot> 
       part->decided = true;
       continue;
     }
-    bool clash = txn.then.size() + part->change.ops.size() > ops_max;
+    for (const TxnOp& op : part->change.ops) bytes += op.value.size();
+    bool clash = bytes > kBatchBytesMax || txn.then.size() + txn.compares.size() + part->change.ops.size() +
+                                                   part->change.compares.size() >
+                                               ops_max;
     for (const TxnOp& op : part->change.ops) clash = clash || written.contains(op.range.begin);
     if (clash && !joined.empty()) {
       later = true;
