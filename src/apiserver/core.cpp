@@ -13,7 +13,7 @@
 namespace orchestra::apiserver {
 namespace {
 constexpr std::size_t kBatchBytesMax = 8 << 20;  // of the values in one transaction
-constexpr int kAttemptsMax = 32;  // of one write that keeps losing races
+constexpr int kAttemptsMax = 32;                 // of one write that keeps losing races
 
 // "KEY=REVISION": the election's key must still have been created by this holder.
 Result<void> check_fence(const std::string& fence, const View& view, Change& change) {
@@ -119,7 +119,8 @@ Result<api::TypePtr> ApiCore::resolve(const RequestInfo& info) const {
   if (!info.ns.empty() && !type->namespaced) return api::unknown_path();
   if (info.subresource.empty()) {
     if (!type->allows(info.verb)) return api::method_not_allowed(*type, info.verb);
-    const bool on_collection = info.verb == "create" || info.verb == "list" || info.verb == "watch" || info.verb == "deletecollection";
+    const bool on_collection = info.verb == "create" || info.verb == "list" || info.verb == "watch" ||
+                               info.verb == "deletecollection";
     if (on_collection != info.name.empty()) return api::method_not_allowed(*type, info.verb);
     if (type->namespaced && info.ns.empty() && info.verb != "list" && info.verb != "watch") {
       return info.verb == "create" || info.verb == "deletecollection"
