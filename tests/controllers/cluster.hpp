@@ -19,7 +19,7 @@
 namespace orchestra::test {
 
 class Cluster {
-public:
+ public:
   explicit Cluster(ControllersOptions options = {});
   ~Cluster();
 
@@ -28,28 +28,27 @@ public:
   ApiServer server;
   Client client;
   Controllers controllers;
-  InformerSet seen; ///< of the test itself
+  InformerSet seen;  ///< of the test itself
 
   /// Waits until `done` holds; checked after every change of any watched object
   /// and each 20 ms. False after 20 s.
-  bool eventually(const std::function<bool()> &done);
+  bool eventually(const std::function<bool()>& done);
   /// Creates what a YAML stream holds.
-  void create(const std::string &yaml);
-  Object get(const ResourceRef &resource, const std::string &ns,
-             const std::string &name);
+  void create(const std::string& yaml);
+  Object get(const ResourceRef& resource, const std::string& ns, const std::string& name);
   /// JSON merge patch.
-  Result<Object> patch(const ResourceRef &resource, const std::string &ns,
-                       const std::string &name, const std::string &merge);
-  std::vector<Object> active_pods(const std::string &ns);
-  std::int64_t ready_pods(const std::string &ns);
+  Result<Object> patch(const ResourceRef& resource, const std::string& ns, const std::string& name,
+                       const std::string& merge);
+  std::vector<Object> active_pods(const std::string& ns);
+  std::int64_t ready_pods(const std::string& ns);
 
   bool pods_become_ready = true;
 
-private:
-  void pod_changed(const Object &now);
+ private:
+  void pod_changed(const Object& now);
   std::mutex mutex_;
   std::condition_variable changed_;
   std::uint64_t changes_ = 0;
 };
 
-} // namespace orchestra::test
+}  // namespace orchestra::test

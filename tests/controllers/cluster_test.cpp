@@ -9,7 +9,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
-constexpr const char *kWeb = R"(
+constexpr const char* kWeb = R"(
 apiVersion: v1
 kind: Namespace
 metadata: {name: shop}
@@ -36,44 +36,38 @@ spec:
   ports: [{name: http, port: 80, targetPort: http}]
 )";
 
-std::string progress(test::Cluster &cluster) {
+std::string progress(test::Cluster& cluster) {
   const Object deployment = cluster.get(deployments(), "shop", "web");
-  const json::object *condition =
-      deployment ? find_condition(tree(deployment), "Progressing") : nullptr;
+  const json::object* condition = deployment ? find_condition(tree(deployment), "Progressing") : nullptr;
   return condition == nullptr ? "" : string_at(*condition, "/reason");
 }
 
 // Complete as `kubectl rollout status` means it.
-bool rolled_out(test::Cluster &cluster, std::int64_t replicas) {
+bool rolled_out(test::Cluster& cluster, std::int64_t replicas) {
   const Object deployment = cluster.get(deployments(), "shop", "web");
-  if (!deployment)
-    return false;
-  const json::value &root = tree(deployment);
-  return int_at(root, "/status/observedGeneration") ==
-             deployment.generation() &&
-         int_at(root, "/spec/replicas") == replicas &&
-         int_at(root, "/status/updatedReplicas") == replicas &&
+  if (!deployment) return false;
+  const json::value& root = tree(deployment);
+  return int_at(root, "/status/observedGeneration") == deployment.generation() &&
+         int_at(root, "/spec/replicas") == replicas && int_at(root, "/status/updatedReplicas") == replicas &&
          int_at(root, "/status/replicas") == replicas &&
          int_at(root, "/status/availableReplicas") == replicas &&
          progress(cluster) == "NewReplicaSetAvailable";
 }
 
-bool all_run(test::Cluster &cluster, const std::string &image,
-             std::size_t count) {
+bool all_run(test::Cluster& cluster, const std::string& image, std::size_t count) {
   const auto active = cluster.active_pods("shop");
-  for (const Object &pod : active) {
-    if (string_at(tree(pod), "/spec/containers/0/image") != image)
-      return false;
+  for (const Object& pod : active) {
+    if (string_at(tree(pod), "/spec/containers/0/image") != image) return false;
   }
   return active.size() == count;
 }
 
-constexpr const char *kImage2 = R"({"spec":{"template":{"spec":{"containers":[
+constexpr const char* kImage2 = R"({"spec":{"template":{"spec":{"containers":[
   {"name":"main","image":"web:2","ports":[{"name":"http","containerPort":8080}]}]}}}})";
-constexpr const char *kImage1 = R"({"spec":{"template":{"spec":{"containers":[
+constexpr const char* kImage1 = R"({"spec":{"template":{"spec":{"containers":[
   {"name":"main","image":"web:1","ports":[{"name":"http","containerPort":8080}]}]}}}})";
 
-} // namespace
+}  // namespace
 
 TEST_CASE("a deployment becomes pods, rolls out, rolls back and scales") {
   test::Cluster cluster;
@@ -83,66 +77,55 @@ TEST_CASE("a deployment becomes pods, rolls out, rolls back and scales") {
                   cluster.controllers.explain("deployment", "shop/web"));
   CHECK(all_run(cluster, "web:1", 3));
   const Object first = cluster.seen.list(replica_sets(), "shop").at(0);
-  CHECK(annotation(cluster.get(deployments(), "shop", "web"),
-                   "deployment.kubernetes.io/revision") == "1");
+  CHECK(annotation(cluster.get(deployments(), "shop", "web"), "deployment.kubernetes.io/revision") == "1");
 
   REQUIRE(cluster.patch(deployments(), "shop", "web", kImage2));
-  REQUIRE_MESSAGE(cluster.eventually([&] {
-    return rolled_out(cluster, 3) && all_run(cluster, "web:2", 3);
-  }),
+  REQUIRE_MESSAGE(cluster.eventually([&] { return rolled_out(cluster, 3) && all_run(cluster, "web:2", 3); }),
                   cluster.controllers.explain("deployment", "shop/web"));
   CHECK(cluster.seen.list(replica_sets(), "shop").size() == 2);
 
   REQUIRE(cluster.patch(deployments(), "shop", "web", kImage1));
-  REQUIRE(cluster.eventually(
-      [&] { return rolled_out(cluster, 3) && all_run(cluster, "web:1", 3); }));
+  REQUIRE(cluster.eventually([&] { return rolled_out(cluster, 3) && all_run(cluster, "web:1", 3); }));
   CHECK(cluster.seen.list(replica_sets(), "shop").size() == 2);
-  CHECK(annotation(cluster.get(replica_sets(), "shop", first.name()),
-                   "deployment.kubernetes.io/revision") == "3");
+  CHECK(annotation(cluster.get(replica_sets(), "shop", first.name()), "deployment.kubernetes.io/revision") ==
+        "3");
 
-  REQUIRE(cluster.patch(deployments(), "shop", "web",
-                        R"({"spec":{"replicas":7}})"));
-  CHECK(cluster.eventually(
-      [&] { return rolled_out(cluster, 7) && all_run(cluster, "web:1", 7); }));
-  REQUIRE(cluster.patch(deployments(), "shop", "web",
-                        R"({"spec":{"replicas":1}})"));
-  CHECK(cluster.eventually(
-      [&] { return rolled_out(cluster, 1) && all_run(cluster, "web:1", 1); }));
+  REQUIRE(cluster.patch(deployments(), "shop", "web", R"({"spec":{"replicas":7}})"));
+  CHECK(cluster.eventually([&] { return rolled_out(cluster, 7) && all_run(cluster, "web:1", 7); }));
+  REQUIRE(cluster.patch(deployments(), "shop", "web", R"({"spec":{"replicas":1}})"));
+  CHECK(cluster.eventually([&] { return rolled_out(cluster, 1) && all_run(cluster, "web:1", 1); }));
 }
 
-TEST_CASE(
-    "a pod that is taken away comes back, and the service lists who is ready") {
+TEST_CASE("a pod that is taken away comes back, and the service lists who is ready") {
   test::Cluster cluster;
   REQUIRE(cluster.controllers.start());
   cluster.create(kWeb);
   const auto listed = [&] {
     std::size_t ready = 0;
-    for (const Object &slice : cluster.seen.list(endpoint_slices(), "shop")) {
-      const json::array *list = array_at(tree(slice), "/endpoints");
-      if (list == nullptr)
-        continue;
-      for (const json::value &endpoint : *list)
-        ready += bool_at(endpoint, "/conditions/ready") ? 1 : 0;
+    for (const Object& slice : cluster.seen.list(endpoint_slices(), "shop")) {
+      const json::array* list = array_at(tree(slice), "/endpoints");
+      if (list == nullptr) continue;
+      for (const json::value& endpoint : *list) ready += bool_at(endpoint, "/conditions/ready") ? 1 : 0;
     }
     return ready;
   };
-  REQUIRE(cluster.eventually(
-      [&] { return cluster.ready_pods("shop") == 3 && listed() == 3; }));
+  REQUIRE(cluster.eventually([&] { return cluster.ready_pods("shop") == 3 && listed() == 3; }));
   CHECK(cluster.eventually([&] {
-    const json::array *addresses = array_at(
-        tree(cluster.get(endpoints(), "shop", "web")), "/subsets/0/addresses");
+    const json::array* addresses =
+        array_at(tree(cluster.get(endpoints(), "shop", "web")), "/subsets/0/addresses");
     return addresses != nullptr && addresses->size() == 3;
   }));
   const Object victim = cluster.active_pods("shop").at(0);
   REQUIRE(cluster.client.remove("v1", "pods", victim.name(), "shop").wait(10s));
   CHECK(cluster.eventually([&] {
-    return !cluster.seen.get(pods(), "shop", victim.name()) &&
-           cluster.ready_pods("shop") == 3 && listed() == 3;
+    return !cluster.seen.get(pods(), "shop", victim.name()) && cluster.ready_pods("shop") == 3 &&
+           listed() == 3;
   }));
 }
 
-TEST_CASE("deleting a deployment takes its replica sets and pods along; "
-          "orphans stay when asked") {
+TEST_CASE(
+    "deleting a deployment takes its replica sets and pods along; "
+    "orphans stay when asked") {
   test::Cluster cluster;
   REQUIRE(cluster.controllers.start());
   cluster.create(kWeb);
@@ -150,30 +133,21 @@ TEST_CASE("deleting a deployment takes its replica sets and pods along; "
 
   DeleteOptions orphan;
   orphan.propagation = "Orphan";
-  REQUIRE(cluster.client.remove("apps/v1", "deployments", "web", "shop", orphan)
-              .wait(10s));
-  REQUIRE(cluster.eventually(
-      [&] { return !cluster.get(deployments(), "shop", "web"); }));
+  REQUIRE(cluster.client.remove("apps/v1", "deployments", "web", "shop", orphan).wait(10s));
+  REQUIRE(cluster.eventually([&] { return !cluster.get(deployments(), "shop", "web"); }));
   REQUIRE(cluster.seen.list(replica_sets(), "shop").size() == 1);
   const Object set = cluster.seen.list(replica_sets(), "shop").at(0);
-  CHECK(cluster.eventually([&] {
-    return cluster.get(replica_sets(), "shop", set.name()).owners().empty();
-  }));
+  CHECK(cluster.eventually([&] { return cluster.get(replica_sets(), "shop", set.name()).owners().empty(); }));
   CHECK(cluster.active_pods("shop").size() == 3);
 
-  for (const char *propagation : {"Foreground"}) {
+  for (const char* propagation : {"Foreground"}) {
     DeleteOptions deep;
     deep.propagation = propagation;
-    REQUIRE(cluster.client
-                .remove("apps/v1", "replicasets", set.name(), "shop", deep)
-                .wait(10s));
-    CHECK_MESSAGE(
-        cluster.eventually([&] {
-          return cluster.seen.list(replica_sets(), "shop").empty() &&
-                 cluster.seen.list(pods(), "shop").empty();
-        }),
-        cluster.controllers.explain("garbage-collector",
-                                    "apps/v1|replicasets|shop|" + set.name()));
+    REQUIRE(cluster.client.remove("apps/v1", "replicasets", set.name(), "shop", deep).wait(10s));
+    CHECK_MESSAGE(cluster.eventually([&] {
+      return cluster.seen.list(replica_sets(), "shop").empty() && cluster.seen.list(pods(), "shop").empty();
+    }),
+                  cluster.controllers.explain("garbage-collector", "apps/v1|replicasets|shop|" + set.name()));
   }
 }
 
@@ -182,17 +156,16 @@ TEST_CASE("a deployment deleted in the background leaves nothing behind") {
   REQUIRE(cluster.controllers.start());
   cluster.create(kWeb);
   REQUIRE(cluster.eventually([&] { return rolled_out(cluster, 3); }));
-  REQUIRE(
-      cluster.client.remove("apps/v1", "deployments", "web", "shop").wait(10s));
+  REQUIRE(cluster.client.remove("apps/v1", "deployments", "web", "shop").wait(10s));
   CHECK(cluster.eventually([&] {
     return cluster.seen.list(deployments(), "shop").empty() &&
-           cluster.seen.list(replica_sets(), "shop").empty() &&
-           cluster.seen.list(pods(), "shop").empty();
+           cluster.seen.list(replica_sets(), "shop").empty() && cluster.seen.list(pods(), "shop").empty();
   }));
 }
 
-TEST_CASE("a namespace gets its default account and certificates, and goes "
-          "with all that is in it") {
+TEST_CASE(
+    "a namespace gets its default account and certificates, and goes "
+    "with all that is in it") {
   ControllersOptions options;
   options.root_ca_pem = "-----BEGIN CERTIFICATE-----";
   test::Cluster cluster(options);
@@ -205,8 +178,7 @@ TEST_CASE("a namespace gets its default account and certificates, and goes "
   REQUIRE(cluster.eventually([&] { return rolled_out(cluster, 3); }));
   REQUIRE(cluster.client.remove("v1", "namespaces", "shop").wait(10s));
   CHECK_MESSAGE(cluster.eventually([&] {
-    return !cluster.get(namespaces(), "", "shop") &&
-           cluster.seen.list(pods(), "shop").empty() &&
+    return !cluster.get(namespaces(), "", "shop") && cluster.seen.list(pods(), "shop").empty() &&
            cluster.seen.list(replica_sets(), "shop").empty() &&
            cluster.seen.list(config_maps(), "shop").empty();
   }),
@@ -217,22 +189,26 @@ TEST_CASE("at rest nothing is written") {
   test::Cluster cluster;
   REQUIRE(cluster.controllers.start());
   cluster.create(kWeb);
-  REQUIRE(cluster.eventually(
-      [&] { return rolled_out(cluster, 3) && cluster.controllers.idle(); }));
+  REQUIRE(cluster.eventually([&] { return rolled_out(cluster, 3) && cluster.controllers.idle(); }));
   REQUIRE(cluster.eventually([&] { return cluster.controllers.idle(); }));
   const Revision before = cluster.store->revision();
   // Every controller looks at everything once more: a change that means nothing
   // to anybody.
-  REQUIRE(cluster.patch(deployments(), "shop", "web",
-                        R"({"metadata":{"labels":{"seen":"1"}}})"));
-  REQUIRE(cluster.eventually([&] {
+  REQUIRE(cluster.patch(deployments(), "shop", "web", R"({"metadata":{"labels":{"seen":"1"}}})"));
+  const auto looked_again = [&] {
     const auto last = cluster.controllers.decision("deployment", "shop/web");
-    for (const auto &[resource, revision] : last->seen) {
-      if (resource == "deployments" && revision > before)
-        return cluster.controllers.idle();
+    for (const auto& [resource, revision] : last->seen) {
+      if (resource == "deployments" && revision > before) return cluster.controllers.idle();
     }
     return false;
-  }));
+  };
+  REQUIRE_MESSAGE(cluster.eventually(looked_again),
+                  cluster.controllers.explain("deployment", "shop/web")
+                      << " before " << before << " informer "
+                      << cluster.controllers.informers().informer(deployments()).revision()
+                      << " test informer " << cluster.seen.informer(deployments()).revision() << " store "
+                      << cluster.store->revision() << " idle " << cluster.controllers.idle() << " error "
+                      << cluster.controllers.informers().informer(deployments()).last_error());
   CHECK(cluster.store->revision() == before + 1);
 }
 
@@ -245,14 +221,14 @@ TEST_CASE("controllers in dry mode say what they would do and write nothing") {
   cluster.create(kWeb);
   CHECK(cluster.eventually([&] {
     const auto last = cluster.controllers.decision("deployment", "shop/web");
-    return last && !last->actions.empty() &&
-           last->actions[0].find("would create replicasets") == 0;
+    return last && !last->actions.empty() && last->actions[0].find("would create replicasets") == 0;
   }));
   CHECK(cluster.seen.list(replica_sets(), "shop").empty());
 }
 
-TEST_CASE("an unknown controller name is refused, and stop() may be called at "
-          "any time") {
+TEST_CASE(
+    "an unknown controller name is refused, and stop() may be called at "
+    "any time") {
   {
     ControllersOptions options;
     options.enable = {"deploymnet"};
@@ -268,7 +244,6 @@ TEST_CASE("an unknown controller name is refused, and stop() may be called at "
     cluster.controllers.stop();
     const Revision stopped = cluster.store->revision();
     cluster.controllers.stop();
-    CHECK(cluster.store->revision() - stopped <=
-          3); // the make-believe agent may still end its writes
+    CHECK(cluster.store->revision() - stopped <= 3);  // the make-believe agent may still end its writes
   }
 }

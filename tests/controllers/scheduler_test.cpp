@@ -22,18 +22,15 @@ struct Scheduled : test::Cluster {
     return options;
   }
 
-  void add_node(const std::string &name, const std::string &cpu,
-                const std::string &labels = "{}") {
-    create("apiVersion: v1\nkind: Node\nmetadata: {name: " + name +
-           ", labels: " + labels + "}\n");
-    const auto done =
-        client
-            .patch("v1", "nodes", name, "", PatchType::merge,
-                   R"({"status":{"allocatable":{"cpu":")" + cpu +
-                       R"(","memory":"8Gi","pods":"110"},"capacity":{"cpu":")" +
-                       cpu + R"(","memory":"8Gi","pods":"110"}}})",
-                   status())
-            .wait(10s);
+  void add_node(const std::string& name, const std::string& cpu, const std::string& labels = "{}") {
+    create("apiVersion: v1\nkind: Node\nmetadata: {name: " + name + ", labels: " + labels + "}\n");
+    const auto done = client
+                          .patch("v1", "nodes", name, "", PatchType::merge,
+                                 R"({"status":{"allocatable":{"cpu":")" + cpu +
+                                     R"(","memory":"8Gi","pods":"110"},"capacity":{"cpu":")" + cpu +
+                                     R"(","memory":"8Gi","pods":"110"}}})",
+                                 status())
+                          .wait(10s);
     REQUIRE_MESSAGE(done, (done ? "" : done.error().to_string()));
   }
   static WriteOptions status() {
@@ -41,50 +38,40 @@ struct Scheduled : test::Cluster {
     options.subresource = "status";
     return options;
   }
-  void add_pod(const std::string &name, const std::string &cpu,
-               const std::string &more = "") {
+  void add_pod(const std::string& name, const std::string& cpu, const std::string& more = "") {
     create("apiVersion: v1\nkind: Pod\nmetadata: {name: " + name +
            ", namespace: default}\nspec:\n  containers:\n" +
-           "  - {name: main, image: web, resources: {requests: {cpu: " + cpu +
-           "}}}\n" + more);
+           "  - {name: main, image: web, resources: {requests: {cpu: " + cpu + "}}}\n" + more);
   }
-  std::string node_of(const std::string &pod) {
+  std::string node_of(const std::string& pod) {
     return string_at(tree(get(pods(), "default", pod)), "/spec/nodeName");
   }
-  std::string why(const std::string &pod) {
+  std::string why(const std::string& pod) {
     const Object object = get(pods(), "default", pod);
-    const json::object *condition =
-        object ? find_condition(tree(object), "PodScheduled") : nullptr;
+    const json::object* condition = object ? find_condition(tree(object), "PodScheduled") : nullptr;
     return condition == nullptr ? "" : string_at(*condition, "/message");
   }
-  std::string events_of(const std::string &pod) {
+  std::string events_of(const std::string& pod) {
     std::string text;
-    for (const Object &event : client.list("v1", "events", {.ns = "default"})
-                                   .wait(10s)
-                                   .value()
-                                   .items) {
-      if (event.get("/involvedObject/name") != pod)
-        continue;
-      text += event.get("/reason").value_or("") + ": " +
-              event.get("/message").value_or("") + "\n";
+    for (const Object& event : client.list("v1", "events", {.ns = "default"}).wait(10s).value().items) {
+      if (event.get("/involvedObject/name") != pod) continue;
+      text += event.get("/reason").value_or("") + ": " + event.get("/message").value_or("") + "\n";
     }
     return text;
   }
   Scheduler scheduler;
 };
 
-} // namespace
+}  // namespace
 
-TEST_CASE("pods get nodes, the one that fits nowhere says why and is placed "
-          "when a node can take it") {
+TEST_CASE(
+    "pods get nodes, the one that fits nowhere says why and is placed "
+    "when a node can take it") {
   Scheduled cluster;
   REQUIRE(cluster.scheduler.start());
   cluster.add_node("n1", "1");
-  for (const char *name : {"a", "b"})
-    cluster.add_pod(name, "500m");
-  CHECK(cluster.eventually([&] {
-    return cluster.node_of("a") == "n1" && cluster.node_of("b") == "n1";
-  }));
+  for (const char* name : {"a", "b"}) cluster.add_pod(name, "500m");
+  CHECK(cluster.eventually([&] { return cluster.node_of("a") == "n1" && cluster.node_of("b") == "n1"; }));
   cluster.add_pod("c", "200m");
   CHECK(cluster.eventually([&] {
     return cluster.why("c") ==
@@ -93,97 +80,84 @@ TEST_CASE("pods get nodes, the one that fits nowhere says why and is placed "
            "1 No preemption victims found for incoming pod.";
   }));
   CHECK(cluster.eventually([&] {
-    return cluster.events_of("c").find("FailedScheduling: 0/1 nodes are "
-                                       "available: 1 Insufficient cpu.") == 0;
+    return cluster.events_of("c").find(
+               "FailedScheduling: 0/1 nodes are "
+               "available: 1 Insufficient cpu.") == 0;
   }));
   const auto table = cluster.scheduler.explain("default", "c");
   REQUIRE(table);
   CHECK(table->at(0).reasons == std::vector<std::string>{"Insufficient cpu"});
 
   // A pod that ends makes room for it.
-  REQUIRE(cluster.client
-              .remove("v1", "pods", "a", "default", {.grace_period_seconds = 0})
-              .wait(10s));
+  REQUIRE(cluster.client.remove("v1", "pods", "a", "default", {.grace_period_seconds = 0}).wait(10s));
   CHECK(cluster.eventually([&] { return cluster.node_of("c") == "n1"; }));
   CHECK(cluster.eventually([&] {
-    return cluster.events_of("c").find(
-               "Scheduled: Successfully assigned default/c to n1") !=
+    return cluster.events_of("c").find("Scheduled: Successfully assigned default/c to n1") !=
            std::string::npos;
   }));
   const Object bound = cluster.get(pods(), "default", "c");
-  CHECK(string_at(*find_condition(tree(bound), "PodScheduled"), "/status") ==
-        "True");
+  CHECK(string_at(*find_condition(tree(bound), "PodScheduled"), "/status") == "True");
 }
 
-TEST_CASE("node selectors and taints are kept, and a change of a node wakes "
-          "who waits for it") {
+TEST_CASE(
+    "node selectors and taints are kept, and a change of a node wakes "
+    "who waits for it") {
   Scheduled cluster;
   REQUIRE(cluster.scheduler.start());
   cluster.add_node("n1", "4", "{disk: hdd}");
   cluster.add_pod("fast", "100m", "  nodeSelector: {disk: ssd}\n");
   CHECK(cluster.eventually([&] {
-    return cluster.why("fast").find(
-               "1 node(s) didn't match Pod's node affinity/selector.") !=
+    return cluster.why("fast").find("1 node(s) didn't match Pod's node affinity/selector.") !=
            std::string::npos;
   }));
-  REQUIRE(cluster.patch(nodes(), "", "n1",
-                        R"({"metadata":{"labels":{"disk":"ssd"}}})"));
+  REQUIRE(cluster.patch(nodes(), "", "n1", R"({"metadata":{"labels":{"disk":"ssd"}}})"));
   CHECK(cluster.eventually([&] { return cluster.node_of("fast") == "n1"; }));
 
-  REQUIRE(cluster.patch(
-      nodes(), "", "n1",
-      R"({"spec":{"taints":[{"key":"own","value":"yes","effect":"NoSchedule"}]}})"));
+  REQUIRE(cluster.patch(nodes(), "", "n1",
+                        R"({"spec":{"taints":[{"key":"own","value":"yes","effect":"NoSchedule"}]}})"));
   cluster.add_node("n2", "1");
   cluster.add_pod("any", "100m");
-  cluster.add_pod("owner", "2",
-                  "  tolerations: [{key: own, operator: Exists}]\n");
-  CHECK(cluster.eventually([&] {
-    return cluster.node_of("any") == "n2" && cluster.node_of("owner") == "n1";
-  }));
+  cluster.add_pod("owner", "2", "  tolerations: [{key: own, operator: Exists}]\n");
+  CHECK(
+      cluster.eventually([&] { return cluster.node_of("any") == "n2" && cluster.node_of("owner") == "n1"; }));
 }
 
-TEST_CASE("before there is any node the message says so; 200 pods are bound "
-          "when one comes") {
+TEST_CASE(
+    "before there is any node the message says so; 200 pods are bound "
+    "when one comes") {
   Scheduled cluster;
   REQUIRE(cluster.scheduler.start());
-  for (int i = 0; i < 100; ++i)
-    cluster.add_pod("p" + std::to_string(i), "10m");
-  CHECK(cluster.eventually([&] {
-    return cluster.why("p0") == "no nodes available to schedule pods";
-  }));
+  for (int i = 0; i < 100; ++i) cluster.add_pod("p" + std::to_string(i), "10m");
+  CHECK(cluster.eventually([&] { return cluster.why("p0") == "no nodes available to schedule pods"; }));
   cluster.add_node("n1", "8");
   cluster.add_node("n2", "8");
-  for (int i = 100; i < 200; ++i)
-    cluster.add_pod("p" + std::to_string(i), "10m");
+  for (int i = 100; i < 200; ++i) cluster.add_pod("p" + std::to_string(i), "10m");
   CHECK(cluster.eventually([&] {
     std::size_t bound = 0;
-    for (const Object &pod : cluster.seen.list(pods(), "default")) {
+    for (const Object& pod : cluster.seen.list(pods(), "default")) {
       bound += string_at(tree(pod), "/spec/nodeName").empty() ? 0 : 1;
     }
     return bound == 200;
   }));
-  CHECK(cluster.eventually(
-      [&] { return cluster.scheduler.stats().in_flight == 0; }));
-  CHECK(cluster.scheduler.stats().scheduled == 200);
+  CHECK(cluster.eventually([&] { return cluster.scheduler.stats().scheduled == 200; }));
+  CHECK(cluster.scheduler.stats().in_flight == 0);
   // What it believes equals what is.
   const SchedulingSnapshot believed = cluster.scheduler.snapshot();
-  const auto real = SchedulingSnapshot::from_objects(cluster.seen.list(nodes()),
-                                                     cluster.seen.list(pods()));
-  for (const char *node : {"n1", "n2"})
-    CHECK(believed.used(node) == real.used(node));
+  const auto real = SchedulingSnapshot::from_objects(cluster.seen.list(nodes()), cluster.seen.list(pods()));
+  for (const char* node : {"n1", "n2"}) CHECK(believed.used(node) == real.used(node));
 }
 
-TEST_CASE("a pod of another scheduler, or one that somebody else bound, is "
-          "left alone but counted") {
+TEST_CASE(
+    "a pod of another scheduler, or one that somebody else bound, is "
+    "left alone but counted") {
   Scheduled cluster;
   cluster.add_node("n1", "1");
   REQUIRE(cluster.scheduler.start());
   cluster.add_pod("foreign", "100m", "  schedulerName: other\n");
   cluster.add_pod("bound", "800m", "  nodeName: n1\n");
   cluster.add_pod("mine", "500m");
-  CHECK(cluster.eventually([&] {
-    return cluster.why("mine").find("1 Insufficient cpu") != std::string::npos;
-  }));
+  CHECK(cluster.eventually(
+      [&] { return cluster.why("mine").find("1 Insufficient cpu") != std::string::npos; }));
   CHECK(cluster.node_of("foreign").empty());
   CHECK(cluster.scheduler.snapshot().used("n1").at("cpu") == 800);
 }

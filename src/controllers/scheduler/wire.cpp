@@ -98,7 +98,10 @@ struct Scheduler::Impl : std::enable_shared_from_this<Scheduler::Impl> {
       } else {
         NodeShape shape = NodeShape::from_object(now_object);
         shape.shares_ports = shape.shares_ports || options.process_level;
+        // A new node changes what is said of every waiting pod ("0/2 nodes ..."), so each has another look.
+        const std::size_t before = snapshot.node_count();
         if (snapshot.set_node(shape)) changed_nodes.insert(shape.name);
+        if (snapshot.node_count() != before) queue.wake(now(), [](const PodShape&) { return true; });
       }
     }
     pump();
@@ -257,13 +260,25 @@ struct Scheduler::Impl : std::enable_shared_from_this<Scheduler::Impl> {
     write.subresource = "status";
     write.fence = options.fence;
     client.patch("v1", "pods", pod.name(), pod.ns(), PatchType::strategic, to_json(body), write)
-        .on_ready([weak = weak_from_this(), uid = pod.uid()](const Result<Object>& done) {
+        .on_ready([weak = weak_from_this(), pod](const Result<Object>& done) {
           const auto self = weak.lock();
-          if (!self || done) return;
-          std::lock_guard lock(self->mutex);
-          ++self->stats.errors;
-          self->told.erase(uid);  // said again at the next attempt
+          if (self && !done) self->not_told(pod, done.error());
         });
+  }
+
+  // The condition could not be written: it is said again at the next attempt, which comes soon.
+  void not_told(const Object& pod, const Error& error) {
+    if (engine.logs(LogLevel::info)) {
+      engine.log(LogLevel::info, "scheduler",
+                 "condition of " + ObjectKey::of(pod).text() + ": " + error.to_string());
+    }
+    {
+      std::lock_guard lock(mutex);
+      ++stats.errors;
+      told.erase(pod.uid());
+      if (queue.contains(pod.uid())) queue.add(PodShape::from_object(pod), now());
+    }
+    pump();
   }
 
   ApiRequest binding(const Placed& placed) const {

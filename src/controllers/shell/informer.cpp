@@ -84,9 +84,8 @@ struct InformerCore::Impl : std::enable_shared_from_this<InformerCore::Impl> {
     if (!result) return retry(result.error(), &Impl::begin_list);
     {
       std::lock_guard lock(dispatch);
-      replace_all(std::move(result->items));
+      publish(replace_all(std::move(result->items)), result->resource_version);
     }
-    advance(result->resource_version);
     std::vector<Promise<void>> waiters;
     {
       std::lock_guard lock(mutex);
@@ -99,36 +98,57 @@ struct InformerCore::Impl : std::enable_shared_from_this<InformerCore::Impl> {
     begin_watch();
   }
 
-  // Makes the cache like the list, telling handlers the difference.
-  void replace_all(std::vector<Object> items) {
+  struct Difference {
+    Object old, now;
+  };
+
+  // Makes the cache like the list.
+  std::vector<Difference> replace_all(std::vector<Object> items) {
+    std::vector<Difference> differences;
     std::set<ObjectKey> present;
     for (const Object& item : items) present.insert(ObjectKey::of(item));
     for (const Object& object : cache.list()) {
-      if (!present.contains(ObjectKey::of(object))) change(object, {});
+      if (!present.contains(ObjectKey::of(object)))
+        differences.push_back({cache.erase(ObjectKey::of(object)), {}});
     }
-    for (Object& item : items) store(std::move(item));
+    for (Object& item : items) store(std::move(item), differences);
+    return differences;
   }
 
-  void store(Object object) {
+  void store(Object object, std::vector<Difference>& differences) {
     const Object old = cache.get(ObjectKey::of(object));
-    if (old && old.uid() == object.uid()) {
-      if (old.resource_version() == object.resource_version()) return;
-      change(old, std::move(object));
+    if (old && old.uid() == object.uid() && old.resource_version() == object.resource_version()) return;
+    cache.put(object);
+    if (old && old.uid() != object.uid()) {
+      differences.push_back({old, {}});  // same name, another object
+      differences.push_back({{}, std::move(object)});
     } else {
-      if (old) change(old, {});  // same name, another object
-      change({}, std::move(object));
+      differences.push_back({old, std::move(object)});
     }
   }
 
-  // The caller holds `dispatch`.
-  void change(const Object& old, Object now) {
-    if (now) {
-      cache.put(now);
-    } else {
-      cache.erase(ObjectKey::of(old));
+  void drop(const Object& object, std::vector<Difference>& differences) {
+    const Object old = cache.get(ObjectKey::of(object));
+    if (old && old.uid() == object.uid()) differences.push_back({cache.erase(ObjectKey::of(old)), {}});
+  }
+
+  // Tells of changes that the cache has. The caller holds `dispatch`. All objects of one revision are in the
+  // cache before anybody hears of that revision: a transaction may write several.
+  void publish(const std::vector<Difference>& differences, const std::string& version) {
+    std::vector<Promise<void>> ready;
+    {
+      std::lock_guard lock(mutex);
+      resource_version = version;
+      revision = std::max(revision.load(), number_of(version));
+      const auto end = revision_waiters.upper_bound(revision);
+      for (auto it = revision_waiters.begin(); it != end; ++it) ready.push_back(std::move(it->second));
+      revision_waiters.erase(revision_waiters.begin(), end);
     }
-    for (const Handler& handler : handlers) handler(old, now);
-    if (old && (!now || now.deleting())) release(gone_waiters, old.uid());
+    for (const auto& [old, now] : differences) {
+      for (const Handler& handler : handlers) handler(old, now);
+      if (old && (!now || now.deleting())) release(gone_waiters, old.uid());
+    }
+    for (const Promise<void>& waiter : ready) waiter.set({});
   }
 
   void release(std::multimap<std::string, Promise<void>>& waiters, const std::string& key) {
@@ -138,20 +158,6 @@ struct InformerCore::Impl : std::enable_shared_from_this<InformerCore::Impl> {
       const auto [begin, end] = waiters.equal_range(key);
       for (auto it = begin; it != end; ++it) ready.push_back(std::move(it->second));
       waiters.erase(begin, end);
-    }
-    for (const Promise<void>& waiter : ready) waiter.set({});
-  }
-
-  // Everything up to this version is in the cache.
-  void advance(const std::string& version) {
-    std::vector<Promise<void>> ready;
-    {
-      std::lock_guard lock(mutex);
-      resource_version = version;
-      revision = std::max(revision.load(), number_of(version));
-      const auto end = revision_waiters.upper_bound(revision);
-      for (auto it = revision_waiters.begin(); it != end; ++it) ready.push_back(std::move(it->second));
-      revision_waiters.erase(revision_waiters.begin(), end);
     }
     for (const Promise<void>& waiter : ready) waiter.set({});
   }
@@ -211,29 +217,39 @@ struct InformerCore::Impl : std::enable_shared_from_this<InformerCore::Impl> {
 
   // False: the server told of an error, and another step has begun.
   bool apply(std::vector<ObjectChange> batch) {
-    for (ObjectChange& item : batch) {
-      if (item.type == ObjectChange::Type::error) {
-        const std::int64_t code = int_at(tree(item.object), "/code");
-        lost(Error(code == 410 ? Error::expired : Error::unavailable, "controllers",
-                   "watch of " + resource.text() + ": " + string_at(tree(item.object), "/message")));
-        return false;
-      }
-      std::string version = item.object.resource_version();
-      if (item.type != ObjectChange::Type::bookmark) {
-        std::lock_guard lock(dispatch);
-        if (is_stopped()) return false;
+    std::vector<Difference> differences;
+    std::string version;
+    std::optional<Error> failed;
+    {
+      std::lock_guard lock(dispatch);
+      if (is_stopped()) return false;
+      for (ObjectChange& item : batch) {
+        if (item.type == ObjectChange::Type::error) {
+          failed = error_of(item.object);
+          break;
+        }
+        version = item.object.resource_version();
         if (item.type == ObjectChange::Type::removed) {
-          const Object old = cache.get(ObjectKey::of(item.object));
-          if (old && old.uid() == item.object.uid()) change(old, {});
-        } else {
-          store(std::move(item.object));
+          drop(item.object, differences);
+        } else if (item.type != ObjectChange::Type::bookmark) {
+          store(std::move(item.object), differences);
         }
       }
-      advance(version);
+      if (!version.empty()) publish(differences, version);
+    }
+    if (failed) {
+      lost(*failed);
+      return false;
     }
     std::lock_guard lock(mutex);
     pause = options.retry_min;
     return true;
+  }
+
+  Error error_of(const Object& status) const {
+    const bool forgotten = int_at(tree(status), "/code") == 410;
+    return Error(forgotten ? Error::expired : Error::unavailable, "controllers",
+                 "watch of " + resource.text() + ": " + string_at(tree(status), "/message"));
   }
 
   // The watch ended: goes on where it was, or lists again when the server has forgotten that.

@@ -38,6 +38,7 @@ struct ControllerRunner::Impl : std::enable_shared_from_this<ControllerRunner::I
   std::int64_t timer_at_ns = 0;
   std::size_t running = 0;
   std::size_t parked = 0;
+  bool rescan = false;  // the queue has dropped keys
   bool started = false;
   bool stopped = false;
   RunnerStats stats;
@@ -99,24 +100,48 @@ struct ControllerRunner::Impl : std::enable_shared_from_this<ControllerRunner::I
     return true;
   }
 
-  // Starts work for ready keys as far as there is room, and the timer for the next delayed one.
+  // Starts work for ready keys as far as there is room, and the timer for the next delayed one. Once stopped,
+  // nothing outside of this object may be touched: stop() has returned and the informers may be gone.
   void pump() {
-    if (!synced()) return;
-    if (queue.take_overflow()) add_all();
     std::unique_lock lock(mutex);
-    while (started && !stopped && running < reconciler->parallel_keys()) {
+    if (!started || stopped || !synced()) return;
+    rescan = queue.take_overflow() || rescan;
+    if (rescan) {
+      rescan = false;
+      rescan = !begin(lock, [self = shared_from_this()] {
+        self->add_all();
+        self->ended_one();
+      });
+    }
+    while (!stopped && running < reconciler->parallel_keys()) {
       const auto key = queue.take();
       if (!key) break;
-      ++running;
+      if (begin(lock, [self = shared_from_this(), key = *key] { self->work(key); })) continue;
       lock.unlock();
-      const auto queued = engine.post_blocking([self = shared_from_this(), key = *key] { self->work(key); });
-      if (!queued) {
-        queue.add_failed(*key);
-        finish(*key);
-      }
+      queue.add_failed(*key);
+      queue.done(*key);
       lock.lock();
     }
     arm_timer();
+  }
+
+  // Runs `task`, which ends with ended_one(), on a worker; false: the engine has no room. `lock` is let go
+  // meanwhile.
+  bool begin(std::unique_lock<std::mutex>& lock, std::function<void()> task) {
+    ++running;
+    lock.unlock();
+    const bool queued = engine.post_blocking(std::move(task)).has_value();
+    lock.lock();
+    if (!queued) --running;
+    return queued;
+  }
+
+  void ended_one() {
+    {
+      std::lock_guard lock(mutex);
+      --running;
+    }
+    ended.notify_all();
   }
 
   // The caller holds the mutex.
@@ -147,19 +172,11 @@ struct ControllerRunner::Impl : std::enable_shared_from_this<ControllerRunner::I
     }
   }
 
-  void finish(const std::string& key) {
-    queue.done(key);
-    {
-      std::lock_guard lock(mutex);
-      --running;
-    }
-    ended.notify_all();
-    pump();
-  }
-
   void work(const std::string& key) {
     if (!is_stopped() && !park(key)) reconcile(key);
-    finish(key);
+    queue.done(key);
+    ended_one();
+    pump();
   }
 
   // True: the view lacks something that this key wrote; the key comes back when it is there.
