@@ -189,7 +189,7 @@ Result<std::shared_ptr<const Root>> LocalStore::root_at(Revision revision) const
 }
 
 Pending<GetResult> LocalStore::get(std::string key, GetOptions options) {
-  if (auto ok = check_range(Key(key), capabilities()); !ok) return ok.error();
+  if (auto ok = check_key(key, capabilities()); !ok) return ok.error();
   if (auto no = refusal()) return std::move(*no);
   auto root = root_at(options.revision);
   if (!root) return root.error();

@@ -68,10 +68,7 @@ LocalStore::~LocalStore() { LocalStore::stop(); }
 std::int64_t LocalStore::steady_now() const { return engine_.clock().now().steady_ns; }
 
 std::optional<Error> LocalStore::refusal() const {
-  {
-    std::lock_guard lock(core_->mutex);
-    if (core_->stopped) return stopped_error();
-  }
+  if (core_->stopped.load(std::memory_order_acquire)) return stopped_error();
   return read_refusal();
 }
 

@@ -5,6 +5,7 @@
 // behind one mutex, publish an immutable root after each batch, and serve reads, snapshots, watches,
 // leases and waiting for revisions from here. Newest reads take the published root (a lock held for one
 // pointer copy) and never wait for a writer.
+#include <atomic>
 #include <deque>
 #include <map>
 #include <memory>
@@ -35,8 +36,8 @@ struct Core {
   MvccState state;
   WatchHub hub;
   LeaseClock leases;
-  ProposalId applied;  ///< the log entry up to which `state` is
-  bool stopped = false;
+  ProposalId applied;                ///< the log entry up to which `state` is
+  std::atomic<bool> stopped{false};  ///< written under the mutex
 
   struct Waiter {
     Promise<void> promise;

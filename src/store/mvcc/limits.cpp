@@ -11,7 +11,7 @@ constexpr std::uint64_t kTxnBytesMax = 32u << 20;  ///< all keys and values of o
 
 Error invalid(std::string message) { return Error(Error::invalid, "store", std::move(message)); }
 
-Result<void> check_key(std::string_view key, const StoreCapabilities& limits) {
+Result<void> check_key_size(std::string_view key, const StoreCapabilities& limits) {
   if (key.size() <= limits.key_bytes_max.value) return {};
   return Error(Error::too_large, "store",
                "a key of " + std::to_string(key.size()) + " bytes passes the limit of " +
@@ -21,7 +21,6 @@ Result<void> check_key(std::string_view key, const StoreCapabilities& limits) {
 Result<void> check_op(const TxnOp& op, const StoreCapabilities& limits) {
   if (op.type != TxnOp::Type::put) return check_range(op.range, limits);
   if (!op.range.single) return invalid("a put needs one key, not a range");
-  if (op.range.begin.empty()) return invalid("a put needs a key that is not empty");
   ORC_TRY(check_key(op.range.begin, limits));
   if (op.value.size() > limits.value_bytes_max.value) {
     return Error(Error::too_large, "store",
@@ -62,10 +61,15 @@ Result<void> check_branch(const std::vector<TxnOp>& ops, const StoreCapabilities
 
 }  // namespace
 
+Result<void> check_key(std::string_view key, const StoreCapabilities& limits) {
+  if (key.empty()) return invalid("a key must not be empty");
+  return check_key_size(key, limits);
+}
+
 Result<void> check_range(const KeyRange& range, const StoreCapabilities& limits) {
-  ORC_TRY(check_key(range.begin, limits));
-  if (range.single && range.begin.empty()) return invalid("a single key must not be empty");
-  return check_key(range.end, limits);
+  if (range.single) return check_key(range.begin, limits);
+  ORC_TRY(check_key_size(range.begin, limits));
+  return check_key_size(range.end, limits);
 }
 
 Result<void> check_txn(const Txn& txn, const StoreCapabilities& limits) {

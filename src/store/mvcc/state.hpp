@@ -80,6 +80,7 @@ Error future_error(Revision asked, Revision compacted, Revision current);
 
 /// A txn's form that needs no state: key sizes, double puts, targets. `invalid` or `too_large`.
 Result<void> check_txn(const Txn& txn, const StoreCapabilities& limits);
+Result<void> check_key(std::string_view key, const StoreCapabilities& limits);
 Result<void> check_range(const KeyRange& range, const StoreCapabilities& limits);
 
 }  // namespace orchestra::store
