@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "orchestra/engine.hpp"
 #include "orchestra/pending.hpp"
@@ -22,5 +23,10 @@ struct RuntimeOptions {
   std::string cgroup_parent;  ///< below each cgroup mount; default "/orchestra-INSTANCE"
   std::string instance;       ///< 8 hex digits of the data folder; part of every name we make
 };
+
+/// `orchestra oci ARGS..`: the command line of the common OCI runtimes (create start state kill delete run
+/// exec list ps pause resume features spec). Blocks; the descriptors are the program's 0, 1, 2. Answers the
+/// exit status.
+ORC_API int run_oci_command(const std::vector<std::string>& args, int input, int output, int error);
 
 }  // namespace orchestra

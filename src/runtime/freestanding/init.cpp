@@ -97,28 +97,32 @@ void set_oom_score(const Plan* plan) {
   if (result != -EACCES && result != -EPERM) check(result, Stage::oom_score, score.text);
 }
 
-void wait_for_start(const Plan* plan) {
-  if ((plan->flags & kStartByFifo) != 0) {
-    const char* path = text_at(plan, plan->start_fifo);
-    char byte;
-    // The fifo was opened before the root changed; the reader blocks until `start` writes.
-    long n;
-    do {
-      n = sys(__NR_read, kStartFd, arg(&byte), 1);
-    } while (n == -EINTR);
-    if (n != 1) fail(Stage::start, n < 0 ? static_cast<int>(-n) : EPIPE, path);
-    close_fd(kStartFd);
-    return;
-  }
+void send_report(Report kind) {
   ReportMessage message;
-  message.kind = Report::created;
+  message.kind = kind;
   sys(__NR_sendto, g_report, arg(&message), sizeof message, MSG_NOSIGNAL_, 0, 0);
+}
+
+/// One byte from the parent. False: it is gone or changed its mind.
+bool wait_for_byte(int fd) {
   char byte;
   long n;
   do {
-    n = sys(__NR_read, g_report, arg(&byte), 1);
+    n = sys(__NR_read, fd, arg(&byte), 1);
   } while (n == -EINTR);
-  if (n != 1) exit_now(128);  // the parent is gone or changed its mind: nothing was started
+  return n == 1;
+}
+
+void wait_for_start(const Plan* plan) {
+  send_report(Report::created);
+  if ((plan->flags & kStartByFifo) != 0) {
+    // The fifo was opened before the root changed; the read waits until `start` writes.
+    close_fd(g_report);
+    if (!wait_for_byte(kStartFd)) exit_now(128);
+    close_fd(kStartFd);
+    return;
+  }
+  if (!wait_for_byte(g_report)) exit_now(128);
 }
 
 void drop_bounding_set(const Plan* plan) {
@@ -189,6 +193,40 @@ bool has_slash(const char* text) {
   return false;
 }
 
+/// The next "folder/program" of PATH; false at its end.
+bool next_candidate(const char*& path, const char* program, Line<4096>& file) {
+  if (path == nullptr) return false;
+  const char* end = path;
+  while (*end != 0 && *end != ':') ++end;
+  file.used = 0;
+  for (const char* c = path; c < end && file.used + 1 < sizeof file.text; ++c) file.text[file.used++] = *c;
+  file.text[file.used] = 0;
+  if (file.used == 0) file.add(".");
+  file.add("/").add(program);
+  path = *end == 0 ? nullptr : end + 1;
+  return true;
+}
+
+const char* path_variable(const Plan* plan) {
+  const char* path = find_variable(plan, "PATH=");
+  return path != nullptr ? path : "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+}
+
+/// Callers of `create` expect a missing program to fail there.
+void check_program(const Plan* plan) {
+  const char* program = text_at(plan, texts(plan, plan->args)[0]);
+  constexpr int kExecutable = 1;
+  if (has_slash(program)) {
+    check(sys(__NR_faccessat, AT_FDCWD, arg(program), kExecutable), Stage::exec, program);
+    return;
+  }
+  Line<4096> file;
+  for (const char* path = path_variable(plan); next_candidate(path, program, file);) {
+    if (sys(__NR_faccessat, AT_FDCWD, arg(file.text), kExecutable) == 0) return;
+  }
+  fail(Stage::exec, ENOENT, program);
+}
+
 /// execve by path, each folder of PATH in turn, as execvp does; the last telling errno is the answer.
 [[noreturn]] void exec_program(const Plan* plan) {
   static const char* args[kEnvMax + 1];
@@ -202,22 +240,12 @@ bool has_slash(const char* text) {
     const long result = sys(__NR_execve, arg(program), arg(args), arg(env));
     fail(Stage::exec, static_cast<int>(-result), program);
   }
-  const char* path = find_variable(plan, "PATH=");
-  if (path == nullptr) path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
   long answer = -ENOENT;
-  while (*program != 0) {
-    Line<4096> file;
-    const char* end = path;
-    while (*end != 0 && *end != ':') ++end;
-    for (const char* c = path; c < end && file.used + 1 < sizeof file.text; ++c) file.text[file.used++] = *c;
-    file.text[file.used] = 0;
-    if (file.used == 0) file.add(".");
-    file.add("/").add(program);
+  Line<4096> file;
+  for (const char* path = path_variable(plan); *program != 0 && next_candidate(path, program, file);) {
     const long result = sys(__NR_execve, arg(file.text), arg(args), arg(env));
     if (result != -ENOENT && result != -ENOTDIR) answer = result;
     if (result != -ENOENT && result != -ENOTDIR && result != -EACCES) break;
-    if (*end == 0) break;
-    path = end + 1;
   }
   fail(Stage::exec, static_cast<int>(-answer), program);
 }
@@ -260,6 +288,12 @@ long check(long result, Stage stage, const char* text) {
 
 int report_fd() { return g_report; }
 
+void pause_for_hooks(const Plan* plan) {
+  if ((plan->flags & kRuntimeHooks) == 0) return;
+  send_report(Report::hooks);
+  if (!wait_for_byte(g_report)) exit_now(128);
+}
+
 void run_init(const Plan* plan, InitFds fds) {
   reset_signals();
   g_report = fds.report;
@@ -290,6 +324,7 @@ void run_init(const Plan* plan, InitFds fds) {
   if ((plan->flags & kChroot) != 0) enter_plain_root(plan);
   if ((plan->flags & kTerminal) != 0 && (plan->flags & (kOwnRoot | kChroot)) == 0) open_terminal(plan, -1);
   set_limits(plan);
+  if ((plan->flags & kCheckProgram) != 0) check_program(plan);
   if ((plan->flags & kJoinContainer) == 0) wait_for_start(plan);
 
   run_hooks(plan, plan->hooks_start_container);

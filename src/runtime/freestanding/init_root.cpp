@@ -341,6 +341,7 @@ void make_own_root(const Plan* plan) {
   do_mounts(plan, root);
   if ((plan->flags & kTerminal) != 0) open_terminal(plan, root);
   make_cwd(plan, root);
+  pause_for_hooks(plan);
   run_hooks(plan, plan->hooks_create_container);
   mask_paths(plan, root);
   make_read_only(plan, root);
@@ -372,6 +373,7 @@ void enter_plain_root(const Plan* plan) {
   }
   if ((plan->flags & kTerminal) != 0) open_terminal(plan, -1);
   make_cwd(plan, root);
+  pause_for_hooks(plan);
   run_hooks(plan, plan->hooks_create_container);
   check(sys(__NR_fchdir, root), Stage::root, path);
   close_fd(root);

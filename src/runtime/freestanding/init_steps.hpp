@@ -12,6 +12,8 @@ inline constexpr int kStartFd = 5;  ///< the start fifo of `orchestra oci`
 /// fail() if `result` is negative.
 long check(long result, orchestra::wire::Stage stage, const char* text);
 int report_fd();
+/// Lets the parent run the hooks of the runtime's namespaces, if the plan has any.
+void pause_for_hooks(const orchestra::wire::Plan* plan);
 
 /// Level full: root mount, mounts, devices, terminal, pivot_root, masks.
 void make_own_root(const orchestra::wire::Plan* plan);

@@ -7,7 +7,8 @@
 namespace orch {
 
 int run_shim();
-int run_oci_create();
+/// `oci`: makes one process and leaves it; `oci-wait`: stays and ends with its exit code.
+int run_oci(const char* role);
 
 /// Descriptors of an init at its start; everything else is closed.
 struct InitFds {

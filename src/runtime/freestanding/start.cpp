@@ -118,7 +118,7 @@ extern "C" [[noreturn]] __attribute__((used)) void orch_start(long* stack) {
   const char* role = count > 1 ? args[1] : "";
   int code = 2;
   if (orch::equal(role, "shim")) code = orch::run_shim();
-  if (orch::equal(role, "oci")) code = orch::run_oci_create();
+  if (orch::starts_with(role, "oci")) code = orch::run_oci(role);
   if (orch::equal(role, "version")) code = 0;
   orch::exit_now(code);
 }

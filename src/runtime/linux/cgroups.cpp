@@ -114,7 +114,7 @@ Result<std::shared_ptr<Cgroups>> Cgroups::open(CgroupLayout layout, std::string 
 }
 
 std::string Cgroups::folder(const CgroupHierarchy& hierarchy, const std::string& group) const {
-  return hierarchy.mount + parent_ + (group.empty() ? "" : "/" + group);
+  return hierarchy.mount + (parent_ == "/" ? "" : parent_) + (group.empty() ? "" : "/" + group);
 }
 std::string Cgroups::folder_of(std::string_view controller, const std::string& group) const {
   const CgroupHierarchy* hierarchy = layout_.find(controller);
@@ -259,6 +259,7 @@ Result<std::vector<int>> Cgroups::processes(const std::string& group) const {
 }
 
 void Cgroups::remove_parent() {
+  if (parent_ == "/") return;
   for (const CgroupHierarchy* hierarchy : all_) {
     prune(folder(*hierarchy, ""));
     for (std::string above = parent_; above.rfind('/') > 0 && above.rfind('/') != std::string::npos;) {

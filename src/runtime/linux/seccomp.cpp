@@ -141,8 +141,9 @@ Result<std::string> compile(const ContainerSpec::Seccomp& profile) {
   return filter;
 }
 
-/// A text that is equal only for equal profiles.
-std::string key_of(const ContainerSpec::Seccomp& profile) {
+}  // namespace
+
+std::string seccomp_key(const ContainerSpec::Seccomp& profile) {
   std::string key = profile.default_action + "/" + std::to_string(profile.default_errno_ret.value_or(0xffff));
   for (const auto& name : profile.architectures) key += " " + name;
   for (const auto& rule : profile.syscalls) {
@@ -155,13 +156,11 @@ std::string key_of(const ContainerSpec::Seccomp& profile) {
   }
   return key;
 }
-}  // namespace
-
 Result<std::string> compile_seccomp(const ContainerSpec::Seccomp& profile) {
   // Pure results of pure input: one cache for all runtimes of the process.
   static std::mutex mutex;
   static std::map<std::string, std::string> cache;
-  const std::string key = key_of(profile);
+  const std::string key = seccomp_key(profile);
   {
     std::lock_guard lock(mutex);
     const auto found = cache.find(key);

@@ -300,6 +300,8 @@ class Planner {
     if (process.terminal) plan().flags |= wire::kTerminal;
     if (process.no_new_privileges) plan().flags |= wire::kNoNewPrivileges;
     if (context_.make_cwd && !context_.exec) plan().flags |= wire::kMakeCwd;
+    if (context_.runtime_hooks) plan().flags |= wire::kRuntimeHooks;
+    if (context_.check_program) plan().flags |= wire::kCheckProgram;
     if (context_.no_new_keyring) plan().flags |= wire::kKeepSession;
     if (!context_.start_fifo.empty()) plan().flags |= wire::kStartByFifo;
     plan().start_fifo = builder_.text(context_.start_fifo);

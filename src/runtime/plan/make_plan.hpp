@@ -22,6 +22,8 @@ struct PlanContext {
   bool exec = false;                      ///< a further process of a running container
   bool make_cwd = true;
   bool no_pivot = false, no_new_keyring = false;
+  bool runtime_hooks = false;         ///< init pauses for hooks that the caller runs
+  bool check_program = false;         ///< a missing program fails before the start
   std::uint64_t join_namespaces = 0;  ///< exec: CLONE_NEW* to enter through the container's pidfd
 };
 

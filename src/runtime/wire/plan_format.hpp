@@ -77,6 +77,8 @@ enum PlanFlags : std::uint32_t {
   kMakeCwd = 1 << 11,
   kStartByFifo = 1 << 12,  ///< `start_fifo` instead of the report socket
   kKeepSession = 1 << 13,
+  kRuntimeHooks = 1 << 14,  ///< pauses for prestart and createRuntime hooks, which the parent runs
+  kCheckProgram = 1 << 15,  ///< a missing program fails the create, not the start
 };
 
 struct Plan {

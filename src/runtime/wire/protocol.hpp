@@ -107,13 +107,17 @@ struct ExecEnd {
 };
 
 /// From init to its parent, and inside failed replies.
-enum class Report : std::uint32_t { created = 1, failed, terminal };
+/// `process`: its pid is in `error`. `hooks`: the runtime's hooks may run now; a byte lets init go on.
+enum class Report : std::uint32_t { created = 1, failed, terminal, process, hooks };
 struct ReportMessage {
   Report kind = Report::failed;
   Stage stage = Stage::none;
   std::int32_t error = 0;
   char text[1000] = {};
 };
+
+// Roles `oci..` take the plan as a memory file and a report socket; for an exec also the container's pidfd.
+inline constexpr int kOciPlanFd = 3, kOciReportFd = 4, kOciPidfdFd = 5;
 
 // What a shim is started with: a memory file at kShimConfigFd, a listening socket at kShimSocketFd, and
 // a pipe for the first answer (ReportMessage: created or failed) at kShimReadyFd.

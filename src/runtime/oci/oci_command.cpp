@@ -1,0 +1,514 @@
+// `orchestra oci`: runtime-spec operations as a command line. Errors: one line on stderr, status 1.
+#include "runtime/oci/oci_command.hpp"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <charconv>
+#include <cstdio>
+#include <ctime>
+
+#include "base/fd.hpp"
+#include "base/json.hpp"
+#include "orchestra/env.hpp"
+#include "orchestra/runtime.hpp"
+#include "runtime/oci/oci_process.hpp"
+#include "runtime/oci/oci_terminal.hpp"
+#include "runtime/oci/seccomp_cache.hpp"
+#include "runtime/plan/make_plan.hpp"
+#include "runtime/spec/capabilities.hpp"
+
+namespace orchestra::runtime {
+namespace {
+constexpr const char* kDomain = "runtime";
+constexpr auto kRemoveDeadline = std::chrono::seconds(10);
+constexpr const char* kSpecVersion = "1.2.0";
+
+Result<std::string> absolute(const std::string& path) {
+  char resolved[PATH_MAX];
+  if (realpath(path.c_str(), resolved) == nullptr) return system_error(kDomain, "open", path, errno);
+  return std::string(resolved);
+}
+std::string full_path(const std::string& path) {
+  if (path.empty() || path[0] == '/') return path;
+  char here[PATH_MAX];
+  return getcwd(here, sizeof here) != nullptr ? std::string(here) + "/" + path : path;
+}
+std::string hook_state(OciState state, const char* status, int pid) {
+  state.pid = pid;
+  return state_json(state, status, false);
+}
+/// Cgroups::open wants a parent and a group below it.
+std::pair<std::string, std::string> split_path(const std::string& path) {
+  const std::size_t slash = path.rfind('/');
+  return {slash == 0 ? "/" : path.substr(0, slash), path.substr(slash + 1)};
+}
+}  // namespace
+
+std::string rfc3339(std::int64_t wall_ns) {
+  const std::time_t seconds = wall_ns / 1'000'000'000;
+  std::tm utc{};
+  gmtime_r(&seconds, &utc);
+  char text[64];
+  std::snprintf(text, sizeof text, "%04d-%02d-%02dT%02d:%02d:%02d.%09ldZ", utc.tm_year + 1900, utc.tm_mon + 1,
+                utc.tm_mday, utc.tm_hour, utc.tm_min, utc.tm_sec, static_cast<long>(wall_ns % 1'000'000'000));
+  return text;
+}
+
+OciCommand::OciCommand(OciArguments args, int input, int output, int error)
+    : args_(std::move(args)),
+      input_(input),
+      output_(output),
+      error_(error),
+      root_(args_.get("root", "/run/orchestra/oci")),
+      store_(root_) {}
+
+void OciCommand::print(const std::string& text) const { (void)write_all(output_, text); }
+
+Result<int> OciCommand::run() {
+  if (args_.has("version")) {
+    print("orchestra-oci version 0.1.0\nspec: " + std::string(kSpecVersion) + "\n");
+    return 0;
+  }
+  if (args_.has("help") || args_.command.empty()) {
+    print(oci_help());
+    return args_.has("help") ? 0 : 1;
+  }
+  const std::string& command = args_.command;
+  if (command == "create") return create(false);
+  if (command == "run") return create(true);
+  if (command == "start") return start();
+  if (command == "state") return state();
+  if (command == "list") return list();
+  if (command == "ps") return ps();
+  if (command == "kill") return kill_container();
+  if (command == "delete") return remove();
+  if (command == "exec") return exec();
+  if (command == "pause") return freeze(true);
+  if (command == "resume") return freeze(false);
+  if (command == "features") return features();
+  if (command == "spec") return spec();
+  return Error(Error::invalid, kDomain, "unknown command \"" + command + "\"; see --help");
+}
+
+Result<OciState> OciCommand::load_operand() {
+  if (args_.operands.empty()) return Error(Error::invalid, kDomain, args_.command + ": name a container");
+  ORC_TRY(check_container_id(args_.operands.front()));
+  return store_.load(args_.operands.front());
+}
+
+Result<std::shared_ptr<Cgroups>> OciCommand::cgroups_of(const OciState& state) const {
+  if (state.cgroup.empty()) return std::shared_ptr<Cgroups>();
+  ORC_ASSIGN(CgroupLayout layout, detect_cgroups());
+  return Cgroups::open(std::move(layout), state.cgroup_parent);
+}
+
+Result<void> OciCommand::place(OciState& state, const ContainerSpec& spec,
+                               std::vector<std::string>& cgroup_files) {
+  if (args_.get("cgroup-manager") == "disabled") return {};
+  if (args_.has("systemd-cgroup") || args_.get("cgroup-manager") == "systemd") {
+    return Error(Error::unsupported, kDomain,
+                 "--systemd-cgroup: scopes of systemd are not supported; use --cgroup-manager cgroupfs");
+  }
+  std::string path = spec.cgroups_path.empty() ? "/orchestra/" + state.id : spec.cgroups_path;
+  if (path[0] != '/') path = "/orchestra/" + path;
+  std::tie(state.cgroup_parent, state.cgroup) = split_path(path);
+  ORC_ASSIGN(const auto cgroups, cgroups_of(state));
+  const bool everywhere = !spec.resources.cpuset_cpus.empty() || !spec.resources.cpuset_mems.empty();
+  ORC_TRY(cgroups->make(state.cgroup, everywhere));
+  const auto members = cgroups->processes(state.cgroup);
+  if (members && !members->empty())
+    return Error(Error::busy, kDomain, "linux.cgroupsPath: the cgroup " + path + " has processes");
+  std::vector<std::string> missing;
+  ORC_TRY(cgroups->apply(state.cgroup, spec.resources, missing));
+  cgroup_files = cgroups->procs_files(state.cgroup, everywhere);
+  return {};
+}
+
+Result<std::string> OciCommand::seccomp_of(const ContainerSpec& spec) const {
+  if (!spec.seccomp) return std::string();
+  return cached_seccomp(*spec.seccomp, root_ + "/.seccomp");
+}
+
+Result<int> OciCommand::create(bool start_too) {
+  if (args_.operands.empty()) return Error(Error::invalid, kDomain, args_.command + ": name the container");
+  const std::string& id = args_.operands.front();
+  ORC_TRY(check_container_id(id));
+  if (args_.get("preserve-fds", "0") != "0")
+    return Error(Error::unsupported, kDomain, "--preserve-fds is not supported");
+  ORC_ASSIGN(const std::string bundle, absolute(args_.get("bundle", ".")));
+  ORC_ASSIGN(ContainerSpec spec, ContainerSpec::from_bundle(bundle));
+  if (!spec.process) return Error(Error::invalid, kDomain, "config.json: process: missing");
+  ORC_ASSIGN(spec.root_path, absolute(spec.root_path));
+  ORC_ASSIGN(std::string filter, seccomp_of(spec));
+  OciState state;
+  state.id = id;
+  state.bundle = bundle;
+  state.rootfs = spec.root_path;
+  state.annotations = spec.annotations;
+  state.oci_version = spec.oci_version;
+  state.created = rfc3339(real_clock().now().wall_ns);
+  state.owner = geteuid() == 0 ? "root" : std::to_string(geteuid());
+  ORC_TRY(store_.reserve(id));
+  const auto undo = [&](const Error& error) -> Error {
+    if (auto cgroups = cgroups_of(state); cgroups && *cgroups)
+      (void)(*cgroups)->remove(state.cgroup, kRemoveDeadline);
+    (void)store_.forget(id);
+    return error;
+  };
+  PlanContext context;
+  context.bundle = bundle;
+  context.start_fifo = store_.fifo(id);
+  context.seccomp_filter = std::move(filter);
+  context.state_json = hook_state(state, "created", 0);
+  context.no_pivot = args_.has("no-pivot");
+  context.no_new_keyring = args_.has("no-new-keyring");
+  context.runtime_hooks = !spec.hooks.prestart.empty() || !spec.hooks.create_runtime.empty();
+  context.check_program = true;
+  const bool detached = !start_too || args_.has("detach");
+  const bool terminal = spec.process->terminal;
+  const auto make = [&]() -> Result<OciProcess> {
+    if (mkfifo(context.start_fifo.c_str(), 0600) != 0)
+      return system_error(kDomain, "mkfifo", context.start_fifo, errno);
+    if (terminal && detached && !args_.has("console-socket")) {
+      return Error(Error::invalid, kDomain,
+                   "process.terminal is true: a detached container needs --console-socket");
+    }
+    ORC_TRY(place(state, spec, context.cgroup_files));
+    OciProcessRequest request;
+    ORC_ASSIGN(request.plan, make_plan(spec, context));
+    request.terminal = terminal;
+    request.wait = !detached;
+    request.input = input_;
+    request.output = output_;
+    request.error = error_;
+    request.console_socket = args_.get("console-socket");
+    request.runtime_hooks = [&](int pid) -> Result<void> {
+      const std::string json = hook_state(state, "creating", pid);
+      ORC_TRY(run_runtime_hooks(spec.hooks.prestart, json, "prestart"));
+      return run_runtime_hooks(spec.hooks.create_runtime, json, "createRuntime");
+    };
+    return make_oci_process(request);
+  };
+  auto process = make();
+  if (!process) return undo(process.error());
+  state.pid = process->pid;
+  const auto finish = [&]() -> Result<void> {
+    ORC_ASSIGN(state.start_ticks, process_start_time(state.pid));
+    ORC_TRY(store_.save(state));
+    if (args_.has("pid-file"))
+      ORC_TRY(replace_file(full_path(args_.get("pid-file")), std::to_string(state.pid), 0644, false));
+    if (start_too) ORC_TRY(start_created(state));
+    return {};
+  };
+  if (auto finished = finish(); !finished) {
+    kill(state.pid, SIGKILL);
+    return undo(finished.error());
+  }
+  if (detached) return 0;
+  if (process->terminal) proxy_terminal(process->terminal, input_, output_, process->parent.pidfd);
+  const int code = wait_for_child(process->parent);
+  if (!args_.has("keep")) ORC_TRY(delete_container(state, true));
+  return code;
+}
+
+Result<void> OciCommand::start_created(const OciState& state) {
+  const std::string path = store_.fifo(state.id);
+  ORC_ASSIGN(const Fd fifo, open_file(path, O_WRONLY | O_NONBLOCK));
+  ORC_TRY(write_all(fifo.get(), "1"));
+  if (unlink(path.c_str()) != 0) return system_error(kDomain, "unlink", path, errno);
+  const auto spec = ContainerSpec::from_bundle(state.bundle);
+  if (!spec || spec->hooks.poststart.empty()) return {};
+  return run_runtime_hooks(spec->hooks.poststart, hook_state(state, "running", state.pid), "poststart");
+}
+
+Result<int> OciCommand::start() {
+  ORC_ASSIGN(const OciState state, load_operand());
+  const std::string status = store_.status(state);
+  if (status != "created")
+    return Error(Error::conflict, kDomain,
+                 "container " + state.id + " cannot be started: it is " + status + ", not created");
+  ORC_TRY(start_created(state));
+  return 0;
+}
+
+Result<int> OciCommand::state() {
+  ORC_ASSIGN(const OciState state, load_operand());
+  print(state_json(state, store_.status(state), true) + "\n");
+  return 0;
+}
+
+Result<int> OciCommand::list() {
+  json::array all;
+  std::string table = "ID          PID         STATUS      BUNDLE      CREATED      OWNER\n", names;
+  for (const std::string& id : store_.ids()) {
+    const auto state = store_.load(id);
+    if (!state) continue;
+    const std::string status = store_.status(*state);
+    auto entry = parse_json(state_json(*state, status, true));
+    if (entry) all.push_back(*entry);
+    const std::string pid = status == "stopped" ? "0" : std::to_string(state->pid);
+    table += id + "   " + pid + "   " + status + "   " + state->bundle + "   " + state->created + "   " +
+             state->owner + "\n";
+    names += id + "\n";
+  }
+  print(args_.has("quiet") ? names : args_.get("format", "table") == "json" ? to_json(all) + "\n" : table);
+  return 0;
+}
+
+Result<int> OciCommand::ps() {
+  ORC_ASSIGN(const OciState state, load_operand());
+  ORC_ASSIGN(const auto cgroups, cgroups_of(state));
+  std::vector<int> pids{state.pid};
+  if (cgroups) {
+    ORC_ASSIGN(pids, cgroups->processes(state.cgroup));
+  }
+  json::array all;
+  std::string table = "PID\n";
+  for (const int pid : pids) {
+    all.emplace_back(pid);
+    table += std::to_string(pid) + "\n";
+  }
+  print(args_.get("format", "table") == "json" ? to_json(all) + "\n" : table);
+  return 0;
+}
+
+Result<int> OciCommand::kill_container() {
+  ORC_ASSIGN(const OciState state, load_operand());
+  ORC_ASSIGN(const int signal, parse_signal(args_.operands.size() > 1 ? args_.operands[1] : "TERM"));
+  const std::string status = store_.status(state);
+  if (args_.has("all")) {
+    ORC_ASSIGN(const auto cgroups, cgroups_of(state));
+    if (cgroups) {
+      ORC_ASSIGN(const auto pids, cgroups->processes(state.cgroup));
+      for (const int pid : pids) kill(pid, signal);
+      return 0;
+    }
+  }
+  if (status != "created" && status != "running" && status != "paused")
+    return Error(Error::conflict, kDomain, "container not running: " + state.id + " is " + status);
+  ORC_ASSIGN(const Fd pidfd, open_pidfd(state.pid));
+  if (store_.status(state) == "stopped")
+    return Error(Error::conflict, kDomain, "container not running: " + state.id + " is stopped");
+  if (syscall(SYS_pidfd_send_signal, pidfd.get(), signal, nullptr, 0) != 0)
+    return system_error(kDomain, "kill", state.id, errno);
+  return 0;
+}
+
+Result<void> OciCommand::delete_container(const OciState& state, bool force) {
+  const std::string status = store_.status(state);
+  const bool ended = status == "stopped" || status == "creating";
+  if (!ended && !force && status != "created") {
+    return Error(
+        Error::conflict, kDomain,
+        "container " + state.id + " cannot be deleted: it is " + status + "; stop it, or use --force");
+  }
+  if (!ended) {
+    if (status == "paused") {
+      ORC_ASSIGN(const auto cgroups, cgroups_of(state));
+      if (cgroups) (void)cgroups->freeze(state.cgroup, false, std::chrono::seconds(2));
+    }
+    kill(state.pid, SIGKILL);
+  }
+  ORC_ASSIGN(const auto cgroups, cgroups_of(state));
+  if (cgroups) {
+    ORC_TRY(cgroups->remove(state.cgroup, kRemoveDeadline));
+    if (state.cgroup_parent == "/orchestra") cgroups->remove_parent();
+  }
+  ORC_TRY(store_.forget(state.id));
+  if (const auto spec = ContainerSpec::from_bundle(state.bundle)) {
+    for (const auto& hook : spec->hooks.poststop) {  // each runs, a failure is only told
+      if (auto ran = run_runtime_hooks({hook}, hook_state(state, "stopped", 0), "poststop"); !ran)
+        (void)write_all(error_, ran.error().message() + "\n");
+    }
+  }
+  return {};
+}
+
+Result<int> OciCommand::remove() {
+  auto state = load_operand();
+  if (!state && args_.has("force") && state.error().is(Error::not_found)) return 0;
+  if (!state) return state.error();
+  ORC_TRY(delete_container(*state, args_.has("force")));
+  return 0;
+}
+
+Result<ContainerSpec> OciCommand::exec_spec(const OciState& state) const {
+  ORC_ASSIGN(ContainerSpec spec, ContainerSpec::from_bundle(state.bundle));
+  if (!spec.process) return Error(Error::invalid, kDomain, "config.json: process: missing");
+  auto& process = *spec.process;
+  if (args_.has("process")) {
+    ORC_ASSIGN(const std::string text, read_file(args_.get("process"), 4 << 20));
+    const std::string document =
+        "{\"ociVersion\":\"1.0.2\",\"root\":{\"path\":\"/\"},\"process\":" + text + "}";
+    ORC_ASSIGN(ContainerSpec given, ContainerSpec::from_json(document));
+    process = *given.process;
+    return spec;
+  }
+  process.args.assign(args_.operands.begin() + 1, args_.operands.end());
+  process.terminal = args_.has("tty");
+  if (args_.has("cwd")) process.cwd = args_.get("cwd");
+  for (const std::string& entry : args_.all("env")) process.env.push_back(entry);
+  if (args_.has("no-new-privs")) process.no_new_privileges = true;
+  if (args_.has("user")) {
+    const std::string user = args_.get("user");
+    const std::size_t colon = user.find(':');
+    const auto number = [](const std::string& text, std::uint32_t& out) {
+      const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), out);
+      return error == std::errc() && end == text.data() + text.size();
+    };
+    if (!number(user.substr(0, colon), process.user.uid) ||
+        (colon != std::string::npos && !number(user.substr(colon + 1), process.user.gid))) {
+      return Error(Error::invalid, kDomain, "--user \"" + user + "\": expected UID or UID:GID");
+    }
+  }
+  for (const std::string& cap : args_.all("cap")) {
+    if (!capability_number(cap))
+      return Error(Error::invalid, kDomain, "--cap \"" + cap + "\": unknown capability");
+    if (!process.capabilities) process.capabilities.emplace();
+    for (auto* set : {&process.capabilities->bounding, &process.capabilities->effective,
+                      &process.capabilities->permitted})
+      set->push_back(cap);
+  }
+  return spec;
+}
+
+Result<int> OciCommand::exec() {
+  ORC_ASSIGN(const OciState state, load_operand());
+  const std::string status = store_.status(state);
+  if (status != "running" && !(status == "paused" && args_.has("ignore-paused"))) {
+    return Error(Error::conflict, kDomain,
+                 "cannot exec in container " + state.id + ": container not running (it is " + status + ")");
+  }
+  ORC_ASSIGN(const ContainerSpec spec, exec_spec(state));
+  PlanContext context;
+  context.exec = true;
+  for (const auto& space : spec.namespaces) {
+    constexpr std::pair<std::string_view, int> flags[] = {{"mount", CLONE_NEWNS},
+                                                          {"ipc", CLONE_NEWIPC},
+                                                          {"uts", CLONE_NEWUTS},
+                                                          {"network", CLONE_NEWNET},
+                                                          {"cgroup", CLONE_NEWCGROUP}};
+    for (const auto& [name, flag] : flags) {
+      if (space.type == name) context.join_namespaces |= static_cast<std::uint64_t>(flag);
+    }
+  }
+  ORC_ASSIGN(const auto cgroups, cgroups_of(state));
+  if (cgroups) context.cgroup_files = cgroups->procs_files(state.cgroup);
+  ORC_ASSIGN(context.seccomp_filter, seccomp_of(spec));
+  ORC_ASSIGN(const Fd pidfd, open_pidfd(state.pid));
+  OciProcessRequest request;
+  ORC_ASSIGN(request.plan, make_plan(spec, context));
+  request.terminal = spec.process->terminal;
+  request.wait = !args_.has("detach");
+  request.input = input_;
+  request.output = output_;
+  request.error = error_;
+  request.container_pidfd = pidfd.get();
+  request.console_socket = args_.get("console-socket");
+  ORC_ASSIGN(OciProcess process, make_oci_process(request));
+  if (args_.has("pid-file"))
+    ORC_TRY(replace_file(full_path(args_.get("pid-file")), std::to_string(process.pid), 0644, false));
+  if (!request.wait) return 0;
+  if (process.terminal) proxy_terminal(process.terminal, input_, output_, process.parent.pidfd);
+  return wait_for_child(process.parent);
+}
+
+Result<int> OciCommand::freeze(bool frozen) {
+  ORC_ASSIGN(const OciState state, load_operand());
+  const std::string status = store_.status(state);
+  if (status != (frozen ? "running" : "paused"))
+    return Error(Error::conflict, kDomain, "container " + state.id + " is " + status);
+  ORC_ASSIGN(const auto cgroups, cgroups_of(state));
+  if (!cgroups) return Error(Error::unsupported, kDomain, "pause: container " + state.id + " has no cgroup");
+  ORC_TRY(cgroups->freeze(state.cgroup, frozen, std::chrono::seconds(2)));
+  return 0;
+}
+
+Result<int> OciCommand::features() {
+  json::array capabilities, options;
+  for (const std::string& name : capability_names(kAllCapabilities)) capabilities.emplace_back(name);
+  for (const char* option :
+       {"async",       "atime",       "bind",       "defaults", "dev",        "diratime",      "exec",
+        "noatime",     "nodev",       "nodiratime", "noexec",   "norelatime", "nostrictatime", "nosuid",
+        "nosymfollow", "private",     "rbind",      "relatime", "ro",         "rprivate",      "rshared",
+        "rslave",      "runbindable", "rw",         "shared",   "silent",     "slave",         "strictatime",
+        "suid",        "unbindable"}) {
+    options.emplace_back(option);
+  }
+  const json::object out{
+      {"ociVersionMin", "1.0.0"},
+      {"ociVersionMax", kSpecVersion},
+      {"hooks", {"prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"}},
+      {"mountOptions", options},
+      {"linux",
+       json::object{
+           {"namespaces", {"cgroup", "ipc", "mount", "network", "pid", "uts"}},
+           {"capabilities", capabilities},
+           {"cgroup",
+            json::object{
+                {"v1", true}, {"v2", true}, {"systemd", false}, {"systemdUser", false}, {"rdma", false}}},
+           {"seccomp",
+            json::object{{"enabled", true},
+                         {"actions",
+                          {"SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS",
+                           "SCMP_ACT_KILL_THREAD", "SCMP_ACT_LOG", "SCMP_ACT_TRACE", "SCMP_ACT_TRAP"}},
+                         {"operators",
+                          {"SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT",
+                           "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE"}}}},
+           {"apparmor", json::object{{"enabled", false}}},
+           {"selinux", json::object{{"enabled", false}}},
+           {"intelRdt", json::object{{"enabled", false}}},
+           {"mountExtensions", json::object{{"idmap", json::object{{"enabled", false}}}}}}}};
+  print(to_pretty_json(out) + "\n");
+  return 0;
+}
+
+Result<int> OciCommand::spec() {
+  const std::string path = args_.get("bundle", ".") + "/config.json";
+  if (access(path.c_str(), F_OK) == 0)
+    return Error(Error::already_exists, kDomain, path + " exists; remove it first");
+  ORC_TRY(replace_file(path, ContainerSpec::example().to_json() + "\n", 0644, false));
+  return 0;
+}
+
+}  // namespace orchestra::runtime
+
+namespace orchestra {
+namespace {
+void report(const runtime::OciArguments& args, const Error& error, int error_fd) {
+  std::string message = error.message();
+  for (char& c : message) c = c == '\n' ? ' ' : c;
+  const json::object line{
+      {"level", "error"}, {"msg", message}, {"time", runtime::rfc3339(real_clock().now().wall_ns)}};
+  const bool as_json = args.get("log-format") == "json";
+  if (args.has("log")) {
+    const auto file = open_file(args.get("log"), O_WRONLY | O_CREAT | O_APPEND, 0644);
+    if (file)
+      (void)write_all(file->get(), (as_json ? to_json(line)
+                                            : "time=\"" + runtime::rfc3339(real_clock().now().wall_ns) +
+                                                  "\" level=error msg=\"" + message + "\"") +
+                                       "\n");
+  }
+  (void)write_all(error_fd, "orchestra oci: " + message + "\n");
+}
+}  // namespace
+
+int run_oci_command(const std::vector<std::string>& args, int input, int output, int error) {
+  auto parsed = runtime::parse_oci_arguments(args);
+  if (!parsed) {
+    report({}, parsed.error(), error);
+    return 1;
+  }
+  auto code = runtime::OciCommand(*parsed, input, output, error).run();
+  if (code) return *code;
+  report(*parsed, code.error(), error);
+  return 1;
+}
+
+}  // namespace orchestra

@@ -1,0 +1,43 @@
+#pragma once
+// The commands of `orchestra oci`.
+#include "runtime/linux/cgroups.hpp"
+#include "runtime/oci/oci_arguments.hpp"
+#include "runtime/oci/oci_state.hpp"
+
+namespace orchestra::runtime {
+
+class OciCommand {
+ public:
+  OciCommand(OciArguments args, int input, int output, int error);
+  /// The exit status; errors are for the caller to print.
+  Result<int> run();
+
+ private:
+  Result<int> create(bool start_too);
+  Result<int> start();
+  Result<int> state();
+  Result<int> list();
+  Result<int> ps();
+  Result<int> kill_container();
+  Result<int> remove();
+  Result<int> exec();
+  Result<int> freeze(bool frozen);
+  Result<int> features();
+  Result<int> spec();
+
+  Result<OciState> load_operand();
+  Result<void> start_created(const OciState& state);
+  Result<void> delete_container(const OciState& state, bool force);
+  Result<std::shared_ptr<Cgroups>> cgroups_of(const OciState& state) const;
+  Result<void> place(OciState& state, const ContainerSpec& spec, std::vector<std::string>& cgroup_files);
+  Result<std::string> seccomp_of(const ContainerSpec& spec) const;
+  Result<ContainerSpec> exec_spec(const OciState& state) const;
+  void print(const std::string& text) const;
+
+  const OciArguments args_;
+  const int input_, output_, error_;
+  const std::string root_;
+  const OciStore store_;
+};
+
+}  // namespace orchestra::runtime
