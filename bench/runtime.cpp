@@ -1,0 +1,258 @@
+// Containers per second, start to end, through the library and through `orchestra oci`, beside crun.
+//
+// All variants run the same bundle (busybox, /bin/true), interleaved in one loop, so that a busy machine
+// slows them alike. `lifecycle_full_ms` is a pod with its own network, ipc and uts namespaces, one
+// container in it with mounts, masks, capabilities, seccomp and limits, from create_pod to remove_pod.
+#include <fcntl.h>
+#include <spawn.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "base/fd.hpp"
+#include "bench/bench.hpp"
+#include "orchestra/container_spec.hpp"
+#include "orchestra/engine.hpp"
+#include "orchestra/runtime.hpp"
+#include "runtime/linux/seccomp.hpp"
+#include "runtime/pod_runtime_factory.hpp"
+
+extern char** environ;
+
+namespace orchestra::bench {
+namespace {
+
+namespace fs = std::filesystem;
+using namespace std::chrono_literals;
+constexpr const char* kBusybox = "/bin/busybox";
+
+class Workbench {
+ public:
+  Workbench() {
+    std::string pattern = "/tmp/orc-bench-XXXXXX";
+    folder_ = mkdtemp(pattern.data());
+    fs::create_directories(folder_ + "/bundle/rootfs/bin");
+    for (const char* name : {"proc", "dev", "sys", "tmp"})
+      fs::create_directories(folder_ + "/bundle/rootfs/" + name);
+    fs::copy_file(kBusybox, folder_ + "/bundle/rootfs/bin/busybox");
+    for (const char* name : {"true", "sleep", "sh"})
+      fs::create_symlink("busybox", folder_ + "/bundle/rootfs/bin/" + name);
+    ContainerSpec spec = ContainerSpec::example();
+    spec.process->terminal = false;
+    spec.process->args = {"/bin/true"};
+    spec.seccomp = runtime::default_seccomp_profile(*spec.process);
+    spec.resources.memory_limit = 64 << 20;
+    spec.resources.pids_limit = 100;
+    spec.resources.cpu_shares = 512;
+    std::ofstream(folder_ + "/bundle/config.json") << spec.to_json();
+  }
+  ~Workbench() {
+    std::error_code ignored;
+    fs::remove_all(folder_, ignored);
+  }
+  std::string path(const std::string& name) const { return folder_ + "/" + name; }
+  std::string root() const { return folder_ + "/bundle/rootfs"; }
+
+ private:
+  std::string folder_;
+};
+
+double ms_since(std::int64_t start) { return static_cast<double>(now_ns() - start) / 1e6; }
+
+/// Runs a program to its end with output to /dev/null; its wall time, or nothing if it failed.
+std::optional<double> time_program(const std::vector<std::string>& args) {
+  std::vector<char*> words;
+  for (const std::string& word : args) words.push_back(const_cast<char*>(word.c_str()));
+  words.push_back(nullptr);
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  for (int fd = 0; fd < 3; ++fd) posix_spawn_file_actions_addopen(&actions, fd, "/dev/null", O_RDWR, 0);
+  const std::int64_t start = now_ns();
+  pid_t pid = 0;
+  int status = -1;
+  if (posix_spawn(&pid, words[0], &actions, nullptr, words.data(), environ) == 0) waitpid(pid, &status, 0);
+  posix_spawn_file_actions_destroy(&actions);
+  if (status != 0) return std::nullopt;
+  return ms_since(start);
+}
+
+std::string version_of(const std::string& program) {
+  const Fd out(memfd_create("version", 0));
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_adddup2(&actions, out.get(), 1);
+  char* words[] = {const_cast<char*>(program.c_str()), const_cast<char*>("--version"), nullptr};
+  pid_t pid = 0;
+  int status = 0;
+  if (posix_spawn(&pid, program.c_str(), &actions, nullptr, words, environ) == 0) waitpid(pid, &status, 0);
+  posix_spawn_file_actions_destroy(&actions);
+  char text[128] = {};
+  (void)!pread(out.get(), text, sizeof text - 1, 0);
+  const std::string first(text, std::string_view(text).find('\n') == std::string_view::npos
+                                    ? 0
+                                    : std::string_view(text).find('\n'));
+  return first.substr(first.rfind(' ') + 1);
+}
+
+ContainerConfig container(const Workbench& bench, const std::string& id, std::vector<std::string> args) {
+  ContainerConfig config;
+  config.id = config.name = id;
+  config.root.directory = bench.root();
+  config.args = std::move(args);
+  config.env = {"PATH=/bin"};
+  config.read_only_root = true;
+  config.log_path = bench.path("log");
+  config.limits.memory_bytes = 64 << 20;
+  config.limits.pids = 100;
+  config.limits.cpu_shares = 512;
+  return config;
+}
+
+/// A whole pod with one container; the time, or nothing if a step failed.
+std::optional<double> time_lifecycle(PodRuntime& runtime, const Workbench& bench) {
+  const std::int64_t start = now_ns();
+  PodSandboxConfig pod;
+  pod.uid = "bench";
+  pod.hostname = "bench";
+  if (!runtime.create_pod(pod).wait(30s)) return std::nullopt;
+  if (!runtime.create_container("bench", container(bench, "c", {"/bin/true"})).wait(30s)) return std::nullopt;
+  if (!runtime.start_container("bench", "c").wait(30s)) return std::nullopt;
+  const auto end = runtime.exited("bench", "c").wait(30s);
+  if (!end || end->exit_code != 0) return std::nullopt;
+  if (!runtime.remove_pod("bench").wait(30s)) return std::nullopt;
+  return ms_since(start);
+}
+
+/// The same for a further container of a pod that is there.
+std::optional<double> time_container(PodRuntime& runtime, const Workbench& bench) {
+  const std::int64_t start = now_ns();
+  if (!runtime.create_container("busy", container(bench, "c", {"/bin/true"})).wait(30s)) return std::nullopt;
+  if (!runtime.start_container("busy", "c").wait(30s)) return std::nullopt;
+  const auto end = runtime.exited("busy", "c").wait(30s);
+  if (!end || end->exit_code != 0) return std::nullopt;
+  if (!runtime.remove_container("busy", "c").wait(30s)) return std::nullopt;
+  return ms_since(start);
+}
+
+std::optional<double> pss_kib(const std::string& pid) {
+  std::ifstream file("/proc/" + pid + "/smaps_rollup");
+  for (std::string word; file >> word;) {
+    if (word == "Pss:") {
+      double value = 0;
+      file >> value;
+      return value;
+    }
+  }
+  return std::nullopt;
+}
+
+struct Series {
+  std::vector<double> values;
+  std::size_t failures = 0;
+  void add(std::optional<double> value) {
+    if (value) {
+      values.push_back(*value);
+    } else {
+      ++failures;
+    }
+  }
+  std::optional<double> median() const {
+    if (values.empty()) return std::nullopt;
+    return percentile(values, 0.5);
+  }
+  std::string note() const { return failures == 0 ? "" : std::to_string(failures) + " runs failed"; }
+};
+
+void run(const Options& options, Report& report) {
+  if (geteuid() != 0 || !fs::exists(kBusybox)) {
+    report.add({"lifecycle_full_ms", std::nullopt, "ms", 5.0, "<=", std::nullopt,
+                "needs root and the Debian package busybox-static"});
+    return;
+  }
+  const Workbench bench;
+  Engine engine({.event_threads = 1});
+  auto opened = make_pod_runtime(engine, {.state_dir = bench.path("state"),
+                                          .data_dir = bench.path("data"),
+                                          .isolation = RuntimeOptions::Isolation::full,
+                                          .instance = "bench" + std::to_string(getpid())});
+  if (!opened) {
+    report.add(
+        {"lifecycle_full_ms", std::nullopt, "ms", 5.0, "<=", std::nullopt, opened.error().to_string()});
+    return;
+  }
+  PodRuntime& runtime = **opened;
+  PodSandboxConfig busy;
+  busy.uid = "busy";
+  busy.hostname = "busy";
+  auto pod = runtime.create_pod(busy).wait(30s);
+  auto sleeper = container(bench, "sleeper", {"/bin/sleep", "10000"});
+  (void)runtime.create_container("busy", sleeper).wait(30s);
+  (void)runtime.start_container("busy", "sleeper").wait(30s);
+
+  const std::string crun = find_program("crun");
+  const std::string own = fs::read_symlink("/proc/self/exe").parent_path() / "orchestra-oci";
+  Series lifecycle, within, exec, oci, start, peer, peer_no_cgroup;
+  const int rounds = options.quick ? 20 : 200;
+  for (int i = 0; i < rounds; ++i) {
+    lifecycle.add(time_lifecycle(runtime, bench));
+    if (!crun.empty()) {
+      peer.add(
+          time_program({crun, "--root", bench.path("crun"), "run", "--bundle", bench.path("bundle"), "c"}));
+      peer_no_cgroup.add(time_program({crun, "--root", bench.path("crun"), "--cgroup-manager=disabled", "run",
+                                       "--bundle", bench.path("bundle"), "c"}));
+    }
+    within.add(time_container(runtime, bench));
+    if (fs::exists(own)) {
+      oci.add(time_program({own, "--root", bench.path("oci"), "run", "--bundle", bench.path("bundle"), "c"}));
+      start.add(time_program({own, "--version"}));
+    }
+    const std::int64_t begin = now_ns();
+    const auto ran = runtime.exec("busy", "sleeper", {"/bin/true"}, 10s, 1024).wait(20s);
+    exec.add(ran && ran->exit_code == 0 ? std::optional<double>(ms_since(begin)) : std::nullopt);
+  }
+
+  // crun refuses cgroups on hybrid machines: then it is measured without them, in its favour.
+  const Series& other = peer.values.empty() ? peer_no_cgroup : peer;
+  std::optional<Peer> crun_peer;
+  const std::string how = peer.values.empty() ? "crun without cgroups (it refuses hybrid ones)" : "";
+  if (other.median()) crun_peer = Peer{"crun", version_of(crun), *other.median()};
+  const auto ratio = [&](const Series& series) -> std::optional<double> {
+    if (!crun_peer || !series.median()) return std::nullopt;
+    return *series.median() / crun_peer->value;
+  };
+  report.add({"lifecycle_full_ms", lifecycle.median(), "ms", 5.0, "<=", crun_peer, lifecycle.note() + how});
+  report.add(
+      {"ratio_crun", ratio(lifecycle), "", 1.0, "<=", crun_peer, crun_peer ? how : "crun is not installed"});
+  report.add({"lifecycle_container_ms", within.median(), "ms", std::nullopt, "<=", std::nullopt,
+              "one more container in a pod that is there"});
+  report.add({"oci_lifecycle_ms", oci.median(), "ms",
+              crun_peer ? std::optional<double>(crun_peer->value * 0.8) : std::nullopt, "<=", crun_peer,
+              fs::exists(own) ? oci.note() : "orchestra-oci is not beside orchestra-bench"});
+  report.add({"oci_start_ms", start.median(), "ms", 2.0, "<=", std::nullopt, start.note()});
+  report.add({"exec_ms", exec.median(), "ms", 4.0, "<=", std::nullopt, exec.note()});
+
+  std::ifstream identity(bench.path("state/pods/busy/shim"), std::ios::binary);
+  std::int32_t words[3] = {};
+  identity.read(reinterpret_cast<char*>(words), sizeof words);
+  report.add({"shim_pss_kib", pss_kib(std::to_string(words[2])), "KiB", 1024.0, "<="});
+
+  const int pods = options.quick ? 10 : 50;
+  const std::int64_t begin = now_ns();
+  for (int i = 0; i < pods; ++i) {
+    PodSandboxConfig config;
+    config.uid = "many-" + std::to_string(i);
+    (void)runtime.create_pod(config).wait(30s);
+    (void)runtime.create_container(config.uid, container(bench, "c", {"/bin/sleep", "10000"})).wait(30s);
+    (void)runtime.start_container(config.uid, "c").wait(30s);
+  }
+  report.add({"pods_per_s", pods / (ms_since(begin) / 1000.0), "1/s", 100.0, ">="});
+  for (const PodRecord& record : runtime.list().wait(5s).value())
+    (void)runtime.remove_pod(record.config.uid).wait(30s);
+}
+
+const bool registered = register_area("runtime", run);
+}  // namespace
+}  // namespace orchestra::bench
