@@ -5,6 +5,7 @@
 // container in it with mounts, masks, capabilities, seccomp and limits, from create_pod to remove_pod.
 #include <fcntl.h>
 #include <spawn.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
