@@ -27,7 +27,8 @@ struct DnsServerOptions {
   DnsForwardPolicy forward_policy = DnsForwardPolicy::random;
   std::string zone = "cluster.local";
   std::uint32_t ttl = 5;  ///< seconds of answers from the snapshot, 0 to 3600
-  /// Ranges that may ask ("10.244.0.0/16"); others get no answer. Empty: loopback and the listen addresses.
+  /// Ranges that may ask ("10.244.0.0/16"), besides the listen addresses themselves; others get no answer.
+  /// Empty: loopback.
   std::vector<std::string> allow_from = {};
   /// Ranges of pods and Services: reverse names in them are ours.
   std::vector<std::string> reverse_ranges = {};

@@ -21,9 +21,14 @@ namespace {
 using test::query_packet;
 
 /// Sends one datagram and returns the answer, or "" after the wait.
-std::string ask_udp(const std::string& address, const std::string& packet, int milliseconds = 5000) {
+std::string ask_udp(const std::string& address, const std::string& packet, int milliseconds = 5000,
+                    const std::string& from = {}) {
   const auto to = http::parse_address(address).value();
   const Fd fd(::socket(to.family(), SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  if (!from.empty()) {
+    const auto source = http::make_address(from, 0).value();
+    if (::bind(fd.get(), source.get(), source.size) != 0) return {};
+  }
   if (::connect(fd.get(), to.get(), to.size) != 0) return {};
   if (::send(fd.get(), packet.data(), packet.size(), 0) < 0) return {};
   pollfd wait{fd.get(), POLLIN, 0};
@@ -192,8 +197,9 @@ TEST_CASE("hostile packets get no answer, or only a refusal, and do no harm") {
 
 TEST_CASE("who is not allowed to ask hears nothing") {
   Fixture f({.allow_from = {"10.0.0.0/8"}});
-  CHECK(ask_udp(f.address, query_packet("a.example", "A"), 100).empty());
+  CHECK(ask_udp(f.address, query_packet("a.example", "A"), 100, "127.0.0.2").empty());
   CHECK(f.server->stats().dropped == 1);
+  CHECK_FALSE(ask_udp(f.address, query_packet("a.example", "A")).empty());  // from the listen address
 }
 
 TEST_CASE("other names are asked of the upstream server once and then remembered") {

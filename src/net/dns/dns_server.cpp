@@ -79,7 +79,7 @@ class Server final : public DnsServer {
     for (const Sockets& sockets : all) {
       const net::IpAddress own = dns::ip_of(sockets.address);
       zone_options.own_addresses.push_back(own);
-      if (options.allow_from.empty()) allowed.push_back({own, own.is_v4() ? 32 : 128});
+      allowed.push_back({own, own.is_v4() ? 32 : 128});  // this machine, asking its own address
     }
     if (options.allow_from.empty()) {
       for (const char* loopback : {"127.0.0.0/8", "::1/128"})
