@@ -184,12 +184,10 @@ Result<void> copy_entry(const LayerStack& stack, const LayerStack::Found& found,
     if (auto copied = copy_bytes(from.get(), to.get(), static_cast<std::uint64_t>(status.st_size)); !copied) {
       return copied.error().with_context(found.path);
     }
-    // Owner first: chown clears setuid bits and file capabilities.
-    if (is_root() && ::fchown(to.get(), status.st_uid, status.st_gid) != 0) {
-      return system_error("image", "fchown", found.path, errno);
-    }
+    // Attributes last of these: chown takes file capabilities away.
+    ORC_TRY(set_attributes(to.get(), status));
     copy_xattrs(from.get(), to.get());
-    return set_attributes(to.get(), status);
+    return {};
   } else {
     if (::mknodat(directory, name.c_str(), status.st_mode, status.st_rdev) != 0) {
       // Without root: sockets and fifos can be made, devices are left out.
