@@ -254,17 +254,26 @@ std::string read_all(const Fd& socket) {
   }
 }
 
-std::string ask_udp(const NetworkNamespace& from, const std::string& address, int port, int milliseconds) {
-  Fd socket = socket_in(from, SOCK_DGRAM);
-  set_deadline(socket, milliseconds);
+UdpClient::UdpClient(const NetworkNamespace& from, const std::string& address, int port)
+    : socket_(socket_in(from, SOCK_DGRAM)) {
   const auto name = to_sockaddr(address, port);
-  if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&name), sizeof name) != 0)
-    return error_text(errno);
-  if (::send(socket.get(), "?", 1, 0) != 1) return error_text(errno);
+  REQUIRE(::connect(socket_.get(), reinterpret_cast<const sockaddr*>(&name), sizeof name) == 0);
+}
+
+std::string UdpClient::ask(int milliseconds) {
+  set_deadline(socket_, milliseconds);
   char bytes[2048];
-  const auto got = ::recv(socket.get(), bytes, sizeof bytes, 0);
+  while (::recv(socket_.get(), bytes, sizeof bytes, MSG_DONTWAIT) >=
+         0) {  // late answers to earlier questions
+  }
+  if (::send(socket_.get(), "?", 1, 0) != 1) return error_text(errno);
+  const auto got = ::recv(socket_.get(), bytes, sizeof bytes, 0);
   if (got < 0) return error_text(errno);
   return std::string(bytes, static_cast<std::size_t>(got));
+}
+
+std::string ask_udp(const NetworkNamespace& from, const std::string& address, int port, int milliseconds) {
+  return UdpClient(from, address, port).ask(milliseconds);
 }
 
 Capture::Capture(const NetworkNamespace& where, const std::string& link) {

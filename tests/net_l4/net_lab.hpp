@@ -65,6 +65,16 @@ std::string ask_tcp(const NetworkNamespace& from, const std::string& address, in
 std::string ask_udp(const NetworkNamespace& from, const std::string& address, int port,
                     int milliseconds = 2000);
 
+/// One UDP socket with one local port, asked again and again.
+class UdpClient {
+ public:
+  UdpClient(const NetworkNamespace& from, const std::string& address, int port);
+  std::string ask(int milliseconds = 2000);
+
+ private:
+  Fd socket_;
+};
+
 /// What a connected socket says until it closes.
 std::string read_all(const Fd& socket);
 

@@ -224,3 +224,29 @@ TEST_CASE("explain names the Service, its endpoints, and why others are not used
   CHECK(node.proxy->explain("10.96.0.10:81/tcp").value().find("no such port") != std::string::npos);
   CHECK_FALSE(node.proxy->explain("nonsense"));
 }
+
+TEST_CASE("a UDP client with a fixed port follows the Service's endpoints") {
+  NEEDS_ROOT("a UDP client with a fixed port follows the Service's endpoints");
+  Node node;
+  UdpAnswerer a(node.pod_a, "0.0.0.0", 5353, "a"), b(node.pod_b, "0.0.0.0", 5353, "b");
+  const auto service = make_service("dns", "10.96.0.53", {{"dns", 53, 0, "UDP"}});
+  const auto to = [](const char* address) { return make_slice("dns", {{address}}, 5353, "dns", "UDP"); };
+  UdpClient client(node.host, "10.96.0.53", 53);
+  node.apply({service}, {});
+  CHECK(client.ask(200) != "a");
+  node.apply({service}, {to("10.244.1.2")});  // none to some: not blackholed for ever
+  CHECK(client.ask() == "a");
+  node.apply({service}, {to("10.244.1.3")});  // the endpoint is gone
+  CHECK(client.ask() == "b");
+  node.proxy.reset();
+  node.make_proxy();
+  node.apply({service}, {make_slice("dns", {{"10.244.1.2"}, {"10.244.1.3"}}, 5353, "dns", "UDP")});
+  for (int i = 0; i < 10; ++i)
+    CHECK(client.ask() == "b");  // a flow of a serving endpoint stays, also at a restart
+  node.apply({service}, {});     // lost the last one
+  CHECK(client.ask(200) != "b");
+  node.apply({service}, {to("10.244.1.3")});
+  CHECK(client.ask() == "b");
+  node.apply({}, {});  // the Service is deleted
+  CHECK(client.ask(200) != "b");
+}

@@ -12,6 +12,7 @@
 #include <atomic>
 #include <mutex>
 
+#include "net/lb/conntrack.hpp"
 #include "net/lb/explain.hpp"
 #include "net/lb/nft_netlink.hpp"
 #include "net/lb/nft_transaction.hpp"
@@ -120,6 +121,7 @@ class NftProxy final : public ServiceProxy, public std::enable_shared_from_this<
       plan_.forget();
       return written.error().with_context("Services of node " + options_.node);
     }
+    clean_conntrack(std::move(batch.udp_fronts));
     result.revision = snapshot->revision;
     result.services = plan_.ports();
     result.rejected = std::move(batch.rejected);
@@ -157,6 +159,17 @@ class NftProxy final : public ServiceProxy, public std::enable_shared_from_this<
     chains_to_remove_ = batch.chains_removed;
     if (!after.empty()) ORC_TRY(session_->run(after));
     return {};
+  }
+
+  /// Where connection tracking cannot be edited, clients with fixed UDP ports keep their old endpoint.
+  void clean_conntrack(std::vector<UdpFront> fronts) {
+    if (fronts.empty() || conntrack_failed_) return;
+    auto cleaner = ConntrackCleaner::open(options_.name_space);
+    auto removed = cleaner ? cleaner->remove_stale(std::move(fronts)) : Result<std::size_t>(cleaner.error());
+    if (removed) return;
+    conntrack_failed_ = removed.error().is(Error::unsupported) || removed.error().is(Error::denied);
+    engine_.log(LogLevel::warning, "lb", "stale UDP flows were not cut",
+                {{"error", removed.error().to_string()}});
   }
 
   void remember_state() {
@@ -203,6 +216,7 @@ class NftProxy final : public ServiceProxy, public std::enable_shared_from_this<
   RulePlan plan_;
   std::size_t width_ = 0;
   std::vector<std::string> chains_to_remove_;
+  bool conntrack_failed_ = false;
   std::uint32_t generation_ = 0;
   std::optional<NftElements::TableState> state_;
   Duration watch_period_ = kWatchPeriod;

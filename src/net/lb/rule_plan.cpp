@@ -173,6 +173,25 @@ class ServiceCompiler {
   ServiceRules rules_;
 };
 
+/// UDP fronts that either version has, with the newer version's endpoints.
+void collect_udp(RuleBatch& batch, const ServiceRules& before, const ServiceRules& after) {
+  std::map<std::tuple<bool, std::uint32_t, std::uint16_t>, UdpFront> fronts;
+  for (const auto* rules : {&before, &after}) {
+    for (const auto& element : rules->elements) {
+      if (element.protocol != IpProtocol::udp) continue;
+      const bool node_port = element.map == MapKind::node_service || element.map == MapKind::node_nothing ||
+                             element.map == MapKind::node_endpoint;
+      auto& front = fronts[{node_port, element.address, element.port}];
+      front.node_port = node_port;
+      front.address = element.address;
+      front.port = element.port;
+      const bool endpoint = element.map == MapKind::endpoint || element.map == MapKind::node_endpoint;
+      if (endpoint && rules == &after) front.targets.emplace_back(element.to_address, element.to_port);
+    }
+  }
+  for (auto& [key, front] : fronts) batch.udp_fronts.push_back(std::move(front));
+}
+
 bool is_shared(const RuleElement& element) {
   return element.map == MapKind::addresses || element.map == MapKind::hairpin;
 }
@@ -240,6 +259,7 @@ void RulePlan::change(RuleBatch& batch, const ServiceRules& before, const Servic
       ++now;
     }
   }
+  collect_udp(batch, before, after);
   const auto find = [](const ServiceRules& rules, const std::string& name) -> const RoundRobinChain* {
     for (const auto& chain : rules.chains) {
       if (chain.name == name) return &chain;

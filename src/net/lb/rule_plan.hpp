@@ -68,6 +68,16 @@ struct ServiceRules {
 };
 ServiceRules compile_service(const NetworkService& service, std::string_view node);
 
+/// A UDP address of a Service that changed, and what it leads to now; node ports have address 0.
+struct UdpFront {
+  bool node_port = false;
+  std::uint32_t address = 0;
+  std::uint16_t port = 0;
+  std::vector<std::pair<std::uint32_t, std::uint16_t>> targets;
+  auto key() const { return std::tie(node_port, address, port); }
+  friend bool operator<(const UdpFront& a, const UdpFront& b) { return a.key() < b.key(); }
+};
+
 struct RuleBatch {
   bool full = false;                        ///< the maps are emptied first, in the same transaction
   std::vector<RuleElement> removed, added;  ///< removals come first
@@ -75,6 +85,7 @@ struct RuleBatch {
   std::vector<std::string> chains_removed;                   ///< after the elements
   std::size_t width = 0;  ///< chains n1..nW, i0..iW-1 and their maps must exist before the elements
   std::vector<NetworkRejection> rejected;
+  std::vector<UdpFront> udp_fronts;  ///< whose connection tracking has to be looked at
   bool empty() const {
     return !full && removed.empty() && added.empty() && chains_before.empty() && chains_after.empty();
   }

@@ -1,0 +1,44 @@
+#pragma once
+// Stale UDP entries of connection tracking.
+//
+// A UDP client with a fixed port keeps its entry alive for ever, and with it the endpoint that the entry
+// was translated to. So after a change every entry towards a changed UDP front is looked at: it goes when
+// what answers it is not one of the front's endpoints any more. That covers an endpoint that is gone, a
+// Service that lost its last one or was deleted, and one that got its first (the entry then leads to the
+// untranslated front). Entries of endpoints that serve stay, also at a restart. TCP is left alone.
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/fd.hpp"
+#include "net/lb/rule_plan.hpp"
+#include "orchestra/pod_network.hpp"
+
+namespace orchestra::net {
+
+struct UdpEntry {
+  std::uint32_t client = 0, front = 0;  ///< original source and destination
+  std::uint16_t front_port = 0;
+  std::uint32_t server = 0;  ///< who answers: source of the reply direction
+  std::uint16_t server_port = 0;
+  std::string original_tuple;  ///< the kernel's attribute, for the removal
+};
+
+/// Pure. Fronts sorted by UdpFront::operator<.
+bool is_stale(const UdpEntry& entry, const std::vector<UdpFront>& fronts);
+
+class ConntrackCleaner {
+ public:
+  static Result<ConntrackCleaner> open(const NetworkNamespace& name_space);
+  /// Answers how many entries were removed.
+  Result<std::size_t> remove_stale(std::vector<UdpFront> fronts);
+
+ private:
+  explicit ConntrackCleaner(Fd fd) : fd_(std::move(fd)) {}
+  Result<std::vector<UdpEntry>> list_udp();
+  Result<void> remove(const UdpEntry& entry);
+  Fd fd_;
+  std::uint32_t sequence_ = 1;
+};
+
+}  // namespace orchestra::net
