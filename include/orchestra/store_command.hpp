@@ -11,10 +11,10 @@ namespace orchestra {
 
 struct StoreCommandOptions {
   std::FILE* in = stdin;                    ///< for `put KEY -`
-  const std::atomic<bool>* stop = nullptr;  ///< set by the program's signal handler: watches end with 0
+  const std::atomic<bool>* stop = nullptr;  ///< set by the program's signal handler: watches and serve end with 0
 };
 
-/// Runs `args` (without "store"): put get watch del compact status snapshot restore, each with --data DIR on
+/// Runs `args` (without "store"): put get watch del compact status snapshot restore serve, each with --data DIR on
 /// a stopped or a running data folder. Returns the exit status: 0 done, 1 other failure, 2 usage, 3 not
 /// found, 4 conflict, 5 unavailable, 6 unknown outcome, 7 compacted or expired, 8 no space or too large,
 /// 9 corrupt, 10 denied. Errors are one sentence on `err`.

@@ -27,10 +27,13 @@ constexpr const char* kUsage =
     "  status\n"
     "  snapshot save FILE | snapshot status FILE\n"
     "  restore FILE      [--bump-revision N]\n"
+    "  serve             keeps the store of DIR open for others until SIGTERM\n"
     "DIR is the data folder of a running process (reached by its control.sock) or a stopped one. FILE of\n"
     "`snapshot status` needs no --data.\n";
 
 constexpr std::size_t kStdinMax = 16u << 20;
+constexpr Duration kReconnect = std::chrono::milliseconds(200);
+constexpr Duration kLookForStop = std::chrono::milliseconds(50);
 
 int exit_status(const Error& error) {
   switch (error.code()) {
@@ -179,6 +182,14 @@ class Target {
     store_.reset();
   }
 
+  /// In another process, which may go and come back.
+  bool remote() const { return client_.has_value(); }
+  Result<void> reconnect(const std::string& data) {
+    ORC_ASSIGN(auto client, ControlClient::connect(data + "/control.sock"));
+    client_.emplace(std::move(client));
+    return {};
+  }
+
   Result<void> run(const json::object& request, const OnLine& on_line, Duration idle,
                    const std::function<bool()>& go_on) {
     if (client_) return client_->call(request, on_line, idle, go_on);
@@ -223,6 +234,7 @@ class StoreCommand {
     if (command == "watch") return watch();
     if (command == "compact") return compact();
     if (command == "status") return status();
+    if (command == "serve") return serve();
     return usage_error("there is no command \"" + command + "\"");
   }
 
@@ -359,32 +371,68 @@ class StoreCommand {
     }
   }
 
+  bool stopped() const { return options_.stop != nullptr && options_.stop->load(); }
+  /// Waits without a clock of its own: nobody answers this one.
+  static void pause(Duration time) {
+    const Promise<> nobody;
+    (void)nobody.pending().wait(time);
+  }
+
   Result<int> watch() {
     ORC_ASSIGN(json::object request, range_request("store.watch"));
     ORC_TRY(add_number(request, "--after", "after"));
     ORC_ASSIGN(const auto count, number_of(args_, "--count"));
     std::int64_t seen = 0;
     const auto full = [&] { return count && seen >= *count; };
-    ORC_ASSIGN(const auto target, Target::open(args_.values.at("--data"), false));
-    const auto go_on = [&] { return !full() && (options_.stop == nullptr || !options_.stop->load()); };
-    auto result = target->run(
-        request,
-        [&](const json::object& batch) -> Result<void> {
-          for (const json::value& event : batch.at("events").as_array()) {
-            if (full()) break;
-            ++seen;
-            if (json_lines()) {
-              print_line(event.as_object());
-            } else {
-              print_event(event.as_object());
-            }
-          }
-          std::fflush(out_);
-          if (full()) return Error(Error::cancelled, "store", "enough events");
-          return {};
-        },
-        std::chrono::hours(24 * 365), go_on);
-    if (!result && !result.error().is(Error::cancelled)) return result.error();
+    const std::string& data = args_.values.at("--data");
+    ORC_ASSIGN(const auto target, Target::open(data, false));
+    const auto on_batch = [&](const json::object& batch) -> Result<void> {
+      for (const json::value& event : batch.at("events").as_array()) {
+        if (full()) break;
+        ++seen;
+        if (json_lines()) {
+          print_line(event.as_object());
+        } else {
+          print_event(event.as_object());
+        }
+      }
+      std::fflush(out_);
+      request["after"] = batch.at("revision");
+      if (full()) return Error(Error::cancelled, "store", "enough events");
+      return {};
+    };
+    while (true) {
+      auto result =
+          target->run(request, on_batch, std::chrono::hours(24 * 365), [&] { return !full() && !stopped(); });
+      if (result || result.error().is(Error::cancelled)) return 0;
+      if (!result.error().is(Error::unavailable) || !target->remote()) return result.error();
+      // The server went away: its successor goes on where it ended. What comes first is not asked for again.
+      while (!target->reconnect(data)) {
+        if (stopped()) return 0;
+        pause(kReconnect);
+      }
+    }
+  }
+
+  /// Owns the folder and answers other commands through control.sock until told to stop.
+  Result<int> serve() {
+    ORC_TRY(words(1, "no arguments"));
+    const std::string& data = args_.values.at("--data");
+    Engine engine;
+    const std::int64_t began = engine.clock().now().steady_ns;
+    ORC_TRY(make_directories(data, 0700));
+    RaftStoreOptions options;
+    options.data_dir = store_folder(data);
+    ORC_ASSIGN(const auto store, RaftStore::open(engine, options));
+    ControlServer server(engine, data + "/control.sock");
+    register_store_ops(server, store);
+    ORC_TRY(server.start());
+    const std::int64_t took = (engine.clock().now().steady_ns - began) / 1'000'000;
+    print("ready in " + std::to_string(took) + " ms on " + data + "/control.sock\n");
+    std::fflush(out_);
+    while (!stopped()) pause(kLookForStop);
+    server.stop();
+    store->stop();
     return 0;
   }
 

@@ -10,6 +10,7 @@ namespace orchestra::store {
 namespace {
 
 constexpr std::size_t kApplyBatch = 1024;
+constexpr std::uint64_t kApplyBacklogMax = 64u << 20;  ///< bytes committed and not applied
 constexpr std::size_t kSyncSamplesMax = 512;
 constexpr std::int64_t kSecond = 1'000'000'000;
 constexpr std::int64_t kSlowSync = 100'000'000;
@@ -41,6 +42,11 @@ std::optional<Error> RaftStoreImpl::read_refusal() const {
 std::optional<Error> RaftStoreImpl::refuse_locked(const Command& command) {
   if (failed_) return failed_;
   if (stopping_) return Error(Error::unavailable, "store", "the store has been stopped; nothing was applied");
+  if (committed_bytes_ > kApplyBacklogMax) {
+    return Error(Error::overloaded, "store",
+                 std::to_string(committed_bytes_) + " bytes of writes wait to be applied (limit " +
+                     std::to_string(kApplyBacklogMax) + "); try again later");
+  }
   if (low_space_ && has_put(command)) {
     // Ask the log thread to look again, so that the alarm goes when space is back.
     wake_log_locked();
@@ -81,7 +87,10 @@ void RaftStoreImpl::collect_locked() {
     wake_log_locked();
   }
   if (!ready.committed.empty()) {
-    for (Entry& entry : ready.committed) committed_.push_back(std::move(entry));
+    for (Entry& entry : ready.committed) {
+      committed_bytes_ += entry.bytes().size();
+      committed_.push_back(std::move(entry));
+    }
     schedule_apply_locked();
   }
 }
@@ -260,6 +269,7 @@ bool RaftStoreImpl::apply_some() {
         answers.push_back(std::move(answer));
       }
       last = {entry.term, entry.index};
+      committed_bytes_ -= entry.bytes().size();
       committed_.pop_front();
     }
   }

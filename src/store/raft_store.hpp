@@ -79,7 +79,8 @@ class RaftStoreImpl final : public LocalStore {
   std::map<ProposalId, Proposal> proposals_;
   LogBatch batch_;  ///< what the log thread takes next; bounded by uncommitted_bytes_max
   StoredReceipt receipt_;
-  std::deque<Entry> committed_;  ///< for the applier
+  std::deque<Entry> committed_;  ///< for the applier; proposals stop at kApplyBacklogMax
+  std::uint64_t committed_bytes_ = 0;
   Applying applying_ = Applying::idle;
   std::thread::id applier_;
   bool log_scheduled_ = false;  ///< log_thread = false: a drain is queued or runs

@@ -1,6 +1,9 @@
 // `orchestra store` on a stopped folder and through the control socket of a running one.
 #include "orchestra/store_command.hpp"
 
+#include <atomic>
+#include <thread>
+
 #include "base/control.hpp"
 #include "orchestra/raft_store.hpp"
 #include "store/ops.hpp"
@@ -87,6 +90,40 @@ TEST_CASE("store commands reach a running store through its control socket") {
   check_commands(folder.path());
   CHECK((*store)->revision() == 6);
   CHECK(run({"restore", folder / "none", "--data", folder.path()}).status == 5);
+}
+
+TEST_CASE("serve keeps a store open for other commands, and a watch outlives its restart") {
+  orchestra::test::TempDir folder;
+  const std::string data = folder / "d";
+  std::atomic<bool> stop{false};
+  const auto serve = [&] {
+    std::FILE* out = std::tmpfile();
+    StoreCommandOptions options;
+    options.stop = &stop;
+    CHECK(run_store_command({"serve", "--data", data}, out, stderr, options) == 0);
+    std::fclose(out);
+  };
+  const auto is_up = [&] { return ControlClient::connect(data + "/control.sock").has_value(); };
+  std::thread first(serve);
+  REQUIRE(eventually(is_up));
+  CHECK(run({"put", "k", "1", "--data", data}).out == "revision 2\n");
+  Ran watched;
+  std::thread watcher([&] { watched = run({"watch", "k", "--after", "1", "--count", "3", "--data", data}); });
+  CHECK(run({"put", "k", "2", "--data", data}).status == 0);
+  REQUIRE(eventually([&] {
+    return run({"status", "--data", data}).out.find("watchers: 1\n") != std::string::npos;
+  }));
+  stop = true;
+  first.join();
+  stop = false;
+  std::thread second(serve);
+  REQUIRE(eventually(is_up));
+  CHECK(run({"put", "k", "3", "--data", data}).out == "revision 4\n");
+  watcher.join();
+  CHECK(watched.status == 0);
+  CHECK(watched.out == "PUT 2\nk\n1\nPUT 3\nk\n2\nPUT 4\nk\n3\n");
+  stop = true;
+  second.join();
 }
 
 TEST_CASE("usage mistakes exit with 2 and one sentence, a missing store with 3") {
