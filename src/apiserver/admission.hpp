@@ -39,6 +39,7 @@ const KindHooks* kind_hooks(const api::TypeRecord& type);
 /// What hooks_*.cpp contribute.
 const std::vector<KindHooks>& workload_hooks();
 const std::vector<KindHooks>& network_hooks();
+const std::vector<KindHooks>& review_hooks();
 
 /// Rules for every namespaced kind: the namespace exists and is not ending.
 Result<void> admit_namespace(Admission& admission);

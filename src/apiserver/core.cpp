@@ -12,8 +12,9 @@
 
 namespace orchestra::apiserver {
 namespace {
-constexpr std::size_t kBatchBytesMax = 8 << 20;  // of the values in one transaction
-constexpr int kAttemptsMax = 32;                 // of one write that keeps losing races
+constexpr std::int64_t kLeaseWindowSeconds = 300;  // objects written within share one lease of the store
+constexpr std::size_t kBatchBytesMax = 8 << 20;    // of the values in one transaction
+constexpr int kAttemptsMax = 32;                   // of one write that keeps losing races
 
 // "KEY=REVISION": the election's key must still have been created by this holder.
 Result<void> check_fence(const std::string& fence, const View& view, Change& change) {
@@ -83,9 +84,23 @@ struct ApiCore::WriteTask {
   std::function<void(std::vector<Reply>)> answer;
   int attempts = 0;
   bool linearizable = false;
+  std::int64_t ttl_seconds = 0;  ///< of the part that expires, if any
+  LeaseId lease = 0;
   /// Several parts that could not commit together go one by one.
   bool alone = true;
 
+  void add(std::unique_ptr<Part> part) {
+    if (part->input.type != nullptr) ttl_seconds = std::max(ttl_seconds, part->input.type->ttl_seconds);
+    parts.push_back(std::move(part));
+  }
+  /// The same answer for all that have none yet.
+  void fail(const Error& error) {
+    const Reply reply = error_reply(error);
+    for (auto& part : parts) {
+      if (!part->decided) part->reply = reply;
+    }
+    finish();
+  }
   void finish() {
     std::vector<Reply> replies;
     replies.reserve(parts.size());
@@ -160,7 +175,7 @@ void ApiCore::write(Call call, api::TypePtr type, Answer answer) {
   auto input = read_write(*this, part->call, std::move(type));
   if (!input) return answer(error_reply(input.error()));
   part->input = std::move(*input);
-  task->parts.push_back(std::move(part));
+  task->add(std::move(part));
   task->answer = [answer = std::move(answer)](std::vector<Reply> replies) {
     answer(std::move(replies.front()));
   };
@@ -183,7 +198,7 @@ void ApiCore::batch(std::vector<Call> calls, std::function<void(std::vector<Repl
       part->reply = error_reply(input.error());
       part->decided = true;
     }
-    task->parts.push_back(std::move(part));
+    task->add(std::move(part));
   }
   task->alone = false;
   task->answer = std::move(answer);
@@ -191,20 +206,36 @@ void ApiCore::batch(std::vector<Call> calls, std::function<void(std::vector<Repl
   attempt(std::move(task));
 }
 
+bool ApiCore::has_lease(std::int64_t ttl_seconds, LeaseId& lease) const {
+  std::lock_guard lock(mutex_);
+  const auto found = leases_.find(ttl_seconds);
+  if (found == leases_.end() || found->second.until_ns < engine_.clock().now().steady_ns) return false;
+  lease = found->second.id;
+  return true;
+}
+
 void ApiCore::attempt(std::shared_ptr<WriteTask> task) {
   auto self = shared_from_this();
+  if (task->ttl_seconds > 0 && !has_lease(task->ttl_seconds, task->lease)) {
+    const std::int64_t ttl = task->ttl_seconds;
+    store_->lease_grant(std::chrono::seconds(ttl + kLeaseWindowSeconds))
+        .on_ready([self, task, ttl](Result<LeaseId> lease) {
+          if (!lease) return task->fail(store_error(lease.error()));
+          {
+            std::lock_guard lock(self->mutex_);
+            self->leases_[ttl] = {
+                *lease, self->engine_.clock().now().steady_ns + kLeaseWindowSeconds * 1'000'000'000};
+          }
+          self->engine_.post([self, task] { self->attempt(task); });
+        });
+    return;
+  }
   store_->snapshot(0, task->linearizable ? Consistency::linearizable : Consistency::serializable)
       .on_ready([self, task](Result<Snapshot> snapshot) { self->computed(task, std::move(snapshot)); });
 }
 
 void ApiCore::computed(const std::shared_ptr<WriteTask>& task, Result<Snapshot> snapshot) {
-  if (!snapshot) {
-    const Reply reply = error_reply(store_error(snapshot.error()));
-    for (auto& part : task->parts) {
-      if (!part->decided) part->reply = reply;
-    }
-    return task->finish();
-  }
+  if (!snapshot) return task->fail(store_error(snapshot.error()));
   const View view(std::move(*snapshot));
   ++task->attempts;
   Txn txn;
@@ -253,6 +284,7 @@ void ApiCore::computed(const std::shared_ptr<WriteTask>& task, Result<Snapshot> 
     }
     for (TxnOp& op : part->change.ops) {
       written.insert(op.range.begin);
+      if (part->input.type->ttl_seconds > 0) op.lease = task->lease;
       txn.then.push_back(op);
     }
     joined.push_back(part.get());

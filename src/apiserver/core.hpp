@@ -6,6 +6,7 @@
 // hooks of hooks_*.cpp; nothing here knows a kind by name. Calls never block: answers come on the
 // calling thread or on one of the store's, so they must not block either.
 #include <atomic>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -58,6 +59,7 @@ class ApiCore : public std::enable_shared_from_this<ApiCore> {
  private:
   struct WriteTask;
   void attempt(std::shared_ptr<WriteTask> task);
+  bool has_lease(std::int64_t ttl_seconds, LeaseId& lease) const;
   void computed(const std::shared_ptr<WriteTask>& task, Result<Snapshot> snapshot);
   void write(Call call, api::TypePtr type, Answer answer);
   void get(Call call, api::TypePtr type, Answer answer);
@@ -70,6 +72,12 @@ class ApiCore : public std::enable_shared_from_this<ApiCore> {
   mutable std::mutex mutex_;
   std::shared_ptr<const api::TypeRegistry> registry_;
   std::shared_ptr<PodStreams> pod_streams_;
+  /// Objects that expire (Events) share a lease per some minutes, by time to live.
+  struct SharedLease {
+    LeaseId id = 0;
+    std::int64_t until_ns = 0;
+  };
+  std::map<std::int64_t, SharedLease> leases_;
   ObjectCache cache_;
 };
 

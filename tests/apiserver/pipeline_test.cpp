@@ -346,3 +346,46 @@ TEST_CASE("a user without rights reads why") {
         "namespace "
         "\"default\"");
 }
+
+TEST_CASE("reviews answer with the rules that requests meet, and are not stored") {
+  Cluster cluster;
+  const std::string yaml =
+      "apiVersion: authorization.k8s.io/v1\nkind: SelfSubjectAccessReview\n"
+      "spec: {resourceAttributes: {verb: create, resource: pods, namespace: default}}\n";
+  CHECK(cluster.create(yaml).get_bool("/status/allowed") == true);
+  auto janes = cluster.server.client_as("jane").create(Object::from_yaml(yaml).value()).wait(5s);
+  REQUIRE(janes);
+  CHECK(janes->get_bool("/status/allowed") == false);
+  CHECK(janes->get("/status/reason")->find("cannot create resource") != std::string::npos);
+}
+
+TEST_CASE("events expire: they are written under a lease of the store") {
+  Cluster cluster;
+  cluster.create(
+      "apiVersion: v1\nkind: Event\nmetadata: {name: e, namespace: default}\nreason: Test\nmessage: hello\n"
+      "involvedObject: {kind: Pod, namespace: default, name: p}\ntype: Normal\n");
+  const auto range = cluster.store->range(KeyPrefix("/orchestra/objects/core/events/")).wait(5s);
+  REQUIRE(range);
+  REQUIRE(range->items.size() == 1);
+  REQUIRE(range->items[0].lease != 0);
+  const auto lease = cluster.store->lease_time_to_live(range->items[0].lease).wait(5s);
+  REQUIRE(lease);
+  CHECK(lease->ttl >= std::chrono::hours(1));
+}
+
+TEST_CASE("a write behind a fence fails once the election's key has changed hands") {
+  Cluster cluster;
+  const Revision first = cluster.store->put("/elections/test", "me").wait(5s)->revision;
+  WriteOptions options;
+  options.fence = "/elections/test=" + std::to_string(first);
+  cluster.create(kMap, options);
+  REQUIRE(cluster.store->remove(Key("/elections/test")).wait(5s));
+  REQUIRE(cluster.store->put("/elections/test", "other").wait(5s));
+  auto late =
+      cluster.client
+          .patch("v1", "configmaps", "c", "default", PatchType::merge, R"({"data":{"a":"9"}})", options)
+          .wait(5s);
+  REQUIRE_FALSE(late);
+  CHECK(late.error().is(Error::conflict));
+  CHECK(cluster.client.get("v1", "configmaps", "c", "default").wait(5s)->get("/data/a") == "1");
+}

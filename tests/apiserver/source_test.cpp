@@ -1,0 +1,30 @@
+// Rules on the source itself: the generic engine knows no kind by name.
+#include <fstream>
+#include <regex>
+#include <sstream>
+
+#include "api/types.hpp"
+#include "tests/support/test.hpp"
+
+using namespace orchestra;
+
+TEST_CASE("src/apiserver names resource types only in its hooks files") {
+  const std::filesystem::path folder = ORCHESTRA_SOURCE_DIR "/src/apiserver";
+  std::size_t files = 0;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    if (!entry.is_regular_file() || name.starts_with("hooks_") || name == "area.cmake") continue;
+    std::ifstream file(entry.path());
+    std::stringstream text;
+    text << file.rdbuf();
+    // String literals only: comments may speak of pods.
+    const std::string source = text.str();
+    for (const api::TypePtr& type : api::TypeRegistry::builtin()->records()) {
+      INFO(name << " names " << type->plural);
+      CHECK(source.find("\"" + type->plural + "\"") == std::string::npos);
+      CHECK(source.find("\"" + type->kind + "\"") == std::string::npos);
+    }
+    ++files;
+  }
+  CHECK(files > 30);
+}
