@@ -81,7 +81,8 @@ class ORC_API PodNetwork {
   /// The first of `wanted`, and of the same-sized ranges behind it, that overlaps no route of the machine.
   static Result<std::string> find_free_range(const std::string& wanted,
                                              const NetworkNamespace& name_space = {});
-  /// Removes what the instance recorded in `data_dir` made, without opening it. Nothing recorded is fine.
+  /// Removes what the instance recorded in `data_dir` made (also its ServiceProxy's table and route),
+  /// without opening it: for `down` after a crash. Nothing recorded is fine.
   static Result<void> remove_leftovers(const std::string& data_dir, const NetworkNamespace& name_space = {});
   virtual ~PodNetwork() = default;
 

@@ -250,3 +250,36 @@ TEST_CASE("a UDP client with a fixed port follows the Service's endpoints") {
   node.apply({}, {});  // the Service is deleted
   CHECK(client.ask(200) != "b");
 }
+
+TEST_CASE("leftovers of a killed process go without opening anything") {
+  NEEDS_ROOT("leftovers of a killed process go without opening anything");
+  Engine engine;
+  TempDir data;
+  auto host = make_host();
+  const auto before = machine_state(host);
+  {
+    PodNetworkOptions network;
+    network.data_dir = data.path();
+    network.instance = "0a1b2c3d";
+    network.pod_cidr = "10.244.1.0/24";
+    network.service_cidr = "10.96.0.0/16";
+    network.name_space = host;
+    auto pods = PodNetwork::open(engine, network).value();
+    ServiceProxyOptions options;
+    options.instance = "0a1b2c3d";
+    options.cluster_cidr = "10.244.1.0/24";
+    options.service_cidr = "10.96.0.0/16";
+    options.node_gateway = pods->node_address();
+    options.name_space = host;
+    options.local_route = true;
+    SUBCASE("by nftables") { options.mode = ServiceProxyOptions::Mode::nftables; }
+    SUBCASE("in userspace") { options.mode = ServiceProxyOptions::Mode::userspace; }
+    auto proxy = ServiceProxy::create(engine, options).value();
+    auto applied = proxy->apply(make_snapshot({make_service("web", "10.96.0.10", {{}})}, {})).wait(5s);
+    REQUIRE(applied);
+  }
+  CHECK(machine_state(host) != before);
+  REQUIRE(PodNetwork::remove_leftovers(data.path(), host));
+  CHECK(machine_state(host) == before);
+  CHECK(ruleset(host).empty());
+}

@@ -6,6 +6,7 @@
 #include <linux/rtnetlink.h>
 
 #include "base/fd.hpp"
+#include "net/lb/nft_proxy.hpp"
 #include "net/podnet/in_namespace.hpp"
 #include "net/podnet/routed_network.hpp"
 
@@ -293,6 +294,8 @@ Result<void> PodNetwork::remove_leftovers(const std::string& data_dir, const Net
   if (journal.empty()) return {};
   ORC_ASSIGN(RouteSocket routes,
              in_namespace_get<RouteSocket>(name_space, [] { return RouteSocket::open(); }));
+  // The Services' part first: while rules are gone the covers still hold.
+  ORC_TRY(remove_service_leftovers(journal.state().instance, journal.state().service_cidr, name_space));
   return remove_instance(journal, routes, name_space);
 }
 
