@@ -247,3 +247,32 @@ TEST_CASE(
     CHECK(cluster.store->revision() - stopped <= 3);  // the make-believe agent may still end its writes
   }
 }
+
+TEST_CASE("a cluster that was off finds its nodes silent, but gives them time to speak") {
+  test::Cluster cluster;
+  cluster.create(R"(
+apiVersion: v1
+kind: Node
+metadata: {name: n1}
+---
+apiVersion: coordination.k8s.io/v1
+kind: Lease
+metadata: {name: n1, namespace: kube-node-lease}
+spec: {holderIdentity: n1, leaseDurationSeconds: 40, renewTime: "2020-01-01T00:00:00.000000Z"}
+)");
+  WriteOptions status;
+  status.subresource = "status";
+  REQUIRE(cluster.client
+              .patch("v1", "nodes", "n1", "", PatchType::merge,
+                     R"({"status":{"conditions":[{"type":"Ready","status":"True"}]}})", status)
+              .wait(10s));
+  REQUIRE(cluster.controllers.start());
+  REQUIRE(cluster.eventually([&] {
+    const auto last = cluster.controllers.decision("node-lifecycle", "n1");
+    return last && last->requeue_after.has_value();
+  }));
+  const auto last = cluster.controllers.decision("node-lifecycle", "n1");
+  CHECK(last->reason == "Ready is True");
+  CHECK(*last->requeue_after > 45s);
+  CHECK(last->actions.empty());
+}

@@ -106,16 +106,25 @@ TEST_CASE(
   REQUIRE(cluster.scheduler.start());
   cluster.add_node("n1", "4", "{disk: hdd}");
   cluster.add_pod("fast", "100m", "  nodeSelector: {disk: ssd}\n");
-  CHECK(cluster.eventually([&] {
+  CHECK_MESSAGE(cluster.eventually([&] {
     return cluster.why("fast").find("1 node(s) didn't match Pod's node affinity/selector.") !=
            std::string::npos;
-  }));
+  }),
+                cluster.why("fast"), " ", cluster.scheduler.stats().waiting, " waiting ",
+                cluster.scheduler.stats().backing_off, " backing off ", cluster.scheduler.stats().active,
+                " active");
   REQUIRE(cluster.patch(nodes(), "", "n1", R"({"metadata":{"labels":{"disk":"ssd"}}})"));
   CHECK(cluster.eventually([&] { return cluster.node_of("fast") == "n1"; }));
 
   REQUIRE(cluster.patch(nodes(), "", "n1",
                         R"({"spec":{"taints":[{"key":"own","value":"yes","effect":"NoSchedule"}]}})"));
   cluster.add_node("n2", "1");
+  // Pods and nodes come on two watches: the scheduler has to have heard of the taint.
+  REQUIRE(cluster.eventually([&] {
+    const auto table = cluster.scheduler.explain("default", "fast");
+    return table && table->size() == 2 && table->at(0).reasons.size() == 1 &&
+           table->at(0).reasons[0] == "node(s) had untolerated taint(s)";
+  }));
   cluster.add_pod("any", "100m");
   cluster.add_pod("owner", "2", "  tolerations: [{key: own, operator: Exists}]\n");
   CHECK(

@@ -115,7 +115,7 @@ class NodeLifecycle final : public Reconciler {
     object_in(root, "/status");
     const auto heard = last_heard(root, lease);
     const std::int64_t created = time_at(root, "/metadata/creationTimestamp").value_or(now.wall_ns);
-    const Duration since(now.wall_ns - heard.value_or(created));
+    const Duration since(now.wall_ns - std::max(heard.value_or(created), options_.listening_since_wall_ns));
     const Duration allowed = heard ? options_.grace : options_.startup_grace;
     if (since <= allowed) {
       actions.requeue(allowed - since + std::chrono::seconds(1));

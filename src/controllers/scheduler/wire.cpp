@@ -158,7 +158,8 @@ struct Scheduler::Impl : std::enable_shared_from_this<Scheduler::Impl> {
   // Starts a turn of placing unless one runs.
   void pump() {
     std::lock_guard lock(mutex);
-    if (placing || stopped || !started || !has_work() || !informers.synced()) return;
+    if (placing || stopped || !started || !informers.synced()) return;
+    if (!has_work()) return arm_timer();
     placing = true;
     const auto queued = engine.post_blocking([self = shared_from_this()] { self->turn(); });
     if (!queued) placing = false;

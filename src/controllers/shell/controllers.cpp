@@ -54,6 +54,7 @@ struct Controllers::Impl {
     builtin.root_ca_pem = options.root_ca_pem;
     builtin.catalog = controllers::builtin_catalog();
     builtin.node_lifecycle.grace = options.node_grace;
+    builtin.node_lifecycle.listening_since_wall_ns = engine.clock().now().wall_ns;
     builtin.node_lifecycle.eviction_interval = options.node_eviction_interval;
     std::vector<std::shared_ptr<const Reconciler>> list;
     for (const std::string& name : names()) {
