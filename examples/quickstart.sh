@@ -27,18 +27,19 @@ if [ -n "$build" ]; then
   tools/build.sh release orchestra
 fi
 root=$PWD
-orchestra=$root/build/release/bin/orchestra
+built=${ORCHESTRA_BUILD:-build/release}
+orchestra=$root/$built/bin/orchestra
 [ -x "$orchestra" ] || { echo "quickstart: $orchestra is not there; run without --no-build" >&2; exit 1; }
-examples/quickstart/prepare-images.sh build/release
+examples/quickstart/prepare-images.sh "$built"
 
 # kubectl: the one on PATH, else Debian's, unpacked beside the build.
 kubectl=$(command -v kubectl || true)
 if [ -z "$kubectl" ]; then
-  kubectl=$root/build/release/quickstart/kubectl/usr/bin/kubectl
+  kubectl=$root/$built/quickstart/kubectl/usr/bin/kubectl
   if [ ! -x "$kubectl" ]; then
     echo "quickstart: no kubectl on PATH; unpacking Debian's kubernetes-client beside the build"
-    mkdir -p build/release/quickstart/kubectl
-    (cd build/release/quickstart && apt-get download -q kubernetes-client >/dev/null 2>&1 && dpkg-deb -x kubernetes-client_*.deb kubectl)
+    mkdir -p "$built/quickstart/kubectl"
+    (cd "$built/quickstart" && apt-get download -q kubernetes-client >/dev/null 2>&1 && dpkg-deb -x kubernetes-client_*.deb kubectl)
   fi
 fi
 
@@ -83,7 +84,7 @@ for _ in $(seq 300); do
   read -rt 0.1 <> <(:) || true
 done
 grep -q '^ready in' "$data/up.out" || fail "orchestra up was not ready within 30 s"
-say "cluster   $(grep '^ready in' "$data/up.out"), $(grep -o 'isolation [a-z]*' "$data/up.out" | head -1), in one process ($(awk '/VmRSS/ {print int($2/1024)}' "/proc/$owner/status") MiB)"
+say "cluster   $(grep '^ready in' "$data/up.out"), $(grep -o 'isolation [a-z]*  data' "$data/up.out" | sed 's/  data//'), in one process ($(awk '/VmRSS/ {print int($2/1024)}' "/proc/$owner/status") MiB)"
 export KUBECONFIG=$data/admin.kubeconfig HOME=$data
 ingress=$(grep -o 'ingress http://[^ ]*' "$data/up.out" | sed 's/.*http/http/')
 
@@ -95,7 +96,20 @@ for deployment in redis web; do
 done
 say "pods      3 of 3 ready $(( $(now_ms) - applied )) ms after apply: $("$kubectl" get pods -n shop -o 'jsonpath={range .items[*]}{.metadata.name}={.status.podIP} {end}')"
 
-visit() { busybox wget -q -T 5 -O - --header 'Host: shop.example' "$ingress/cgi-bin/visit"; }
+# One request through the ingress, in bash itself: prints the body, fails unless the status is 200.
+visit() {
+  local address=${ingress#http://} line status body=
+  exec 5<>"/dev/tcp/${address%:*}/${address##*:}" || return 1
+  printf 'GET /cgi-bin/visit HTTP/1.0\r\nHost: shop.example\r\n\r\n' >&5
+  IFS= read -rt 5 status <&5 || { echo "no answer within 5 s" >&2; exec 5>&-; return 1; }
+  while IFS= read -rt 5 line <&5 && [ "$line" != $'\r' ]; do :; done
+  IFS= read -rt 5 body <&5 || true
+  exec 5>&-
+  case $status in
+    *" 200 "*) printf '%s\n' "$body" ;;
+    *) echo "${status%$'\r'}: $body" >&2; return 1 ;;
+  esac
+}
 answer=; for _ in $(seq 50); do answer=$(visit 2>/dev/null) && break; read -rt 0.1 <> <(:) || true; done
 case $answer in
   "welcome to the shop version=1 pod=web-"*) say "ingress   $ingress (Host: shop.example) answers: $answer" ;;
@@ -110,8 +124,9 @@ pod=$("$kubectl" get pods -n shop -l app=web -o 'jsonpath={.items[0].metadata.na
 name=$("$kubectl" exec -n shop "$pod" -- nslookup redis.shop.svc.cluster.local 2>&1) || fail "nslookup in $pod: $name"
 address=$("$kubectl" get service -n shop redis -o 'jsonpath={.spec.clusterIP}')
 grep -q "$address" <<<"$name" || fail "redis.shop.svc.cluster.local did not resolve to $address: $name"
-inside=$("$kubectl" exec -n shop "$pod" -- wget -q -T 5 -O - http://web.shop/cgi-bin/visit) || fail "http://web.shop from $pod: $inside"
-say "dns       in $pod: redis.shop.svc.cluster.local is $address; http://web.shop answers: ${inside#* version=}"
+inside=$("$kubectl" exec -n shop "$pod" -- sh -c "printf 'GET /cgi-bin/visit HTTP/1.0\r\nHost: web.shop\r\n\r\n' | nc -w 5 web.shop 80" | tail -n 1) || fail "http://web.shop from $pod: $inside"
+grep -q 'version=1 pod=web-' <<<"$inside" || fail "http://web.shop from $pod answered: $inside"
+say "dns       in $pod: redis.shop.svc.cluster.local is $address; http://web.shop answers: version=${inside#* version=}"
 "$kubectl" logs -n shop "$pod" | grep -q 'web version 1 listens' || fail "kubectl logs $pod does not show the start"
 say "logs      $pod: $("$kubectl" logs -n shop "$pod" | head -n 1)"
 
@@ -132,12 +147,11 @@ visit | grep -q version=2 || fail "version 2 does not answer: $(visit)"
 [ "$bad" = 0 ] || fail "$bad of $((good + bad)) requests failed while version 2 was rolled out: $(tail -n 2 "$data/load.err")"
 say "rollout   version 2 is live; $good requests during it, $bad failed"
 
-victim=$("$kubectl" get pods -n shop -l app=web -o 'jsonpath={.items[0].metadata.name}')
+victim=$("$kubectl" get pods -n shop -l app=web --no-headers | awk '$3 == "Running" {print $1; exit}')
 killed=$(now_ms)
 "$kubectl" delete pod -n shop "$victim" --wait=false >/dev/null || fail "kubectl delete pod $victim"
 healed=
 for _ in $(seq 300); do
-  ready=$("$kubectl" get pods -n shop -l app=web -o 'jsonpath={range .items[?(@.status.conditions[?(@.type=="Ready")].status=="True")]}{.metadata.name} {end}' 2>/dev/null || true)
   ready=$("$kubectl" get pods -n shop -l app=web --no-headers 2>/dev/null | awk -v v="$victim" '$1 != v && $2 == "1/1" && $3 == "Running" {n++} END {print n + 0}')
   [ "$ready" = 2 ] && { healed=yes; break; }
   read -rt 0.1 <> <(:) || true

@@ -64,7 +64,7 @@ chmod +x "$work/context/web/"*.sh "$work/context/web/busybox" "$work/context/red
 store=$work/store
 rm -rf "$store"
 build_image() {  # context, tag, archive, build arguments
-  "$orchestra" image build --store "$store" -t "$2" "${@:4}" "$work/context/$1" >/dev/null
+  "$orchestra" image build --store "$store" -t "$2" "${@:4}" "$work/context/$1" >"$work/build.log" 2>&1 || { cat "$work/build.log"; exit 1; }
   rm -f "$images/$3"
   "$orchestra" image export --store "$store" --format docker -o "$images/$3" "$2" >/dev/null
   echo "images: built $2 ($(( $(stat -c %s "$images/$3") / 1024 )) KiB)"

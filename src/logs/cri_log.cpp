@@ -199,22 +199,29 @@ class LogStream final : public ByteStream, public std::enable_shared_from_this<L
   }
 
   void work(const Promise<std::string>& promise, std::size_t bytes_max) {
+    auto answer = take(bytes_max);
+    // Outside the lock: the reader may call close() from its callback.
+    if (answer) return promise.set(std::move(*answer));
+    engine_.after(kFollowPause, [self = shared_from_this(), promise, bytes_max] { self->attempt(promise, bytes_max); });
+  }
+
+  /// The next bytes, empty at the end; nullopt: nothing is there yet, look again.
+  std::optional<Result<std::string>> take(std::size_t bytes_max) {
     std::lock_guard lock(mutex_);
-    if (closed_) return promise.set(Error(Error::cancelled, "logs", "the log stream was closed"));
+    if (closed_) return Error(Error::cancelled, "logs", "the log stream was closed");
     while (out_.size() < bytes_max && !filter_.limit_reached()) {
       // "ended" is asked before reading: what was written before the end is then surely read.
       const bool ended = !options_.follow || !options_.ended || options_.ended();
       auto got = read_some();
-      if (!got) return promise.set(got.error());
+      if (!got) return got.error();
       if (*got) continue;
       if (!out_.empty()) break;
-      if (ended) return promise.set(std::string());
-      engine_.after(kFollowPause, [self = shared_from_this(), promise, bytes_max] { self->attempt(promise, bytes_max); });
-      return;
+      if (ended) return std::string();
+      return std::nullopt;
     }
     std::string chunk = out_.substr(0, bytes_max);
     out_.erase(0, chunk.size());
-    promise.set(std::move(chunk));
+    return chunk;
   }
 
   /// Feeds the next raw bytes; false when nothing more is there at the moment.

@@ -105,6 +105,7 @@ void PodWorker::stop() {
     }
   }
   for (auto& one : probes) one->stop();
+  for (auto& one : probes) one->drain();
 }
 
 void PodWorker::wake() {

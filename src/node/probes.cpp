@@ -162,6 +162,11 @@ void ContainerProbes::stop() {
   for (auto& [kind, entry] : entries_) engine_.cancel_timer(entry.timer);
 }
 
+void ContainerProbes::drain() {
+  std::unique_lock lock(mutex_);
+  idle_.wait(lock, [&] { return in_flight_ == 0; });
+}
+
 void ContainerProbes::only_readiness() {
   std::lock_guard lock(mutex_);
   for (auto& [kind, entry] : entries_) {
@@ -182,6 +187,7 @@ void ContainerProbes::fire(ProbeKind kind) {
   {
     std::lock_guard lock(mutex_);
     if (stopped_) return;
+    ++in_flight_;
     timeout = entries_.at(kind).spec.timeout;
   }
   const json::value& probe = *find(target_.container, field_of(kind));
@@ -226,6 +232,8 @@ void ContainerProbes::finish(ProbeKind kind, bool success, std::string message) 
   ProbeReport report{kind, success, false, std::move(message)};
   {
     std::lock_guard lock(mutex_);
+    --in_flight_;
+    idle_.notify_all();
     Entry& entry = entries_.at(kind);
     if (stopped_ || !entry.active) return;
     report.decided = entry.counter.add(success);

@@ -5,6 +5,7 @@
 // the probes of one container by timers; the probe itself blocks on a worker (exec, tcp) or waits for the
 // HTTP client. Startup holds the others back; readiness is false until its first success; liveness is true
 // until it fails. Nothing is reported after stop().
+#include <condition_variable>
 #include <functional>
 #include <map>
 #include <memory>
@@ -60,6 +61,8 @@ class ContainerProbes : public std::enable_shared_from_this<ContainerProbes> {
                   ProbeTarget target, Report report);
   void start();
   void stop();
+  /// Waits until no probe is under way; after stop(), not from a report.
+  void drain();
   /// Termination: liveness and startup stop, readiness goes on.
   void only_readiness();
 
@@ -85,6 +88,8 @@ class ContainerProbes : public std::enable_shared_from_this<ContainerProbes> {
   std::mutex mutex_;
   std::map<ProbeKind, Entry> entries_;
   bool stopped_ = false;
+  std::size_t in_flight_ = 0;
+  std::condition_variable idle_;
 };
 
 /// A port number, or the containerPort of that name; 0 if there is none.

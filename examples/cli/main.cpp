@@ -1,0 +1,90 @@
+// The orchestra program: thin over the library's classes.
+#include <cstring>
+
+#include "base/version.hpp"
+#include "examples/cli/cli.hpp"
+#include "image/command.hpp"
+#include "cluster/node.hpp"
+#include "orchestra/cluster.hpp"
+#include "orchestra/store_command.hpp"
+#include "orchestra/runtime.hpp"
+
+namespace orchestra::cli {
+
+namespace {
+constexpr const char* kHelp = R"(orchestra: containers, a Kubernetes-compatible API and everything between, in one process
+
+usage: orchestra COMMAND [flags]
+
+  up        run a cluster of one node (API, scheduler, controllers, node, DNS, ingress)
+  down      end its pods and take everything of it off the machine
+  doctor    what this machine can do, with evidence and remedy
+  image     pull, import, export, build, ls, rm, inspect images
+  store     put, get, watch, snapshot the replicated store
+  oci       an OCI container runtime: create, start, state, kill, delete, run, exec, list ...
+  version   version and commit
+
+`orchestra COMMAND --help` tells more. kubectl works on the cluster: export KUBECONFIG=DIR/admin.kubeconfig
+)";
+}  // namespace
+
+Flags Flags::parse(const std::vector<std::string>& args, const std::set<std::string>& with_value, const std::set<std::string>& switches) {
+  Flags out;
+  for (std::size_t i = 0; i < args.size(); ++i) {
+    const std::string& arg = args[i];
+    if (arg == "-h") {
+      out.values["help"].emplace_back();
+      continue;
+    }
+    if (arg.rfind("--", 0) != 0) {
+      out.words.push_back(arg);
+      continue;
+    }
+    const std::size_t equals = arg.find('=');
+    const std::string name = arg.substr(2, equals == std::string::npos ? std::string::npos : equals - 2);
+    if (switches.count(name) != 0 && equals == std::string::npos) {
+      out.values[name].emplace_back();
+    } else if (with_value.count(name) == 0) {
+      out.problem = "unknown flag --" + name;
+      return out;
+    } else if (equals != std::string::npos) {
+      out.values[name].push_back(arg.substr(equals + 1));
+    } else if (i + 1 < args.size()) {
+      out.values[name].push_back(args[++i]);
+    } else {
+      out.problem = "flag --" + name + " needs a value";
+      return out;
+    }
+  }
+  return out;
+}
+
+int main_of(const std::vector<std::string>& args) {
+  if (args.empty()) {
+    std::fputs(kHelp, stderr);
+    return 2;
+  }
+  const std::string& command = args[0];
+  const std::vector<std::string> rest(args.begin() + 1, args.end());
+  if (command == "help" || command == "--help" || command == "-h") return std::fputs(kHelp, stdout) < 0 ? 1 : 0;
+  if (command == "version" || command == "--version") {
+    std::printf("orchestra %s (%s)\n", kVersion, kCommit);
+    return 0;
+  }
+  if (command == "up") return run_up(rest);
+  if (command == "down") return run_down(rest);
+  if (command == "doctor") return run_doctor(rest);
+  if (command == "image") {
+    ImageCommandSettings settings;
+    settings.store = default_data_dir() + "/images";
+    settings.make_steps = cluster::make_image_steps;
+    return run_image_command(rest, stdout, stderr, settings);
+  }
+  if (command == "store") return run_store_command(rest, stdout, stderr);
+  if (command == "oci") return run_oci_command(rest, 0, 1, 2);
+  return usage_error("there is no command \"" + command + "\"; see orchestra --help");
+}
+
+}  // namespace orchestra::cli
+
+int main(int argc, char** argv) { return orchestra::cli::main_of({argv + 1, argv + argc}); }

@@ -1,0 +1,169 @@
+// `orchestra up` and `orchestra down`: the class Cluster with a command line around it.
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstring>
+#include <thread>
+
+#include "base/control.hpp"
+#include "examples/cli/cli.hpp"
+#include "orchestra/cluster.hpp"
+#include "orchestra/env.hpp"
+
+namespace orchestra::cli {
+
+using namespace std::chrono_literals;
+
+namespace {
+constexpr const char* kUpHelp = R"(usage: orchestra up [flags]
+Runs a Kubernetes-compatible cluster of one node in this process until SIGTERM or SIGINT. Pods keep
+running when it ends; the next `up` on the same folder adopts them, `orchestra down` ends them.
+
+  --data DIR              everything it keeps (default /var/lib/orchestra, without root ~/.local/share/orchestra)
+  --listen ADDR:PORT      API over HTTPS (default 127.0.0.1:6443 or the next free port; port 0 = any)
+  --insecure-http A:P     API over plain HTTP, loopback only
+  --dns ADDR:PORT         a further address of the DNS server
+  --ingress ADDR:PORT     HTTP ingress (default 127.0.0.1:8080 or the next free port)
+  --ingress-tls A:P       HTTPS ingress
+  --node-name N           name of the Node (default: the host's name)
+  --no-node               control plane only
+  --isolation LEVEL       best (default), full, rootless or process
+  --pod-cidr C            addresses of pods (default 10.244.0.0/16 or the next free range)
+  --service-cidr C        addresses of Services (default 10.96.0.0/16 or the next free range)
+  --preload PATH          image archive or folder of archives to import at start; may be repeated
+  --dns-forward IP[:P]    upstream name server; may be repeated (default: /etc/resolv.conf)
+  --log-level L           debug, info (default), warning, error
+)";
+constexpr const char* kDownHelp = R"(usage: orchestra down [--data DIR] [--timeout SECONDS]
+Ends the pods of this data folder and takes its cgroups, mounts, links, tables and processes off the
+machine. Objects, images and logs in the folder stay.
+)";
+
+/// The signals that end `up`, waited for on the main thread: the library installs no handlers.
+sigset_t block_end_signals() {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGTERM);
+  sigaddset(&set, SIGINT);
+  sigaddset(&set, SIGHUP);
+  sigaddset(&set, SIGUSR1);  // `down` asked over control.sock
+  pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+  return set;
+}
+
+LogSink stderr_sink() {
+  return [](const LogRecord& record) { std::fprintf(stderr, "%s\n", format_log_text(record).c_str()); };
+}
+
+bool log_level(const std::string& name, LogLevel& level) {
+  if (name == "debug") level = LogLevel::debug;
+  else if (name == "info") level = LogLevel::info;
+  else if (name == "warning") level = LogLevel::warning;
+  else if (name == "error") level = LogLevel::error;
+  else return false;
+  return true;
+}
+/// share/orchestra/images beside bin/, where the quickstart puts its images.
+std::string images_beside_program() {
+  char path[4096];
+  const ssize_t length = readlink("/proc/self/exe", path, sizeof path);
+  if (length <= 0) return {};
+  std::string folder(path, static_cast<std::size_t>(length));
+  for (int up = 0; up < 2; ++up) folder = folder.substr(0, folder.rfind('/'));
+  folder += "/share/orchestra/images";
+  return access(folder.c_str(), R_OK) == 0 ? folder : "";
+}
+
+/// The owner has ended when its lock is free.
+int wait_for_lock(const std::string& data, long seconds) {
+  for (long tenths = 0; tenths < seconds * 10; ++tenths) {
+    if (real_disk().lock(data + "/LOCK")) return 0;
+    pollfd nothing{-1, 0, 0};
+    poll(&nothing, 1, 100);
+  }
+  return report(Error(Error::deadline_exceeded, "down", "the owner of " + data + " has ended its pods but still runs; end it with SIGTERM"));
+}
+}  // namespace
+
+int run_up(const std::vector<std::string>& args) {
+  const Flags flags = Flags::parse(args,
+                                   {"data", "listen", "insecure-http", "dns", "ingress", "ingress-tls", "node-name", "isolation", "pod-cidr",
+                                    "service-cidr", "preload", "dns-forward", "log-level"},
+                                   {"no-node", "help"});
+  if (flags.has("help")) return std::fputs(kUpHelp, stdout) < 0 ? 1 : 0;
+  if (!flags.problem.empty()) return usage_error("up: " + flags.problem + "; see orchestra up --help");
+  if (!flags.words.empty()) return usage_error("up: \"" + flags.words[0] + "\" is not a flag; see orchestra up --help");
+  EngineOptions engine_options;
+  engine_options.log_sink = stderr_sink();
+  if (!log_level(flags.get("log-level", "info"), engine_options.log_level)) {
+    return usage_error("up: --log-level " + flags.get("log-level") + " is not one of debug, info, warning, error");
+  }
+  ClusterOptions options;
+  options.data_dir = flags.get("data");
+  options.listen = flags.get("listen");
+  options.insecure_http = flags.get("insecure-http");
+  options.dns = flags.get("dns");
+  options.ingress = flags.get("ingress");
+  options.ingress_tls = flags.get("ingress-tls");
+  options.node_name = flags.get("node-name");
+  options.node = !flags.has("no-node");
+  options.isolation = flags.get("isolation", "best");
+  options.pod_cidr = flags.get("pod-cidr");
+  options.service_cidr = flags.get("service-cidr");
+  options.preload = flags.all("preload");
+  if (const std::string beside = images_beside_program(); !beside.empty()) options.preload.push_back(beside);
+  options.dns_forward = flags.all("dns-forward");
+  options.notice = [](const std::string& line) { std::printf("%s\n", line.c_str()); };
+  const sigset_t ends = block_end_signals();
+  Engine engine(engine_options);
+  Cluster cluster(engine, options);
+  if (auto started = cluster.start(); !started) return report(started.error());
+  const ClusterInfo info = cluster.info();
+  std::printf("api https://%s  ingress http://%s  isolation %s  data %s\n", info.api_address.c_str(),
+              info.ingress_address.empty() ? "-" : info.ingress_address.c_str(), info.isolation.c_str(), info.data_dir.c_str());
+  std::printf("export KUBECONFIG=%s\n", info.kubeconfig.c_str());
+  std::printf("ready in %lld ms\n", static_cast<long long>(info.ready_ms));
+  std::fflush(stdout);
+  const pthread_t self = pthread_self();
+  cluster.on_stop_requested([self] { pthread_kill(self, SIGUSR1); });
+  int signal = 0;
+  sigwait(&ends, &signal);
+  cluster.stop();
+  return 0;
+}
+
+int run_down(const std::vector<std::string>& args) {
+  const Flags flags = Flags::parse(args, {"data", "timeout"}, {"help"});
+  if (flags.has("help")) return std::fputs(kDownHelp, stdout) < 0 ? 1 : 0;
+  if (!flags.problem.empty()) return usage_error("down: " + flags.problem + "; see orchestra down --help");
+  const std::string data = flags.has("data") ? flags.get("data") : default_data_dir();
+  const long seconds = std::atol(flags.get("timeout", "120").c_str());
+  if (seconds <= 0) return usage_error("down: --timeout " + flags.get("timeout") + " is not a number of seconds above 0");
+  if (access(data.c_str(), F_OK) != 0) {
+    return report(Error(Error::not_found, "down", "data folder " + data + " does not exist; name the one of `orchestra up` with --data"));
+  }
+  EngineOptions engine_options;
+  engine_options.log_sink = stderr_sink();
+  engine_options.log_level = LogLevel::warning;
+  block_end_signals();
+  Engine engine(engine_options);
+  // A running owner does it itself; a folder without one is opened here, without any listener.
+  if (auto owner = ControlClient::connect(data + "/control.sock")) {
+    auto ended = owner->ask(json::object{{"op", "down"}, {"seconds", seconds}}, std::chrono::seconds(seconds + 10));
+    if (!ended && !ended.error().is(Error::not_found)) return report(ended.error());
+    return wait_for_lock(data, seconds);
+  }
+  ClusterOptions options;
+  options.data_dir = data;
+  options.serve_http = false;
+  Cluster cluster(engine, options);
+  if (auto started = cluster.start(); !started) return report(started.error());
+  if (auto ended = cluster.down(std::chrono::seconds(seconds)); !ended) return report(ended.error());
+  return 0;
+}
+
+}  // namespace orchestra::cli

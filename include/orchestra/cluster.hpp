@@ -1,0 +1,81 @@
+#pragma once
+// Cluster: everything `orchestra up` runs, as a class.
+//
+// A store, the API server, controllers, scheduler, and (unless `node` is off) the node: image store,
+// container runtime, pod network, Service proxy, DNS, ingress and node agent, wired together in this
+// process. One folder holds all of it; one process owns the folder. Pods outlive the process: stop() and
+// even kill -9 leave them running, the next start() adopts them; down() ends them and takes everything of
+// this instance off the machine. Several clusters may live in one process, each with its own folder.
+// Since 0.1.
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "orchestra/client.hpp"
+#include "orchestra/engine.hpp"
+#include "orchestra/state_store.hpp"
+
+namespace orchestra {
+
+struct ClusterOptions {
+  std::string data_dir;                 ///< empty: /var/lib/orchestra, without root ~/.local/share/orchestra
+  std::string listen = {};              ///< API over HTTPS; empty: 127.0.0.1:6443 or the next free port
+  std::string insecure_http = {};       ///< API over plain HTTP, loopback only; empty: none
+  std::string dns = {};                 ///< further address of the DNS server; it always serves the pods
+  std::string ingress = {};             ///< empty: 127.0.0.1:8080 or the next free port
+  std::string ingress_tls = {};         ///< empty: none
+  std::string node_name = {};           ///< empty: the host's name
+  bool node = true;                     ///< false: control plane only
+  std::string isolation = "best";       ///< best full rootless process
+  std::string pod_cidr = {};            ///< empty: 10.244.0.0/16 or the next free range
+  std::string service_cidr = {};        ///< empty: 10.96.0.0/16 or the next free range
+  std::vector<std::string> preload = {};///< files and folders of images, imported at start
+  std::vector<std::string> dns_forward = {};  ///< upstream name servers; empty: those of /etc/resolv.conf
+  bool memory_store = false;            ///< nothing of the API survives the process (tests)
+  bool serve_http = true;               ///< false: no socket for the API, in process only
+  /// Told in one line each: what was chosen, what is degraded. Called on the thread of start().
+  std::function<void(const std::string&)> notice = {};
+};
+
+/// What runs, for the command line and for hosts that print it.
+struct ClusterInfo {
+  std::string data_dir, instance, api_address, insecure_address, ingress_address, dns_address, node_name;
+  std::string isolation, service_proxy, pod_cidr, service_cidr, kubeconfig;
+  std::int64_t ready_ms = 0;
+  std::vector<std::string> degraded;
+};
+
+class ORC_API Cluster {
+ public:
+  Cluster(Engine& engine, ClusterOptions options);
+  ~Cluster();  ///< stop()
+  Cluster(const Cluster&) = delete;
+  Cluster& operator=(const Cluster&) = delete;
+
+  /// Returns when /readyz is true. `busy` names the process that owns the folder or an address that was
+  /// asked for. A failed start leaves nothing running. Blocks; not on an event thread.
+  Result<void> start();
+  /// Ends the servers; pods run on. Idempotent.
+  void stop();
+  /// Ends all pods and removes everything of this instance from the machine (data stay), then stop().
+  Result<void> down(Duration deadline);
+
+  /// Acts as system:masters. Valid from start() on.
+  Client client() const;
+  std::shared_ptr<StateStore> store() const;
+  ClusterInfo info() const;
+  /// True once somebody asked over control.sock that this process end (`orchestra down`).
+  bool stop_requested() const;
+  void on_stop_requested(std::function<void()> call);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+/// The folder that options.data_dir means: as given, or the default of this user.
+ORC_API std::string default_data_dir();
+
+}  // namespace orchestra

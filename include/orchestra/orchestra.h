@@ -1,0 +1,188 @@
+/* orchestra.h: the library for C, and for every language that can call C.
+ *
+ * Conventions: constructors put the new handle into *out and return ORC_OK, else a code; if `error` is not
+ * NULL it then receives an orc_error that the caller frees. Every handle has one X_free; free children
+ * before the engine. Texts are UTF-8; results of type orc_bytes are owned by the caller and freed with
+ * orc_bytes_free. API objects are JSON. All functions may be called from any thread of the host but not
+ * from callbacks of the library unless it says so; none blocks longer than its timeout. NULL or a malformed
+ * argument is ORC_EINVAL, never undefined behaviour. Since 0.1. */
+#ifndef ORCHESTRA_H
+#define ORCHESTRA_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define ORC_CAPI __attribute__((visibility("default")))
+
+typedef enum orc_code {
+  ORC_OK = 0,
+  ORC_EINVAL = 1,
+  ORC_ENOTFOUND,
+  ORC_EALREADYEXISTS,
+  ORC_ECONFLICT,
+  ORC_EBUSY,
+  ORC_EUNAUTHENTICATED,
+  ORC_EDENIED,
+  ORC_EUNAVAILABLE,
+  ORC_EUNKNOWNOUTCOME,
+  ORC_ENOTLEADER,
+  ORC_EDEADLINEEXCEEDED,
+  ORC_ECANCELLED,
+  ORC_EOVERLOADED,
+  ORC_ERESOURCEEXHAUSTED,
+  ORC_ENOSPACE,
+  ORC_ETOOLARGE,
+  ORC_EEXPIRED,
+  ORC_ECOMPACTED,
+  ORC_EFUTURE,
+  ORC_ECORRUPT,
+  ORC_EIO,
+  ORC_EUNSUPPORTED,
+  ORC_EWOULDDEADLOCK,
+  ORC_EINTERNAL
+} orc_code;
+
+typedef struct orc_error orc_error;
+typedef struct orc_engine orc_engine;
+typedef struct orc_cluster orc_cluster;
+typedef struct orc_store orc_store;
+typedef struct orc_api_server orc_api_server;
+typedef struct orc_client orc_client;
+typedef struct orc_watch orc_watch;
+typedef struct orc_store_watch orc_store_watch;
+typedef struct orc_node orc_node;
+
+typedef struct orc_bytes {
+  const char* data; /* followed by a NUL that does not count */
+  size_t size;
+} orc_bytes;
+
+/* "0.1.0" */
+ORC_CAPI const char* orc_version(void);
+ORC_CAPI const char* orc_code_name(orc_code code);
+ORC_CAPI void orc_bytes_free(orc_bytes* bytes);
+
+/* --- errors ------------------------------------------------------------------------------------------- */
+ORC_CAPI orc_code orc_error_code(const orc_error* error);
+/* One sentence that names object, value and remedy; valid as long as the error. */
+ORC_CAPI const char* orc_error_message(const orc_error* error);
+/* HTTP status and Status object of an API error; 0 and "" for others. */
+ORC_CAPI int orc_error_http_code(const orc_error* error);
+ORC_CAPI const char* orc_error_status_json(const orc_error* error);
+ORC_CAPI void orc_error_free(orc_error* error);
+
+/* --- engine: threads, declared first, freed last ------------------------------------------------------- */
+typedef void (*orc_log_sink)(void* user, int level, const char* line);
+typedef struct orc_engine_options {
+  size_t size;          /* sizeof(orc_engine_options) */
+  int event_threads;    /* 0 = 2 */
+  orc_log_sink log;     /* NULL: silent. Called from any thread, one call at a time */
+  void* log_user;
+} orc_engine_options;
+ORC_CAPI orc_code orc_engine_new(const orc_engine_options* options, orc_engine** out, orc_error** error);
+/* Joins all threads. Everything made with the engine must be freed before. */
+ORC_CAPI void orc_engine_free(orc_engine* engine);
+
+/* --- cluster: what `orchestra up` runs ------------------------------------------------------------------ */
+/* `options_json`: an object with any of data_dir, listen, insecure_http, dns, ingress, ingress_tls, node_name,
+ * node (bool), isolation, pod_cidr, service_cidr, preload (array), dns_forward (array), memory_store (bool),
+ * serve_http (bool); an unknown name is ORC_EINVAL. */
+ORC_CAPI orc_code orc_cluster_new(orc_engine* engine, const char* options_json, orc_cluster** out, orc_error** error);
+/* Returns when the cluster is ready. A failed start leaves nothing running. */
+ORC_CAPI orc_code orc_cluster_start(orc_cluster* cluster, orc_error** error);
+/* Ends the servers; pods run on and are adopted by the next start. */
+ORC_CAPI void orc_cluster_stop(orc_cluster* cluster);
+/* Ends the pods and takes everything of the instance off the machine. */
+ORC_CAPI orc_code orc_cluster_down(orc_cluster* cluster, int64_t timeout_ms, orc_error** error);
+/* {"api_address", "kubeconfig", "ingress_address", "isolation", "ready_ms", ...} */
+ORC_CAPI orc_code orc_cluster_info(orc_cluster* cluster, orc_bytes* out, orc_error** error);
+ORC_CAPI orc_code orc_cluster_client(orc_cluster* cluster, orc_client** out, orc_error** error);
+ORC_CAPI void orc_cluster_free(orc_cluster* cluster);
+
+/* --- store --------------------------------------------------------------------------------------------- */
+ORC_CAPI orc_code orc_store_memory(orc_engine* engine, orc_store** out, orc_error** error);
+/* One peer on disk. ORC_EBUSY names the process that holds the folder, ORC_ECORRUPT file and offset. */
+ORC_CAPI orc_code orc_store_open(orc_engine* engine, const char* data_dir, orc_store** out, orc_error** error);
+ORC_CAPI void orc_store_free(orc_store* store);
+/* if_mod_revision: -1 unconditional, 0 the key must not exist. ORC_ECONFLICT otherwise. */
+ORC_CAPI orc_code orc_store_put(orc_store* store, const void* key, size_t key_size, const void* value, size_t value_size,
+                                int64_t if_mod_revision, int64_t timeout_ms, int64_t* revision, orc_error** error);
+/* A missing key is ORC_ENOTFOUND. mod_revision may be NULL. */
+ORC_CAPI orc_code orc_store_get(orc_store* store, const void* key, size_t key_size, int64_t timeout_ms, orc_bytes* value,
+                                int64_t* mod_revision, orc_error** error);
+ORC_CAPI orc_code orc_store_remove(orc_store* store, const void* key, size_t key_size, int64_t timeout_ms, uint64_t* removed,
+                                   orc_error** error);
+/* Called once per key in order; a return other than 0 ends the listing. */
+typedef int (*orc_store_each)(void* user, const void* key, size_t key_size, const void* value, size_t value_size, int64_t mod_revision);
+ORC_CAPI orc_code orc_store_range(orc_store* store, const void* prefix, size_t prefix_size, size_t limit, int64_t timeout_ms,
+                                  orc_store_each each, void* user, orc_error** error);
+typedef struct orc_store_event {
+  int removed; /* 0: put */
+  const void* key;
+  size_t key_size;
+  const void* value;
+  size_t value_size;
+  int64_t revision;
+} orc_store_event;
+typedef void (*orc_store_on_event)(void* user, const orc_store_event* event);
+/* Changes after revision `after` (0: from now on). */
+ORC_CAPI orc_code orc_store_watch_new(orc_store* store, const void* prefix, size_t prefix_size, int64_t after, orc_store_watch** out,
+                                      orc_error** error);
+/* Calls `call` for each event of the next batch on this thread; ORC_EDEADLINEEXCEEDED when none came in time. */
+ORC_CAPI orc_code orc_store_watch_next(orc_store_watch* watch, int64_t timeout_ms, orc_store_on_event call, void* user, orc_error** error);
+/* Readable when next would return something at once. Owned by the watch. */
+ORC_CAPI int orc_store_watch_fd(orc_store_watch* watch);
+ORC_CAPI void orc_store_watch_free(orc_store_watch* watch);
+
+/* --- API server: over a store, with or without sockets --------------------------------------------------- */
+/* `options_json`: listen, insecure_http, data_directory, service_cidr. The store is shared, not taken over. */
+ORC_CAPI orc_code orc_api_server_new(orc_engine* engine, orc_store* store, const char* options_json, orc_api_server** out, orc_error** error);
+ORC_CAPI orc_code orc_api_server_start(orc_api_server* server, orc_error** error);
+ORC_CAPI void orc_api_server_stop(orc_api_server* server);
+ORC_CAPI orc_code orc_api_server_client(orc_api_server* server, orc_client** out, orc_error** error);
+ORC_CAPI orc_code orc_api_server_kubeconfig(orc_api_server* server, orc_bytes* out, orc_error** error);
+ORC_CAPI void orc_api_server_free(orc_api_server* server);
+
+/* --- node: runs the pods that a control plane gives it ---------------------------------------------------- */
+/* `options_json`: data_dir, node_name, isolation, pod_cidr, service_cidr, dns, ingress, preload, dns_forward. */
+ORC_CAPI orc_code orc_node_new(orc_engine* engine, orc_client* client, const char* options_json, orc_node** out, orc_error** error);
+ORC_CAPI orc_code orc_node_start(orc_node* node, orc_error** error);
+ORC_CAPI void orc_node_stop(orc_node* node);
+ORC_CAPI orc_code orc_node_down(orc_node* node, int64_t timeout_ms, orc_error** error);
+ORC_CAPI void orc_node_free(orc_node* node);
+
+/* --- client: requests and watches --------------------------------------------------------------------------- */
+typedef struct orc_request {
+  size_t size;              /* sizeof(orc_request) */
+  const char* verb;         /* get list create update patch delete deletecollection; watch for orc_client_watch */
+  const char* api_version;  /* "v1", "apps/v1" */
+  const char* resource;     /* "pods"; may be NULL for create and update: taken from the body's kind */
+  const char* subresource;  /* NULL or "status", "scale", ... */
+  const char* ns;           /* NULL: cluster scope, or all namespaces */
+  const char* name;
+  const char* query;        /* "labelSelector=app%3Dweb&limit=5" or NULL */
+  const char* content_type; /* NULL: application/json; patches name theirs */
+  const char* body;
+  size_t body_size;
+  int64_t timeout_ms;       /* 0 = 30 s */
+} orc_request;
+/* On success `body` is the object or list as JSON. */
+ORC_CAPI orc_code orc_client_request(orc_client* client, const orc_request* request, orc_bytes* body, orc_error** error);
+/* All documents of a YAML or JSON text, each created, or patched by merge where it exists. `applied` may be NULL. */
+ORC_CAPI orc_code orc_client_apply_manifest(orc_client* client, const char* text, size_t size, int64_t timeout_ms, size_t* applied, orc_error** error);
+ORC_CAPI orc_code orc_client_watch(orc_client* client, const orc_request* request, orc_watch** out, orc_error** error);
+/* The next batch as a JSON array of {"type": "ADDED", "object": {...}}; ORC_EDEADLINEEXCEEDED when none came in
+ * time, ORC_EEXPIRED: list again. */
+ORC_CAPI orc_code orc_watch_next(orc_watch* watch, int64_t timeout_ms, orc_bytes* events, orc_error** error);
+ORC_CAPI int orc_watch_fd(orc_watch* watch);
+ORC_CAPI void orc_watch_free(orc_watch* watch);
+ORC_CAPI void orc_client_free(orc_client* client);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

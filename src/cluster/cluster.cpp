@@ -1,0 +1,299 @@
+// Cluster: the parts in the order of their dependence, and back.
+//
+// Start: folder, lock and instance; store; API server; then controllers, scheduler and node at once. Every
+// part gets the same Client. A failed step undoes those before it.
+#include "orchestra/cluster.hpp"
+
+#include <unistd.h>
+
+#include <atomic>
+#include <mutex>
+
+#include "api/object_tree.hpp"
+#include "base/control.hpp"
+#include "base/fd.hpp"
+#include "cluster/node.hpp"
+#include "cluster/options.hpp"
+#include "image/ops.hpp"
+#include "orchestra/api_server.hpp"
+#include "orchestra/controllers.hpp"
+#include "orchestra/env.hpp"
+#include "orchestra/memory_store.hpp"
+#include "orchestra/raft_store.hpp"
+#include "orchestra/scheduler.hpp"
+#include "store/ops.hpp"
+
+namespace orchestra {
+
+using namespace std::chrono_literals;
+
+namespace {
+constexpr int kFallbackPorts = 64;
+
+std::string host_name() {
+  char name[256] = {};
+  gethostname(name, sizeof name - 1);
+  std::string out;
+  for (const char c : std::string(name)) out += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  for (char& c : out) {
+    if (!std::isalnum(static_cast<unsigned char>(c)) && c != '-' && c != '.') c = '-';
+  }
+  while (!out.empty() && (out.front() == '-' || out.front() == '.')) out.erase(out.begin());
+  return out.empty() ? "node" : out;
+}
+}  // namespace
+
+struct Cluster::Impl {
+  Impl(Engine& engine_, ClusterOptions options_) : engine(engine_), options(std::move(options_)) {}
+
+  void notice(const std::string& line) {
+    if (options.notice) options.notice(line);
+  }
+  Result<void> open_folder();
+  Result<void> choose_ranges(bool process_level);
+  Result<void> open_store();
+  Result<void> start_api();
+  Result<void> start_control();
+  Result<void> make_ingress_class();
+  Result<void> start();
+  void stop();
+
+  Engine& engine;
+  ClusterOptions options;
+  ClusterInfo info;
+  std::shared_ptr<void> lock;
+  std::shared_ptr<StateStore> store;
+  std::unique_ptr<ApiServer> server;
+  std::unique_ptr<Controllers> controllers;
+  std::unique_ptr<Scheduler> scheduler;
+  std::unique_ptr<cluster::Node> node;
+  std::unique_ptr<ControlServer> control;
+  std::mutex mutex;
+  std::function<void()> stop_call;
+  bool stop_asked = false, started = false, stopped = false;
+};
+
+Result<void> Cluster::Impl::open_folder() {
+  if (options.data_dir.empty()) options.data_dir = default_data_dir();
+  if (options.data_dir.front() != '/') {
+    char here[4096];
+    if (getcwd(here, sizeof here) == nullptr) return system_error("cluster", "getcwd", "", errno);
+    options.data_dir = std::string(here) + "/" + options.data_dir;
+  }
+  ORC_ASSIGN(lock, cluster::lock_folder(engine, options.data_dir, info.instance));
+  info.data_dir = options.data_dir;
+  info.node_name = options.node_name.empty() ? host_name() : options.node_name;
+  return {};
+}
+
+Result<void> Cluster::Impl::choose_ranges(bool process_level) {
+  if (process_level) {
+    info.pod_cidr = cluster::kProcessPodCidr;
+    info.service_cidr = cluster::kProcessServiceCidr;
+    return {};
+  }
+  ORC_ASSIGN(cluster::Ranges kept, cluster::load_ranges(options.data_dir));
+  const auto pick = [&](const std::string& asked, const std::string& before, const char* standard, const char* what) -> Result<std::string> {
+    if (!asked.empty()) return asked;
+    if (!before.empty()) return before;
+    if (!options.node) return std::string(standard);
+    ORC_ASSIGN(std::string range, PodNetwork::find_free_range(standard));
+    if (range != standard) notice(std::string(what) + ": " + standard + " is in use on this machine, using " + range);
+    return range;
+  };
+  ORC_ASSIGN(info.pod_cidr, pick(options.pod_cidr, kept.pods, cluster::kDefaultPodCidr, "pods"));
+  ORC_ASSIGN(info.service_cidr, pick(options.service_cidr, kept.services, cluster::kDefaultServiceCidr, "services"));
+  if (!kept.pods.empty() && (kept.pods != info.pod_cidr || kept.services != info.service_cidr)) {
+    return Error(Error::conflict, "cluster",
+                 "this data folder was made with --pod-cidr " + kept.pods + " --service-cidr " + kept.services +
+                     "; use the same ranges, or another --data folder");
+  }
+  return cluster::save_ranges(options.data_dir, {info.pod_cidr, info.service_cidr});
+}
+
+Result<void> Cluster::Impl::open_store() {
+  if (options.memory_store) {
+    store = MemoryStore::create(engine);
+    return {};
+  }
+  RaftStoreOptions raft;
+  raft.data_dir = options.data_dir + "/store";
+  raft.name = info.node_name;
+  ORC_ASSIGN(store, RaftStore::open(engine, raft));
+  return {};
+}
+
+Result<void> Cluster::Impl::start_api() {
+  ApiServerOptions api;
+  api.data_directory = options.data_dir;
+  api.service_cidr = info.service_cidr;
+  api.insecure_http = options.insecure_http;
+  if (!options.serve_http) {
+    server = std::make_unique<ApiServer>(engine, store, api);
+    return server->start();
+  }
+  const bool asked = !options.listen.empty();
+  const auto [host, port] = cluster::split_address(asked ? options.listen : "127.0.0.1:6443");
+  if (port < 0) return Error(Error::invalid, "cluster", "API address \"" + options.listen + "\" is not ADDRESS:PORT");
+  for (int attempt = 0;; ++attempt) {
+    api.listen = host + ":" + std::to_string(port + attempt);
+    server = std::make_unique<ApiServer>(engine, store, api);
+    auto started = server->start();
+    if (started) {
+      if (attempt > 0) notice("api: 127.0.0.1:6443 is taken, using " + api.listen);
+      break;
+    }
+    server.reset();
+    if (asked || !started.error().is(Error::busy) || attempt >= kFallbackPorts) return started.error();
+  }
+  info.api_address = server->address();
+  info.insecure_address = server->insecure_address();
+  info.kubeconfig = options.data_dir + "/admin.kubeconfig";
+  return server->write_kubeconfig(info.kubeconfig);
+}
+
+Result<void> Cluster::Impl::make_ingress_class() {
+  auto classes = server->client().list("networking.k8s.io/v1", "ingressclasses").wait(5s);
+  if (!classes) return classes.error();
+  bool has_default = false;
+  for (const Object& one : classes->items) {
+    if (one.name() == "orchestra") return {};
+    const auto it = one.annotations().find("ingressclass.kubernetes.io/is-default-class");
+    has_default = has_default || (it != one.annotations().end() && it->second == "true");
+  }
+  json::value object = json::object{{"apiVersion", "networking.k8s.io/v1"},
+                                    {"kind", "IngressClass"},
+                                    {"metadata", json::object{{"name", "orchestra"}}},
+                                    {"spec", json::object{{"controller", "orchestra.dev/ingress"}}}};
+  if (!has_default) set_at(object, "/metadata/annotations/ingressclass.kubernetes.io~1is-default-class", "true");
+  ORC_ASSIGN(const Object made, Object::from_json(to_json(object)));
+  auto created = server->client().create(made).wait(5s);
+  if (!created && !created.error().is(Error::already_exists)) return created.error();
+  return {};
+}
+
+Result<void> Cluster::Impl::start_control() {
+  control = std::make_unique<ControlServer>(engine, options.data_dir + "/control.sock");
+  register_store_ops(*control, store);
+  if (node) {
+    auto steps = cluster::make_image_steps(engine, info.isolation);
+    register_image_ops(*control, node->images(), steps ? *steps : ImageStepRunner{});
+  }
+  control->handle("down", [this](const json::object& request, const ControlReply& reply) {
+    const std::int64_t seconds = int_at(json::value(request), "/seconds", 120);
+    Result<void> ended;
+    if (node) ended = node->remove_everything(std::chrono::seconds(seconds));
+    if (!ended) return reply.fail(ended.error());
+    reply.done();
+    std::function<void()> call;
+    {
+      std::lock_guard guard(mutex);
+      stop_asked = true;
+      call = stop_call;
+    }
+    if (call) call();
+  });
+  return control->start();
+}
+
+Result<void> Cluster::Impl::start() {
+  const std::int64_t begin = engine.clock().now().steady_ns;
+  ORC_TRY(open_folder());
+  cluster::ChosenRuntime runtime;
+  if (options.node) {
+    ORC_ASSIGN(runtime, cluster::open_runtime(engine, options.data_dir, info.instance, options.isolation));
+    info.isolation = runtime.name;
+  }
+  ORC_TRY(choose_ranges(runtime.isolation == Isolation::process));
+  ORC_TRY(open_store());
+  ORC_TRY(start_api());
+  const Client client = server->client();
+  ControllersOptions controller_options;
+  controller_options.root_ca_pem = server->ca_pem();
+  controllers = std::make_unique<Controllers>(engine, client, controller_options);
+  ORC_TRY(controllers->start());
+  SchedulerOptions scheduler_options;
+  scheduler_options.process_level = runtime.isolation == Isolation::process;
+  scheduler = std::make_unique<Scheduler>(engine, client, scheduler_options);
+  ORC_TRY(scheduler->start());
+  ORC_TRY(make_ingress_class());
+  if (options.node) {
+    cluster::NodeOptions node_options;
+    node_options.data_dir = options.data_dir;
+    node_options.instance = info.instance;
+    node_options.node_name = info.node_name;
+    node_options.isolation = info.isolation;
+    node_options.cluster_cidr = info.pod_cidr;
+    node_options.service_cidr = info.service_cidr;
+    node_options.api_host = cluster::address_in(info.service_cidr, 1);
+    node_options.dns = options.dns;
+    node_options.ingress = options.ingress;
+    node_options.ingress_tls = options.ingress_tls;
+    node_options.serve = options.serve_http;
+    node_options.preload = options.preload;
+    node_options.dns_forward = options.dns_forward;
+    node_options.notice = options.notice;
+    node = std::make_unique<cluster::Node>(engine, client, node_options, std::move(runtime));
+    ORC_TRY(node->start());
+    server->set_pod_streams(node->streams());
+    info.ingress_address = node->ingress_address();
+    info.dns_address = node->dns_address();
+    info.service_proxy = node->proxy_mode();
+    info.degraded = node->degraded();
+  }
+  ORC_TRY(start_control());
+  info.ready_ms = (engine.clock().now().steady_ns - begin) / 1'000'000;
+  for (const std::string& line : info.degraded) notice("degraded: " + line);
+  return {};
+}
+
+void Cluster::Impl::stop() {
+  if (stopped) return;
+  stopped = true;
+  if (control) control->stop();
+  if (node) node->stop();
+  if (scheduler) scheduler->stop();
+  if (controllers) controllers->stop();
+  if (server) server->stop();
+  node.reset();
+  scheduler.reset();
+  controllers.reset();
+  server.reset();
+  if (store) store->stop();
+  store.reset();
+  control.reset();
+  lock.reset();
+}
+
+Cluster::Cluster(Engine& engine, ClusterOptions options) : impl_(std::make_unique<Impl>(engine, std::move(options))) {}
+Cluster::~Cluster() { stop(); }
+
+Result<void> Cluster::start() {
+  if (impl_->started) return Error(Error::invalid, "cluster", "start() was called before; make another Cluster");
+  impl_->started = true;
+  auto result = impl_->start();
+  if (!result) impl_->stop();
+  return result;
+}
+void Cluster::stop() { impl_->stop(); }
+
+Result<void> Cluster::down(Duration deadline) {
+  Result<void> result;
+  if (impl_->node) result = impl_->node->remove_everything(deadline);
+  impl_->stop();
+  return result;
+}
+
+Client Cluster::client() const { return impl_->server ? impl_->server->client() : Client(); }
+std::shared_ptr<StateStore> Cluster::store() const { return impl_->store; }
+ClusterInfo Cluster::info() const { return impl_->info; }
+bool Cluster::stop_requested() const {
+  std::lock_guard guard(impl_->mutex);
+  return impl_->stop_asked;
+}
+void Cluster::on_stop_requested(std::function<void()> call) {
+  std::lock_guard guard(impl_->mutex);
+  impl_->stop_call = std::move(call);
+}
+
+}  // namespace orchestra

@@ -1,0 +1,255 @@
+#include "cluster/node.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "api/object_tree.hpp"
+#include "api/pod_attacher.hpp"
+#include "api/pod_runtime.hpp"
+#include "base/fd.hpp"
+#include "cluster/options.hpp"
+#include "net/http/http_server.hpp"
+#include "runtime/pod_runtime_factory.hpp"
+
+namespace orchestra::cluster {
+
+using namespace std::chrono_literals;
+
+namespace {
+constexpr int kFallbackPorts = 64;
+
+const char* name_of(Isolation isolation) {
+  return isolation == Isolation::full ? "full" : isolation == Isolation::rootless ? "rootless" : "process";
+}
+std::string state_dir(const std::string& instance) {
+  const char* runtime = getenv("XDG_RUNTIME_DIR");
+  const std::string base = geteuid() == 0 || runtime == nullptr ? "/run" : runtime;
+  return base + "/orchestra/" + instance;
+}
+
+Result<RuntimeOptions::Isolation> isolation_of(const std::string& name) {
+  if (name == "best" || name.empty()) return RuntimeOptions::Isolation::best;
+  if (name == "full") return RuntimeOptions::Isolation::full;
+  if (name == "rootless") return RuntimeOptions::Isolation::rootless;
+  if (name == "process") return RuntimeOptions::Isolation::process;
+  return Error(Error::invalid, "cluster", "isolation \"" + name + "\" is not one of best, full, rootless, process");
+}
+}  // namespace
+
+Result<ChosenRuntime> open_runtime(Engine& engine, const std::string& data_dir, const std::string& instance, const std::string& isolation) {
+  RuntimeOptions options;
+  options.state_dir = state_dir(instance);
+  options.data_dir = data_dir + "/runtime";
+  options.instance = instance;
+  options.cgroup_parent = "/orchestra-" + instance;
+  ORC_ASSIGN(options.isolation, isolation_of(isolation));
+  ORC_ASSIGN(auto runtime, make_pod_runtime(engine, options));
+  const Isolation level = runtime->isolation();
+  return ChosenRuntime{std::move(runtime), level, name_of(level)};
+}
+
+Result<ImageStepRunner> make_image_steps(Engine& engine, const std::string& isolation) {
+  char id[9];
+  std::snprintf(id, sizeof id, "%08x", static_cast<unsigned>(engine.random().next()));
+  RuntimeOptions options;
+  options.state_dir = state_dir(std::string("build-") + id);
+  options.data_dir = options.state_dir + "/data";
+  options.instance = id;
+  options.cgroup_parent = std::string("/orchestra-") + id;
+  ORC_ASSIGN(options.isolation, isolation_of(isolation));
+  ORC_ASSIGN(auto runner, make_step_runner(engine, options));
+  return ImageStepRunner{std::move(runner), isolation == "process" || geteuid() != 0 ? Isolation::process : Isolation::full};
+}
+
+Node::Node(Engine& engine, Client client, NodeOptions options, ChosenRuntime runtime)
+    : engine_(engine), client_(std::move(client)), options_(std::move(options)), runtime_(std::move(runtime)) {}
+
+Node::~Node() { stop(); }
+
+Result<void> Node::open_images() {
+  ImageStoreOptions options;
+  options.dir = options_.data_dir + "/images";
+  options.preload_dirs = options_.preload;
+  options.preload_dirs.push_back(options_.data_dir + "/preload");
+  options.overlay = !process_level();
+  options.http = make_http_client(engine_);
+  ORC_ASSIGN(images_, ImageStore::open(engine_, std::move(options)));
+  if (!process_level() && !images_->overlay_problem().empty()) degraded_.push_back("image roots are copies: " + images_->overlay_problem());
+  return {};
+}
+
+Result<void> Node::open_network() {
+  const std::string folder = options_.data_dir + "/net";
+  if (process_level()) {
+    degraded_.push_back("isolation level process: no network, mount or process namespaces, no cpu and memory limits");
+    // Instances on one machine need addresses of their own.
+    ProcessPodNetworkOptions options;
+    options.data_dir = folder;
+    options.node_index = static_cast<int>(std::strtoul(options_.instance.substr(0, 3).c_str(), nullptr, 16));
+    ORC_ASSIGN(attacher_, make_process_pod_network(engine_, options));
+    dialer_ = make_process_pod_dialer(engine_, attacher_);
+    return {};
+  }
+  PodNetworkOptions options;
+  options.data_dir = folder;
+  options.instance = options_.instance;
+  options.cluster_cidr = options_.cluster_cidr;
+  options.pod_cidr = node_range(options_.cluster_cidr);
+  options.service_cidr = options_.service_cidr;
+  ORC_ASSIGN(network_, PodNetwork::open(engine_, options));
+  attacher_ = network_->attacher();
+  auto runtime = runtime_.runtime;
+  dialer_ = make_pod_dialer(engine_, [runtime](const std::string& uid) -> Result<std::shared_ptr<Fd>> {
+    ORC_ASSIGN(auto pods, runtime->list().wait(10s));
+    for (const PodRecord& pod : pods) {
+      if (pod.config.uid == uid && pod.sandbox.network_namespace) return pod.sandbox.network_namespace;
+    }
+    return Error(Error::not_found, "cluster", "pod " + uid + " has no network namespace here");
+  });
+  return {};
+}
+
+Result<void> Node::open_services() {
+  ServiceProxyOptions options;
+  options.node = options_.node_name;
+  options.instance = options_.instance;
+  options.cluster_cidr = options_.cluster_cidr;
+  options.service_cidr = options_.service_cidr;
+  options.node_gateway = attacher_->node_address();
+  if (process_level()) options.mode = ServiceProxyOptions::Mode::userspace;
+  options.local_route = !process_level();
+  ORC_ASSIGN(proxy_, ServiceProxy::create(engine_, options));
+  if (!process_level() && std::string(proxy_->mode()) == "userspace") {
+    degraded_.push_back("Services by a userspace proxy: nftables does not work here, NetworkPolicy cannot be enforced");
+  }
+  return {};
+}
+
+Result<void> Node::open_dns() {
+  DnsServerOptions options;
+  options.listen.clear();
+  const std::string address = attacher_->dns_address();
+  if (!address.empty()) options.listen.push_back(address + ":53");
+  if (!options_.dns.empty()) options.listen.push_back(options_.dns);
+  if (options.listen.empty()) return {};
+  options.forward = options_.dns_forward;
+  if (options.forward.empty()) options.forward = parse_resolv_conf(read_file("/etc/resolv.conf", 64 << 10).value_or(""), true).servers;
+  if (options.forward.size() > 15) options.forward.resize(15);
+  options.allow_from = {"127.0.0.0/8", options_.cluster_cidr};
+  options.reverse_ranges = {options_.cluster_cidr, options_.service_cidr};
+  auto opened = DnsServer::create(engine_, options);
+  if (!opened && process_level() && opened.error().is(Error::denied)) {
+    degraded_.push_back("names do not resolve in pods: " + opened.error().to_string());
+    return {};
+  }
+  if (!opened) return opened.error().with_context("DNS");
+  dns_ = *opened;
+  return {};
+}
+
+Result<void> Node::open_ingress() {
+  HttpProxyOptions options;
+  const bool asked = !options_.ingress.empty();
+  auto [host, port] = split_address(asked ? options_.ingress : "127.0.0.1:8080");
+  if (port < 0) return Error(Error::invalid, "cluster", "ingress address \"" + options_.ingress + "\" is not ADDRESS:PORT");
+  if (!options_.ingress_tls.empty()) options.listen_tls = {options_.ingress_tls};
+  for (int attempt = 0;; ++attempt) {
+    options.listen = {host + ":" + std::to_string(port + attempt)};
+    auto opened = HttpProxy::create(engine_, options);
+    if (opened) {
+      ingress_ = *opened;
+      if (attempt > 0) notice("ingress: 127.0.0.1:8080 is taken, using " + options.listen[0]);
+      return {};
+    }
+    if (asked || !opened.error().is(Error::busy) || attempt >= kFallbackPorts) return opened.error().with_context("ingress");
+  }
+}
+
+Result<void> Node::start() {
+  ORC_TRY(make_directories(options_.data_dir + "/net", 0700));
+  ORC_TRY(open_images());
+  ORC_TRY(open_network());
+  if (options_.serve) {
+    ORC_TRY(open_services());
+    ORC_TRY(open_dns());
+    ORC_TRY(open_ingress());
+    std::vector<std::string> loopback;
+    if (process_level()) loopback = {kProcessPodCidr, kProcessServiceCidr};
+    NetworkFeedOptions feed;
+    feed.loopback_ranges = loopback;
+    ORC_ASSIGN(feed_, NetworkFeed::start(engine_, client_, feed));
+    feed_->subscribe([this](std::shared_ptr<const NetworkSnapshot> snapshot) {
+      if (dns_) dns_->publish(snapshot);
+      ingress_->publish(snapshot);
+      apply_services(snapshot);
+      publish_ingress_status();
+    });
+  }
+  NodeAgentOptions options;
+  options.node_name = options_.node_name;
+  options.data_dir = options_.data_dir;
+  options.api_host = options_.api_host;
+  const Resolver host = parse_resolv_conf(read_file("/etc/resolv.conf", 64 << 10).value_or(""), true);
+  options.host_search = host.search;
+  options.host_nameservers = host.servers;
+  options.pod_cidr = process_level() ? "" : node_range(options_.cluster_cidr);
+  options.isolation_name = runtime_.name;
+  options.degraded = degraded_;
+  NodeAgentParts parts{runtime_.runtime, images_->service(), attacher_, dialer_, make_http_client(engine_)};
+  agent_ = std::make_unique<NodeAgent>(engine_, client_, parts, options);
+  return agent_->start();
+}
+
+void Node::apply_services(std::shared_ptr<const NetworkSnapshot> snapshot) {
+  if (!snapshot->synced.services || !snapshot->synced.endpoint_slices) return;
+  auto applied = proxy_->apply(snapshot).wait(10s);
+  if (!applied) {
+    engine_.log(LogLevel::warning, "cluster", "Services were not applied", {{"error", applied.error().to_string()}});
+    return;
+  }
+  for (const NetworkRejection& one : applied->rejected) {
+    engine_.log(LogLevel::warning, "cluster", one.message, {{"kind", one.kind}, {"object", one.ns + "/" + one.name}});
+  }
+}
+
+void Node::publish_ingress_status() {
+  for (const IngressStatus& one : ingress_->statuses()) {
+    auto now = client_.get("networking.k8s.io/v1", "ingresses", one.ingress.name, one.ingress.ns).wait(5s);
+    if (!now) continue;
+    json::array wanted;
+    for (const std::string& address : one.addresses) wanted.push_back(json::object{{"ip", address}});
+    const json::value* before = find(tree(*now), "/status/loadBalancer/ingress");
+    if (before != nullptr && *before == json::value(wanted)) continue;
+    const json::value patch = json::object{{"status", json::object{{"loadBalancer", json::object{{"ingress", std::move(wanted)}}}}}};
+    WriteOptions options;
+    options.subresource = "status";
+    (void)client_.patch("networking.k8s.io/v1", "ingresses", one.ingress.name, one.ingress.ns, PatchType::merge, to_json(patch), options).wait(5s);
+  }
+}
+
+std::string Node::ingress_address() const { return ingress_ && !ingress_->addresses().empty() ? ingress_->addresses().front() : ""; }
+std::string Node::dns_address() const { return dns_ && !dns_->addresses().empty() ? dns_->addresses().front() : ""; }
+
+void Node::stop() {
+  if (stopped_) return;
+  stopped_ = true;
+  if (agent_) agent_->stop();
+  if (feed_) feed_->stop();
+  if (ingress_) ingress_->stop(1s);
+  if (dns_) dns_->stop();
+}
+
+Result<void> Node::remove_everything(Duration deadline) {
+  ORC_TRY(agent_->remove_all_pods(deadline));
+  stop();
+  if (proxy_) ORC_TRY(proxy_->teardown().wait(deadline));
+  if (network_) ORC_TRY(network_->teardown().wait(deadline));
+  agent_.reset();
+  proxy_.reset();
+  network_.reset();
+  runtime_.runtime.reset();
+  return remove_tree(state_dir(options_.instance));
+}
+
+}  // namespace orchestra::cluster

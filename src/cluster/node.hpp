@@ -1,0 +1,89 @@
+#pragma once
+// Node: the parts of one machine that runs pods, opened in the order of their dependence: runtime, images,
+// pod network, Service proxy, DNS, ingress, agent. It knows the control plane only as a Client.
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "image/ops.hpp"
+#include "orchestra/dns_server.hpp"
+#include "orchestra/http_proxy.hpp"
+#include "orchestra/image_store.hpp"
+#include "orchestra/network_feed.hpp"
+#include "orchestra/node_agent.hpp"
+#include "orchestra/pod_network.hpp"
+#include "orchestra/service_proxy.hpp"
+
+namespace orchestra::cluster {
+
+struct NodeOptions {
+  std::string data_dir, instance, node_name;
+  std::string isolation = "best";
+  std::string cluster_cidr, service_cidr;  ///< of pods and Services; at level process those of 127/8
+  std::string api_host;                    ///< ClusterIP of the Service kubernetes
+  std::string dns, ingress, ingress_tls;   ///< as ClusterOptions
+  bool serve = true;                       ///< false: no DNS, no ingress (down)
+  std::vector<std::string> preload, dns_forward;
+  std::function<void(const std::string&)> notice;
+};
+
+/// The level that pods get here, chosen before anything else, since ranges depend on it. It opens the
+/// runtime of this instance, which stays open in the answer.
+struct ChosenRuntime {
+  std::shared_ptr<PodRuntime> runtime;
+  Isolation isolation = Isolation::full;
+  std::string name;  ///< "full", "process"
+};
+Result<ChosenRuntime> open_runtime(Engine& engine, const std::string& data_dir, const std::string& instance, const std::string& isolation);
+/// What runs RUN steps of image builds, at the same kind of level ("best", "full", "process").
+Result<ImageStepRunner> make_image_steps(Engine& engine, const std::string& isolation);
+
+class Node {
+ public:
+  Node(Engine& engine, Client client, NodeOptions options, ChosenRuntime runtime);
+  ~Node();
+  Result<void> start();
+  void stop();
+  /// Ends all pods, then takes links, routes, tables and folders of /run off the machine.
+  Result<void> remove_everything(Duration deadline);
+
+  std::shared_ptr<PodStreams> streams() const { return agent_->streams(); }
+  std::shared_ptr<ImageStore> images() const { return images_; }
+  std::string ingress_address() const;
+  std::string dns_address() const;
+  std::string proxy_mode() const { return proxy_ ? proxy_->mode() : ""; }
+  const std::vector<std::string>& degraded() const { return degraded_; }
+
+ private:
+  Result<void> open_images();
+  Result<void> open_network();
+  Result<void> open_services();
+  Result<void> open_dns();
+  Result<void> open_ingress();
+  void apply_services(std::shared_ptr<const NetworkSnapshot> snapshot);
+  void publish_ingress_status();
+  void notice(const std::string& line) const {
+    if (options_.notice) options_.notice(line);
+  }
+  bool process_level() const { return runtime_.isolation == Isolation::process; }
+
+  Engine& engine_;
+  Client client_;
+  NodeOptions options_;
+  ChosenRuntime runtime_;
+  std::vector<std::string> degraded_;
+  std::shared_ptr<ImageStore> images_;
+  std::shared_ptr<PodNetwork> network_;
+  std::shared_ptr<PodAttacher> attacher_;
+  std::shared_ptr<PodDialer> dialer_;
+  std::shared_ptr<ServiceProxy> proxy_;
+  std::shared_ptr<DnsServer> dns_;
+  std::shared_ptr<HttpProxy> ingress_;
+  std::shared_ptr<NetworkFeed> feed_;
+  std::unique_ptr<NodeAgent> agent_;
+  bool stopped_ = false;
+};
+
+}  // namespace orchestra::cluster

@@ -1,0 +1,103 @@
+#include "cluster/options.hpp"
+
+#include <arpa/inet.h>
+#include <unistd.h>
+
+#include <sstream>
+
+#include "base/fd.hpp"
+#include "base/json.hpp"
+
+namespace orchestra {
+
+std::string default_data_dir() {
+  if (geteuid() == 0) return "/var/lib/orchestra";
+  const char* home = getenv("HOME");
+  return std::string(home != nullptr && *home != '\0' ? home : "/tmp") + "/.local/share/orchestra";
+}
+
+namespace cluster {
+
+Result<std::string> load_instance(const std::string& data_dir, Random& random) {
+  const std::string path = data_dir + "/instance";
+  auto text = read_file(path, 64);
+  if (text) {
+    while (!text->empty() && (text->back() == '\n' || text->back() == ' ')) text->pop_back();
+    if (text->size() == 8 && text->find_first_not_of("0123456789abcdef") == std::string::npos) return *text;
+    return Error(Error::corrupt, "cluster", path + " holds \"" + *text + "\", not 8 hex digits; remove the file after `orchestra down`");
+  }
+  if (!text.error().is(Error::not_found)) return text.error();
+  char id[9];
+  std::snprintf(id, sizeof id, "%08x", static_cast<unsigned>(random.next()));
+  ORC_TRY(replace_file(path, std::string(id) + "\n", 0644, true));
+  return std::string(id);
+}
+
+Result<std::shared_ptr<void>> lock_folder(Engine& engine, const std::string& data_dir, std::string& instance) {
+  ORC_TRY(make_directories(data_dir, 0755));
+  ORC_ASSIGN(auto lock, real_disk().lock(data_dir + "/LOCK"));
+  ORC_ASSIGN(instance, load_instance(data_dir, engine.random()));
+  return lock;
+}
+
+Result<Ranges> load_ranges(const std::string& data_dir) {
+  auto text = read_file(data_dir + "/net/ranges.json", 4096);
+  if (!text) {
+    if (text.error().is(Error::not_found)) return Ranges{};
+    return text.error();
+  }
+  ORC_ASSIGN(const json::value value, parse_json(*text));
+  return Ranges{string_at(value, "/pods"), string_at(value, "/services")};
+}
+
+Result<void> save_ranges(const std::string& data_dir, const Ranges& ranges) {
+  ORC_TRY(make_directories(data_dir + "/net", 0700));
+  const json::value value = json::object{{"pods", ranges.pods}, {"services", ranges.services}};
+  return replace_file(data_dir + "/net/ranges.json", to_json(value) + "\n", 0600, true);
+}
+
+std::string node_range(const std::string& cluster_cidr) {
+  const std::size_t slash = cluster_cidr.find('/');
+  const int prefix = slash == std::string::npos ? 0 : std::atoi(cluster_cidr.c_str() + slash + 1);
+  if (prefix >= 24) return cluster_cidr;
+  return cluster_cidr.substr(0, slash) + "/24";
+}
+
+std::string address_in(const std::string& cidr, unsigned offset) {
+  in_addr base{};
+  if (inet_pton(AF_INET, cidr.substr(0, cidr.find('/')).c_str(), &base) != 1) return {};
+  base.s_addr = htonl(ntohl(base.s_addr) + offset);
+  char text[INET_ADDRSTRLEN];
+  return inet_ntop(AF_INET, &base, text, sizeof text);
+}
+
+Resolver parse_resolv_conf(const std::string& text, bool skip_loopback) {
+  Resolver out;
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    line = line.substr(0, line.find_first_of("#;"));
+    std::istringstream words(line);
+    std::string key, word;
+    words >> key;
+    if (key == "nameserver" && words >> word) {
+      const bool loopback = word.rfind("127.", 0) == 0 || word == "::1";
+      if (!(loopback && skip_loopback)) out.servers.push_back(word);
+    } else if (key == "search" || key == "domain") {
+      out.search.clear();
+      while (words >> word) out.search.push_back(word);
+    }
+  }
+  return out;
+}
+
+std::pair<std::string, int> split_address(const std::string& address) {
+  const std::size_t colon = address.rfind(':');
+  if (colon == std::string::npos || colon + 1 == address.size()) return {address, -1};
+  const std::string digits = address.substr(colon + 1);
+  if (digits.size() > 5 || digits.find_first_not_of("0123456789") != std::string::npos) return {address.substr(0, colon), -1};
+  const int port = std::atoi(digits.c_str());
+  return {address.substr(0, colon), port > 65535 ? -1 : port};
+}
+
+}  // namespace cluster
+}  // namespace orchestra

@@ -1,0 +1,44 @@
+#pragma once
+// What a cluster keeps in its folder besides the state of its parts: instance id and address ranges; and the
+// small decisions made from options and the machine. Pure except where it says so.
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "orchestra/cluster.hpp"
+#include "orchestra/env.hpp"
+
+namespace orchestra::cluster {
+
+inline constexpr const char* kDefaultPodCidr = "10.244.0.0/16";
+inline constexpr const char* kDefaultServiceCidr = "10.96.0.0/16";
+inline constexpr const char* kProcessPodCidr = "127.128.0.0/12";
+inline constexpr const char* kProcessServiceCidr = "127.96.0.0/16";
+
+/// DIR/instance: 8 hex digits, made once.
+Result<std::string> load_instance(const std::string& data_dir, Random& random);
+
+/// Makes the folder, takes its lock (`busy` names the holder) and reads the instance id.
+Result<std::shared_ptr<void>> lock_folder(Engine& engine, const std::string& data_dir, std::string& instance);
+
+struct Ranges {
+  std::string pods, services;
+};
+/// DIR/net/ranges.json, written at the first start so that later starts use the same.
+Result<Ranges> load_ranges(const std::string& data_dir);
+Result<void> save_ranges(const std::string& data_dir, const Ranges& ranges);
+/// The first /24 of the cluster's range: this node's part ("10.244.0.0/16" -> "10.244.0.0/24").
+std::string node_range(const std::string& cluster_cidr);
+/// "10.96.0.0/16", 1 -> "10.96.0.1".
+std::string address_in(const std::string& cidr, unsigned offset);
+
+struct Resolver {
+  std::vector<std::string> servers, search;
+};
+/// name servers and search domains of a resolv.conf text; loopback stubs are left out when `skip_loopback`.
+Resolver parse_resolv_conf(const std::string& text, bool skip_loopback);
+
+/// Splits "127.0.0.1:8080"; port -1 if malformed.
+std::pair<std::string, int> split_address(const std::string& address);
+
+}  // namespace orchestra::cluster

@@ -1,0 +1,241 @@
+// The node agent on real parts: API server, controllers, runtime, images, pod network, in a network namespace
+// of its own without uplink. Needs root; at level process too.
+#include <sched.h>
+#include <unistd.h>
+
+#include <cstdio>
+
+#include "api/object_tree.hpp"
+#include "api/pod_attacher.hpp"
+#include "api/pod_runtime.hpp"
+#include "base/fd.hpp"
+#include "net/http/http_server.hpp"
+#include "orchestra/api_server.hpp"
+#include "orchestra/controllers.hpp"
+#include "orchestra/image_builder.hpp"
+#include "orchestra/image_store.hpp"
+#include "orchestra/memory_store.hpp"
+#include "orchestra/node_agent.hpp"
+#include "orchestra/pod_network.hpp"
+#include "runtime/pod_runtime_factory.hpp"
+#include "tests/support/test.hpp"
+
+using namespace orchestra;
+using namespace std::chrono_literals;
+
+namespace {
+/// One node on real parts; restart() replaces the agent and the runtime handle as a new process would.
+struct TestNode {
+  explicit TestNode(RuntimeOptions::Isolation level) : isolation(level) {
+    REQUIRE(make_directories(dir / "context"));
+    REQUIRE(system(("cp /bin/busybox " + (dir / "context/busybox")).c_str()) == 0);
+    REQUIRE(write_file(dir / "context/Dockerfile", "FROM scratch\nCOPY busybox /bin/busybox\nCOPY busybox /bin/sh\nENTRYPOINT [\"/bin/sh\", \"-c\"]\n"));
+    REQUIRE(server.start());
+    REQUIRE(controllers.start());
+    images = ImageStore::open(engine, {.dir = dir / "images", .http = make_http_client(engine)}).value();
+    auto built = ImageBuilder(images).build({.context = dir / "context", .tag = "box:1"}).wait(30s);
+    REQUIRE_MESSAGE(built, built.error().to_string());
+    if (level == RuntimeOptions::Isolation::process) {
+      attacher = make_process_pod_network(engine, {.data_dir = dir / "net", .node_index = 7}).value();
+    } else {
+      auto opened = PodNetwork::open(engine, {.data_dir = dir / "net", .instance = instance, .pod_cidr = "10.244.0.0/24", .cluster_cidr = "10.244.0.0/16", .service_cidr = "10.96.0.0/16"});
+      REQUIRE_MESSAGE(opened, opened.error().to_string());
+      network = *opened;
+      attacher = network->attacher();
+    }
+    start_agent();
+  }
+  ~TestNode() {
+    if (agent) (void)agent->remove_all_pods(30s);
+    stop_agent();
+    controllers.stop();
+    if (network) (void)network->teardown().wait(10s);
+    server.stop();
+    rmdir("/run/orchestra");
+  }
+  void start_agent() {
+    auto opened = make_pod_runtime(engine, {.state_dir = dir / "run", .data_dir = dir / "runtime", .isolation = isolation, .cgroup_parent = "/orchestra-" + instance, .instance = instance});
+    REQUIRE_MESSAGE(opened, opened.error().to_string());
+    runtime = *opened;
+    NodeAgentParts parts{runtime, images->service(), attacher, nullptr, make_http_client(engine)};
+    NodeAgentOptions options;
+    options.node_name = "n1";
+    options.data_dir = dir.path();
+    options.restart_backoff_base = 100ms;
+    agent = std::make_unique<NodeAgent>(engine, client, parts, options);
+    auto started = agent->start();
+    REQUIRE_MESSAGE(started, started.error().to_string());
+  }
+  void stop_agent() {
+    if (agent) agent->stop();
+    agent.reset();
+    runtime.reset();
+  }
+  void create(const std::string& yaml) {
+    auto object = Object::from_yaml(yaml);
+    REQUIRE_MESSAGE(object, object.error().to_string());
+    auto made = client.create(*object).wait(10s);
+    REQUIRE_MESSAGE(made, made.error().to_string());
+  }
+  Object pod(const std::string& name) {
+    auto object = client.get("v1", "pods", name, "default").wait(10s);
+    return object ? *object : Object();
+  }
+  /// Follows a watch until `done` holds for the pod (an empty object: it is gone).
+  bool wait_pod(const std::string& name, const std::function<bool(const Object&)>& done, Duration deadline = 20s) {
+    ListOptions options;
+    options.ns = "default";
+    options.fields = "metadata.name=" + name;
+    auto watch = client.watch("v1", "pods", options);
+    REQUIRE(watch);
+    const auto end = engine.clock().now().steady_ns + deadline.count();
+    while (engine.clock().now().steady_ns < end) {
+      if (done(pod(name))) return true;
+      (void)watch->next(200ms);
+    }
+    const Object last = pod(name);
+    MESSAGE("last seen: " << (last ? last.yaml() : "nothing"));
+    if (auto events = client.list("v1", "events").wait(5s)) {
+      for (const Object& e : events->items) MESSAGE(e.get("/reason").value_or("") << ": " << e.get("/message").value_or(""));
+    }
+    return false;
+  }
+  std::string logs(const std::string& name, const std::string& container, LogOptions options = {}) {
+    const Object object = pod(name);
+    auto stream = agent->streams()->log({"default", name, object.uid(), container, "n1"}, options).wait(10s);
+    if (!stream) return "error: " + stream.error().to_string();
+    std::string out;
+    while (true) {
+      auto chunk = (*stream)->read(4096).wait(10s);
+      if (!chunk || chunk->empty()) return out;
+      out += *chunk;
+    }
+  }
+
+  std::string instance = "aa" + std::to_string(100000 + getpid() % 900000);
+  RuntimeOptions::Isolation isolation;
+  test::TempDir dir;
+  Engine engine{EngineOptions{.log_sink = [](const LogRecord& r) { std::fprintf(stderr, "%s\n", format_log_text(r).c_str()); }, .log_level = LogLevel::warning}};
+  std::shared_ptr<StateStore> store = MemoryStore::create(engine);
+  ApiServer server{engine, store, {}};
+  Client client = server.client();
+  Controllers controllers{engine, client, {}};
+  std::shared_ptr<ImageStore> images;
+  std::shared_ptr<PodNetwork> network;
+  std::shared_ptr<PodAttacher> attacher;
+  std::shared_ptr<PodRuntime> runtime;
+  std::unique_ptr<NodeAgent> agent;
+};
+
+bool running(const Object& pod) { return pod && pod.get("/status/phase") == "Running"; }
+bool ready(const Object& pod) { return pod && pod.get_bool("/status/containerStatuses/0/ready").value_or(false); }
+
+std::string pod_yaml(const std::string& name, const std::string& script, const std::string& more = "", const std::string& container = "") {
+  return "apiVersion: v1\nkind: Pod\nmetadata: {name: " + name + ", namespace: default, labels: {app: x}}\nspec:\n  nodeName: n1\n"
+         "  terminationGracePeriodSeconds: 1\n" + more + "  containers:\n  - name: main\n    image: box:1\n    args: [" + script + "]\n" + container;
+}
+
+/// Both levels run the same cases. The network namespace is this thread's, and that of the threads it makes.
+bool enter_test_host(const char* test) {
+  if (geteuid() != 0) {
+    test::record_skip(test, "needs root");
+    return false;
+  }
+  REQUIRE(unshare(CLONE_NEWNET) == 0);
+  REQUIRE(system("ip link set lo up") == 0);
+  return true;
+}
+
+void life_of_a_pod(RuntimeOptions::Isolation level) {
+  TestNode node(level);
+  node.create("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings, namespace: default}\ndata: {color: blue}\n");
+  node.create("apiVersion: v1\nkind: Secret\nmetadata: {name: keys, namespace: default}\nstringData: {password: s3cret}\n");
+  node.create(pod_yaml("web", R"j('echo "$COLOR $IP $(busybox cat /etc/cfg/color)"; trap "exit 3" TERM; while :; do busybox sleep 0.1; done')j",
+                       "  volumes: [{name: cfg, configMap: {name: settings}}, {name: tmp, emptyDir: {}}]\n",
+                       "    env: [{name: COLOR, valueFrom: {configMapKeyRef: {name: settings, key: color}}}, {name: IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}]\n"
+                       "    volumeMounts: [{name: cfg, mountPath: /etc/cfg}, {name: tmp, mountPath: /scratch}]\n"
+                       "    readinessProbe: {exec: {command: [/bin/busybox, test, -e, /etc/cfg/color]}, periodSeconds: 1}\n"));
+  REQUIRE(node.wait_pod("web", ready));
+  const Object web = node.pod("web");
+  const std::string ip = web.get("/status/podIP").value_or("");
+  CHECK_FALSE(ip.empty());
+  CHECK(node.logs("web", "main") == "blue " + ip + " blue\n");
+  CHECK(node.logs("web", "main", {.tail_lines = 0}).empty());
+
+  // A changed ConfigMap reaches the volume.
+  REQUIRE(node.client.patch("v1", "configmaps", "settings", "default", PatchType::merge, R"({"data":{"color":"red"}})").wait(5s));
+  auto exec = [&](std::vector<std::string> args) {
+    auto records = node.runtime->list().wait(10s);
+    REQUIRE(records);
+    return node.runtime->exec(web.uid(), web.uid() + "-main-0", std::move(args), 10s, 4096).wait(20s);
+  };
+  bool red = false;
+  for (int i = 0; i < 100 && !red; ++i) {
+    auto color = exec({"/bin/busybox", "cat", "/etc/cfg/color"});
+    red = color && color->output == "red";
+    if (!red) (void)node.client.watch("v1", "pods", {.ns = "none"})->next(100ms);
+  }
+  CHECK(red);
+
+  // The agent goes and comes back: same container, no restart.
+  const auto pid = node.runtime->status(web.uid(), web.uid() + "-main-0").wait(5s).value().pid;
+  node.stop_agent();
+  node.start_agent();
+  CHECK(node.runtime->status(web.uid(), web.uid() + "-main-0").wait(5s).value().pid == pid);
+  REQUIRE(node.wait_pod("web", ready));
+  CHECK(node.pod("web").get_int("/status/containerStatuses/0/restartCount") == 0);
+
+  REQUIRE(node.client.remove("v1", "pods", "web", "default").wait(5s));
+  CHECK(node.wait_pod("web", [](const Object& pod) { return !pod; }));
+}
+
+void ends_and_restarts(RuntimeOptions::Isolation level) {
+  TestNode node(level);
+  node.create(pod_yaml("done", "'echo bye; exit 0'", "  restartPolicy: Never\n"));
+  CHECK(node.wait_pod("done", [](const Object& pod) { return pod && pod.get("/status/phase") == "Succeeded"; }));
+  CHECK(node.pod("done").get_int("/status/containerStatuses/0/state/terminated/exitCode") == 0);
+  CHECK(node.logs("done", "main") == "bye\n");
+  node.create(pod_yaml("broken", "'echo no > /dev/termination-log; exit 7'", "  restartPolicy: Never\n"));
+  CHECK(node.wait_pod("broken", [](const Object& pod) { return pod && pod.get("/status/phase") == "Failed"; }));
+  CHECK(node.pod("broken").get_int("/status/containerStatuses/0/state/terminated/exitCode") == 7);
+  CHECK(node.pod("broken").get("/status/containerStatuses/0/state/terminated/message") == "no\n");
+  node.create(pod_yaml("loop", "'echo attempt; exit 1'"));
+  CHECK(node.wait_pod("loop", [](const Object& pod) { return pod && pod.get_int("/status/containerStatuses/0/restartCount").value_or(0) >= 2; }));
+  CHECK(node.logs("loop", "main", {.previous = true}) == "attempt\n");
+  node.create(pod_yaml("liveness", "'busybox sleep 1000'", "", "    livenessProbe: {exec: {command: [/bin/busybox, 'false']}, periodSeconds: 1, failureThreshold: 1}\n"));
+  CHECK(node.wait_pod("liveness", [](const Object& pod) { return pod && pod.get_int("/status/containerStatuses/0/restartCount").value_or(0) >= 1; }));
+  node.create(pod_yaml("init", "'busybox sleep 1000'", "  initContainers: [{name: first, image: 'box:1', args: ['echo init']}]\n"));
+  CHECK(node.wait_pod("init", running));
+  CHECK(node.logs("init", "first") == "init\n");
+}
+}  // namespace
+
+TEST_CASE("a pod lives, adopts a new agent and ends at level full") {
+  if (enter_test_host("agent full")) life_of_a_pod(RuntimeOptions::Isolation::full);
+}
+TEST_CASE("pods end, fail, restart, fail their probes and run init containers at level full") {
+  if (enter_test_host("agent ends full")) ends_and_restarts(RuntimeOptions::Isolation::full);
+}
+TEST_CASE("a pod lives, adopts a new agent and ends at level process") {
+  if (enter_test_host("agent process")) life_of_a_pod(RuntimeOptions::Isolation::process);
+}
+TEST_CASE("pods end, fail, restart, fail their probes and run init containers at level process") {
+  if (enter_test_host("agent ends process")) ends_and_restarts(RuntimeOptions::Isolation::process);
+}
+TEST_CASE("what cannot start says why in status and events") {
+  if (!enter_test_host("agent errors")) return;
+  TestNode node(RuntimeOptions::Isolation::full);
+  node.create(pod_yaml("noimage", "'true'", "", "    imagePullPolicy: Never\n"));
+  REQUIRE(node.client.patch("v1", "pods", "noimage", "default", PatchType::merge, R"({"metadata":{"labels":{"x":"y"}}})").wait(5s));
+  node.create("apiVersion: v1\nkind: Pod\nmetadata: {name: missing, namespace: default}\nspec:\n  nodeName: n1\n  containers: [{name: main, image: 'nothere:1', imagePullPolicy: Never}]\n");
+  CHECK(node.wait_pod("missing", [](const Object& pod) { return pod && pod.get("/status/containerStatuses/0/state/waiting/reason") == "ErrImageNeverPull"; }));
+  node.create(pod_yaml("noconfig", "'true'", "", "    envFrom: [{configMapRef: {name: absent}}]\n"));
+  CHECK(node.wait_pod("noconfig", [](const Object& pod) { return pod && pod.get("/status/containerStatuses/0/state/waiting/reason") == "CreateContainerConfigError"; }));
+  CHECK(node.pod("noconfig").get("/status/containerStatuses/0/state/waiting/message") == "configmap \"absent\" not found");
+  node.create(pod_yaml("nocommand", "'true'", "", "    command: [/no/such/program]\n"));
+  CHECK(node.wait_pod("nocommand", [](const Object& pod) {
+    return pod && (pod.get("/status/containerStatuses/0/state/waiting/reason") == "RunContainerError" ||
+                   pod.get("/status/containerStatuses/0/lastState/terminated/reason") == "StartError" ||
+                   pod.get("/status/containerStatuses/0/state/terminated/reason") == "StartError");
+  }));
+}

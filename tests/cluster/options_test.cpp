@@ -1,0 +1,42 @@
+// Small decisions of the cluster: ranges, addresses, resolv.conf.
+#include "cluster/options.hpp"
+
+#include "base/fd.hpp"
+#include "tests/support/test.hpp"
+
+using namespace orchestra;
+using namespace orchestra::cluster;
+
+TEST_CASE("ranges give this node's part and fixed addresses") {
+  CHECK(node_range("10.244.0.0/16") == "10.244.0.0/24");
+  CHECK(node_range("10.1.2.0/25") == "10.1.2.0/25");
+  CHECK(address_in("10.96.0.0/16", 1) == "10.96.0.1");
+  CHECK(address_in("10.96.0.0/16", 300) == "10.96.1.44");
+  CHECK(address_in("nonsense", 1).empty());
+}
+
+TEST_CASE("resolv.conf is read as the resolver reads it") {
+  const std::string text = "# made by hand\nnameserver 127.0.0.53\nnameserver 192.0.2.1 ; far\nsearch a.example b.example\noptions ndots:2\n";
+  CHECK(parse_resolv_conf(text, true).servers == std::vector<std::string>{"192.0.2.1"});
+  CHECK(parse_resolv_conf(text, false).servers.size() == 2);
+  CHECK(parse_resolv_conf(text, true).search == std::vector<std::string>{"a.example", "b.example"});
+  CHECK(parse_resolv_conf("", true).servers.empty());
+}
+
+TEST_CASE("addresses split into host and port, bad ones are told") {
+  CHECK(split_address("127.0.0.1:8080") == std::pair<std::string, int>("127.0.0.1", 8080));
+  CHECK(split_address("[::1]:0") == std::pair<std::string, int>("[::1]", 0));
+  for (const char* bad : {"127.0.0.1", "127.0.0.1:", "h:99999", "h:8x"}) CHECK(split_address(bad).second == -1);
+}
+
+TEST_CASE("the instance id is made once and a broken one is refused") {
+  test::TempDir dir;
+  auto first = load_instance(dir.path(), real_random());
+  REQUIRE(first);
+  CHECK(first->size() == 8);
+  CHECK(load_instance(dir.path(), real_random()).value() == *first);
+  REQUIRE(write_file(dir / "instance", "nonsense!"));
+  const auto broken = load_instance(dir.path(), real_random());
+  REQUIRE_FALSE(broken);
+  CHECK(broken.error().is(Error::corrupt));
+}
