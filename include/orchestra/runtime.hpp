@@ -1,15 +1,27 @@
 #pragma once
 // Runtime: containers in pods that outlive this program.
 //
-// With this class alone a program can run OCI bundles, group them in pods, exec, signal, limit and
-// measure them; crash, start again, and find every container running and every exit code. Each pod has
-// a small process of its own (orch-shim, embedded in the library) that is the parent of its containers.
-// Any thread may call; handles are small and copyable. Since 0.1.
+// With this class alone a program can run OCI bundles, group them in pods, exec, signal and measure them;
+// crash, start again, and find every container running, every exit code and log line. Each pod has a small
+// process of its own (orch-shim, embedded in the library) that is the parent of its containers and stays
+// when this program ends; RuntimePod::remove() ends it.
+//
+//   auto runtime = Runtime::open(engine, {.state_dir = "/run/demo", .data_dir = "/var/lib/demo"}).value();
+//   auto pod = runtime->create_pod({.id = "demo", .hostname = "demo"}).wait(5s).value();
+//   auto spec = ContainerSpec::from_bundle("/srv/web").value();
+//   auto web = pod.create_container(spec, {.id = "web", .log_path = "/var/log/web.log"}).wait(10s).value();
+//   web.start().wait(5s).value();
+//   ExitRecord end = web.exited().wait(1h).value();  // true even if this program was killed in between
+//
+// Any thread may call; handles are small, copyable, and keep the Runtime alive. Ids are 1..128 characters
+// of [A-Za-z0-9_.+-]. Calls with the same ids converge: repeating one is safe. Since 0.1.
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "orchestra/container_spec.hpp"
 #include "orchestra/engine.hpp"
 #include "orchestra/pending.hpp"
 
@@ -18,15 +30,118 @@ namespace orchestra {
 struct RuntimeOptions {
   std::string state_dir;  ///< of this boot, on tmpfs: "/run/orchestra/ID"
   std::string data_dir;   ///< survives a boot: "/var/lib/orchestra/runtime"
-  /// best: the highest level that works here, tried by really starting a container.
+  /// best: the highest level that works here, tried by really making the namespaces.
   enum class Isolation : std::uint8_t { best, full, rootless, process } isolation = Isolation::best;
   std::string cgroup_parent;  ///< below each cgroup mount; default "/orchestra-INSTANCE"
   std::string instance;       ///< 8 hex digits of the data folder; part of every name we make
 };
 
-/// `orchestra oci ARGS..`: the command line of the common OCI runtimes (create start state kill delete run
-/// exec list ps pause resume features spec). Blocks; the descriptors are the program's 0, 1, 2. Answers the
-/// exit status.
+struct RuntimePodOptions {
+  std::string id;
+  std::string hostname;
+  bool host_network = false, host_pid = false, host_ipc = false;
+  bool share_process_namespace = false;
+};
+struct ContainerOptions {
+  std::string id;
+  std::string log_path;  ///< CRI log file; empty = output is discarded
+  std::int64_t log_file_bytes_max = 10 << 20;
+  bool standard_input = false;
+};
+struct ContainerExecOptions {
+  std::vector<std::string> args;
+  std::size_t capture_bytes_max = 64 << 10;
+  Duration deadline = std::chrono::minutes(1);
+};
+struct ContainerExecResult {
+  int exit_code = 0;
+  std::string output;  ///< stdout and stderr, cut at the bound
+  bool truncated = false;
+};
+/// How a container ended. `exit_code` is absent when nobody saw it: it is never invented.
+struct ExitRecord {
+  std::optional<int> exit_code;  ///< 128+n for signal n
+  int signal = 0;
+  bool oom_killed = false;
+  std::int64_t started_ns = 0, finished_ns = 0;  ///< wall clock
+  std::string reason;
+};
+struct ContainerInfo {
+  enum class State : std::uint8_t { created, running, exited, unknown };
+  std::string id;
+  State state = State::unknown;
+  std::int64_t pid = 0;
+};
+struct ContainerStats {
+  std::uint64_t cpu_ns = 0, memory_bytes = 0, memory_working_set_bytes = 0, pids = 0;
+};
+
+/// One container of a pod. Fails with `not_found` once it was removed.
+class ORC_API Container {
+ public:
+  const std::string& id() const;
+  /// Lets the program run. The error names step, path and errno when it cannot.
+  Pending<void> start();
+  Pending<void> signal(int number);
+  Pending<ContainerExecResult> exec(ContainerExecOptions options);
+  Pending<ContainerInfo> info();
+  Pending<ContainerStats> stats();
+  /// Completes when it has ended, at once if it has.
+  Pending<ExitRecord> exited();
+  /// Kills what is left of it and forgets it.
+  Pending<void> remove();
+
+  struct Impl;
+  explicit Container(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+ private:
+  std::shared_ptr<Impl> impl_;
+};
+
+/// Containers that share network, ipc and host name.
+class ORC_API RuntimePod {
+ public:
+  const std::string& id() const;
+  /// `spec.root_path` is absolute (from_bundle sees to that). Its network, ipc and uts namespaces are the
+  /// pod's; the rest is made as the specification says. The container is created, not started.
+  Pending<Container> create_container(ContainerSpec spec, ContainerOptions options);
+  /// A container that is there, also one of a program that was killed.
+  Result<Container> container(const std::string& id) const;
+  Pending<std::vector<ContainerInfo>> containers();
+  /// What could not be enforced on this machine, with the reasons.
+  std::vector<std::string> degraded() const;
+  /// Ends all containers and removes processes, mounts, cgroups and records.
+  Pending<void> remove();
+
+  struct Impl;
+  explicit RuntimePod(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+ private:
+  std::shared_ptr<Impl> impl_;
+};
+
+class ORC_API Runtime {
+ public:
+  /// Adopts what runs in `state_dir`, undoes what was half made. `busy` with the pid of another owner,
+  /// `unsupported` when the asked isolation does not work here. The engine must outlive the Runtime.
+  static Result<std::shared_ptr<Runtime>> open(Engine& engine, RuntimeOptions options);
+  Pending<RuntimePod> create_pod(RuntimePodOptions options);
+  Result<RuntimePod> pod(const std::string& id) const;
+  /// Pods that are there, adopted ones included.
+  std::vector<RuntimePod> pods() const;
+  /// full, rootless or process: what `best` came to.
+  RuntimeOptions::Isolation isolation() const;
+
+  struct Impl;
+  explicit Runtime(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+ private:
+  std::shared_ptr<Impl> impl_;
+};
+
+/// `orchestra oci ARGS..`: the command line of the common OCI runtimes (create start state run exec kill
+/// delete list ps pause resume features spec). Blocks; the descriptors are the program's 0, 1, 2. Answers
+/// the exit status.
 ORC_API int run_oci_command(const std::vector<std::string>& args, int input, int output, int error);
 
 }  // namespace orchestra

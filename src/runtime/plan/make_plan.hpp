@@ -29,7 +29,7 @@ struct PlanContext {
 
 /// The block, sound by construction (asserted). Errors name the field and its value.
 Result<std::string> make_plan(const ContainerSpec& spec, const PlanContext& context);
-/// A plan as readable lines: for tests and --debug.
+/// A sound plan as readable lines, one fact a line: for tests that compare whole plans.
 std::string print_plan(std::string_view block);
 
 /// Mount options of config.json as flags; what is no flag goes to `data` (for the file system).

@@ -16,6 +16,7 @@
 namespace orchestra::runtime {
 namespace {
 constexpr const char* kDomain = "runtime";
+constexpr std::size_t kSpecBytesMax = 4 << 20;
 constexpr std::int64_t kDrainMs = 1000;  ///< a daemon that the command left behind may hold the output
 
 /// Reads what is there. False at the end of the stream.
@@ -37,6 +38,9 @@ bool read_available(int fd, std::string& output, std::size_t max, bool& truncate
 Result<std::string> RealPodRuntime::exec_plan(const Pod& pod, const ContainerConfig& config,
                                               const ExecOptions& options) {
   ContainerSpec spec = make_pod_container_spec(pod.config(), config, isolation_);
+  if (const auto text = read_file(pod.container_directory(config.id) + "/spec.json", kSpecBytesMax)) {
+    ORC_ASSIGN(spec, ContainerSpec::from_json(*text));
+  }
   spec.process->args = options.command;
   spec.process->terminal = options.tty;
   PlanContext context;
@@ -47,9 +51,7 @@ Result<std::string> RealPodRuntime::exec_plan(const Pod& pod, const ContainerCon
     context.join_namespaces = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET | CLONE_NEWCGROUP;
     if (cgroups_) context.cgroup_files = cgroups_->procs_files(container_group(pod, config.id));
   }
-  if (config.seccomp != "unconfined" && !config.privileged) {
-    ORC_ASSIGN(context.seccomp_filter, default_seccomp_filter(*spec.process));
-  }
+  ORC_ASSIGN(context.seccomp_filter, seccomp_filter(config, spec));
   return make_plan(spec, context);
 }
 

@@ -5,7 +5,10 @@
 #include "runtime/pod/pod_runtime.hpp"
 
 #include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
 #include <sys/file.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -14,6 +17,7 @@
 
 #include "orchestra/env.hpp"
 #include "runtime/linux/seccomp.hpp"
+#include "runtime/linux/try_in_child.hpp"
 #include "runtime/plan/make_plan.hpp"
 #include "runtime/pod/records.hpp"
 #include "runtime/spec/pod_spec.hpp"
@@ -27,6 +31,23 @@ constexpr const char* kDomain = "runtime";
 
 std::string as_bytes(const wire::CreateRequest& request) {
   return {reinterpret_cast<const char*>(&request), sizeof request};
+}
+
+/// A runtime of this very process may be on its way out: a last call on a worker still holds it.
+Result<void> take_lock(const Fd& lock, const std::string& state_dir) {
+  constexpr int kLooks = 100, kLookMs = 10;
+  const std::string own = std::to_string(getpid());
+  for (int look = 0;; ++look) {
+    if (flock(lock.get(), LOCK_EX | LOCK_NB) == 0) return {};
+    const auto text = read_file(state_dir + "/lock", 64);
+    const std::string holder = text && !text->empty() ? *text : "unknown";
+    if (holder != own || look >= kLooks) {
+      return Error(
+          Error::busy, kDomain,
+          state_dir + ": another runtime (pid " + holder + ") runs the pods of this folder; stop it first");
+    }
+    poll(nullptr, 0, kLookMs);
+  }
 }
 
 Result<wire::ContainerRecord> record_in(const ShimReply& reply) {
@@ -59,13 +80,7 @@ Result<std::shared_ptr<Pod>> RealPodRuntime::require(const std::string& uid) con
 Result<void> RealPodRuntime::open() {
   ORC_TRY(make_directories(pods_directory(), 0700));
   ORC_ASSIGN(lock_, open_file(options_.state_dir + "/lock", O_RDWR | O_CREAT, 0600));
-  if (flock(lock_.get(), LOCK_EX | LOCK_NB) != 0) {
-    const auto holder = read_file(options_.state_dir + "/lock", 64);
-    return Error(Error::busy, kDomain,
-                 options_.state_dir + ": another process (pid " +
-                     (holder && !holder->empty() ? *holder : "unknown") +
-                     ") runs the pods of this folder; stop it first");
-  }
+  ORC_TRY(take_lock(lock_, options_.state_dir));
   if (ftruncate(lock_.get(), 0) != 0)
     return system_error(kDomain, "ftruncate", options_.state_dir + "/lock", errno);
   ORC_TRY(write_all(lock_.get(), std::to_string(getpid())));
@@ -88,26 +103,77 @@ Pending<PodSandbox> RealPodRuntime::create_pod(PodSandboxConfig config) {
 }
 
 Pending<ContainerStatus> RealPodRuntime::create_container(std::string pod_uid, ContainerConfig config) {
+  return create(std::move(pod_uid), std::move(config), std::nullopt);
+}
+
+Pending<ContainerStatus> RealPodRuntime::create_from_spec(std::string pod_uid, ContainerConfig config,
+                                                          ContainerSpec spec) {
+  if (!spec.process) return Error(Error::invalid, kDomain, "container " + config.id + ": process: missing");
+  if (spec.root_path.empty() || spec.root_path[0] != '/') {
+    return Error(Error::invalid, kDomain,
+                 "container " + config.id + ": root_path \"" + spec.root_path + "\" is not absolute");
+  }
+  // These belong to the pod: its shim holds them, and containers are born inside.
+  std::erase_if(spec.namespaces, [](const ContainerSpec::Namespace& space) {
+    return space.path.empty() && (space.type == "network" || space.type == "ipc" || space.type == "uts");
+  });
+  spec.hostname.clear();
+  spec.domainname.clear();
+  if (isolation_ == Isolation::process) {
+    spec.namespaces.clear();
+    spec.mounts.clear();
+    spec.process->no_new_privileges = true;
+  }
+  config.root.directory = spec.root_path;
+  config.args = spec.process->args;
+  config.tty = spec.process->terminal;
+  config.uid = spec.process->user.uid;
+  config.gid = spec.process->user.gid;
+  config.annotations = spec.annotations;
+  return create(std::move(pod_uid), std::move(config), std::move(spec));
+}
+
+Pending<ContainerStatus> RealPodRuntime::create(std::string pod_uid, ContainerConfig config,
+                                                std::optional<ContainerSpec> spec) {
   return engine_.run_blocking([self = shared_from_this(), uid = std::move(pod_uid),
-                               config = std::move(config)]() -> Result<ContainerStatus> {
+                               config = std::move(config),
+                               spec = std::move(spec)]() -> Result<ContainerStatus> {
     ORC_ASSIGN(const auto pod, self->require(uid));
     std::lock_guard lock(pod->operation);
     if (pod->container(config.id)) return pod->status(config.id);
-    auto made = self->make_container(*pod, config);
+    ORC_TRY(check_name("container id", config.id, 200));
+    const std::string directory = pod->container_directory(config.id);
+    auto made = [&]() -> Result<ContainerStatus> {
+      ORC_TRY(make_directories(directory + "/root", 0700));
+      ORC_TRY(replace_file(directory + "/config.json", to_json(to_record(config)), 0600, false));
+      if (spec) ORC_TRY(replace_file(directory + "/spec.json", spec->to_json(), 0600, false));
+      return self->make_container(
+          *pod, config, spec ? *spec : make_pod_container_spec(pod->config(), config, self->isolation_));
+    }();
     if (!made) (void)self->undo_container(*pod, config.id);
     return made;
   });
 }
 
-Result<ContainerStatus> RealPodRuntime::make_container(Pod& pod, const ContainerConfig& config) {
-  ORC_TRY(check_name("container id", config.id, 200));
+/// Of a whole specification its own profile; of the agent's configuration the default one by name.
+Result<std::string> RealPodRuntime::seccomp_filter(const ContainerConfig& config,
+                                                   const ContainerSpec& spec) const {
+  if (spec.seccomp) return compile_seccomp(*spec.seccomp);
+  const bool whole = !spec.root_path.empty();
+  if (whole || config.privileged || config.seccomp == "unconfined") return std::string();
+  if (!config.seccomp.empty() && config.seccomp != "default") {
+    return Error(
+        Error::unsupported, kDomain,
+        "seccomp profile \"" + config.seccomp + "\" is not known; \"default\" and \"unconfined\" are");
+  }
+  return default_seccomp_filter(*spec.process);
+}
+
+Result<ContainerStatus> RealPodRuntime::make_container(Pod& pod, const ContainerConfig& config,
+                                                       const ContainerSpec& spec) {
   const std::string directory = pod.container_directory(config.id);
-  ORC_TRY(make_directories(directory + "/root", 0700));
-  ORC_TRY(replace_file(directory + "/config.json", to_json(to_record(config)), 0600, false));
   if (!config.log_path.empty())
     ORC_TRY(make_directories(config.log_path.substr(0, config.log_path.rfind('/')), 0755));
-
-  const ContainerSpec spec = make_pod_container_spec(pod.config(), config, isolation_);
   PlanContext context;
   context.isolation = isolation_;
   context.root = config.root;
@@ -122,9 +188,7 @@ Result<ContainerStatus> RealPodRuntime::make_container(Pod& pod, const Container
     set_field(request.oom_file, cgroups_->oom_file(group));
     if (!context.cgroup_files.empty()) set_field(request.cgroup, context.cgroup_files.front());
   }
-  if (config.seccomp != "unconfined" && !config.privileged) {
-    ORC_ASSIGN(context.seccomp_filter, default_seccomp_filter(*spec.process));
-  }
+  ORC_ASSIGN(context.seccomp_filter, seccomp_filter(config, spec));
   if (isolation_ == Isolation::process) ORC_TRY(place_volumes(config));
   ORC_ASSIGN(const std::string plan, make_plan(spec, context));
 
@@ -248,36 +312,56 @@ Pending<ContainerUsage> RealPodRuntime::usage(std::string pod_uid, std::string i
       });
 }
 
+namespace {
+/// The namespaces and the mounts that level full starts with, really made, in a child.
+bool full_works() {
+  const int error = try_in_child(
+      [](long) {
+        constexpr int spaces = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS;
+        if (unshare(spaces) != 0) return errno;
+        return mount(nullptr, "/", nullptr, MS_REC | MS_SLAVE, nullptr) == 0 ? 0 : errno;
+      },
+      0);
+  return error == 0;
+}
+}  // namespace
+
+Result<std::shared_ptr<RealPodRuntime>> open_pod_runtime(Engine& engine, RuntimeOptions options) {
+  using Choice = RuntimeOptions::Isolation;
+  if (options.state_dir.empty()) {
+    return Error(Error::invalid, kDomain,
+                 "state_dir: missing; name a folder on tmpfs such as /run/orchestra/ID");
+  }
+  if (options.isolation == Choice::rootless) {
+    return Error(Error::unsupported, kDomain,
+                 "isolation level \"rootless\" is not supported; use \"full\" (root) or \"process\"");
+  }
+  const bool full = options.isolation != Choice::process && full_works();
+  if (options.isolation == Choice::full && !full) {
+    return Error(Error::unsupported, kDomain,
+                 "isolation level \"full\" does not work here (it needs CAP_SYS_ADMIN); run as root, or use "
+                 "\"process\"");
+  }
+  const Isolation level = full ? Isolation::full : Isolation::process;
+  if (options.cgroup_parent.empty()) {
+    options.cgroup_parent = options.instance.empty() ? "/orchestra" : "/orchestra-" + options.instance;
+  }
+  std::shared_ptr<Cgroups> cgroups;
+  if (level == Isolation::full) {
+    ORC_ASSIGN(CgroupLayout layout, detect_cgroups());
+    ORC_ASSIGN(cgroups, Cgroups::open(std::move(layout), options.cgroup_parent));
+  }
+  auto made = std::make_shared<RealPodRuntime>(engine, std::move(options), level, std::move(cgroups));
+  ORC_TRY(made->open());
+  return made;
+}
+
 }  // namespace orchestra::runtime
 
 namespace orchestra {
 
 Result<std::shared_ptr<PodRuntime>> make_pod_runtime(Engine& engine, RuntimeOptions options) {
-  using Choice = RuntimeOptions::Isolation;
-  if (options.state_dir.empty())
-    return Error(Error::invalid, "runtime",
-                 "state_dir: missing; name a folder on tmpfs such as /run/orchestra/ID");
-  if (options.isolation == Choice::rootless) {
-    return Error(Error::unsupported, "runtime",
-                 "isolation level \"rootless\" is not built in yet; use \"full\" (root) or \"process\"");
-  }
-  const bool root = geteuid() == 0;
-  if (options.isolation == Choice::full && !root) {
-    return Error(Error::unsupported, "runtime",
-                 "isolation level \"full\" needs root (CAP_SYS_ADMIN); use \"process\", or run as root");
-  }
-  const Isolation level =
-      options.isolation == Choice::process || !root ? Isolation::process : Isolation::full;
-  if (options.cgroup_parent.empty())
-    options.cgroup_parent = options.instance.empty() ? "/orchestra" : "/orchestra-" + options.instance;
-  std::shared_ptr<runtime::Cgroups> cgroups;
-  if (level == Isolation::full) {
-    ORC_ASSIGN(runtime::CgroupLayout layout, runtime::detect_cgroups());
-    ORC_ASSIGN(cgroups, runtime::Cgroups::open(std::move(layout), options.cgroup_parent));
-  }
-  auto made =
-      std::make_shared<runtime::RealPodRuntime>(engine, std::move(options), level, std::move(cgroups));
-  ORC_TRY(made->open());
+  ORC_ASSIGN(auto made, runtime::open_pod_runtime(engine, std::move(options)));
   return std::shared_ptr<PodRuntime>(std::move(made));
 }
 

@@ -22,6 +22,9 @@ class RealPodRuntime final : public PodRuntime, public std::enable_shared_from_t
   /// Takes the folder's lock, adopts and undoes.
   Result<void> open();
 
+  /// As create_container, but what the container is comes as a whole specification.
+  Pending<ContainerStatus> create_from_spec(std::string pod_uid, ContainerConfig config, ContainerSpec spec);
+
   Isolation isolation() const override { return isolation_; }
   Pending<PodSandbox> create_pod(PodSandboxConfig config) override;
   Pending<ContainerStatus> create_container(std::string pod_uid, ContainerConfig config) override;
@@ -55,7 +58,10 @@ class RealPodRuntime final : public PodRuntime, public std::enable_shared_from_t
   void follow(const std::shared_ptr<Pod>& pod);
   Result<void> destroy_pod(const std::string& uid);
 
-  Result<ContainerStatus> make_container(Pod& pod, const ContainerConfig& config);
+  Result<ContainerStatus> make_container(Pod& pod, const ContainerConfig& config, const ContainerSpec& spec);
+  Pending<ContainerStatus> create(std::string pod_uid, ContainerConfig config,
+                                  std::optional<ContainerSpec> spec);
+  Result<std::string> seccomp_filter(const ContainerConfig& config, const ContainerSpec& spec) const;
   Result<void> place_volumes(const ContainerConfig& config);
   Result<void> undo_container(Pod& pod, const std::string& id);
   std::string container_group(const Pod& pod, const std::string& id) const { return pod.group() + "/" + id; }
@@ -69,5 +75,8 @@ class RealPodRuntime final : public PodRuntime, public std::enable_shared_from_t
   mutable std::mutex mutex_;
   std::map<std::string, std::shared_ptr<Pod>> pods_;
 };
+
+/// make_pod_runtime with the type that it has here.
+Result<std::shared_ptr<RealPodRuntime>> open_pod_runtime(Engine& engine, RuntimeOptions options);
 
 }  // namespace orchestra::runtime

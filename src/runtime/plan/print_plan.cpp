@@ -1,0 +1,79 @@
+#include <cstring>
+#include <sstream>
+
+#include "runtime/plan/make_plan.hpp"
+
+namespace orchestra::runtime {
+namespace {
+std::string hex(std::uint64_t value) {
+  std::ostringstream out;
+  out << "0x" << std::hex << value;
+  return out.str();
+}
+
+void print_texts(std::ostream& out, const char* name, const wire::Plan* plan, wire::Table table) {
+  const auto* all = wire::table_at<wire::Text>(plan, table);
+  for (std::uint32_t i = 0; i < table.count; ++i) out << name << " " << wire::text_at(plan, all[i]) << "\n";
+}
+
+void print_mounts(std::ostream& out, const wire::Plan* plan) {
+  const auto* steps = wire::table_at<wire::MountStep>(plan, plan->mounts);
+  for (std::uint32_t i = 0; i < plan->mounts.count; ++i) {
+    const wire::MountStep& step = steps[i];
+    if (step.kind == wire::MountKind::devices) {
+      out << "devices " << wire::text_at(plan, step.target) << "\n";
+      continue;
+    }
+    out << (step.kind == wire::MountKind::bind ? std::string("bind ")
+                                               : std::string("mount ") + wire::text_at(plan, step.type) + " ")
+        << wire::text_at(plan, step.source) << " on " << wire::text_at(plan, step.target)
+        << " set=" << hex(step.attr_set) << " clear=" << hex(step.attr_clear)
+        << " propagation=" << hex(step.propagation) << (step.recursive != 0 ? " recursive" : "")
+        << (step.optional != 0 ? " optional" : "");
+    const auto* options = wire::table_at<wire::Text>(plan, step.options);
+    for (std::uint32_t k = 0; k < step.options.count; k += 2) {
+      out << " " << wire::text_at(plan, options[k]);
+      if (options[k + 1] != 0) out << "=" << wire::text_at(plan, options[k + 1]);
+    }
+    out << "\n";
+  }
+}
+}  // namespace
+
+std::string print_plan(std::string_view block) {
+  // The block has to lie on an 8-byte boundary, which a string's bytes do not promise.
+  std::vector<std::uint64_t> aligned((block.size() + 7) / 8);
+  std::memcpy(aligned.data(), block.data(), block.size());
+  const auto* bytes = reinterpret_cast<const char*>(aligned.data());
+  if (!wire::plan_is_sound(bytes, block.size())) return "not sound\n";
+  const auto* plan = reinterpret_cast<const wire::Plan*>(bytes);
+  std::ostringstream out;
+  out << "flags " << hex(plan->flags) << "\nnamespaces " << hex(plan->clone_flags) << "\n";
+  if (plan->overlay_lower != 0) {
+    out << "overlay " << wire::text_at(plan, plan->overlay_lower) << " upper "
+        << wire::text_at(plan, plan->overlay_upper) << " below "
+        << wire::text_at(plan, plan->overlay_directory) << " on " << wire::text_at(plan, plan->overlay_target)
+        << "\n";
+  } else {
+    out << "root " << wire::text_at(plan, plan->root) << "\n";
+  }
+  print_texts(out, "cgroup", plan, plan->cgroup_files);
+  print_mounts(out, plan);
+  print_texts(out, "mask", plan, plan->masked);
+  print_texts(out, "read-only", plan, plan->read_only);
+  out << "user " << plan->uid << ":" << plan->gid;
+  for (std::uint32_t i = 0; i < plan->groups.count; ++i)
+    out << "," << wire::table_at<std::uint32_t>(plan, plan->groups)[i];
+  out << "\ncapabilities bounding=" << hex(plan->cap_bounding) << " effective=" << hex(plan->cap_effective)
+      << "\n";
+  const auto* limits = wire::table_at<wire::LimitStep>(plan, plan->limits);
+  for (std::uint32_t i = 0; i < plan->limits.count; ++i) {
+    out << "limit " << limits[i].resource << " " << limits[i].soft << " " << limits[i].hard << "\n";
+  }
+  out << "seccomp " << plan->seccomp.count << "\ncwd " << wire::text_at(plan, plan->cwd) << "\n";
+  print_texts(out, "arg", plan, plan->args);
+  print_texts(out, "env", plan, plan->env);
+  return out.str();
+}
+
+}  // namespace orchestra::runtime
