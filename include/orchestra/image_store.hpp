@@ -34,6 +34,8 @@ struct ImageStoreOptions {
   /// Every archive and layout in these folders is imported when the store opens, and pinned. A folder that
   /// is missing is fine; a broken file is logged and left out.
   std::vector<std::string> preload_dirs = {};
+  /// With pull policy Always: a preloaded image is used when its registry cannot be reached.
+  bool preload_satisfies_always = false;
   /// False: roots are always plain copies. True: overlay where it can be mounted (tried once, really).
   bool overlay = true;
   /// Unpacked size of one layer.

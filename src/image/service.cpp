@@ -1,8 +1,8 @@
 // What the node agent asks of images, each call as one job on a worker thread.
 //
 // The pull policy is decided here: `never` looks only in the store; `if_not_present` pulls what is missing;
-// `always` asks the registry each time, which downloads nothing that exists. A preloaded image under
-// `always` is used when its registry cannot be reached, and this is logged.
+// `always` asks the registry each time, which downloads nothing that exists. With the option
+// preload_satisfies_always a preloaded image is used when its registry cannot be reached, and this is logged.
 #include "image/service.hpp"
 
 #include "image/pull.hpp"
@@ -27,7 +27,7 @@ Result<ImageInfo> ensure_image(Store& store, const PullRequest& request) {
   ImagePullOptions options;
   options.docker_configs = request.docker_configs;
   auto pulled = pull_image(store, *reference, options);
-  if (pulled || !here || !here->pinned) return pulled;
+  if (pulled || !here || !here->pinned || !store.options().preload_satisfies_always) return pulled;
   store.engine().log(LogLevel::warning, "image", "the preloaded image is used: its registry did not answer",
                      {{"image", request.reference}, {"error", pulled.error().to_string()}});
   return store.info(*here);
