@@ -4,6 +4,7 @@
 // Such a request is sent once more on a fresh connection if that cannot do harm: its method is
 // idempotent (RFC 9110 section 9.2.2) and its body can be sent again. A redirect to another origin loses
 // Authorization and Cookie; one from https to http is refused.
+#include <atomic>
 #include <mutex>
 
 #include "base/http_client.hpp"
@@ -71,12 +72,14 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
     auto next = std::make_shared<ClientAttempt>(
         engine_, pool_, request_, url_, is_final,
         [self = shared_from_this()](AttemptResult result) { self->ended(std::move(result)); });
+    const int number = ++attempts_;
+    next->start(fresh_connection, Duration(ends_ns_ - engine_.clock().now().steady_ns));
     {
       std::lock_guard lock(mutex_);
-      if (cancelled_) return;
-      current_ = next;
+      if (number == attempts_) current_ = next;  // else this one has ended and been followed already
+      if (!cancelled_) return;
     }
-    next->start(fresh_connection, Duration(ends_ns_ - engine_.clock().now().steady_ns));
+    next->cancel();  // cancel() came before there was anything to cancel
   }
 
   void cancel() {
@@ -153,6 +156,7 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
   bool retried_ = false;
   std::mutex mutex_;
   std::weak_ptr<ClientAttempt> current_;
+  std::atomic<int> attempts_{0};
   bool cancelled_ = false;
 };
 
