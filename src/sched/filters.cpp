@@ -87,23 +87,29 @@ bool passes_ports(const PodShape& pod, const NodeState& node) {
          !any_clash(pod.container_ports, node.host_ports) && !any_clash(pod.host_ports, node.container_ports);
 }
 
-std::vector<std::string> lacking_resources(const PodShape& pod, const NodeState& node, bool& resolvable) {
-  std::vector<std::string> reasons;
-  const auto& allocatable = node.shape.allocatable;
-  const auto pods = allocatable.find("pods");
-  if (pods != allocatable.end() && node.pods + 1 > pods->second) reasons.emplace_back(kTooManyPods);
-  for (const auto& [resource, wanted] : pod.requests) {
-    if (wanted <= 0) continue;
-    const auto have = allocatable.find(resource);
-    const std::int64_t total = have == allocatable.end() ? 0 : have->second;
-    const auto used = node.requested.find(resource);
-    const std::int64_t taken = used == node.requested.end() ? 0 : used->second;
-    if (wanted <= total - taken) continue;
-    reasons.push_back("Insufficient " + resource);
-    // More than the node has at all: nobody's end would help.
-    if (wanted > total) resolvable = false;
+std::int64_t amount_of(const Amounts& amounts, const std::string& resource) {
+  const auto found = amounts.find(resource);
+  return found == amounts.end() ? 0 : found->second;
+}
+
+void check_resource(std::int64_t wanted, std::int64_t used, std::int64_t total, const std::string& resource,
+                    Rejection& rejection) {
+  if (wanted <= 0 || wanted <= total - used) return;
+  rejection.reasons.push_back("Insufficient " + resource);
+  // More than the node has at all: nobody's end would help.
+  if (wanted > total) rejection.resolvable = false;
+}
+
+Rejection lacking_resources(const Candidate& candidate, const NodeState& node) {
+  Rejection rejection;
+  if (node.pods_total && node.pods + 1 > *node.pods_total) rejection.reasons.emplace_back(kTooManyPods);
+  check_resource(candidate.cpu, node.cpu_used, node.cpu_total, "cpu", rejection);
+  check_resource(candidate.memory, node.memory_used, node.memory_total, "memory", rejection);
+  for (const auto& [resource, wanted] : candidate.others) {
+    check_resource(wanted, amount_of(node.requested, resource), amount_of(node.shape.allocatable, resource),
+                   resource, rejection);
   }
-  return reasons;
+  return rejection;
 }
 
 }  // namespace
@@ -128,7 +134,20 @@ bool matches(const NodeTerm& term, const NodeShape& node) {
   return true;
 }
 
-Rejection reject(const PodShape& pod, const NodeState& node) {
+Candidate::Candidate(const PodShape& shape) : pod(shape) {
+  for (const auto& [resource, amount] : shape.requests) {
+    if (resource == "cpu") {
+      cpu = amount;
+    } else if (resource == "memory") {
+      memory = amount;
+    } else if (amount > 0) {
+      others.emplace_back(resource, amount);
+    }
+  }
+}
+
+Rejection reject(const Candidate& candidate, const NodeState& node) {
+  const PodShape& pod = candidate.pod;
   const NodeShape& shape = node.shape;
   if (shape.unschedulable && !tolerated(pod, {kUnschedulableTaint, "", "NoSchedule"}))
     return {{kUnschedulable}, false};
@@ -136,9 +155,7 @@ Rejection reject(const PodShape& pod, const NodeState& node) {
   if (!passes_taints(pod, shape)) return {{kTaints}, false};
   if (!passes_affinity(pod, shape)) return {{kAffinity}, false};
   if (!passes_ports(pod, node)) return {{kPorts}, true};
-  Rejection rejection;
-  rejection.reasons = lacking_resources(pod, node, rejection.resolvable);
-  return rejection;
+  return lacking_resources(candidate, node);
 }
 
 }  // namespace orchestra::sched

@@ -30,63 +30,42 @@ bool goes_first(const std::string& a, const std::string& b, std::uint64_t seed) 
   return left != right ? left < right : a < b;
 }
 
-// Raw values to 0..100 over the feasible nodes; `inverted`: the smallest raw value is the best.
-void normalise(std::vector<NodeVerdict>& verdicts, std::int64_t NodeVerdict::*field, bool inverted) {
-  std::int64_t most = 0;
-  for (const NodeVerdict& verdict : verdicts) {
-    if (verdict.reasons.empty()) most = std::max(most, verdict.*field);
+// A feasible node while its score is worked out. Raw values first: taints and affinity are normalised when
+// the largest of all feasible nodes is known.
+struct Scored {
+  const NodeState* node = nullptr;
+  std::int64_t taints = 0, affinity = 0, least_allocated = 0, balanced = 0;
+
+  static Scored of(const sched::Candidate& candidate, const NodeState& node) {
+    return {&node, sched::unwanted_taints(candidate.pod, node.shape),
+            sched::preferred_weight(candidate.pod, node.shape), sched::least_allocated(candidate, node),
+            sched::balanced_allocation(candidate, node)};
   }
-  for (NodeVerdict& verdict : verdicts) {
-    std::int64_t& value = verdict.*field;
-    if (most == 0) {
-      value = inverted ? 100 : 0;
-    } else {
-      value = value * 100 / most;
-      if (inverted) value = 100 - value;
-    }
+  std::int64_t total() const {
+    return taints * kTaintWeight + affinity * kAffinityWeight + least_allocated + balanced;
+  }
+};
+
+// helper.DefaultNormalizeScore: 0..100, for taints the fewest are the best.
+void normalise(std::vector<Scored>& feasible) {
+  std::int64_t taints = 0;
+  std::int64_t affinity = 0;
+  for (const Scored& each : feasible) {
+    taints = std::max(taints, each.taints);
+    affinity = std::max(affinity, each.affinity);
+  }
+  for (Scored& each : feasible) {
+    each.taints = taints == 0 ? 100 : 100 - each.taints * 100 / taints;
+    each.affinity = affinity == 0 ? 0 : each.affinity * 100 / affinity;
   }
 }
 
-std::vector<NodeVerdict> judge(const SchedulingSnapshot& snapshot, const PodShape& pod) {
-  std::vector<NodeVerdict> verdicts;
-  verdicts.reserve(snapshot.impl().nodes.size());
-  for (const auto& [name, node] : snapshot.impl().nodes) {
-    if (!node.present) continue;
-    NodeVerdict verdict;
-    verdict.node = name;
-    sched::Rejection rejection = sched::reject(pod, node);
-    verdict.reasons = std::move(rejection.reasons);
-    verdict.resolvable = rejection.resolvable;
-    if (verdict.reasons.empty()) {
-      verdict.taints = sched::unwanted_taints(pod, node.shape);
-      verdict.affinity = sched::preferred_weight(pod, node.shape);
-      verdict.least_allocated = sched::least_allocated(pod, node);
-      verdict.balanced = sched::balanced_allocation(pod, node);
-    }
-    verdicts.push_back(std::move(verdict));
-  }
-  normalise(verdicts, &NodeVerdict::taints, true);
-  normalise(verdicts, &NodeVerdict::affinity, false);
-  for (NodeVerdict& verdict : verdicts) {
-    if (!verdict.reasons.empty()) continue;
-    verdict.total = verdict.taints * kTaintWeight + verdict.affinity * kAffinityWeight +
-                    verdict.least_allocated + verdict.balanced;
-  }
-  return verdicts;
-}
-
-Unschedulable refusal(const SchedulingSnapshot& snapshot, const PodShape& pod,
-                      const std::vector<NodeVerdict>& verdicts) {
-  Unschedulable why;
-  why.nodes = verdicts.size();
-  for (const NodeVerdict& verdict : verdicts) {
-    for (const std::string& reason : verdict.reasons) ++why.counts[reason];
-    if (!verdict.resolvable) continue;
-    ++why.resolvable;
-    const auto& priorities = snapshot.impl().nodes.at(verdict.node).priorities;
-    if (!priorities.empty() && priorities.begin()->first < pod.priority) ++why.with_lower_priority;
-  }
-  return why;
+void count(const sched::Rejection& rejection, const NodeState& node, std::int64_t priority,
+           Unschedulable& why) {
+  for (const std::string& reason : rejection.reasons) ++why.counts[reason];
+  if (!rejection.resolvable) return;
+  ++why.resolvable;
+  if (!node.priorities.empty() && node.priorities.begin()->first < priority) ++why.with_lower_priority;
 }
 
 }  // namespace
@@ -118,29 +97,61 @@ std::string Unschedulable::message() const {
 }
 
 Decision place(const SchedulingSnapshot& snapshot, const PodShape& pod, const PlaceOptions& options) {
-  const std::vector<NodeVerdict> verdicts = judge(snapshot, pod);
-  const NodeVerdict* best = nullptr;
-  std::size_t feasible = 0;
-  for (const NodeVerdict& verdict : verdicts) {
-    if (!verdict.reasons.empty()) continue;
-    ++feasible;
-    const bool better =
-        best == nullptr || verdict.total > best->total ||
-        (verdict.total == best->total && goes_first(verdict.node, best->node, options.tie_seed));
-    if (better) best = &verdict;
+  const sched::Candidate candidate(pod);
+  std::vector<Scored> feasible;
+  feasible.reserve(snapshot.impl().present);
+  Unschedulable why;
+  for (const auto& [name, node] : snapshot.impl().nodes) {
+    if (!node.present) continue;
+    ++why.nodes;
+    const sched::Rejection rejection = sched::reject(candidate, node);
+    if (rejection.reasons.empty()) {
+      feasible.push_back(Scored::of(candidate, node));
+    } else {
+      count(rejection, node, pod.priority, why);
+    }
   }
-  if (best == nullptr) return {refusal(snapshot, pod, verdicts)};
-  return {Placement{best->node, best->total, feasible}};
+  if (feasible.empty()) return {std::move(why)};
+  normalise(feasible);
+  const Scored* best = &feasible.front();
+  for (const Scored& each : feasible) {
+    const std::int64_t lead = each.total() - best->total();
+    if (lead > 0 ||
+        (lead == 0 && goes_first(each.node->shape.name, best->node->shape.name, options.tie_seed))) {
+      best = &each;
+    }
+  }
+  return {Placement{best->node->shape.name, best->total(), feasible.size()}};
 }
 
 std::vector<NodeVerdict> explain(const SchedulingSnapshot& snapshot, const PodShape& pod) {
-  return judge(snapshot, pod);
+  const sched::Candidate candidate(pod);
+  std::vector<NodeVerdict> verdicts;
+  std::vector<Scored> feasible;
+  for (const auto& [name, node] : snapshot.impl().nodes) {
+    if (!node.present) continue;
+    sched::Rejection rejection = sched::reject(candidate, node);
+    if (rejection.reasons.empty()) feasible.push_back(Scored::of(candidate, node));
+    verdicts.push_back({name, std::move(rejection.reasons), rejection.resolvable});
+  }
+  normalise(feasible);
+  auto next = feasible.begin();
+  for (NodeVerdict& verdict : verdicts) {
+    if (!verdict.reasons.empty()) continue;
+    verdict.taints = next->taints;
+    verdict.affinity = next->affinity;
+    verdict.least_allocated = next->least_allocated;
+    verdict.balanced = next->balanced;
+    verdict.total = next->total();
+    ++next;
+  }
+  return verdicts;
 }
 
 bool fits(const SchedulingSnapshot& snapshot, const PodShape& pod, const std::string& node) {
   const auto found = snapshot.impl().nodes.find(node);
   return found != snapshot.impl().nodes.end() && found->second.present &&
-         sched::reject(pod, found->second).reasons.empty();
+         sched::reject(sched::Candidate(pod), found->second).reasons.empty();
 }
 
 }  // namespace orchestra

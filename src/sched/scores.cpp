@@ -2,7 +2,6 @@
 // arithmetic where upstream has it, so that the same nodes win.
 #include <algorithm>
 #include <cmath>
-#include <vector>
 
 #include "sched/filters.hpp"
 
@@ -10,11 +9,6 @@ namespace orchestra::sched {
 
 namespace {
 constexpr std::int64_t kScoreMax = 100;
-
-std::int64_t at(const Amounts& amounts, const char* resource) {
-  const auto found = amounts.find(resource);
-  return found == amounts.end() ? 0 : found->second;
-}
 }  // namespace
 
 std::int64_t unwanted_taints(const PodShape& pod, const NodeShape& node) {
@@ -33,32 +27,29 @@ std::int64_t preferred_weight(const PodShape& pod, const NodeShape& node) {
   return sum;
 }
 
-std::int64_t least_allocated(const PodShape& pod, const NodeState& node) {
+std::int64_t least_allocated(const Candidate& candidate, const NodeState& node) {
   std::int64_t sum = 0;
   std::int64_t resources = 0;
-  const auto score = [&](const char* resource, std::int64_t requested) {
-    const std::int64_t total = at(node.shape.allocatable, resource);
+  const auto score = [&](std::int64_t total, std::int64_t requested) {
     if (total <= 0) return;
     ++resources;
     if (requested <= total) sum += (total - requested) * kScoreMax / total;
   };
-  score("cpu", node.score_millicores + pod.score_millicores);
-  score("memory", node.score_memory_bytes + pod.score_memory_bytes);
+  score(node.cpu_total, node.score_millicores + candidate.pod.score_millicores);
+  score(node.memory_total, node.score_memory_bytes + candidate.pod.score_memory_bytes);
   return resources == 0 ? 0 : sum / resources;
 }
 
-std::int64_t balanced_allocation(const PodShape& pod, const NodeState& node) {
+std::int64_t balanced_allocation(const Candidate& candidate, const NodeState& node) {
   // A pod that asks for nothing is not balanced by anything: upstream skips it.
-  if (at(pod.requests, "cpu") == 0 && at(pod.requests, "memory") == 0) return 0;
-  std::vector<double> fractions;
-  for (const char* resource : {"cpu", "memory"}) {
-    const std::int64_t total = at(node.shape.allocatable, resource);
-    if (total <= 0) continue;
-    const std::int64_t requested = at(node.requested, resource) + at(pod.requests, resource);
-    fractions.push_back(std::min(1.0, static_cast<double>(requested) / static_cast<double>(total)));
-  }
-  const double spread = fractions.size() == 2 ? std::abs((fractions[0] - fractions[1]) / 2) : 0;
-  return static_cast<std::int64_t>((1 - spread) * static_cast<double>(kScoreMax));
+  if (candidate.cpu == 0 && candidate.memory == 0) return 0;
+  if (node.cpu_total <= 0 || node.memory_total <= 0) return kScoreMax;  // one resource is always in balance
+  const auto fraction = [](std::int64_t requested, std::int64_t total) {
+    return std::min(1.0, static_cast<double>(requested) / static_cast<double>(total));
+  };
+  const double cpu = fraction(node.cpu_used + candidate.cpu, node.cpu_total);
+  const double memory = fraction(node.memory_used + candidate.memory, node.memory_total);
+  return static_cast<std::int64_t>((1 - std::abs((cpu - memory) / 2)) * static_cast<double>(kScoreMax));
 }
 
 }  // namespace orchestra::sched

@@ -18,8 +18,15 @@ void count(std::map<Key, int>& counts, const Key& key, int by) {
   if (it->second == 0) counts.erase(it);
 }
 
+std::int64_t amount_of(const Amounts& amounts, const char* resource) {
+  const auto found = amounts.find(resource);
+  return found == amounts.end() ? 0 : found->second;
+}
+
 void apply(NodeState& node, const PodShape& pod, int sign) {
   for (const auto& [resource, amount] : pod.requests) node.requested[resource] += sign * amount;
+  node.cpu_used = amount_of(node.requested, "cpu");
+  node.memory_used = amount_of(node.requested, "memory");
   node.score_millicores += sign * pod.score_millicores;
   node.score_memory_bytes += sign * pod.score_memory_bytes;
   node.pods += sign;
@@ -60,6 +67,10 @@ bool SchedulingSnapshot::set_node(const NodeShape& node) {
   if (!state.present) ++impl_->present;
   state.present = true;
   state.shape = node;
+  state.cpu_total = amount_of(node.allocatable, "cpu");
+  state.memory_total = amount_of(node.allocatable, "memory");
+  const auto pods = node.allocatable.find("pods");
+  state.pods_total = pods == node.allocatable.end() ? std::nullopt : std::optional(pods->second);
   return true;
 }
 
