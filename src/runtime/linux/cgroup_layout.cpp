@@ -1,4 +1,5 @@
 // Which controller lives where: from /proc/self/mountinfo and cgroup.controllers. Pure but for detect.
+#include <algorithm>
 #include <cmath>
 #include <sstream>
 
@@ -208,6 +209,13 @@ std::vector<CgroupWrite> plan_limits(const CgroupLayout& layout, const Container
                                                       part(rule.minor) + " " + rule.access;
       writes.push_back({"devices", rule.allow ? "devices.allow" : "devices.deny", text});
     }
+  }
+  const bool restricts = std::any_of(resources.devices.begin(), resources.devices.end(),
+                                     [](const auto& rule) { return !rule.allow; });
+  if (restricts && (devices == nullptr || devices->unified || !devices->writable)) {
+    missing.push_back(
+        "device rules: no cgroup v1 devices hierarchy (device programs of v2 are not loaded); /dev holds the "
+        "default nodes only");
   }
   for (const auto& [file, value] : resources.unified) {
     const CgroupHierarchy* at = layout.find(file.substr(0, file.find('.')));

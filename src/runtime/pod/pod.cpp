@@ -2,6 +2,7 @@
 
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -31,6 +32,13 @@ void Pod::set_sandbox(PodSandbox sandbox) {
 PodSandbox Pod::sandbox() const {
   std::lock_guard lock(mutex_);
   return sandbox_;
+}
+void Pod::add_degraded(const std::vector<std::string>& reasons) {
+  std::lock_guard lock(mutex_);
+  auto& all = sandbox_.degraded;
+  for (const std::string& reason : reasons) {
+    if (std::find(all.begin(), all.end(), reason) == all.end()) all.push_back(reason);
+  }
 }
 void Pod::add_container(ContainerConfig config) {
   std::lock_guard lock(mutex_);

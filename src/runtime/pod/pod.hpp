@@ -34,6 +34,8 @@ class Pod : public std::enable_shared_from_this<Pod> {
 
   void set_sandbox(PodSandbox sandbox);
   PodSandbox sandbox() const;
+  /// Adds what the sandbox does not say yet.
+  void add_degraded(const std::vector<std::string>& reasons);
   void add_container(ContainerConfig config);
   void forget_container(const std::string& id);
   std::optional<ContainerConfig> container(const std::string& id) const;

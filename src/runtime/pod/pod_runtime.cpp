@@ -184,6 +184,7 @@ Result<ContainerStatus> RealPodRuntime::make_container(Pod& pod, const Container
     std::vector<std::string> missing;
     ORC_TRY(cgroups_->make(group));
     ORC_TRY(cgroups_->apply(group, spec.resources, missing));
+    pod.add_degraded(missing);
     context.cgroup_files = cgroups_->procs_files(group);
     set_field(request.oom_file, cgroups_->oom_file(group));
     if (!context.cgroup_files.empty()) set_field(request.cgroup, context.cgroup_files.front());
@@ -343,6 +344,11 @@ Result<std::shared_ptr<RealPodRuntime>> open_pod_runtime(Engine& engine, Runtime
                  "\"process\"");
   }
   const Isolation level = full ? Isolation::full : Isolation::process;
+  if (!full && try_in_child([](long) { return chroot("/") == 0 ? 0 : errno; }, 0) != 0) {
+    return Error(
+        Error::unsupported, kDomain,
+        "isolation level \"process\" needs chroot, which is refused here (CAP_SYS_CHROOT); run as root");
+  }
   if (options.cgroup_parent.empty()) {
     options.cgroup_parent = options.instance.empty() ? "/orchestra" : "/orchestra-" + options.instance;
   }

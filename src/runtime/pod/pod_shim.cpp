@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -240,8 +241,13 @@ Result<void> RealPodRuntime::adopt_pod(const std::shared_ptr<Pod>& pod) {
   }
   ORC_TRY(start_shim(*pod, ids, join_pid));
   follow(pod);
-  auto sandbox = pod->sandbox();
-  ORC_TRY(open_sandbox(*pod, sandbox.degraded));
+  auto degraded = pod->sandbox().degraded;
+  if (join_pid == 0 && (pod_namespaces(pod->config(), isolation_) & CLONE_NEWNET) != 0) {
+    degraded.push_back(
+        "network: the shim was killed while no container ran; the network namespace is new and has no "
+        "address yet");
+  }
+  ORC_TRY(open_sandbox(*pod, std::move(degraded)));
   return {};
 }
 
@@ -290,6 +296,29 @@ Result<void> RealPodRuntime::load_pod(const std::string& uid) {
   return {};
 }
 
+namespace {
+/// Asks the shim to end everything and waits until it is gone itself.
+Result<void> end_shim(const std::string& directory) {
+  constexpr int kGoneMs = 5000;
+  Fd pidfd;
+  if (const auto identity = read_identity(directory);
+      identity && is_alive(identity->pid, identity->start_ticks)) {
+    if (auto opened = open_pidfd(identity->pid)) pidfd = std::move(*opened);
+  }
+  auto shim = ShimConnection::connect(directory);
+  if (!shim) return {};
+  auto ended = shim->call(wire::Op::shutdown, {}, seconds(20));
+  if (!ended && !ended.error().is(Error::unavailable)) return ended.error();
+  if (!pidfd) return {};
+  pollfd gone{pidfd.get(), POLLIN, 0};
+  poll(&gone, 1, kGoneMs);
+  // A host that is pid 1 or a subreaper has become its parent: it is reaped, and nobody else is.
+  siginfo_t info{};
+  (void)waitid(P_PIDFD, static_cast<id_t>(pidfd.get()), &info, WEXITED | WNOHANG);
+  return {};
+}
+}  // namespace
+
 Result<void> RealPodRuntime::destroy_pod(const std::string& uid) {
   const std::string directory = pods_directory() + "/" + uid;
   const auto known = find(uid);
@@ -300,10 +329,7 @@ Result<void> RealPodRuntime::destroy_pod(const std::string& uid) {
     pods_.erase(uid);
   }
   if (known) known->stop_following();
-  if (auto shim = ShimConnection::connect(directory)) {
-    auto ended = shim->call(wire::Op::shutdown, {}, seconds(20));
-    if (!ended && !ended.error().is(Error::unavailable)) return ended.error();
-  }
+  ORC_TRY(end_shim(directory));
   // A shim that died left its containers to others: they are found by their records.
   for (const std::string& id : names_in(directory + "/c")) {
     const auto state = read_state_file(directory + "/c/" + id + "/state");
