@@ -252,7 +252,9 @@ void run(const Options& options, Report& report) {
   network.cluster_cidr = "10.244.0.0/16";
   network.service_cidr = "10.96.0.0/16";
   network.name_space = host.host;
+  auto start = now_ns();
   host.network = PodNetwork::open(engine, network).value();
+  report.add({"podnet_open_ms", milliseconds_since(start), "ms"});
   ServiceProxyOptions proxy;
   proxy.node = "n1";
   proxy.instance = network.instance;
@@ -261,7 +263,9 @@ void run(const Options& options, Report& report) {
   proxy.node_gateway = host.network->node_address();
   proxy.name_space = host.host;
   proxy.mode = ServiceProxyOptions::Mode::nftables;
+  start = now_ns();
   host.proxy = ServiceProxy::create(engine, proxy).value();
+  report.add({"lb_open_ms", milliseconds_since(start), "ms"});
   measure_pods(options, host, report);
   measure_sync(options, host, report);
   measure_connections(options, host, report);

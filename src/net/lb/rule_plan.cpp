@@ -285,25 +285,29 @@ RuleBatch RulePlan::update(const NetworkSnapshot& snapshot) {
   batch.full = !known_;
   auto old = services_.begin();
   const ServiceRules nothing;
+  const auto report = [&](const ServiceRules& rules) {
+    batch.rejected.insert(batch.rejected.end(), rules.rejected.begin(), rules.rejected.end());
+  };
   for (const auto& [name, service] : snapshot.services) {
+    // Both tables have one order: an unchanged Service is met here, by its shared record.
+    if (old != services_.end() && old->second.service == service) {
+      report(old->second.rules);
+      ++old;
+      continue;
+    }
     while (old != services_.end() && old->first < name) {
       change(batch, old->second.rules, nothing);
       old = services_.erase(old);
     }
+    ServiceRules rules = compile_service(*service, node_);
+    report(rules);
     if (old != services_.end() && old->first == name) {
-      if (old->second.service != service) {
-        ServiceRules rules = compile_service(*service, node_);
-        change(batch, old->second.rules, rules);
-        old->second = {service, std::move(rules)};
-      }
-      batch.rejected.insert(batch.rejected.end(), old->second.rules.rejected.begin(),
-                            old->second.rules.rejected.end());
+      change(batch, old->second.rules, rules);
+      old->second = {service, std::move(rules)};
       ++old;
       continue;
     }
-    ServiceRules rules = compile_service(*service, node_);
     change(batch, nothing, rules);
-    batch.rejected.insert(batch.rejected.end(), rules.rejected.begin(), rules.rejected.end());
     services_.emplace_hint(old, name, Known{service, std::move(rules)});
   }
   while (old != services_.end()) {
