@@ -300,8 +300,8 @@ SizeResult fill_and_restart(const std::string& path, std::uint64_t keys) {
     std::vector<Pending<WriteResult>> batch;
     for (; batch.size() < 2048 && done < keys; ++done) batch.push_back(store->put(key_of(done), value_256()));
     for (auto& pending : batch) (void)pending.wait(kWait);
+    (void)store->compact(store->revision()).wait(kWait);
   }
-  (void)store->compact(store->revision()).wait(kWait);
   result.rss_per_key = static_cast<double>(rss_bytes() - before) / static_cast<double>(keys);
   const std::int64_t began = now_ns();
   auto saved = store->save_snapshot([](std::string_view) { return Result<void>(); });
@@ -373,7 +373,6 @@ void run(const Options& options, Report& report) {
   measure_many_clients(options, report);
   measure_reads(options, report);
   measure_watches(options, report);
-  measure_size(options, report);
   report.add({"ratio_put_512c_inproc",
               {},
               "",
