@@ -137,7 +137,10 @@ class RemoteWatch final : public ObjectWatch::Impl {
   }
   void notify(std::function<void()> ready) override { arrivals_->notify(std::move(ready)); }
   std::optional<Error> error() const override { return error_; }
-  void cancel() override { arrivals_->cancel(); }
+  void cancel() override {
+    arrivals_->cancel();
+    transfer_->cancel();
+  }
 
  private:
   std::optional<std::vector<ObjectChange>> convert(const std::vector<std::string>& lines) {
@@ -182,13 +185,18 @@ class RemoteWatch final : public ObjectWatch::Impl {
 
 class RemoteLog final : public ByteStream {
  public:
-  explicit RemoteLog(std::shared_ptr<Arrivals> arrivals) : arrivals_(std::move(arrivals)) {}
-  ~RemoteLog() override { arrivals_->cancel(); }
+  RemoteLog(std::shared_ptr<Arrivals> arrivals, std::shared_ptr<Pending<HttpResponse>> transfer)
+      : arrivals_(std::move(arrivals)), transfer_(std::move(transfer)) {}
+  ~RemoteLog() override { close(); }
   Pending<std::string> read(std::size_t bytes_max) override { return arrivals_->read(bytes_max); }
-  void close() override { arrivals_->cancel(); }
+  void close() override {
+    arrivals_->cancel();
+    transfer_->cancel();
+  }
 
  private:
   std::shared_ptr<Arrivals> arrivals_;
+  std::shared_ptr<Pending<HttpResponse>> transfer_;
 };
 
 const char* method_of(const std::string& verb) {
@@ -270,7 +278,7 @@ class RemoteImpl final : public Client::Impl, public std::enable_shared_from_thi
     wanted.verb = "get";
     wanted.subresource = "log";
     auto [arrivals, transfer] = stream(wanted);
-    return Result<std::shared_ptr<ByteStream>>(std::make_shared<RemoteLog>(arrivals));
+    return Result<std::shared_ptr<ByteStream>>(std::make_shared<RemoteLog>(arrivals, transfer));
   }
   Pending<std::shared_ptr<ProcessStream>> exec(ApiRequest) override { return unsupported("exec"); }
   Pending<std::shared_ptr<DuplexStream>> port_forward(ApiRequest, int) override {
@@ -318,12 +326,13 @@ class RemoteImpl final : public Client::Impl, public std::enable_shared_from_thi
       if (refused->body.size() + bytes.size() < kTokenBytesMax) refused->body += bytes;
       return {};
     };
-    http_->send(std::move(request)).on_ready([arrivals, refused](Result<HttpResponse> answer) {
+    auto transfer = std::make_shared<Pending<HttpResponse>>(http_->send(std::move(request)));
+    transfer->on_ready([arrivals, refused](Result<HttpResponse> answer) {
       if (!answer) return arrivals->end(answer.error());
       if (refused->code >= 400) return arrivals->end(error_of_response(*refused));
       arrivals->end(std::nullopt);
     });
-    return {arrivals, nullptr};
+    return {arrivals, transfer};
   }
 
   void step(const std::shared_ptr<RemoteBatch>& batch) {

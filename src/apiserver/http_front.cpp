@@ -190,7 +190,25 @@ void HttpFront::watch(const std::shared_ptr<Exchange>& exchange) {
   options.stopped = [self] { return self->stopped(); };
   auto writer = exchange->responder->start(
       200, {{"Content-Type", "application/json"}, {"Cache-Control", "no-cache, private"}});
-  WatchStream::run(engine, std::move(*cursor), std::move(writer), std::move(options));
+  auto stream = WatchStream::run(engine, std::move(*cursor), std::move(writer), std::move(options));
+  std::lock_guard lock(mutex_);
+  if (watches_.size() >= sweep_at_) {
+    std::erase_if(watches_, [](const std::weak_ptr<WatchStream>& one) { return one.expired(); });
+    sweep_at_ = std::max<std::size_t>(64, 2 * watches_.size());
+  }
+  watches_.push_back(std::move(stream));
+}
+
+void HttpFront::stop() {
+  stopped_ = true;
+  std::vector<std::weak_ptr<WatchStream>> watches;
+  {
+    std::lock_guard lock(mutex_);
+    watches.swap(watches_);
+  }
+  for (const auto& one : watches) {
+    if (auto stream = one.lock()) stream->kick();
+  }
 }
 
 bool HttpFront::stream(const std::shared_ptr<Exchange>& exchange) {

@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "apiserver/core.hpp"
 #include "apiserver/request_metrics.hpp"
@@ -19,6 +20,8 @@ struct FrontOptions {
   std::size_t reads_in_flight_max = 400, writes_in_flight_max = 200;
   Duration bookmark_interval = std::chrono::seconds(60);
 };
+
+class WatchStream;
 
 class HttpFront : public std::enable_shared_from_this<HttpFront> {
  public:
@@ -35,8 +38,8 @@ class HttpFront : public std::enable_shared_from_this<HttpFront> {
   void set_address(std::string address);
   void set_metrics(std::function<std::string()> text);
   void add_endpoint(const std::string& path, Endpoint endpoint);
-  /// Ends watches and streams at the next opportunity.
-  void stop() { stopped_ = true; }
+  /// Ends watches.
+  void stop();
   bool stopped() const { return stopped_; }
 
  private:
@@ -59,6 +62,8 @@ class HttpFront : public std::enable_shared_from_this<HttpFront> {
   std::string address_;
   std::function<std::string()> metrics_;
   std::map<std::string, Endpoint> endpoints_;
+  std::vector<std::weak_ptr<WatchStream>> watches_;  ///< also ended ones, until the next sweep
+  std::size_t sweep_at_ = 64;
   mutable RequestMetrics requests_;
   /// Documents that depend on the registry only, built once per registry.
   struct Documents;

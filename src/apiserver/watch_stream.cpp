@@ -27,8 +27,9 @@ WatchStream::WatchStream(Engine& engine, std::unique_ptr<WatchCursor> cursor,
   bookmark_ns_ = now + options_.bookmark_interval.count();
 }
 
-void WatchStream::run(Engine& engine, std::unique_ptr<WatchCursor> cursor,
-                      std::shared_ptr<HttpBodyWriter> writer, WatchStreamOptions options) {
+std::weak_ptr<WatchStream> WatchStream::run(Engine& engine, std::unique_ptr<WatchCursor> cursor,
+                                            std::shared_ptr<HttpBodyWriter> writer,
+                                            WatchStreamOptions options) {
   std::shared_ptr<WatchStream> stream(
       new WatchStream(engine, std::move(cursor), std::move(writer), std::move(options)));
   std::weak_ptr<WatchStream> weak = stream;
@@ -42,6 +43,7 @@ void WatchStream::run(Engine& engine, std::unique_ptr<WatchCursor> cursor,
     stream.reset();
   });
   stream->tick();
+  return weak;
 }
 
 void WatchStream::tick() {

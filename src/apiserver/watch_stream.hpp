@@ -23,13 +23,15 @@ struct WatchStreamOptions {
 
 class WatchStream : public std::enable_shared_from_this<WatchStream> {
  public:
-  static void run(Engine& engine, std::unique_ptr<WatchCursor> cursor, std::shared_ptr<HttpBodyWriter> writer,
-                  WatchStreamOptions options);
+  /// Runs until it ends by itself; the handle is only for kick().
+  static std::weak_ptr<WatchStream> run(Engine& engine, std::unique_ptr<WatchCursor> cursor,
+                                        std::shared_ptr<HttpBodyWriter> writer, WatchStreamOptions options);
+  /// Looks again whether there is something to do (the server stops).
+  void kick();
 
  private:
   WatchStream(Engine& engine, std::unique_ptr<WatchCursor> cursor, std::shared_ptr<HttpBodyWriter> writer,
               WatchStreamOptions options);
-  void kick();
   void step();
   void tick();
   void finish();

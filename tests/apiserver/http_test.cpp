@@ -3,6 +3,7 @@
 #include "base/json.hpp"
 #include "net/http/http_server.hpp"
 #include "orchestra/api_server.hpp"
+#include "orchestra/env.hpp"
 #include "orchestra/memory_store.hpp"
 #include "orchestra/remote_client.hpp"
 #include "tests/support/test.hpp"
@@ -325,14 +326,41 @@ TEST_CASE("a RemoteClient does what the in-process one does, over TLS with a cli
   watch->cancel();
 }
 
-TEST_CASE("a watch ends with the server, not with a hang") {
-  auto served = std::make_unique<Served>();
-  const std::string url = "http://" + served->server.insecure_address() + kMaps + "?watch=1";
+TEST_CASE("a watch ends with the server, in order and at once") {
+  Served served;
+  REQUIRE(served.ask("POST", kMaps, map_json("a")).status == 201);
   HttpRequest request;
-  request.url = url;
-  auto pending = served->http->send(std::move(request));
-  served->server.stop();
-  // An orderly end or a closed connection: both tell the client to come back.
-  const auto ended = pending.wait(10s);
-  CHECK((ended || !ended.error().is(Error::deadline_exceeded)));
+  request.url = "http://" + served.server.insecure_address() + kMaps + "?watch=1";
+  Promise<void> open;
+  auto opened = open.pending();
+  request.on_body = [open](std::string_view) -> Result<void> {
+    open.set(Result<void>());
+    return {};
+  };
+  auto transfer = served.http->send(std::move(request));
+  REQUIRE(opened.wait(10s));
+  const std::int64_t begin = served.engine.clock().now().steady_ns;
+  auto stopped = served.engine.run_blocking([&]() -> Result<void> {
+    served.server.stop();
+    return {};
+  });
+  CHECK(transfer.wait(10s));
+  CHECK(served.engine.clock().now().steady_ns - begin < 1'500'000'000);
+  REQUIRE(stopped.wait(10s));
+}
+
+TEST_CASE("what is malformed is named with its place") {
+  Served served;
+  const auto yaml = served.ask("POST", kMaps, "kind: ConfigMap\napiVersion: v1\nmetadata: {name: [}\n",
+                               {{"Content-Type", "application/yaml"}});
+  CHECK(yaml.status == 400);
+  CHECK(yaml.body.find("line 3") != std::string::npos);
+  const auto wrong = served.ask(
+      "POST", "/apis/apps/v1/namespaces/default/deployments",
+      R"({"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"d"},"spec":{"replicas":"two"}})");
+  CHECK(wrong.status == 400);
+  CHECK(wrong.body.find("replicas") != std::string::npos);
+  const auto other =
+      served.ask("POST", kMaps, R"({"apiVersion":"v1","kind":"Secret","metadata":{"name":"d"}})");
+  CHECK(other.status == 400);
 }
