@@ -77,7 +77,7 @@ int main_of(const std::vector<std::string>& args) {
   if (command == "image") {
     ImageCommandSettings settings;
     settings.store = default_data_dir() + "/images";
-    settings.make_steps = cluster::make_image_steps;
+    settings.make_steps = [](Engine& engine, const std::string& isolation) { return cluster::make_image_steps(engine, isolation); };
     return run_image_command(rest, stdout, stderr, settings);
   }
   if (command == "store") return run_store_command(rest, stdout, stderr);

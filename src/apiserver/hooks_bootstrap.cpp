@@ -11,6 +11,9 @@ constexpr Duration kStepDeadline = std::chrono::seconds(30);
 
 Result<void> ensure(const Client& client, json::value tree) {
   ORC_ASSIGN(Object object, Object::from_json(to_json(tree)));
+  // Looked up first: creating a Service again would fail on its own address, not on its name.
+  const std::string resource = resource_of_kind(object.api_version(), object.kind());
+  if (client.get(object.api_version(), resource, object.name(), object.ns()).wait(kStepDeadline)) return {};
   auto made = client.create(object).wait(kStepDeadline);
   if (made || made.error().is(Error::already_exists)) return {};
   return made.error().with_context("bootstrap object " + object.kind() + " \"" + object.name() + "\"");

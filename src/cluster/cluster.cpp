@@ -176,7 +176,7 @@ Result<void> Cluster::Impl::start_control() {
   control = std::make_unique<ControlServer>(engine, options.data_dir + "/control.sock");
   register_store_ops(*control, store);
   if (node) {
-    auto steps = cluster::make_image_steps(engine, info.isolation);
+    auto steps = cluster::make_image_steps(engine, info.isolation, info.instance);
     register_image_ops(*control, node->images(), steps ? *steps : ImageStepRunner{});
   }
   control->handle("down", [this](const json::object& request, const ControlReply& reply) {

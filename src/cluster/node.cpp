@@ -49,17 +49,27 @@ Result<ChosenRuntime> open_runtime(Engine& engine, const std::string& data_dir, 
   return ChosenRuntime{std::move(runtime), level, name_of(level)};
 }
 
-Result<ImageStepRunner> make_image_steps(Engine& engine, const std::string& isolation) {
-  char id[9];
-  std::snprintf(id, sizeof id, "%08x", static_cast<unsigned>(engine.random().next()));
+Result<ImageStepRunner> make_image_steps(Engine& engine, const std::string& isolation, std::string id) {
+  if (id.empty()) {
+    char made[9];
+    std::snprintf(made, sizeof made, "%08x", static_cast<unsigned>(engine.random().next()));
+    id = made;
+  }
   RuntimeOptions options;
-  options.state_dir = state_dir(std::string("build-") + id);
+  options.state_dir = state_dir("build-" + id);
   options.data_dir = options.state_dir + "/data";
   options.instance = id;
-  options.cgroup_parent = std::string("/orchestra-") + id;
+  options.cgroup_parent = "/orchestra-" + id;
   ORC_ASSIGN(options.isolation, isolation_of(isolation));
   ORC_ASSIGN(auto runner, make_step_runner(engine, options));
-  return ImageStepRunner{std::move(runner), isolation == "process" || geteuid() != 0 ? Isolation::process : Isolation::full};
+  StepRunner* const steps = runner.get();
+  const std::string folder = options.state_dir;
+  std::shared_ptr<StepRunner> guarded(steps, [runner, folder](StepRunner*) mutable {
+    runner.reset();
+    (void)remove_tree(folder);
+    rmdir(folder.substr(0, folder.rfind('/')).c_str());  // only when nothing of others is there
+  });
+  return ImageStepRunner{std::move(guarded), isolation == "process" || geteuid() != 0 ? Isolation::process : Isolation::full};
 }
 
 Node::Node(Engine& engine, Client client, NodeOptions options, ChosenRuntime runtime)
@@ -249,7 +259,11 @@ Result<void> Node::remove_everything(Duration deadline) {
   proxy_.reset();
   network_.reset();
   runtime_.runtime.reset();
-  return remove_tree(state_dir(options_.instance));
+  ORC_TRY(remove_tree(state_dir("build-" + options_.instance)));
+  ORC_TRY(remove_tree(state_dir(options_.instance)));
+  const std::string folder = state_dir(options_.instance);
+  rmdir(folder.substr(0, folder.rfind('/')).c_str());  // only when it is empty
+  return {};
 }
 
 }  // namespace orchestra::cluster

@@ -38,7 +38,8 @@ struct ChosenRuntime {
 };
 Result<ChosenRuntime> open_runtime(Engine& engine, const std::string& data_dir, const std::string& instance, const std::string& isolation);
 /// What runs RUN steps of image builds, at the same kind of level ("best", "full", "process").
-Result<ImageStepRunner> make_image_steps(Engine& engine, const std::string& isolation);
+/// Its folder of /run goes with the last copy of the answer. `id` empty: a name of its own.
+Result<ImageStepRunner> make_image_steps(Engine& engine, const std::string& isolation, std::string id = {});
 
 class Node {
  public:
