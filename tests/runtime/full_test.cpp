@@ -258,24 +258,38 @@ TEST_CASE("a pod's log rotates at its size, at record boundaries, and loses no l
   RuntimeHouse house;
   house.pod();
   ContainerConfig config = house.config("c1", {"seq", "1", "20000"});
-  config.log_file_bytes_max = 100'000;
+  config.log_file_bytes_max = 300'000;
   house.start(config);
   house.wait_exit("c1");
   std::vector<std::string> files;
   for (const auto& entry : fs::directory_iterator(house.path("logs"))) {
     if (entry.path() != house.path("logs/c1.log")) files.push_back(entry.path());
   }
-  CHECK(files.size() >= 8);
+  CHECK(files.size() == 3);
   std::sort(files.begin(), files.end());
   files.push_back(house.path("logs/c1.log"));
   int next = 1;
   for (const std::string& file : files) {
-    CHECK(fs::file_size(file) <= 100'000);
+    CHECK(fs::file_size(file) <= 300'000);
     std::istringstream lines(log_contents(file));
     for (std::string line; std::getline(lines, line); ++next)
       REQUIRE(line == "stdout F " + std::to_string(next));
   }
   CHECK(next == 20001);
+}
+
+TEST_CASE("of a container's log files five stay: the live one and the four newest before it") {
+  ORC_NEEDS_FULL_CONTAINERS("log files");
+  RuntimeHouse house;
+  house.pod();
+  ContainerConfig config = house.config("c1", {"seq", "1", "20000"});
+  config.log_file_bytes_max = 50'000;
+  house.start(config);
+  house.wait_exit("c1");
+  std::vector<std::string> files;
+  for (const auto& entry : fs::directory_iterator(house.path("logs"))) files.push_back(entry.path());
+  CHECK(files.size() == 5);
+  CHECK(log_contents(house.path("logs/c1.log")).ends_with("stdout F 20000\n"));
 }
 
 TEST_CASE("a line of more than 16 KiB becomes P records and an F") {

@@ -81,6 +81,23 @@ TEST_CASE("level process: when the main process ends, every descendant of its ro
   CHECK(count("99" + mark) == 1);  // the other container goes on
 }
 
+TEST_CASE("level process refuses volumes that are too large to copy, and targets behind links") {
+  ORC_NEEDS_PROCESS_LEVEL("process volumes");
+  RuntimeHouse house(kProcess);
+  house.pod();
+  ContainerConfig config = house.config("c1", {"true"});
+  config.mounts = {{"/usr", "/data/usr"}};
+  auto made = house.runtime().create_container("pod-1", config).wait(30s);
+  REQUIRE_FALSE(made.has_value());
+  CHECK(made.error().is(Error::unsupported));
+  CHECK(made.error().message().find("/usr") != std::string::npos);
+  fs::create_directory_symlink("/tmp", config.root.directory + "/out");
+  config.mounts = {{house.path("rootfs/etc"), "/out/etc"}};
+  made = house.runtime().create_container("pod-1", config).wait(30s);
+  REQUIRE_FALSE(made.has_value());
+  CHECK(made.error().message().find("symbolic link") != std::string::npos);
+}
+
 TEST_CASE("level process: a user other than root, its limits of privileges") {
   ORC_NEEDS_PROCESS_LEVEL("process user");
   RuntimeHouse house(kProcess);

@@ -16,6 +16,7 @@ namespace orch {
 using namespace orchestra::wire;
 
 namespace {
+constexpr int kLogFilesMax = 5;  ///< of one container, the live one included
 constexpr size_t kOutBytes = 256 << 10;
 constexpr size_t kPrefixBytes = 30 + 1 + 6 + 1;  // time, stream, their spaces
 char g_out[kOutBytes];
@@ -93,6 +94,58 @@ void open_file(Container& container) {
     log.bytes = info.st_size;
 }
 
+struct DirectoryEntry {
+  uint64_t inode;
+  int64_t offset;
+  unsigned short size;
+  unsigned char type;
+  char name[1];
+};
+
+int compare(const char* a, const char* b) {
+  while (*a != 0 && *a == *b) ++a, ++b;
+  return static_cast<unsigned char>(*a) - static_cast<unsigned char>(*b);
+}
+
+/// Looks at rotated files "BASE.2026..": how many there are, and the name of the oldest.
+int find_oldest(int folder, const char* base, Line<256>& oldest) {
+  alignas(8) static char entries[16384];
+  const size_t base_bytes = length(base);
+  int count = 0;
+  sys(__NR_lseek, folder, 0, 0);
+  long n;
+  while ((n = sys(__NR_getdents64, folder, arg(entries), sizeof entries)) > 0) {
+    for (long at = 0; at < n;) {
+      const auto* entry = reinterpret_cast<const DirectoryEntry*>(entries + at);
+      at += entry->size;
+      const char* suffix = entry->name + base_bytes;
+      if (!starts_with(entry->name, base) || suffix[0] != '.' || suffix[1] < '0' || suffix[1] > '9') continue;
+      ++count;
+      if (oldest.used != 0 && compare(oldest.text, entry->name) <= 0) continue;
+      oldest = Line<256>();
+      oldest.add(entry->name);
+    }
+  }
+  return count;
+}
+
+/// Keeps the newest kLogFilesMax - 1 rotated files: their names sort by time.
+void drop_oldest(const Container& container) {
+  Line<kPathBytes> folder_path;
+  folder_path.add(container.config.log_path);
+  while (folder_path.used > 0 && folder_path.text[folder_path.used - 1] != '/') --folder_path.used;
+  const char* base = container.config.log_path + folder_path.used;
+  folder_path.text[folder_path.used] = 0;
+  const long folder = open_at(AT_FDCWD, folder_path.text, O_RDONLY | O_DIRECTORY);
+  if (folder < 0) return;
+  for (int pass = 0; pass < 64; ++pass) {
+    Line<256> oldest;
+    if (find_oldest(static_cast<int>(folder), base, oldest) < kLogFilesMax) break;
+    sys(__NR_unlinkat, folder, arg(oldest.text), 0);
+  }
+  close_fd(static_cast<int>(folder));
+}
+
 void rotate(Container& container) {
   LogFile& log = container.log;
   flush(container);
@@ -121,6 +174,7 @@ void rotate(Container& container) {
   }
   close_fd(log.fd);
   open_file(container);
+  drop_oldest(container);
 }
 
 void emit(Container& container, const char* prefix, size_t prefix_bytes, bool whole, const char* bytes,

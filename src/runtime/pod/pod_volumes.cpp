@@ -8,6 +8,8 @@
 namespace orchestra::runtime {
 namespace {
 namespace fs = std::filesystem;
+constexpr std::size_t kVolumeFilesMax = 20'000;
+constexpr std::uintmax_t kVolumeBytesMax = 256u << 20;
 
 /// `root` + target without leaving root: a symbolic link on the way is refused.
 Result<std::string> place_in_root(const std::string& root, const std::string& target) {
@@ -29,6 +31,24 @@ Result<std::string> place_in_root(const std::string& root, const std::string& ta
   }
   return path;
 }
+
+/// A copy is a stand-in for a mount; a whole host folder is not meant by it.
+Result<void> check_size(const std::string& source) {
+  std::error_code failed;
+  std::size_t files = 0;
+  std::uintmax_t bytes = 0;
+  for (fs::recursive_directory_iterator at(source, failed), end; !failed && at != end; at.increment(failed)) {
+    std::error_code ignored;
+    if (at->is_regular_file(ignored) && !at->is_symlink(ignored)) bytes += at->file_size(ignored);
+    if (++files > kVolumeFilesMax || bytes > kVolumeBytesMax) {
+      return Error(Error::unsupported, "runtime",
+                   "volume " + source + " has more than " + std::to_string(kVolumeFilesMax) + " files or " +
+                       std::to_string(kVolumeBytesMax >> 20) +
+                       " MiB: isolation level process can only copy volumes; use level full for this pod");
+    }
+  }
+  return {};
+}
 }  // namespace
 
 Result<void> RealPodRuntime::place_volumes(const ContainerConfig& config) {
@@ -39,6 +59,7 @@ Result<void> RealPodRuntime::place_volumes(const ContainerConfig& config) {
       fs::create_directories(place, failed);
       if (!failed) fs::permissions(place, fs::perms::all | fs::perms::sticky_bit, failed);
     } else if (fs::is_directory(mount.source, failed)) {
+      ORC_TRY(check_size(mount.source));
       fs::create_directories(place, failed);
       if (!failed)
         fs::copy(mount.source, place,
