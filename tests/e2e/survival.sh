@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# kill -9 of the program while pods run, at several moments; the next start adopts them: same container ids and
+# start times, restart counts unchanged, logs complete. Bad starts say why. `orchestra down` leaves nothing.
+set -uo pipefail
+cd "$(dirname "$0")/../.."
+source tests/e2e/lib.sh
+need_root
+need_images
+command -v kubectl >/dev/null || { skip "kubectl is not on PATH"; finish; }
+[ -n "${INSIDE:-}" ] || exec unshare --net env INSIDE=1 bash -c 'ip link set lo up && exec "$0"' "$PWD/tests/e2e/survival.sh"
+data=$work/data
+export KUBECONFIG=$data/admin.kubeconfig HOME=$work
+owner=
+cleanups+=('[ -n "$owner" ] && kill -9 "$owner" 2>/dev/null; "$orchestra" down --data "$data" >/dev/null 2>&1')
+up() {
+  "$orchestra" up --data "$data" --listen 127.0.0.1:0 --ingress 127.0.0.1:0 >"$work/up.out" 2>>"$work/up.err" &
+  owner=$!
+  wait_for 20 grep -q '^ready in' "$work/up.out" || { cat "$work/up.err"; fail "orchestra up was not ready in 20 s"; }
+}
+state() { kubectl get pods -n shop -o 'jsonpath={range .items[*]}{.metadata.uid} {.status.containerStatuses[0].containerID} {.status.containerStatuses[0].restartCount} {.status.containerStatuses[0].state.running.startedAt}{"\n"}{end}' | sort; }
+pids() { ps -eo pid=,lstart=,args= | grep -E 'httpd -f|redis-server' | grep -v grep | awk '{print $1, $5}' | sort; }
+
+up
+kubectl apply -f examples/quickstart/ >/dev/null || fail "kubectl apply"
+kubectl rollout status -n shop deployment/web --timeout=60s >/dev/null && kubectl rollout status -n shop deployment/redis --timeout=60s >/dev/null || fail "the shop did not become ready"
+kubectl run -n shop counter --image=quickstart/web:1 --restart=Never --command -- /bin/sh -c 'i=0; while :; do i=$((i+1)); echo line $i; sleep 0.02; done' >/dev/null
+wait_for 20 bash -c '[ "$(kubectl get pod -n shop counter -o "jsonpath={.status.phase}")" = Running ]' || fail "the counter did not start"
+before=$(state); processes=$(pids)
+
+refused=$("$orchestra" up --data "$data" --listen 127.0.0.1:0 2>&1); status=$?
+[ $status = 4 ] && grep -q "process $owner" <<<"$refused" && pass "a second process on the folder is refused and told the pid" || failed "second process: status $status: $refused"
+
+for round in 1 2 3; do
+  kill -9 "$owner"; wait "$owner" 2>/dev/null
+  [ "$(pids)" = "$processes" ] || fail "round $round: processes changed when the program was killed"
+  up
+  wait_for 20 bash -c 'kubectl get --raw /readyz' || fail "round $round: not ready"
+  [ "$(pids)" = "$processes" ] || { diff <(echo "$processes") <(pids); fail "round $round: the next start did not keep the processes"; }
+done
+after=$(state)
+[ "$before" = "$after" ] && pass "kill -9 three times: same containers, same start times, no restarts" || { diff <(echo "$before") <(echo "$after"); failed "states differ after kill -9"; }
+kubectl logs -n shop counter >"$work/lines"
+awk '$2 != NR {bad = 1} END {exit bad}' "$work/lines" && [ "$(wc -l <"$work/lines")" -gt 50 ] && pass "$(wc -l <"$work/lines") log lines, none lost or doubled" || failed "log lines are not 1, 2, 3, ..: $(awk '$2 != NR {print NR": "$0; exit}' "$work/lines")"
+address=$(grep -o 'ingress http://[^ ]*' "$work/up.out" | sed 's/.*http:..//')
+wait_for 10 bash -c "exec 5<>/dev/tcp/${address%:*}/${address##*:} && printf 'GET /cgi-bin/visit HTTP/1.0\r\nHost: shop.example\r\n\r\n' >&5 && grep -q 'visits=' <&5" && pass "the ingress serves after the restart" || failed "the ingress does not serve after the restart"
+
+kill "$owner"; wait "$owner" && pass "SIGTERM ends it with status 0" || failed "SIGTERM: status $?"
+[ "$(pids)" = "$processes" ] && pass "pods run on after SIGTERM" || failed "pods did not run on"
+owner=
+"$orchestra" down --data "$data" >"$work/down.log" 2>&1 && pass "orchestra down on a stopped folder" || { cat "$work/down.log"; failed "orchestra down"; }
+[ -z "$(pids)" ] && pass "no process of a pod is left" || failed "processes left: $(pids)"
+[ "$(ip -br link | grep -c orc)" = 0 ] && [ -z "$(nft list tables 2>/dev/null | grep orc)" ] && pass "no link and no table is left" || failed "left: $(ip -br link | grep orc; nft list tables | grep orc)"
+instance=$(cat "$data/instance")
+[ -z "$(find /sys/fs/cgroup -maxdepth 3 -name "orchestra-$instance" 2>/dev/null)" ] && [ ! -e "/run/orchestra/$instance" ] && ! grep -q "$data" /proc/self/mountinfo && pass "no cgroup, mount or folder in /run is left" || failed "left: $(find /sys/fs/cgroup -maxdepth 3 -name "orchestra-$instance"; ls /run/orchestra)"
+
+# Three things done wrong on purpose.
+out=$("$orchestra" up --data "$work/x" --isolation strong 2>&1); [ $? != 0 ] && grep -q 'best, full, rootless, process' <<<"$out" && pass "an unknown isolation level is refused with the choices" || failed "isolation: $out"
+out=$("$orchestra" up --nonsense 2>&1); [ $? = 2 ] && grep -q 'unknown flag --nonsense' <<<"$out" && pass "an unknown flag is a usage error" || failed "flag: $out"
+out=$("$orchestra" down --data "$work/nowhere" 2>&1); [ $? = 3 ] && grep -q "$work/nowhere" <<<"$out" && pass "down on a missing folder says so" || failed "down: $out"
+finish
