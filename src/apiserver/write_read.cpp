@@ -24,6 +24,18 @@ api::SchemaRef schema_of(const GroupVersionKind& gvk) {
   return api::builtin_type("io.k8s.api." + group + "." + gvk.version + "." + gvk.kind);
 }
 
+// Older clients send the body of a subresource in an older version of the same shape (policy/v1beta1
+// Eviction of kubectl 1.20): read as ours.
+Result<std::string> in_our_version(const std::string& body, api::BodyFormat format,
+                                   const GroupVersionKind& expected) {
+  ORC_ASSIGN(json::value tree, api::parse_body(body, format));
+  const auto [group, version] = api::split_api_version(string_at(tree, "/apiVersion"));
+  if (string_at(tree, "/kind") != expected.kind || group != expected.group || version == expected.version)
+    return body;
+  tree.get_object()["apiVersion"] = expected.api_version();
+  return to_json(tree);
+}
+
 Result<void> read_body(WriteInput& input) {
   const Call& call = *input.call;
   GroupVersionKind expected = input.type->gvk(call.info.version);
@@ -46,7 +58,12 @@ Result<void> read_body(WriteInput& input) {
     ORC_ASSIGN(input.body, api::parse_body(call.body, *format));
     return {};
   }
-  ORC_ASSIGN(api::DecodedBody decoded, api::decode_body(call.body, *format, expected, input.schema));
+  std::string body = call.body;
+  const bool own_kind = input.sub != nullptr && input.sub->kind.kind != input.type->kind;
+  if (own_kind && *format != api::BodyFormat::protobuf) {
+    ORC_ASSIGN(body, in_our_version(call.body, *format, expected));
+  }
+  ORC_ASSIGN(api::DecodedBody decoded, api::decode_body(body, *format, expected, input.schema));
   input.body = std::move(decoded.tree);
   return check_strict(input, decoded.unknown, decoded.duplicate);
 }
