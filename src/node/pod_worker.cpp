@@ -162,18 +162,26 @@ void PodWorker::sync() {
     forced = forced_;
   }
   // Ends of containers come first: everything below decides on what is true now.
+  note_ends();
   const json::value& object = tree(pod);
-  for (const std::string& name : order_) {
-    Slot& slot = slots_.at(name);
-    const bool over = slot.current && (slot.current->state == ContainerState::exited || slot.current->state == ContainerState::unknown);
-    if (!over || slot.end_seen) continue;
-    ended(slot);
-  }
   const bool final = phase_is_final(string_at(object, "/status/phase"));
   if (terminating_ || pod.deleting() || gone || forced || final) {
     sync_ending(pod);
   } else {
     sync_alive(pod);
+  }
+}
+
+void PodWorker::note_ends() {
+  for (const std::string& name : order_) {
+    Slot& slot = slots_.at(name);
+    bool over;
+    {
+      std::lock_guard lock(mutex_);
+      over = slot.current && !slot.end_seen &&
+             (slot.current->state == ContainerState::exited || slot.current->state == ContainerState::unknown);
+    }
+    if (over) ended(slot);
   }
 }
 
@@ -188,6 +196,7 @@ void PodWorker::sync_alive(const Object& pod) {
   if (start_time_.empty()) start_time_ = api::format_time(context_.engine.clock().now().wall_ns);
   const bool go = ensure_sandbox(pod) && ensure_volumes(pod);
   if (go && run_init(pod)) run_containers(pod);
+  note_ends();  // a container may have ended while it was started
   if (!reason_.empty()) return sync_ending(pod);
   publish(pod);
   const PodSummary summary = summarise(view(pod));

@@ -65,6 +65,7 @@ class PodWorker : public std::enable_shared_from_this<PodWorker> {
   // The loop.
   void run();
   void sync();
+  void note_ends();
   void sync_alive(const Object& pod);
   void sync_ending(const Object& pod);
   // Steps; each answers whether the next one may go on.
