@@ -18,11 +18,15 @@ namespace {
 constexpr std::int64_t kScoreMillicores = 100;
 constexpr std::int64_t kScoreMemoryBytes = 200LL * 1024 * 1024;
 
+// More than any machine has, and little enough that a thousand of them can be added without overflow.
+constexpr std::int64_t kAmountMax = std::int64_t{1} << 52;
+
 std::int64_t amount(const std::string& resource, const json::value& value) {
   const std::string text = value.is_string() ? std::string(value.get_string()) : to_json(value);
   const auto quantity = Quantity::parse(text);
   if (!quantity) return 0;
-  return resource == "cpu" ? quantity->milli_value() : quantity->value();
+  const std::int64_t number = resource == "cpu" ? quantity->milli_value() : quantity->value();
+  return std::clamp<std::int64_t>(number, 0, kAmountMax);
 }
 
 Amounts amounts_at(const json::value& root, std::string_view pointer) {

@@ -99,6 +99,20 @@ TEST_CASE("a pod asks for the sum of its containers and sidecars, or for its lar
   CHECK(nothing.score_memory_bytes == 400LL << 20);
 }
 
+TEST_CASE("absurd quantities neither overflow nor go below zero") {
+  const PodShape absurd = pod_of(R"(
+  containers:
+  - {name: a, resources: {requests: {cpu: "-5", memory: 9Ei}}}
+  - {name: b, resources: {requests: {cpu: 1e30, memory: 9Ei}}}
+  - {name: c, resources: {requests: {cpu: nonsense}}}
+)");
+  CHECK(absurd.requests.at("cpu") == 1LL << 52);
+  CHECK(absurd.requests.at("memory") == 1LL << 53);
+  SchedulingSnapshot snapshot;
+  snapshot.set_node(node_named("a", 4000, 8));
+  CHECK(place(snapshot, absurd).unschedulable()->counts.size() == 2);
+}
+
 TEST_CASE("at level process containerPorts clash unless the pod binds its own address") {
   SchedulingSnapshot snapshot;
   const Object node = object(
