@@ -1,4 +1,5 @@
 // orc_client_*: requests and watches on the API.
+#include "api/types.hpp"
 #include "bindings/c/handles.hpp"
 
 using namespace orchestra;
@@ -13,7 +14,12 @@ struct orc_watch {
 namespace {
 constexpr std::int64_t kDefaultTimeoutMs = 30'000;
 
-int hex(char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1; }
+int hex(char c) {
+  return c >= '0' && c <= '9'   ? c - '0'
+         : c >= 'a' && c <= 'f' ? c - 'a' + 10
+         : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                : -1;
+}
 
 std::string unescape(std::string_view text) {
   std::string out;
@@ -25,6 +31,19 @@ std::string unescape(std::string_view text) {
       out += text[i] == '+' ? ' ' : text[i];
     }
   }
+  return out;
+}
+
+/// Where an object lives: a namespaced builtin without namespace is in "default", as for kubectl.
+struct Place {
+  std::string resource, ns;
+};
+Place place_of(const Object& object) {
+  Place out{resource_of_kind(object.api_version(), object.kind()), object.ns()};
+  const auto [group, version] = api::split_api_version(object.api_version());
+  const api::TypePtr type = api::TypeRegistry::builtin()->find_kind(group, version, object.kind());
+  if (type != nullptr && type->namespaced && out.ns.empty()) out.ns = "default";
+  if (type != nullptr && !type->namespaced) out.ns.clear();
   return out;
 }
 
@@ -44,17 +63,20 @@ Result<ApiRequest> request_of(const orc_request& in) {
     const std::size_t end = std::min(query.find('&'), query.size());
     const std::string_view pair = query.substr(0, end);
     const std::size_t equals = std::min(pair.find('='), pair.size());
-    out.query[unescape(pair.substr(0, equals))] = equals < pair.size() ? unescape(pair.substr(equals + 1)) : "";
+    out.query[unescape(pair.substr(0, equals))] =
+        equals < pair.size() ? unescape(pair.substr(equals + 1)) : "";
     query.remove_prefix(std::min(end + 1, query.size()));
   }
   if (out.resource.empty() && !out.body.empty()) {
     ORC_ASSIGN(const Object object, Object::from_json(out.body));
     out.api_version = object.api_version();
-    out.resource = resource_of_kind(object.api_version(), object.kind());
-    if (out.ns.empty()) out.ns = object.ns();
+    const Place place = place_of(object);
+    out.resource = place.resource;
+    if (out.ns.empty()) out.ns = place.ns;
     if (out.name.empty() && out.verb != "create") out.name = object.name();
   }
-  if (out.verb.empty() || out.resource.empty()) return Error(Error::invalid, "c", "a request needs verb and resource");
+  if (out.verb.empty() || out.resource.empty())
+    return Error(Error::invalid, "c", "a request needs verb and resource");
   return out;
 }
 
@@ -65,8 +87,10 @@ Result<void> apply_one(const Client& client, const Object& object, Duration dead
   auto created = client.create(object, options).wait(deadline);
   if (created) return {};
   if (!created.error().is(Error::already_exists)) return created.error();
-  auto patched = client.patch(object.api_version(), resource_of_kind(object.api_version(), object.kind()), object.name(), object.ns(),
-                              PatchType::merge, std::string(object.json()), options)
+  const Place place = place_of(object);
+  auto patched = client
+                     .patch(object.api_version(), place.resource, object.name(), place.ns, PatchType::merge,
+                            std::string(object.json()), options)
                      .wait(deadline);
   if (!patched) return patched.error();
   return {};
@@ -74,11 +98,16 @@ Result<void> apply_one(const Client& client, const Object& object, Duration dead
 
 const char* name_of(ObjectChange::Type type) {
   switch (type) {
-    case ObjectChange::Type::added: return "ADDED";
-    case ObjectChange::Type::modified: return "MODIFIED";
-    case ObjectChange::Type::removed: return "DELETED";
-    case ObjectChange::Type::bookmark: return "BOOKMARK";
-    case ObjectChange::Type::error: return "ERROR";
+    case ObjectChange::Type::added:
+      return "ADDED";
+    case ObjectChange::Type::modified:
+      return "MODIFIED";
+    case ObjectChange::Type::removed:
+      return "DELETED";
+    case ObjectChange::Type::bookmark:
+      return "BOOKMARK";
+    case ObjectChange::Type::error:
+      return "ERROR";
   }
   return "ERROR";
 }
@@ -87,9 +116,11 @@ bool usable(const orc_client* client, const orc_request* request) {
 }
 }  // namespace
 
-orc_code orc_client_request(orc_client* client, const orc_request* request, orc_bytes* body, orc_error** error) {
+orc_code orc_client_request(orc_client* client, const orc_request* request, orc_bytes* body,
+                            orc_error** error) {
   return guarded(error, [&]() -> orc_code {
-    if (!usable(client, request) || body == nullptr) return bad("client, request (with its size) and body must be given", error);
+    if (!usable(client, request) || body == nullptr)
+      return bad("client, request (with its size) and body must be given", error);
     auto converted = request_of(*request);
     if (!converted) return fail(converted.error(), error);
     const Duration deadline = converted->deadline;
@@ -100,14 +131,16 @@ orc_code orc_client_request(orc_client* client, const orc_request* request, orc_
   });
 }
 
-orc_code orc_client_apply_manifest(orc_client* client, const char* text, size_t size, int64_t timeout_ms, size_t* applied, orc_error** error) {
+orc_code orc_client_apply_manifest(orc_client* client, const char* text, size_t size, int64_t timeout_ms,
+                                   size_t* applied, orc_error** error) {
   return guarded(error, [&]() -> orc_code {
     if (client == nullptr || text == nullptr) return bad("client and text must be given", error);
     auto objects = Object::many_from_yaml({text, size});
     if (!objects) return fail(objects.error(), error);
     if (applied != nullptr) *applied = 0;
     for (const Object& object : *objects) {
-      auto done = apply_one(client->client, object, milliseconds(timeout_ms > 0 ? timeout_ms : kDefaultTimeoutMs));
+      auto done =
+          apply_one(client->client, object, milliseconds(timeout_ms > 0 ? timeout_ms : kDefaultTimeoutMs));
       if (!done) return fail(done.error().with_context(object.kind() + " " + object.name()), error);
       if (applied != nullptr) ++*applied;
     }
@@ -115,10 +148,14 @@ orc_code orc_client_apply_manifest(orc_client* client, const char* text, size_t 
   });
 }
 
-orc_code orc_client_watch(orc_client* client, const orc_request* request, orc_watch** out, orc_error** error) {
+orc_code orc_client_watch(orc_client* client, const orc_request* request, orc_watch** out,
+                          orc_error** error) {
   return guarded(error, [&]() -> orc_code {
-    if (!usable(client, request) || out == nullptr) return bad("client, request (with its size) and out must be given", error);
-    auto converted = request_of(*request);
+    if (!usable(client, request) || out == nullptr)
+      return bad("client, request (with its size) and out must be given", error);
+    orc_request wanted = *request;
+    if (wanted.verb == nullptr) wanted.verb = "watch";
+    auto converted = request_of(wanted);
     if (!converted) return fail(converted.error(), error);
     auto watch = client->client.impl()->watch(std::move(*converted));
     if (!watch) return fail(watch.error(), error);
@@ -132,21 +169,21 @@ orc_code orc_watch_next(orc_watch* watch, int64_t timeout_ms, orc_bytes* events,
   return guarded(error, [&]() -> orc_code {
     if (watch == nullptr || events == nullptr) return bad("watch and events must be given", error);
     std::lock_guard lock(watch->mutex);
+    auto batch = timeout_ms > 0 ? watch->watch.next(milliseconds(timeout_ms)) : watch->watch.poll();
     watch->ready.clear();
-    auto batch = watch->watch.next(milliseconds(timeout_ms));
-    if (!batch) {
-      if (watch->watch.error()) return fail(*watch->watch.error(), error);
-      watch->watch.notify(watch->ready.signal());
-      return ORC_EDEADLINEEXCEEDED;
-    }
+    watch->watch.notify(watch->ready.signal());
+    if (!batch) return watch->watch.error() ? fail(*watch->watch.error(), error) : ORC_EDEADLINEEXCEEDED;
     std::string text = "[";
     for (const ObjectChange& change : *batch) {
       if (text.size() > 1) text += ',';
-      text.append("{\"type\":\"").append(name_of(change.type)).append("\",\"object\":").append(change.object.json()).append("}");
+      text.append("{\"type\":\"")
+          .append(name_of(change.type))
+          .append("\",\"object\":")
+          .append(change.object.json())
+          .append("}");
     }
     text += ']';
     give(events, text);
-    watch->watch.notify(watch->ready.signal());
     return ORC_OK;
   });
 }

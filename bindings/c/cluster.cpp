@@ -1,4 +1,6 @@
 // orc_cluster_*, orc_api_server_* and orc_node_*.
+#include <atomic>
+
 #include "bindings/c/handles.hpp"
 #include "cluster/node.hpp"
 #include "cluster/options.hpp"
@@ -14,6 +16,7 @@ struct orc_cluster {
 struct orc_api_server {
   std::shared_ptr<StateStore> store;
   std::unique_ptr<ApiServer> server;
+  std::atomic<bool> started = false;
 };
 struct orc_node {
   Engine* engine = nullptr;
@@ -26,8 +29,11 @@ struct orc_node {
 orc_code orc_cluster_new(orc_engine* engine, const char* options_json, orc_cluster** out, orc_error** error) {
   return guarded(error, [&]() -> orc_code {
     if (engine == nullptr || out == nullptr) return bad("engine and out must be given", error);
-    auto parsed = parse_options(options_json, {"data_dir", "listen", "insecure_http", "dns", "ingress", "ingress_tls", "node_name", "node", "isolation",
-                                               "pod_cidr", "service_cidr", "preload", "dns_forward", "memory_store", "serve_http"});
+    auto parsed = parse_options(
+        options_json, {.texts = {"data_dir", "listen", "insecure_http", "dns", "ingress", "ingress_tls",
+                                 "node_name", "isolation", "pod_cidr", "service_cidr"},
+                       .flags = {"node", "memory_store", "serve_http"},
+                       .lists = {"preload", "dns_forward"}});
     if (!parsed) return fail(parsed.error(), error);
     ClusterOptions options;
     options.data_dir = string_at(*parsed, "/data_dir");
@@ -100,17 +106,23 @@ orc_code orc_cluster_client(orc_cluster* cluster, orc_client** out, orc_error** 
 }
 void orc_cluster_free(orc_cluster* cluster) { delete cluster; }
 
-orc_code orc_api_server_new(orc_engine* engine, orc_store* store, const char* options_json, orc_api_server** out, orc_error** error) {
+orc_code orc_api_server_new(orc_engine* engine, orc_store* store, const char* options_json,
+                            orc_api_server** out, orc_error** error) {
   return guarded(error, [&]() -> orc_code {
-    if (engine == nullptr || store == nullptr || out == nullptr) return bad("engine, store and out must be given", error);
-    auto parsed = parse_options(options_json, {"listen", "insecure_http", "data_directory", "service_cidr"});
+    if (engine == nullptr || store == nullptr || out == nullptr)
+      return bad("engine, store and out must be given", error);
+    auto parsed =
+        parse_options(options_json, {.texts = {"listen", "insecure_http", "data_directory", "service_cidr"}});
     if (!parsed) return fail(parsed.error(), error);
     ApiServerOptions options;
     options.listen = string_at(*parsed, "/listen");
     options.insecure_http = string_at(*parsed, "/insecure_http");
     options.data_directory = string_at(*parsed, "/data_directory");
     options.service_cidr = string_at(*parsed, "/service_cidr", options.service_cidr);
-    *out = new orc_api_server{store->store, std::make_unique<ApiServer>(*engine->engine, store->store, options)};
+    auto made = std::make_unique<orc_api_server>();
+    made->store = store->store;
+    made->server = std::make_unique<ApiServer>(*engine->engine, store->store, options);
+    *out = made.release();
     return ORC_OK;
   });
 }
@@ -118,7 +130,9 @@ orc_code orc_api_server_start(orc_api_server* server, orc_error** error) {
   return guarded(error, [&]() -> orc_code {
     if (server == nullptr) return bad("server must be given", error);
     auto started = server->server->start();
-    return started ? ORC_OK : fail(started.error(), error);
+    if (!started) return fail(started.error(), error);
+    server->started = true;
+    return ORC_OK;
   });
 }
 void orc_api_server_stop(orc_api_server* server) {
@@ -127,6 +141,7 @@ void orc_api_server_stop(orc_api_server* server) {
 orc_code orc_api_server_client(orc_api_server* server, orc_client** out, orc_error** error) {
   return guarded(error, [&]() -> orc_code {
     if (server == nullptr || out == nullptr) return bad("server and out must be given", error);
+    if (!server->started) return bad("the API server is not started", error);
     *out = new orc_client{server->server->client()};
     return ORC_OK;
   });
@@ -142,10 +157,14 @@ orc_code orc_api_server_kubeconfig(orc_api_server* server, orc_bytes* out, orc_e
 }
 void orc_api_server_free(orc_api_server* server) { delete server; }
 
-orc_code orc_node_new(orc_engine* engine, orc_client* client, const char* options_json, orc_node** out, orc_error** error) {
+orc_code orc_node_new(orc_engine* engine, orc_client* client, const char* options_json, orc_node** out,
+                      orc_error** error) {
   return guarded(error, [&]() -> orc_code {
-    if (engine == nullptr || client == nullptr || out == nullptr) return bad("engine, client and out must be given", error);
-    auto parsed = parse_options(options_json, {"data_dir", "node_name", "isolation", "pod_cidr", "service_cidr", "dns", "ingress", "preload", "dns_forward"});
+    if (engine == nullptr || client == nullptr || out == nullptr)
+      return bad("engine, client and out must be given", error);
+    auto parsed = parse_options(options_json, {.texts = {"data_dir", "node_name", "isolation", "pod_cidr",
+                                                         "service_cidr", "dns", "ingress"},
+                                               .lists = {"preload", "dns_forward"}});
     if (!parsed) return fail(parsed.error(), error);
     auto node = std::make_unique<orc_node>();
     node->engine = engine->engine.get();
@@ -160,7 +179,8 @@ orc_code orc_node_new(orc_engine* engine, orc_client* client, const char* option
     options.ingress = string_at(*parsed, "/ingress");
     options.preload = strings_at(*parsed, "/preload");
     options.dns_forward = strings_at(*parsed, "/dns_forward");
-    if (options.data_dir.empty() || options.data_dir.front() != '/') return bad("data_dir must be an absolute path", error);
+    if (options.data_dir.empty() || options.data_dir.front() != '/')
+      return bad("data_dir must be an absolute path", error);
     *out = node.release();
     return ORC_OK;
   });
@@ -171,14 +191,16 @@ orc_code orc_node_start(orc_node* node, orc_error** error) {
     auto locked = cluster::lock_folder(*node->engine, node->options.data_dir, node->options.instance);
     if (!locked) return fail(locked.error(), error);
     node->lock = *locked;
-    auto runtime = cluster::open_runtime(*node->engine, node->options.data_dir, node->options.instance, node->options.isolation);
+    auto runtime = cluster::open_runtime(*node->engine, node->options.data_dir, node->options.instance,
+                                         node->options.isolation);
     if (!runtime) return fail(runtime.error(), error);
     if (runtime->isolation == Isolation::process) {
       node->options.cluster_cidr = cluster::kProcessPodCidr;
       node->options.service_cidr = cluster::kProcessServiceCidr;
     }
     node->options.api_host = cluster::address_in(node->options.service_cidr, 1);
-    node->node = std::make_unique<cluster::Node>(*node->engine, node->client, node->options, std::move(*runtime));
+    node->node =
+        std::make_unique<cluster::Node>(*node->engine, node->client, node->options, std::move(*runtime));
     auto started = node->node->start();
     if (started) return ORC_OK;
     node->node.reset();

@@ -17,10 +17,16 @@ void orc_bytes_free(orc_bytes* bytes) {
   bytes->size = 0;
 }
 
-orc_code orc_error_code(const orc_error* error) { return error != nullptr ? code_of(error->error.code()) : ORC_OK; }
-const char* orc_error_message(const orc_error* error) { return error != nullptr ? error->message.c_str() : ""; }
+orc_code orc_error_code(const orc_error* error) {
+  return error != nullptr ? code_of(error->error.code()) : ORC_OK;
+}
+const char* orc_error_message(const orc_error* error) {
+  return error != nullptr ? error->message.c_str() : "";
+}
 int orc_error_http_code(const orc_error* error) { return error != nullptr ? error->http_code : 0; }
-const char* orc_error_status_json(const orc_error* error) { return error != nullptr ? error->status_json.c_str() : ""; }
+const char* orc_error_status_json(const orc_error* error) {
+  return error != nullptr ? error->status_json.c_str() : "";
+}
 void orc_error_free(orc_error* error) { delete error; }
 
 orc_code orc_engine_new(const orc_engine_options* options, orc_engine** out, orc_error** error) {
@@ -28,9 +34,12 @@ orc_code orc_engine_new(const orc_engine_options* options, orc_engine** out, orc
     if (out == nullptr) return bad("out must not be NULL", error);
     EngineOptions engine_options;
     if (options != nullptr) {
-      if (options->size != sizeof(orc_engine_options)) return bad("orc_engine_options.size is not sizeof(orc_engine_options)", error);
-      if (options->event_threads < 0 || options->event_threads > 256) return bad("event_threads must be 0 to 256", error);
-      if (options->event_threads > 0) engine_options.event_threads = static_cast<std::size_t>(options->event_threads);
+      if (options->size != sizeof(orc_engine_options))
+        return bad("orc_engine_options.size is not sizeof(orc_engine_options)", error);
+      if (options->event_threads < 0 || options->event_threads > 256)
+        return bad("event_threads must be 0 to 256", error);
+      if (options->event_threads > 0)
+        engine_options.event_threads = static_cast<std::size_t>(options->event_threads);
       if (options->log != nullptr) {
         engine_options.log_sink = [sink = options->log, user = options->log_user](const LogRecord& record) {
           sink(user, static_cast<int>(record.level), format_log_text(record).c_str());

@@ -4,6 +4,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <exception>
 #include <memory>
@@ -36,7 +37,8 @@ struct orc_client {
 namespace orchestra::c {
 
 inline orc_code code_of(Error::Code code) { return static_cast<orc_code>(code); }
-static_assert(static_cast<int>(Error::invalid) == ORC_EINVAL && static_cast<int>(Error::internal) == ORC_EINTERNAL);
+static_assert(static_cast<int>(Error::invalid) == ORC_EINVAL &&
+              static_cast<int>(Error::internal) == ORC_EINTERNAL);
 
 inline orc_code fail(const Error& error, orc_error** out) {
   if (out != nullptr) {
@@ -74,16 +76,45 @@ inline void give(orc_bytes* out, std::string_view text) {
 inline std::string text_of(const char* text) { return text != nullptr ? text : ""; }
 inline Duration milliseconds(std::int64_t ms) { return std::chrono::milliseconds(ms < 0 ? 0 : ms); }
 
-/// An options object with known names only.
-inline Result<json::value> parse_options(const char* text, const std::set<std::string>& known) {
+/// The names that an options object may have, by the type of their values.
+struct OptionNames {
+  std::set<std::string> texts, flags = {}, lists = {};
+
+  const char* type_of(const std::string& name) const {
+    return texts.count(name) != 0   ? "a string"
+           : flags.count(name) != 0 ? "a boolean"
+           : lists.count(name) != 0 ? "an array of strings"
+                                    : nullptr;
+  }
+  bool accept(const std::string& name, const json::value& value) const {
+    if (texts.count(name) != 0) return value.is_string();
+    if (flags.count(name) != 0) return value.is_bool();
+    if (!value.is_array()) return false;
+    const json::array& list = value.get_array();
+    return std::all_of(list.begin(), list.end(), [](const json::value& one) { return one.is_string(); });
+  }
+  std::string list_all() const {
+    std::string out;
+    for (const auto* names : {&texts, &flags, &lists}) {
+      for (const std::string& name : *names) out += (out.empty() ? "" : ", ") + name;
+    }
+    return out;
+  }
+};
+
+/// An options object with known names and values of their types only; nothing is ignored silently.
+inline Result<json::value> parse_options(const char* text, const OptionNames& known) {
   if (text == nullptr || *text == '\0') return json::value(json::object{});
   ORC_ASSIGN(json::value value, parse_json(text));
   if (!value.is_object()) return Error(Error::invalid, "c", "options must be a JSON object");
   for (const auto& entry : value.get_object()) {
-    if (known.count(std::string(entry.key())) != 0) continue;
-    std::string names;
-    for (const std::string& name : known) names += (names.empty() ? "" : ", ") + name;
-    return Error(Error::invalid, "c", "option \"" + std::string(entry.key()) + "\" does not exist; there are " + names);
+    const std::string name(entry.key());
+    const char* type = known.type_of(name);
+    if (type == nullptr)
+      return Error(Error::invalid, "c",
+                   "option \"" + name + "\" does not exist; there are " + known.list_all());
+    if (!known.accept(name, entry.value()))
+      return Error(Error::invalid, "c", "option \"" + name + "\" must be " + type);
   }
   return value;
 }
@@ -97,7 +128,8 @@ inline std::vector<std::string> strings_at(const json::value& options, const cha
   return out;
 }
 
-/// An eventfd that is readable while a stream has something. `arm` sets the one-shot notification again.
+/// An eventfd that is readable while a stream has something, fed by the one-shot notify() of the stream.
+/// After each read of the stream: clear(), then notify(signal()), which answers at once if there is more.
 class ReadyFd {
  public:
   ReadyFd() : fd_(std::make_shared<Descriptor>()) {}

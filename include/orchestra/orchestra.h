@@ -4,8 +4,9 @@
  * NULL it then receives an orc_error that the caller frees. Every handle has one X_free; free children
  * before the engine. Texts are UTF-8; results of type orc_bytes are owned by the caller and freed with
  * orc_bytes_free. API objects are JSON. All functions may be called from any thread of the host but not
- * from callbacks of the library unless it says so; none blocks longer than its timeout. NULL or a malformed
- * argument is ORC_EINVAL, never undefined behaviour. Since 0.1. */
+ * from callbacks of the library; free a handle only when no other call on it runs. None blocks longer than its
+ * timeout; start, stop and free take what their work takes. A missing argument (NULL where none is allowed) or a
+ * malformed one is ORC_EINVAL; stop and free take NULL. On failure *out is not written. Since 0.1. */
 #ifndef ORCHESTRA_H
 #define ORCHESTRA_H
 
@@ -90,7 +91,7 @@ ORC_CAPI void orc_engine_free(orc_engine* engine);
 /* --- cluster: what `orchestra up` runs ------------------------------------------------------------------ */
 /* `options_json`: an object with any of data_dir, listen, insecure_http, dns, ingress, ingress_tls, node_name,
  * node (bool), isolation, pod_cidr, service_cidr, preload (array), dns_forward (array), memory_store (bool),
- * serve_http (bool); an unknown name is ORC_EINVAL. */
+ * serve_http (bool), as in cluster.hpp; an unknown name or a value of another type is ORC_EINVAL. */
 ORC_CAPI orc_code orc_cluster_new(orc_engine* engine, const char* options_json, orc_cluster** out, orc_error** error);
 /* Returns when the cluster is ready. A failed start leaves nothing running. */
 ORC_CAPI orc_code orc_cluster_start(orc_cluster* cluster, orc_error** error);
@@ -132,9 +133,11 @@ typedef void (*orc_store_on_event)(void* user, const orc_store_event* event);
 /* Changes after revision `after` (0: from now on). */
 ORC_CAPI orc_code orc_store_watch_new(orc_store* store, const void* prefix, size_t prefix_size, int64_t after, orc_store_watch** out,
                                       orc_error** error);
-/* Calls `call` for each event of the next batch on this thread; ORC_EDEADLINEEXCEEDED when none came in time. */
+/* Calls `call` for each event of the next batch on this thread (none for a progress notice). ORC_EDEADLINEEXCEEDED,
+ * without an orc_error, when nothing came in time; timeout_ms 0 only looks. ORC_ECOMPACTED: `after` is too old. */
 ORC_CAPI orc_code orc_store_watch_next(orc_store_watch* watch, int64_t timeout_ms, orc_store_on_event call, void* user, orc_error** error);
-/* Readable when next would return something at once. Owned by the watch. */
+/* For poll(2): readable when next(0) has something, or the end, to tell; seldom also when it has not. Owned by the
+ * watch; never read it. */
 ORC_CAPI int orc_store_watch_fd(orc_store_watch* watch);
 ORC_CAPI void orc_store_watch_free(orc_store_watch* watch);
 
@@ -148,7 +151,7 @@ ORC_CAPI orc_code orc_api_server_kubeconfig(orc_api_server* server, orc_bytes* o
 ORC_CAPI void orc_api_server_free(orc_api_server* server);
 
 /* --- node: runs the pods that a control plane gives it ---------------------------------------------------- */
-/* `options_json`: data_dir, node_name, isolation, pod_cidr, service_cidr, dns, ingress, preload, dns_forward. */
+/* `options_json`: data_dir (an absolute path), node_name, isolation, pod_cidr, service_cidr, dns, ingress, preload, dns_forward. */
 ORC_CAPI orc_code orc_node_new(orc_engine* engine, orc_client* client, const char* options_json, orc_node** out, orc_error** error);
 ORC_CAPI orc_code orc_node_start(orc_node* node, orc_error** error);
 ORC_CAPI void orc_node_stop(orc_node* node);
@@ -158,9 +161,9 @@ ORC_CAPI void orc_node_free(orc_node* node);
 /* --- client: requests and watches --------------------------------------------------------------------------- */
 typedef struct orc_request {
   size_t size;              /* sizeof(orc_request) */
-  const char* verb;         /* get list create update patch delete deletecollection; watch for orc_client_watch */
-  const char* api_version;  /* "v1", "apps/v1" */
-  const char* resource;     /* "pods"; may be NULL for create and update: taken from the body's kind */
+  const char* verb;         /* get list create update patch delete deletecollection; NULL for orc_client_watch */
+  const char* api_version;  /* "v1" (also NULL), "apps/v1" */
+  const char* resource;     /* "pods"; NULL where a body has a kind: it, api_version and ns are then the body's */
   const char* subresource;  /* NULL or "status", "scale", ... */
   const char* ns;           /* NULL: cluster scope, or all namespaces */
   const char* name;
@@ -172,12 +175,14 @@ typedef struct orc_request {
 } orc_request;
 /* On success `body` is the object or list as JSON. */
 ORC_CAPI orc_code orc_client_request(orc_client* client, const orc_request* request, orc_bytes* body, orc_error** error);
-/* All documents of a YAML or JSON text, each created, or patched by merge where it exists. `applied` may be NULL. */
+/* All documents of a YAML or JSON text, each created, or patched by merge where it exists. Ends at
+ * the first failure; `applied` (may be NULL) counts what was done. timeout_ms is of each object, 0 = 30 s. */
 ORC_CAPI orc_code orc_client_apply_manifest(orc_client* client, const char* text, size_t size, int64_t timeout_ms, size_t* applied, orc_error** error);
 ORC_CAPI orc_code orc_client_watch(orc_client* client, const orc_request* request, orc_watch** out, orc_error** error);
-/* The next batch as a JSON array of {"type": "ADDED", "object": {...}}; ORC_EDEADLINEEXCEEDED when none came in
- * time, ORC_EEXPIRED: list again. */
+/* The next batch as a JSON array of {"type": "ADDED", "object": {...}}; ORC_EDEADLINEEXCEEDED, without an orc_error,
+ * when none came in time (timeout_ms 0 only looks); ORC_EEXPIRED: list again. */
 ORC_CAPI orc_code orc_watch_next(orc_watch* watch, int64_t timeout_ms, orc_bytes* events, orc_error** error);
+/* As orc_store_watch_fd. */
 ORC_CAPI int orc_watch_fd(orc_watch* watch);
 ORC_CAPI void orc_watch_free(orc_watch* watch);
 ORC_CAPI void orc_client_free(orc_client* client);

@@ -182,7 +182,7 @@ void WatchCursor::notify(std::function<void()> ready) {
 
 std::optional<std::vector<WatchItem>> WatchCursor::next(Duration deadline, std::optional<Error>& error) {
   const std::int64_t end = core_->engine().clock().now().steady_ns + deadline.count();
-  for (;;) {
+  for (bool tried = false;; tried = true) {
     std::vector<WatchItem> items;
     if (snapshot_) {
       if (auto read = read_initial(items); !read) {
@@ -191,8 +191,8 @@ std::optional<std::vector<WatchItem>> WatchCursor::next(Duration deadline, std::
       }
     } else {
       const std::int64_t left = end - core_->engine().clock().now().steady_ns;
-      if (left < 0) return std::nullopt;
-      auto batch = watch_.next(Duration(left));
+      if (left < 0 && tried) return std::nullopt;
+      auto batch = watch_.next(Duration(std::max<std::int64_t>(0, left)));
       if (!batch) {
         if (watch_.error())
           error = watch_.error()->is(Error::compacted) ? api::expired() : store_error(*watch_.error());

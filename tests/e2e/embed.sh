@@ -7,14 +7,14 @@ source tests/e2e/lib.sh
 need_root
 need_images
 prefix=$work/prefix
-cmake --install build/release --prefix "$prefix" >"$work/install.log" 2>&1 || { cat "$work/install.log"; fail "cmake --install"; }
+cmake --install "$built" --prefix "$prefix" >"$work/install.log" 2>&1 || { cat "$work/install.log"; fail "cmake --install"; }
 cp -r examples/embed "$work/embed"
 cmake -S tests/consumer -B "$work/consumer" -G Ninja -DCMAKE_PREFIX_PATH="$prefix" -DEXAMPLES="$work/embed" >"$work/consumer.log" 2>&1 &&
   ninja -C "$work/consumer" >>"$work/consumer.log" 2>&1 || { tail -20 "$work/consumer.log"; fail "the consumer project does not build"; }
 pass "find_package(Orchestra) builds a stranger's project"
 library=$(find "$prefix" -name 'liborchestra.so*' | head -1)
 export LD_LIBRARY_PATH=$(dirname "$library")
-images=$PWD/build/release/share/orchestra/images
+images=$PWD/$built/share/orchestra/images
 for language in cpp c; do
   if in_test_host "$work/consumer/consumer_$language" "$work/data-$language" "$work/embed/pod.yaml" "$images" >"$work/$language.log" 2>&1; then
     pass "the $language example runs a pod from an installed prefix"

@@ -1,5 +1,6 @@
 # Shared by the e2e scripts: counting, a work folder, test hosts (network namespaces without uplink).
-orchestra=$PWD/build/release/bin/orchestra
+built=${ORCHESTRA_BUILD:-build/release}  # the build that is tested, relative to the source tree
+orchestra=$PWD/$built/bin/orchestra
 passed=0; failures=0; skips=0
 work=$(mktemp -d "${TMPDIR:-/tmp}/orc-test-e2e.XXXXXX")
 cleanups=()
@@ -17,7 +18,7 @@ skip() { skips=$((skips + 1)); echo "SKIP $(basename "$0" .sh): $*"; }
 finish() { echo "$passed passed, $failures failed, $skips skipped"; [ "$failures" = 0 ] && exit 0; exit 1; }
 need_root() { [ "$(id -u)" = 0 ] || { skip "needs root: network namespaces"; finish; }; }
 need_images() {
-  examples/quickstart/prepare-images.sh build/release >"$work/images.log" 2>&1 || { cat "$work/images.log"; skip "the quickstart's images could not be made: $(tail -n 1 "$work/images.log")"; finish; }
+  examples/quickstart/prepare-images.sh "$built" >"$work/images.log" 2>&1 || { cat "$work/images.log"; skip "the quickstart's images could not be made: $(tail -n 1 "$work/images.log")"; finish; }
 }
 # Runs a command in a fresh network namespace with loopback only: no packet leaves the machine.
 in_test_host() { unshare --net bash -c 'ip link set lo up && exec "$@"' test-host "$@"; }
