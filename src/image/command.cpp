@@ -393,7 +393,8 @@ Result<void> run_command(const std::string& name, const Flags& flags, json::obje
     // The owner's standard streams are not ours.
     const json::value* path = request.if_contains("path");
     if (path != nullptr && path->is_string() && path->as_string().starts_with("/dev/std")) {
-      return Error(Error::unsupported, "image", "the store is in use by a running process: give a file instead of -");
+      return Error(Error::unsupported, "image",
+                   "the store is in use by a running process: give a file instead of -");
     }
     done = owner->call(
         request,

@@ -21,40 +21,39 @@ Result<std::shared_ptr<ImageStore>> ImageStore::open(Engine& engine, ImageStoreO
 }
 
 Pending<ImportReport> ImageStore::import(std::string path, ImportOptions options) {
-  return store_->engine().run_blocking(
-      [store = store_, path = std::move(path), options = std::move(options)] {
-        return image::import_archive(*store, path, options);
-      });
+  return image::run_with_store(store_,
+                               [path = std::move(path), options = std::move(options)](image::Store& store) {
+                                 return image::import_archive(store, path, options);
+                               });
 }
 
 Pending<ImageInfo> ImageStore::pull(std::string text, ImagePullOptions options) {
   auto reference = ImageReference::parse(text);
   if (!reference) return reference.error();
-  return store_->engine().run_blocking(
-      [store = store_, reference = *reference, options = std::move(options)] {
-        return image::pull_image(*store, reference, options);
-      });
+  return image::run_with_store(store_,
+                               [reference = *reference, options = std::move(options)](image::Store& store) {
+                                 return image::pull_image(store, reference, options);
+                               });
 }
 
 Pending<std::string> ImageStore::push(std::string name, std::string destination, ImagePullOptions options) {
   auto reference = ImageReference::parse(destination.empty() ? name : destination);
   if (!reference) return reference.error();
-  return store_->engine().run_blocking(
-      [store = store_, name = std::move(name), reference = *reference, options = std::move(options)] {
-        return image::push_image(*store, name, reference, options);
-      });
+  return image::run_with_store(
+      store_, [name = std::move(name), reference = *reference, options = std::move(options)](
+                  image::Store& store) { return image::push_image(store, name, reference, options); });
 }
 
 Pending<void> ImageStore::export_to(std::string path, std::vector<std::string> names, ImageFormat format) {
-  return store_->engine().run_blocking(
-      [store = store_, path = std::move(path), names = std::move(names), format] {
-        return image::export_archive(*store, path, names, format);
+  return image::run_with_store(
+      store_, [path = std::move(path), names = std::move(names), format](image::Store& store) {
+        return image::export_archive(store, path, names, format);
       });
 }
 
 Pending<CollectReport> ImageStore::collect(CollectOptions options) {
-  return store_->engine().run_blocking(
-      [store = store_, options = std::move(options)] { return image::collect(*store, options); });
+  return image::run_with_store(
+      store_, [options = std::move(options)](image::Store& store) { return image::collect(store, options); });
 }
 
 Result<std::optional<ImageInfo>> ImageStore::lookup(const std::string& name) const {

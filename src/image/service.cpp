@@ -52,8 +52,8 @@ class StoreService : public ImageService {
   explicit StoreService(std::shared_ptr<Store> store) : store_(std::move(store)) {}
 
   Pending<ImageInfo> ensure(PullRequest request) override {
-    return store_->engine().run_blocking(
-        [store = store_, request = std::move(request)] { return ensure_image(*store, request); });
+    return run_with_store(
+        store_, [request = std::move(request)](Store& store) { return ensure_image(store, request); });
   }
   Result<std::optional<ImageInfo>> lookup(const std::string& reference) override {
     ORC_ASSIGN(const auto found, store_->find_image(reference));
@@ -63,14 +63,12 @@ class StoreService : public ImageService {
   }
   Result<std::vector<ImageInfo>> list() override { return store_->list(); }
   Pending<MountPlan> prepare_root(std::string image_id, std::string owner, Isolation isolation) override {
-    return store_->engine().run_blocking(
-        [store = store_, image = std::move(image_id), owner = std::move(owner), isolation] {
-          return store->prepare_root(image, owner, isolation);
-        });
+    return run_with_store(store_, [image = std::move(image_id), owner = std::move(owner), isolation](
+                                      Store& store) { return store.prepare_root(image, owner, isolation); });
   }
   Pending<void> release_root(std::string owner) override {
-    return store_->engine().run_blocking(
-        [store = store_, owner = std::move(owner)] { return store->release_root(owner); });
+    return run_with_store(store_,
+                          [owner = std::move(owner)](Store& store) { return store.release_root(owner); });
   }
   Result<std::vector<std::string>> root_owners() override {
     ORC_ASSIGN(const auto snapshots, store_->snapshots());
@@ -79,8 +77,8 @@ class StoreService : public ImageService {
     return out;
   }
   Pending<User> resolve_user(std::string owner, std::string user) override {
-    return store_->engine().run_blocking([store = store_, owner = std::move(owner), user = std::move(user)] {
-      return resolve(*store, owner, user);
+    return run_with_store(store_, [owner = std::move(owner), user = std::move(user)](Store& store) {
+      return resolve(store, owner, user);
     });
   }
 

@@ -136,6 +136,17 @@ class Store {
   std::map<std::string, std::weak_ptr<std::mutex>> key_mutexes_;  ///< single flight per ChainID and owner
 };
 
+/// `work(Store&)` on a worker thread. The job lets go of the store before its answer is given: whoever has
+/// the answer and drops the store can open its folder again at once.
+template <class F>
+auto run_with_store(std::shared_ptr<Store> store, F work) {
+  Engine& engine = store->engine();
+  return engine.run_blocking([store = std::move(store), work = std::move(work)]() mutable {
+    const std::shared_ptr<Store> held = std::move(store);
+    return work(*held);
+  });
+}
+
 /// Mounts an overlay of fresh folders below `directory` without attaching it anywhere: the host's mount
 /// table is not touched. Empty if it worked, else the reason.
 std::string probe_overlay(const std::string& directory);

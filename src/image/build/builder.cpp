@@ -36,12 +36,12 @@ bool is_proxy_arg(const std::string& name) {
 
 class Build {
  public:
-  Build(std::shared_ptr<Store> store, std::shared_ptr<StepRunner> runner, BuildOptions options)
-      : store_(std::move(store)),
+  Build(Store& store, std::shared_ptr<StepRunner> runner, BuildOptions options)
+      : store_(store),
         runner_(std::move(runner)),
         options_(std::move(options)),
-        lease_(store_->leases().begin()),
-        cache_(store_->directory() + "/build-cache.json") {}
+        lease_(store_.leases().begin()),
+        cache_(store_.directory() + "/build-cache.json") {}
 
   Result<BuildResult> run() {
     ORC_TRY(read_inputs());
@@ -217,23 +217,22 @@ class Build {
     if (base == "scratch") return StageState(platform_);
     if (const auto earlier = find_stage_by_name(base, index)) return states_.at(*earlier).child();
     ORC_ASSIGN(const auto image, load_image(base));
-    ORC_ASSIGN(const std::string config,
-               store_->blobs().read(image->manifest.config.digest, kConfigBytesMax));
+    ORC_ASSIGN(const std::string config, store_.blobs().read(image->manifest.config.digest, kConfigBytesMax));
     return StageState::from_image(config, image->manifest, image->config);
   }
 
   Result<std::shared_ptr<const LoadedImage>> load_image(const std::string& name) {
-    ORC_ASSIGN(auto found, store_->find_image(name));
+    ORC_ASSIGN(auto found, store_.find_image(name));
     if (!found) {
       ORC_ASSIGN(const ImageReference reference, ImageReference::parse(name));
       ImagePullOptions pull;
       pull.progress = options_.progress;
-      ORC_ASSIGN(const ImageInfo pulled, pull_image(*store_, reference, pull));
-      ORC_ASSIGN(found, store_->find_image(pulled.digest));
+      ORC_ASSIGN(const ImageInfo pulled, pull_image(store_, reference, pull));
+      ORC_ASSIGN(found, store_.find_image(pulled.digest));
       if (!found) return Error(Error::not_found, "image", name + " was removed while it was used");
     }
     lease_.hold(found->manifest);
-    ORC_ASSIGN(const auto image, store_->load(found->manifest));
+    ORC_ASSIGN(const auto image, store_.load(found->manifest));
     if (!image->manifest.is_image())
       return Error(Error::unsupported, "image", name + " is no container image");
     lease_.hold(image->manifest.config.digest);
@@ -241,10 +240,10 @@ class Build {
   }
 
   Result<LayerStack> open_tree(const StageState& state) {
-    ORC_ASSIGN(const auto layers, store_->ensure_layers(state.layers(), state.diff_ids(), lease_));
+    ORC_ASSIGN(const auto layers, store_.ensure_layers(state.layers(), state.diff_ids(), lease_));
     std::vector<std::uint64_t> numbers;
     for (const LayerRecord& layer : layers) numbers.push_back(layer.number);
-    return store_->open_layers(numbers);
+    return store_.open_layers(numbers);
   }
 
   // --- instructions ----------------------------------------------------------------------------------
@@ -281,7 +280,7 @@ class Build {
   Result<void> layer_step(StageState& state, const Instruction& instruction,
                           const std::vector<std::string>& key_parts, Make make) {
     const std::string key = StageState::next_key(state.key(), key_parts);
-    std::optional<BuiltLayer> layer = cache_.find(key, store_->blobs());
+    std::optional<BuiltLayer> layer = cache_.find(key, store_.blobs());
     if (layer) lease_.hold(layer->blob.digest);
     say_step(instruction.text(), layer.has_value());
     if (!layer) {
@@ -310,7 +309,7 @@ class Build {
       ORC_ASSIGN(const auto there, tree.lookup(real));
       if (real.empty() || (there && S_ISDIR(there->status.st_mode))) return BuiltLayer();
       if (there) return Error(Error::invalid, "image", "/" + real + " exists and is no directory");
-      ORC_ASSIGN(const auto layer, LayerWriter::begin(store_->blobs(), tree));
+      ORC_ASSIGN(const auto layer, LayerWriter::begin(store_.blobs(), tree));
       TarEntry entry;
       entry.type = TarType::directory;
       entry.path = real;
@@ -360,7 +359,7 @@ class Build {
     }
     ORC_ASSIGN(const CopyPlan plan, plan_copy(spec));
     return layer_step(state, instruction, {instruction.name, plan.digest}, [&]() -> Result<BuiltLayer> {
-      ORC_ASSIGN(const auto layer, LayerWriter::begin(store_->blobs(), tree));
+      ORC_ASSIGN(const auto layer, LayerWriter::begin(store_.blobs(), tree));
       ORC_TRY(write_copy(plan, spec, *layer));
       if (layer->empty()) return BuiltLayer();
       return layer->finish();
@@ -398,10 +397,10 @@ class Build {
   Result<LayerStack> open_source(const std::string& name, std::size_t index) {
     if (const auto stage = find_stage(name, index)) return open_tree(states_.at(*stage));
     ORC_ASSIGN(const auto image, load_image(name));
-    ORC_ASSIGN(const auto layers, store_->ensure_layers(*image, lease_));
+    ORC_ASSIGN(const auto layers, store_.ensure_layers(*image, lease_));
     std::vector<std::uint64_t> numbers;
     for (const LayerRecord& layer : layers) numbers.push_back(layer.number);
-    return store_->open_layers(numbers);
+    return store_.open_layers(numbers);
   }
 
   // --- RUN -------------------------------------------------------------------------------------------
@@ -435,13 +434,13 @@ class Build {
 
   Result<BuiltLayer> run_step(StageState& state, const Instruction& instruction,
                               const std::vector<std::string>& args, const Variables& environment) {
-    ORC_ASSIGN(const auto layers, store_->ensure_layers(state.layers(), state.diff_ids(), lease_));
+    ORC_ASSIGN(const auto layers, store_.ensure_layers(state.layers(), state.diff_ids(), lease_));
     ORC_ASSIGN(const LayerStack tree, open_tree(state));
     ORC_ASSIGN(const ImageUser user, find_user_in(tree, state.user()));
     // tmp-: what open() removes after a crash.
-    const std::string id = "tmp-build-" + store_->engine().random().uuid();
-    const std::string path = store_->directory() + "/snapshots/" + id;
-    auto plan = store_->make_root(path, layers, options_.isolation);
+    const std::string id = "tmp-build-" + store_.engine().random().uuid();
+    const std::string path = store_.directory() + "/snapshots/" + id;
+    auto plan = store_.make_root(path, layers, options_.isolation);
     auto built = plan ? run_in(*plan, tree, id, user, state, instruction, args, environment)
                       : Result<BuiltLayer>(plan.error());
     auto removed = remove_tree(path);
@@ -485,7 +484,7 @@ class Build {
                           (last.empty() ? "" : "; its last output:\n" + last)),
                 failure);
     }
-    ORC_ASSIGN(const auto layer, LayerWriter::begin(store_->blobs(), tree));
+    ORC_ASSIGN(const auto layer, LayerWriter::begin(store_.blobs(), tree));
     const bool overlay = plan.directory.empty();
     ORC_ASSIGN(const Fd root,
                open_file(overlay ? plan.overlay_upper : plan.directory, O_RDONLY | O_DIRECTORY));
@@ -503,14 +502,14 @@ class Build {
                                         [&](const auto& item) { return item.second.args().contains(name); });
       if (!declared) result_.warnings.push_back("--build-arg " + name + " is declared by no ARG");
     }
-    ORC_TRY(store_->ensure_layers(state.layers(), state.diff_ids(), lease_));
+    ORC_TRY(store_.ensure_layers(state.layers(), state.diff_ids(), lease_));
     const std::string config = state.config_json();
     Descriptor config_blob;
     config_blob.media_type = kOciConfig;
     config_blob.size = config.size();
-    ORC_ASSIGN(config_blob.digest, store_->blobs().put(config));
+    ORC_ASSIGN(config_blob.digest, store_.blobs().put(config));
     lease_.hold(config_blob.digest);
-    ORC_ASSIGN(const std::string manifest, store_->blobs().put(make_manifest(config_blob, state.layers())));
+    ORC_ASSIGN(const std::string manifest, store_.blobs().put(make_manifest(config_blob, state.layers())));
     lease_.hold(manifest);
     NameRecord record;
     record.manifest = manifest;
@@ -520,13 +519,13 @@ class Build {
         return Error(Error::invalid, "image", "a tag with a digest: " + options_.tag);
       record.name = reference.canonical();
     }
-    ORC_TRY(store_->set_name(record));
-    ORC_ASSIGN(result_.image, store_->info(record));
+    ORC_TRY(store_.set_name(record));
+    ORC_ASSIGN(result_.image, store_.info(record));
     result_.reference = record.name.empty() ? manifest : record.name;
     return std::move(result_);
   }
 
-  std::shared_ptr<Store> store_;
+  Store& store_;
   std::shared_ptr<StepRunner> runner_;
   BuildOptions options_;
   Lease lease_;
@@ -557,10 +556,10 @@ Pending<BuildResult> ImageBuilder::build(BuildOptions options) {
   if (!options.tag.empty()) {
     if (auto reference = ImageReference::parse(options.tag); !reference) return reference.error();
   }
-  return store_->internal()->engine().run_blocking(
-      [store = store_->internal(), runner = runner_, options = std::move(options)]() mutable {
-        return image::Build(store, runner, std::move(options)).run();
-      });
+  return image::run_with_store(store_->internal(),
+                               [runner = runner_, options = std::move(options)](image::Store& store) {
+                                 return image::Build(store, runner, options).run();
+                               });
 }
 
 }  // namespace orchestra
