@@ -85,7 +85,7 @@ class DockerRegistry {
   void wait_until_it_answers(Engine& engine, const TlsOptions& tls, const std::string& log) {
     const auto http = make_http_client(engine);
     const std::string url = (tls.ca_pem.empty() ? "http://" : "https://") + host_ + "/v2/";
-    const std::int64_t end = engine.clock().now().steady_ns + 20'000'000'000;
+    const std::int64_t end = engine.clock().now().steady_ns + 60'000'000'000;
     while (engine.clock().now().steady_ns < end) {
       if (http->send({.url = url, .tls = tls}).wait(5s)) return;
       Promise<void> soon;
