@@ -95,6 +95,28 @@ TEST_CASE("keys that arrive in order fill their leaves, and scans go both ways")
   CHECK(backwards == std::vector<std::string>{"100502", "100501", "100500"});
 }
 
+TEST_CASE("a tree built from sorted records is like one that grew, at every size around a node's") {
+  for (const std::size_t size : {0u, 1u, 63u, 64u, 65u, 3071u, 3072u, 3073u, 20000u}) {
+    std::vector<RecordRef> records;
+    Model model;
+    for (std::size_t i = 0; i < size; ++i) {
+      const std::string key = "k" + std::to_string(1'000'000 + i);
+      records.push_back(record(key, static_cast<Revision>(i + 1)));
+      model[key] = static_cast<Revision>(i + 1);
+    }
+    Tree tree = Tree::from_sorted(std::move(records));
+    check_same(tree, model);
+    for (std::size_t i = 0; i < size; i += 3) {
+      const std::string key = "k" + std::to_string(1'000'000 + i);
+      CHECK(tree.erase(key));
+      model.erase(key);
+      tree.put(record(key + "x", 1));
+      model[key + "x"] = 1;
+    }
+    check_same(tree, model);
+  }
+}
+
 TEST_CASE("the state hash depends on content and history, not on the way there") {
   MvccState a;
   MvccState b;

@@ -185,6 +185,7 @@ class SnapshotParser {
       if (type == kMeta && last_type_ == kMeta) return bad("a second first block");
       ORC_ASSIGN(const std::string payload, take(length));
       if (block_crc(type, payload) != crc) return bad("a block with a bad checksum");
+      if (type > kRecords && last_type_ <= kRecords && state_ != nullptr) state_->finish_records();
       last_type_ = type;
       Reader body(payload);
       if (type == kTrailer) return finish(body);

@@ -265,8 +265,8 @@ void MvccState::load_record(RecordRef record) {
   hash_ += record_hash(*record);
   bytes_ += record->bytes();
   if (record->lease != 0) leases_[record->lease].keys.emplace(record->key());
-  const RecordRef previous = tree_.put(std::move(record));
-  ORC_ASSERT(!previous);
+  ORC_ASSERT(loading_.empty() || loading_.back()->key() < record->key());
+  loading_.push_back(std::move(record));
 }
 void MvccState::load_lease(LeaseId id, std::chrono::seconds ttl) { leases_[id].ttl = ttl; }
 void MvccState::finish_load(Revision revision, Revision compacted) {

@@ -39,8 +39,10 @@ class MvccState {
   /// The tree as of a revision between compacted() and revision(); 0 = newest. `compacted` or `future` else.
   Result<OldTree> tree_at(Revision revision) const;
 
-  /// Loading a snapshot into an empty state: records in key order, leases, kept changes in order, finish.
+  /// Loading a snapshot into an empty state: records in key order, then finish_records; leases; kept changes
+  /// in order; finish_load.
   void load_record(RecordRef record);
+  void finish_records() { tree_ = Tree::from_sorted(std::exchange(loading_, {})); }
   void load_lease(LeaseId id, std::chrono::seconds ttl);
   void load_change(Change change) { history_.append(std::move(change)); }
   void finish_load(Revision revision, Revision compacted);
@@ -63,6 +65,7 @@ class MvccState {
   void detach(LeaseId lease, std::string_view key);
 
   Tree tree_;
+  std::vector<RecordRef> loading_;
   History history_;
   std::map<LeaseId, LeaseState> leases_;
   Revision revision_ = 1;

@@ -364,6 +364,46 @@ void Tree::scan(const KeyRange& range, bool descending,
   scan_node(root_.get(), bounds, descending, visit);
 }
 
+Tree Tree::from_sorted(std::vector<RecordRef> records) {
+  Tree tree;
+  tree.size_ = records.size();
+  if (records.empty()) return tree;
+  struct Built {
+    NodeRef node;
+    Value separator;  ///< least key that may lie below it
+    std::uint64_t count;
+  };
+  std::vector<Built> level;
+  for (std::size_t at = 0; at < records.size(); at += kLeafMax) {
+    auto* leaf = new Leaf;
+    leaf->size = static_cast<std::uint16_t>(std::min(kLeafMax, records.size() - at));
+    Value separator;
+    if (at > 0) separator = shortest_separator(records[at - 1]->key(), records[at]->key());
+    level.push_back({NodeRef(leaf), std::move(separator), leaf->size});
+    // The record before the next leaf is still needed for its separator: copy the reference, free later.
+    std::copy_n(records.begin() + static_cast<std::ptrdiff_t>(at), leaf->size, leaf->records.begin());
+  }
+  while (level.size() > 1) {
+    std::vector<Built> above;
+    for (std::size_t at = 0; at < level.size(); at += kInnerMax) {
+      auto* inner = new Inner;
+      inner->size = static_cast<std::uint16_t>(std::min(kInnerMax, level.size() - at));
+      std::uint64_t count = 0;
+      for (std::size_t i = 0; i < inner->size; ++i) {
+        Built& child = level[at + i];
+        inner->children[i] = std::move(child.node);
+        inner->counts[i] = child.count;
+        if (i > 0) inner->separators[i] = std::move(child.separator);
+        count += child.count;
+      }
+      above.push_back({NodeRef(inner), std::move(level[at].separator), count});
+    }
+    level = std::move(above);
+  }
+  tree.root_ = std::move(level.front().node);
+  return tree;
+}
+
 RecordRef Tree::put(RecordRef record) {
   if (!root_) root_ = NodeRef(new Leaf);
   RecordRef previous;

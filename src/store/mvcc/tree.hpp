@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <functional>
 #include <string_view>
+#include <vector>
 
 #include "store/mvcc/record.hpp"
 
@@ -38,6 +39,9 @@ class NodeRef {
 
 class Tree {
  public:
+  /// From records in key order, each key once: full nodes, built from below.
+  static Tree from_sorted(std::vector<RecordRef> records);
+
   std::uint64_t size() const { return size_; }
   /// The record of `key`, or nullptr; valid as long as this Tree (or a copy) holds it.
   const Record* find(std::string_view key) const;
