@@ -1,4 +1,4 @@
-// PrepareForCreate of Pod, Namespace and Job: pkg/registry/{core,batch}/*/strategy.go.
+// PrepareForCreate and -Update of Pod, Namespace and Job: pkg/registry/{core,batch}/*/strategy.go.
 #include "api/prepare.hpp"
 
 #include <map>
@@ -62,10 +62,13 @@ void prepare_pod(json::object& object) {
 }
 
 void prepare_namespace_create(json::object& object) {
-  json::value wrapped = std::move(object);
-  prepare_namespace(wrapped.get_object());
-  object = std::move(wrapped.get_object());
+  prepare_namespace(object);
   object_at(object, "status")["phase"] = "Active";
+}
+
+void prepare_namespace_update(json::object& object, const json::object& old) {
+  const json::value* spec = old.if_contains("spec");
+  if (spec != nullptr) object["spec"] = *spec;
 }
 
 void prepare_job(json::object& object) {

@@ -1,11 +1,13 @@
 #pragma once
-// What upstream's strategies do to an object before it is created (PrepareForCreate).
+// What upstream's strategies do to an object before it is created or updated (PrepareForCreate, -Update).
 #include "api/tree.hpp"
 
 namespace orchestra::api {
 void prepare_pod(json::object& object);               ///< status.phase Pending, qosClass
 void prepare_namespace_create(json::object& object);  ///< spec.finalizers, status.phase Active
-void prepare_job(json::object& object);               ///< selector and labels from the uid
+/// spec.finalizers change only through /finalize.
+void prepare_namespace_update(json::object& object, const json::object& old);
+void prepare_job(json::object& object);  ///< selector and labels from the uid
 /// Guaranteed, Burstable or BestEffort.
 const char* pod_qos_class(const json::object& pod);
 }  // namespace orchestra::api

@@ -12,10 +12,8 @@ namespace orchestra::api {
 enum class TypeHook : std::uint8_t {
   none,
   container,
-  container_port,
   daemon_set_strategy,
   deployment_strategy,
-  env_var,
   ephemeral_container,
   hpa_spec,
   job,
@@ -26,18 +24,13 @@ enum class TypeHook : std::uint8_t {
   node_status,
   pod,
   pod_spec,
-  pod_template,
-  probe,
   rbac_subject,
   replication_controller_spec,
-  resources,
   secret,
   service_port,
   service_spec,
   stateful_set_strategy,
-  toleration,
   volume,
-  volume_mount,
 };
 
 /// Computed defaults of one message, after its constant ones and before those of its children.

@@ -92,13 +92,6 @@ void validate_secret_update(const json::object& object, const json::object& old,
   check_immutable(object, old, {"data"}, errors);
 }
 
-void validate_namespace_update(const json::object& object, const json::object& old, FieldErrors& errors) {
-  // spec.finalizers change only through /finalize; the server carries them over.
-  (void)object;
-  (void)old;
-  (void)errors;
-}
-
 void validate_node(const json::object& object, FieldErrors& errors) {
   const json::object& spec = object_or_empty(object, "spec");
   const FieldPath path("spec");

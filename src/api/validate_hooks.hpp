@@ -36,7 +36,6 @@ void validate_config_map(const json::object& object, FieldErrors& errors);
 void validate_config_map_update(const json::object& object, const json::object& old, FieldErrors& errors);
 void validate_secret(const json::object& object, FieldErrors& errors);
 void validate_secret_update(const json::object& object, const json::object& old, FieldErrors& errors);
-void validate_namespace_update(const json::object& object, const json::object& old, FieldErrors& errors);
 void validate_node(const json::object& object, FieldErrors& errors);
 void validate_event(const json::object& object, FieldErrors& errors);
 void validate_lease(const json::object& object, FieldErrors& errors);
