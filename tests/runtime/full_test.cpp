@@ -204,6 +204,30 @@ TEST_CASE("memory beyond the limit kills the container and says so; the limits s
   CHECK(end.oom_killed);
 }
 
+TEST_CASE("containers and their shim leave every cgroup of the host, so that stopping it kills none") {
+  ORC_NEEDS_FULL_CONTAINERS("leaving cgroups");
+  RuntimeHouse house;
+  house.pod();
+  house.start(house.config("c1", {"sleep", "1000"}));
+  const auto pods = house.runtime().list().wait(5s);
+  REQUIRE(pods.has_value());
+  const std::string pid = std::to_string(pods->front().containers.front().pid);
+  const std::string mark = "/orchestra-" + house.instance() + "/";
+  const auto all_left = [&](const std::string& process) {
+    std::istringstream lines(slurp("/proc/" + process + "/cgroup"));
+    int count = 0;
+    for (std::string line; std::getline(lines, line); ++count) {
+      if (line.find(mark) == std::string::npos) return false;
+    }
+    return count > 0;
+  };
+  CHECK_MESSAGE(all_left(pid), slurp("/proc/" + pid + "/cgroup"));
+  std::istringstream stat(slurp("/proc/" + pid + "/stat"));
+  std::string word, parent;
+  for (int field = 1; field <= 4 && stat >> word; ++field) parent = word;
+  CHECK(eventually([&] { return all_left(parent); }));
+}
+
 TEST_CASE("create and remove are idempotent, an unknown container is not found") {
   ORC_NEEDS_FULL_CONTAINERS("idempotent");
   RuntimeHouse house;

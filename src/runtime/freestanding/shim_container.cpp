@@ -285,6 +285,7 @@ void started(Container& container) {
   save_state(container);
   answer(container.starting, 0, &container.record, sizeof container.record);
   publish(container);
+  join_own_cgroups();
 }
 }  // namespace
 
@@ -540,6 +541,7 @@ void reap() {
 
 int64_t next_deadline_ns() {
   int64_t next = shim().ending ? steady_ns() + 10000000 : 0;
+  if (shim().leaves_cgroups && (next == 0 || shim().leave_at_ns < next)) next = shim().leave_at_ns;
   for (const Container& container : shim().containers) {
     if (!container.used || container.drain_until_ns == 0) continue;
     const int64_t look = steady_ns() + 20000000;  // processes to be killed are looked for every 20 ms
@@ -550,6 +552,7 @@ int64_t next_deadline_ns() {
 }
 
 void tick(int64_t now) {
+  if (shim().leaves_cgroups && now >= shim().leave_at_ns) join_own_cgroups();
   for (Container& container : shim().containers) {
     if (!container.used || container.drain_until_ns == 0) continue;
     const bool processes = still_has_processes(container);

@@ -138,13 +138,24 @@ void leave_host() {
   sys(__NR_prctl, PR_SET_NAME, arg("orch-shim"));
   sys(__NR_umask, 022);
   sys(__NR_chdir, arg("/"));
-  for (uint32_t i = 0; i < shim().config.cgroup_count && i < kShimCgroupsMax; ++i) {
-    const long result = write_text(shim().config.cgroup_files[i], "0");
-    if (result < 0) not_ready(Stage::cgroup, result, shim().config.cgroup_files[i]);
-  }
   if (shim().config.oom_protect != 0) write_text("/proc/self/oom_score_adj", "-998");
 }
 
+}  // namespace
+
+void join_own_cgroups() {
+  if (!shim().leaves_cgroups) return;
+  shim().leaves_cgroups = false;
+  const ShimConfig& config = shim().config;
+  for (uint32_t i = 0; i < config.cgroup_count && i < kShimCgroupsMax; ++i) {
+    if (write_text(config.cgroup_files[i], "0") >= 0) continue;
+    Line<kPathBytes + 64> message;
+    message.add("the shim could not join ").add(config.cgroup_files[i]).add("\n");
+    write_fd(2, message.text, message.used);  // shim.log of the pod's folder
+  }
+}
+
+namespace {
 void setup_loop() {
   reset_signals();
   const uint64_t all = ~0ull;
@@ -249,6 +260,8 @@ int run_shim() {
   leave_host();
   make_namespaces();
   setup_loop();
+  shim().leaves_cgroups = true;
+  shim().leave_at_ns = steady_ns() + kLeaveCgroupsNs;
   write_identity();
   adopt_containers();
   ReportMessage ready;

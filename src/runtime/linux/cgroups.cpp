@@ -187,6 +187,15 @@ std::vector<std::string> Cgroups::procs_files(const std::string& group, bool eve
   return files;
 }
 
+std::vector<std::string> Cgroups::unlimited_files(const std::string& group) const {
+  std::vector<std::string> files;
+  for (const CgroupHierarchy* hierarchy : all_) {
+    if (std::find(used_.begin(), used_.end(), hierarchy) == used_.end())
+      files.push_back(folder(*hierarchy, group) + "/cgroup.procs");
+  }
+  return files;
+}
+
 Result<void> Cgroups::remove(const std::string& group, Duration deadline) {
   const auto limit_ms = std::chrono::duration_cast<std::chrono::milliseconds>(deadline).count();
   std::int64_t waited = 0;

@@ -63,6 +63,9 @@ class Cgroups {
                      std::vector<std::string>& missing);
   /// cgroup.procs files a process writes "0" into to join.
   std::vector<std::string> procs_files(const std::string& group, bool everywhere = false) const;
+  /// The same for hierarchies that have no limits of ours (named ones, blkio ..): where `group` is the
+  /// shim's.
+  std::vector<std::string> unlimited_files(const std::string& group) const;
   /// Kills what is left, waits until it is empty, removes the group and what appeared below.
   Result<void> remove(const std::string& group, Duration deadline);
   std::string oom_file(const std::string& group) const;

@@ -186,6 +186,9 @@ Result<ContainerStatus> RealPodRuntime::make_container(Pod& pod, const Container
     ORC_TRY(cgroups_->apply(group, spec.resources, missing));
     pod.add_degraded(missing);
     context.cgroup_files = cgroups_->procs_files(group);
+    // The shim may not have left the host's cgroups yet (see join_own_cgroups), and its child does not wait.
+    for (std::string& file : cgroups_->unlimited_files(pod.group() + "/shim"))
+      context.cgroup_files.push_back(std::move(file));
     set_field(request.oom_file, cgroups_->oom_file(group));
     if (!context.cgroup_files.empty()) set_field(request.cgroup, context.cgroup_files.front());
   }

@@ -145,7 +145,8 @@ Result<PodSandbox> RealPodRuntime::make_pod(const PodSandboxConfig& config) {
     if (ShimConnection::connect(existing->directory())) return existing->sandbox();
   }
   // No such pod, or one whose shim and namespaces are gone: what is left of it is removed first.
-  ORC_TRY(destroy_pod(config.uid));
+  // (A folder goes last, so without one there is nothing.)
+  if (access((pods_directory() + "/" + config.uid).c_str(), F_OK) == 0) ORC_TRY(destroy_pod(config.uid));
   const auto pod = std::make_shared<Pod>(engine_, pods_directory() + "/" + config.uid, config);
   std::lock_guard lock(pod->operation);
   {
