@@ -22,14 +22,14 @@ struct Cluster {
   Object create(const std::string& yaml, WriteOptions options = {}) {
     auto object = Object::from_yaml(yaml);
     REQUIRE(object);
-    auto made = client.create(*object, options).wait(5s);
+    auto made = client.create(*object, options).wait(30s);
     REQUIRE_MESSAGE(made, (made ? "" : made.error().to_string()));
     return *made;
   }
   std::string refusal(const std::string& yaml) {
     auto object = Object::from_yaml(yaml);
     REQUIRE(object);
-    auto made = client.create(*object).wait(5s);
+    auto made = client.create(*object).wait(30s);
     REQUIRE_FALSE(made);
     REQUIRE(made.error().detail<Status>() != nullptr);
     return std::to_string(made.error().detail<Status>()->code) + " " + made.error().detail<Status>()->message;
@@ -45,7 +45,7 @@ const char* const kPod =
 std::vector<ObjectChange> wait_changes(ObjectWatch& watch, std::size_t count) {
   std::vector<ObjectChange> all;
   while (all.size() < count) {
-    auto some = watch.next(5s);
+    auto some = watch.next(30s);
     if (!some) break;
     for (auto& change : *some) {
       if (change.type != ObjectChange::Type::bookmark) all.push_back(std::move(change));
@@ -57,12 +57,12 @@ std::vector<ObjectChange> wait_changes(ObjectWatch& watch, std::size_t count) {
 
 TEST_CASE("an empty server has the namespaces and the service that every cluster has") {
   Cluster cluster;
-  auto namespaces = cluster.client.list("v1", "namespaces").wait(5s);
+  auto namespaces = cluster.client.list("v1", "namespaces").wait(30s);
   REQUIRE(namespaces);
   std::string names;
   for (const Object& item : namespaces->items) names += item.name() + " ";
   CHECK(names == "default kube-node-lease kube-public kube-system ");
-  auto service = cluster.client.get("v1", "services", "kubernetes", "default").wait(5s);
+  auto service = cluster.client.get("v1", "services", "kubernetes", "default").wait(30s);
   REQUIRE(service);
   CHECK(service->get("/spec/clusterIP") == "10.96.0.1");
 }
@@ -73,7 +73,7 @@ TEST_CASE("a created object has what the server sets, and is read back the same"
   CHECK(made.uid().size() == 36);
   CHECK_FALSE(made.resource_version().empty());
   CHECK(made.get("/metadata/creationTimestamp"));
-  auto got = cluster.client.get("v1", "configmaps", "c", "default").wait(5s);
+  auto got = cluster.client.get("v1", "configmaps", "c", "default").wait(30s);
   REQUIRE(got);
   CHECK(*got == made);
 }
@@ -84,7 +84,7 @@ TEST_CASE("errors carry the words of upstream") {
   CHECK(cluster.refusal(kMap) == "409 configmaps \"c\" already exists");
   CHECK(cluster.refusal("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c, namespace: nowhere}\n") ==
         "404 namespaces \"nowhere\" not found");
-  auto missing = cluster.client.get("apps/v1", "deployments", "d", "default").wait(5s);
+  auto missing = cluster.client.get("apps/v1", "deployments", "d", "default").wait(30s);
   REQUIRE_FALSE(missing);
   CHECK(missing.error().is(Error::not_found));
   CHECK(missing.error().detail<Status>()->message == "deployments.apps \"d\" not found");
@@ -93,9 +93,9 @@ TEST_CASE("errors carry the words of upstream") {
 TEST_CASE("an update with a stale resourceVersion is refused and changes nothing") {
   Cluster cluster;
   const Object first = cluster.create(kMap);
-  const Object second = cluster.client.update(*first.with("/data/a", "\"2\"")).wait(5s).value();
+  const Object second = cluster.client.update(*first.with("/data/a", "\"2\"")).wait(30s).value();
   CHECK(second.get("/data/a") == "2");
-  auto stale = cluster.client.update(*first.with("/data/a", "\"3\"")).wait(5s);
+  auto stale = cluster.client.update(*first.with("/data/a", "\"3\"")).wait(30s);
   REQUIRE_FALSE(stale);
   CHECK(stale.error().is(Error::conflict));
   CHECK(stale.error().detail<Status>()->message ==
@@ -107,7 +107,7 @@ TEST_CASE("an update with a stale resourceVersion is refused and changes nothing
 TEST_CASE("a write that changes nothing keeps the resourceVersion") {
   Cluster cluster;
   const Object made = cluster.create(kMap);
-  CHECK(cluster.client.update(made).wait(5s).value().resource_version() == made.resource_version());
+  CHECK(cluster.client.update(made).wait(30s).value().resource_version() == made.resource_version());
 }
 
 TEST_CASE("generateName gives a free name") {
@@ -121,7 +121,7 @@ TEST_CASE("generateName gives a free name") {
 TEST_CASE("a dry run answers like a write and writes nothing") {
   Cluster cluster;
   cluster.create(kMap, {.dry_run = true});
-  CHECK_FALSE(cluster.client.get("v1", "configmaps", "c", "default").wait(5s));
+  CHECK_FALSE(cluster.client.get("v1", "configmaps", "c", "default").wait(30s));
 }
 
 TEST_CASE("pods get a service account, a priority and the default tolerations") {
@@ -143,10 +143,10 @@ TEST_CASE("binding sets the node once") {
         std::string(
             R"({"apiVersion":"v1","kind":"Binding","metadata":{"name":"p"},"target":{"kind":"Node","name":")") +
         node + "\"}}";
-    return cluster.client.request(request).wait(5s);
+    return cluster.client.request(request).wait(30s);
   };
   CHECK(bind("n1"));
-  CHECK(cluster.client.get("v1", "pods", "p", "default").wait(5s)->get("/spec/nodeName") == "n1");
+  CHECK(cluster.client.get("v1", "pods", "p", "default").wait(30s)->get("/spec/nodeName") == "n1");
   auto second = bind("n2");
   REQUIRE_FALSE(second);
   CHECK(second.error().is(Error::conflict));
@@ -159,17 +159,17 @@ TEST_CASE("deleting a bound pod is graceful, may be shortened, and ends with the
       .verb = "create", .resource = "pods", .subresource = "binding", .ns = "default", .name = "p"};
   request.body =
       R"({"apiVersion":"v1","kind":"Binding","metadata":{"name":"p"},"target":{"kind":"Node","name":"n"}})";
-  REQUIRE(cluster.client.request(request).wait(5s));
-  REQUIRE(cluster.client.remove("v1", "pods", "p", "default").wait(5s));
-  const Object marked = cluster.client.get("v1", "pods", "p", "default").wait(5s).value();
+  REQUIRE(cluster.client.request(request).wait(30s));
+  REQUIRE(cluster.client.remove("v1", "pods", "p", "default").wait(30s));
+  const Object marked = cluster.client.get("v1", "pods", "p", "default").wait(30s).value();
   CHECK(marked.deleting());
   CHECK(marked.get_int("/metadata/deletionGracePeriodSeconds") == 30);
-  REQUIRE(cluster.client.remove("v1", "pods", "p", "default", {.grace_period_seconds = 5}).wait(5s));
+  REQUIRE(cluster.client.remove("v1", "pods", "p", "default", {.grace_period_seconds = 5}).wait(30s));
   CHECK(cluster.client.get("v1", "pods", "p", "default")
-            .wait(5s)
+            .wait(30s)
             ->get_int("/metadata/deletionGracePeriodSeconds") == 5);
-  REQUIRE(cluster.client.remove("v1", "pods", "p", "default", {.grace_period_seconds = 0}).wait(5s));
-  CHECK_FALSE(cluster.client.get("v1", "pods", "p", "default").wait(5s));
+  REQUIRE(cluster.client.remove("v1", "pods", "p", "default", {.grace_period_seconds = 0}).wait(30s));
+  CHECK_FALSE(cluster.client.get("v1", "pods", "p", "default").wait(30s));
 }
 
 TEST_CASE("finalizers hold an object until the last one goes") {
@@ -177,18 +177,18 @@ TEST_CASE("finalizers hold an object until the last one goes") {
   const Object made = cluster.create(
       "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: held, namespace: default, finalizers: "
       "[example.org/hold]}\n");
-  REQUIRE(cluster.client.remove("v1", "configmaps", "held", "default").wait(5s));
-  Object marked = cluster.client.get("v1", "configmaps", "held", "default").wait(5s).value();
+  REQUIRE(cluster.client.remove("v1", "configmaps", "held", "default").wait(30s));
+  Object marked = cluster.client.get("v1", "configmaps", "held", "default").wait(30s).value();
   CHECK(marked.deleting());
-  CHECK(cluster.client.update(*marked.with("/metadata/finalizers", "[]")).wait(5s));
-  CHECK_FALSE(cluster.client.get("v1", "configmaps", "held", "default").wait(5s));
+  CHECK(cluster.client.update(*marked.with("/metadata/finalizers", "[]")).wait(30s));
+  CHECK_FALSE(cluster.client.get("v1", "configmaps", "held", "default").wait(30s));
 }
 
 TEST_CASE("foreground deletion leaves the object to the garbage collector") {
   Cluster cluster;
   cluster.create(kMap);
-  REQUIRE(cluster.client.remove("v1", "configmaps", "c", "default", {.propagation = "Foreground"}).wait(5s));
-  const Object marked = cluster.client.get("v1", "configmaps", "c", "default").wait(5s).value();
+  REQUIRE(cluster.client.remove("v1", "configmaps", "c", "default", {.propagation = "Foreground"}).wait(30s));
+  const Object marked = cluster.client.get("v1", "configmaps", "c", "default").wait(30s).value();
   CHECK(marked.deleting());
   CHECK(marked.finalizers() == std::vector<std::string>{"foregroundDeletion"});
 }
@@ -196,26 +196,26 @@ TEST_CASE("foreground deletion leaves the object to the garbage collector") {
 TEST_CASE("a precondition on the uid protects the next object of the same name") {
   Cluster cluster;
   cluster.create(kMap);
-  auto removed = cluster.client.remove("v1", "configmaps", "c", "default", {.uid = "other"}).wait(5s);
+  auto removed = cluster.client.remove("v1", "configmaps", "c", "default", {.uid = "other"}).wait(30s);
   REQUIRE_FALSE(removed);
   CHECK(removed.error().is(Error::conflict));
 }
 
 TEST_CASE("namespaces of the system cannot be deleted, others end through their finalizer") {
   Cluster cluster;
-  auto kept = cluster.client.remove("v1", "namespaces", "default").wait(5s);
+  auto kept = cluster.client.remove("v1", "namespaces", "default").wait(30s);
   REQUIRE_FALSE(kept);
   CHECK(kept.error().is(Error::denied));
   cluster.create("apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n");
-  REQUIRE(cluster.client.remove("v1", "namespaces", "shop").wait(5s));
-  const Object ending = cluster.client.get("v1", "namespaces", "shop").wait(5s).value();
+  REQUIRE(cluster.client.remove("v1", "namespaces", "shop").wait(30s));
+  const Object ending = cluster.client.get("v1", "namespaces", "shop").wait(30s).value();
   CHECK(ending.get("/status/phase") == "Terminating");
   CHECK(cluster.refusal("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: late, namespace: shop}\n")
             .starts_with("403"));
   ApiRequest finalize{.verb = "update", .resource = "namespaces", .subresource = "finalize", .name = "shop"};
   finalize.object = *ending.with("/spec/finalizers", "[]");
-  REQUIRE(cluster.client.request(finalize).wait(5s));
-  CHECK_FALSE(cluster.client.get("v1", "namespaces", "shop").wait(5s));
+  REQUIRE(cluster.client.request(finalize).wait(30s));
+  CHECK_FALSE(cluster.client.get("v1", "namespaces", "shop").wait(30s));
 }
 
 TEST_CASE("lists are in key order, selected by labels and fields, and paged at one revision") {
@@ -224,21 +224,21 @@ TEST_CASE("lists are in key order, selected by labels and fields, and paged at o
     cluster.create("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: m" + std::to_string(i) +
                    ", namespace: default, labels: {odd: \"" + std::to_string(i % 2) + "\"}}\n");
   }
-  auto odd = cluster.client.list("v1", "configmaps", {.ns = "default", .labels = "odd=1"}).wait(5s);
+  auto odd = cluster.client.list("v1", "configmaps", {.ns = "default", .labels = "odd=1"}).wait(30s);
   REQUIRE(odd);
   CHECK(odd->items.size() == 2);
-  auto one = cluster.client.list("v1", "configmaps", {.fields = "metadata.name=m3"}).wait(5s);
+  auto one = cluster.client.list("v1", "configmaps", {.fields = "metadata.name=m3"}).wait(30s);
   REQUIRE(one);
   CHECK(one->items.size() == 1);
-  auto page = cluster.client.list("v1", "configmaps", {.ns = "default", .limit = 2}).wait(5s);
+  auto page = cluster.client.list("v1", "configmaps", {.ns = "default", .limit = 2}).wait(30s);
   REQUIRE(page);
   CHECK(page->items.size() == 2);
   REQUIRE_FALSE(page->continue_token.empty());
-  cluster.client.remove("v1", "configmaps", "m4", "default").wait(5s).value();
+  cluster.client.remove("v1", "configmaps", "m4", "default").wait(30s).value();
   auto rest =
       cluster.client
           .list("v1", "configmaps", {.ns = "default", .limit = 10, .continue_token = page->continue_token})
-          .wait(5s);
+          .wait(30s);
   REQUIRE(rest);
   CHECK(rest->items.size() == 3);  // m4 still belongs to the first page's revision
   CHECK(rest->resource_version == page->resource_version);
@@ -249,9 +249,9 @@ TEST_CASE("a watch begins with what exists and goes on without a gap") {
   cluster.create(kMap);
   auto watch = cluster.client.watch("v1", "configmaps", {.ns = "default"});
   REQUIRE(watch);
-  const Object made = cluster.client.get("v1", "configmaps", "c", "default").wait(5s).value();
-  cluster.client.update(*made.with("/data/a", "\"2\"")).wait(5s).value();
-  cluster.client.remove("v1", "configmaps", "c", "default").wait(5s).value();
+  const Object made = cluster.client.get("v1", "configmaps", "c", "default").wait(30s).value();
+  cluster.client.update(*made.with("/data/a", "\"2\"")).wait(30s).value();
+  cluster.client.remove("v1", "configmaps", "c", "default").wait(30s).value();
   const auto changes = wait_changes(*watch, 3);
   REQUIRE(changes.size() == 3);
   CHECK(changes[0].type == ObjectChange::Type::added);
@@ -268,8 +268,8 @@ TEST_CASE("an object that leaves a watch's selector is removed, one that enters 
   auto watch = cluster.client.watch(
       "v1", "configmaps", {.ns = "default", .labels = "app=a", .resource_version = made.resource_version()});
   REQUIRE(watch);
-  const Object other = cluster.client.update(*made.with("/metadata/labels/app", "\"b\"")).wait(5s).value();
-  cluster.client.update(*other.with("/metadata/labels/app", "\"a\"")).wait(5s).value();
+  const Object other = cluster.client.update(*made.with("/metadata/labels/app", "\"b\"")).wait(30s).value();
+  cluster.client.update(*other.with("/metadata/labels/app", "\"a\"")).wait(30s).value();
   const auto changes = wait_changes(*watch, 2);
   REQUIRE(changes.size() == 2);
   CHECK(changes[0].type == ObjectChange::Type::removed);
@@ -292,7 +292,7 @@ TEST_CASE("services get addresses and ports that nobody else has, and give them 
   CHECK(cluster.refusal(named("b")) ==
         "422 Service \"b\" is invalid: spec.ports[0].nodePort: Invalid value: 30080: provided port is "
         "already allocated");
-  cluster.client.remove("v1", "services", "a", "default").wait(5s).value();
+  cluster.client.remove("v1", "services", "a", "default").wait(30s).value();
   CHECK(cluster.create(named("b")).get_int("/spec/ports/0/nodePort") == 30080);
 }
 
@@ -306,7 +306,7 @@ TEST_CASE("a batch is one revision, with an answer for each request") {
                          .value();
     requests.push_back(std::move(request));
   }
-  auto results = cluster.client.batch(std::move(requests)).wait(5s);
+  auto results = cluster.client.batch(std::move(requests)).wait(30s);
   REQUIRE(results);
   REQUIRE(results->size() == 3);
   REQUIRE((*results)[0]);
@@ -325,21 +325,21 @@ TEST_CASE("writers that race lose no increment") {
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([&] {
       for (int done = 0; done < 50;) {
-        auto got = cluster.client.get("v1", "configmaps", "counter", "default").wait(5s);
+        auto got = cluster.client.get("v1", "configmaps", "counter", "default").wait(30s);
         const int n = std::stoi(*got->get("/data/count"));
-        if (cluster.client.update(*got->with("/data/count", "\"" + std::to_string(n + 1) + "\"")).wait(5s))
+        if (cluster.client.update(*got->with("/data/count", "\"" + std::to_string(n + 1) + "\"")).wait(30s))
           ++done;
       }
     });
   }
   for (auto& thread : threads) thread.join();
-  CHECK(cluster.client.get("v1", "configmaps", "counter", "default").wait(5s)->get("/data/count") == "200");
+  CHECK(cluster.client.get("v1", "configmaps", "counter", "default").wait(30s)->get("/data/count") == "200");
 }
 
 TEST_CASE("a user without rights reads why") {
   Cluster cluster;
   const Client jane = cluster.server.client_as("jane");
-  auto got = jane.get("v1", "pods", "p", "default").wait(5s);
+  auto got = jane.get("v1", "pods", "p", "default").wait(30s);
   REQUIRE_FALSE(got);
   CHECK(got.error().detail<Status>()->message ==
         "pods \"p\" is forbidden: User \"jane\" cannot get resource \"pods\" in API group \"\" in the "
@@ -353,7 +353,7 @@ TEST_CASE("reviews answer with the rules that requests meet, and are not stored"
       "apiVersion: authorization.k8s.io/v1\nkind: SelfSubjectAccessReview\n"
       "spec: {resourceAttributes: {verb: create, resource: pods, namespace: default}}\n";
   CHECK(cluster.create(yaml).get_bool("/status/allowed") == true);
-  auto janes = cluster.server.client_as("jane").create(Object::from_yaml(yaml).value()).wait(5s);
+  auto janes = cluster.server.client_as("jane").create(Object::from_yaml(yaml).value()).wait(30s);
   REQUIRE(janes);
   CHECK(janes->get_bool("/status/allowed") == false);
   CHECK(janes->get("/status/reason")->find("cannot create resource") != std::string::npos);
@@ -364,28 +364,28 @@ TEST_CASE("events expire: they are written under a lease of the store") {
   cluster.create(
       "apiVersion: v1\nkind: Event\nmetadata: {name: e, namespace: default}\nreason: Test\nmessage: hello\n"
       "involvedObject: {kind: Pod, namespace: default, name: p}\ntype: Normal\n");
-  const auto range = cluster.store->range(KeyPrefix("/orchestra/objects/core/events/")).wait(5s);
+  const auto range = cluster.store->range(KeyPrefix("/orchestra/objects/core/events/")).wait(30s);
   REQUIRE(range);
   REQUIRE(range->items.size() == 1);
   REQUIRE(range->items[0].lease != 0);
-  const auto lease = cluster.store->lease_time_to_live(range->items[0].lease).wait(5s);
+  const auto lease = cluster.store->lease_time_to_live(range->items[0].lease).wait(30s);
   REQUIRE(lease);
   CHECK(lease->ttl >= std::chrono::hours(1));
 }
 
 TEST_CASE("a write behind a fence fails once the election's key has changed hands") {
   Cluster cluster;
-  const Revision first = cluster.store->put("/elections/test", "me").wait(5s)->revision;
+  const Revision first = cluster.store->put("/elections/test", "me").wait(30s)->revision;
   WriteOptions options;
   options.fence = "/elections/test=" + std::to_string(first);
   cluster.create(kMap, options);
-  REQUIRE(cluster.store->remove(Key("/elections/test")).wait(5s));
-  REQUIRE(cluster.store->put("/elections/test", "other").wait(5s));
+  REQUIRE(cluster.store->remove(Key("/elections/test")).wait(30s));
+  REQUIRE(cluster.store->put("/elections/test", "other").wait(30s));
   auto late =
       cluster.client
           .patch("v1", "configmaps", "c", "default", PatchType::merge, R"({"data":{"a":"9"}})", options)
-          .wait(5s);
+          .wait(30s);
   REQUIRE_FALSE(late);
   CHECK(late.error().is(Error::conflict));
-  CHECK(cluster.client.get("v1", "configmaps", "c", "default").wait(5s)->get("/data/a") == "1");
+  CHECK(cluster.client.get("v1", "configmaps", "c", "default").wait(30s)->get("/data/a") == "1");
 }

@@ -144,17 +144,17 @@ void act(const Client& client, const std::string& text) {
         .verb = "create", .resource = "pods", .subresource = "binding", .ns = "default", .name = pod};
     request.body = R"({"apiVersion":"v1","kind":"Binding","metadata":{"name":")" + pod +
                    R"("},"target":{"kind":"Node","name":")" + value + "\"}}";
-    REQUIRE(client.request(request).wait(5s));
+    REQUIRE(client.request(request).wait(30s));
   } else if (verb == "phase") {
     const std::string ready = value == "Running" ? "True" : "False";
     const std::string body = R"({"status":{"phase":")" + value +
                              R"(","conditions":[{"type":"Ready","status":")" + ready + R"("}]}})";
     WriteOptions options;
     options.subresource = "status";
-    REQUIRE(client.patch("v1", "pods", pod, "default", PatchType::merge, body, options).wait(5s));
+    REQUIRE(client.patch("v1", "pods", pod, "default", PatchType::merge, body, options).wait(30s));
   } else if (verb == "available") {
     // A Deployment whose pods all run, as its controller would say.
-    const Object object = client.get("apps/v1", "deployments", pod, "default").wait(5s).value();
+    const Object object = client.get("apps/v1", "deployments", pod, "default").wait(30s).value();
     const std::string n = std::to_string(object.get_int("/spec/replicas").value_or(1));
     const std::string body =
         R"({"status":{"observedGeneration":)" + std::to_string(object.generation()) + R"(,"replicas":)" + n +
@@ -162,7 +162,8 @@ void act(const Client& client, const std::string& text) {
         R"(,"conditions":[{"type":"Available","status":"True"},{"type":"Progressing","status":"True","reason":"NewReplicaSetAvailable"}]}})";
     WriteOptions options;
     options.subresource = "status";
-    REQUIRE(client.patch("apps/v1", "deployments", pod, "default", PatchType::merge, body, options).wait(5s));
+    REQUIRE(
+        client.patch("apps/v1", "deployments", pod, "default", PatchType::merge, body, options).wait(30s));
   } else {
     FAIL("unknown action: " << text);
   }
@@ -190,7 +191,7 @@ void run_scenario(const fs::path& path, const Kubectl& kubectl) {
     std::string printed = step.expected;
     if (step.kind == '!') act(client, step.command);
     if (step.kind == '$' && kubectl.minor >= step.minor_min && kubectl.minor <= step.minor_max) {
-      const Output output = run_shell(prefix + "timeout 30 sh -c '" +
+      const Output output = run_shell(prefix + "timeout 90 sh -c '" +
                                       std::regex_replace(step.command, std::regex("'"), "'\\''") + "'");
       printed = normalise(output.text, folder.path(), server.address());
       if (!printed.empty() && printed.back() != '\n') printed += '\n';
