@@ -13,7 +13,7 @@ struct Collected {
 Collected collect(ProcessStream& stream, std::function<bool(const Collected&)> stop = {}) {
   Collected all;
   while (!stop || !stop(all)) {
-    auto chunk = stream.read().wait(20s);
+    auto chunk = stream.read().wait(60s);
     if (!chunk) {
       all.failure = chunk.error();
       return all;
@@ -51,11 +51,11 @@ TEST_CASE("exec output is cut at its bound, and a command past its deadline is k
   RuntimeHouse house;
   house.pod();
   house.start(house.config("c1", {"sleep", "1000"}));
-  const auto cut = house.runtime().exec("pod-1", "c1", {"seq", "1", "100000"}, 10s, 1000).wait(20s);
+  const auto cut = house.runtime().exec("pod-1", "c1", {"seq", "1", "100000"}, 10s, 1000).wait(60s);
   REQUIRE(cut.has_value());
   CHECK(cut->truncated);
   CHECK(cut->output.size() == 1000);
-  const auto late = house.runtime().exec("pod-1", "c1", {"sleep", "777"}, 100ms, 1000).wait(20s);
+  const auto late = house.runtime().exec("pod-1", "c1", {"sleep", "777"}, 100ms, 1000).wait(60s);
   REQUIRE_FALSE(late.has_value());
   CHECK(late.error().is(Error::deadline_exceeded));
   CHECK(eventually([&] { return house.exec("c1", {"ps"}).find("sleep 777") == std::string::npos; }));
@@ -69,19 +69,19 @@ TEST_CASE("an exec stream carries stdin, stdout and stderr apart, and the exit c
   ExecOptions options;
   options.command = {"sh", "-c", "cat /dev/stdin; echo err >&2; exit 9"};
   options.in = true;
-  auto stream = house.runtime().exec_stream("pod-1", "c1", options).wait(10s);
+  auto stream = house.runtime().exec_stream("pod-1", "c1", options).wait(30s);
   REQUIRE_MESSAGE(stream.has_value(), (stream ? "" : stream.error().to_string()));
   const std::string big(300'000, 'x');
   auto written = (*stream)->write_stdin(big);
   (*stream)->close_stdin();
   const Collected all = collect(**stream);
-  CHECK(written.wait(5s).has_value());
+  CHECK(written.wait(30s).has_value());
   CHECK(all.out == big);
   CHECK(all.err == "err\n");
   CHECK(all.exit_code == 9);
   CHECK_FALSE(all.failure.has_value());
   options.command = {"/bin/none"};
-  auto missing = house.runtime().exec_stream("pod-1", "c1", options).wait(10s);
+  auto missing = house.runtime().exec_stream("pod-1", "c1", options).wait(30s);
   REQUIRE(missing.has_value());
   const Collected none = collect(**missing);
   CHECK(none.exit_code == 127);
@@ -95,7 +95,7 @@ TEST_CASE("closing an exec stream ends its process") {
   house.start(house.config("c1", {"sleep", "1000"}));
   ExecOptions options;
   options.command = {"sh", "-c", "echo up; sleep 778"};
-  auto stream = house.runtime().exec_stream("pod-1", "c1", options).wait(10s);
+  auto stream = house.runtime().exec_stream("pod-1", "c1", options).wait(30s);
   REQUIRE(stream.has_value());
   collect(**stream, [](const Collected& c) { return !c.out.empty(); });
   (*stream)->close();
@@ -110,11 +110,11 @@ TEST_CASE("a terminal echoes, has the size it was given, and follows a resize") 
   ExecOptions options;
   options.command = {"sh", "-c", "test -t 0 && echo tty; read x; stty size; exit 2"};
   options.in = options.tty = true;
-  auto stream = house.runtime().exec_stream("pod-1", "c1", options).wait(10s);
+  auto stream = house.runtime().exec_stream("pod-1", "c1", options).wait(30s);
   REQUIRE_MESSAGE(stream.has_value(), (stream ? "" : stream.error().to_string()));
   collect(**stream, [](const Collected& c) { return c.out.find("tty") != std::string::npos; });
   (*stream)->resize(133, 43);
-  CHECK((*stream)->write_stdin("go\n").wait(5s).has_value());
+  CHECK((*stream)->write_stdin("go\n").wait(30s).has_value());
   const Collected all = collect(**stream);
   CHECK(all.out.find("43 133") != std::string::npos);
   CHECK(all.exit_code == 2);
@@ -128,11 +128,11 @@ TEST_CASE("attach feeds stdin of the main process and sees its output; two clien
       house.config("c1", {"sh", "-c", "while read line; do echo got $line; done; echo bye; exit 5"});
   config.in = config.in_once = true;
   house.start(config);
-  auto writer = house.runtime().attach("pod-1", "c1", {.command = {}, .in = true}).wait(10s);
-  auto reader = house.runtime().attach("pod-1", "c1", {}).wait(10s);
+  auto writer = house.runtime().attach("pod-1", "c1", {.command = {}, .in = true}).wait(30s);
+  auto reader = house.runtime().attach("pod-1", "c1", {}).wait(30s);
   REQUIRE(writer.has_value());
   REQUIRE(reader.has_value());
-  CHECK((*writer)->write_stdin("one\ntwo\n").wait(5s).has_value());
+  CHECK((*writer)->write_stdin("one\ntwo\n").wait(30s).has_value());
   (*writer)->close_stdin();
   const Collected first = collect(**writer), second = collect(**reader);
   CHECK(first.out == "got one\ngot two\nbye\n");
@@ -149,10 +149,10 @@ TEST_CASE("a container with a terminal logs what it prints, and attach resizes i
       house.config("c1", {"sh", "-c", "test -t 1 && echo is-tty; read x; stty size; exit 6"});
   config.in = config.tty = true;
   house.start(config);
-  auto stream = house.runtime().attach("pod-1", "c1", {.command = {}, .in = true, .tty = true}).wait(10s);
+  auto stream = house.runtime().attach("pod-1", "c1", {.command = {}, .in = true, .tty = true}).wait(30s);
   REQUIRE_MESSAGE(stream.has_value(), (stream ? "" : stream.error().to_string()));
   (*stream)->resize(99, 33);
-  CHECK((*stream)->write_stdin("x\n").wait(5s).has_value());
+  CHECK((*stream)->write_stdin("x\n").wait(30s).has_value());
   const Collected all = collect(**stream);
   CHECK(all.out.find("33 99") != std::string::npos);
   CHECK(all.exit_code == 6);

@@ -152,9 +152,9 @@ TEST_CASE("a program that does not exist fails the start, with its name and code
   house.pod();
   REQUIRE(house.runtime()
               .create_container("pod-1", house.config("c1", {"/no/such/program"}))
-              .wait(10s)
+              .wait(30s)
               .has_value());
-  const auto started = house.runtime().start_container("pod-1", "c1").wait(10s);
+  const auto started = house.runtime().start_container("pod-1", "c1").wait(30s);
   REQUIRE_FALSE(started.has_value());
   CHECK(started.error().is(Error::not_found));
   CHECK(started.error().message().find("/no/such/program") != std::string::npos);
@@ -171,15 +171,15 @@ TEST_CASE("signals end a container with 128+n; a container that ignores TERM die
       "c1", {"sh", "-c", "trap 'echo got; exit 3' TERM; echo ready; while :; do sleep 0.05; done"}));
   REQUIRE(
       eventually([&] { return log_contents(house.path("logs/c1.log")).find("ready") != std::string::npos; }));
-  CHECK(house.runtime().signal_container("pod-1", "c1", SIGTERM).wait(5s).has_value());
+  CHECK(house.runtime().signal_container("pod-1", "c1", SIGTERM).wait(30s).has_value());
   CHECK(house.wait_exit("c1").exit_code == 3);
   house.start(house.config("c2", {"sleep", "1000"}));
-  CHECK(house.runtime().signal_container("pod-1", "c2", SIGKILL).wait(5s).has_value());
+  CHECK(house.runtime().signal_container("pod-1", "c2", SIGKILL).wait(30s).has_value());
   const ContainerStatus killed = house.wait_exit("c2");
   CHECK(killed.exit_code == 137);
   CHECK(killed.signal == SIGKILL);
   CHECK_FALSE(killed.oom_killed);
-  const auto late = house.runtime().signal_container("pod-1", "c2", SIGTERM).wait(5s);
+  const auto late = house.runtime().signal_container("pod-1", "c2", SIGTERM).wait(30s);
   CHECK_FALSE(late.has_value());
 }
 
@@ -191,14 +191,14 @@ TEST_CASE("memory beyond the limit kills the container and says so; the limits s
   config.limits.memory_bytes = 16 << 20;
   config.limits.pids = 50;
   config.limits.cpu_quota_us = 50000;
-  REQUIRE(house.runtime().create_container("pod-1", config).wait(10s).has_value());
+  REQUIRE(house.runtime().create_container("pod-1", config).wait(30s).has_value());
   const std::string group = "/orchestra-" + house.instance() + "/kubepods/burstable/podpod-1/c1/";
   if (fs::exists("/sys/fs/cgroup/memory" + group)) {
     CHECK(slurp("/sys/fs/cgroup/memory" + group + "memory.limit_in_bytes") == "16777216\n");
     CHECK(slurp("/sys/fs/cgroup/pids" + group + "pids.max") == "50\n");
     CHECK(slurp("/sys/fs/cgroup/cpu" + group + "cpu.cfs_quota_us") == "50000\n");
   }
-  REQUIRE(house.runtime().start_container("pod-1", "c1").wait(10s).has_value());
+  REQUIRE(house.runtime().start_container("pod-1", "c1").wait(30s).has_value());
   const ContainerStatus end = house.wait_exit("c1");
   CHECK(end.exit_code == 137);
   CHECK(end.oom_killed);
@@ -209,7 +209,7 @@ TEST_CASE("containers and their shim leave every cgroup of the host, so that sto
   RuntimeHouse house;
   house.pod();
   house.start(house.config("c1", {"sleep", "1000"}));
-  const auto pods = house.runtime().list().wait(5s);
+  const auto pods = house.runtime().list().wait(30s);
   REQUIRE(pods.has_value());
   const std::string pid = std::to_string(pods->front().containers.front().pid);
   const std::string mark = "/orchestra-" + house.instance() + "/";
@@ -235,16 +235,16 @@ TEST_CASE("create and remove are idempotent, an unknown container is not found")
   house.pod();
   const ContainerConfig config = house.config("c1", {"sleep", "1000"});
   house.start(config);
-  const auto again = house.runtime().create_container("pod-1", config).wait(10s);
+  const auto again = house.runtime().create_container("pod-1", config).wait(30s);
   REQUIRE(again.has_value());
   CHECK(again->state == ContainerState::running);
-  CHECK(house.runtime().start_container("pod-1", "c1").wait(10s).has_value());
-  CHECK(house.runtime().remove_container("pod-1", "c1").wait(10s).has_value());
-  CHECK(house.runtime().remove_container("pod-1", "c1").wait(10s).has_value());
+  CHECK(house.runtime().start_container("pod-1", "c1").wait(30s).has_value());
+  CHECK(house.runtime().remove_container("pod-1", "c1").wait(30s).has_value());
+  CHECK(house.runtime().remove_container("pod-1", "c1").wait(30s).has_value());
   CHECK(house.runtime().status("pod-1", "c1").wait(1s).error().is(Error::not_found));
   CHECK(house.runtime().exited("pod-1", "c1").wait(1s).error().is(Error::not_found));
-  CHECK(house.runtime().remove_pod("never-was").wait(10s).has_value());
-  CHECK(house.runtime().create_pod({.uid = "../evil"}).wait(5s).error().is(Error::invalid));
+  CHECK(house.runtime().remove_pod("never-was").wait(30s).has_value());
+  CHECK(house.runtime().create_pod({.uid = "../evil"}).wait(30s).error().is(Error::invalid));
 }
 
 TEST_CASE("with a shared pid namespace containers see each other, and pid 1 is ours") {
@@ -259,7 +259,7 @@ TEST_CASE("with a shared pid namespace containers see each other, and pid 1 is o
       house.run("c2", {"sh", "-c", "cat /proc/1/comm; grep -l sleep /proc/[0-9]*/comm | wc -l"});
   CHECK(seen.find("F orch-pause") != std::string::npos);
   CHECK(seen.find("F 1") != std::string::npos);
-  CHECK(house.runtime().remove_container("pod-1", "c1").wait(10s).has_value());
+  CHECK(house.runtime().remove_container("pod-1", "c1").wait(30s).has_value());
 }
 
 TEST_CASE("usage of a running container is counted") {
@@ -270,7 +270,7 @@ TEST_CASE("usage of a running container is counted") {
       "c1", {"sh", "-c", "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo done; sleep 1000"}));
   REQUIRE(
       eventually([&] { return log_contents(house.path("logs/c1.log")).find("done") != std::string::npos; }));
-  const auto usage = house.runtime().usage("pod-1", "c1").wait(5s);
+  const auto usage = house.runtime().usage("pod-1", "c1").wait(30s);
   REQUIRE(usage.has_value());
   CHECK(usage->cpu_ns > 1'000'000);
   CHECK(usage->memory_bytes > 0);

@@ -52,7 +52,7 @@ TEST_CASE("a link with .. and a chain of links end inside the root") {
   config.mounts = {{house.path("volume"), "/chain/deep/vol"}};
   auto created = house.runtime().create_container("pod-1", config).wait(30s);
   CHECK(outside.untouched());
-  if (created) CHECK(house.runtime().remove_container("pod-1", "c1").wait(10s).has_value());
+  if (created) CHECK(house.runtime().remove_container("pod-1", "c1").wait(30s).has_value());
 }
 
 TEST_CASE("the working directory cannot be a descriptor of the host (CVE-2024-21626)") {

@@ -103,14 +103,14 @@ TEST_CASE("kill -9 of the host at random moments loses no container and no exit 
         engine,
         {.state_dir = folder / "state", .isolation = RuntimeOptions::Isolation::full, .instance = instance});
     REQUIRE_MESSAGE(runtime.has_value(), (runtime ? "" : runtime.error().to_string()));
-    const auto pods = (*runtime)->list().wait(5s);
+    const auto pods = (*runtime)->list().wait(30s);
     REQUIRE(pods.has_value());
     for (const PodRecord& pod : *pods) {
       for (const ContainerStatus& container : pod.containers) {
         if (container.name == "long" && container.state == ContainerState::running)
           CHECK(kill(static_cast<pid_t>(container.pid), 0) == 0);
         if (container.name != "short" || container.state == ContainerState::created) continue;
-        const auto end = (*runtime)->exited(pod.config.uid, "short").wait(20s);
+        const auto end = (*runtime)->exited(pod.config.uid, "short").wait(60s);
         REQUIRE(end.has_value());
         CHECK(end->exit_code == 7);
       }

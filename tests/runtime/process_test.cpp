@@ -75,7 +75,7 @@ TEST_CASE("level process: when the main process ends, every descendant of its ro
     return found;
   };
   REQUIRE(eventually([&] { return count(mark) == 2; }));
-  CHECK(house.runtime().signal_container("pod-1", "c1", SIGKILL).wait(5s).has_value());
+  CHECK(house.runtime().signal_container("pod-1", "c1", SIGKILL).wait(30s).has_value());
   CHECK(house.wait_exit("c1").exit_code == 137);
   CHECK(eventually([&] { return count(mark) == 0; }));
   CHECK(count("99" + mark) == 1);  // the other container goes on
@@ -118,12 +118,12 @@ TEST_CASE("level process: a terminal works without devpts of its own") {
   ExecOptions options;
   options.command = {"sh", "-c", "test -t 0 && echo yes-tty; exit 2"};
   options.tty = true;
-  auto stream = house.runtime().exec_stream("pod-1", "c1", options).wait(10s);
+  auto stream = house.runtime().exec_stream("pod-1", "c1", options).wait(30s);
   REQUIRE_MESSAGE(stream.has_value(), (stream ? "" : stream.error().to_string()));
   std::string out;
   int code = -1;
   while (code < 0) {
-    auto chunk = (*stream)->read().wait(10s);
+    auto chunk = (*stream)->read().wait(30s);
     REQUIRE(chunk.has_value());
     if (chunk->channel == ProcessChunk::Channel::exit) {
       code = chunk->exit_code;

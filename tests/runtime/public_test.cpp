@@ -30,12 +30,12 @@ TEST_CASE("Runtime, RuntimePod and Container: a bundle runs, is measured, found 
     REQUIRE(spec.has_value());
     auto web = pod->create_container(*spec, {.id = "web", .log_path = folder / "web.log"}).wait(30s);
     REQUIRE_MESSAGE(web.has_value(), (web ? "" : web.error().to_string()));
-    CHECK(web->info().wait(5s)->state == ContainerInfo::State::created);
-    REQUIRE(web->start().wait(10s).has_value());
-    const auto ran = web->exec({.args = {"/bin/cat", "/proc/1/comm"}}).wait(20s);
+    CHECK(web->info().wait(30s)->state == ContainerInfo::State::created);
+    REQUIRE(web->start().wait(30s).has_value());
+    const auto ran = web->exec({.args = {"/bin/cat", "/proc/1/comm"}}).wait(60s);
     REQUIRE_MESSAGE(ran.has_value(), (ran ? "" : ran.error().to_string()));
     CHECK(ran->output == "sh\n");
-    CHECK(web->stats().wait(5s)->pids >= 1);
+    CHECK(web->stats().wait(30s)->pids >= 1);
     CHECK(
         eventually([&] { return log_contents(folder / "web.log") == "stdout F up\nstdout F demo-host\n"; }));
   }
@@ -46,11 +46,11 @@ TEST_CASE("Runtime, RuntimePod and Container: a bundle runs, is measured, found 
   REQUIRE(pod.has_value());
   auto web = pod->container("web");
   REQUIRE(web.has_value());
-  CHECK(web->info().wait(5s)->state == ContainerInfo::State::running);
-  CHECK(web->exec({.args = {"/bin/sh", "-c", "exit 3"}}).wait(20s)->exit_code == 3);
+  CHECK(web->info().wait(30s)->state == ContainerInfo::State::running);
+  CHECK(web->exec({.args = {"/bin/sh", "-c", "exit 3"}}).wait(60s)->exit_code == 3);
   std::ofstream(folder / "bundle/rootfs/data/end");
   // The example's root is read-only for the container, not for us.
-  const auto end = web->exited().wait(20s);
+  const auto end = web->exited().wait(60s);
   REQUIRE(end.has_value());
   CHECK(end->exit_code == 21);
   CHECK_FALSE(pod->container("other").has_value());

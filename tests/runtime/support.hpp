@@ -56,7 +56,7 @@ inline std::string log_contents(const std::string& path) {
 
 /// Waits, by short looks, until `condition` holds; false after `limit`.
 template <class F>
-bool eventually(F condition, std::chrono::milliseconds limit = 10s) {
+bool eventually(F condition, std::chrono::milliseconds limit = 30s) {
   for (auto waited = 0ms; waited < limit; waited += 5ms) {
     if (condition()) return true;
     usleep(5000);
@@ -101,7 +101,7 @@ class RuntimeHouse {
   }
   ~RuntimeHouse() {
     if (runtime_) {
-      for (const PodRecord& pod : runtime_->list().wait(5s).value())
+      for (const PodRecord& pod : runtime_->list().wait(30s).value())
         CHECK(runtime_->remove_pod(pod.config.uid).wait(30s).has_value());
     }
     runtime_.reset();
@@ -172,7 +172,7 @@ class RuntimeHouse {
     return log_contents(path("logs/" + id + ".log"));
   }
   std::string exec(const std::string& id, std::vector<std::string> args, int* code = nullptr) {
-    auto result = runtime_->exec("pod-1", id, std::move(args), 20s, 1 << 20).wait(30s);
+    auto result = runtime_->exec("pod-1", id, std::move(args), 60s, 1 << 20).wait(90s);
     REQUIRE_MESSAGE(result.has_value(), (result ? "" : result.error().to_string()));
     if (code != nullptr) *code = result->exit_code;
     return result->output;

@@ -16,7 +16,7 @@ int shim_pid(const RuntimeHouse& house, const std::string& pod = "pod-1") {
   return identity.pid;
 }
 ContainerStatus only_container(RuntimeHouse& house) {
-  const auto pods = house.runtime().list().wait(5s);
+  const auto pods = house.runtime().list().wait(30s);
   REQUIRE(pods.has_value());
   REQUIRE(pods->size() == 1);
   REQUIRE(pods->front().containers.size() == 1);
@@ -112,7 +112,7 @@ TEST_CASE("host and shim both killed: the next runtime adopts the container") {
   CHECK(only_container(house).state == ContainerState::running);
   CHECK(only_container(house).pid == before.pid);
   CHECK(house.exec("c1", {"echo", "still"}) == "still\n");
-  CHECK(house.runtime().signal_container("pod-1", "c1", SIGKILL).wait(5s).has_value());
+  CHECK(house.runtime().signal_container("pod-1", "c1", SIGKILL).wait(30s).has_value());
   const ContainerStatus end = house.wait_exit("c1");
   if (end.exit_code) CHECK(*end.exit_code == 137);
 }
