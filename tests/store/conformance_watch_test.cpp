@@ -220,7 +220,7 @@ STORE_TEST_CASE("lease ids: chosen, refused while alive, out of range") {
 }
 
 STORE_TEST_CASE("a lease that nobody keeps alive ends with its keys") {
-  auto lease = fixture->lease_grant(1s).wait(kSoon);
+  auto lease = fixture->lease_grant(4s).wait(kSoon);
   REQUIRE(lease.has_value());
   put(*fixture.store, "k", "v", {.lease = *lease});
   auto watch = fixture->watch({.range = Key("k")});

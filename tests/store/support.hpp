@@ -13,7 +13,7 @@
 namespace orchestra::store::test {
 
 using namespace std::chrono_literals;
-constexpr Duration kSoon = std::chrono::seconds(10);  ///< far more than anything here needs
+constexpr Duration kSoon = std::chrono::seconds(60);  ///< far more than anything here needs
 
 /// One implementation, fresh and empty.
 struct Fixture {
