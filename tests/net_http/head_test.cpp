@@ -188,6 +188,20 @@ TEST_CASE("the body of an answer depends on status and request method") {
   }
 }
 
+TEST_CASE("answers of CGI programs may end their lines with LF alone, requests may not") {
+  const std::string text = "HTTP/1.0 200 OK\nContent-Type: text/plain\r\nX: 1\n\nbody";
+  HeadScanner scanner;
+  const HeadLimits limits{.lf_alone = true};
+  REQUIRE(scanner.scan(text, limits).state == HeadState::complete);
+  CHECK(scanner.bytes() == text.size() - 4);
+  Head head;
+  REQUIRE(parse_response_head(std::string_view(text).substr(0, scanner.bytes()), limits, "GET", head).state ==
+          HeadState::complete);
+  CHECK(head.find("content-type") == "text/plain");
+  CHECK(head.find("x") == "1");
+  CHECK(HeadScanner().scan(text, {}).state == HeadState::bad);
+}
+
 TEST_CASE("a chunked body is the same wherever it is cut") {
   const std::string text = "5\r\nhello\r\n1;ext=\"v\"\r\n \r\n00A\r\n0123456789\r\n0\r\nX-Sum: 1\r\n\r\nNEXT";
   for (std::size_t piece = 1; piece <= text.size(); ++piece) {

@@ -280,6 +280,8 @@ TEST_CASE("silent, lying and half-finished backends") {
       RawBackend::send(fd, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab");
     if (head.starts_with("GET /switch")) RawBackend::send(fd, "HTTP/1.1 101 Switching Protocols\r\n\r\n");
     if (head.starts_with("GET /close")) RawBackend::send(fd, "HTTP/1.0 200 OK\r\n\r\nuntil close");
+    if (head.starts_with("GET /cgi"))
+      RawBackend::send(fd, "HTTP/1.0 200 OK\nContent-Type: text/plain\n\ncgi");
     if (head.starts_with("GET /interim")) {
       RawBackend::send(
           fd, "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
@@ -294,6 +296,7 @@ TEST_CASE("silent, lying and half-finished backends") {
   CHECK(f.get("/switch").substr(0, 4) == "502 ");
   CHECK(f.get("/nothing").substr(0, 4) == "502 ");
   CHECK(f.get("/close") == "200 until close");
+  CHECK(f.get("/cgi") == "200 cgi");
   CHECK(f.get("/interim") == "200 ok");
   const auto half = f.send({.url = "/half"});
   CHECK_FALSE(half);  // cut, not shortened

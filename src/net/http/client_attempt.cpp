@@ -13,7 +13,7 @@ namespace {
 
 constexpr std::size_t kReadBytes = 64 << 10;
 constexpr std::size_t kPieceBytes = 256 << 10;  // of a body per write, so that progress is seen
-constexpr HeadLimits kLimits{};
+constexpr HeadLimits kLimits{.lf_alone = true};
 
 std::string lower_case(std::string_view name) {
   std::string out(name);

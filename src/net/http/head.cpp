@@ -38,11 +38,12 @@ bool has_control(std::string_view value) {
   });
 }
 
-/// Takes one line without its CRLF; the scanner made sure that each LF has its CR.
+/// Takes one line without its CRLF; the scanner made sure that each LF has its CR, or may stand alone.
 std::string_view take_line(std::string_view& text) {
   const std::size_t end = text.find('\n');
-  const std::string_view line = text.substr(0, end - 1);
+  std::string_view line = text.substr(0, end);
   text.remove_prefix(end + 1);
+  if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
   return line;
 }
 
@@ -202,9 +203,10 @@ HeadResult HeadScanner::scan(std::string_view buffer, const HeadLimits& limits) 
       break;
     }
     const auto at = static_cast<std::size_t>(hit - buffer.data());
-    if (at == 0 || buffer[at - 1] != '\r') return bad(400, "a line ends with LF alone");
+    const bool has_cr = at > line_start_ && buffer[at - 1] == '\r';
+    if (!has_cr && !limits.lf_alone) return bad(400, "a line ends with LF alone");
     scanned_ = at + 1;
-    const bool empty = at - 1 == line_start_;
+    const bool empty = at - (has_cr ? 1 : 0) == line_start_;
     line_start_ = at + 1;
     // One empty line before the start line is tolerated (RFC 9112 section 2.2).
     if (empty && !seen_line_ && at > 1) return bad(400, "empty lines before the start line");

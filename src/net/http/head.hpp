@@ -46,6 +46,9 @@ struct HeadLimits {
   std::size_t target_bytes_max = 16 << 10;  ///< 414
   std::size_t head_bytes_max = 64 << 10;    ///< 431
   std::size_t fields_max = 100;             ///< 431
+  /// A LF without CR ends a line too (RFC 9112 section 2.2 allows it): for answers only, as CGI programs
+  /// write them. Nobody downstream sees them, so nobody can read them differently.
+  bool lf_alone = false;
 };
 
 enum class HeadState : std::uint8_t { incomplete, complete, bad };

@@ -97,7 +97,9 @@ void ProxyConnection::pump_request() {
   }
   if (step.data.empty() && !step.done) {
     buffer_.consume(step.consumed);
-    return ended_ ? close() : read_client();
+    if (ended_) return close();
+    set_deadline(options().stream_idle_deadline, 408, "the request body did not come in time");
+    return read_client();
   }
   request_.body_taken = true;
   const bool chunked = request_.framing == http::Framing::chunked;
@@ -109,6 +111,7 @@ void ProxyConnection::pump_request() {
   if (chunked && !step.data.empty()) buffers.push_back(http::asio::buffer(kLineEnd.data(), kLineEnd.size()));
   if (chunked && step.done) buffers.push_back(http::asio::buffer(kLastChunk.data(), kLastChunk.size()));
   upstream_busy_ = true;
+  set_deadline(options().stream_idle_deadline, 504, "the service did not take the request body in time");
   upstream_->wire->write(
       std::move(buffers), [self = shared_from_this(), attempt = attempt_, consumed = step.consumed,
                            done = step.done](http::ErrorCode failed, std::size_t) {
@@ -117,8 +120,9 @@ void ProxyConnection::pump_request() {
         self->buffer_.consume(consumed);
         if (failed) return;  // the read decides
         self->request_sent_ = done;
-        self->deadline_->extend(done && !self->response_begun_ ? self->options().response_deadline
-                                                               : self->options().stream_idle_deadline);
+        if (done) {
+          self->set_deadline(self->options().response_deadline, 504, "the service did not answer in time");
+        }
         self->advance();
       });
 }
@@ -177,7 +181,7 @@ void ProxyConnection::on_upstream_lost(http::ErrorCode failed) {
 /// False when more bytes are needed, or the exchange went elsewhere.
 bool ProxyConnection::take_response_head() {
   http::ReadBuffer& buffer = upstream_->buffer;
-  constexpr http::HeadLimits limits{};
+  constexpr http::HeadLimits limits{.lf_alone = true};
   http::HeadResult result = response_scanner_.scan(buffer.view(), limits);
   if (result.state == http::HeadState::incomplete) {
     read_upstream();
