@@ -43,7 +43,8 @@ json::value to_value(const Metric& metric) {
   out["op"] = metric.op;
   out["pass"] = metric.value && metric.goal ? json::value(passes(metric)) : json::value(nullptr);
   if (metric.peer) {
-    out["peer"] = json::object{{"name", metric.peer->name}, {"version", metric.peer->version}, {"value", metric.peer->value}};
+    out["peer"] = json::object{
+        {"name", metric.peer->name}, {"version", metric.peer->version}, {"value", metric.peer->value}};
   } else {
     out["peer"] = nullptr;
   }
@@ -52,13 +53,16 @@ json::value to_value(const Metric& metric) {
 }
 }  // namespace
 
-bool register_area(const std::string& name, AreaFunction run) { return areas().emplace(name, std::move(run)).second; }
+bool register_area(const std::string& name, AreaFunction run) {
+  return areas().emplace(name, std::move(run)).second;
+}
 std::int64_t now_ns() { return read_clock(CLOCK_MONOTONIC); }
 std::int64_t cpu_ns() { return read_clock(CLOCK_PROCESS_CPUTIME_ID); }
 double percentile(std::vector<double> values, double p) {
   if (values.empty()) return std::nan("");
   std::sort(values.begin(), values.end());
-  return values[std::min(values.size() - 1, static_cast<std::size_t>(p * static_cast<double>(values.size())))];
+  return values[std::min(values.size() - 1,
+                         static_cast<std::size_t>(p * static_cast<double>(values.size())))];
 }
 std::string find_program(const std::string& command) {
   const char* path = std::getenv("PATH");
@@ -85,7 +89,9 @@ int main_of(int argc, char** argv) {
     } else if (area.empty() && argv[i][0] != '-') {
       area = argv[i];
     } else {
-      std::fprintf(stderr, "orchestra-bench: unknown argument %s; usage: orchestra-bench AREA [--json] [--quick]\n", argv[i]);
+      std::fprintf(stderr,
+                   "orchestra-bench: unknown argument %s; usage: orchestra-bench AREA [--json] [--quick]\n",
+                   argv[i]);
       return 2;
     }
   }
@@ -112,9 +118,13 @@ int main_of(int argc, char** argv) {
   }
   for (const Metric& metric : report.metrics) {
     const std::string value = metric.value ? std::to_string(*metric.value) : "-";
-    std::string goal = metric.goal ? metric.op + " " + std::to_string(*metric.goal) + (metric.value ? (passes(metric) ? "  pass" : "  FAIL") : "") : "";
+    std::string goal = metric.goal ? metric.op + " " + std::to_string(*metric.goal) +
+                                         (metric.value ? (passes(metric) ? "  pass" : "  FAIL") : "")
+                                   : "";
     std::printf("%-36s %16s %-8s %s", metric.name.c_str(), value.c_str(), metric.unit.c_str(), goal.c_str());
-    if (metric.peer) std::printf("  [%s %s: %g]", metric.peer->name.c_str(), metric.peer->version.c_str(), metric.peer->value);
+    if (metric.peer)
+      std::printf("  [%s %s: %g]", metric.peer->name.c_str(), metric.peer->version.c_str(),
+                  metric.peer->value);
     std::printf("%s%s\n", metric.note.empty() ? "" : "  # ", metric.note.c_str());
   }
   return 0;

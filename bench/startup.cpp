@@ -38,16 +38,21 @@ Result<void> make_image(const std::string& folder) {
   ORC_TRY(make_directories(folder + "/context"));
   std::error_code failed;
   std::filesystem::copy_file("/bin/busybox", folder + "/context/busybox", failed);
-  if (failed) return Error(Error::not_found, "bench", "/bin/busybox: " + failed.message() + "; install busybox-static");
-  ORC_TRY(write_file(folder + "/context/Dockerfile", "FROM scratch\nCOPY busybox /bin/busybox\nENTRYPOINT [\"/bin/busybox\", \"sleep\", \"1000\"]\n"));
+  if (failed)
+    return Error(Error::not_found, "bench", "/bin/busybox: " + failed.message() + "; install busybox-static");
+  ORC_TRY(write_file(
+      folder + "/context/Dockerfile",
+      "FROM scratch\nCOPY busybox /bin/busybox\nENTRYPOINT [\"/bin/busybox\", \"sleep\", \"1000\"]\n"));
   ORC_ASSIGN(auto store, ImageStore::open(engine, {.dir = folder + "/images"}));
   ORC_TRY(ImageBuilder(store).build({.context = folder + "/context", .tag = "bench/sleep:1"}).wait(60s));
   ORC_TRY(make_directories(folder + "/data/preload"));
-  return store->export_to(folder + "/data/preload/sleep.tar", {"bench/sleep:1"}, ImageFormat::docker).wait(60s);
+  return store->export_to(folder + "/data/preload/sleep.tar", {"bench/sleep:1"}, ImageFormat::docker)
+      .wait(60s);
 }
 
 Result<double> pod_ready_ms(const Client& client, const std::string& name) {
-  const std::string yaml = "apiVersion: v1\nkind: Pod\nmetadata: {name: " + name + ", namespace: default}\nspec:\n  terminationGracePeriodSeconds: 0\n"
+  const std::string yaml = "apiVersion: v1\nkind: Pod\nmetadata: {name: " + name +
+                           ", namespace: default}\nspec:\n  terminationGracePeriodSeconds: 0\n"
                            "  containers: [{name: main, image: 'bench/sleep:1'}]\n";
   ORC_ASSIGN(const Object pod, Object::from_yaml(yaml));
   ListOptions which;
@@ -60,7 +65,8 @@ Result<double> pod_ready_ms(const Client& client, const std::string& name) {
     auto changes = watch.next(1s);
     if (!changes) continue;
     for (const ObjectChange& change : *changes) {
-      if (change.object.get_bool("/status/containerStatuses/0/ready").value_or(false)) return static_cast<double>(now_ns() - begin) / 1e6;
+      if (change.object.get_bool("/status/containerStatuses/0/ready").value_or(false))
+        return static_cast<double>(now_ns() - begin) / 1e6;
     }
   }
   return Error(Error::deadline_exceeded, "bench", "pod " + name + " was not ready within 30 s");
@@ -76,7 +82,13 @@ Result<void> measure(const Options& options, Report& report, const std::string& 
     empty.push_back(static_cast<double>(cluster.info().ready_ms));
     ORC_TRY(cluster.down(30s));
   }
-  report.add({"ready_ms_empty", percentile(empty, 0.5), "ms", 200, "<=", {}, "p50 of whole clusters with node, fresh folder"});
+  report.add({"ready_ms_empty",
+              percentile(empty, 0.5),
+              "ms",
+              200,
+              "<=",
+              {},
+              "p50 of whole clusters with node, fresh folder"});
   Engine engine;
   Cluster cluster(engine, options_of(folder + "/data"));
   ORC_TRY(cluster.start());
@@ -89,7 +101,13 @@ Result<void> measure(const Options& options, Report& report, const std::string& 
     ready.push_back(ms);
     (void)client.remove("v1", "pods", "p" + std::to_string(i), "default").wait(10s);
   }
-  report.add({"pod_created_to_ready_ms_p50", percentile(ready, 0.5), "ms", 250, "<=", {}, "image present, no probe, one after another"});
+  report.add({"pod_created_to_ready_ms_p50",
+              percentile(ready, 0.5),
+              "ms",
+              250,
+              "<=",
+              {},
+              "image present, no probe, one after another"});
   report.add({"pod_created_to_ready_ms_p99", percentile(ready, 0.99), "ms", std::nullopt, "<=", {}, ""});
   report.add({"rss_mb", resident_mb(), "MB", 60, "<=", {}, "the whole one-node program after these pods"});
   const std::int64_t cpu = cpu_ns(), wall = now_ns();
@@ -97,20 +115,29 @@ Result<void> measure(const Options& options, Report& report, const std::string& 
   auto paused = pause.pending();
   engine.after(options.quick ? 3s : 10s, [pause] { pause.set({}); });
   ORC_TRY(paused.wait(60s));
-  report.add({"idle_cpu_percent", 100.0 * static_cast<double>(cpu_ns() - cpu) / static_cast<double>(now_ns() - wall), "%", std::nullopt, "<=", {}, "of one core, one pod"});
+  report.add({"idle_cpu_percent",
+              100.0 * static_cast<double>(cpu_ns() - cpu) / static_cast<double>(now_ns() - wall),
+              "%",
+              std::nullopt,
+              "<=",
+              {},
+              "of one core, one pod"});
   return cluster.down(60s);
 }
 
 void run(const Options& options, Report& report) {
   if (geteuid() != 0 || unshare(CLONE_NEWNET) != 0) {
-    report.add({"ready_ms_empty", std::nullopt, "ms", 200, "<=", {}, "needs root: a network namespace of its own"});
+    report.add(
+        {"ready_ms_empty", std::nullopt, "ms", 200, "<=", {}, "needs root: a network namespace of its own"});
     return;
   }
-  if (system("ip link set lo up") != 0) return report.add({"ready_ms_empty", std::nullopt, "ms", 200, "<=", {}, "ip link set lo up failed"});
+  if (system("ip link set lo up") != 0)
+    return report.add({"ready_ms_empty", std::nullopt, "ms", 200, "<=", {}, "ip link set lo up failed"});
   char folder[] = "/tmp/orc-bench-XXXXXX";
   if (mkdtemp(folder) == nullptr) return;
   auto measured = measure(options, report, folder);
-  if (!measured) report.add({"startup_error", std::nullopt, "", std::nullopt, "<=", {}, measured.error().to_string()});
+  if (!measured)
+    report.add({"startup_error", std::nullopt, "", std::nullopt, "<=", {}, measured.error().to_string()});
   (void)remove_tree(folder);
 }
 const bool registered = register_area("startup", run);

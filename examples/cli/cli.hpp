@@ -13,25 +13,34 @@ namespace orchestra::cli {
 /// Exit status of DESIGN.md section 5.
 inline int exit_code(const Error& error) {
   switch (error.code()) {
-    case Error::not_found: return 3;
+    case Error::not_found:
+      return 3;
     case Error::already_exists:
     case Error::conflict:
-    case Error::busy: return 4;
+    case Error::busy:
+      return 4;
     case Error::unavailable:
     case Error::not_leader:
     case Error::overloaded:
-    case Error::deadline_exceeded: return 5;
-    case Error::unknown_outcome: return 6;
+    case Error::deadline_exceeded:
+      return 5;
+    case Error::unknown_outcome:
+      return 6;
     case Error::compacted:
     case Error::expired:
-    case Error::future: return 7;
+    case Error::future:
+      return 7;
     case Error::no_space:
     case Error::too_large:
-    case Error::resource_exhausted: return 8;
-    case Error::corrupt: return 9;
+    case Error::resource_exhausted:
+      return 8;
+    case Error::corrupt:
+      return 9;
     case Error::denied:
-    case Error::unauthenticated: return 10;
-    default: return 1;
+    case Error::unauthenticated:
+      return 10;
+    default:
+      return 1;
   }
 }
 inline int report(const Error& error) {
@@ -49,7 +58,8 @@ struct Flags {
   std::vector<std::string> words;
   std::string problem;  ///< not empty: a usage error
 
-  static Flags parse(const std::vector<std::string>& args, const std::set<std::string>& with_value, const std::set<std::string>& switches);
+  static Flags parse(const std::vector<std::string>& args, const std::set<std::string>& with_value,
+                     const std::set<std::string>& switches);
   bool has(const std::string& name) const { return values.count(name) != 0; }
   std::string get(const std::string& name, const std::string& other = {}) const {
     const auto it = values.find(name);

@@ -2,17 +2,18 @@
 #include <cstring>
 
 #include "base/version.hpp"
+#include "cluster/node.hpp"
 #include "examples/cli/cli.hpp"
 #include "image/command.hpp"
-#include "cluster/node.hpp"
 #include "orchestra/cluster.hpp"
-#include "orchestra/store_command.hpp"
 #include "orchestra/runtime.hpp"
+#include "orchestra/store_command.hpp"
 
 namespace orchestra::cli {
 
 namespace {
-constexpr const char* kHelp = R"(orchestra: containers, a Kubernetes-compatible API and everything between, in one process
+constexpr const char* kHelp =
+    R"(orchestra: containers, a Kubernetes-compatible API and everything between, in one process
 
 usage: orchestra COMMAND [flags]
 
@@ -28,7 +29,8 @@ usage: orchestra COMMAND [flags]
 )";
 }  // namespace
 
-Flags Flags::parse(const std::vector<std::string>& args, const std::set<std::string>& with_value, const std::set<std::string>& switches) {
+Flags Flags::parse(const std::vector<std::string>& args, const std::set<std::string>& with_value,
+                   const std::set<std::string>& switches) {
   Flags out;
   for (std::size_t i = 0; i < args.size(); ++i) {
     const std::string& arg = args[i];
@@ -66,7 +68,8 @@ int main_of(const std::vector<std::string>& args) {
   }
   const std::string& command = args[0];
   const std::vector<std::string> rest(args.begin() + 1, args.end());
-  if (command == "help" || command == "--help" || command == "-h") return std::fputs(kHelp, stdout) < 0 ? 1 : 0;
+  if (command == "help" || command == "--help" || command == "-h")
+    return std::fputs(kHelp, stdout) < 0 ? 1 : 0;
   if (command == "version" || command == "--version") {
     std::printf("orchestra %s (%s)\n", kVersion, kCommit);
     return 0;
@@ -77,7 +80,9 @@ int main_of(const std::vector<std::string>& args) {
   if (command == "image") {
     ImageCommandSettings settings;
     settings.store = default_data_dir() + "/images";
-    settings.make_steps = [](Engine& engine, const std::string& isolation) { return cluster::make_image_steps(engine, isolation); };
+    settings.make_steps = [](Engine& engine, const std::string& isolation) {
+      return cluster::make_image_steps(engine, isolation);
+    };
     return run_image_command(rest, stdout, stderr, settings);
   }
   if (command == "store") return run_store_command(rest, stdout, stderr);

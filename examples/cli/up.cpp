@@ -60,11 +60,16 @@ LogSink stderr_sink() {
 }
 
 bool log_level(const std::string& name, LogLevel& level) {
-  if (name == "debug") level = LogLevel::debug;
-  else if (name == "info") level = LogLevel::info;
-  else if (name == "warning") level = LogLevel::warning;
-  else if (name == "error") level = LogLevel::error;
-  else return false;
+  if (name == "debug")
+    level = LogLevel::debug;
+  else if (name == "info")
+    level = LogLevel::info;
+  else if (name == "warning")
+    level = LogLevel::warning;
+  else if (name == "error")
+    level = LogLevel::error;
+  else
+    return false;
   return true;
 }
 /// share/orchestra/images beside bin/, where the quickstart puts its images.
@@ -85,22 +90,26 @@ int wait_for_lock(const std::string& data, long seconds) {
     pollfd nothing{-1, 0, 0};
     poll(&nothing, 1, 100);
   }
-  return report(Error(Error::deadline_exceeded, "down", "the owner of " + data + " has ended its pods but still runs; end it with SIGTERM"));
+  return report(Error(Error::deadline_exceeded, "down",
+                      "the owner of " + data + " has ended its pods but still runs; end it with SIGTERM"));
 }
 }  // namespace
 
 int run_up(const std::vector<std::string>& args) {
-  const Flags flags = Flags::parse(args,
-                                   {"data", "listen", "insecure-http", "dns", "ingress", "ingress-tls", "node-name", "isolation", "pod-cidr",
-                                    "service-cidr", "preload", "dns-forward", "log-level"},
-                                   {"no-node", "help"});
+  const Flags flags =
+      Flags::parse(args,
+                   {"data", "listen", "insecure-http", "dns", "ingress", "ingress-tls", "node-name",
+                    "isolation", "pod-cidr", "service-cidr", "preload", "dns-forward", "log-level"},
+                   {"no-node", "help"});
   if (flags.has("help")) return std::fputs(kUpHelp, stdout) < 0 ? 1 : 0;
   if (!flags.problem.empty()) return usage_error("up: " + flags.problem + "; see orchestra up --help");
-  if (!flags.words.empty()) return usage_error("up: \"" + flags.words[0] + "\" is not a flag; see orchestra up --help");
+  if (!flags.words.empty())
+    return usage_error("up: \"" + flags.words[0] + "\" is not a flag; see orchestra up --help");
   EngineOptions engine_options;
   engine_options.log_sink = stderr_sink();
   if (!log_level(flags.get("log-level", "info"), engine_options.log_level)) {
-    return usage_error("up: --log-level " + flags.get("log-level") + " is not one of debug, info, warning, error");
+    return usage_error("up: --log-level " + flags.get("log-level") +
+                       " is not one of debug, info, warning, error");
   }
   ClusterOptions options;
   options.data_dir = flags.get("data");
@@ -124,7 +133,8 @@ int run_up(const std::vector<std::string>& args) {
   if (auto started = cluster.start(); !started) return report(started.error());
   const ClusterInfo info = cluster.info();
   std::printf("api https://%s  ingress http://%s  isolation %s  data %s\n", info.api_address.c_str(),
-              info.ingress_address.empty() ? "-" : info.ingress_address.c_str(), info.isolation.c_str(), info.data_dir.c_str());
+              info.ingress_address.empty() ? "-" : info.ingress_address.c_str(), info.isolation.c_str(),
+              info.data_dir.c_str());
   std::printf("export KUBECONFIG=%s\n", info.kubeconfig.c_str());
   std::printf("ready in %lld ms\n", static_cast<long long>(info.ready_ms));
   std::fflush(stdout);
@@ -142,9 +152,12 @@ int run_down(const std::vector<std::string>& args) {
   if (!flags.problem.empty()) return usage_error("down: " + flags.problem + "; see orchestra down --help");
   const std::string data = flags.has("data") ? flags.get("data") : default_data_dir();
   const long seconds = std::atol(flags.get("timeout", "120").c_str());
-  if (seconds <= 0) return usage_error("down: --timeout " + flags.get("timeout") + " is not a number of seconds above 0");
+  if (seconds <= 0)
+    return usage_error("down: --timeout " + flags.get("timeout") + " is not a number of seconds above 0");
   if (access(data.c_str(), F_OK) != 0) {
-    return report(Error(Error::not_found, "down", "data folder " + data + " does not exist; name the one of `orchestra up` with --data"));
+    return report(
+        Error(Error::not_found, "down",
+              "data folder " + data + " does not exist; name the one of `orchestra up` with --data"));
   }
   EngineOptions engine_options;
   engine_options.log_sink = stderr_sink();
@@ -153,7 +166,8 @@ int run_down(const std::vector<std::string>& args) {
   Engine engine(engine_options);
   // A running owner does it itself; a folder without one is opened here, without any listener.
   if (auto owner = ControlClient::connect(data + "/control.sock")) {
-    auto ended = owner->ask(json::object{{"op", "down"}, {"seconds", seconds}}, std::chrono::seconds(seconds + 10));
+    auto ended =
+        owner->ask(json::object{{"op", "down"}, {"seconds", seconds}}, std::chrono::seconds(seconds + 10));
     if (!ended && !ended.error().is(Error::not_found)) return report(ended.error());
     return wait_for_lock(data, seconds);
   }

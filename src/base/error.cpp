@@ -35,30 +35,54 @@ Error Error::with_context(std::string_view context) const {
 
 const char* to_string(Error::Code code) {
   switch (code) {
-    case Error::invalid: return "invalid";
-    case Error::not_found: return "not_found";
-    case Error::already_exists: return "already_exists";
-    case Error::conflict: return "conflict";
-    case Error::busy: return "busy";
-    case Error::unauthenticated: return "unauthenticated";
-    case Error::denied: return "denied";
-    case Error::unavailable: return "unavailable";
-    case Error::unknown_outcome: return "unknown_outcome";
-    case Error::not_leader: return "not_leader";
-    case Error::deadline_exceeded: return "deadline_exceeded";
-    case Error::cancelled: return "cancelled";
-    case Error::overloaded: return "overloaded";
-    case Error::resource_exhausted: return "resource_exhausted";
-    case Error::no_space: return "no_space";
-    case Error::too_large: return "too_large";
-    case Error::expired: return "expired";
-    case Error::compacted: return "compacted";
-    case Error::future: return "future";
-    case Error::corrupt: return "corrupt";
-    case Error::io: return "io";
-    case Error::unsupported: return "unsupported";
-    case Error::would_deadlock: return "would_deadlock";
-    case Error::internal: return "internal";
+    case Error::invalid:
+      return "invalid";
+    case Error::not_found:
+      return "not_found";
+    case Error::already_exists:
+      return "already_exists";
+    case Error::conflict:
+      return "conflict";
+    case Error::busy:
+      return "busy";
+    case Error::unauthenticated:
+      return "unauthenticated";
+    case Error::denied:
+      return "denied";
+    case Error::unavailable:
+      return "unavailable";
+    case Error::unknown_outcome:
+      return "unknown_outcome";
+    case Error::not_leader:
+      return "not_leader";
+    case Error::deadline_exceeded:
+      return "deadline_exceeded";
+    case Error::cancelled:
+      return "cancelled";
+    case Error::overloaded:
+      return "overloaded";
+    case Error::resource_exhausted:
+      return "resource_exhausted";
+    case Error::no_space:
+      return "no_space";
+    case Error::too_large:
+      return "too_large";
+    case Error::expired:
+      return "expired";
+    case Error::compacted:
+      return "compacted";
+    case Error::future:
+      return "future";
+    case Error::corrupt:
+      return "corrupt";
+    case Error::io:
+      return "io";
+    case Error::unsupported:
+      return "unsupported";
+    case Error::would_deadlock:
+      return "would_deadlock";
+    case Error::internal:
+      return "internal";
   }
   return "internal";
 }
@@ -87,13 +111,17 @@ void bad_result_access(const Error* error) {
 
 Error would_deadlock_error() {
   return {Error::would_deadlock, "engine",
-          "wait() was called on an event thread of the engine, which would stop what it waits for; use on_ready()"};
+          "wait() was called on an event thread of the engine, which would stop what it waits for; use "
+          "on_ready()"};
 }
 Error deadline_error(Duration waited) {
   const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(waited).count();
-  return {Error::deadline_exceeded, "engine", "no answer within " + std::to_string(ms) + " ms; the work goes on"};
+  return {Error::deadline_exceeded, "engine",
+          "no answer within " + std::to_string(ms) + " ms; the work goes on"};
 }
-Error abandoned_error() { return {Error::cancelled, "engine", "the work was dropped before it had an answer"}; }
+Error abandoned_error() {
+  return {Error::cancelled, "engine", "the work was dropped before it had an answer"};
+}
 Error cancelled_error() { return {Error::cancelled, "engine", "cancelled by the caller"}; }
 
 }  // namespace detail

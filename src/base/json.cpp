@@ -23,7 +23,8 @@ json::parse_options options() {
 
 std::string position(std::string_view text, std::size_t offset) {
   offset = std::min(offset, text.size());
-  const std::size_t line = static_cast<std::size_t>(std::count(text.begin(), text.begin() + static_cast<long>(offset), '\n')) + 1;
+  const std::size_t line =
+      static_cast<std::size_t>(std::count(text.begin(), text.begin() + static_cast<long>(offset), '\n')) + 1;
   const std::size_t start = text.rfind('\n', offset == 0 ? 0 : offset - 1);
   const std::size_t column = start == std::string_view::npos || offset == 0 ? offset + 1 : offset - start;
   return "line " + std::to_string(line) + " column " + std::to_string(column);
@@ -65,11 +66,29 @@ struct DuplicateHandler {
 
   bool on_document_begin(error_code&) { return true; }
   bool on_document_end(error_code&) { return true; }
-  bool on_object_begin(error_code&) { stack.emplace_back(); return true; }
-  bool on_object_end(std::size_t, error_code&) { stack.pop_back(); value(); return true; }
-  bool on_array_begin(error_code&) { stack.emplace_back(); stack.back().array = true; return true; }
-  bool on_array_end(std::size_t, error_code&) { stack.pop_back(); value(); return true; }
-  bool on_key_part(std::string_view part, std::size_t, error_code&) { key.append(part); return true; }
+  bool on_object_begin(error_code&) {
+    stack.emplace_back();
+    return true;
+  }
+  bool on_object_end(std::size_t, error_code&) {
+    stack.pop_back();
+    value();
+    return true;
+  }
+  bool on_array_begin(error_code&) {
+    stack.emplace_back();
+    stack.back().array = true;
+    return true;
+  }
+  bool on_array_end(std::size_t, error_code&) {
+    stack.pop_back();
+    value();
+    return true;
+  }
+  bool on_key_part(std::string_view part, std::size_t, error_code&) {
+    key.append(part);
+    return true;
+  }
   bool on_key(std::string_view part, std::size_t, error_code&) {
     key.append(part);
     stack.back().key = key;
@@ -78,13 +97,31 @@ struct DuplicateHandler {
     return true;
   }
   bool on_string_part(std::string_view, std::size_t, error_code&) { return true; }
-  bool on_string(std::string_view, std::size_t, error_code&) { value(); return true; }
+  bool on_string(std::string_view, std::size_t, error_code&) {
+    value();
+    return true;
+  }
   bool on_number_part(std::string_view, error_code&) { return true; }
-  bool on_int64(std::int64_t, std::string_view, error_code&) { value(); return true; }
-  bool on_uint64(std::uint64_t, std::string_view, error_code&) { value(); return true; }
-  bool on_double(double, std::string_view, error_code&) { value(); return true; }
-  bool on_bool(bool, error_code&) { value(); return true; }
-  bool on_null(error_code&) { value(); return true; }
+  bool on_int64(std::int64_t, std::string_view, error_code&) {
+    value();
+    return true;
+  }
+  bool on_uint64(std::uint64_t, std::string_view, error_code&) {
+    value();
+    return true;
+  }
+  bool on_double(double, std::string_view, error_code&) {
+    value();
+    return true;
+  }
+  bool on_bool(bool, error_code&) {
+    value();
+    return true;
+  }
+  bool on_null(error_code&) {
+    value();
+    return true;
+  }
   bool on_comment_part(std::string_view, error_code&) { return true; }
   bool on_comment(std::string_view, error_code&) { return true; }
 };
@@ -106,12 +143,24 @@ void print(const json::value& value, std::string& out, int indent, int level) {
     out.append(static_cast<std::size_t>(indent * depth), ' ');
   };
   switch (value.kind()) {
-    case json::kind::null: out += "null"; break;
-    case json::kind::bool_: out += value.get_bool() ? "true" : "false"; break;
-    case json::kind::int64: out += std::to_string(value.get_int64()); break;
-    case json::kind::uint64: out += std::to_string(value.get_uint64()); break;
-    case json::kind::double_: print_double(value.get_double(), out); break;
-    case json::kind::string: out += json::serialize(value.get_string()); break;
+    case json::kind::null:
+      out += "null";
+      break;
+    case json::kind::bool_:
+      out += value.get_bool() ? "true" : "false";
+      break;
+    case json::kind::int64:
+      out += std::to_string(value.get_int64());
+      break;
+    case json::kind::uint64:
+      out += std::to_string(value.get_uint64());
+      break;
+    case json::kind::double_:
+      print_double(value.get_double(), out);
+      break;
+    case json::kind::string:
+      out += json::serialize(value.get_string());
+      break;
     case json::kind::array: {
       out += '[';
       bool first = true;
@@ -169,7 +218,8 @@ Result<json::value> parse_json(std::string_view text, json::storage_ptr storage)
   boost::system::error_code failed;
   const std::size_t used = parser.write_some(text.data(), text.size(), failed);
   if (!failed && used < text.size()) {
-    return Error(Error::invalid, "json", "JSON: more text after the end of the value at " + position(text, used));
+    return Error(Error::invalid, "json",
+                 "JSON: more text after the end of the value at " + position(text, used));
   }
   if (!failed) parser.finish(failed);
   if (failed) {

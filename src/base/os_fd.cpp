@@ -28,14 +28,36 @@ Result<Fd> Fd::duplicate() const {
 Error system_error(const char* domain, std::string_view call, std::string_view object, int error_number) {
   Error::Code code = Error::io;
   switch (error_number) {
-    case ENOENT: case ESRCH: code = Error::not_found; break;
-    case EEXIST: code = Error::already_exists; break;
-    case EACCES: case EPERM: code = Error::denied; break;
-    case ENOSPC: case EDQUOT: code = Error::no_space; break;
-    case EBUSY: case EADDRINUSE: code = Error::busy; break;
-    case ENOSYS: case EOPNOTSUPP: code = Error::unsupported; break;
-    case ENOMEM: case EMFILE: case ENFILE: code = Error::resource_exhausted; break;
-    default: break;
+    case ENOENT:
+    case ESRCH:
+      code = Error::not_found;
+      break;
+    case EEXIST:
+      code = Error::already_exists;
+      break;
+    case EACCES:
+    case EPERM:
+      code = Error::denied;
+      break;
+    case ENOSPC:
+    case EDQUOT:
+      code = Error::no_space;
+      break;
+    case EBUSY:
+    case EADDRINUSE:
+      code = Error::busy;
+      break;
+    case ENOSYS:
+    case EOPNOTSUPP:
+      code = Error::unsupported;
+      break;
+    case ENOMEM:
+    case EMFILE:
+    case ENFILE:
+      code = Error::resource_exhausted;
+      break;
+    default:
+      break;
   }
   std::string text(call);
   if (!object.empty()) text.append(" ").append(object);
@@ -128,7 +150,8 @@ Result<void> make_directories(const std::string& path, mode_t mode) {
     return system_error("os", "mkdir", part, errno);
   }
   struct stat info {};
-  if (stat(path.c_str(), &info) == 0 && !S_ISDIR(info.st_mode)) return system_error("os", "mkdir", path, ENOTDIR);
+  if (stat(path.c_str(), &info) == 0 && !S_ISDIR(info.st_mode))
+    return system_error("os", "mkdir", path, ENOTDIR);
   return {};
 }
 
@@ -153,7 +176,8 @@ Result<void> remove_below(int parent, const char* name, dev_t device, const std:
   }
   closedir(stream);
   if (!result) return result;
-  if (unlinkat(parent, name, AT_REMOVEDIR) != 0 && errno != ENOENT) return system_error("os", "rmdir", shown, errno);
+  if (unlinkat(parent, name, AT_REMOVEDIR) != 0 && errno != ENOENT)
+    return system_error("os", "rmdir", shown, errno);
   return {};
 }
 }  // namespace
@@ -193,7 +217,8 @@ Result<std::pair<Fd, Fd>> make_pipe() {
 
 Result<std::pair<Fd, Fd>> make_socket_pair() {
   int ends[2];
-  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return system_error("os", "socketpair", "", errno);
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
+    return system_error("os", "socketpair", "", errno);
   return std::pair<Fd, Fd>(Fd(ends[0]), Fd(ends[1]));
 }
 

@@ -26,7 +26,9 @@ namespace {
 constexpr std::size_t kMessageMax = 64 << 20;
 constexpr std::size_t kInFlightMax = 64 << 20;
 
-Error closed(const std::string& why) { return {Error::unavailable, "transport", "connection closed: " + why}; }
+Error closed(const std::string& why) {
+  return {Error::unavailable, "transport", "connection closed: " + why};
+}
 
 void put_u32(std::string& out, std::uint32_t value) {
   for (int shift = 24; shift >= 0; shift -= 8) out += static_cast<char>(value >> shift);
@@ -41,7 +43,8 @@ std::uint32_t checksum(const std::string& bytes) {
 
 class Connection final : public TransportConnection, public std::enable_shared_from_this<Connection> {
  public:
-  explicit Connection(tcp::socket socket) : socket_(std::move(socket)), strand_(asio::make_strand(socket_.get_executor())) {}
+  explicit Connection(tcp::socket socket)
+      : socket_(std::move(socket)), strand_(asio::make_strand(socket_.get_executor())) {}
 
   void start(TransportHandler handler) {
     handler_ = std::move(handler);
@@ -50,7 +53,9 @@ class Connection final : public TransportConnection, public std::enable_shared_f
     asio::post(strand_, [self = shared_from_this()] { self->read_head(); });
   }
   Result<void> send(std::string message) override {
-    if (message.size() > kMessageMax) return Error(Error::too_large, "transport", "message of " + std::to_string(message.size()) + " bytes; at most 64 MiB");
+    if (message.size() > kMessageMax)
+      return Error(Error::too_large, "transport",
+                   "message of " + std::to_string(message.size()) + " bytes; at most 64 MiB");
     if (in_flight_.fetch_add(message.size()) > kInFlightMax) {
       in_flight_ -= message.size();
       return Error(Error::overloaded, "transport", "64 MiB wait to be sent on this connection");
@@ -72,7 +77,8 @@ class Connection final : public TransportConnection, public std::enable_shared_f
 
  private:
   void read_head() {
-    asio::async_read(socket_, asio::buffer(head_), asio::bind_executor(strand_, [self = shared_from_this()](auto failed, std::size_t) {
+    asio::async_read(socket_, asio::buffer(head_),
+                     asio::bind_executor(strand_, [self = shared_from_this()](auto failed, std::size_t) {
                        if (failed) return self->end(closed(failed.message()));
                        const std::uint32_t size = get_u32(self->head_);
                        if (size > kMessageMax) return self->end(closed("frame longer than 64 MiB"));
@@ -81,16 +87,19 @@ class Connection final : public TransportConnection, public std::enable_shared_f
                      }));
   }
   void read_body() {
-    asio::async_read(socket_, asio::buffer(body_), asio::bind_executor(strand_, [self = shared_from_this()](auto failed, std::size_t) {
+    asio::async_read(socket_, asio::buffer(body_),
+                     asio::bind_executor(strand_, [self = shared_from_this()](auto failed, std::size_t) {
                        if (failed) return self->end(closed(failed.message()));
-                       if (checksum(self->body_) != get_u32(self->head_ + 4)) return self->end(closed("frame checksum is wrong"));
+                       if (checksum(self->body_) != get_u32(self->head_ + 4))
+                         return self->end(closed("frame checksum is wrong"));
                        if (self->handler_.on_message) self->handler_.on_message(std::move(self->body_));
                        self->body_.clear();
                        self->read_head();
                      }));
   }
   void write_next() {
-    asio::async_write(socket_, asio::buffer(queue_.front()), asio::bind_executor(strand_, [self = shared_from_this()](auto failed, std::size_t) {
+    asio::async_write(socket_, asio::buffer(queue_.front()),
+                      asio::bind_executor(strand_, [self = shared_from_this()](auto failed, std::size_t) {
                         if (failed) return self->end(closed(failed.message()));
                         self->in_flight_ -= self->queue_.front().size() - 8;
                         self->queue_.pop_front();
@@ -131,7 +140,8 @@ Result<tcp::endpoint> parse(const std::string& address) {
 }
 
 struct AcceptLoop : std::enable_shared_from_this<AcceptLoop> {
-  AcceptLoop(asio::io_context& context, Transport::Accept call) : acceptor(asio::make_strand(context)), accept(std::move(call)) {}
+  AcceptLoop(asio::io_context& context, Transport::Accept call)
+      : acceptor(asio::make_strand(context)), accept(std::move(call)) {}
   void next() {
     acceptor.async_accept([self = shared_from_this()](auto failed, tcp::socket socket) {
       if (!self->acceptor.is_open()) return;
@@ -148,7 +158,8 @@ struct AcceptLoop : std::enable_shared_from_this<AcceptLoop> {
 
 class Listener final : public TransportListener {
  public:
-  Listener(std::shared_ptr<AcceptLoop> loop, std::string address) : loop_(std::move(loop)), address_(std::move(address)) {}
+  Listener(std::shared_ptr<AcceptLoop> loop, std::string address)
+      : loop_(std::move(loop)), address_(std::move(address)) {}
   ~Listener() override {
     asio::post(loop_->acceptor.get_executor(), [loop = loop_] {
       boost::system::error_code ignored;
@@ -176,26 +187,31 @@ class TcpTransport final : public Transport {
     if (failed) return system_error_of("listen", address, failed);
     const tcp::endpoint real = loop->acceptor.local_endpoint(failed);
     loop->next();
-    const std::string host = real.address().is_v6() ? "[" + real.address().to_string() + "]" : real.address().to_string();
-    return std::unique_ptr<TransportListener>(std::make_unique<Listener>(loop, host + ":" + std::to_string(real.port())));
+    const std::string host =
+        real.address().is_v6() ? "[" + real.address().to_string() + "]" : real.address().to_string();
+    return std::unique_ptr<TransportListener>(
+        std::make_unique<Listener>(loop, host + ":" + std::to_string(real.port())));
   }
-  Pending<std::shared_ptr<TransportConnection>> connect(const std::string& address, TransportHandler handler) override {
+  Pending<std::shared_ptr<TransportConnection>> connect(const std::string& address,
+                                                        TransportHandler handler) override {
     auto endpoint = parse(address);
     if (!endpoint) return endpoint.error();
     Promise<std::shared_ptr<TransportConnection>> promise;
     auto pending = promise.pending();
     auto socket = std::make_shared<tcp::socket>(event_context(engine_));
-    socket->async_connect(*endpoint, [promise, socket, address, handler = std::move(handler)](auto failed) mutable {
-      if (failed) return promise.set(system_error_of("connect", address, failed));
-      auto connection = std::make_shared<Connection>(std::move(*socket));
-      connection->start(std::move(handler));
-      promise.set(std::shared_ptr<TransportConnection>(connection));
-    });
+    socket->async_connect(*endpoint,
+                          [promise, socket, address, handler = std::move(handler)](auto failed) mutable {
+                            if (failed) return promise.set(system_error_of("connect", address, failed));
+                            auto connection = std::make_shared<Connection>(std::move(*socket));
+                            connection->start(std::move(handler));
+                            promise.set(std::shared_ptr<TransportConnection>(connection));
+                          });
     return pending;
   }
 
  private:
-  static Error system_error_of(const char* call, const std::string& address, const boost::system::error_code& failed) {
+  static Error system_error_of(const char* call, const std::string& address,
+                               const boost::system::error_code& failed) {
     const auto code = failed == asio::error::address_in_use ? Error::busy : Error::unavailable;
     return {code, "transport", std::string(call) + " " + address + ": " + failed.message()};
   }
@@ -203,6 +219,8 @@ class TcpTransport final : public Transport {
 };
 }  // namespace
 
-std::unique_ptr<Transport> make_tcp_transport(Engine& engine) { return std::make_unique<TcpTransport>(engine); }
+std::unique_ptr<Transport> make_tcp_transport(Engine& engine) {
+  return std::make_unique<TcpTransport>(engine);
+}
 
 }  // namespace orchestra

@@ -34,7 +34,8 @@ std::string host_name() {
   char name[256] = {};
   gethostname(name, sizeof name - 1);
   std::string out;
-  for (const char c : std::string(name)) out += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  for (const char c : std::string(name))
+    out += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
   for (char& c : out) {
     if (!std::isalnum(static_cast<unsigned char>(c)) && c != '-' && c != '.') c = '-';
   }
@@ -93,20 +94,23 @@ Result<void> Cluster::Impl::choose_ranges(bool process_level) {
     return {};
   }
   ORC_ASSIGN(cluster::Ranges kept, cluster::load_ranges(options.data_dir));
-  const auto pick = [&](const std::string& asked, const std::string& before, const char* standard, const char* what) -> Result<std::string> {
+  const auto pick = [&](const std::string& asked, const std::string& before, const char* standard,
+                        const char* what) -> Result<std::string> {
     if (!asked.empty()) return asked;
     if (!before.empty()) return before;
     if (!options.node) return std::string(standard);
     ORC_ASSIGN(std::string range, PodNetwork::find_free_range(standard));
-    if (range != standard) notice(std::string(what) + ": " + standard + " is in use on this machine, using " + range);
+    if (range != standard)
+      notice(std::string(what) + ": " + standard + " is in use on this machine, using " + range);
     return range;
   };
   ORC_ASSIGN(info.pod_cidr, pick(options.pod_cidr, kept.pods, cluster::kDefaultPodCidr, "pods"));
-  ORC_ASSIGN(info.service_cidr, pick(options.service_cidr, kept.services, cluster::kDefaultServiceCidr, "services"));
+  ORC_ASSIGN(info.service_cidr,
+             pick(options.service_cidr, kept.services, cluster::kDefaultServiceCidr, "services"));
   if (!kept.pods.empty() && (kept.pods != info.pod_cidr || kept.services != info.service_cidr)) {
     return Error(Error::conflict, "cluster",
-                 "this data folder was made with --pod-cidr " + kept.pods + " --service-cidr " + kept.services +
-                     "; use the same ranges, or another --data folder");
+                 "this data folder was made with --pod-cidr " + kept.pods + " --service-cidr " +
+                     kept.services + "; use the same ranges, or another --data folder");
   }
   return cluster::save_ranges(options.data_dir, {info.pod_cidr, info.service_cidr});
 }
@@ -134,7 +138,8 @@ Result<void> Cluster::Impl::start_api() {
   }
   const bool asked = !options.listen.empty();
   const auto [host, port] = cluster::split_address(asked ? options.listen : "127.0.0.1:6443");
-  if (port < 0) return Error(Error::invalid, "cluster", "API address \"" + options.listen + "\" is not ADDRESS:PORT");
+  if (port < 0)
+    return Error(Error::invalid, "cluster", "API address \"" + options.listen + "\" is not ADDRESS:PORT");
   for (int attempt = 0;; ++attempt) {
     api.listen = host + ":" + std::to_string(port + attempt);
     server = std::make_unique<ApiServer>(engine, store, api);
@@ -165,7 +170,8 @@ Result<void> Cluster::Impl::make_ingress_class() {
                                     {"kind", "IngressClass"},
                                     {"metadata", json::object{{"name", "orchestra"}}},
                                     {"spec", json::object{{"controller", "orchestra.dev/ingress"}}}};
-  if (!has_default) set_at(object, "/metadata/annotations/ingressclass.kubernetes.io~1is-default-class", "true");
+  if (!has_default)
+    set_at(object, "/metadata/annotations/ingressclass.kubernetes.io~1is-default-class", "true");
   ORC_ASSIGN(const Object made, Object::from_json(to_json(object)));
   auto created = server->client().create(made).wait(5s);
   if (!created && !created.error().is(Error::already_exists)) return created.error();
@@ -265,11 +271,13 @@ void Cluster::Impl::stop() {
   lock.reset();
 }
 
-Cluster::Cluster(Engine& engine, ClusterOptions options) : impl_(std::make_unique<Impl>(engine, std::move(options))) {}
+Cluster::Cluster(Engine& engine, ClusterOptions options)
+    : impl_(std::make_unique<Impl>(engine, std::move(options))) {}
 Cluster::~Cluster() { stop(); }
 
 Result<void> Cluster::start() {
-  if (impl_->started) return Error(Error::invalid, "cluster", "start() was called before; make another Cluster");
+  if (impl_->started)
+    return Error(Error::invalid, "cluster", "start() was called before; make another Cluster");
   impl_->started = true;
   auto result = impl_->start();
   if (!result) impl_->stop();

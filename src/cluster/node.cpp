@@ -33,11 +33,13 @@ Result<RuntimeOptions::Isolation> isolation_of(const std::string& name) {
   if (name == "full") return RuntimeOptions::Isolation::full;
   if (name == "rootless") return RuntimeOptions::Isolation::rootless;
   if (name == "process") return RuntimeOptions::Isolation::process;
-  return Error(Error::invalid, "cluster", "isolation \"" + name + "\" is not one of best, full, rootless, process");
+  return Error(Error::invalid, "cluster",
+               "isolation \"" + name + "\" is not one of best, full, rootless, process");
 }
 }  // namespace
 
-Result<ChosenRuntime> open_runtime(Engine& engine, const std::string& data_dir, const std::string& instance, const std::string& isolation) {
+Result<ChosenRuntime> open_runtime(Engine& engine, const std::string& data_dir, const std::string& instance,
+                                   const std::string& isolation) {
   RuntimeOptions options;
   options.state_dir = state_dir(instance);
   options.data_dir = data_dir + "/runtime";
@@ -69,11 +71,15 @@ Result<ImageStepRunner> make_image_steps(Engine& engine, const std::string& isol
     (void)remove_tree(folder);
     rmdir(folder.substr(0, folder.rfind('/')).c_str());  // only when nothing of others is there
   });
-  return ImageStepRunner{std::move(guarded), isolation == "process" || geteuid() != 0 ? Isolation::process : Isolation::full};
+  return ImageStepRunner{std::move(guarded),
+                         isolation == "process" || geteuid() != 0 ? Isolation::process : Isolation::full};
 }
 
 Node::Node(Engine& engine, Client client, NodeOptions options, ChosenRuntime runtime)
-    : engine_(engine), client_(std::move(client)), options_(std::move(options)), runtime_(std::move(runtime)) {}
+    : engine_(engine),
+      client_(std::move(client)),
+      options_(std::move(options)),
+      runtime_(std::move(runtime)) {}
 
 Node::~Node() { stop(); }
 
@@ -85,14 +91,16 @@ Result<void> Node::open_images() {
   options.overlay = !process_level();
   options.http = make_http_client(engine_);
   ORC_ASSIGN(images_, ImageStore::open(engine_, std::move(options)));
-  if (!process_level() && !images_->overlay_problem().empty()) degraded_.push_back("image roots are copies: " + images_->overlay_problem());
+  if (!process_level() && !images_->overlay_problem().empty())
+    degraded_.push_back("image roots are copies: " + images_->overlay_problem());
   return {};
 }
 
 Result<void> Node::open_network() {
   const std::string folder = options_.data_dir + "/net";
   if (process_level()) {
-    degraded_.push_back("isolation level process: no network, mount or process namespaces, no cpu and memory limits");
+    degraded_.push_back(
+        "isolation level process: no network, mount or process namespaces, no cpu and memory limits");
     // Instances on one machine need addresses of their own.
     ProcessPodNetworkOptions options;
     options.data_dir = folder;
@@ -131,7 +139,8 @@ Result<void> Node::open_services() {
   options.local_route = !process_level();
   ORC_ASSIGN(proxy_, ServiceProxy::create(engine_, options));
   if (!process_level() && std::string(proxy_->mode()) == "userspace") {
-    degraded_.push_back("Services by a userspace proxy: nftables does not work here, NetworkPolicy cannot be enforced");
+    degraded_.push_back(
+        "Services by a userspace proxy: nftables does not work here, NetworkPolicy cannot be enforced");
   }
   return {};
 }
@@ -144,7 +153,8 @@ Result<void> Node::open_dns() {
   if (!options_.dns.empty()) options.listen.push_back(options_.dns);
   if (options.listen.empty()) return {};
   options.forward = options_.dns_forward;
-  if (options.forward.empty()) options.forward = parse_resolv_conf(read_file("/etc/resolv.conf", 64 << 10).value_or(""), true).servers;
+  if (options.forward.empty())
+    options.forward = parse_resolv_conf(read_file("/etc/resolv.conf", 64 << 10).value_or(""), true).servers;
   if (options.forward.size() > 15) options.forward.resize(15);
   options.allow_from = {"127.0.0.0/8", options_.cluster_cidr};
   options.reverse_ranges = {options_.cluster_cidr, options_.service_cidr};
@@ -162,7 +172,9 @@ Result<void> Node::open_ingress() {
   HttpProxyOptions options;
   const bool asked = !options_.ingress.empty();
   auto [host, port] = split_address(asked ? options_.ingress : "127.0.0.1:8080");
-  if (port < 0) return Error(Error::invalid, "cluster", "ingress address \"" + options_.ingress + "\" is not ADDRESS:PORT");
+  if (port < 0)
+    return Error(Error::invalid, "cluster",
+                 "ingress address \"" + options_.ingress + "\" is not ADDRESS:PORT");
   if (!options_.ingress_tls.empty()) options.listen_tls = {options_.ingress_tls};
   for (int attempt = 0;; ++attempt) {
     options.listen = {host + ":" + std::to_string(port + attempt)};
@@ -172,7 +184,8 @@ Result<void> Node::open_ingress() {
       if (attempt > 0) notice("ingress: 127.0.0.1:8080 is taken, using " + options.listen[0]);
       return {};
     }
-    if (asked || !opened.error().is(Error::busy) || attempt >= kFallbackPorts) return opened.error().with_context("ingress");
+    if (asked || !opened.error().is(Error::busy) || attempt >= kFallbackPorts)
+      return opened.error().with_context("ingress");
   }
 }
 
@@ -215,11 +228,13 @@ void Node::apply_services(std::shared_ptr<const NetworkSnapshot> snapshot) {
   if (!snapshot->synced.services || !snapshot->synced.endpoint_slices) return;
   auto applied = proxy_->apply(snapshot).wait(10s);
   if (!applied) {
-    engine_.log(LogLevel::warning, "cluster", "Services were not applied", {{"error", applied.error().to_string()}});
+    engine_.log(LogLevel::warning, "cluster", "Services were not applied",
+                {{"error", applied.error().to_string()}});
     return;
   }
   for (const NetworkRejection& one : applied->rejected) {
-    engine_.log(LogLevel::warning, "cluster", one.message, {{"kind", one.kind}, {"object", one.ns + "/" + one.name}});
+    engine_.log(LogLevel::warning, "cluster", one.message,
+                {{"kind", one.kind}, {"object", one.ns + "/" + one.name}});
   }
 }
 
@@ -231,15 +246,23 @@ void Node::publish_ingress_status() {
     for (const std::string& address : one.addresses) wanted.push_back(json::object{{"ip", address}});
     const json::value* before = find(tree(*now), "/status/loadBalancer/ingress");
     if (before != nullptr && *before == json::value(wanted)) continue;
-    const json::value patch = json::object{{"status", json::object{{"loadBalancer", json::object{{"ingress", std::move(wanted)}}}}}};
+    const json::value patch = json::object{
+        {"status", json::object{{"loadBalancer", json::object{{"ingress", std::move(wanted)}}}}}};
     WriteOptions options;
     options.subresource = "status";
-    (void)client_.patch("networking.k8s.io/v1", "ingresses", one.ingress.name, one.ingress.ns, PatchType::merge, to_json(patch), options).wait(5s);
+    (void)client_
+        .patch("networking.k8s.io/v1", "ingresses", one.ingress.name, one.ingress.ns, PatchType::merge,
+               to_json(patch), options)
+        .wait(5s);
   }
 }
 
-std::string Node::ingress_address() const { return ingress_ && !ingress_->addresses().empty() ? ingress_->addresses().front() : ""; }
-std::string Node::dns_address() const { return dns_ && !dns_->addresses().empty() ? dns_->addresses().front() : ""; }
+std::string Node::ingress_address() const {
+  return ingress_ && !ingress_->addresses().empty() ? ingress_->addresses().front() : "";
+}
+std::string Node::dns_address() const {
+  return dns_ && !dns_->addresses().empty() ? dns_->addresses().front() : "";
+}
 
 void Node::stop() {
   if (stopped_) return;

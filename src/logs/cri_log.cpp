@@ -28,7 +28,8 @@ std::optional<CriRecord> parse_record(std::string_view line) {
   CriRecord out;
   out.time = line.substr(0, first);
   out.stream = line.substr(first + 1, second - first - 1);
-  const std::string_view tags = line.substr(second + 1, (third == std::string_view::npos ? line.size() : third) - second - 1);
+  const std::string_view tags =
+      line.substr(second + 1, (third == std::string_view::npos ? line.size() : third) - second - 1);
   const std::string_view tag = tags.substr(0, tags.find(':'));
   if ((out.stream != "stdout" && out.stream != "stderr") || (tag != "F" && tag != "P")) return std::nullopt;
   out.full = tag == "F";
@@ -48,7 +49,8 @@ std::optional<std::int64_t> parse_time(std::string_view text) {
   std::tm utc{};
   const int year = number(0, 4), month = number(5, 2), day = number(8, 2);
   const int hour = number(11, 2), minute = number(14, 2), second = number(17, 2);
-  if (year < 1970 || month < 1 || month > 12 || day < 1 || day > 31 || hour < 0 || minute < 0 || second < 0) return std::nullopt;
+  if (year < 1970 || month < 1 || month > 12 || day < 1 || day > 31 || hour < 0 || minute < 0 || second < 0)
+    return std::nullopt;
   utc.tm_year = year - 1900;
   utc.tm_mon = month - 1;
   utc.tm_mday = day;
@@ -59,7 +61,8 @@ std::optional<std::int64_t> parse_time(std::string_view text) {
   std::size_t at = 19;
   if (at < text.size() && text[at] == '.') {
     std::int64_t unit = 100'000'000;
-    for (++at; at < text.size() && text[at] >= '0' && text[at] <= '9'; ++at, unit /= 10) ns += (text[at] - '0') * unit;
+    for (++at; at < text.size() && text[at] >= '0' && text[at] <= '9'; ++at, unit /= 10)
+      ns += (text[at] - '0') * unit;
   }
   if (at >= text.size()) return std::nullopt;
   if (text[at] == 'Z') return at + 1 == text.size() ? std::optional(ns) : std::nullopt;
@@ -70,7 +73,8 @@ std::optional<std::int64_t> parse_time(std::string_view text) {
 }
 
 void CriFilter::emit(std::string_view text, std::string& out) {
-  if (options_.limit_bytes) text = text.substr(0, std::min<std::uint64_t>(text.size(), *options_.limit_bytes - emitted_));
+  if (options_.limit_bytes)
+    text = text.substr(0, std::min<std::uint64_t>(text.size(), *options_.limit_bytes - emitted_));
   out.append(text);
   emitted_ += text.size();
 }
@@ -114,7 +118,8 @@ std::vector<std::string> log_files(const std::string& live) {
   if (DIR* stream = opendir(folder.c_str())) {
     while (const dirent* entry = readdir(stream)) {
       const std::string file = entry->d_name;
-      if (file.size() > name.size() + 1 && file.compare(0, name.size() + 1, name + ".") == 0) out.push_back(folder + "/" + file);
+      if (file.size() > name.size() + 1 && file.compare(0, name.size() + 1, name + ".") == 0)
+        out.push_back(folder + "/" + file);
     }
     closedir(stream);
   }
@@ -135,7 +140,8 @@ std::uint64_t tail_of_file(int fd, std::uint64_t size, std::int64_t& left) {
     if (before == std::string::npos && start > 0) {
       const std::uint64_t take = std::min<std::uint64_t>(kReadBytes, start);
       std::string block(take, '\0');
-      if (pread(fd, block.data(), take, static_cast<off_t>(start - take)) != static_cast<ssize_t>(take)) return start;
+      if (pread(fd, block.data(), take, static_cast<off_t>(start - take)) != static_cast<ssize_t>(take))
+        return start;
       start -= take;
       data.insert(0, block);
       continue;
@@ -167,7 +173,8 @@ LogPosition tail_position(const std::vector<std::string>& files, std::int64_t li
 namespace {
 class LogStream final : public ByteStream, public std::enable_shared_from_this<LogStream> {
  public:
-  LogStream(Engine& engine, LogStreamOptions options) : engine_(engine), options_(std::move(options)), filter_(options_.filter) {}
+  LogStream(Engine& engine, LogStreamOptions options)
+      : engine_(engine), options_(std::move(options)), filter_(options_.filter) {}
 
   Result<void> open() {
     std::vector<std::string> files = log_files(options_.live_path);
@@ -194,7 +201,8 @@ class LogStream final : public ByteStream, public std::enable_shared_from_this<L
 
  private:
   void attempt(Promise<std::string> promise, std::size_t bytes_max) {
-    auto queued = engine_.post_blocking([self = shared_from_this(), promise, bytes_max] { self->work(promise, bytes_max); });
+    auto queued = engine_.post_blocking(
+        [self = shared_from_this(), promise, bytes_max] { self->work(promise, bytes_max); });
     if (!queued) promise.set(queued.error());
   }
 
@@ -202,7 +210,8 @@ class LogStream final : public ByteStream, public std::enable_shared_from_this<L
     auto answer = take(bytes_max);
     // Outside the lock: the reader may call close() from its callback.
     if (answer) return promise.set(std::move(*answer));
-    engine_.after(kFollowPause, [self = shared_from_this(), promise, bytes_max] { self->attempt(promise, bytes_max); });
+    engine_.after(kFollowPause,
+                  [self = shared_from_this(), promise, bytes_max] { self->attempt(promise, bytes_max); });
   }
 
   /// The next bytes, empty at the end; nullopt: nothing is there yet, look again.
@@ -260,7 +269,8 @@ class LogStream final : public ByteStream, public std::enable_shared_from_this<L
 
   /// The live name belongs to another file now. Rotations in between are found by name order.
   bool rotated() {
-    struct stat mine {}, named {};
+    struct stat mine {
+    }, named{};
     if (fstat(fd_.get(), &mine) != 0) return false;
     if (stat(options_.live_path.c_str(), &named) != 0) return false;
     if (mine.st_ino == named.st_ino && mine.st_dev == named.st_dev) return false;

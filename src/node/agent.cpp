@@ -57,9 +57,9 @@ struct NodeAgent::Impl : node::WorkerDirectory, std::enable_shared_from_this<Nod
   std::shared_ptr<node::Streams> streams;
   std::mutex mutex;
   std::condition_variable changed;
-  std::map<std::string, std::shared_ptr<PodWorker>> workers;       // by uid
-  std::map<std::string, PodRecord> records;                        // adopted from the runtime, not yet claimed
-  std::map<std::string, Object> waiting;                           // "ns/name" -> pod whose predecessor still ends
+  std::map<std::string, std::shared_ptr<PodWorker>> workers;  // by uid
+  std::map<std::string, PodRecord> records;                   // adopted from the runtime, not yet claimed
+  std::map<std::string, Object> waiting;                      // "ns/name" -> pod whose predecessor still ends
   std::vector<Engine::TimerId> timers;
   bool running = false, stopped = false, ending = false;
 };
@@ -88,10 +88,14 @@ Result<void> NodeAgent::Impl::register_node() {
   auto object = Object::from_json(to_json(node));
   if (!object) return object.error();
   auto made = context.client.create(*object).wait(kApiDeadline);
-  if (!made && !made.error().is(Error::already_exists)) return made.error().with_context("registering node " + name);
+  if (!made && !made.error().is(Error::already_exists))
+    return made.error().with_context("registering node " + name);
   if (!made) {
-    const json::value patch = json::object{{"metadata", json::object{{"labels", *find(node, "/metadata/labels")}}}, {"spec", *find(node, "/spec")}};
-    auto patched = context.client.patch("v1", "nodes", name, "", PatchType::merge, to_json(patch)).wait(kApiDeadline);
+    const json::value patch =
+        json::object{{"metadata", json::object{{"labels", *find(node, "/metadata/labels")}}},
+                     {"spec", *find(node, "/spec")}};
+    auto patched =
+        context.client.patch("v1", "nodes", name, "", PatchType::merge, to_json(patch)).wait(kApiDeadline);
     if (!patched) return patched.error().with_context("updating node " + name);
   }
   return {};
@@ -100,18 +104,25 @@ Result<void> NodeAgent::Impl::register_node() {
 void NodeAgent::Impl::renew_lease() {
   const std::string& name = context.options.node_name;
   const std::string now = api::format_micro_time(context.engine.clock().now().wall_ns);
-  const json::value patch = json::object{{"spec", json::object{{"renewTime", now}, {"holderIdentity", name}, {"leaseDurationSeconds", kLeaseSeconds}}}};
-  auto patched = context.client.patch("coordination.k8s.io/v1", "leases", name, "kube-node-lease", PatchType::merge, to_json(patch)).wait(kApiDeadline);
+  const json::value patch = json::object{
+      {"spec",
+       json::object{{"renewTime", now}, {"holderIdentity", name}, {"leaseDurationSeconds", kLeaseSeconds}}}};
+  auto patched = context.client
+                     .patch("coordination.k8s.io/v1", "leases", name, "kube-node-lease", PatchType::merge,
+                            to_json(patch))
+                     .wait(kApiDeadline);
   if (patched || !patched.error().is(Error::not_found)) return;
   json::object owner{{"apiVersion", "v1"}, {"kind", "Node"}, {"name", name}};
   auto node = context.client.get("v1", "nodes", name).wait(kApiDeadline);
   if (node) owner["uid"] = node->uid();
-  json::value lease = json::object{{"apiVersion", "coordination.k8s.io/v1"},
-                                   {"kind", "Lease"},
-                                   {"metadata", json::object{{"name", name}, {"namespace", "kube-node-lease"}}},
-                                   {"spec", *find(patch, "/spec")}};
+  json::value lease =
+      json::object{{"apiVersion", "coordination.k8s.io/v1"},
+                   {"kind", "Lease"},
+                   {"metadata", json::object{{"name", name}, {"namespace", "kube-node-lease"}}},
+                   {"spec", *find(patch, "/spec")}};
   if (node) set_at(lease, "/metadata/ownerReferences", json::array{owner});
-  if (auto object = Object::from_json(to_json(lease))) (void)context.client.create(*object).wait(kApiDeadline);
+  if (auto object = Object::from_json(to_json(lease)))
+    (void)context.client.create(*object).wait(kApiDeadline);
 }
 
 void NodeAgent::Impl::post_status() {
@@ -124,13 +135,16 @@ void NodeAgent::Impl::post_status() {
   std::vector<ImageInfo> images;
   if (auto list = context.parts.images->list()) images = *list;
   const json::value status = node::node_status(context.options, node::read_machine(context.options.data_dir),
-                                               context.parts.network->node_address(), images, tree(*node), context.engine.clock().now());
+                                               context.parts.network->node_address(), images, tree(*node),
+                                               context.engine.clock().now());
   const json::value patch = json::object{{"status", status}};
   WriteOptions options;
   options.subresource = "status";
-  auto written = context.client.patch("v1", "nodes", name, "", PatchType::merge, to_json(patch), options).wait(kApiDeadline);
+  auto written = context.client.patch("v1", "nodes", name, "", PatchType::merge, to_json(patch), options)
+                     .wait(kApiDeadline);
   if (!written) {
-    context.engine.log(LogLevel::warning, "node", "could not post the node's status", {{"error", written.error().to_string()}});
+    context.engine.log(LogLevel::warning, "node", "could not post the node's status",
+                       {{"error", written.error().to_string()}});
   }
 }
 
@@ -159,7 +173,8 @@ Result<void> NodeAgent::Impl::start() {
   renew_lease();
   post_status();
   running = true;
-  for (auto start_informer : {+[](AgentContext& c) { return c.config_maps.start(); }, +[](AgentContext& c) { return c.secrets.start(); },
+  for (auto start_informer : {+[](AgentContext& c) { return c.config_maps.start(); },
+                              +[](AgentContext& c) { return c.secrets.start(); },
                               +[](AgentContext& c) { return c.services.start(); }}) {
     ORC_TRY(start_informer(context));
   }
@@ -179,8 +194,10 @@ Result<void> NodeAgent::Impl::start() {
       if (worker->pod().ns() == ns) worker->wake();
     }
   };
-  context.config_maps.on_event([touch](const Object& old, const Object& now) { touch(now ? now.ns() : old.ns()); });
-  context.secrets.on_event([touch](const Object& old, const Object& now) { touch(now ? now.ns() : old.ns()); });
+  context.config_maps.on_event(
+      [touch](const Object& old, const Object& now) { touch(now ? now.ns() : old.ns()); });
+  context.secrets.on_event(
+      [touch](const Object& old, const Object& now) { touch(now ? now.ns() : old.ns()); });
   context.pods.on_event([weak = weak_from_this()](const Object& old, const Object& now) {
     if (auto self = weak.lock()) self->on_pod(old, now);
   });
@@ -193,10 +210,11 @@ Result<void> NodeAgent::Impl::start() {
     orphans.swap(records);
   }
   for (const auto& [uid, record] : orphans) {
-    auto removed = context.engine.run_blocking([self = shared_from_this(), uid = uid, config = record.config]() -> Result<void> {
-      context_remove(self->context, uid, config);
-      return {};
-    });
+    auto removed = context.engine.run_blocking(
+        [self = shared_from_this(), uid = uid, config = record.config]() -> Result<void> {
+          context_remove(self->context, uid, config);
+          return {};
+        });
     removed.on_ready([](Result<void>) {});
   }
   repeat(kLeasePeriod, &Impl::renew_lease);
@@ -310,7 +328,8 @@ Result<void> NodeAgent::remove_all_pods(Duration deadline) {
   for (const auto& [uid, worker] : all) worker->force_end();
   std::unique_lock lock(impl_->mutex);
   if (impl_->changed.wait_for(lock, deadline, [&] { return impl_->workers.empty(); })) return {};
-  return Error(Error::deadline_exceeded, "node", std::to_string(impl_->workers.size()) + " pods have not ended in time");
+  return Error(Error::deadline_exceeded, "node",
+               std::to_string(impl_->workers.size()) + " pods have not ended in time");
 }
 
 }  // namespace orchestra

@@ -12,7 +12,8 @@ Error config_error(std::string text) { return {Error::invalid, "node", std::move
 
 std::string upper_name(std::string_view name) {
   std::string out;
-  for (const char c : name) out += c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  for (const char c : name)
+    out += c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
   return out;
 }
 
@@ -41,14 +42,16 @@ std::string member(const json::value& root, const char* map, const std::string& 
 Result<void> add_from(const EnvironmentInputs& inputs, const json::value& source,
                       std::map<std::string, std::string>& out) {
   const std::string prefix = string_at(source, "/prefix");
-  for (const auto& [kind, lookup] : {std::pair{"configMapRef", &inputs.config_map}, {"secretRef", &inputs.secret}}) {
+  for (const auto& [kind, lookup] :
+       {std::pair{"configMapRef", &inputs.config_map}, {"secretRef", &inputs.secret}}) {
     const std::string at = std::string("/") + kind;
     if (find(source, at) == nullptr) continue;
     const std::string name = string_at(source, at + "/name");
     const auto data = (*lookup)(name);
     if (!data) {
       if (bool_at(source, at + "/optional")) continue;
-      return config_error(std::string(kind[0] == 'c' ? "configmap" : "secret") + " \"" + name + "\" not found");
+      return config_error(std::string(kind[0] == 'c' ? "configmap" : "secret") + " \"" + name +
+                          "\" not found");
     }
     for (const auto& [key, value] : *data) {
       if (valid_env_name(prefix + key)) out[prefix + key] = value;
@@ -82,10 +85,12 @@ Result<std::optional<std::string>> value_from(const EnvironmentInputs& inputs, c
     ORC_ASSIGN(std::string value, resource_value(inputs, *resource));
     return std::optional<std::string>(std::move(value));
   }
-  if (const json::value* reference = find(from, "/configMapKeyRef")) return key_value(inputs, *reference, false);
+  if (const json::value* reference = find(from, "/configMapKeyRef"))
+    return key_value(inputs, *reference, false);
   if (const json::value* reference = find(from, "/secretKeyRef")) return key_value(inputs, *reference, true);
-  return config_error("env valueFrom has no source that this version knows; it knows fieldRef, resourceFieldRef, "
-                      "configMapKeyRef and secretKeyRef");
+  return config_error(
+      "env valueFrom has no source that this version knows; it knows fieldRef, resourceFieldRef, "
+      "configMapKeyRef and secretKeyRef");
 }
 }  // namespace
 
@@ -136,7 +141,8 @@ Result<std::string> field_value(const EnvironmentInputs& inputs, std::string_vie
   }
   if (path == "metadata.labels" || path == "metadata.annotations") {
     std::string out;
-    const json::object* map = object_at(pod, path == "metadata.labels" ? "/metadata/labels" : "/metadata/annotations");
+    const json::object* map =
+        object_at(pod, path == "metadata.labels" ? "/metadata/labels" : "/metadata/annotations");
     if (map != nullptr) {
       for (const auto& entry : *map) {
         if (!out.empty()) out += '\n';
@@ -151,7 +157,8 @@ Result<std::string> field_value(const EnvironmentInputs& inputs, std::string_vie
 Result<std::string> resource_value(const EnvironmentInputs& inputs, const json::value& reference) {
   const std::string resource = string_at(reference, "/resource");
   const std::size_t dot = resource.find('.');
-  const std::string list = resource.substr(0, dot), what = dot == std::string::npos ? "" : resource.substr(dot + 1);
+  const std::string list = resource.substr(0, dot),
+                    what = dot == std::string::npos ? "" : resource.substr(dot + 1);
   if ((list != "limits" && list != "requests") || what.empty()) {
     return config_error("resourceFieldRef \"" + resource + "\" is not limits.RESOURCE or requests.RESOURCE");
   }
@@ -166,7 +173,8 @@ Result<std::string> resource_value(const EnvironmentInputs& inputs, const json::
       }
     }
   }
-  if (container == nullptr) return config_error("resourceFieldRef names container \"" + named + "\", which does not exist");
+  if (container == nullptr)
+    return config_error("resourceFieldRef names container \"" + named + "\", which does not exist");
   std::string text = string_at(*container, "/resources/" + list + "/" + what);
   if (text.empty() && list == "requests") text = string_at(*container, "/resources/limits/" + what);
   Quantity quantity;
@@ -250,7 +258,8 @@ void add_service_variables(const json::value& service, std::map<std::string, std
     const std::string number = port_text(port);
     std::string protocol = string_at(port, "/protocol", "TCP");
     std::string lower = protocol;
-    std::transform(lower.begin(), lower.end(), lower.begin(), [](unsigned char c) { return std::tolower(c); });
+    std::transform(lower.begin(), lower.end(), lower.begin(),
+                   [](unsigned char c) { return std::tolower(c); });
     if (const std::string port_name = string_at(port, "/name"); !port_name.empty()) {
       out[name + "_SERVICE_PORT_" + upper_name(port_name)] = number;
     }
@@ -269,7 +278,8 @@ std::optional<std::string> decode_base64(std::string_view text) {
     std::array<signed char, 256> table{};
     table.fill(-1);
     constexpr std::string_view kAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for (std::size_t i = 0; i < kAlphabet.size(); ++i) table[static_cast<unsigned char>(kAlphabet[i])] = static_cast<signed char>(i);
+    for (std::size_t i = 0; i < kAlphabet.size(); ++i)
+      table[static_cast<unsigned char>(kAlphabet[i])] = static_cast<signed char>(i);
     return table;
   }();
   std::string out;

@@ -10,7 +10,8 @@ constexpr std::size_t kInFlightMax = 256;
 constexpr std::size_t kSeenMax = 4096;
 }  // namespace
 
-void AgentContext::event(const Object& pod, const char* type, const std::string& reason, const std::string& message) {
+void AgentContext::event(const Object& pod, const char* type, const std::string& reason,
+                         const std::string& message) {
   const std::string now = api::format_time(engine.clock().now().wall_ns);
   const std::string key = pod.uid() + "\n" + reason + "\n" + message;
   Seen seen;
@@ -22,7 +23,8 @@ void AgentContext::event(const Object& pod, const char* type, const std::string&
     Seen& entry = seen_[key];
     if (entry.count++ == 0) {
       char suffix[24];
-      std::snprintf(suffix, sizeof suffix, ".%016llx", static_cast<unsigned long long>(engine.random().next()));
+      std::snprintf(suffix, sizeof suffix, ".%016llx",
+                    static_cast<unsigned long long>(engine.random().next()));
       entry.name = pod.name() + suffix;
       entry.first = now;
     }
@@ -34,23 +36,28 @@ void AgentContext::event(const Object& pod, const char* type, const std::string&
   };
   if (seen.count > 1) {
     const json::value patch = json::object{{"count", seen.count}, {"lastTimestamp", now}};
-    client.patch("v1", "events", seen.name, pod.ns(), PatchType::merge, to_json(patch)).on_ready([done](Result<Object>) { done(); });
+    client.patch("v1", "events", seen.name, pod.ns(), PatchType::merge, to_json(patch))
+        .on_ready([done](Result<Object>) { done(); });
     return;
   }
-  const json::value body = json::object{
-      {"apiVersion", "v1"},
-      {"kind", "Event"},
-      {"metadata", json::object{{"name", seen.name}, {"namespace", pod.ns()}}},
-      {"involvedObject", json::object{{"apiVersion", "v1"}, {"kind", "Pod"}, {"name", pod.name()}, {"namespace", pod.ns()}, {"uid", pod.uid()}}},
-      {"reason", reason},
-      {"message", message.substr(0, 1024)},
-      {"type", type},
-      {"count", 1},
-      {"firstTimestamp", seen.first},
-      {"lastTimestamp", now},
-      {"source", json::object{{"component", "kubelet"}, {"host", options.node_name}}},
-      {"reportingComponent", "kubelet"},
-      {"reportingInstance", options.node_name}};
+  const json::value body =
+      json::object{{"apiVersion", "v1"},
+                   {"kind", "Event"},
+                   {"metadata", json::object{{"name", seen.name}, {"namespace", pod.ns()}}},
+                   {"involvedObject", json::object{{"apiVersion", "v1"},
+                                                   {"kind", "Pod"},
+                                                   {"name", pod.name()},
+                                                   {"namespace", pod.ns()},
+                                                   {"uid", pod.uid()}}},
+                   {"reason", reason},
+                   {"message", message.substr(0, 1024)},
+                   {"type", type},
+                   {"count", 1},
+                   {"firstTimestamp", seen.first},
+                   {"lastTimestamp", now},
+                   {"source", json::object{{"component", "kubelet"}, {"host", options.node_name}}},
+                   {"reportingComponent", "kubelet"},
+                   {"reportingInstance", options.node_name}};
   auto object = Object::from_json(to_json(body));
   if (!object) return done();
   client.create(*object).on_ready([done](Result<Object>) { done(); });

@@ -33,16 +33,20 @@ std::string pretty_name() {
   return text.substr(at + 13, text.find('"', at + 13) - at - 13);
 }
 
-json::object condition(const json::value& before, const char* type, bool value, const char* reason, const std::string& message, Now now) {
+json::object condition(const json::value& before, const char* type, bool value, const char* reason,
+                       const std::string& message, Now now) {
   const std::string time = api::format_time(now.wall_ns);
   const char* status = value ? "True" : "False";
   std::string changed = time;
   if (const json::array* old = array_at(before, "/status/conditions")) {
     for (const json::value& one : *old) {
-      if (string_at(one, "/type") == type && string_at(one, "/status") == status) changed = string_at(one, "/lastTransitionTime", time);
+      if (string_at(one, "/type") == type && string_at(one, "/status") == status)
+        changed = string_at(one, "/lastTransitionTime", time);
     }
   }
-  return {{"type", type}, {"status", status}, {"lastHeartbeatTime", time}, {"lastTransitionTime", changed}, {"reason", reason}, {"message", message}};
+  return {
+      {"type", type},     {"status", status},  {"lastHeartbeatTime", time}, {"lastTransitionTime", changed},
+      {"reason", reason}, {"message", message}};
 }
 }  // namespace
 
@@ -70,12 +74,10 @@ MachineFacts read_machine(const std::string& data_dir) {
 }
 
 json::value make_node(const NodeAgentOptions& options, const MachineFacts& facts) {
-  json::object labels{{"kubernetes.io/hostname", options.node_name},
-                      {"kubernetes.io/os", "linux"},
-                      {"kubernetes.io/arch", facts.architecture},
-                      {"beta.kubernetes.io/os", "linux"},
-                      {"beta.kubernetes.io/arch", facts.architecture},
-                      {"orchestra.dev/isolation", options.isolation_name}};
+  json::object labels{
+      {"kubernetes.io/hostname", options.node_name},   {"kubernetes.io/os", "linux"},
+      {"kubernetes.io/arch", facts.architecture},      {"beta.kubernetes.io/os", "linux"},
+      {"beta.kubernetes.io/arch", facts.architecture}, {"orchestra.dev/isolation", options.isolation_name}};
   json::object spec;
   if (!options.pod_cidr.empty()) {
     spec["podCIDR"] = options.pod_cidr;
@@ -87,8 +89,9 @@ json::value make_node(const NodeAgentOptions& options, const MachineFacts& facts
                       {"spec", std::move(spec)}};
 }
 
-json::object node_status(const NodeAgentOptions& options, const MachineFacts& facts, const std::string& address,
-                         const std::vector<ImageInfo>& images, const json::value& before, Now now) {
+json::object node_status(const NodeAgentOptions& options, const MachineFacts& facts,
+                         const std::string& address, const std::vector<ImageInfo>& images,
+                         const json::value& before, Now now) {
   const auto resources = [&](std::int64_t memory, std::int64_t disk) {
     return json::object{{"cpu", std::to_string(facts.cpu_milli / 1000)},
                         {"memory", std::to_string(memory / 1024) + "Ki"},
@@ -98,20 +101,29 @@ json::object node_status(const NodeAgentOptions& options, const MachineFacts& fa
   };
   json::object out;
   out["capacity"] = resources(facts.memory_bytes, facts.disk_bytes);
-  out["allocatable"] = resources(std::max<std::int64_t>(0, facts.memory_bytes - kMemoryReserve), facts.disk_bytes - facts.disk_bytes / 10);
+  out["allocatable"] = resources(std::max<std::int64_t>(0, facts.memory_bytes - kMemoryReserve),
+                                 facts.disk_bytes - facts.disk_bytes / 10);
   const bool memory_low = facts.memory_available_bytes < kMemoryReserve;
   const bool disk_low = facts.disk_free_bytes < facts.disk_bytes / 10;
   json::array conditions;
-  conditions.push_back(condition(before, "MemoryPressure", memory_low, memory_low ? "KubeletHasInsufficientMemory" : "KubeletHasSufficientMemory",
-                                 memory_low ? "less than 100Mi are available" : "kubelet has sufficient memory available", now));
-  conditions.push_back(condition(before, "DiskPressure", disk_low, disk_low ? "KubeletHasDiskPressure" : "KubeletHasNoDiskPressure",
-                                 disk_low ? "less than 10% of the file system of the data folder are free" : "kubelet has no disk pressure", now));
-  conditions.push_back(condition(before, "PIDPressure", false, "KubeletHasSufficientPID", "kubelet has sufficient PID available", now));
+  conditions.push_back(condition(
+      before, "MemoryPressure", memory_low,
+      memory_low ? "KubeletHasInsufficientMemory" : "KubeletHasSufficientMemory",
+      memory_low ? "less than 100Mi are available" : "kubelet has sufficient memory available", now));
+  conditions.push_back(condition(before, "DiskPressure", disk_low,
+                                 disk_low ? "KubeletHasDiskPressure" : "KubeletHasNoDiskPressure",
+                                 disk_low ? "less than 10% of the file system of the data folder are free"
+                                          : "kubelet has no disk pressure",
+                                 now));
+  conditions.push_back(condition(before, "PIDPressure", false, "KubeletHasSufficientPID",
+                                 "kubelet has sufficient PID available", now));
   std::string degraded;
   for (const std::string& one : options.degraded) degraded += (degraded.empty() ? "" : "; ") + one;
-  conditions.push_back(condition(before, "orchestra.dev/Degraded", !degraded.empty(), degraded.empty() ? "Complete" : "NotEnforced",
-                                 degraded.empty() ? "everything that pods ask for can be enforced" : degraded, now));
-  conditions.push_back(condition(before, "Ready", true, "KubeletReady", "kubelet is posting ready status", now));
+  conditions.push_back(condition(
+      before, "orchestra.dev/Degraded", !degraded.empty(), degraded.empty() ? "Complete" : "NotEnforced",
+      degraded.empty() ? "everything that pods ask for can be enforced" : degraded, now));
+  conditions.push_back(
+      condition(before, "Ready", true, "KubeletReady", "kubelet is posting ready status", now));
   out["conditions"] = std::move(conditions);
   out["addresses"] = json::array{json::object{{"type", "InternalIP"}, {"address", address}},
                                  json::object{{"type", "Hostname"}, {"address", options.node_name}}};

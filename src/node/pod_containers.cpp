@@ -15,14 +15,15 @@ using namespace std::chrono_literals;
 
 namespace {
 constexpr Duration kRuntimeDeadline = 120s;
-constexpr Duration kStableAfter = 10min;       // a container up for so long starts its back-off anew
+constexpr Duration kStableAfter = 10min;  // a container up for so long starts its back-off anew
 constexpr std::size_t kTerminationBytesMax = 4096;
-constexpr Duration kHookExtension = 2s;        // once, for a preStop hook that overruns
+constexpr Duration kHookExtension = 2s;  // once, for a preStop hook that overruns
 constexpr Duration kHookDeadlineMax = 1h;
 
 int signal_number(const std::string& name) {
-  static const std::map<std::string, int> kNames{{"SIGHUP", SIGHUP},   {"SIGINT", SIGINT},   {"SIGQUIT", SIGQUIT}, {"SIGKILL", SIGKILL},
-                                                 {"SIGUSR1", SIGUSR1}, {"SIGUSR2", SIGUSR2}, {"SIGTERM", SIGTERM}, {"SIGWINCH", SIGWINCH}};
+  static const std::map<std::string, int> kNames{
+      {"SIGHUP", SIGHUP},   {"SIGINT", SIGINT},   {"SIGQUIT", SIGQUIT}, {"SIGKILL", SIGKILL},
+      {"SIGUSR1", SIGUSR1}, {"SIGUSR2", SIGUSR2}, {"SIGTERM", SIGTERM}, {"SIGWINCH", SIGWINCH}};
   if (name.empty()) return SIGTERM;
   if (name[0] >= '0' && name[0] <= '9') return std::atoi(name.c_str());
   const auto it = kNames.find(name.compare(0, 3, "SIG") == 0 ? name : "SIG" + name);
@@ -31,9 +32,14 @@ int signal_number(const std::string& name) {
 
 const char* pull_reason(const Error& error, bool again) {
   switch (error.code()) {
-    case Error::invalid: return "InvalidImageName";
-    case Error::not_found: return error.message().find("Never") != std::string::npos ? "ErrImageNeverPull" : again ? "ImagePullBackOff" : "ErrImagePull";
-    default: return again ? "ImagePullBackOff" : "ErrImagePull";
+    case Error::invalid:
+      return "InvalidImageName";
+    case Error::not_found:
+      return error.message().find("Never") != std::string::npos ? "ErrImageNeverPull"
+             : again                                            ? "ImagePullBackOff"
+                                                                : "ErrImagePull";
+    default:
+      return again ? "ImagePullBackOff" : "ErrImagePull";
   }
 }
 }  // namespace
@@ -55,17 +61,21 @@ void PodWorker::advance(const Object& pod, Slot& slot, const json::value& spec) 
   }
   if (slot.current && slot.current->state != ContainerState::created) {
     if (!should_restart(pod, slot)) return;
-    const Duration wait = restart_backoff(slot.backoff_level, context_.options.restart_backoff_base, context_.options.restart_backoff_max);
+    const Duration wait = restart_backoff(slot.backoff_level, context_.options.restart_backoff_base,
+                                          context_.options.restart_backoff_max);
     const std::int64_t due = slot.current->finished_ns + wait.count();
     const std::int64_t now = context_.engine.clock().now().wall_ns;
     if (now < due && due - now <= wait.count()) {
       std::lock_guard lock(mutex_);
       slot.waiting_reason = "CrashLoopBackOff";
-      slot.waiting_message = "back-off " + std::to_string(wait / 1s) + "s restarting failed container=" + slot.name +
-                             " pod=" + pod.name() + "_" + pod.ns() + "(" + uid_ + ")";
+      slot.waiting_message = "back-off " + std::to_string(wait / 1s) +
+                             "s restarting failed container=" + slot.name + " pod=" + pod.name() + "_" +
+                             pod.ns() + "(" + uid_ + ")";
     }
     if (now < due && due - now <= wait.count()) {
-      context_.event(pod, "Warning", "BackOff", "Back-off restarting failed container " + slot.name + " in pod " + pod.name() + "_" + pod.ns() + "(" + uid_ + ")");
+      context_.event(pod, "Warning", "BackOff",
+                     "Back-off restarting failed container " + slot.name + " in pod " + pod.name() + "_" +
+                         pod.ns() + "(" + uid_ + ")");
       wake_after(std::chrono::nanoseconds(due - now));
       return;
     }
@@ -101,11 +111,14 @@ bool PodWorker::ready_image(const Object& pod, Slot& slot, const json::value& sp
     const Error error = slot.pulled->error();
     slot.pulled.reset();
     ++slot.pull_failures;
-    const Duration wait = restart_backoff(slot.pull_failures, context_.options.restart_backoff_base, context_.options.restart_backoff_max);
+    const Duration wait = restart_backoff(slot.pull_failures, context_.options.restart_backoff_base,
+                                          context_.options.restart_backoff_max);
     {
       std::lock_guard lock(mutex_);
       slot.waiting_reason = pull_reason(error, slot.pull_failures > 1);
-      slot.waiting_message = slot.pull_failures > 1 ? "Back-off pulling image \"" + image + "\": " + error.to_string() : error.to_string();
+      slot.waiting_message = slot.pull_failures > 1
+                                 ? "Back-off pulling image \"" + image + "\": " + error.to_string()
+                                 : error.to_string();
     }
     context_.event(pod, "Warning", "Failed", "Failed to pull image \"" + image + "\": " + error.to_string());
     slot.next_try_ns = steady() + wait.count();
@@ -115,7 +128,9 @@ bool PodWorker::ready_image(const Object& pod, Slot& slot, const json::value& sp
   PullRequest request;
   request.reference = image;
   const std::string policy = string_at(spec, "/imagePullPolicy", "IfNotPresent");
-  request.policy = policy == "Always" ? PullPolicy::always : policy == "Never" ? PullPolicy::never : PullPolicy::if_not_present;
+  request.policy = policy == "Always"  ? PullPolicy::always
+                   : policy == "Never" ? PullPolicy::never
+                                       : PullPolicy::if_not_present;
   if (const json::array* wanted = array_at(tree(pod), "/spec/imagePullSecrets")) {
     for (const json::value& one : *wanted) {
       const auto secret = context_.secrets.get(pod.ns(), string_at(one, "/name"));
@@ -131,15 +146,16 @@ bool PodWorker::ready_image(const Object& pod, Slot& slot, const json::value& sp
     slot.pulling = true;
   }
   const std::string name = slot.name;
-  context_.parts.images->ensure(std::move(request)).on_ready([self = shared_from_this(), name](Result<ImageInfo> info) {
-    {
-      std::lock_guard lock(self->mutex_);
-      Slot& mine = self->slots_.at(name);
-      mine.pulling = false;
-      mine.pulled.emplace(std::move(info));
-    }
-    self->wake();
-  });
+  context_.parts.images->ensure(std::move(request))
+      .on_ready([self = shared_from_this(), name](Result<ImageInfo> info) {
+        {
+          std::lock_guard lock(self->mutex_);
+          Slot& mine = self->slots_.at(name);
+          mine.pulling = false;
+          mine.pulled.emplace(std::move(info));
+        }
+        self->wake();
+      });
   // A present image answers at once; then there is nothing to wait for.
   std::lock_guard lock(mutex_);
   return !slot.pulling && slot.pulled && slot.pulled->has_value();
@@ -149,7 +165,8 @@ Result<void> PodWorker::create(const Object& pod, Slot& slot, const json::value&
   const ImageInfo image = slot.pulled->value();
   const bool again = slot.current.has_value() && slot.current->state != ContainerState::created;
   if (again) {
-    const bool stable = slot.current->finished_ns - slot.current->started_ns >= std::chrono::nanoseconds(kStableAfter).count();
+    const bool stable = slot.current->finished_ns - slot.current->started_ns >=
+                        std::chrono::nanoseconds(kStableAfter).count();
     slot.backoff_level = stable ? 0 : slot.backoff_level + 1;
   }
   const std::uint32_t attempt = again ? slot.attempt + 1 : slot.attempt;
@@ -157,7 +174,8 @@ Result<void> PodWorker::create(const Object& pod, Slot& slot, const json::value&
   next.attempt = attempt;
   ORC_ASSIGN(ContainerConfig config, make_config(pod, next, spec, image));
   // The attempt before the last is forgotten now; the last one stays for `previous` and lastState.
-  if (again && slot.last) (void)context_.parts.runtime->remove_container(uid_, slot.last->id).wait(kRuntimeDeadline);
+  if (again && slot.last)
+    (void)context_.parts.runtime->remove_container(uid_, slot.last->id).wait(kRuntimeDeadline);
   if (again) (void)context_.parts.images->release_root(slot.current->id).wait(kRuntimeDeadline);
   auto created = context_.parts.runtime->create_container(uid_, config).wait(kRuntimeDeadline);
   if (!created) return created.error();
@@ -189,7 +207,8 @@ Result<void> PodWorker::create(const Object& pod, Slot& slot, const json::value&
 }
 
 void PodWorker::started(const Object& pod, Slot& slot, const json::value& spec) {
-  const bool adopted = slot.current->started_ns != 0 && context_.engine.clock().now().wall_ns - slot.current->started_ns > 5'000'000'000;
+  const bool adopted = slot.current->started_ns != 0 &&
+                       context_.engine.clock().now().wall_ns - slot.current->started_ns > 5'000'000'000;
   if (!adopted) context_.event(pod, "Normal", "Started", "Started container " + slot.name);
   {
     std::lock_guard lock(mutex_);
@@ -217,35 +236,39 @@ void PodWorker::started(const Object& pod, Slot& slot, const json::value& spec) 
 
 void PodWorker::watch_exit(Slot& slot) {
   const std::string name = slot.name, id = slot.current->id;
-  context_.parts.runtime->exited(uid_, id).on_ready([weak = weak_from_this(), name, id](Result<ContainerStatus> end) {
-    auto self = weak.lock();
-    if (!self) return;
-    {
-      std::lock_guard lock(self->mutex_);
-      Slot& mine = self->slots_.at(name);
-      if (!mine.current || mine.current->id != id) return;
-      if (end) {
-        mine.current = *end;
-      } else if (end.error().is(Error::cancelled)) {
-        return;  // the runtime is being closed; the next start asks again
-      } else {
-        mine.current->state = ContainerState::unknown;
-        mine.current->reason = end.error().to_string();
-        mine.current->finished_ns = self->context_.engine.clock().now().wall_ns;
-      }
-      mine.ready = false;
-    }
-    self->wake();
-  });
+  context_.parts.runtime->exited(uid_, id).on_ready(
+      [weak = weak_from_this(), name, id](Result<ContainerStatus> end) {
+        auto self = weak.lock();
+        if (!self) return;
+        {
+          std::lock_guard lock(self->mutex_);
+          Slot& mine = self->slots_.at(name);
+          if (!mine.current || mine.current->id != id) return;
+          if (end) {
+            mine.current = *end;
+          } else if (end.error().is(Error::cancelled)) {
+            return;  // the runtime is being closed; the next start asks again
+          } else {
+            mine.current->state = ContainerState::unknown;
+            mine.current->reason = end.error().to_string();
+            mine.current->finished_ns = self->context_.engine.clock().now().wall_ns;
+          }
+          mine.ready = false;
+        }
+        self->wake();
+      });
 }
 
 void PodWorker::start_probes(const Object&, Slot& slot, const json::value& spec) {
-  if (find(spec, "/startupProbe") == nullptr && find(spec, "/readinessProbe") == nullptr && find(spec, "/livenessProbe") == nullptr) return;
+  if (find(spec, "/startupProbe") == nullptr && find(spec, "/readinessProbe") == nullptr &&
+      find(spec, "/livenessProbe") == nullptr)
+    return;
   ProbeTarget target{uid_, slot.current->id, pod_ips_.empty() ? "" : pod_ips_.front(), spec};
-  auto probes = std::make_shared<ContainerProbes>(context_.engine, context_.parts.runtime, context_.parts.http, std::move(target),
-                                                  [weak = weak_from_this(), name = slot.name, id = slot.current->id](ProbeReport report) {
-                                                    if (auto self = weak.lock()) self->on_probe(name, id, report);
-                                                  });
+  auto probes = std::make_shared<ContainerProbes>(
+      context_.engine, context_.parts.runtime, context_.parts.http, std::move(target),
+      [weak = weak_from_this(), name = slot.name, id = slot.current->id](ProbeReport report) {
+        if (auto self = weak.lock()) self->on_probe(name, id, report);
+      });
   {
     std::lock_guard lock(mutex_);
     slot.probes = probes;
@@ -272,15 +295,19 @@ void PodWorker::on_probe(const std::string& name, std::string id, const ProbeRep
       }
     } else if (report.decided && !report.success && !slot.stopping && !terminating_) {
       slot.stopping = true;  // liveness or startup: the container is restarted
-      slot.kill_at_ns = steady() + int_at(tree(pod), "/spec/terminationGracePeriodSeconds", 30) * 1'000'000'000;
+      slot.kill_at_ns =
+          steady() + int_at(tree(pod), "/spec/terminationGracePeriodSeconds", 30) * 1'000'000'000;
       changed = true;
     }
   }
   if (!report.success) {
-    context_.event(pod, "Warning", "Unhealthy", std::string(to_string(report.kind)) + " probe failed: " + report.message);
+    context_.event(pod, "Warning", "Unhealthy",
+                   std::string(to_string(report.kind)) + " probe failed: " + report.message);
     if (report.decided && report.kind != ProbeKind::readiness) {
       context_.event(pod, "Normal", "Killing",
-                     "Container " + name + " failed " + (report.kind == ProbeKind::startup ? "startup" : "liveness") + " probe, will be restarted");
+                     "Container " + name + " failed " +
+                         (report.kind == ProbeKind::startup ? "startup" : "liveness") +
+                         " probe, will be restarted");
     }
   }
   if (changed) wake();
@@ -303,7 +330,8 @@ void PodWorker::ended(Slot& slot) {
   slot.stopping = false;
 }
 
-void PodWorker::stop_container(const Object& pod, Slot& slot, const json::value& spec, Duration grace, const std::string& why) {
+void PodWorker::stop_container(const Object& pod, Slot& slot, const json::value& spec, Duration grace,
+                               const std::string& why) {
   context_.event(pod, "Normal", "Killing", why);
   if (slot.probes) slot.probes->only_readiness();
   const bool hook = find(spec, "/lifecycle/preStop") != nullptr && grace > Duration::zero();
@@ -316,7 +344,8 @@ void PodWorker::stop_container(const Object& pod, Slot& slot, const json::value&
   if (!hook) return;
   const std::string name = slot.name;
   run_hook(pod, slot, spec, "preStop", [self = shared_from_this(), pod, name](std::string failure) {
-    if (!failure.empty()) self->context_.event(pod, "Warning", "FailedPreStopHook", "PreStopHook failed: " + failure);
+    if (!failure.empty())
+      self->context_.event(pod, "Warning", "FailedPreStopHook", "PreStopHook failed: " + failure);
     {
       std::lock_guard lock(self->mutex_);
       self->slots_.at(name).pre_stop_running = false;
@@ -333,15 +362,18 @@ void PodWorker::drive_stop(const Object& pod, Slot& slot) {
     if (!slot.term_sent && (!slot.pre_stop_running || now >= slot.kill_at_ns)) {
       slot.term_sent = send_term = true;
       // A hook that used up the grace period leaves the program two seconds of its own.
-      if (now >= slot.kill_at_ns && slot.pre_stop_running) slot.kill_at_ns = now + std::chrono::nanoseconds(kHookExtension).count();
+      if (now >= slot.kill_at_ns && slot.pre_stop_running)
+        slot.kill_at_ns = now + std::chrono::nanoseconds(kHookExtension).count();
     } else if (slot.term_sent && !slot.kill_sent && now >= slot.kill_at_ns) {
       slot.kill_sent = send_kill = true;
     }
   }
   const auto deliver = [&](int signal) {
-    auto sent = context_.parts.runtime->signal_container(uid_, slot.current->id, signal).wait(kRuntimeDeadline);
+    auto sent =
+        context_.parts.runtime->signal_container(uid_, slot.current->id, signal).wait(kRuntimeDeadline);
     if (!sent && !sent.error().is(Error::not_found)) {
-      context_.event(pod, "Warning", "FailedKillPod", "error killing container " + slot.name + ": " + sent.error().to_string());
+      context_.event(pod, "Warning", "FailedKillPod",
+                     "error killing container " + slot.name + ": " + sent.error().to_string());
     }
   };
   if (send_term) deliver(signal_number(slot.stop_signal));
@@ -352,18 +384,23 @@ void PodWorker::drive_stop(const Object& pod, Slot& slot) {
   wake_after(std::clamp<Duration>(std::chrono::nanoseconds(slot.kill_at_ns - now), 50ms, 30s));
 }
 
-void PodWorker::run_hook(const Object&, Slot& slot, const json::value& spec, const char* hook, std::function<void(std::string)> done) {
+void PodWorker::run_hook(const Object&, Slot& slot, const json::value& spec, const char* hook,
+                         std::function<void(std::string)> done) {
   const json::value& action = *find(spec, std::string("/lifecycle/") + hook);
   const Duration deadline = kHookDeadlineMax;
   if (const json::value* exec = find(action, "/exec")) {
     std::vector<std::string> args;
     if (const json::array* command = array_at(*exec, "/command")) {
-      for (const json::value& arg : *command) args.push_back(arg.is_string() ? std::string(arg.get_string()) : "");
+      for (const json::value& arg : *command)
+        args.push_back(arg.is_string() ? std::string(arg.get_string()) : "");
     }
-    context_.parts.runtime->exec(uid_, slot.current->id, args, deadline, kTerminationBytesMax).on_ready([done](Result<ExecResult> result) {
-      if (!result) return done(result.error().to_string());
-      done(result->exit_code == 0 ? "" : "command exited with " + std::to_string(result->exit_code) + ": " + result->output);
-    });
+    context_.parts.runtime->exec(uid_, slot.current->id, args, deadline, kTerminationBytesMax)
+        .on_ready([done](Result<ExecResult> result) {
+          if (!result) return done(result.error().to_string());
+          done(result->exit_code == 0
+                   ? ""
+                   : "command exited with " + std::to_string(result->exit_code) + ": " + result->output);
+        });
     return;
   }
   if (const json::value* http = find(action, "/httpGet")) {

@@ -22,7 +22,8 @@ const ContainerView& view_of(const PodView& view, const json::value& container) 
 }
 bool running(const ContainerView& c) { return c.current && c.current->state == ContainerState::running; }
 bool ended(const ContainerView& c) {
-  return c.current && (c.current->state == ContainerState::exited || c.current->state == ContainerState::unknown);
+  return c.current &&
+         (c.current->state == ContainerState::exited || c.current->state == ContainerState::unknown);
 }
 bool succeeded(const ContainerView& c) { return ended(c) && c.current->exit_code == 0; }
 
@@ -52,7 +53,8 @@ json::object waiting(const std::string& reason, const std::string& message) {
   return out;
 }
 
-json::object container_status(const json::value& spec, const ContainerView& c, const std::string& default_reason) {
+json::object container_status(const json::value& spec, const ContainerView& c,
+                              const std::string& default_reason) {
   json::object out;
   out["name"] = string_at(spec, "/name");
   json::object state, last;
@@ -61,7 +63,8 @@ json::object container_status(const json::value& spec, const ContainerView& c, c
   } else if (ended(c) && c.waiting_reason.empty()) {
     state["terminated"] = terminated(*c.current, c.termination_message);
   } else {
-    state["waiting"] = waiting(c.waiting_reason.empty() ? default_reason : c.waiting_reason, c.waiting_message);
+    state["waiting"] =
+        waiting(c.waiting_reason.empty() ? default_reason : c.waiting_reason, c.waiting_message);
   }
   // A container that waits for its restart shows the end of the attempt before as its last state.
   if (ended(c) && !c.waiting_reason.empty()) {
@@ -92,7 +95,8 @@ void set_condition(json::array& conditions, const char* type, bool value, const 
     conditions.push_back(json::object{{"type", type}, {"status", ""}, {"lastProbeTime", nullptr}});
     found = &conditions.back().get_object();
   }
-  if (string_at(json::value(*found), "/status") != text) (*found)["lastTransitionTime"] = format_time(now.wall_ns);
+  if (string_at(json::value(*found), "/status") != text)
+    (*found)["lastTransitionTime"] = format_time(now.wall_ns);
   (*found)["status"] = text;
   if (generation != 0) (*found)["observedGeneration"] = generation;
   found->erase("reason");
@@ -106,7 +110,8 @@ std::string unready_names(const PodView& view, bool init) {
   if (const json::array* all = containers_of(view, init)) {
     for (const json::value& spec : *all) {
       const ContainerView& c = view_of(view, spec);
-      const bool fine = init ? (is_sidecar(spec) ? c.started && running(c) : succeeded(c)) : (c.ready && running(c));
+      const bool fine =
+          init ? (is_sidecar(spec) ? c.started && running(c) : succeeded(c)) : (c.ready && running(c));
       if (!fine) names += (names.empty() ? "" : " ") + string_at(spec, "/name");
     }
   }
@@ -181,7 +186,8 @@ PodSummary summarise(const PodView& view) {
     const json::array* conditions = array_at(*view.pod, "/status/conditions");
     for (const json::value& gate : *wanted) {
       const std::string type = string_at(gate, "/conditionType");
-      gates = gates && conditions != nullptr && std::any_of(conditions->begin(), conditions->end(), [&](const json::value& c) {
+      gates = gates && conditions != nullptr &&
+              std::any_of(conditions->begin(), conditions->end(), [&](const json::value& c) {
                 return string_at(c, "/type") == type && string_at(c, "/status") == "True";
               });
     }
@@ -198,18 +204,22 @@ json::object make_status(const PodView& view, Now now) {
   if (generation != 0) out["observedGeneration"] = generation;
   json::array conditions;
   if (const json::array* before = array_at(*view.pod, "/status/conditions")) conditions = *before;
-  const std::string done = summary.phase == "Succeeded" ? "PodCompleted" : summary.phase == "Failed" ? "PodFailed" : "";
+  const std::string done = summary.phase == "Succeeded" ? "PodCompleted"
+                           : summary.phase == "Failed"  ? "PodFailed"
+                                                        : "";
   const auto set = [&](const char* type, bool value, const std::string& reason, const std::string& message) {
     set_condition(conditions, type, value, reason, message, generation, now);
   };
   set("PodReadyToStartContainers", view.sandbox_ready, "", "");
   const std::string init_names = unready_names(view, true), names = unready_names(view, false);
-  set("Initialized", summary.initialized, summary.initialized ? (summary.phase == "Succeeded" ? "PodCompleted" : "") : "ContainersNotInitialized",
+  set("Initialized", summary.initialized,
+      summary.initialized ? (summary.phase == "Succeeded" ? "PodCompleted" : "") : "ContainersNotInitialized",
       summary.initialized ? "" : "containers with incomplete status: [" + init_names + "]");
   const std::string why = !done.empty() ? done : "ContainersNotReady";
   const std::string text = !done.empty() ? "" : "containers with unready status: [" + names + "]";
   set("Ready", summary.ready, summary.ready ? "" : why, summary.ready ? "" : text);
-  set("ContainersReady", summary.containers_ready, summary.containers_ready ? "" : why, summary.containers_ready ? "" : text);
+  set("ContainersReady", summary.containers_ready, summary.containers_ready ? "" : why,
+      summary.containers_ready ? "" : text);
   set("PodScheduled", true, "", "");
   out["conditions"] = std::move(conditions);
   if (!view.reason.empty()) out["reason"] = view.reason;
@@ -246,7 +256,8 @@ bool status_differs(const json::value& a, const json::value& b) {
   if (const json::array* left = a.if_array()) {
     const json::array& right = b.get_array();
     return left->size() != right.size() ||
-           !std::equal(left->begin(), left->end(), right.begin(), [](const auto& x, const auto& y) { return !status_differs(x, y); });
+           !std::equal(left->begin(), left->end(), right.begin(),
+                       [](const auto& x, const auto& y) { return !status_differs(x, y); });
   }
   return a != b;
 }

@@ -51,7 +51,8 @@ void PodWorker::adopt(const PodRecord& record) {
     slot.current = status;
     slot.attempt = status.attempt;
     const auto level = status.annotations.find("orchestra.dev/backoff-level");
-    if (level != status.annotations.end()) slot.backoff_level = static_cast<std::uint32_t>(std::atoi(level->second.c_str()));
+    if (level != status.annotations.end())
+      slot.backoff_level = static_cast<std::uint32_t>(std::atoi(level->second.c_str()));
     const auto signal = status.annotations.find("orchestra.dev/stop-signal");
     if (signal != status.annotations.end()) slot.stop_signal = signal->second;
   }
@@ -178,8 +179,9 @@ void PodWorker::note_ends() {
     bool over;
     {
       std::lock_guard lock(mutex_);
-      over = slot.current && !slot.end_seen &&
-             (slot.current->state == ContainerState::exited || slot.current->state == ContainerState::unknown);
+      over =
+          slot.current && !slot.end_seen &&
+          (slot.current->state == ContainerState::exited || slot.current->state == ContainerState::unknown);
     }
     if (over) ended(slot);
   }
@@ -218,7 +220,9 @@ bool PodWorker::ensure_sandbox(const Object& pod) {
     config.hostname = string_at(object, "/spec/hostname", pod.name()).substr(0, 63);
     config.log_directory = context_.log_directory(pod.ns(), pod.name(), uid_);
     const std::string qos = qos_class(object);
-    config.cgroup_parent = qos == "Guaranteed" ? "kubepods" : qos == "Burstable" ? "kubepods/burstable" : "kubepods/besteffort";
+    config.cgroup_parent = qos == "Guaranteed"  ? "kubepods"
+                           : qos == "Burstable" ? "kubepods/burstable"
+                                                : "kubepods/besteffort";
     config.limits = pod_limits(object, qos);
     config.host_network = host_network;
     config.host_pid = bool_at(object, "/spec/hostPID");
@@ -226,11 +230,13 @@ bool PodWorker::ensure_sandbox(const Object& pod) {
     config.share_process_namespace = bool_at(object, "/spec/shareProcessNamespace");
     for (const auto& [name, value] : pod.annotations()) config.annotations.emplace(name, value);
     if (const json::array* sysctls = array_at(object, "/spec/securityContext/sysctls")) {
-      for (const json::value& one : *sysctls) config.sysctls[string_at(one, "/name")] = string_at(one, "/value");
+      for (const json::value& one : *sysctls)
+        config.sysctls[string_at(one, "/name")] = string_at(one, "/value");
     }
     auto made = context_.parts.runtime->create_pod(config).wait(kRuntimeDeadline);
     if (!made) {
-      context_.event(pod, "Warning", "FailedCreatePodSandBox", "Failed to create pod sandbox: " + made.error().to_string());
+      context_.event(pod, "Warning", "FailedCreatePodSandBox",
+                     "Failed to create pod sandbox: " + made.error().to_string());
       if (made.error().is(Error::denied) && pod.annotations().count("orchestra.dev/isolation") != 0) {
         fail(pod, "UnexpectedAdmissionError", made.error().to_string());
         return false;
@@ -249,7 +255,8 @@ bool PodWorker::ensure_sandbox(const Object& pod) {
   AttachRequest request{uid_, pod.ns(), pod.name(), sandbox_->network_namespace};
   auto attached = context_.parts.network->attach(request).wait(kRuntimeDeadline);
   if (!attached) {
-    context_.event(pod, "Warning", "FailedCreatePodSandBox", "Failed to set up the pod's network: " + attached.error().to_string());
+    context_.event(pod, "Warning", "FailedCreatePodSandBox",
+                   "Failed to set up the pod's network: " + attached.error().to_string());
     wake_after(kRetry);
     return false;
   }
@@ -271,7 +278,8 @@ bool PodWorker::run_init(const Object& pod) {
       if (!(slot.current && slot.current->state == ContainerState::running && slot.started)) return false;
       continue;
     }
-    const bool done = slot.current && slot.current->state == ContainerState::exited && slot.current->exit_code == 0;
+    const bool done =
+        slot.current && slot.current->state == ContainerState::exited && slot.current->exit_code == 0;
     if (done) continue;
     advance(pod, slot, spec);
     return false;
@@ -300,7 +308,8 @@ void PodWorker::sync_ending(const Object& pod) {
   if (!terminating_ || end_deadline_ns_ == 0) {
     terminating_ = true;
     const std::int64_t spec_grace = int_at(object, "/spec/terminationGracePeriodSeconds", 30);
-    const std::int64_t grace = forced ? std::min<std::int64_t>(spec_grace, 5) : int_at(object, "/metadata/deletionGracePeriodSeconds", spec_grace);
+    const std::int64_t grace = forced ? std::min<std::int64_t>(spec_grace, 5)
+                                      : int_at(object, "/metadata/deletionGracePeriodSeconds", spec_grace);
     end_deadline_ns_ = steady() + grace * 1'000'000'000;
   } else if (pod.deleting()) {
     // A later delete may shorten the grace period, never lengthen it.
@@ -321,7 +330,8 @@ void PodWorker::sync_ending(const Object& pod) {
       Slot& slot = slots_.at(string_at(spec, "/name"));
       if (!slot.current || slot.current->state != ContainerState::running) continue;
       if (slot.sidecar && mains_up && steady() < end_deadline_ns_) continue;  // sidecars end after the others
-      const Duration left = std::max<Duration>(Duration::zero(), std::chrono::nanoseconds(end_deadline_ns_ - steady()));
+      const Duration left =
+          std::max<Duration>(Duration::zero(), std::chrono::nanoseconds(end_deadline_ns_ - steady()));
       if (!slot.stopping) stop_container(pod, slot, spec, left, "Stopping container " + slot.name);
       slot.kill_at_ns = std::min(slot.kill_at_ns, end_deadline_ns_);
       drive_stop(pod, slot);
@@ -370,18 +380,21 @@ bool PodWorker::cleanup(const Object& pod) {
   }
   if (!bool_at(tree(pod), "/spec/hostNetwork")) {
     if (auto detached = context_.parts.network->detach(uid_).wait(kRuntimeDeadline); !detached) {
-      context_.event(pod, "Warning", "FailedKillPod", "error detaching the network: " + detached.error().to_string());
+      context_.event(pod, "Warning", "FailedKillPod",
+                     "error detaching the network: " + detached.error().to_string());
       return false;
     }
   }
   // Roots are named after containers: everything of this pod's uid goes.
   if (auto owners = context_.parts.images->root_owners()) {
     for (const std::string& owner : *owners) {
-      if (owner.compare(0, uid_.size(), uid_) == 0) (void)context_.parts.images->release_root(owner).wait(kRuntimeDeadline);
+      if (owner.compare(0, uid_.size(), uid_) == 0)
+        (void)context_.parts.images->release_root(owner).wait(kRuntimeDeadline);
     }
   }
   if (auto removed = remove_tree(directory()); !removed) {
-    context_.engine.log(LogLevel::warning, "node", "could not remove the folder of a pod", {{"error", removed.error().to_string()}});
+    context_.engine.log(LogLevel::warning, "node", "could not remove the folder of a pod",
+                        {{"error", removed.error().to_string()}});
     return false;
   }
   std::lock_guard lock(mutex_);
@@ -421,7 +434,9 @@ void PodWorker::publish(const Object& pod) {
   const json::value& object = tree(pod);
   if (cleaned_ && phase_is_final(string_at(object, "/status/phase")) && !pod.deleting()) return;
   json::value status = make_status(view(pod), context_.engine.clock().now());
-  if (const json::value* now = find(object, "/status"); now != nullptr && published_.empty() && !status_differs(*now, status)) return;
+  if (const json::value* now = find(object, "/status");
+      now != nullptr && published_.empty() && !status_differs(*now, status))
+    return;
   const std::string text = to_json(status);
   if (text == published_) return;
   // null removes what the last status had and this one has not (merge patch, RFC 7386).
@@ -429,15 +444,19 @@ void PodWorker::publish(const Object& pod) {
   for (const char* field : {"reason", "message", "podIP", "podIPs"}) {
     if (patch.if_contains(field) == nullptr) patch[field] = nullptr;
   }
-  const json::value body = json::object{{"metadata", json::object{{"uid", uid_}}}, {"status", std::move(patch)}};
+  const json::value body =
+      json::object{{"metadata", json::object{{"uid", uid_}}}, {"status", std::move(patch)}};
   WriteOptions options;
   options.subresource = "status";
-  auto written = context_.client.patch("v1", "pods", pod.name(), pod.ns(), PatchType::merge, to_json(body), options).wait(kApiDeadline);
+  auto written =
+      context_.client.patch("v1", "pods", pod.name(), pod.ns(), PatchType::merge, to_json(body), options)
+          .wait(kApiDeadline);
   if (written) {
     published_ = text;
     return;
   }
-  if (written.error().is(Error::not_found) || written.error().is(Error::conflict)) return;  // the informer tells
+  if (written.error().is(Error::not_found) || written.error().is(Error::conflict))
+    return;  // the informer tells
   context_.engine.log(LogLevel::warning, "node", "could not write a pod's status",
                       {{"pod", pod.ns() + "/" + pod.name()}, {"error", written.error().to_string()}});
   wake_after(kRetry);

@@ -19,9 +19,12 @@ constexpr std::size_t kBodyBytesMax = 10 << 10;
 
 const char* field_of(ProbeKind kind) {
   switch (kind) {
-    case ProbeKind::startup: return "/startupProbe";
-    case ProbeKind::readiness: return "/readinessProbe";
-    case ProbeKind::liveness: return "/livenessProbe";
+    case ProbeKind::startup:
+      return "/startupProbe";
+    case ProbeKind::readiness:
+      return "/readinessProbe";
+    case ProbeKind::liveness:
+      return "/livenessProbe";
   }
   return "";
 }
@@ -29,9 +32,12 @@ const char* field_of(ProbeKind kind) {
 
 const char* to_string(ProbeKind kind) {
   switch (kind) {
-    case ProbeKind::startup: return "Startup";
-    case ProbeKind::readiness: return "Readiness";
-    case ProbeKind::liveness: return "Liveness";
+    case ProbeKind::startup:
+      return "Startup";
+    case ProbeKind::readiness:
+      return "Readiness";
+    case ProbeKind::liveness:
+      return "Liveness";
   }
   return "";
 }
@@ -82,11 +88,13 @@ std::string try_connect(const std::string& ip, int port, Duration timeout) {
   const std::string shown = ip + ":" + std::to_string(port);
   sockaddr_storage address{};
   socklen_t size = 0;
-  if (auto* v4 = reinterpret_cast<sockaddr_in*>(&address); inet_pton(AF_INET, ip.c_str(), &v4->sin_addr) == 1) {
+  if (auto* v4 = reinterpret_cast<sockaddr_in*>(&address);
+      inet_pton(AF_INET, ip.c_str(), &v4->sin_addr) == 1) {
     v4->sin_family = AF_INET;
     v4->sin_port = htons(static_cast<std::uint16_t>(port));
     size = sizeof *v4;
-  } else if (auto* v6 = reinterpret_cast<sockaddr_in6*>(&address); inet_pton(AF_INET6, ip.c_str(), &v6->sin6_addr) == 1) {
+  } else if (auto* v6 = reinterpret_cast<sockaddr_in6*>(&address);
+             inet_pton(AF_INET6, ip.c_str(), &v6->sin6_addr) == 1) {
     v6->sin6_family = AF_INET6;
     v6->sin6_port = htons(static_cast<std::uint16_t>(port));
     size = sizeof *v6;
@@ -108,15 +116,18 @@ std::string try_connect(const std::string& ip, int port, Duration timeout) {
   return "dial tcp " + shown + ": connect: " + std::strerror(failed);
 }
 
-HttpRequest make_http_request(const json::value& container, const json::value& action, const std::string& ip, Duration timeout) {
+HttpRequest make_http_request(const json::value& container, const json::value& action, const std::string& ip,
+                              Duration timeout) {
   HttpRequest request;
   std::string scheme = string_at(action, "/scheme", "HTTP");
-  std::transform(scheme.begin(), scheme.end(), scheme.begin(), [](unsigned char c) { return std::tolower(c); });
+  std::transform(scheme.begin(), scheme.end(), scheme.begin(),
+                 [](unsigned char c) { return std::tolower(c); });
   std::string host = string_at(action, "/host", ip);
   if (host.find(':') != std::string::npos && host.front() != '[') host = "[" + host + "]";
   std::string path = string_at(action, "/path", "/");
   if (path.empty() || path.front() != '/') path = "/" + path;
-  request.url = scheme + "://" + host + ":" + std::to_string(resolve_port(container, find(action, "/port"))) + path;
+  request.url =
+      scheme + "://" + host + ":" + std::to_string(resolve_port(container, find(action, "/port"))) + path;
   bool agent = false, accept = false;
   if (const json::array* headers = array_at(action, "/httpHeaders")) {
     for (const json::value& header : *headers) {
@@ -131,15 +142,20 @@ HttpRequest make_http_request(const json::value& container, const json::value& a
   if (!accept) request.headers.emplace_back("Accept", "*/*");
   request.headers.emplace_back("Connection", "close");
   request.tls.verify = false;
-  request.connect_deadline = request.header_deadline = request.stall_deadline = request.total_deadline = timeout;
+  request.connect_deadline = request.header_deadline = request.stall_deadline = request.total_deadline =
+      timeout;
   request.body_bytes_max = 1 << 20;
   request.redirects_max = 0;
   return request;
 }
 
-ContainerProbes::ContainerProbes(Engine& engine, std::shared_ptr<PodRuntime> runtime, std::shared_ptr<HttpClient> http,
-                                 ProbeTarget target, Report report)
-    : engine_(engine), runtime_(std::move(runtime)), http_(std::move(http)), target_(std::move(target)), report_(std::move(report)) {
+ContainerProbes::ContainerProbes(Engine& engine, std::shared_ptr<PodRuntime> runtime,
+                                 std::shared_ptr<HttpClient> http, ProbeTarget target, Report report)
+    : engine_(engine),
+      runtime_(std::move(runtime)),
+      http_(std::move(http)),
+      target_(std::move(target)),
+      report_(std::move(report)) {
   for (const ProbeKind kind : {ProbeKind::startup, ProbeKind::readiness, ProbeKind::liveness}) {
     const json::value* probe = find(target_.container, field_of(kind));
     if (probe == nullptr || !probe->is_object()) continue;
@@ -200,7 +216,8 @@ void ContainerProbes::fire(ProbeKind kind) {
 void ContainerProbes::run_exec(ProbeKind kind, const json::value& action, Duration timeout) {
   std::vector<std::string> args;
   if (const json::array* command = array_at(action, "/command")) {
-    for (const json::value& arg : *command) args.push_back(arg.is_string() ? std::string(arg.get_string()) : "");
+    for (const json::value& arg : *command)
+      args.push_back(arg.is_string() ? std::string(arg.get_string()) : "");
   }
   runtime_->exec(target_.pod_uid, target_.container_id, args, timeout, kOutputBytesMax)
       .on_ready([self = shared_from_this(), kind](Result<ExecResult> result) {
@@ -214,7 +231,8 @@ void ContainerProbes::run_http(ProbeKind kind, const json::value& action, Durati
   http_->send(std::move(request)).on_ready([self = shared_from_this(), kind](Result<HttpResponse> response) {
     if (!response) return self->finish(kind, false, response.error().to_string());
     const bool good = response->status >= 200 && response->status < 400;
-    self->finish(kind, good, good ? "" : "HTTP probe failed with statuscode: " + std::to_string(response->status));
+    self->finish(kind, good,
+                 good ? "" : "HTTP probe failed with statuscode: " + std::to_string(response->status));
   });
 }
 

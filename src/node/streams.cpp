@@ -32,22 +32,30 @@ class SocketStream final : public DuplexStream, public std::enable_shared_from_t
     auto pending = promise.pending();
     asio::post(descriptor_.get_executor(), [self = shared_from_this(), promise, bytes_max] {
       self->buffer_.resize(std::clamp<std::size_t>(bytes_max, 1, 64 << 10));
-      self->descriptor_.async_read_some(asio::buffer(self->buffer_), [self, promise](const boost::system::error_code& failed, std::size_t got) {
-        if (failed == asio::error::eof) return promise.set(std::string());
-        if (failed) return promise.set(stream_error(Error::unavailable, "forwarded connection: " + failed.message()));
-        promise.set(self->buffer_.substr(0, got));
-      });
+      self->descriptor_.async_read_some(
+          asio::buffer(self->buffer_),
+          [self, promise](const boost::system::error_code& failed, std::size_t got) {
+            if (failed == asio::error::eof) return promise.set(std::string());
+            if (failed)
+              return promise.set(
+                  stream_error(Error::unavailable, "forwarded connection: " + failed.message()));
+            promise.set(self->buffer_.substr(0, got));
+          });
     });
     return pending;
   }
   Pending<void> write(std::string bytes) override {
     Promise<void> promise;
     auto pending = promise.pending();
-    asio::post(descriptor_.get_executor(), [self = shared_from_this(), promise, bytes = std::make_shared<std::string>(std::move(bytes))] {
-      asio::async_write(self->descriptor_, asio::buffer(*bytes), [self, promise, bytes](const boost::system::error_code& failed, std::size_t) {
-        if (failed) return promise.set(stream_error(Error::unavailable, "forwarded connection: " + failed.message()));
-        promise.set({});
-      });
+    asio::post(descriptor_.get_executor(), [self = shared_from_this(), promise,
+                                            bytes = std::make_shared<std::string>(std::move(bytes))] {
+      asio::async_write(self->descriptor_, asio::buffer(*bytes),
+                        [self, promise, bytes](const boost::system::error_code& failed, std::size_t) {
+                          if (failed)
+                            return promise.set(stream_error(Error::unavailable,
+                                                            "forwarded connection: " + failed.message()));
+                          promise.set({});
+                        });
     });
     return pending;
   }
@@ -72,11 +80,14 @@ class SocketStream final : public DuplexStream, public std::enable_shared_from_t
 Result<ContainerStatus> Streams::find_container(const PodTarget& target, bool previous) {
   auto workers = workers_.lock();
   auto worker = workers ? workers->worker_of(target.ns, target.pod) : nullptr;
-  if (!worker) return stream_error(Error::not_found, "pod " + target.ns + "/" + target.pod + " does not run on this node");
+  if (!worker)
+    return stream_error(Error::not_found,
+                        "pod " + target.ns + "/" + target.pod + " does not run on this node");
   auto status = worker->container(target.container, previous);
   if (status) return *status;
   if (previous) {
-    return stream_error(Error::invalid, "previous terminated container \"" + target.container + "\" in pod \"" + target.pod + "\" not found");
+    return stream_error(Error::invalid, "previous terminated container \"" + target.container +
+                                            "\" in pod \"" + target.pod + "\" not found");
   }
   std::string why = "ContainerCreating";
   const Object pod = worker->pod();
@@ -87,7 +98,8 @@ Result<ContainerStatus> Streams::find_container(const PodTarget& target, bool pr
       }
     }
   }
-  return stream_error(Error::invalid, "container \"" + target.container + "\" in pod \"" + target.pod + "\" is waiting to start: " + why);
+  return stream_error(Error::invalid, "container \"" + target.container + "\" in pod \"" + target.pod +
+                                          "\" is waiting to start: " + why);
 }
 
 Pending<std::shared_ptr<ByteStream>> Streams::log(PodTarget target, LogOptions options) {
@@ -104,15 +116,18 @@ Pending<std::shared_ptr<ByteStream>> Streams::log(PodTarget target, LogOptions o
       auto worker = directory ? directory->worker_of(target.ns, target.pod) : nullptr;
       if (!worker) return true;
       const auto now = worker->container(target.container, false);
-      return !now || now->id != id || now->state == ContainerState::exited || now->state == ContainerState::unknown;
+      return !now || now->id != id || now->state == ContainerState::exited ||
+             now->state == ContainerState::unknown;
     };
   } else {
     // A finished pod has no worker after a restart of the host; its log files are still here.
-    const std::string folder = context_.log_directory(target.ns, target.pod, target.uid) + "/" + target.container;
+    const std::string folder =
+        context_.log_directory(target.ns, target.pod, target.uid) + "/" + target.container;
     int newest = -1;
     if (auto names = context_.engine.disk().list(folder)) {
       for (const std::string& name : *names) {
-        if (name.size() > 4 && name.compare(name.size() - 4, 4, ".log") == 0) newest = std::max(newest, std::atoi(name.c_str()));
+        if (name.size() > 4 && name.compare(name.size() - 4, 4, ".log") == 0)
+          newest = std::max(newest, std::atoi(name.c_str()));
       }
     }
     if (options.previous) --newest;
@@ -126,11 +141,14 @@ Pending<std::shared_ptr<ByteStream>> Streams::log(PodTarget target, LogOptions o
   stream.tail_lines = options.tail_lines;
   stream.ended = std::move(ended);
   stream.filter.timestamps = options.timestamps;
-  if (options.limit_bytes) stream.filter.limit_bytes = static_cast<std::uint64_t>(std::max<std::int64_t>(0, *options.limit_bytes));
-  if (options.since_seconds) stream.filter.since_ns = context_.engine.clock().now().wall_ns - *options.since_seconds * 1'000'000'000;
+  if (options.limit_bytes)
+    stream.filter.limit_bytes = static_cast<std::uint64_t>(std::max<std::int64_t>(0, *options.limit_bytes));
+  if (options.since_seconds)
+    stream.filter.since_ns = context_.engine.clock().now().wall_ns - *options.since_seconds * 1'000'000'000;
   if (!options.since_time.empty()) {
     const auto since = logs::parse_time(options.since_time);
-    if (!since) return stream_error(Error::invalid, "sinceTime \"" + options.since_time + "\" is not an RFC 3339 time");
+    if (!since)
+      return stream_error(Error::invalid, "sinceTime \"" + options.since_time + "\" is not an RFC 3339 time");
     stream.filter.since_ns = *since;
   }
   return logs::open_log_stream(context_.engine, std::move(stream));
@@ -142,7 +160,8 @@ Pending<std::shared_ptr<ProcessStream>> Streams::exec(PodTarget target, ExecOpti
   auto status = find_container(target, false);
   if (!status) return status.error();
   if (status->state != ContainerState::running) {
-    return stream_error(Error::invalid, "container \"" + target.container + "\" in pod \"" + target.pod + "\" is not running");
+    return stream_error(Error::invalid, "container \"" + target.container + "\" in pod \"" + target.pod +
+                                            "\" is not running");
   }
   const std::string uid = worker->pod().uid();
   if (options.command.empty()) return context_.parts.runtime->attach(uid, status->id, std::move(options));
@@ -152,7 +171,9 @@ Pending<std::shared_ptr<ProcessStream>> Streams::exec(PodTarget target, ExecOpti
 Pending<std::shared_ptr<DuplexStream>> Streams::port_forward(PodTarget target, int port) {
   auto workers = workers_.lock();
   auto worker = workers ? workers->worker_of(target.ns, target.pod) : nullptr;
-  if (!worker) return stream_error(Error::not_found, "pod " + target.ns + "/" + target.pod + " does not run on this node");
+  if (!worker)
+    return stream_error(Error::not_found,
+                        "pod " + target.ns + "/" + target.pod + " does not run on this node");
   const Object pod = worker->pod();
   const bool process = context_.parts.runtime->isolation() == Isolation::process;
   const std::string address = process ? string_at(tree(pod), "/status/podIP") : "127.0.0.1";

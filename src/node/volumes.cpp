@@ -41,8 +41,8 @@ Result<void> add_data(const json::value& volume, const json::value& source, bool
   if (!data) {
     if (optional) return {};
     return Error(Error::not_found, "node",
-                 "MountVolume.SetUp failed for volume \"" + string_at(volume, "/name") + "\" : " +
-                     (secret ? "secret" : "configmap") + " \"" + name + "\" not found");
+                 "MountVolume.SetUp failed for volume \"" + string_at(volume, "/name") +
+                     "\" : " + (secret ? "secret" : "configmap") + " \"" + name + "\" not found");
   }
   const json::array* items = array_at(source, "/items");
   if (items == nullptr || items->empty()) {
@@ -79,7 +79,8 @@ Result<void> add_downward(const json::value& source, unsigned mode, const Enviro
   return {};
 }
 
-Result<void> write_files(const std::string& folder, const std::vector<VolumeFile>& files, std::optional<std::uint32_t> group) {
+Result<void> write_files(const std::string& folder, const std::vector<VolumeFile>& files,
+                         std::optional<std::uint32_t> group) {
   for (const VolumeFile& file : files) {
     const std::string path = folder + "/" + file.path;
     ORC_TRY(make_directories(path.substr(0, path.rfind('/')), 0755));
@@ -87,7 +88,8 @@ Result<void> write_files(const std::string& folder, const std::vector<VolumeFile
     unsigned mode = file.mode;
     if (group) mode |= 0440;
     if (chmod(path.c_str(), mode) != 0) return system_error("node", "chmod", path, errno);
-    if (group && lchown(path.c_str(), static_cast<uid_t>(-1), *group) != 0) return system_error("node", "chown", path, errno);
+    if (group && lchown(path.c_str(), static_cast<uid_t>(-1), *group) != 0)
+      return system_error("node", "chown", path, errno);
   }
   return {};
 }
@@ -103,7 +105,8 @@ bool same_version(const std::string& folder, const std::vector<VolumeFile>& file
   for (const VolumeFile& file : files) tops.insert(file.path.substr(0, file.path.find('/')));
   std::size_t found = 0;
   if (DIR* stream = opendir(data.c_str())) {
-    while (const dirent* entry = readdir(stream)) found += entry->d_name[0] != '.' || entry->d_name[1] > '.' ? 1u : 0u;
+    while (const dirent* entry = readdir(stream))
+      found += entry->d_name[0] != '.' || entry->d_name[1] > '.' ? 1u : 0u;
     closedir(stream);
   } else {
     return false;
@@ -119,7 +122,9 @@ bool is_file_volume(const json::value& volume) {
 
 Result<std::vector<VolumeFile>> volume_files(const json::value& volume, const EnvironmentInputs& inputs) {
   std::vector<VolumeFile> out;
-  const auto mode_of = [](const json::value& source) { return static_cast<unsigned>(int_at(source, "/defaultMode", 0644)); };
+  const auto mode_of = [](const json::value& source) {
+    return static_cast<unsigned>(int_at(source, "/defaultMode", 0644));
+  };
   if (const json::value* source = find(volume, "/configMap")) {
     ORC_TRY(add_data(volume, *source, false, mode_of(*source), inputs, out));
   } else if (const json::value* source = find(volume, "/secret")) {
@@ -137,17 +142,21 @@ Result<std::vector<VolumeFile>> volume_files(const json::value& volume, const En
         } else if (const json::value* one = find(part, "/downwardAPI")) {
           ORC_TRY(add_downward(*one, mode, inputs, out));
         } else {
-          return bad_volume(volume, "a projected source of this kind is not supported; supported: configMap, secret, downwardAPI");
+          return bad_volume(
+              volume,
+              "a projected source of this kind is not supported; supported: configMap, secret, downwardAPI");
         }
       }
     }
   }
   std::size_t total = 0;
   for (const VolumeFile& file : out) {
-    if (!safe_relative(file.path)) return bad_volume(volume, "path \"" + file.path + "\" must be relative and must not hold \"..\"");
+    if (!safe_relative(file.path))
+      return bad_volume(volume, "path \"" + file.path + "\" must be relative and must not hold \"..\"");
     total += file.bytes.size();
   }
-  if (total > 4 * kVolumeBytesMax) return bad_volume(volume, "holds " + std::to_string(total) + " bytes; at most 4 MiB");
+  if (total > 4 * kVolumeBytesMax)
+    return bad_volume(volume, "holds " + std::to_string(total) + " bytes; at most 4 MiB");
   return out;
 }
 
@@ -164,14 +173,17 @@ Result<bool> write_version(const std::string& directory, const std::vector<Volum
   const ssize_t length = readlink((directory + "/..data").c_str(), old, sizeof old - 1);
   const std::string temporary = directory + "/..data_tmp";
   unlink(temporary.c_str());
-  if (symlink(version.c_str(), temporary.c_str()) != 0) return system_error("node", "symlink", temporary, errno);
-  if (rename(temporary.c_str(), (directory + "/..data").c_str()) != 0) return system_error("node", "rename", directory + "/..data", errno);
+  if (symlink(version.c_str(), temporary.c_str()) != 0)
+    return system_error("node", "symlink", temporary, errno);
+  if (rename(temporary.c_str(), (directory + "/..data").c_str()) != 0)
+    return system_error("node", "rename", directory + "/..data", errno);
   // Links of the user's names: made once, removed when their file is gone.
   std::set<std::string> tops;
   for (const VolumeFile& file : files) tops.insert(file.path.substr(0, file.path.find('/')));
   for (const std::string& top : tops) {
     const std::string link = directory + "/" + top;
-    if (symlink(("..data/" + top).c_str(), link.c_str()) != 0 && errno != EEXIST) return system_error("node", "symlink", link, errno);
+    if (symlink(("..data/" + top).c_str(), link.c_str()) != 0 && errno != EEXIST)
+      return system_error("node", "symlink", link, errno);
   }
   std::vector<std::string> stale;
   if (DIR* stream = opendir(directory.c_str())) {
@@ -195,7 +207,8 @@ Result<void> check_host_path(const std::string& path, const std::string& type) {
   const auto fail = [&](const char* what) {
     return Error(Error::invalid, "node", "hostPath type check failed: " + path + " is not a " + what);
   };
-  if ((type == "Directory" || type == "DirectoryOrCreate") && !(there && S_ISDIR(info.st_mode))) return fail("directory");
+  if ((type == "Directory" || type == "DirectoryOrCreate") && !(there && S_ISDIR(info.st_mode)))
+    return fail("directory");
   if ((type == "File" || type == "FileOrCreate") && !(there && S_ISREG(info.st_mode))) return fail("file");
   if (type == "Socket" && !(there && S_ISSOCK(info.st_mode))) return fail("socket");
   if (type == "CharDevice" && !(there && S_ISCHR(info.st_mode))) return fail("character device");
@@ -217,14 +230,16 @@ Result<std::string> resolve_inside(const std::string& root, const std::string& p
     if (!next && next.error().is(Error::not_found) && make_directory) {
       auto parent = open_in_root(at, done.substr(0, done.rfind('/')) + "/.", O_PATH | O_DIRECTORY);
       if (!parent) return parent.error();
-      if (mkdirat(parent->get(), part.c_str(), 0755) != 0 && errno != EEXIST) return system_error("node", "mkdirat", root + done, errno);
+      if (mkdirat(parent->get(), part.c_str(), 0755) != 0 && errno != EEXIST)
+        return system_error("node", "mkdirat", root + done, errno);
       next = open_in_root(at, done, O_PATH);
     }
     if (!next) return next.error().with_context(root);
   }
   ORC_ASSIGN(Fd last, open_in_root(at, done.empty() ? "." : done, O_PATH));
   char target[4096];
-  const ssize_t length = readlink(("/proc/self/fd/" + std::to_string(last.get())).c_str(), target, sizeof target);
+  const ssize_t length =
+      readlink(("/proc/self/fd/" + std::to_string(last.get())).c_str(), target, sizeof target);
   if (length <= 0) return system_error("node", "readlink", root + done, errno);
   return std::string(target, static_cast<std::size_t>(length));
 }

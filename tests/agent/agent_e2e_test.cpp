@@ -29,7 +29,9 @@ struct TestNode {
   explicit TestNode(RuntimeOptions::Isolation level) : isolation(level) {
     REQUIRE(make_directories(dir / "context"));
     REQUIRE(system(("cp /bin/busybox " + (dir / "context/busybox")).c_str()) == 0);
-    REQUIRE(write_file(dir / "context/Dockerfile", "FROM scratch\nCOPY busybox /bin/busybox\nCOPY busybox /bin/sh\nENTRYPOINT [\"/bin/sh\", \"-c\"]\n"));
+    REQUIRE(write_file(
+        dir / "context/Dockerfile",
+        "FROM scratch\nCOPY busybox /bin/busybox\nCOPY busybox /bin/sh\nENTRYPOINT [\"/bin/sh\", \"-c\"]\n"));
     REQUIRE(server.start());
     REQUIRE(controllers.start());
     images = ImageStore::open(engine, {.dir = dir / "images", .http = make_http_client(engine)}).value();
@@ -38,7 +40,11 @@ struct TestNode {
     if (level == RuntimeOptions::Isolation::process) {
       attacher = make_process_pod_network(engine, {.data_dir = dir / "net", .node_index = 7}).value();
     } else {
-      auto opened = PodNetwork::open(engine, {.data_dir = dir / "net", .instance = instance, .pod_cidr = "10.244.0.0/24", .cluster_cidr = "10.244.0.0/16", .service_cidr = "10.96.0.0/16"});
+      auto opened = PodNetwork::open(engine, {.data_dir = dir / "net",
+                                              .instance = instance,
+                                              .pod_cidr = "10.244.0.0/24",
+                                              .cluster_cidr = "10.244.0.0/16",
+                                              .service_cidr = "10.96.0.0/16"});
       REQUIRE_MESSAGE(opened, opened.error().to_string());
       network = *opened;
       attacher = network->attacher();
@@ -63,7 +69,11 @@ struct TestNode {
   /// The one before lets go of its folder when the last of its calls has ended.
   Result<void> open_runtime() {
     for (int tries = 0;; ++tries) {
-      auto opened = make_pod_runtime(engine, {.state_dir = dir / "run", .data_dir = dir / "runtime", .isolation = isolation, .cgroup_parent = "/orchestra-" + instance, .instance = instance});
+      auto opened = make_pod_runtime(engine, {.state_dir = dir / "run",
+                                              .data_dir = dir / "runtime",
+                                              .isolation = isolation,
+                                              .cgroup_parent = "/orchestra-" + instance,
+                                              .instance = instance});
       if (opened) {
         runtime = *opened;
         return {};
@@ -106,7 +116,8 @@ struct TestNode {
     return object ? *object : Object();
   }
   /// Follows a watch until `done` holds for the pod (an empty object: it is gone).
-  bool wait_pod(const std::string& name, const std::function<bool(const Object&)>& done, Duration deadline = 60s) {
+  bool wait_pod(const std::string& name, const std::function<bool(const Object&)>& done,
+                Duration deadline = 60s) {
     ListOptions options;
     options.ns = "default";
     options.fields = "metadata.name=" + name;
@@ -120,7 +131,8 @@ struct TestNode {
     const Object last = pod(name);
     MESSAGE("last seen: " << (last ? last.yaml() : "nothing"));
     if (auto events = client.list("v1", "events").wait(5s)) {
-      for (const Object& e : events->items) MESSAGE(e.get("/reason").value_or("") << ": " << e.get("/message").value_or(""));
+      for (const Object& e : events->items)
+        MESSAGE(e.get("/reason").value_or("") << ": " << e.get("/message").value_or(""));
     }
     return false;
   }
@@ -148,7 +160,9 @@ struct TestNode {
   std::string instance = "aa" + std::to_string(100000 + getpid() % 900000);
   RuntimeOptions::Isolation isolation;
   test::TempDir dir;
-  Engine engine{EngineOptions{.log_sink = [](const LogRecord& r) { std::fprintf(stderr, "%s\n", format_log_text(r).c_str()); }, .log_level = LogLevel::warning}};
+  Engine engine{EngineOptions{
+      .log_sink = [](const LogRecord& r) { std::fprintf(stderr, "%s\n", format_log_text(r).c_str()); },
+      .log_level = LogLevel::warning}};
   std::shared_ptr<StateStore> store = MemoryStore::create(engine);
   ApiServer server{engine, store, {}};
   Client client = server.client();
@@ -161,11 +175,16 @@ struct TestNode {
 };
 
 bool running(const Object& pod) { return pod && pod.get("/status/phase") == "Running"; }
-bool ready(const Object& pod) { return pod && pod.get_bool("/status/containerStatuses/0/ready").value_or(false); }
+bool ready(const Object& pod) {
+  return pod && pod.get_bool("/status/containerStatuses/0/ready").value_or(false);
+}
 
-std::string pod_yaml(const std::string& name, const std::string& script, const std::string& more = "", const std::string& container = "") {
-  return "apiVersion: v1\nkind: Pod\nmetadata: {name: " + name + ", namespace: default, labels: {app: x}}\nspec:\n  nodeName: n1\n"
-         "  terminationGracePeriodSeconds: 1\n" + more + "  containers:\n  - name: main\n    image: box:1\n    args: [" + script + "]\n" + container;
+std::string pod_yaml(const std::string& name, const std::string& script, const std::string& more = "",
+                     const std::string& container = "") {
+  return "apiVersion: v1\nkind: Pod\nmetadata: {name: " + name +
+         ", namespace: default, labels: {app: x}}\nspec:\n  nodeName: n1\n"
+         "  terminationGracePeriodSeconds: 1\n" +
+         more + "  containers:\n  - name: main\n    image: box:1\n    args: [" + script + "]\n" + container;
 }
 
 /// Both levels run the same cases. The network namespace is this thread's, and that of the threads it makes.
@@ -181,13 +200,20 @@ bool enter_test_host(const char* test) {
 
 void life_of_a_pod(RuntimeOptions::Isolation level) {
   TestNode node(level);
-  node.create("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings, namespace: default}\ndata: {color: blue}\n");
-  node.create("apiVersion: v1\nkind: Secret\nmetadata: {name: keys, namespace: default}\nstringData: {password: s3cret}\n");
-  node.create(pod_yaml("web", R"j('echo "$COLOR $IP $(busybox cat /etc/cfg/color)"; trap "exit 3" TERM; busybox sleep 1000 & wait')j",
-                       "  volumes: [{name: cfg, configMap: {name: settings}}, {name: tmp, emptyDir: {}}]\n",
-                       "    env: [{name: COLOR, valueFrom: {configMapKeyRef: {name: settings, key: color}}}, {name: IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}]\n"
-                       "    volumeMounts: [{name: cfg, mountPath: /etc/cfg}, {name: tmp, mountPath: /scratch}]\n"
-                       "    readinessProbe: {exec: {command: [/bin/busybox, test, -e, /etc/cfg/color]}, periodSeconds: 1}\n"));
+  node.create(
+      "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings, namespace: default}\ndata: {color: "
+      "blue}\n");
+  node.create(
+      "apiVersion: v1\nkind: Secret\nmetadata: {name: keys, namespace: default}\nstringData: {password: "
+      "s3cret}\n");
+  node.create(pod_yaml(
+      "web",
+      R"j('echo "$COLOR $IP $(busybox cat /etc/cfg/color)"; trap "exit 3" TERM; busybox sleep 1000 & wait')j",
+      "  volumes: [{name: cfg, configMap: {name: settings}}, {name: tmp, emptyDir: {}}]\n",
+      "    env: [{name: COLOR, valueFrom: {configMapKeyRef: {name: settings, key: color}}}, {name: IP, "
+      "valueFrom: {fieldRef: {fieldPath: status.podIP}}}]\n"
+      "    volumeMounts: [{name: cfg, mountPath: /etc/cfg}, {name: tmp, mountPath: /scratch}]\n"
+      "    readinessProbe: {exec: {command: [/bin/busybox, test, -e, /etc/cfg/color]}, periodSeconds: 1}\n"));
   REQUIRE(node.wait_pod("web", ready));
   const Object web = node.pod("web");
   const std::string ip = web.get("/status/podIP").value_or("");
@@ -197,7 +223,10 @@ void life_of_a_pod(RuntimeOptions::Isolation level) {
   CHECK(node.logs("web", "main", {.tail_lines = 0}).empty());
 
   // A changed ConfigMap reaches the volume.
-  REQUIRE(node.client.patch("v1", "configmaps", "settings", "default", PatchType::merge, R"({"data":{"color":"red"}})").wait(5s));
+  REQUIRE(
+      node.client
+          .patch("v1", "configmaps", "settings", "default", PatchType::merge, R"({"data":{"color":"red"}})")
+          .wait(5s));
   auto exec = [&](std::vector<std::string> args) {
     return node.runtime->exec(web.uid(), web.uid() + "-main-0", std::move(args), 10s, 4096).wait(20s);
   };
@@ -224,19 +253,28 @@ void life_of_a_pod(RuntimeOptions::Isolation level) {
 void ends_and_restarts(RuntimeOptions::Isolation level) {
   TestNode node(level);
   node.create(pod_yaml("done", "'echo bye; exit 0'", "  restartPolicy: Never\n"));
-  CHECK(node.wait_pod("done", [](const Object& pod) { return pod && pod.get("/status/phase") == "Succeeded"; }));
+  CHECK(node.wait_pod("done",
+                      [](const Object& pod) { return pod && pod.get("/status/phase") == "Succeeded"; }));
   CHECK(node.pod("done").get_int("/status/containerStatuses/0/state/terminated/exitCode") == 0);
   CHECK(node.logs("done", "main") == "bye\n");
   node.create(pod_yaml("broken", "'echo no > /dev/termination-log; exit 7'", "  restartPolicy: Never\n"));
-  CHECK(node.wait_pod("broken", [](const Object& pod) { return pod && pod.get("/status/phase") == "Failed"; }));
+  CHECK(
+      node.wait_pod("broken", [](const Object& pod) { return pod && pod.get("/status/phase") == "Failed"; }));
   CHECK(node.pod("broken").get_int("/status/containerStatuses/0/state/terminated/exitCode") == 7);
   CHECK(node.pod("broken").get("/status/containerStatuses/0/state/terminated/message") == "no\n");
   node.create(pod_yaml("loop", "'echo attempt; exit 1'"));
-  CHECK(node.wait_pod("loop", [](const Object& pod) { return pod && pod.get_int("/status/containerStatuses/0/restartCount").value_or(0) >= 2; }));
+  CHECK(node.wait_pod("loop", [](const Object& pod) {
+    return pod && pod.get_int("/status/containerStatuses/0/restartCount").value_or(0) >= 2;
+  }));
   CHECK(node.logs("loop", "main", {.previous = true}) == "attempt\n");
-  node.create(pod_yaml("liveness", "'busybox sleep 1000'", "", "    livenessProbe: {exec: {command: [/bin/busybox, 'false']}, periodSeconds: 1, failureThreshold: 1}\n"));
-  CHECK(node.wait_pod("liveness", [](const Object& pod) { return pod && pod.get_int("/status/containerStatuses/0/restartCount").value_or(0) >= 1; }));
-  node.create(pod_yaml("init", "'busybox sleep 1000'", "  initContainers: [{name: first, image: 'box:1', args: ['echo init']}]\n"));
+  node.create(pod_yaml("liveness", "'busybox sleep 1000'", "",
+                       "    livenessProbe: {exec: {command: [/bin/busybox, 'false']}, periodSeconds: 1, "
+                       "failureThreshold: 1}\n"));
+  CHECK(node.wait_pod("liveness", [](const Object& pod) {
+    return pod && pod.get_int("/status/containerStatuses/0/restartCount").value_or(0) >= 1;
+  }));
+  node.create(pod_yaml("init", "'busybox sleep 1000'",
+                       "  initContainers: [{name: first, image: 'box:1', args: ['echo init']}]\n"));
   CHECK(node.wait_pod("init", running));
   CHECK(node.logs("init", "first") == "init\n");
 }
@@ -258,12 +296,22 @@ TEST_CASE("what cannot start says why in status and events") {
   if (!enter_test_host("agent errors")) return;
   TestNode node(RuntimeOptions::Isolation::full);
   node.create(pod_yaml("noimage", "'true'", "", "    imagePullPolicy: Never\n"));
-  REQUIRE(node.client.patch("v1", "pods", "noimage", "default", PatchType::merge, R"({"metadata":{"labels":{"x":"y"}}})").wait(5s));
-  node.create("apiVersion: v1\nkind: Pod\nmetadata: {name: missing, namespace: default}\nspec:\n  nodeName: n1\n  containers: [{name: main, image: 'nothere:1', imagePullPolicy: Never}]\n");
-  CHECK(node.wait_pod("missing", [](const Object& pod) { return pod && pod.get("/status/containerStatuses/0/state/waiting/reason") == "ErrImageNeverPull"; }));
+  REQUIRE(
+      node.client
+          .patch("v1", "pods", "noimage", "default", PatchType::merge, R"({"metadata":{"labels":{"x":"y"}}})")
+          .wait(5s));
+  node.create(
+      "apiVersion: v1\nkind: Pod\nmetadata: {name: missing, namespace: default}\nspec:\n  nodeName: n1\n  "
+      "containers: [{name: main, image: 'nothere:1', imagePullPolicy: Never}]\n");
+  CHECK(node.wait_pod("missing", [](const Object& pod) {
+    return pod && pod.get("/status/containerStatuses/0/state/waiting/reason") == "ErrImageNeverPull";
+  }));
   node.create(pod_yaml("noconfig", "'true'", "", "    envFrom: [{configMapRef: {name: absent}}]\n"));
-  CHECK(node.wait_pod("noconfig", [](const Object& pod) { return pod && pod.get("/status/containerStatuses/0/state/waiting/reason") == "CreateContainerConfigError"; }));
-  CHECK(node.pod("noconfig").get("/status/containerStatuses/0/state/waiting/message") == "configmap \"absent\" not found");
+  CHECK(node.wait_pod("noconfig", [](const Object& pod) {
+    return pod && pod.get("/status/containerStatuses/0/state/waiting/reason") == "CreateContainerConfigError";
+  }));
+  CHECK(node.pod("noconfig").get("/status/containerStatuses/0/state/waiting/message") ==
+        "configmap \"absent\" not found");
   node.create(pod_yaml("nocommand", "'true'", "", "    command: [/no/such/program]\n"));
   CHECK(node.wait_pod("nocommand", [](const Object& pod) {
     return pod && (pod.get("/status/containerStatuses/0/state/waiting/reason") == "RunContainerError" ||

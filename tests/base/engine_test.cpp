@@ -19,9 +19,10 @@ using namespace std::chrono_literals;
 TEST_CASE("a pending answer reaches the waiter, the callback and then()") {
   Engine engine;
   CHECK(engine.run_blocking([]() -> Result<int> { return 7; }).wait(5s).value() == 7);
-  auto doubled = engine.run_blocking([]() -> Result<int> { return 7; }).then([](Result<int> n) -> Result<int> {
-    return *n * 2;
-  });
+  auto doubled =
+      engine.run_blocking([]() -> Result<int> { return 7; }).then([](Result<int> n) -> Result<int> {
+        return *n * 2;
+      });
   CHECK(doubled.wait(5s).value() == 14);
   Promise<int> promise;
   auto pending = promise.pending();
@@ -143,8 +144,10 @@ TEST_CASE("errors keep code, detail, cause and context") {
     int n;
   };
   const Error low(Error::io, "disk", "pwrite log: Input/output error (EIO)");
-  const Error high =
-      Error(Error::unavailable, "store", "put /a failed").because(low).with_detail(Extra{5}).with_context("api");
+  const Error high = Error(Error::unavailable, "store", "put /a failed")
+                         .because(low)
+                         .with_detail(Extra{5})
+                         .with_context("api");
   CHECK(high.is(Error::unavailable));
   CHECK(high.message() == "api: put /a failed");
   CHECK(high.to_string() == "api: put /a failed: pwrite log: Input/output error (EIO)");

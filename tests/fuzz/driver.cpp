@@ -14,7 +14,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
 
 int main() {
   std::vector<std::string> corpus{""};
-  const std::filesystem::path folder = std::string(ORCHESTRA_SOURCE_DIR) + "/tests/fuzz/corpus/" + ORCHESTRA_FUZZ_NAME;
+  const std::filesystem::path folder =
+      std::string(ORCHESTRA_SOURCE_DIR) + "/tests/fuzz/corpus/" + ORCHESTRA_FUZZ_NAME;
   std::error_code none;
   for (const auto& entry : std::filesystem::directory_iterator(folder, none)) {
     std::ifstream file(entry.path(), std::ios::binary);
@@ -28,20 +29,30 @@ int main() {
   const char* runs_text = std::getenv("FUZZ_RUNS");
   const unsigned seed = seed_text != nullptr ? static_cast<unsigned>(std::atoi(seed_text)) : 1;
   const int runs = runs_text != nullptr ? std::atoi(runs_text) : 3000;
-  std::fprintf(stderr, "fuzz %s: corpus %zu, seed %u, %d mutations\n", ORCHESTRA_FUZZ_NAME, corpus.size(), seed, runs);
+  std::fprintf(stderr, "fuzz %s: corpus %zu, seed %u, %d mutations\n", ORCHESTRA_FUZZ_NAME, corpus.size(),
+               seed, runs);
   std::mt19937 random(seed);
   const auto below = [&](std::size_t n) { return n == 0 ? 0 : random() % n; };
   for (int run = 0; run < runs; ++run) {
     std::string text = corpus[below(corpus.size())];
     for (std::size_t edits = 1 + below(6); edits > 0; --edits) {
       switch (below(5)) {
-        case 0: if (!text.empty()) text[below(text.size())] = static_cast<char>(random()); break;
-        case 1: text.insert(below(text.size() + 1), 1 + below(8), static_cast<char>(random())); break;
-        case 2: if (!text.empty()) text.erase(below(text.size()), 1 + below(8)); break;
-        case 3: text.resize(below(text.size() + 1)); break;
+        case 0:
+          if (!text.empty()) text[below(text.size())] = static_cast<char>(random());
+          break;
+        case 1:
+          text.insert(below(text.size() + 1), 1 + below(8), static_cast<char>(random()));
+          break;
+        case 2:
+          if (!text.empty()) text.erase(below(text.size()), 1 + below(8));
+          break;
+        case 3:
+          text.resize(below(text.size() + 1));
+          break;
         default: {
           const std::string& other = corpus[below(corpus.size())];
-          if (!other.empty()) text.insert(below(text.size() + 1), other.substr(below(other.size()), 1 + below(32)));
+          if (!other.empty())
+            text.insert(below(text.size() + 1), other.substr(below(other.size()), 1 + below(32)));
         }
       }
     }

@@ -28,7 +28,8 @@ std::vector<fs::path> sources(const std::vector<std::string>& folders) {
     if (!fs::exists(kRoot / folder)) continue;
     for (const auto& entry : fs::recursive_directory_iterator(kRoot / folder)) {
       const std::string extension = entry.path().extension();
-      if (extension == ".cpp" || extension == ".hpp" || extension == ".h" || extension == ".c") out.push_back(entry.path());
+      if (extension == ".cpp" || extension == ".hpp" || extension == ".h" || extension == ".c")
+        out.push_back(entry.path());
     }
   }
   std::sort(out.begin(), out.end());
@@ -43,20 +44,41 @@ std::string code_of(const std::string& text) {
   for (std::size_t i = 0; i < text.size(); ++i) {
     const char c = text[i], next = i + 1 < text.size() ? text[i + 1] : '\0';
     if (state == code) {
-      if (c == '/' && next == '/') state = line_comment;
-      else if (c == '/' && next == '*') state = comment;
+      if (c == '/' && next == '/')
+        state = line_comment;
+      else if (c == '/' && next == '*')
+        state = comment;
       else if (c == 'R' && next == '"') {
         delimiter = ")" + text.substr(i + 2, text.find('(', i) - i - 2) + "\"";
         state = raw;
-      } else if (c == '"') { state = string; continue; }
-      else if (c == '\'' && (i == 0 || !std::isxdigit(static_cast<unsigned char>(text[i - 1])))) { state = character; continue; }
-    } else if (state == line_comment && c == '\n') state = code;
-    else if (state == comment && c == '/' && i > 0 && text[i - 1] == '*') { out[i] = ' '; state = code; continue; }
-    else if (state == string && c == '\\') { out[i] = out[i + 1] = ' '; ++i; continue; }
-    else if (state == character && c == '\\') { out[i] = out[i + 1] = ' '; ++i; continue; }
-    else if (state == string && c == '"') { state = code; continue; }
-    else if (state == character && c == '\'') { state = code; continue; }
-    else if (state == raw && text.compare(i, delimiter.size(), delimiter) == 0) {
+      } else if (c == '"') {
+        state = string;
+        continue;
+      } else if (c == '\'' && (i == 0 || !std::isxdigit(static_cast<unsigned char>(text[i - 1])))) {
+        state = character;
+        continue;
+      }
+    } else if (state == line_comment && c == '\n')
+      state = code;
+    else if (state == comment && c == '/' && i > 0 && text[i - 1] == '*') {
+      out[i] = ' ';
+      state = code;
+      continue;
+    } else if (state == string && c == '\\') {
+      out[i] = out[i + 1] = ' ';
+      ++i;
+      continue;
+    } else if (state == character && c == '\\') {
+      out[i] = out[i + 1] = ' ';
+      ++i;
+      continue;
+    } else if (state == string && c == '"') {
+      state = code;
+      continue;
+    } else if (state == character && c == '\'') {
+      state = code;
+      continue;
+    } else if (state == raw && text.compare(i, delimiter.size(), delimiter) == 0) {
       for (std::size_t k = 0; k < delimiter.size(); ++k) out[i + k] = ' ';
       i += delimiter.size() - 1;
       state = code;
@@ -103,7 +125,8 @@ TEST_CASE("every #include goes down the layer table, and the table has no circle
       FAIL_CHECK("this folder is not in tools/layers.txt");
       continue;
     }
-    const bool shell = relative.find("/shell/") != std::string::npos || path.filename().string().rfind("wire.", 0) == 0;
+    const bool shell =
+        relative.find("/shell/") != std::string::npos || path.filename().string().rfind("wire.", 0) == 0;
     const std::string key = shell && table.count(folder + " (shell)") != 0 ? folder + " (shell)" : folder;
     std::istringstream text(read(path));
     for (std::string line; std::getline(text, line);) {
@@ -160,14 +183,16 @@ TEST_CASE("Beast is included in src/net/http only") {
 }
 
 TEST_CASE("clocks, random devices and sleeps occur in src/base/os_*.cpp only") {
-  const std::regex forbidden(R"((system_clock|steady_clock|high_resolution_clock)::now|std::random_device|\brand\(\)|sleep_for|sleep_until|\busleep\(|[^_:]\bsleep\()");
+  const std::regex forbidden(
+      R"((system_clock|steady_clock|high_resolution_clock)::now|std::random_device|\brand\(\)|sleep_for|sleep_until|\busleep\(|[^_:]\bsleep\()");
   for (const fs::path& path : sources({"src"})) {
     const std::string name = shown(path);
     if (name.rfind("src/base/os_", 0) == 0 || name.find("/freestanding/") != std::string::npos) continue;
     const std::string code = code_of(read(path));
     std::smatch match;
     if (std::regex_search(code, match, forbidden)) {
-      FAIL_CHECK(name << ":" << line_of(code, static_cast<std::size_t>(match.position())) << " has " << match.str());
+      FAIL_CHECK(name << ":" << line_of(code, static_cast<std::size_t>(match.position())) << " has "
+                      << match.str());
     }
   }
   CHECK(std::regex_search(std::string("auto t = std::chrono::steady_clock::now();"), forbidden));
@@ -189,11 +214,15 @@ std::vector<std::size_t> coawait_traps(const std::string& text) {
       if (c == '(' && depth > 0) --depth;
       if (c == ';' && depth == 0) break;
       if (c != '{') continue;
-      if (depth > 0) { --depth; continue; }
+      if (depth > 0) {
+        --depth;
+        continue;
+      }
       std::size_t before = i;
       while (before > 0 && std::isspace(static_cast<unsigned char>(code[before - 1]))) --before;
       const char last = before > 0 ? code[before - 1] : ';';
-      bad = std::isalnum(static_cast<unsigned char>(last)) || last == '=' || last == ',' || last == '(' || last == '>';
+      bad = std::isalnum(static_cast<unsigned char>(last)) || last == '=' || last == ',' || last == '(' ||
+            last == '>';
       for (const char* word : {"else", "do", "try", "const", "noexcept", "mutable"}) {
         const std::string w = word;
         if (before >= w.size() && code.compare(before - w.size(), w.size(), w) == 0) bad = false;
@@ -223,7 +252,8 @@ TEST_CASE("no co_await stands beside a braced temporary or a capturing lambda") 
   CHECK(coawait_traps("void f() { if (x) { auto page = co_await store.list(options); } }").empty());
   CHECK(coawait_traps("// co_await f({1});\nvoid f() { const char* s = \"co_await g({1})\"; }").empty());
   for (const fs::path& path : sources({"src", "include", "examples", "bindings"})) {
-    for (const std::size_t line : coawait_traps(read(path))) FAIL_CHECK(shown(path) << ":" << line << ": name the value first");
+    for (const std::size_t line : coawait_traps(read(path)))
+      FAIL_CHECK(shown(path) << ":" << line << ": name the value first");
   }
 }
 
@@ -242,13 +272,16 @@ TEST_CASE("no unfinished marks are left in the code") {
 TEST_CASE("no package registry is named anywhere") {
   // Assembled here, so that this file does not name one either.
   const std::vector<std::string> hosts{std::string("registry.npm") + "js.org", std::string("py") + "pi.org",
-                                       std::string("proxy.go") + "lang.org", std::string("deb.deb") + "ian.org"};
-  for (const std::string& folder : {"src", "include", "tests", "examples", "tools", "docs", "bench", "bindings"}) {
+                                       std::string("proxy.go") + "lang.org",
+                                       std::string("deb.deb") + "ian.org"};
+  for (const std::string& folder :
+       {"src", "include", "tests", "examples", "tools", "docs", "bench", "bindings"}) {
     if (!fs::exists(kRoot / folder)) continue;
     for (const auto& entry : fs::recursive_directory_iterator(kRoot / folder)) {
       if (!entry.is_regular_file() || entry.file_size() > 4 << 20) continue;
       const std::string text = read(entry.path());
-      for (const std::string& host : hosts) CHECK_MESSAGE(text.find(host) == std::string::npos, shown(entry.path()) << " names " << host);
+      for (const std::string& host : hosts)
+        CHECK_MESSAGE(text.find(host) == std::string::npos, shown(entry.path()) << " names " << host);
     }
   }
 }

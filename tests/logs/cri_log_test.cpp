@@ -14,7 +14,8 @@ using namespace orchestra::logs;
 using namespace std::chrono_literals;
 
 namespace {
-std::string record(int second, const std::string& text, const char* tag = "F", const char* stream = "stdout") {
+std::string record(int second, const std::string& text, const char* tag = "F",
+                   const char* stream = "stdout") {
   char time[64];
   std::snprintf(time, sizeof time, "2026-11-23T10:00:%02d.000000000Z", second);
   return std::string(time) + " " + stream + " " + tag + " " + text + "\n";
@@ -22,7 +23,8 @@ std::string record(int second, const std::string& text, const char* tag = "F", c
 std::string filtered(const std::string& raw, FilterOptions options, std::size_t step) {
   CriFilter filter(options);
   std::string out;
-  for (std::size_t at = 0; at < raw.size(); at += step) filter.feed(std::string_view(raw).substr(at, step), out);
+  for (std::size_t at = 0; at < raw.size(); at += step)
+    filter.feed(std::string_view(raw).substr(at, step), out);
   return out;
 }
 std::string read_all(ByteStream& stream) {
@@ -37,7 +39,8 @@ std::string read_all(ByteStream& stream) {
 }  // namespace
 
 TEST_CASE("parts are joined per stream, however the bytes are cut") {
-  const std::string raw = record(1, "one") + record(2, "two-", "P") + record(2, "err", "F", "stderr") + record(3, "three", "F:x");
+  const std::string raw =
+      record(1, "one") + record(2, "two-", "P") + record(2, "err", "F", "stderr") + record(3, "three", "F:x");
   for (const std::size_t step : {1u, 3u, 17u, 4096u}) {
     CHECK(filtered(raw, {}, step) == "one\ntwo-err\nthree\n");
     CHECK(filtered(raw, {.since_ns = *parse_time("2026-11-23T10:00:02Z")}, step) == "two-err\nthree\n");
@@ -50,7 +53,8 @@ TEST_CASE("parts are joined per stream, however the bytes are cut") {
 TEST_CASE("times of CRI records and of users are read") {
   CHECK(parse_time("1970-01-01T00:00:01Z") == 1'000'000'000);
   CHECK(parse_time("1970-01-01T01:00:00.5+01:00") == 500'000'000);
-  for (const char* bad : {"", "yesterday", "2026-13-01T00:00:00Z", "2026-01-01T00:00:00", "2026-01-01T00:00:00Zx"}) {
+  for (const char* bad :
+       {"", "yesterday", "2026-13-01T00:00:00Z", "2026-01-01T00:00:00", "2026-01-01T00:00:00Zx"}) {
     CHECK_FALSE(parse_time(bad));
   }
 }
@@ -64,7 +68,12 @@ TEST_CASE("a tail counts whole lines over rotated files") {
     std::int64_t lines;
     const char* text;
   };
-  for (const Row& row : {Row{0, ""}, {1, "d\n"}, {2, "c1c2\nd\n"}, {3, "b\nc1c2\nd\n"}, {4, "a\nb\nc1c2\nd\n"}, {99, "a\nb\nc1c2\nd\n"}}) {
+  for (const Row& row : {Row{0, ""},
+                         {1, "d\n"},
+                         {2, "c1c2\nd\n"},
+                         {3, "b\nc1c2\nd\n"},
+                         {4, "a\nb\nc1c2\nd\n"},
+                         {99, "a\nb\nc1c2\nd\n"}}) {
     CAPTURE(row.lines);
     auto stream = open_log_stream(engine, {.live_path = dir / "0.log", .tail_lines = row.lines});
     REQUIRE(stream);
@@ -93,7 +102,8 @@ TEST_CASE("following survives a rotation and ends when the container has ended")
   REQUIRE(write_file(live, record(1, "one")));
   Engine engine;
   std::atomic<bool> ended{false};
-  auto stream = open_log_stream(engine, {.live_path = live, .follow = true, .ended = [&] { return ended.load(); }});
+  auto stream =
+      open_log_stream(engine, {.live_path = live, .follow = true, .ended = [&] { return ended.load(); }});
   REQUIRE(stream);
   CHECK((*stream)->read(100).wait(5s).value() == "one\n");
   auto next = (*stream)->read(100);

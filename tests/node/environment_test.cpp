@@ -28,7 +28,8 @@ EnvironmentInputs inputs_of(const json::value& pod) {
 }
 json::value pod_with(std::string_view container) {
   return *parse_json(R"({"metadata":{"name":"web-1","namespace":"shop","uid":"u1","labels":{"app":"web"}},
-    "spec":{"containers":[)" + std::string(container) + "]}}");
+    "spec":{"containers":[)" +
+                     std::string(container) + "]}}");
 }
 }  // namespace
 
@@ -37,15 +38,22 @@ TEST_CASE("$(NAME) is replaced, $$ is a dollar, an unknown name stays") {
   struct Row {
     const char *in, *out;
   };
-  for (const Row& row : {Row{"$(A)-$(B)", "1-two"}, {"$$(A)", "$(A)"}, {"$(X)", "$(X)"}, {"$A", "$A"}, {"$(A", "$(A"},
-                         {"$$$(A)", "$1"}, {"cost: $", "cost: $"}, {"", ""}}) {
+  for (const Row& row : {Row{"$(A)-$(B)", "1-two"},
+                         {"$$(A)", "$(A)"},
+                         {"$(X)", "$(X)"},
+                         {"$A", "$A"},
+                         {"$(A", "$(A"},
+                         {"$$$(A)", "$1"},
+                         {"cost: $", "cost: $"},
+                         {"", ""}}) {
     CAPTURE(row.in);
     CHECK(expand(row.in, env) == row.out);
   }
 }
 
 TEST_CASE("env sees only what stands above it, and later entries win") {
-  const json::value pod = pod_with(R"j({"name":"c","envFrom":[{"prefix":"P_","configMapRef":{"name":"settings"}}],
+  const json::value pod =
+      pod_with(R"j({"name":"c","envFrom":[{"prefix":"P_","configMapRef":{"name":"settings"}}],
     "env":[{"name":"X","value":"$(Y)"},{"name":"Y","value":"y"},{"name":"Z","value":"$(Y)$(P_color)"},{"name":"Y","value":"again"}]})j");
   const auto env = make_environment(inputs_of(pod)).value();
   CHECK(env.at("X") == "$(Y)");
@@ -55,7 +63,8 @@ TEST_CASE("env sees only what stands above it, and later entries win") {
 }
 
 TEST_CASE("downward API, secrets and resources become variables") {
-  const json::value pod = pod_with(R"({"name":"c","resources":{"limits":{"memory":"64Mi"},"requests":{"cpu":"150m"}},
+  const json::value pod =
+      pod_with(R"({"name":"c","resources":{"limits":{"memory":"64Mi"},"requests":{"cpu":"150m"}},
     "env":[{"name":"IP","valueFrom":{"fieldRef":{"fieldPath":"status.podIP"}}},
            {"name":"APP","valueFrom":{"fieldRef":{"fieldPath":"metadata.labels['app']"}}},
            {"name":"PW","valueFrom":{"secretKeyRef":{"name":"keys","key":"password"}}},
@@ -78,9 +87,11 @@ TEST_CASE("a missing ConfigMap, Secret or key is named in kubelet's words") {
     const char *env, *message;
   };
   for (const Row& row :
-       {Row{R"({"name":"A","valueFrom":{"configMapKeyRef":{"name":"no","key":"k"}}})", "configmap \"no\" not found"},
+       {Row{R"({"name":"A","valueFrom":{"configMapKeyRef":{"name":"no","key":"k"}}})",
+            "configmap \"no\" not found"},
         {R"({"name":"A","valueFrom":{"secretKeyRef":{"name":"no","key":"k"}}})", "secret \"no\" not found"},
-        {R"({"name":"A","valueFrom":{"secretKeyRef":{"name":"keys","key":"k"}}})", "couldn't find key k in Secret shop/keys"}}) {
+        {R"({"name":"A","valueFrom":{"secretKeyRef":{"name":"keys","key":"k"}}})",
+         "couldn't find key k in Secret shop/keys"}}) {
     const json::value pod = pod_with(std::string(R"({"name":"c","env":[)") + row.env + "]}");
     const auto env = make_environment(inputs_of(pod));
     REQUIRE_FALSE(env);
@@ -109,14 +120,16 @@ TEST_CASE("command and args replace entrypoint and command of the image as in Ku
 TEST_CASE("service variables have the names of upstream") {
   std::map<std::string, std::string> out;
   add_service_variables(*parse_json(R"({"metadata":{"name":"redis-db"},"spec":{"clusterIP":"10.96.0.9",
-    "ports":[{"name":"main-port","port":6379,"protocol":"TCP"}]}})"), out);
+    "ports":[{"name":"main-port","port":6379,"protocol":"TCP"}]}})"),
+                        out);
   CHECK(out.at("REDIS_DB_SERVICE_HOST") == "10.96.0.9");
   CHECK(out.at("REDIS_DB_SERVICE_PORT") == "6379");
   CHECK(out.at("REDIS_DB_SERVICE_PORT_MAIN_PORT") == "6379");
   CHECK(out.at("REDIS_DB_PORT_6379_TCP_ADDR") == "10.96.0.9");
   CHECK(out.at("REDIS_DB_PORT") == "tcp://10.96.0.9:6379");
   out.clear();
-  add_service_variables(*parse_json(R"({"metadata":{"name":"h"},"spec":{"clusterIP":"None","ports":[{"port":1}]}})"), out);
+  add_service_variables(
+      *parse_json(R"({"metadata":{"name":"h"},"spec":{"clusterIP":"None","ports":[{"port":1}]}})"), out);
   CHECK(out.empty());
 }
 

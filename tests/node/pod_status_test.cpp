@@ -17,7 +17,8 @@ ContainerView up(bool ready) {
 }
 ContainerView down(int code) {
   ContainerView c;
-  c.current = ContainerStatus{.id = "x", .state = ContainerState::exited, .started_ns = 1, .finished_ns = 2, .exit_code = code};
+  c.current = ContainerStatus{
+      .id = "x", .state = ContainerState::exited, .started_ns = 1, .finished_ns = 2, .exit_code = code};
   return c;
 }
 ContainerView wait(const char* reason) {
@@ -34,12 +35,16 @@ TEST_CASE("the phase follows from restart policy and containers") {
     const char* phase;
     bool ready;
   };
-  for (const Row& row : {Row{"Always", {up(true)}, "Running", true}, {"Always", {up(false)}, "Running", false},
+  for (const Row& row : {Row{"Always", {up(true)}, "Running", true},
+                         {"Always", {up(false)}, "Running", false},
                          {"Always", {wait("ContainerCreating")}, "Pending", false},
                          {"Always", {up(true), wait("ContainerCreating")}, "Running", false},
-                         {"Always", {down(1)}, "Running", false}, {"Never", {down(0)}, "Succeeded", false},
-                         {"Never", {down(0), down(3)}, "Failed", false}, {"Never", {down(3), up(true)}, "Running", false},
-                         {"OnFailure", {down(0), down(0)}, "Succeeded", false}, {"OnFailure", {down(0), down(2)}, "Running", false}}) {
+                         {"Always", {down(1)}, "Running", false},
+                         {"Never", {down(0)}, "Succeeded", false},
+                         {"Never", {down(0), down(3)}, "Failed", false},
+                         {"Never", {down(3), up(true)}, "Running", false},
+                         {"OnFailure", {down(0), down(0)}, "Succeeded", false},
+                         {"OnFailure", {down(0), down(2)}, "Running", false}}) {
     json::array specs;
     PodView view;
     for (std::size_t i = 0; i < row.containers.size(); ++i) {
@@ -47,7 +52,8 @@ TEST_CASE("the phase follows from restart policy and containers") {
       specs.push_back(json::object{{"name", name}});
       view.containers[name] = row.containers[i];
     }
-    const json::value pod = json::object{{"spec", json::object{{"restartPolicy", row.policy}, {"containers", specs}}}};
+    const json::value pod =
+        json::object{{"spec", json::object{{"restartPolicy", row.policy}, {"containers", specs}}}};
     view.pod = &pod;
     const PodSummary summary = summarise(view);
     CAPTURE(row.policy);
@@ -58,7 +64,8 @@ TEST_CASE("the phase follows from restart policy and containers") {
 }
 
 TEST_CASE("init containers hold the pod back, a failed one ends it under Never") {
-  const json::value pod = *parse_json(R"({"spec":{"restartPolicy":"Never","initContainers":[{"name":"i"}],"containers":[{"name":"c"}]}})");
+  const json::value pod = *parse_json(
+      R"({"spec":{"restartPolicy":"Never","initContainers":[{"name":"i"}],"containers":[{"name":"c"}]}})");
   PodView view;
   view.pod = &pod;
   CHECK(summarise(view).phase == "Pending");
@@ -91,7 +98,8 @@ TEST_CASE("an unknown exit code is said, never invented as a kill of ours") {
   const json::value pod = *parse_json(R"({"spec":{"restartPolicy":"Never","containers":[{"name":"c"}]}})");
   PodView view;
   view.pod = &pod;
-  view.containers["c"].current = ContainerStatus{.id = "x", .state = ContainerState::unknown, .reason = "another boot"};
+  view.containers["c"].current =
+      ContainerStatus{.id = "x", .state = ContainerState::unknown, .reason = "another boot"};
   const json::value status = make_status(view, {});
   CHECK(string_at(status, "/containerStatuses/0/state/terminated/reason") == "ContainerStatusUnknown");
 }
@@ -113,8 +121,10 @@ TEST_CASE("QoS classes and cgroup limits follow requests and limits") {
   for (const Row& row : {Row{"{}", "BestEffort", 2, 0, 0},
                          {R"({"requests":{"cpu":"500m"}})", "Burstable", 512, 0, 0},
                          {R"({"limits":{"cpu":"250m","memory":"64Mi"}})", "Guaranteed", 256, 25000, 64 << 20},
-                         {R"({"requests":{"cpu":"1"},"limits":{"cpu":"2","memory":"1Gi"}})", "Burstable", 1024, 200000, 1 << 30}}) {
-    const json::value pod = *parse_json(std::string(R"({"spec":{"containers":[{"name":"c","resources":)") + row.resources + "}]}}");
+                         {R"({"requests":{"cpu":"1"},"limits":{"cpu":"2","memory":"1Gi"}})", "Burstable",
+                          1024, 200000, 1 << 30}}) {
+    const json::value pod = *parse_json(std::string(R"({"spec":{"containers":[{"name":"c","resources":)") +
+                                        row.resources + "}]}}");
     CAPTURE(row.resources);
     CHECK(qos_class(pod) == row.qos);
     const ResourceLimits limits = limits_of(*find(pod, "/spec/containers/0"), row.qos, 8ll << 30);
