@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <set>
 
 #include "api/object_tree.hpp"
 #include "api/pod_attacher.hpp"
@@ -118,6 +119,11 @@ Result<void> Node::open_network() {
   ORC_ASSIGN(network_, PodNetwork::open(engine_, options));
   attacher_ = network_->attacher();
   auto runtime = runtime_.runtime;
+  // Addresses of pods that are gone are given back; those that run keep theirs.
+  ORC_ASSIGN(const auto pods, runtime->list().wait(30s));
+  std::set<std::string> live;
+  for (const PodRecord& pod : pods) live.insert(pod.config.uid);
+  ORC_TRY(network_->reconcile(std::move(live)).wait(30s));
   dialer_ = make_pod_dialer(engine_, [runtime](const std::string& uid) -> Result<std::shared_ptr<Fd>> {
     ORC_ASSIGN(auto pods, runtime->list().wait(10s));
     for (const PodRecord& pod : pods) {
@@ -278,6 +284,8 @@ Result<void> Node::remove_everything(Duration deadline) {
   stop();
   if (proxy_) ORC_TRY(proxy_->teardown().wait(deadline));
   if (network_) ORC_TRY(network_->teardown().wait(deadline));
+  // Also what an earlier process of this instance left, which was not opened here.
+  if (!process_level()) ORC_TRY(PodNetwork::remove_leftovers(options_.data_dir + "/net"));
   agent_.reset();
   proxy_.reset();
   network_.reset();
