@@ -199,8 +199,8 @@ Result<void> Node::start() {
   ORC_TRY(make_directories(options_.data_dir + "/net", 0700));
   ORC_TRY(open_images());
   ORC_TRY(open_network());
+  ORC_TRY(open_services());  // also without serving: it takes over the rules that down() removes
   if (options_.serve) {
-    ORC_TRY(open_services());
     ORC_TRY(open_dns());
     ORC_TRY(open_ingress());
     std::vector<std::string> loopback;
@@ -284,8 +284,6 @@ Result<void> Node::remove_everything(Duration deadline) {
   stop();
   if (proxy_) ORC_TRY(proxy_->teardown().wait(deadline));
   if (network_) ORC_TRY(network_->teardown().wait(deadline));
-  // Also what an earlier process of this instance left, which was not opened here.
-  if (!process_level()) ORC_TRY(PodNetwork::remove_leftovers(options_.data_dir + "/net"));
   agent_.reset();
   proxy_.reset();
   network_.reset();
