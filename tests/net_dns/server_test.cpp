@@ -1,8 +1,6 @@
 // DnsServer over loopback sockets, with upstream servers that behave and misbehave as told.
 #include "orchestra/dns_server.hpp"
 
-#include "orchestra/env.hpp"
-
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -21,7 +19,7 @@ namespace {
 using test::query_packet;
 
 /// Sends one datagram and returns the answer, or "" after the wait.
-std::string ask_udp(const std::string& address, const std::string& packet, int milliseconds = 5000,
+std::string ask_udp(const std::string& address, const std::string& packet, int milliseconds = 30000,
                     const std::string& from = {}) {
   const auto to = http::parse_address(address).value();
   const Fd fd(::socket(to.family(), SOCK_DGRAM | SOCK_CLOEXEC, 0));
@@ -64,7 +62,7 @@ class TcpClient {
     std::string out;
     while (out.size() < size) {
       pollfd wait{fd_.get(), POLLIN, 0};
-      if (::poll(&wait, 1, 5000) <= 0) return {};
+      if (::poll(&wait, 1, 30000) <= 0) return {};
       char byte[512];
       const ssize_t got = ::recv(fd_.get(), byte, std::min(sizeof byte, size - out.size()), 0);
       if (got <= 0) return {};
@@ -220,15 +218,18 @@ TEST_CASE("an ExternalName ends with what the upstream server says about its tar
 }
 
 TEST_CASE("a silent first server costs one try and then is passed over") {
-  Upstream silent([](const dns::Query&) { return std::vector<std::string>(); });
+  std::atomic<int> asked_for_c{0};
+  Upstream silent([&](const dns::Query& query) {
+    if (query.question->name == dns::make_name("c.example")) ++asked_for_c;
+    return std::vector<std::string>();
+  });
   Upstream upstream(good());
   Fixture f(
       {.forward = {silent.address(), upstream.address()}, .forward_policy = DnsForwardPolicy::sequential});
   CHECK(f.ask("a.example").starts_with("NOERROR"));
   CHECK(f.ask("b.example").starts_with("NOERROR"));
-  const auto before = f.engine.clock().now().steady_ns;
   CHECK(f.ask("c.example").starts_with("NOERROR"));
-  CHECK(f.engine.clock().now().steady_ns - before < 1'000'000'000);
+  CHECK(asked_for_c == 0);
 }
 
 TEST_CASE("a server that fails is replaced by the next") {

@@ -44,7 +44,7 @@ class RawBackend {
     while (out.find(end) == std::string::npos) {
       pollfd wait{fd, POLLIN, 0};
       char bytes[4096];
-      const ssize_t got = ::poll(&wait, 1, 5000) > 0 ? ::recv(fd, bytes, sizeof bytes, 0) : 0;
+      const ssize_t got = ::poll(&wait, 1, 30000) > 0 ? ::recv(fd, bytes, sizeof bytes, 0) : 0;
       if (got <= 0) break;
       out.append(bytes, static_cast<std::size_t>(got));
     }
@@ -107,7 +107,7 @@ struct Fixture {
   Result<HttpResponse> send(HttpRequest request) {
     request.url = "http://" + address() + request.url;
     request.headers.emplace_back("Host", "h");
-    return client->send(std::move(request)).wait(10s);
+    return client->send(std::move(request)).wait(60s);
   }
   std::string get(const std::string& path) {
     const auto response = send({.url = path});
@@ -216,15 +216,16 @@ TEST_CASE("one request in is at most one request out, whatever its framing prete
 }
 
 TEST_CASE("limits answer with their status") {
-  Fixture f({.header_bytes_max = 4096, .header_deadline = 200ms});
+  Fixture f({.header_bytes_max = 4096});
   f.route({f.backend(answer("b"))->address()}, R"({"nginx.ingress.kubernetes.io/proxy-body-size":"1k"})");
   CHECK(f.raw("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1025\r\n\r\n").substr(0, 13) == "HTTP/1.1 413 ");
   CHECK(f.raw("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n800\r\n" +
               std::string(2048, 'x'))
             .substr(0, 13) == "HTTP/1.1 413 ");
   CHECK(f.raw("GET / HTTP/1.1\r\nHost: h\r\nX: " + std::string(5000, 'x')).substr(0, 13) == "HTTP/1.1 431 ");
-  CHECK(f.raw("GET / HT").substr(0, 13) == "HTTP/1.1 408 ");
   CHECK(f.get("/ok").substr(0, 4) == "200 ");
+  Fixture impatient({.header_deadline = 1s});
+  CHECK(impatient.raw("GET / HT").substr(0, 13) == "HTTP/1.1 408 ");
 }
 
 TEST_CASE("a refused connection is tried elsewhere, and all refusing is 502") {
@@ -271,7 +272,7 @@ TEST_CASE("a reused connection that dies with the request is replaced for GET, a
 }
 
 TEST_CASE("silent, lying and half-finished backends") {
-  Fixture f({.workers = 1, .response_deadline = 200ms});
+  Fixture f({.workers = 1}), impatient({.workers = 1, .response_deadline = 200ms});
   RawBackend backend([](int fd, int) {
     const std::string head = RawBackend::read_until(fd, "\r\n\r\n");
     if (head.starts_with("GET /silent")) RawBackend::read_until(fd, "never");
@@ -290,7 +291,8 @@ TEST_CASE("silent, lying and half-finished backends") {
       RawBackend::send(fd, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf");
   });
   f.route({backend.address()});
-  CHECK(f.get("/silent").substr(0, 4) == "504 ");
+  impatient.route({backend.address()});
+  CHECK(impatient.get("/silent").substr(0, 4) == "504 ");
   CHECK(f.get("/garbage").substr(0, 4) == "502 ");
   CHECK(f.get("/twice").substr(0, 4) == "502 ");
   CHECK(f.get("/switch").substr(0, 4) == "502 ");
@@ -368,7 +370,7 @@ TEST_CASE("HTTPS picks certificates by name, follows new Secrets, and keeps tena
     request.tls.ca_pem = ca;
     request.tls.verify = !ca.empty();
     request.tls.server_name = name;
-    const auto response = client->send(std::move(request)).wait(10s);
+    const auto response = client->send(std::move(request)).wait(60s);
     return response ? response->status : -static_cast<int>(response.error().code());
   };
   publish(one, one_key, "1");
@@ -415,7 +417,7 @@ TEST_CASE("a rolling update under load loses no request") {
     f.route(addresses());
     // The pod stops before the proxy hears of it, as in a real cluster.
     const auto leaving = pods.front();
-    leaving->stop(1s);
+    leaving->stop(30s);
     pods.erase(pods.begin());
     while (good + bad < before + 20) std::this_thread::yield();
     f.route(addresses());
@@ -464,7 +466,7 @@ TEST_CASE("a client that goes away takes its upstream request with it") {
     }
   }
   for (int i = 0; i < 50000 && !cancelled; ++i) std::this_thread::yield();
-  const auto deadline = std::chrono::steady_clock::now() + 5s;
+  const auto deadline = std::chrono::steady_clock::now() + 30s;
   while (!cancelled && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
   CHECK(cancelled);
 }
@@ -483,10 +485,10 @@ TEST_CASE("stop drains: a running request ends well, a new one finds nobody") {
     std::lock_guard lock(mutex);
     if (held) break;
   }
-  std::thread stopper([&] { f.proxy->stop(5s); });
+  std::thread stopper([&] { f.proxy->stop(30s); });
   while (RawSocket(f.address()).connected()) std::this_thread::yield();
   held->respond(200, {}, "late");
-  const auto response = pending.wait(5s);
+  const auto response = pending.wait(30s);
   REQUIRE(response);
   CHECK(response->body == "late");
   stopper.join();

@@ -31,7 +31,7 @@ class RawSocket {
   void shutdown_write() { ::shutdown(fd_.get(), SHUT_WR); }
   void close() { fd_.reset(); }
   int get() const { return fd_.get(); }
-  /// What comes until `end` was seen, the peer closes, or 5 s pass.
+  /// What comes until `end` was seen, the peer closes, or 30 s pass.
   std::string read_until(std::string_view end) {
     std::string out;
     while (out.find(end) == std::string::npos) {
@@ -42,7 +42,7 @@ class RawSocket {
     return out;
   }
   std::string read_all() { return read_until(std::string_view("\0never\0", 7)); }
-  std::string read_some(int milliseconds = 5000) {
+  std::string read_some(int milliseconds = 30000) {
     pollfd wait{fd_.get(), POLLIN, 0};
     if (::poll(&wait, 1, milliseconds) <= 0) {
       timed_out_ = true;
