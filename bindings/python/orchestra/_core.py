@@ -461,6 +461,8 @@ class _Stream(_Handle):
             ready = select.poll()
             ready.register(self._descriptor, select.POLLIN)
             while not self._poll():
+                if self._closed:  # while _poll ran: it may have taken the wake of close() off the eventfd
+                    raise Invalid(f"this {type(self).__name__} is closed")
                 left = None if ends_at is None else ends_at - time.monotonic()
                 if left is not None and left <= 0:
                     raise DeadlineExceeded(f"no event came in {timeout} s")
