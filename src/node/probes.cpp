@@ -219,7 +219,9 @@ void ContainerProbes::run_exec(ProbeKind kind, const json::value& action, Durati
     for (const json::value& arg : *command)
       args.push_back(arg.is_string() ? std::string(arg.get_string()) : "");
   }
-  runtime_->exec(target_.pod_uid, target_.container_id, args, timeout, kOutputBytesMax)
+  const auto runtime = runtime_.lock();
+  if (!runtime) return finish(kind, false, "the runtime was closed");
+  runtime->exec(target_.pod_uid, target_.container_id, args, timeout, kOutputBytesMax)
       .on_ready([self = shared_from_this(), kind](Result<ExecResult> result) {
         if (!result) return self->finish(kind, false, result.error().to_string());
         self->finish(kind, result->exit_code == 0, result->output);

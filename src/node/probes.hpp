@@ -81,7 +81,8 @@ class ContainerProbes : public std::enable_shared_from_this<ContainerProbes> {
   void run_tcp(ProbeKind kind, const json::value& action, Duration timeout);
 
   Engine& engine_;
-  std::shared_ptr<PodRuntime> runtime_;
+  /// Weak: a probe that the runtime still holds must not hold the runtime.
+  std::weak_ptr<PodRuntime> runtime_;
   std::shared_ptr<HttpClient> http_;
   ProbeTarget target_;
   Report report_;

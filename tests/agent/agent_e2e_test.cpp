@@ -78,7 +78,7 @@ struct TestNode {
         runtime = *opened;
         return {};
       }
-      if (!opened.error().is(Error::busy) || tries == 200) return opened.error();
+      if (!opened.error().is(Error::busy) || tries == 10) return opened.error();
       pause(100ms);
     }
   }
