@@ -173,6 +173,7 @@ void run_scenario(const fs::path& path, const Kubectl& kubectl) {
   test::TempDir folder;
   fs::create_directories(folder / "bin");
   fs::create_symlink(kubectl.path, folder / "bin/kubectl");
+  fs::create_symlink(ORCHESTRA_SOURCE_DIR "/tests/compat/kubectl/data", folder / "data");
   Engine engine;
   ApiServer server(engine, MemoryStore::create(engine),
                    {.listen = "127.0.0.1:0", .data_directory = folder.path()});
@@ -183,8 +184,7 @@ void run_scenario(const fs::path& path, const Kubectl& kubectl) {
   const Client client = server.client();
   const std::string prefix = "cd '" + folder.path() + "' && export PATH='" + folder.path() +
                              "/bin':$PATH HOME='" + folder.path() + "' KUBECONFIG='" + folder.path() +
-                             "/admin.kubeconfig' DATA='" ORCHESTRA_SOURCE_DIR
-                             "/tests/compat/kubectl/data'; exec 2>&1 </dev/null; ";
+                             "/admin.kubeconfig' DATA='" + folder.path() + "/data'; exec 2>&1 </dev/null; ";
   const bool update = std::getenv("ORC_COMPAT_UPDATE") != nullptr;
   std::string rewritten;
   for (const Step& step : read_scenario(path)) {
