@@ -39,7 +39,8 @@ for round in 1 2 3; do
 done
 after=$(state)
 [ "$before" = "$after" ] && pass "kill -9 three times: same containers, same start times, no restarts" || { diff <(echo "$before") <(echo "$after"); failed "states differ after kill -9"; }
-kubectl logs -n shop counter >"$work/lines"
+wait_for 30 bash -c '[ "$(kubectl logs -n shop counter | wc -l)" -gt 100 ]' || fail "the counter does not count on"
+kubectl logs -n shop counter >"$work/lines" 2>"$work/logs.err" || cat "$work/logs.err"
 awk '$2 != NR {bad = 1} END {exit bad}' "$work/lines" && [ "$(wc -l <"$work/lines")" -gt 50 ] && pass "$(wc -l <"$work/lines") log lines, none lost or doubled" || { failed "log lines are not 1, 2, 3, .. ($(wc -l <"$work/lines") lines)"; head -n 3 "$work/lines"; tail -n 3 "$work/lines"; kubectl get pods -n shop; }
 address=$(grep -o 'ingress http://[^ ]*' "$work/up.out" | sed 's/.*http:..//')
 wait_for 10 bash -c "exec 5<>/dev/tcp/${address%:*}/${address##*:} && printf 'GET /cgi-bin/visit HTTP/1.0\r\nHost: shop.example\r\n\r\n' >&5 && grep -q 'visits=' <&5" && pass "the ingress serves after the restart" || failed "the ingress does not serve after the restart"
