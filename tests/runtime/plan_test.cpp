@@ -137,6 +137,37 @@ TEST_CASE("config.json errors name the JSON path and the value") {
   CHECK(json_error(with(R"("someday":{"new":1})")).empty());
 }
 
+TEST_CASE("what has no effect here is refused with its JSON path, asking for nothing is fine") {
+  struct Row {
+    const char *process, *linux_part, *path;
+  };
+  const auto document = [](const Row& row) {
+    return std::string(
+               R"({"ociVersion":"1.0.2","root":{"path":"rootfs"},"process":{"cwd":"/","args":["/x"],"user":{"uid":0,"gid":0})") +
+           row.process + R"(},"linux":{)" + row.linux_part + "}}";
+  };
+  for (const Row& row : {Row{R"(,"apparmorProfile":"strict")", "", "process.apparmorProfile"},
+                         {R"(,"selinuxLabel":"a:b")", "", "process.selinuxLabel"},
+                         {"", R"("resources":{"blockIO":{"weight":10}})", "linux.resources.blockIO"},
+                         {"", R"("resources":{"hugepageLimits":[{"pageSize":"2MB","limit":1}]})",
+                          "linux.resources.hugepageLimits"},
+                         {"", R"("resources":{"cpu":{"burst":5}})", "linux.resources.cpu.burst"},
+                         {"", R"("resources":{"memory":{"disableOOMKiller":true}})",
+                          "linux.resources.memory.disableOOMKiller"},
+                         {"", R"("netDevices":{"eth0":{}})", "linux.netDevices"}}) {
+    const auto spec = ContainerSpec::from_json(document(row));
+    CAPTURE(row.path);
+    REQUIRE_FALSE(spec);
+    CHECK(spec.error().message().find(row.path) != std::string::npos);
+  }
+  for (const Row& row :
+       {Row{R"(,"apparmorProfile":"unconfined","selinuxLabel":"")", "", ""},
+        {"", R"("resources":{"blockIO":{},"hugepageLimits":[],"memory":{"disableOOMKiller":false}})", ""}}) {
+    const auto spec = ContainerSpec::from_json(document(row));
+    CHECK_MESSAGE(spec, (spec ? "" : spec.error().message()));
+  }
+}
+
 TEST_CASE("capabilities: 14 by default, ALL first, then single names; unknown ones are told") {
   std::vector<std::string> unknown;
   CHECK(default_capabilities() == 0xa80425fbull);

@@ -23,6 +23,16 @@ class JsonReader {
       : value_(value), path_(std::move(path)), failure_(failure) {}
 
   bool present() const { return value_ != nullptr && !value_->is_null(); }
+  /// Present and more than an empty list, object or text, false or 0: somebody asks for something.
+  bool asked() const {
+    if (!present()) return false;
+    if (value_->is_bool()) return value_->get_bool();
+    if (value_->is_string()) return !value_->get_string().empty();
+    if (value_->is_array()) return !value_->get_array().empty();
+    if (value_->is_object()) return !value_->get_object().empty();
+    if (value_->is_int64()) return value_->get_int64() != 0;
+    return true;
+  }
   const std::string& path() const { return path_; }
   void fail(const std::string& why) const {
     if (!failure_.error)

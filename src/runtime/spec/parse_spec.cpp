@@ -32,6 +32,11 @@ void refuse(const JsonReader& reader, const char* what) {
   if (reader.present()) reader.fail(std::string(what) + " is not supported");
 }
 
+/// As refuse, but a caller that spells out "nothing" (false, 0, an empty list) is fine.
+void refuse_asked(const JsonReader& reader) {
+  if (reader.asked()) reader.fail("is not supported");
+}
+
 ContainerSpec::Process parse_process(const JsonReader& r) {
   ContainerSpec::Process process;
   process.terminal = r["terminal"].boolean();
@@ -61,6 +66,11 @@ ContainerSpec::Process parse_process(const JsonReader& r) {
   process.oom_score_adj = r["oomScoreAdj"].number<int>();
   process.apparmor_profile = r["apparmorProfile"].text();
   process.selinux_label = r["selinuxLabel"].text();
+  if (!process.apparmor_profile.empty() && process.apparmor_profile != "unconfined")
+    r["apparmorProfile"].fail("\"" + process.apparmor_profile +
+                              "\": AppArmor profiles are not supported; use unconfined");
+  if (!process.selinux_label.empty())
+    r["selinuxLabel"].fail("SELinux labels are not supported; leave it empty");
   refuse(r["scheduler"], "process.scheduler");
   refuse(r["ioPriority"], "process.ioPriority");
   refuse(r["execCPUAffinity"], "process.execCPUAffinity");
@@ -126,6 +136,9 @@ void parse_resources(const JsonReader& r, ContainerSpec::Resources& resources) {
   if (swap > 0 && limit <= 0) memory["swap"].fail("needs memory.limit");
   if (swap > 0 && limit > 0 && swap < limit)
     memory["swap"].fail(std::to_string(swap) + " is below memory.limit " + std::to_string(limit));
+  for (const char* name : {"blockIO", "hugepageLimits", "rdma", "network"}) refuse_asked(r[name]);
+  for (const char* name : {"burst", "idle", "realtimeRuntime", "realtimePeriod"}) refuse_asked(cpu[name]);
+  for (const char* name : {"swappiness", "disableOOMKiller", "checkBeforeUpdate"}) refuse_asked(memory[name]);
   resources.pids_limit = r["pids"]["limit"].number<std::int64_t>();
   resources.unified = r["unified"].text_map();
   for (const auto& [file, value] : resources.unified) {
@@ -204,6 +217,8 @@ void parse_linux(const JsonReader& r, ContainerSpec& spec) {
   refuse(r["uidMappings"], "linux.uidMappings");
   refuse(r["gidMappings"], "linux.gidMappings");
   refuse(r["intelRdt"], "linux.intelRdt");
+  for (const char* name : {"netDevices", "memoryPolicy"}) refuse_asked(r[name]);
+  refuse_asked(r["seccomp"]["flags"]);
   refuse(r["personality"], "linux.personality");
   refuse(r["timeOffsets"], "linux.timeOffsets");
   parse_devices(r["devices"], spec);
