@@ -34,8 +34,8 @@ class ORC_API RaftStore {
   /// Reads what is there and is ready to write when it returns; blocks for the time that takes.
   /// `busy` names the process that holds the folder; `corrupt` names file and offset and changes nothing.
   /// Once a write or sync of the log fails, the store answers `unavailable` for good (`unknown_outcome`
-  /// for what was being written): open it again. The engine must outlive the store. stop() closes it and
-  /// frees the folder before it returns; one that is only dropped does so when its last task has ended.
+  /// for what was being written): open it again. The engine must outlive the store. stop(), or dropping
+  /// the last copy of what open() returned, closes it and frees the folder before it returns.
   static Result<std::shared_ptr<StateStore>> open(Engine& engine, RaftStoreOptions options);
 };
 

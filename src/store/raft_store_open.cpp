@@ -154,7 +154,10 @@ Result<std::shared_ptr<StateStore>> RaftStore::open(Engine& engine, RaftStoreOpt
   auto made = std::make_shared<store::RaftStoreImpl>(engine, std::move(options));
   if (auto started = made->start(); !started)
     return started.error().with_context("cannot open the store in " + folder);
-  return std::shared_ptr<StateStore>(std::move(made));
+  // The caller's handle is apart from the references that running work holds for a moment: dropping its last
+  // copy closes the store there and then, so that the folder can be opened again at once.
+  store::RaftStoreImpl* const impl = made.get();
+  return std::shared_ptr<StateStore>(impl, [made = std::move(made)](StateStore*) { made->stop(); });
 }
 
 }  // namespace orchestra

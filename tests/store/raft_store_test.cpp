@@ -69,6 +69,18 @@ TEST_CASE("a second opener is refused with the pid of the first") {
   CHECK(second.error().message().find(std::to_string(getpid())) != std::string::npos);
 }
 
+TEST_CASE("dropping the last handle closes the store there and then, whatever still runs inside") {
+  orchestra::test::TempDir folder;
+  Engine engine;
+  for (int round = 0; round < 200; ++round) {
+    auto store = open(engine, options_for(folder / "s"));  // fails with `busy` if the one before still lives
+    auto acknowledged = store->put("k", std::to_string(round)).wait(kSoon);
+    REQUIRE(acknowledged.has_value());
+    (void)store->put("k", "in flight");
+    store.reset();
+  }
+}
+
 TEST_CASE("more than one peer is refused by name") {
   orchestra::test::TempDir folder;
   Engine engine;
