@@ -280,7 +280,11 @@ Result<void> Cluster::start() {
     return Error(Error::invalid, "cluster", "start() was called before; make another Cluster");
   impl_->started = true;
   auto result = impl_->start();
-  if (!result) impl_->stop();
+  if (result) return result;
+  if (impl_->node) impl_->node->undo_start();
+  const bool holds_folder = impl_->lock != nullptr;
+  impl_->stop();
+  if (holds_folder) cluster::remove_empty_state(impl_->info.instance);
   return result;
 }
 void Cluster::stop() { impl_->stop(); }

@@ -76,6 +76,13 @@ Result<ImageStepRunner> make_image_steps(Engine& engine, const std::string& isol
                          isolation == "process" || geteuid() != 0 ? Isolation::process : Isolation::full};
 }
 
+void remove_empty_state(const std::string& instance) {
+  const std::string folder = state_dir(instance);
+  if (rmdir((folder + "/pods").c_str()) != 0) return;  // it has pods, or was never made
+  (void)remove_tree(folder);
+  rmdir(folder.substr(0, folder.rfind('/')).c_str());  // only when it is empty
+}
+
 Node::Node(Engine& engine, Client client, NodeOptions options, ChosenRuntime runtime)
     : engine_(engine),
       client_(std::move(client)),
@@ -279,8 +286,17 @@ void Node::stop() {
   if (dns_) dns_->stop();
 }
 
+void Node::undo_start() {
+  const auto pods = runtime_.runtime->list().wait(10s);
+  if (!pods || !pods->empty()) return stop();
+  if (auto removed = remove_everything(10s); !removed) {
+    engine_.log(LogLevel::warning, "cluster", "what a failed start had made was not removed",
+                {{"error", removed.error().to_string()}});
+  }
+}
+
 Result<void> Node::remove_everything(Duration deadline) {
-  ORC_TRY(agent_->remove_all_pods(deadline));
+  if (agent_) ORC_TRY(agent_->remove_all_pods(deadline));
   stop();
   if (proxy_) ORC_TRY(proxy_->teardown().wait(deadline));
   if (network_) ORC_TRY(network_->teardown().wait(deadline));

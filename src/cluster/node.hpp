@@ -41,6 +41,9 @@ Result<ChosenRuntime> open_runtime(Engine& engine, const std::string& data_dir, 
 /// Its folder of /run goes with the last copy of the answer. `id` empty: a name of its own.
 Result<ImageStepRunner> make_image_steps(Engine& engine, const std::string& isolation, std::string id = {});
 
+/// Removes the folder of /run of an instance that has no pods; for starts that failed early.
+void remove_empty_state(const std::string& instance);
+
 class Node {
  public:
   Node(Engine& engine, Client client, NodeOptions options, ChosenRuntime runtime);
@@ -49,6 +52,9 @@ class Node {
   void stop();
   /// Ends all pods, then takes links, routes, tables and folders of /run off the machine.
   Result<void> remove_everything(Duration deadline);
+  /// After a start() that failed: the same, unless pods of an earlier process of this instance run here;
+  /// those keep their network.
+  void undo_start();
 
   std::shared_ptr<PodStreams> streams() const { return agent_->streams(); }
   std::shared_ptr<ImageStore> images() const { return images_; }

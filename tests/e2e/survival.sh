@@ -54,8 +54,19 @@ owner=
 instance=$(cat "$data/instance")
 [ -z "$(find /sys/fs/cgroup -maxdepth 3 -name "orchestra-$instance" 2>/dev/null)" ] && [ ! -e "/run/orchestra/$instance" ] && ! grep -q "$data" /proc/self/mountinfo && pass "no cgroup, mount or folder in /run is left" || failed "left: $(find /sys/fs/cgroup -maxdepth 3 -name "orchestra-$instance"; ls /run/orchestra)"
 
-# Three things done wrong on purpose.
+# Things done wrong on purpose.
+"$orchestra" up --data "$work/other" --listen 127.0.0.1:0 --ingress 127.0.0.1:0 >"$work/other.out" 2>/dev/null & other=$!
+cleanups+=('[ -n "$other" ] && kill -9 "$other" 2>/dev/null && "$orchestra" down --data "$work/other" >/dev/null 2>&1')
+wait_for 20 grep -q '^ready in' "$work/other.out" || fail "the cluster beside was not ready in 20 s"
 out=$("$orchestra" up --data "$work/x" --isolation strong 2>&1); [ $? != 0 ] && grep -q 'best, full, rootless, process' <<<"$out" && pass "an unknown isolation level is refused with the choices" || failed "isolation: $out"
 out=$("$orchestra" up --nonsense 2>&1); [ $? = 2 ] && grep -q 'unknown flag --nonsense' <<<"$out" && pass "an unknown flag is a usage error" || failed "flag: $out"
+taken=$(sed -n 's/.*ingress http:..\([^ ]*\).*/\1/p' "$work/other.out")
+out=$("$orchestra" up --data "$work/failed" --listen 127.0.0.1:0 --ingress "$taken" 2>&1); status=$?
+instance=$(cat "$work/failed/instance")
+[ $status = 4 ] && grep -q "$taken is already in use by process $other" <<<"$out" && pass "a taken ingress port is refused and told the holder" || failed "ingress port: status $status: $out"
+out=$("$orchestra" up --data "$work/early" --listen "$taken" 2>&1); status=$?
+early=$(cat "$work/early/instance")
+[ $status = 4 ] && [ "$(ip -br link | grep -c "orc-$instance\|orc-$early")" = 0 ] && ! nft list tables 2>/dev/null | grep -q "$instance\|$early" && [ ! -e "/run/orchestra/$instance" ] && [ ! -e "/run/orchestra/$early" ] && pass "a start that failed leaves nothing on the machine" || failed "left of a failed start: $(ip -br link; nft list tables; ls /run/orchestra)"
+kill "$other"; wait "$other"; "$orchestra" down --data "$work/other" >/dev/null 2>&1; other=
 out=$("$orchestra" down --data "$work/nowhere" 2>&1); [ $? = 3 ] && grep -q "$work/nowhere" <<<"$out" && pass "down on a missing folder says so" || failed "down: $out"
 finish
