@@ -40,6 +40,9 @@ struct ImageStoreOptions {
   bool overlay = true;
   /// Unpacked size of one layer.
   std::uint64_t layer_bytes_max = std::uint64_t{32} << 30;
+  std::uint64_t layer_entries_max = 2'000'000;
+  /// A layer with a device or owner that this process cannot make is refused, not made without it.
+  bool strict_devices = false;
   /// For pull(): none means that nothing can be pulled.
   std::shared_ptr<HttpClient> http = nullptr;
   /// Tried in order before the registry itself: host -> base URLs, e.g. "docker.io" ->

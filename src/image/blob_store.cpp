@@ -3,10 +3,12 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 
 #include "image/layer_stack.hpp"
 
@@ -14,48 +16,85 @@ namespace orchestra::image {
 namespace {
 
 constexpr std::size_t kBufferBytes = 256 << 10;
+constexpr std::chrono::nanoseconds kPartLife = std::chrono::hours(24);
 
 Result<std::vector<std::string>> list_names(const std::string& path) {
   ORC_ASSIGN(const Fd directory, open_file(path, O_RDONLY | O_DIRECTORY));
   return list_directory(directory.get());
 }
 
+/// A full disk names what there is.
+Error with_space(const Error& error, const std::string& path) {
+  struct statvfs status {};
+  if (!error.is(Error::no_space) || ::statvfs(path.substr(0, path.rfind('/')).c_str(), &status) != 0)
+    return error;
+  return Error(Error::no_space, "image",
+               error.message() + "; " + std::to_string(status.f_bavail * status.f_frsize) +
+                   " bytes are free: remove images or run `orchestra image gc`");
+}
+
 }  // namespace
 
 BlobStore::Writer::~Writer() {
-  if (!path_.empty()) ::unlink(path_.c_str());
+  growing_->end(false);
+  if (!path_.empty() && !keep_) ::unlink(path_.c_str());
 }
 
 Result<void> BlobStore::Writer::write(std::string_view bytes) {
+  ORC_TRY(store_.at_step("blob write"));
   hasher_.update(bytes);
-  return write_all(file_.get(), bytes);
+  if (auto written = write_all(file_.get(), bytes); !written) {
+    // On a full disk nothing of this may stay.
+    if (written.error().is(Error::no_space)) keep_ = false;
+    return with_space(written.error(), path_);
+  }
+  growing_->advance(bytes.size());
+  return {};
+}
+
+Result<void> BlobStore::Writer::restart() {
+  growing_->end(false);
+  growing_ = std::make_shared<GrowingFile>();
+  hasher_ = Hasher(algorithm_);
+  // A fresh file: somebody may still read the old one.
+  ::unlink(path_.c_str());
+  ORC_ASSIGN(file_, open_file(path_, O_RDWR | O_CREAT | O_EXCL, 0600));
+  return {};
 }
 
 Result<std::string> BlobStore::Writer::commit(std::optional<std::uint64_t> size, std::string_view digest) {
+  const auto mismatch = [&](const std::string& why) {
+    keep_ = false;
+    return Error(Error::corrupt, "image", why);
+  };
   if (size && *size != hasher_.bytes()) {
-    return Error(Error::corrupt, "image",
-                 "content of " + std::to_string(hasher_.bytes()) + " bytes, expected " +
-                     std::to_string(*size) + (digest.empty() ? "" : " for " + std::string(digest)));
+    return mismatch("content of " + std::to_string(hasher_.bytes()) + " bytes, expected " +
+                    std::to_string(*size) + (digest.empty() ? "" : " for " + std::string(digest)));
   }
   const std::string actual = hasher_.finish();
   if (!digest.empty() && digest != actual) {
-    return Error(Error::corrupt, "image",
-                 "content has digest " + actual + ", expected " + std::string(digest));
+    return mismatch("content has digest " + actual + ", expected " + std::string(digest));
   }
   if (store_.has(actual)) {
     store_.touch(actual);
+    keep_ = false;
+    growing_->end(true);
     return actual;  // the destructor removes our copy
   }
+  ORC_TRY(store_.at_step("blob sync"));
   if (::fsync(file_.get()) != 0) return system_error("image", "fsync", path_, errno);
   const std::string target = store_.path_of(actual);
+  ORC_TRY(store_.at_step("blob rename"));
   if (::rename(path_.c_str(), target.c_str()) != 0) return system_error("image", "rename", target, errno);
   path_.clear();
+  growing_->end(true);
+  ORC_TRY(store_.at_step("blob folder sync"));
   ORC_ASSIGN(const Fd folder, open_file(target.substr(0, target.rfind('/')), O_RDONLY | O_DIRECTORY));
   if (::fsync(folder.get()) != 0) return system_error("image", "fsync", target, errno);
   return actual;
 }
 
-Result<void> BlobStore::open() {
+Result<void> BlobStore::open(std::int64_t wall_ns) {
   for (const char* name : {"/blobs/sha256", "/blobs/sha512", "/ingest"}) {
     ORC_TRY(make_directories(directory_ + name, 0700));
   }
@@ -64,8 +103,37 @@ Result<void> BlobStore::open() {
     ORC_TRY(replace_file(layout, "{\"imageLayoutVersion\":\"1.0.0\"}", 0644, true));
   }
   ORC_ASSIGN(const auto left_over, list_names(directory_ + "/ingest"));
-  for (const std::string& name : left_over) ORC_TRY(remove_tree(directory_ + "/ingest/" + name));
+  for (const std::string& name : left_over) {
+    const std::string path = directory_ + "/ingest/" + name;
+    struct stat status {};
+    const bool young = ::stat(path.c_str(), &status) == 0 &&
+                       wall_ns - status.st_mtim.tv_sec * std::int64_t{1'000'000'000} < kPartLife.count();
+    if (!name.ends_with(".part") || !young) ORC_TRY(remove_tree(path));
+  }
   return {};
+}
+
+std::string BlobStore::part_path(const std::string& digest) const {
+  return directory_ + "/ingest/" + std::string(digest_algorithm(digest)) + "-" +
+         std::string(digest_hex(digest)) + ".part";
+}
+
+void BlobStore::remove_part(const std::string& digest) { ::unlink(part_path(digest).c_str()); }
+
+Result<std::unique_ptr<BlobStore::Writer>> BlobStore::begin_part(const std::string& digest) {
+  ORC_TRY(check_digest(digest));
+  const std::string path = part_path(digest);
+  ORC_ASSIGN(Fd file, open_file(path, O_RDWR | O_CREAT | O_NOFOLLOW, 0600));
+  std::unique_ptr<Writer> writer(new Writer(*this, std::move(file), path, digest_algorithm(digest), true));
+  std::vector<char> buffer(kBufferBytes);
+  while (true) {
+    const ssize_t got = ::read(writer->file_.get(), buffer.data(), buffer.size());
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return system_error("image", "read", path, errno);
+    if (got == 0) return writer;
+    writer->hasher_.update({buffer.data(), static_cast<std::size_t>(got)});
+    writer->growing_->advance(static_cast<std::uint64_t>(got));
+  }
 }
 
 std::string BlobStore::temporary_path() { return directory_ + "/ingest/" + std::to_string(++next_); }
@@ -73,7 +141,7 @@ std::string BlobStore::temporary_path() { return directory_ + "/ingest/" + std::
 Result<std::unique_ptr<BlobStore::Writer>> BlobStore::begin(std::string_view algorithm) {
   std::string path = temporary_path();
   ORC_ASSIGN(Fd file, open_file(path, O_WRONLY | O_CREAT | O_EXCL, 0600));
-  return std::unique_ptr<Writer>(new Writer(*this, std::move(file), std::move(path), algorithm));
+  return std::unique_ptr<Writer>(new Writer(*this, std::move(file), std::move(path), algorithm, false));
 }
 
 Result<std::string> BlobStore::put(std::string_view bytes) {

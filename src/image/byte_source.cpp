@@ -55,6 +55,32 @@ class RangeSource : public ByteSource {
   std::uint64_t offset_, left_;
 };
 
+class GrowingSource : public ByteSource {
+ public:
+  GrowingSource(Fd file, std::shared_ptr<GrowingFile> growing)
+      : file_(std::move(file)), growing_(std::move(growing)) {}
+  Result<std::size_t> read(char* bytes, std::size_t size) override {
+    if (offset_ == available_) {
+      ORC_ASSIGN(available_, growing_->wait_beyond(offset_));
+    }
+    const std::size_t want = static_cast<std::size_t>(std::min<std::uint64_t>(size, available_ - offset_));
+    if (want == 0) return std::size_t{0};
+    while (true) {
+      const ssize_t got = ::pread(file_.get(), bytes, want, static_cast<off_t>(offset_));
+      if (got < 0 && errno == EINTR) continue;
+      if (got < 0) return system_error("image", "pread", "download", errno);
+      if (got == 0) return Error(Error::cancelled, "image", "the download began again");
+      offset_ += static_cast<std::uint64_t>(got);
+      return static_cast<std::size_t>(got);
+    }
+  }
+
+ private:
+  Fd file_;
+  std::shared_ptr<GrowingFile> growing_;
+  std::uint64_t offset_ = 0, available_ = 0;
+};
+
 class MemorySource : public ByteSource {
  public:
   explicit MemorySource(std::string bytes) : bytes_(std::move(bytes)) {}
@@ -192,6 +218,29 @@ std::unique_ptr<ByteSource> make_range_source(int file, std::uint64_t offset, st
 }
 std::unique_ptr<ByteSource> make_memory_source(std::string bytes) {
   return std::make_unique<MemorySource>(std::move(bytes));
+}
+
+std::unique_ptr<ByteSource> make_growing_source(Fd file, std::shared_ptr<GrowingFile> growing) {
+  return std::make_unique<GrowingSource>(std::move(file), std::move(growing));
+}
+
+void GrowingFile::advance(std::uint64_t bytes) {
+  std::lock_guard lock(mutex_);
+  bytes_ += bytes;
+  changed_.notify_all();
+}
+void GrowingFile::end(bool whole) {
+  std::lock_guard lock(mutex_);
+  if (!ended_) whole_ = whole;
+  ended_ = true;
+  changed_.notify_all();
+}
+Result<std::uint64_t> GrowingFile::wait_beyond(std::uint64_t have) {
+  std::unique_lock lock(mutex_);
+  // The writer's own deadlines bound this wait: whatever happens to it, it ends the file.
+  changed_.wait(lock, [&] { return bytes_ > have || ended_; });
+  if (ended_ && !whole_) return Error(Error::cancelled, "image", "the download was given up");
+  return bytes_;
 }
 
 Compression detect_compression(std::string_view first_bytes) {

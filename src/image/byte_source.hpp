@@ -3,8 +3,10 @@
 //
 // Each filter owns the one below it. Memory per chain is a few buffers of 64 KiB (zstd: its window, at
 // most 128 MiB as the format's own decoder allows, 8 MiB in practice). Blocking; one thread at a time.
+#include <condition_variable>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
 
@@ -25,6 +27,24 @@ std::unique_ptr<ByteSource> make_file_source(Fd file);
 /// `size` bytes of a file from `offset`, by pread: several may share one descriptor, which must outlive them.
 std::unique_ptr<ByteSource> make_range_source(int file, std::uint64_t offset, std::uint64_t size);
 std::unique_ptr<ByteSource> make_memory_source(std::string bytes);
+
+/// How far a file is that one thread writes while another reads it: downloads are unpacked as they come.
+class GrowingFile {
+ public:
+  void advance(std::uint64_t bytes);
+  /// The first call decides: whole, or given up.
+  void end(bool whole);
+  /// Waits until there is more than `have`; gives what there is. `cancelled` if the writer gave up.
+  Result<std::uint64_t> wait_beyond(std::uint64_t have);
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::uint64_t bytes_ = 0;
+  bool ended_ = false, whole_ = false;
+};
+/// Reads `file` from its start as far as `growing` has come, and waits for the rest.
+std::unique_ptr<ByteSource> make_growing_source(Fd file, std::shared_ptr<GrowingFile> growing);
 
 enum class Compression : std::uint8_t { none, gzip, zstd };
 /// By the magic of the first bytes (gzip 1f 8b, zstd frame or skippable frame).

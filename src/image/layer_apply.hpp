@@ -7,6 +7,7 @@
 // layers are copied up first. Hostile archives cannot leave the directory: every file is made relative to
 // a directory descriptor that was opened without following a link, and only under names that do not exist.
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -30,5 +31,28 @@ struct ApplyReport {
 /// `target` is an empty directory; `lower` the layers below, top first. Reads `tar` up to its end marker.
 Result<ApplyReport> apply_layer(ByteSource& tar, int target, const LayerStack& lower,
                                 const ApplyOptions& options = {});
+
+/// The same in two halves, so that the layers of an image are unpacked beside each other: what needs the
+/// layers below (attributes of implied parents, hard links into them, whiteouts) waits for finish().
+class LayerApply {
+ public:
+  /// `target` must outlive this.
+  explicit LayerApply(int target, ApplyOptions options = {});
+  /// The layers below are known from the start.
+  LayerApply(int target, const LayerStack& lower, ApplyOptions options = {});
+  ~LayerApply();
+  LayerApply(const LayerApply&) = delete;
+  LayerApply& operator=(const LayerApply&) = delete;
+
+  Result<void> unpack(ByteSource& tar);
+  /// After unpack(). False: an implied parent is a symbolic link in the layers below, so files must go
+  /// elsewhere; empty the directory and use apply_layer().
+  Result<bool> finish(const LayerStack& lower);
+  const ApplyReport& report() const;
+
+ private:
+  class Applier;
+  std::unique_ptr<Applier> applier_;
+};
 
 }  // namespace orchestra::image

@@ -3,14 +3,19 @@
 //
 // Mirrors come first, in order, then the registry itself. Digests make them interchangeable: whatever
 // arrives is checked before it is visible. Three layers of an image come at once; the thread of the pull
-// is one of the three, so that pulls cannot starve each other of workers. A transfer that breaks off goes
-// on where it was (Range), in the same ingest file.
+// is one of the three, so that pulls cannot starve each other of workers. Each layer is unpacked while it
+// arrives (layer_run). A transfer that breaks off goes on where it was (Range), also after a restart of the
+// process: the part is hashed again first. A part whose digest is wrong in the end is dropped and fetched
+// once more from its start.
 #include "image/pull.hpp"
+
+#include <fcntl.h>
 
 #include <algorithm>
 #include <charconv>
 #include <condition_variable>
 
+#include "image/layer_run.hpp"
 #include "image/registry/session.hpp"
 #include "orchestra/env.hpp"
 
@@ -40,6 +45,7 @@ struct TransferQueue {
   std::condition_variable changed;
   std::vector<Descriptor> waiting;
   int running = 0;
+  LayerRun* run = nullptr;
   std::optional<Error> failure;
 };
 
@@ -74,15 +80,6 @@ class Pull {
     ORC_TRY(fetch_content(*manifest));
     lease_.hold(top.digest);
     ORC_ASSIGN(record.manifest, store_.blobs().put(top.bytes));
-    ORC_ASSIGN(const auto image, store_.load(record.manifest));
-    if (manifest->is_image()) {
-      const Platform& have = image->config.platform;
-      if (!platform_fits(have, wanted_)) {
-        return Error(Error::unsupported, "image",
-                     "no image for " + wanted_.text() + "; it exists for: " + have.text());
-      }
-      if (platform_fits(have, host_platform())) ORC_TRY(store_.ensure_layers(*image, lease_));
-    }
     ORC_TRY(store_.set_name(record));
     say("pulled " + reference_.familiar() + " " + record.manifest);
     return store_.info(record);
@@ -147,26 +144,46 @@ class Pull {
 
   // --- content ---------------------------------------------------------------------------------------
 
+  /// The configuration, then the layers, unpacked as they come where they are for this machine.
   Result<void> fetch_content(const Manifest& manifest) {
-    auto queue = std::make_shared<TransferQueue>();
-    std::set<std::string> seen;
-    const auto want = [&](const Descriptor& blob) -> Result<void> {
-      ORC_TRY(check_digest(blob.digest));
-      lease_.hold(blob.digest);  // before it is looked for
-      if (!seen.insert(blob.digest).second) return {};
-      if (store_.blobs().has(blob.digest)) {
-        store_.blobs().touch(blob.digest);
-      } else {
-        queue->waiting.push_back(blob);
-      }
-      return {};
-    };
-    ORC_TRY(want(manifest.config));
     if (manifest.config.size > kConfigBytesMax) {
       return Error(Error::too_large, "image",
                    "a configuration of " + std::to_string(manifest.config.size) + " bytes");
     }
-    for (const Descriptor& layer : manifest.layers) ORC_TRY(want(layer));
+    ORC_TRY(check_digest(manifest.config.digest));
+    lease_.hold(manifest.config.digest);  // before it is looked for
+    if (!store_.blobs().has(manifest.config.digest)) ORC_TRY(fetch_blob(manifest.config, nullptr));
+    if (!manifest.is_image()) return fetch_layers(manifest, nullptr);
+    ORC_ASSIGN(const std::string bytes, store_.blobs().read(manifest.config.digest, kConfigBytesMax));
+    ORC_ASSIGN(const ImageConfig config, parse_config(bytes));
+    ORC_TRY(check_layers(manifest, config));
+    const Platform& have = config.platform;
+    if (!platform_fits(have, wanted_)) {
+      return Error(Error::unsupported, "image",
+                   "no image for " + wanted_.text() + "; it exists for: " + have.text());
+    }
+    if (!platform_fits(have, host_platform())) return fetch_layers(manifest, nullptr);
+    LayerRun run(store_, manifest.layers, config.diff_ids, lease_);
+    ORC_TRY(fetch_layers(manifest, &run));
+    ORC_TRY(run.finish());
+    return {};
+  }
+
+  Result<void> fetch_layers(const Manifest& manifest, LayerRun* run) {
+    auto queue = std::make_shared<TransferQueue>();
+    std::set<std::string> seen;
+    for (const Descriptor& layer : manifest.layers) {
+      ORC_TRY(check_digest(layer.digest));
+      lease_.hold(layer.digest);  // before it is looked for
+      if (!seen.insert(layer.digest).second) continue;
+      if (!store_.blobs().has(layer.digest)) {
+        queue->waiting.push_back(layer);
+        continue;
+      }
+      store_.blobs().touch(layer.digest);
+      if (run != nullptr) run->offer(layer.digest, stored_content(store_, layer.digest));
+    }
+    queue->run = run;
     std::reverse(queue->waiting.begin(), queue->waiting.end());
     // Helpers hold only the queue until they really have something to do; this thread outlives their work.
     for (int i = 1; i < kTransfersAtOnce && queue->waiting.size() > 1; ++i) {
@@ -191,7 +208,7 @@ class Pull {
         queue.waiting.pop_back();
         ++queue.running;
       }
-      auto done = pull->fetch_blob(blob);
+      auto done = pull->fetch_blob(blob, queue.run);
       std::lock_guard lock(queue.mutex);
       if (!done && !queue.failure) queue.failure = done.error();
       --queue.running;
@@ -199,48 +216,97 @@ class Pull {
     }
   }
 
-  Result<void> fetch_blob(const Descriptor& blob) {
-    ORC_ASSIGN(auto writer, store_.blobs().begin(digest_algorithm(blob.digest)));
-    const std::string path = "/blobs/" + blob.digest;
-    for (int attempt = 1;; ++attempt) {
+  /// One download per digest, whoever wants it: the second one finds the blob.
+  Result<void> fetch_blob(const Descriptor& blob, LayerRun* run) {
+    const auto one_at_a_time = store_.key_mutex("blob:" + blob.digest);
+    const std::lock_guard flight(*one_at_a_time);
+    if (store_.blobs().has(blob.digest)) {
+      if (run != nullptr) run->offer(blob.digest, stored_content(store_, blob.digest));
+      return {};
+    }
+    ORC_ASSIGN(auto writer, store_.blobs().begin_part(blob.digest));
+    const bool resumed = writer->bytes() > 0;
+    if (writer->bytes() > blob.size) ORC_TRY(writer->restart());
+    if (resumed) say("layer " + short_digest(blob) + " goes on at " + std::to_string(writer->bytes()));
+    auto done = download(blob, *writer, run);
+    if (!done && resumed && done.error().is(Error::corrupt)) {
+      // What an earlier process left was damaged: once more, from the start.
+      writer.reset();
+      store_.blobs().remove_part(blob.digest);
+      ORC_ASSIGN(writer, store_.blobs().begin_part(blob.digest));
+      done = download(blob, *writer, run);
+    }
+    if (!done && done.error().is(Error::corrupt)) store_.blobs().remove_part(blob.digest);
+    if (done) say("got " + short_digest(blob) + " " + std::to_string(blob.size) + " bytes");
+    return done;
+  }
+
+  static std::string short_digest(const Descriptor& blob) { return blob.digest.substr(0, 19); }
+
+  void offer_growing(const Descriptor& blob, const BlobStore::Writer& writer, LayerRun* run) {
+    if (run == nullptr) return;
+    run->offer(
+        blob.digest,
+        [this, digest = blob.digest, growing = writer.growing()]() -> Result<std::unique_ptr<ByteSource>> {
+          auto part = open_file(store_.blobs().part_path(digest), O_RDONLY);
+          // Renamed by now: the same bytes under the blob's own name.
+          if (!part) return stored_content(store_, digest)();
+          return make_growing_source(std::move(*part), growing);
+        },
+        true);
+  }
+
+  /// The parts of an answer's body into `writer`; what a Range answer may say is checked first.
+  BodySink sink_into(const Descriptor& blob, BlobStore::Writer& writer) {
+    BodySink sink;
+    const std::uint64_t have = writer.bytes();
+    sink.begin = [&writer, have](int status,
+                                 const std::map<std::string, std::string>& headers) -> Result<void> {
+      if (have == 0) return {};
+      if (status != 206) return writer.restart();  // 200: from the start again
+      const std::string wanted = "bytes " + std::to_string(have) + "-";
+      if (header_of(headers, "content-range").starts_with(wanted)) return {};
+      return Error(Error::io, "image", "the registry went on at another place than asked");
+    };
+    sink.write = [this, &writer, &blob](std::string_view bytes) -> Result<void> {
+      if (writer.bytes() + bytes.size() > blob.size) {
+        return Error(Error::corrupt, "image",
+                     "registry " + session_.target().host + " sends more than the " +
+                         std::to_string(blob.size) + " bytes of " + blob.digest);
+      }
+      return writer.write(bytes);
+    };
+    return sink;
+  }
+
+  Result<void> download(const Descriptor& blob, BlobStore::Writer& writer, LayerRun* run) {
+    offer_growing(blob, writer, run);
+    for (int attempt = 1; writer.bytes() < blob.size || blob.size == 0; ++attempt) {
       RegistryRequest request;
-      request.path = path;
-      const std::uint64_t have = writer->bytes();
+      request.path = "/blobs/" + blob.digest;
+      const std::uint64_t have = writer.bytes();
       if (have > 0) request.headers.emplace_back("Range", "bytes=" + std::to_string(have) + "-");
-      request.sink.begin = [&, have](int status,
-                                     const std::map<std::string, std::string>& headers) -> Result<void> {
-        if (have == 0) return {};
-        if (status == 206) {
-          const std::string wanted = "bytes " + std::to_string(have) + "-";
-          if (header_of(headers, "content-range").starts_with(wanted)) return {};
-          return Error(Error::io, "image", "the registry went on at another place than asked");
-        }
-        // 200: from the start again.
-        ORC_ASSIGN(writer, store_.blobs().begin(digest_algorithm(blob.digest)));
-        return {};
-      };
-      request.sink.write = [&](std::string_view bytes) -> Result<void> {
-        if (writer->bytes() + bytes.size() > blob.size) {
-          return Error(Error::corrupt, "image",
-                       "registry " + session_.target().host + " sends more than the " +
-                           std::to_string(blob.size) + " bytes of " + blob.digest);
-        }
-        return writer->write(bytes);
-      };
+      request.also_good = {416};
+      request.sink = sink_into(blob, writer);
       auto answer = session_.send(request);
-      if (answer && writer->bytes() >= blob.size) break;
+      if (answer && answer->status == 416) {
+        // Nothing behind what is here, yet it is too short: not the content that was announced.
+        ORC_TRY(writer.restart());
+        if (attempt >= kTransferAttempts) break;
+        continue;
+      }
+      if (answer && (writer.bytes() >= blob.size || blob.size == 0)) break;
       const bool broke_off = answer || answer.error().is(Error::unavailable) ||
                              answer.error().is(Error::io) || answer.error().is(Error::deadline_exceeded) ||
                              answer.error().is(Error::unknown_outcome);
-      const bool progressed = writer->bytes() > have;
+      const bool progressed = writer.bytes() > have;
       if (!broke_off || attempt >= kTransferAttempts || (!progressed && attempt > 1)) {
         if (answer) break;  // too short: commit() names both sizes
         return answer.error();
       }
-      say("layer " + blob.digest.substr(0, 19) + " goes on at " + std::to_string(writer->bytes()) + " bytes");
+      say("layer " + short_digest(blob) + " goes on at " + std::to_string(writer.bytes()) + " bytes");
     }
-    ORC_TRY(writer->commit(blob.size, blob.digest));
-    say("got " + blob.digest.substr(0, 19) + " " + std::to_string(blob.size) + " bytes");
+    ORC_TRY(writer.commit(blob.size, blob.digest));
     return {};
   }
 

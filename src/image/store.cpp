@@ -19,21 +19,21 @@ constexpr const char* kPinnedKey = "dev.orchestra.pinned";
 
 }  // namespace
 
-Store::Store(Engine& engine, ImageStoreOptions options)
-    : engine_(engine), options_(std::move(options)), blobs_(options_.dir) {}
+Store::Store(Engine& engine, ImageStoreOptions options, StepFault fault)
+    : engine_(engine), options_(std::move(options)), blobs_(options_.dir, std::move(fault)) {}
 
-Result<std::shared_ptr<Store>> Store::open(Engine& engine, ImageStoreOptions options) {
+Result<std::shared_ptr<Store>> Store::open(Engine& engine, ImageStoreOptions options, StepFault fault) {
   if (options.dir.empty() || options.dir.front() != '/') {
     return Error(Error::invalid, "image",
                  "the image store needs an absolute folder, got \"" + options.dir + "\"");
   }
-  std::shared_ptr<Store> store(new Store(engine, std::move(options)));
+  std::shared_ptr<Store> store(new Store(engine, std::move(options), std::move(fault)));
   // Images hold setuid programs and files of all owners: nobody else may walk in.
   ORC_TRY(make_directories(store->directory(), 0700));
   auto lock = engine.disk().lock(store->directory() + "/lock");
   if (!lock) return lock.error().with_context("image store " + store->directory());
   store->lock_ = *lock;
-  ORC_TRY(store->blobs_.open());
+  ORC_TRY(store->blobs_.open(engine.clock().now().wall_ns));
   ORC_TRY(make_directories(store->directory() + "/layers", 0700));
   ORC_TRY(make_directories(store->directory() + "/snapshots", 0700));
   ORC_TRY(store->read_names());
@@ -72,6 +72,7 @@ Result<void> Store::read_names() {
 }
 
 Result<void> Store::save_names_locked() {
+  ORC_TRY(blobs_.at_step("names write"));
   json::array manifests;
   for (const NameRecord& record : names_) {
     auto size = blobs_.size(record.manifest);

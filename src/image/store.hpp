@@ -4,12 +4,13 @@
 //   DIR/oci-layout index.json blobs/   a valid OCI layout at all times; index.json holds the names
 //   DIR/layers/N/{fs,meta.json}        unpacked layers, one number per ChainID
 //   DIR/snapshots/OWNER/{meta.json,upper,work | root}
-//   DIR/ingest/                        being written; emptied by open()
+//   DIR/ingest/                        being written; open() keeps only parts of downloads
 //
 // There is no database: what is on disk is the record, each step ends with one rename, and open() reads
 // the small files back. One process owns a store (DIR/lock); what running operations need is held by
 // Leases in memory, so a crash pins nothing. ImageStore (public) and the ImageService run these calls on
 // worker threads.
+#include <condition_variable>
 #include <functional>
 #include <map>
 #include <memory>
@@ -20,6 +21,7 @@
 #include <vector>
 
 #include "image/blob_store.hpp"
+#include "image/layer_apply.hpp"
 #include "image/layer_stack.hpp"
 #include "image/lease.hpp"
 #include "image/manifest.hpp"
@@ -58,7 +60,7 @@ struct SnapshotRecord {
 
 class Store {
  public:
-  static Result<std::shared_ptr<Store>> open(Engine& engine, ImageStoreOptions options);
+  static Result<std::shared_ptr<Store>> open(Engine& engine, ImageStoreOptions options, StepFault fault = {});
 
   Engine& engine() { return engine_; }
   const ImageStoreOptions& options() const { return options_; }
@@ -92,6 +94,16 @@ class Store {
   std::optional<LayerRecord> find_layer(const std::string& chain) const;
   Result<LayerStack> open_layers(const std::vector<std::uint64_t>& top_first) const;
   std::string layer_path(std::uint64_t number) const;
+  // What a LayerRun needs:
+  ApplyOptions apply_options() const;
+  std::uint64_t next_layer_number();
+  /// Only one run unpacks a chain at a time. False: another one does.
+  bool claim_chain(const std::string& chain);
+  /// Waits until nobody has the claim, and takes it.
+  void wait_chain(const std::string& chain);
+  void release_chain(const std::string& chain);
+  /// A whole, synced folder becomes a layer.
+  Result<LayerRecord> adopt_layer(const std::string& folder, const LayerRecord& record);
   /// Takes a layer out of use; gives the folder that is left to remove.
   Result<std::string> retire_layer(const LayerRecord& record);
 
@@ -110,13 +122,11 @@ class Store {
   const std::string& overlay_problem() const { return overlay_problem_; }
 
  private:
-  Store(Engine& engine, ImageStoreOptions options);
+  Store(Engine& engine, ImageStoreOptions options, StepFault fault);
   Result<void> read_names();
   Result<void> save_names_locked();
   Result<std::shared_ptr<const LoadedImage>> load_locked(const std::string& manifest_digest) const;
   Result<void> read_layers();
-  Result<LayerRecord> unpack_layer(const Descriptor& blob, const std::string& diff_id,
-                                   const std::string& chain, const std::vector<LayerRecord>& below);
   bool can_overlay(const std::vector<LayerRecord>& layers, Isolation isolation) const;
   Result<void> fill_root(const std::string& path, const std::vector<std::uint64_t>& layers, bool overlay);
   MountPlan plan_of(const std::string& path, const std::vector<std::uint64_t>& layers, bool overlay) const;
@@ -132,6 +142,8 @@ class Store {
   std::vector<NameRecord> names_;
   std::map<std::string, LayerRecord> layers_;  ///< by ChainID
   std::uint64_t next_layer_ = 1;
+  std::set<std::string> claimed_chains_;
+  std::condition_variable chain_released_;
   mutable std::map<std::string, std::shared_ptr<const LoadedImage>> loaded_;
   std::map<std::string, std::weak_ptr<std::mutex>> key_mutexes_;  ///< single flight per ChainID and owner
 };

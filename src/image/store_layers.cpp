@@ -1,7 +1,7 @@
 // Unpacked layers: DIR/layers/N/fs with DIR/layers/N/meta.json beside it, keyed by ChainID.
 //
-// A layer is unpacked into layers/tmp-N, synced once as a whole file system (fsync per file would be ten
-// times slower), described by meta.json and renamed. From then on it never changes.
+// A layer is unpacked into layers/tmp-N (layer_run), synced once as a whole file system (fsync per file
+// would be ten times slower), described by meta.json and renamed. From then on it never changes.
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -10,9 +10,8 @@
 #include <cerrno>
 #include <charconv>
 
-#include "base/assert.hpp"
 #include "base/json.hpp"
-#include "image/layer_apply.hpp"
+#include "image/layer_run.hpp"
 #include "image/store.hpp"
 
 namespace orchestra::image {
@@ -90,74 +89,47 @@ Result<std::vector<LayerRecord>> Store::ensure_layers(const LoadedImage& image, 
 Result<std::vector<LayerRecord>> Store::ensure_layers(const std::vector<Descriptor>& blobs,
                                                       const std::vector<std::string>& diff_ids,
                                                       Lease& lease) {
-  ORC_ASSERT(blobs.size() == diff_ids.size());
-  std::vector<LayerRecord> bottom_first;
-  std::string chain;
-  for (std::size_t i = 0; i < blobs.size(); ++i) {
-    chain = chain_id(chain, diff_ids[i]);
-    lease.hold(layer_key(chain));
-    lease.hold(blobs[i].digest);
-    const auto one_at_a_time = key_mutex("layer:" + chain);
-    const std::lock_guard flight(*one_at_a_time);
-    std::optional<LayerRecord> record = find_layer(chain);
-    if (!record) {
-      ORC_ASSIGN(record, unpack_layer(blobs[i], diff_ids[i], chain, bottom_first));
-    }
-    bottom_first.push_back(*record);
-  }
-  return std::vector<LayerRecord>(bottom_first.rbegin(), bottom_first.rend());
+  LayerRun run(*this, blobs, diff_ids, lease);
+  for (const Descriptor& blob : blobs) run.offer(blob.digest, stored_content(*this, blob.digest));
+  return run.finish();
 }
 
-Result<LayerRecord> Store::unpack_layer(const Descriptor& blob, const std::string& diff_id,
-                                        const std::string& chain, const std::vector<LayerRecord>& below) {
-  LayerRecord record;
-  record.chain_id = chain;
-  {
-    std::lock_guard lock(mutex_);
-    record.number = next_layer_++;
-  }
-  const std::string root = directory() + "/layers";
-  const std::string temporary = root + "/tmp-" + std::to_string(record.number);
-  const auto undo = [&](Error error) {
-    (void)remove_tree(temporary);
-    return error.with_context("layer " + blob.digest);
-  };
-  ORC_TRY(make_directories(temporary + "/fs", 0700));
-  ORC_ASSIGN(const Fd target, open_file(temporary + "/fs", O_RDONLY | O_DIRECTORY));
-  std::vector<std::uint64_t> numbers;
-  for (auto layer = below.rbegin(); layer != below.rend(); ++layer) numbers.push_back(layer->number);
-  auto lower = open_layers(numbers);
-  if (!lower) return undo(lower.error());
-
-  auto file = blobs_.open_blob(blob.digest);
-  if (!file) return undo(file.error());
-  auto plain = decompress(make_file_source(std::move(*file)));
-  if (!plain) return undo(plain.error());
-  HashingSource source(std::move(*plain), options_.layer_bytes_max, digest_algorithm(diff_id));
+ApplyOptions Store::apply_options() const {
   ApplyOptions options;
   options.bytes_max = options_.layer_bytes_max;
-  auto report = apply_layer(source, target.get(), *lower, options);
-  if (!report) return undo(report.error());
-  if (auto rest = drain(source); !rest) return undo(rest.error());
-  if (const std::string actual = source.digest(); actual != diff_id) {
-    return undo(
-        Error(Error::corrupt, "image", "unpacks to " + actual + ", the configuration says " + diff_id));
-  }
-  for (const std::string& what : report->skipped) engine_.log(LogLevel::warning, "image", "layer: " + what);
+  options.tar.entries_max = options_.layer_entries_max;
+  return options;
+}
 
-  record.bytes = report->bytes;
-  json::object meta;
-  meta["chainID"] = chain;
-  meta["diffID"] = diff_id;
-  meta["bytes"] = report->bytes;
-  if (auto done = write_file(temporary + "/meta.json", to_json(meta), 0600); !done) return undo(done.error());
-  if (::syncfs(target.get()) != 0) return undo(system_error("image", "syncfs", temporary, errno));
-  const std::string final_path = root + "/" + std::to_string(record.number);
-  if (::rename(temporary.c_str(), final_path.c_str()) != 0) {
-    return undo(system_error("image", "rename", final_path, errno));
+std::uint64_t Store::next_layer_number() {
+  std::lock_guard lock(mutex_);
+  return next_layer_++;
+}
+
+bool Store::claim_chain(const std::string& chain) {
+  std::lock_guard lock(mutex_);
+  return claimed_chains_.insert(chain).second;
+}
+
+void Store::wait_chain(const std::string& chain) {
+  std::unique_lock lock(mutex_);
+  chain_released_.wait(lock, [&] { return !claimed_chains_.contains(chain); });
+  claimed_chains_.insert(chain);
+}
+
+void Store::release_chain(const std::string& chain) {
+  std::lock_guard lock(mutex_);
+  claimed_chains_.erase(chain);
+  chain_released_.notify_all();
+}
+
+Result<LayerRecord> Store::adopt_layer(const std::string& folder, const LayerRecord& record) {
+  const std::string final_path = directory() + "/layers/" + std::to_string(record.number);
+  if (::rename(folder.c_str(), final_path.c_str()) != 0) {
+    return system_error("image", "rename", final_path, errno);
   }
   std::lock_guard lock(mutex_);
-  layers_[chain] = record;
+  layers_[record.chain_id] = record;
   return record;
 }
 

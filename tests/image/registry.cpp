@@ -1,8 +1,10 @@
 // Pulling from a registry that answers in every way that registries do.
 #include <atomic>
+#include <filesystem>
 
 #include "base/base64.hpp"
 #include "image/registry/auth.hpp"
+#include "image/store.hpp"
 #include "net/http/tls_context.hpp"
 #include "orchestra/image_store.hpp"
 #include "tests/image/fake_registry.hpp"
@@ -281,6 +283,79 @@ TEST_CASE("a transfer that breaks off goes on where it was") {
   for (const auto& request : registry.requests())
     asked = asked || header(request, "range").starts_with("bytes=");
   CHECK(asked);
+}
+
+TEST_CASE("a download that a crash cut off goes on after the restart; a damaged part is fetched anew") {
+  TempDir dir;
+  Engine engine;
+  FakeRegistry registry(engine);
+  const std::string layer = TarText().file("one", std::string(300'000, '1')).finish();
+  registry.image("app:1", {layer});
+  const std::string digest = sha256_digest(layer);
+  const std::string part = dir / ("store/ingest/sha256-" + std::string(digest_hex(digest)) + ".part");
+  const auto open = [&] {
+    ImageStoreOptions options;
+    options.dir = dir / "store";
+    options.http = make_http_client(engine);
+    options.registry_retry_delay = 1ms;
+    return ImageStore::open(engine, options).value();
+  };
+  registry.set_hook([&](const HttpServerRequest& request, HttpResponder& responder) {
+    if (request.target.find("/blobs/" + digest) == std::string::npos) return false;
+    if (header(request, "range").empty()) {
+      auto body = responder.start(200, {});
+      body->write(layer.substr(0, 200'000)).on_ready([body](Result<void>) { body->abort(); });
+    } else {
+      responder.respond(403, {}, "");
+    }
+    return true;
+  });
+  CHECK_FALSE(open()->pull(registry.host() + "/app:1").wait(60s));
+  REQUIRE(std::filesystem::exists(part));
+  const auto have = std::filesystem::file_size(part);
+  CHECK(have > 0);
+  registry.set_hook({});
+  std::size_t wanted_gets = 1;
+  SUBCASE("the part is good") {}
+  SUBCASE("the part is damaged") {
+    REQUIRE(write_file(part, std::string(have, 'x')));
+    wanted_gets = 2;
+  }
+  SUBCASE("the part is longer than the content") {
+    REQUIRE(write_file(part, layer + "more"));
+    wanted_gets = 1;
+  }
+  SUBCASE("the part is whole already") {
+    REQUIRE(write_file(part, layer));
+    wanted_gets = 0;
+  }
+  const std::size_t before = registry.count("GET", "/blobs/" + digest);
+  const auto store = open();
+  const auto pulled = store->pull(registry.host() + "/app:1").wait(60s);
+  REQUIRE_MESSAGE(pulled, why(pulled));
+  CHECK(registry.count("GET", "/blobs/" + digest) - before == wanted_gets);
+  CHECK_FALSE(std::filesystem::exists(part));
+  const auto plan = store->prepare_root(registry.host() + "/app:1", "look", Isolation::process).wait(30s);
+  REQUIRE(plan);
+  CHECK(std::filesystem::file_size(plan->directory + "/one") == 300'000);
+}
+
+TEST_CASE("images that share layers and are pulled at once download and unpack them once") {
+  Fixture f;
+  FakeRegistry registry(f.engine);
+  std::vector<std::string> layers = f.layers;
+  for (int i = 0; i < 6; ++i) {
+    layers.push_back(TarText().file("own" + std::to_string(i), "x").hard_link("again", "one").finish());
+    registry.image("app:" + std::to_string(i), layers);
+  }
+  std::vector<Pending<ImageInfo>> pulls;
+  for (int i = 5; i >= 0; --i) pulls.push_back(f.store->pull(registry.host() + "/app:" + std::to_string(i)));
+  for (auto& pull : pulls) {
+    const auto done = pull.wait(60s);
+    CHECK_MESSAGE(done, why(done));
+  }
+  CHECK(registry.count("GET", "/blobs/" + sha256_digest(f.layers[0])) == 1);
+  CHECK(f.store->internal()->layers().size() == 9);
 }
 
 TEST_CASE("a busy or failing registry is asked again, within bounds") {
