@@ -61,6 +61,7 @@ constexpr CodeRow kCodes[] = {
     {504, "Timeout", Error::unknown_outcome},
     {504, "Timeout", Error::future},
     {500, "ServerTimeout", Error::deadline_exceeded},
+    {507, "InsufficientStorage", Error::no_space},
 };
 
 Error::Code code_of(const Status& status) {
@@ -247,6 +248,7 @@ Error internal_error(std::string_view message) {
                  {.causes = {{.message = std::string(message)}}});
 }
 Error service_unavailable(std::string_view message) { return failure(503, "ServiceUnavailable", message); }
+Error insufficient_storage(std::string_view message) { return failure(507, "InsufficientStorage", message); }
 Error timed_out(std::string_view message) {
   return failure(504, "Timeout", "Timeout: " + std::string(message));
 }

@@ -79,6 +79,8 @@ ORC_API Error too_many_requests(std::string_view message, int retry_after_second
                                 std::vector<StatusCause> causes = {});
 ORC_API Error internal_error(std::string_view message);
 ORC_API Error service_unavailable(std::string_view message);
+/// 507 without Retry-After: a client that asked again at once would only hide the reason from its user.
+Error insufficient_storage(std::string_view message);
 ORC_API Error timed_out(std::string_view message);
 /// 504 with cause ResourceVersionTooLarge.
 ORC_API Error future_resource_version(std::string_view asked, std::string_view current);

@@ -41,7 +41,7 @@ Error store_error(const Error& error) {
     case Error::compacted:
       return api::expired("The provided resource version is too old: " + error.message());
     case Error::no_space:
-      return api::service_unavailable("the store has no space left: " + error.to_string());
+      return api::insufficient_storage("the store has no space left: " + error.to_string());
     default:
       return api::internal_error(error.to_string());
   }

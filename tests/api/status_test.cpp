@@ -40,6 +40,7 @@ TEST_CASE("errors have upstream's words") {
       {method_not_allowed(kPods, "create"),
        "405 MethodNotAllowed: create is not supported on resources of kind \"pods\""},
       {too_many_requests("slow down"), "429 TooManyRequests: slow down"},
+      {insufficient_storage("full"), "507 InsufficientStorage: full"},
       {future_resource_version("9", "3"), "504 Timeout: Timeout: Too large resource version: 9, current: 3"},
   };
   for (const auto& [error, expected] : cases) CHECK(text(error) == expected);
