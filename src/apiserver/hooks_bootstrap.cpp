@@ -95,9 +95,10 @@ Result<void> ensure_service(const Client& client, const BootstrapOptions& option
   slice.get_object()["ports"] =
       json::array{json::object{{"name", "https"}, {"port", options.advertise_port}, {"protocol", "TCP"}}};
   // A loopback address is fine for clients on this machine; what validation refuses is only not published.
+  // On a full disk the server starts all the same: else nobody could delete anything.
   for (const json::value* tree : {&endpoints, &slice}) {
     auto written = replace(client, *tree);
-    if (!written && !written.error().is(Error::invalid)) return written;
+    if (!written && !written.error().is(Error::invalid) && !written.error().is(Error::no_space)) return written;
   }
   return {};
 }

@@ -122,7 +122,18 @@ Result<void> write_file(const std::string& path, std::string_view bytes, mode_t 
   return {};
 }
 
+/// True if the file says this already, with this mode: then nothing is written, so that a start on a full
+/// disk, which writes what it wrote before, succeeds.
+static bool says_already(const std::string& path, std::string_view bytes, mode_t mode) {
+  struct stat status {};
+  if (lstat(path.c_str(), &status) != 0 || !S_ISREG(status.st_mode)) return false;
+  if ((status.st_mode & 07777) != mode || static_cast<std::size_t>(status.st_size) != bytes.size()) return false;
+  auto present = read_file(path, bytes.size() + 1);
+  return present && *present == bytes;
+}
+
 Result<void> replace_file(const std::string& path, std::string_view bytes, mode_t mode, bool durable) {
+  if (says_already(path, bytes, mode)) return {};
   std::string temporary = path + ".XXXXXX";
   Fd fd(mkostemp(temporary.data(), O_CLOEXEC));
   if (!fd) return system_error("os", "mkostemp", temporary, errno);

@@ -29,6 +29,7 @@ using namespace std::chrono_literals;
 
 namespace {
 constexpr int kFallbackPorts = 64;
+constexpr std::size_t kKubeconfigBytesMax = 1 << 20;
 
 std::string host_name() {
   char name[256] = {};
@@ -154,7 +155,13 @@ Result<void> Cluster::Impl::start_api() {
   info.api_address = server->address();
   info.insecure_address = server->insecure_address();
   info.kubeconfig = options.data_dir + "/admin.kubeconfig";
-  return server->write_kubeconfig(info.kubeconfig);
+  auto written = server->write_kubeconfig(info.kubeconfig);
+  if (written || !written.error().is(Error::no_space)) return written;
+  // On a full disk the one of the last start still opens this API, if the address is the same.
+  const auto kept = read_file(info.kubeconfig, kKubeconfigBytesMax);
+  if (!kept || kept->find("https://" + info.api_address) == std::string::npos) return written;
+  notice("kubeconfig: the disk is full; the one of the last start is kept");
+  return {};
 }
 
 Result<void> Cluster::Impl::make_ingress_class() {
