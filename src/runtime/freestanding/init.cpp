@@ -36,7 +36,12 @@ struct FilterProgram {
 
 const Text* texts(const Plan* plan, Table table) { return table_at<Text>(plan, table); }
 
-void join_cgroups(const Plan* plan) {
+void join_cgroups(const Plan* plan, bool in_unified) {
+  if (plan->cgroup_unified != 0 && !in_unified) {
+    Line<1100> path;
+    path.add(text_at(plan, plan->cgroup_unified)).add("/cgroup.procs");
+    check(write_text(path.text, "0"), Stage::cgroup, path.text);
+  }
   for (uint32_t i = 0; i < plan->cgroup_files.count; ++i) {
     const char* path = text_at(plan, texts(plan, plan->cgroup_files)[i]);
     check(write_text(path, "0"), Stage::cgroup, path);
@@ -264,7 +269,7 @@ InitFds keep_only(InitFds fds) {
   }
   if (fds.report >= 0) sys(__NR_dup3, fds.report, 3, O_CLOEXEC);
   if (fds.container_pidfd >= 0) sys(__NR_dup3, fds.container_pidfd, 4, O_CLOEXEC);
-  fds = {0, 1, 2, fds.report >= 0 ? 3 : -1, fds.container_pidfd >= 0 ? 4 : -1};
+  fds = {0, 1, 2, fds.report >= 0 ? 3 : -1, fds.container_pidfd >= 0 ? 4 : -1, fds.in_cgroup};
   return fds;
 }
 }  // namespace
@@ -309,7 +314,7 @@ void run_init(const Plan* plan, InitFds fds) {
   sys(__NR_prctl, PR_SET_NAME, arg("orch-init"));
   sys(__NR_umask, plan->umask);
 
-  join_cgroups(plan);
+  join_cgroups(plan, fds.in_cgroup);
   set_oom_score(plan);
   join_namespaces(plan, fds);
   if ((plan->flags & kCgroupNamespace) != 0)

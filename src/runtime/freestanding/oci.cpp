@@ -67,12 +67,13 @@ int run_oci(const char* role) {
   const bool inside = (plan->flags & kJoinContainer) != 0;
   const uint64_t flags = inside ? 0 : plan->clone_flags;
   int pidfd = -1;
-  const long pid = clone_process(flags, SIGCHLD, &pidfd);
+  bool in_cgroup = false;
+  const long pid = clone_into(text_at(plan, plan->cgroup_unified), flags, SIGCHLD, &pidfd, in_cgroup);
   if (pid < 0) return give_up(Stage::clone, pid, "clone3");
   if (pid == 0) {
     const bool terminal = (plan->flags & kTerminal) != 0;
-    run_init(plan, terminal ? InitFds{-1, -1, 2, kOciReportFd, inside ? kOciPidfdFd : -1}
-                            : InitFds{0, 1, 2, kOciReportFd, inside ? kOciPidfdFd : -1});
+    run_init(plan, terminal ? InitFds{-1, -1, 2, kOciReportFd, inside ? kOciPidfdFd : -1, in_cgroup}
+                            : InitFds{0, 1, 2, kOciReportFd, inside ? kOciPidfdFd : -1, in_cgroup});
   }
   ReportMessage message;
   message.kind = Report::process;

@@ -15,11 +15,14 @@ struct InitFds {
   int input = -1, output = -1, error = -1;
   int report = -1;           ///< SOCK_SEQPACKET to the parent: ReportMessage out, one byte in = start
   int container_pidfd = -1;  ///< exec: whose namespaces to enter
+  bool in_cgroup = false;    ///< born in the plan's v2 group
 };
 /// Runs in the new process: does what the plan says and becomes the program. Never returns.
 [[noreturn]] void run_init(const orchestra::wire::Plan* plan, InitFds fds);
 
-/// clone3 with the plan's namespaces: 0 in the child, the pid in the parent, or -errno.
-long clone_process(uint64_t flags, int exit_signal, int* pidfd);
+/// clone3: 0 in the child, the pid in the parent, or -errno.
+long clone_process(uint64_t flags, int exit_signal, int* pidfd, int cgroup = -1);
+/// The same, born inside the v2 group at `cgroup` if the kernel lets it; `inside` tells the child.
+long clone_into(const char* cgroup, uint64_t flags, int exit_signal, int* pidfd, bool& inside);
 
 }  // namespace orch

@@ -78,20 +78,12 @@ struct Shim {
   Client clients[orchestra::wire::kClientsMax];
   int epoll = -1, listener = -1, signals = -1, own_pid_namespace = -1, pause_pidfd = -1;
   uint64_t sequence = 0;
-  bool leaves_cgroups = false;  ///< still in the host's cgroups; until `leave_at_ns` or the first start
-  int64_t leave_at_ns = 0;
   Waiter shutdown;
   bool ending = false;
   int64_t ending_until_ns = 0;
 };
 /// The one instance: zero bytes at start (so the program file stays small), made by run_shim().
 Shim& shim();
-
-/// The shim leaves the host's cgroups, else stopping the host's service would kill it. A first write to
-/// cgroup.procs waits 10 ms for RCU, the next ones are cheap: so it is done right after the first container
-/// has paid for that, or after kLeaveCgroupsNs.
-void join_own_cgroups();
-inline constexpr int64_t kLeaveCgroupsNs = 500000000;
 
 // What epoll answers with: a kind and an index.
 enum class Source : uint32_t { listener, signals, client, report, exec_report, stream, input, orphan };

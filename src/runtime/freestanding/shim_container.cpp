@@ -95,12 +95,12 @@ bool open_streams(Container& container, Streams& s) {
 }
 
 /// Enters the pid namespace for children, clones, comes back.
-long clone_inside(int pid_namespace, uint64_t flags, int* pidfd) {
+long clone_inside(int pid_namespace, const Plan* plan, uint64_t flags, int* pidfd, bool& in_cgroup) {
   if (pid_namespace >= 0) {
     const long entered = sys(__NR_setns, pid_namespace, CLONE_NEWPID);
     if (entered < 0) return entered;
   }
-  const long pid = clone_process(flags, SIGCHLD, pidfd);
+  const long pid = clone_into(text_at(plan, plan->cgroup_unified), flags, SIGCHLD, pidfd, in_cgroup);
   if (pid != 0 && pid_namespace >= 0) sys(__NR_setns, shim().own_pid_namespace, CLONE_NEWPID);
   return pid;
 }
@@ -285,7 +285,6 @@ void started(Container& container) {
   save_state(container);
   answer(container.starting, 0, &container.record, sizeof container.record);
   publish(container);
-  join_own_cgroups();
 }
 }  // namespace
 
@@ -348,12 +347,14 @@ void create_container(const Waiter& waiter, const CreateRequest& request, const 
                                     request.own_pid_namespace == 0 && (plan->flags & kOwnRoot) != 0
                                 ? shim().pause_pidfd
                                 : -1;
-  const long pid = clone_inside(pid_namespace, plan->clone_flags, &container.pidfd);
+  bool in_cgroup = false;
+  const long pid = clone_inside(pid_namespace, plan, plan->clone_flags, &container.pidfd, in_cgroup);
   if (pid == 0) {
     const bool terminal = (request.flags & kWantTerminal) != 0;
     run_init(plan, terminal
-                       ? InitFds{-1, -1, -1, streams.report[1], -1}
-                       : InitFds{streams.input, streams.output[1], streams.error[1], streams.report[1], -1});
+                       ? InitFds{-1, -1, -1, streams.report[1], -1, in_cgroup}
+                       : InitFds{streams.input, streams.output[1], streams.error[1], streams.report[1], -1,
+                                 in_cgroup});
   }
   streams.close_all();
   if (pid < 0) {
@@ -458,12 +459,13 @@ void start_exec(const Waiter& waiter, int index, uint32_t flags, const Plan* pla
   Exec& exec = *slot;
   exec = Exec{};
   const bool joins = (plan->flags & kJoinContainer) != 0 && (plan->flags & kChroot) == 0;
-  exec.pid = clone_inside(joins ? container.pidfd : -1, 0, &exec.pidfd);
+  bool in_cgroup = false;
+  exec.pid = clone_inside(joins ? container.pidfd : -1, plan, 0, &exec.pidfd, in_cgroup);
   if (exec.pid == 0) {
     const bool terminal = (flags & kWantTerminal) != 0;
     const int pidfd = joins ? container.pidfd : -1;
-    run_init(plan, terminal ? InitFds{-1, -1, -1, report[1], pidfd}
-                            : InitFds{fds[0], fds[1], fds[2], report[1], pidfd});
+    run_init(plan, terminal ? InitFds{-1, -1, -1, report[1], pidfd, in_cgroup}
+                            : InitFds{fds[0], fds[1], fds[2], report[1], pidfd, in_cgroup});
   }
   close_fd(report[1]);
   if (exec.pid < 0) {
@@ -541,7 +543,6 @@ void reap() {
 
 int64_t next_deadline_ns() {
   int64_t next = shim().ending ? steady_ns() + 10000000 : 0;
-  if (shim().leaves_cgroups && (next == 0 || shim().leave_at_ns < next)) next = shim().leave_at_ns;
   for (const Container& container : shim().containers) {
     if (!container.used || container.drain_until_ns == 0) continue;
     const int64_t look = steady_ns() + 20000000;  // processes to be killed are looked for every 20 ms
@@ -552,7 +553,6 @@ int64_t next_deadline_ns() {
 }
 
 void tick(int64_t now) {
-  if (shim().leaves_cgroups && now >= shim().leave_at_ns) join_own_cgroups();
   for (Container& container : shim().containers) {
     if (!container.used || container.drain_until_ns == 0) continue;
     const bool processes = still_has_processes(container);

@@ -141,21 +141,16 @@ void leave_host() {
   if (shim().config.oom_protect != 0) write_text("/proc/self/oom_score_adj", "-998");
 }
 
-}  // namespace
-
-void join_own_cgroups() {
-  if (!shim().leaves_cgroups) return;
-  shim().leaves_cgroups = false;
+/// Else stopping the host's service would kill the shim, and with it what it stands for. The v2 group is the
+/// one it was born in (spawn.cpp); these are files of v1.
+void leave_host_cgroups() {
   const ShimConfig& config = shim().config;
   for (uint32_t i = 0; i < config.cgroup_count && i < kShimCgroupsMax; ++i) {
-    if (write_text(config.cgroup_files[i], "0") >= 0) continue;
-    Line<kPathBytes + 64> message;
-    message.add("the shim could not join ").add(config.cgroup_files[i]).add("\n");
-    write_fd(2, message.text, message.used);  // shim.log of the pod's folder
+    const long result = write_text(config.cgroup_files[i], "0");
+    if (result < 0) not_ready(Stage::cgroup, result, config.cgroup_files[i]);
   }
 }
 
-namespace {
 void setup_loop() {
   reset_signals();
   const uint64_t all = ~0ull;
@@ -220,15 +215,34 @@ void loop() {
 }
 }  // namespace
 
-long clone_process(uint64_t flags, int exit_signal, int* pidfd) {
+long clone_process(uint64_t flags, int exit_signal, int* pidfd, int cgroup) {
   clone_args args;
   zero(&args, sizeof args);
   int fd = -1;
   args.flags = flags | CLONE_PIDFD;
+  if (cgroup >= 0) {
+    args.flags |= CLONE_INTO_CGROUP;
+    args.cgroup = static_cast<uint64_t>(cgroup);
+  }
   args.pidfd = reinterpret_cast<uint64_t>(&fd);
   args.exit_signal = static_cast<uint64_t>(exit_signal);
   const long pid = sys(__NR_clone3, arg(&args), sizeof args);
   if (pid > 0) *pidfd = fd;
+  return pid;
+}
+
+long clone_into(const char* cgroup, uint64_t flags, int exit_signal, int* pidfd, bool& inside) {
+  inside = false;
+  if (*cgroup == 0) return clone_process(flags, exit_signal, pidfd);
+  const long folder = open_at(AT_FDCWD, cgroup, O_PATH | O_DIRECTORY);
+  inside = folder >= 0;  // set before, as the child sees the memory of this moment
+  long pid = folder < 0 ? folder : clone_process(flags, exit_signal, pidfd, static_cast<int>(folder));
+  close_fd(static_cast<int>(folder));
+  // Kernels before 5.7, threaded groups, delegated trees: the child writes itself in.
+  if (pid == -EBUSY || pid == -EOPNOTSUPP || pid == -EACCES || pid == -EINVAL || pid == -ENOENT) {
+    inside = false;
+    pid = clone_process(flags, exit_signal, pidfd);
+  }
   return pid;
 }
 
@@ -258,10 +272,9 @@ int run_shim() {
   shim().shutdown.client = -1;
   read_config();
   leave_host();
+  leave_host_cgroups();
   make_namespaces();
   setup_loop();
-  shim().leaves_cgroups = true;
-  shim().leave_at_ns = steady_ns() + kLeaveCgroupsNs;
   write_identity();
   adopt_containers();
   ReportMessage ready;

@@ -180,20 +180,20 @@ Result<void> Cgroups::apply(const std::string& group, const ContainerSpec::Resou
   return {};
 }
 
-std::vector<std::string> Cgroups::procs_files(const std::string& group, bool everywhere) const {
-  std::vector<std::string> files;
-  for (const CgroupHierarchy* hierarchy : everywhere ? all_ : used_)
-    files.push_back(folder(*hierarchy, group) + "/cgroup.procs");
-  return files;
+CgroupPlace Cgroups::place(const std::string& group, bool everywhere) const {
+  CgroupPlace place;
+  for (const CgroupHierarchy* hierarchy : everywhere ? all_ : used_) {
+    if (hierarchy->unified) {
+      place.unified = folder(*hierarchy, group);
+    } else {
+      place.files.push_back(folder(*hierarchy, group) + "/tasks");
+    }
+  }
+  return place;
 }
 
-std::vector<std::string> Cgroups::unlimited_files(const std::string& group) const {
-  std::vector<std::string> files;
-  for (const CgroupHierarchy* hierarchy : all_) {
-    if (std::find(used_.begin(), used_.end(), hierarchy) == used_.end())
-      files.push_back(folder(*hierarchy, group) + "/cgroup.procs");
-  }
-  return files;
+std::string Cgroups::members_file(const std::string& group) const {
+  return used_.empty() ? std::string() : folder(*used_.front(), group) + "/cgroup.procs";
 }
 
 Result<void> Cgroups::remove(const std::string& group, Duration deadline) {

@@ -8,6 +8,7 @@
 
 #include <fcntl.h>
 #include <linux/close_range.h>
+#include <linux/sched.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -82,12 +83,52 @@ struct Birth {
   std::array<int, kDescriptorsMax> from{};
   int count = 0;
   char* inner_stack = nullptr;
+  int cgroup = -1;               ///< folder of the v2 group to be born in
+  const char* members = nullptr; ///< its cgroup.procs, written when that was refused
   pid_t pid = 0;
   int error = 0;
 };
 
+/// clone3 on a stack of its own: the C library's clone knows no CLONE_INTO_CGROUP. The child runs
+/// `call(argument)` and must not return. The pid, or -errno.
+long clone3_call(clone_args* args, int (*call)(void*), void* argument) {
+#if defined(__x86_64__)
+  long result = SYS_clone3;
+  register int (*callee)(void*) __asm__("r12") = call;
+  register void* value __asm__("r13") = argument;
+  __asm__ volatile(
+      "syscall\n\ttest %%rax, %%rax\n\tjnz 1f\n\txor %%ebp, %%ebp\n\tmov %%r13, %%rdi\n\tcall *%%r12\n\t"
+      "hlt\n1:"
+      : "+a"(result)
+      : "D"(args), "S"(sizeof *args), "r"(callee), "r"(value)
+      : "rcx", "r11", "memory");
+  return result;
+#elif defined(__aarch64__)
+  register long number __asm__("x8") = SYS_clone3;
+  register long result __asm__("x0") = reinterpret_cast<long>(args);
+  register unsigned long size __asm__("x1") = sizeof *args;
+  register int (*callee)(void*) __asm__("x20") = call;
+  register void* value __asm__("x21") = argument;
+  __asm__ volatile("svc 0\n\tcbnz x0, 1f\n\tmov x29, #0\n\tmov x0, x21\n\tblr x20\n\tbrk #1\n1:"
+                   : "+r"(result)
+                   : "r"(number), "r"(size), "r"(callee), "r"(value)
+                   : "memory");
+  return result;
+#else
+  (void)args, (void)call, (void)argument;
+  return -ENOSYS;
+#endif
+}
+
 int exec_program(void* argument) {
   auto* birth = static_cast<Birth*>(argument);
+  if (birth->members != nullptr) {
+    const long members = syscall(SYS_openat, AT_FDCWD, birth->members, O_WRONLY | O_CLOEXEC);
+    if (members < 0 || syscall(SYS_write, members, "0", 1) < 0) {
+      birth->error = errno;
+      _exit(127);
+    }
+  }
   for (int i = 0; i < birth->count; ++i) {
     if (syscall(SYS_dup3, birth->from[static_cast<std::size_t>(i)], i, 0) < 0) {
       birth->error = errno;
@@ -102,8 +143,23 @@ int exec_program(void* argument) {
 
 int middle(void* argument) {
   auto* birth = static_cast<Birth*>(argument);
-  birth->pid = clone(exec_program, birth->inner_stack + kStackBytes, CLONE_VM | CLONE_VFORK, birth);
-  if (birth->pid < 0) birth->error = errno;
+  long pid = -ENOSYS;
+  if (birth->cgroup >= 0) {
+    clone_args args{};
+    args.flags = CLONE_VM | CLONE_VFORK | CLONE_INTO_CGROUP;
+    args.stack = reinterpret_cast<std::uint64_t>(birth->inner_stack);
+    args.stack_size = kStackBytes;
+    args.cgroup = static_cast<std::uint64_t>(birth->cgroup);
+    const char* members = birth->members;
+    birth->members = nullptr;
+    pid = clone3_call(&args, exec_program, birth);
+    if (pid < 0) birth->members = members;
+  }
+  if (pid < 0) {
+    pid = clone(exec_program, birth->inner_stack + kStackBytes, CLONE_VM | CLONE_VFORK, birth);
+    if (pid < 0) birth->error = errno;
+  }
+  birth->pid = static_cast<pid_t>(pid);
   _exit(0);
 }
 
@@ -156,9 +212,16 @@ Result<Spawned> spawn_embedded(const SpawnPlan& plan) {
   Birth birth;
   birth.program = program;
   birth.args[1] = plan.role.c_str();
+  Fd cgroup;
+  const std::string members = plan.cgroup + "/cgroup.procs";
+  if (!plan.cgroup.empty()) {
+    ORC_ASSIGN(cgroup, open_file(plan.cgroup, O_PATH | O_DIRECTORY));
+    birth.cgroup = cgroup.get();
+  }
   for (const Fd& fd : lifted) birth.from[static_cast<std::size_t>(birth.count++)] = fd.get();
   for (int attempt = 0;; ++attempt) {
     birth.error = 0;
+    birth.members = plan.cgroup.empty() ? nullptr : members.c_str();
     auto spawned = spawn_once(plan, birth);
     if (spawned || birth.error == 0) return spawned;
     if (birth.error == ETXTBSY && attempt < kBusyRetries) {

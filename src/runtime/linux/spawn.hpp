@@ -13,6 +13,7 @@ struct SpawnPlan {
   std::string role;                ///< argv[1]
   std::vector<int> descriptors;    ///< become 0, 1, 2, ... in the program; -1 = /dev/null
   std::string fallback_directory;  ///< for a file with the program where memory files may not be executed
+  std::string cgroup;              ///< v2 group to be born in; where that is refused it is joined by a write
   bool orphan = true;              ///< double fork: the program is nobody's child
 };
 struct Spawned {

@@ -109,7 +109,7 @@ Result<std::shared_ptr<Cgroups>> OciCommand::cgroups_of(const OciState& state) c
 }
 
 Result<void> OciCommand::place(OciState& state, const ContainerSpec& spec,
-                               std::vector<std::string>& cgroup_files) {
+                               PlanContext& context) {
   if (args_.get("cgroup-manager") == "disabled") return {};
   if (args_.has("systemd-cgroup") || args_.get("cgroup-manager") == "systemd") {
     return Error(Error::unsupported, kDomain,
@@ -126,7 +126,9 @@ Result<void> OciCommand::place(OciState& state, const ContainerSpec& spec,
     return Error(Error::busy, kDomain, "linux.cgroupsPath: the cgroup " + path + " has processes");
   std::vector<std::string> missing;
   ORC_TRY(cgroups->apply(state.cgroup, spec.resources, missing));
-  cgroup_files = cgroups->procs_files(state.cgroup, everywhere);
+  CgroupPlace place = cgroups->place(state.cgroup, everywhere);
+  context.cgroup_files = std::move(place.files);
+  context.cgroup_unified = std::move(place.unified);
   return {};
 }
 
@@ -179,7 +181,7 @@ Result<int> OciCommand::create(bool start_too) {
       return Error(Error::invalid, kDomain,
                    "process.terminal is true: a detached container needs --console-socket");
     }
-    ORC_TRY(place(state, spec, context.cgroup_files));
+    ORC_TRY(place(state, spec, context));
     OciProcessRequest request;
     ORC_ASSIGN(request.plan, make_plan(spec, context));
     request.terminal = terminal;
@@ -399,7 +401,11 @@ Result<int> OciCommand::exec() {
     }
   }
   ORC_ASSIGN(const auto cgroups, cgroups_of(state));
-  if (cgroups) context.cgroup_files = cgroups->procs_files(state.cgroup);
+  if (cgroups) {
+    CgroupPlace place = cgroups->place(state.cgroup);
+    context.cgroup_files = std::move(place.files);
+    context.cgroup_unified = std::move(place.unified);
+  }
   ORC_ASSIGN(context.seccomp_filter, seccomp_of(spec));
   ORC_ASSIGN(const Fd pidfd, open_pidfd(state.pid));
   OciProcessRequest request;

@@ -3,6 +3,7 @@
 #include "runtime/linux/cgroups.hpp"
 #include "runtime/oci/oci_arguments.hpp"
 #include "runtime/oci/oci_state.hpp"
+#include "runtime/plan/make_plan.hpp"
 
 namespace orchestra::runtime {
 
@@ -29,7 +30,7 @@ class OciCommand {
   Result<void> start_created(const OciState& state);
   Result<void> delete_container(const OciState& state, bool force);
   Result<std::shared_ptr<Cgroups>> cgroups_of(const OciState& state) const;
-  Result<void> place(OciState& state, const ContainerSpec& spec, std::vector<std::string>& cgroup_files);
+  Result<void> place(OciState& state, const ContainerSpec& spec, PlanContext& context);
   Result<std::string> seccomp_of(const ContainerSpec& spec) const;
   Result<ContainerSpec> exec_spec(const OciState& state) const;
   void print(const std::string& text) const;

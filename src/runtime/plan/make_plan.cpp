@@ -68,6 +68,7 @@ class Planner {
     }
     ORC_TRY(process());
     plan().cgroup_files = builder_.texts(context_.cgroup_files);
+    plan().cgroup_unified = builder_.text(context_.cgroup_unified);
     plan().seccomp = builder_.bytes_table(context_.seccomp_filter, 8);
     ORC_ASSIGN(std::string block, builder_.finish());
     ORC_ASSERT(wire::plan_is_sound(block.data(), block.size()));

@@ -14,7 +14,8 @@ struct PlanContext {
   Isolation isolation = Isolation::full;
   MountPlan root;                         ///< used when spec.root_path is empty
   std::string root_target;                ///< where an overlay is mounted
-  std::vector<std::string> cgroup_files;  ///< cgroup.procs, in join order
+  std::vector<std::string> cgroup_files;  ///< v1 `tasks` files, in join order
+  std::string cgroup_unified;             ///< v2 group to be born in
   std::string seccomp_filter;             ///< struct sock_filter[]
   std::string bundle;                     ///< for relative bind sources
   std::string start_fifo;                 ///< `orchestra oci`: start comes through it

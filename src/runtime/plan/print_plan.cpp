@@ -58,6 +58,7 @@ std::string print_plan(std::string_view block) {
     out << "root " << wire::text_at(plan, plan->root) << "\n";
   }
   print_texts(out, "cgroup", plan, plan->cgroup_files);
+  if (plan->cgroup_unified != 0) out << "born in " << wire::text_at(plan, plan->cgroup_unified) << "\n";
   print_mounts(out, plan);
   print_texts(out, "mask", plan, plan->masked);
   print_texts(out, "read-only", plan, plan->read_only);

@@ -49,7 +49,11 @@ Result<std::string> RealPodRuntime::exec_plan(const Pod& pod, const ContainerCon
   context.root = config.root;
   if (isolation_ == Isolation::full) {
     context.join_namespaces = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET | CLONE_NEWCGROUP;
-    if (cgroups_) context.cgroup_files = cgroups_->procs_files(container_group(pod, config.id));
+    if (cgroups_) {
+      CgroupPlace place = cgroups_->place(container_group(pod, config.id));
+      context.cgroup_files = std::move(place.files);
+      context.cgroup_unified = std::move(place.unified);
+    }
   }
   ORC_ASSIGN(context.seccomp_filter, seccomp_filter(config, spec));
   return make_plan(spec, context);

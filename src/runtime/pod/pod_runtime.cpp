@@ -185,12 +185,11 @@ Result<ContainerStatus> RealPodRuntime::make_container(Pod& pod, const Container
     ORC_TRY(cgroups_->make(group));
     ORC_TRY(cgroups_->apply(group, spec.resources, missing));
     pod.add_degraded(missing);
-    context.cgroup_files = cgroups_->procs_files(group);
-    // The shim may not have left the host's cgroups yet (see join_own_cgroups), and its child does not wait.
-    for (std::string& file : cgroups_->unlimited_files(pod.group() + "/shim"))
-      context.cgroup_files.push_back(std::move(file));
+    CgroupPlace place = cgroups_->place(group);
+    context.cgroup_files = std::move(place.files);
+    context.cgroup_unified = std::move(place.unified);
     set_field(request.oom_file, cgroups_->oom_file(group));
-    if (!context.cgroup_files.empty()) set_field(request.cgroup, context.cgroup_files.front());
+    set_field(request.cgroup, cgroups_->members_file(group));
   }
   ORC_ASSIGN(context.seccomp_filter, seccomp_filter(config, spec));
   if (isolation_ == Isolation::process) ORC_TRY(place_volumes(config));

@@ -87,10 +87,13 @@ Result<void> RealPodRuntime::start_shim(Pod& pod, const std::vector<std::string>
   config->join_pid = join_pid;
   set_field(config->hostname, pod.config().hostname);
   set_field(config->directory, pod.directory());
+  std::string unified;
   if (cgroups_ && isolation_ == Isolation::full) {
     const std::string group = pod.group() + "/shim";
     ORC_TRY(cgroups_->make(group, true));
-    for (const std::string& file : cgroups_->procs_files(group, true)) {
+    const CgroupPlace place = cgroups_->place(group, true);
+    unified = place.unified;
+    for (const std::string& file : place.files) {
       if (config->cgroup_count < wire::kShimCgroupsMax)
         set_field(config->cgroup_files[config->cgroup_count++], file);
     }
@@ -115,6 +118,7 @@ Result<void> RealPodRuntime::start_shim(Pod& pod, const std::vector<std::string>
   ORC_ASSIGN(const Fd errors, open_file(log, O_WRONLY | O_CREAT | O_APPEND, 0600));
   SpawnPlan plan;
   plan.role = "shim";
+  plan.cgroup = unified;
   plan.descriptors = {-1, -1, errors.get(), memory.get(), listener.get(), ready.second.get()};
   plan.fallback_directory = options_.data_dir.empty() ? std::string() : options_.data_dir + "/lib";
   ORC_TRY(spawn_embedded(plan));

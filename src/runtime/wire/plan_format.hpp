@@ -99,11 +99,13 @@ struct Plan {
   Table groups;     ///< uint32
   Table mounts, devices, limits, joins, sysctls;
   Table masked, read_only;                              ///< Text
-  Table cgroup_files;                                   ///< Text: cgroup.procs files to join, in order
+  Table cgroup_files;                                   ///< Text: v1 `tasks` files to join, in order
   Table seccomp;                                        ///< struct sock_filter
   Table hooks_create_container, hooks_start_container;  ///< HookStep
   Text hook_state = 0;                                  ///< state JSON for the hooks above
   std::uint32_t seccomp_flags = 0;
+  Text cgroup_unified = 0;  ///< v2 group the process is born in
+  std::uint32_t unused_too = 0;
 };
 
 /// Where init was when something failed; `stage_name` is part of the error message.
@@ -199,7 +201,7 @@ inline bool plan_is_sound(const char* block, std::size_t bytes) {
   const Text texts[] = {p.root,         p.overlay_directory, p.overlay_lower,  p.overlay_upper,
                         p.overlay_work, p.overlay_extra,     p.overlay_target, p.cwd,
                         p.hostname,     p.domainname,        p.start_fifo,     p.program,
-                        p.hook_state};
+                        p.hook_state,   p.cgroup_unified};
   for (const Text text : texts) {
     if (!text_is_sound(block, size, text)) return false;
   }
