@@ -154,6 +154,7 @@ Result<void> replace_file(const std::string& path, std::string_view bytes, mode_
 }
 
 Result<void> make_directories(const std::string& path, mode_t mode) {
+  if (mkdir(path.c_str(), mode) == 0) return {};  // mostly only the last one is missing
   for (std::size_t at = 1; at <= path.size(); ++at) {
     if (at != path.size() && path[at] != '/') continue;
     const std::string part = path.substr(0, at);

@@ -351,10 +351,9 @@ void create_container(const Waiter& waiter, const CreateRequest& request, const 
   const long pid = clone_inside(pid_namespace, plan, plan->clone_flags, &container.pidfd, in_cgroup);
   if (pid == 0) {
     const bool terminal = (request.flags & kWantTerminal) != 0;
-    run_init(plan, terminal
-                       ? InitFds{-1, -1, -1, streams.report[1], -1, in_cgroup}
-                       : InitFds{streams.input, streams.output[1], streams.error[1], streams.report[1], -1,
-                                 in_cgroup});
+    run_init(plan, terminal ? InitFds{-1, -1, -1, streams.report[1], -1, in_cgroup}
+                            : InitFds{streams.input, streams.output[1], streams.error[1], streams.report[1],
+                                      -1, in_cgroup});
   }
   streams.close_all();
   if (pid < 0) {

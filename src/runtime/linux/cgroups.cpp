@@ -16,6 +16,7 @@ namespace {
 
 constexpr const char* kDomain = "runtime";
 constexpr std::size_t kFileBytesMax = 1 << 20;
+constexpr const char* kShims = "shims";  ///< of all pods, in hierarchies that limit nothing of ours
 // Controllers whose v1 hierarchies a container gets a group in; others only when a limit asks for them.
 constexpr std::string_view kUsedControllers[] = {"cpu", "cpuacct", "memory", "pids", "devices", "freezer"};
 
@@ -79,6 +80,7 @@ void pause_ms(int ms) { poll(nullptr, 0, ms); }
 
 /// Kills members, removes folders depth first. True when it is gone.
 bool remove_once(const std::string& path) {
+  if (rmdir(path.c_str()) == 0 || errno == ENOENT) return true;
   for (const std::string& name : folders_in(path)) remove_once(path + "/" + name);
   if (rmdir(path.c_str()) == 0 || errno == ENOENT) return true;
   if (errno == EBUSY || errno == ENOTEMPTY) {
@@ -151,21 +153,23 @@ Result<void> make_path(const CgroupHierarchy& hierarchy, const std::string& whol
   }
   return {};
 }
+
+Result<void> make_in(const CgroupHierarchy& hierarchy, const std::string& whole) {
+  constexpr int kAttempts = 5;  // another runtime of this instance may prune an empty parent meanwhile
+  const auto& controllers = hierarchy.controllers;
+  const bool cpuset = std::find(controllers.begin(), controllers.end(), "cpuset") != controllers.end();
+  if (!hierarchy.unified && !cpuset && (mkdir(whole.c_str(), 0755) == 0 || errno == EEXIST)) return {};
+  auto made = make_path(hierarchy, whole, cpuset);
+  for (int attempt = 1; !made && made.error().is(Error::not_found) && attempt < kAttempts; ++attempt) {
+    made = make_path(hierarchy, whole, cpuset);
+  }
+  return made;
+}
 }  // namespace
 
 Result<void> Cgroups::make(const std::string& group, bool everywhere) {
-  constexpr int kAttempts = 5;  // another runtime of this instance may prune an empty parent meanwhile
-  for (const CgroupHierarchy* hierarchy : everywhere ? all_ : used_) {
-    const std::string whole = folder(*hierarchy, group);
-    const auto& controllers = hierarchy->controllers;
-    const bool cpuset = std::find(controllers.begin(), controllers.end(), "cpuset") != controllers.end();
-    if (!hierarchy->unified && !cpuset && (mkdir(whole.c_str(), 0755) == 0 || errno == EEXIST)) continue;
-    auto made = make_path(*hierarchy, whole, cpuset);
-    for (int attempt = 1; !made && made.error().is(Error::not_found) && attempt < kAttempts; ++attempt) {
-      made = make_path(*hierarchy, whole, cpuset);
-    }
-    ORC_TRY(made);
-  }
+  for (const CgroupHierarchy* hierarchy : everywhere ? all_ : used_)
+    ORC_TRY(make_in(*hierarchy, folder(*hierarchy, group)));
   return {};
 }
 
@@ -178,6 +182,26 @@ Result<void> Cgroups::apply(const std::string& group, const ContainerSpec::Resou
     if (!written) missing.push_back(written.error().message());
   }
   return {};
+}
+
+Result<CgroupPlace> Cgroups::place_shim(const std::string& pod) {
+  // v1 lets a group have both members and children, so the shim is a member of the pod's own group.
+  CgroupPlace place;
+  for (const CgroupHierarchy* hierarchy : all_) {
+    const bool limited = std::find(used_.begin(), used_.end(), hierarchy) != used_.end();
+    if (limited && !hierarchy->unified) {
+      place.files.push_back(folder(*hierarchy, pod) + "/tasks");
+      continue;
+    }
+    const std::string whole = folder(*hierarchy, limited ? pod + "/shim" : kShims);
+    if (access(whole.c_str(), F_OK) != 0) ORC_TRY(make_in(*hierarchy, whole));
+    if (hierarchy->unified) {
+      place.unified = whole;
+    } else {
+      place.files.push_back(whole + "/tasks");
+    }
+  }
+  return place;
 }
 
 CgroupPlace Cgroups::place(const std::string& group, bool everywhere) const {

@@ -64,12 +64,14 @@ class Cgroups {
   const CgroupLayout& layout() const { return layout_; }
   const std::string& parent() const { return parent_; }
   bool usable() const { return !used_.empty(); }
-  /// Makes the group (and those above it) in each hierarchy. Idempotent. `everywhere`: also in named
-  /// hierarchies, for the shim that has to leave the host's service.
+  /// Makes the group (and those above it) in each hierarchy. Idempotent. `everywhere`: also in hierarchies
+  /// that limit nothing of ours.
   Result<void> make(const std::string& group, bool everywhere = false);
   Result<void> apply(const std::string& group, const ContainerSpec::Resources& resources,
                      std::vector<std::string>& missing);
   CgroupPlace place(const std::string& group, bool everywhere = false) const;
+  /// Where the shim of a pod goes, so that it leaves the host's service in every hierarchy: made if missing.
+  Result<CgroupPlace> place_shim(const std::string& pod);
   /// A cgroup.procs file that lists the members of the group; empty without hierarchies.
   std::string members_file(const std::string& group) const;
   /// Kills what is left, waits until it is empty, removes the group and what appeared below.

@@ -83,8 +83,8 @@ struct Birth {
   std::array<int, kDescriptorsMax> from{};
   int count = 0;
   char* inner_stack = nullptr;
-  int cgroup = -1;               ///< folder of the v2 group to be born in
-  const char* members = nullptr; ///< its cgroup.procs, written when that was refused
+  int cgroup = -1;                ///< folder of the v2 group to be born in
+  const char* members = nullptr;  ///< its cgroup.procs, written when that was refused
   pid_t pid = 0;
   int error = 0;
 };

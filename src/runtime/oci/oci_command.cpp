@@ -108,8 +108,7 @@ Result<std::shared_ptr<Cgroups>> OciCommand::cgroups_of(const OciState& state) c
   return Cgroups::open(std::move(layout), state.cgroup_parent);
 }
 
-Result<void> OciCommand::place(OciState& state, const ContainerSpec& spec,
-                               PlanContext& context) {
+Result<void> OciCommand::place(OciState& state, const ContainerSpec& spec, PlanContext& context) {
   if (args_.get("cgroup-manager") == "disabled") return {};
   if (args_.has("systemd-cgroup") || args_.get("cgroup-manager") == "systemd") {
     return Error(Error::unsupported, kDomain,

@@ -89,9 +89,7 @@ Result<void> RealPodRuntime::start_shim(Pod& pod, const std::vector<std::string>
   set_field(config->directory, pod.directory());
   std::string unified;
   if (cgroups_ && isolation_ == Isolation::full) {
-    const std::string group = pod.group() + "/shim";
-    ORC_TRY(cgroups_->make(group, true));
-    const CgroupPlace place = cgroups_->place(group, true);
+    ORC_ASSIGN(const CgroupPlace place, cgroups_->place_shim(pod.group()));
     unified = place.unified;
     for (const std::string& file : place.files) {
       if (config->cgroup_count < wire::kShimCgroupsMax)
