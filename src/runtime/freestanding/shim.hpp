@@ -93,6 +93,8 @@ void unwatch(int& fd);  ///< and closes it
 
 // shim_control.cpp
 void accept_client();
+int add_client(int fd);      ///< its slot; -1: none is free, `fd` was closed
+void subscribe(int client);  ///< sends every record now, and each change from now on
 void client_ready(int index, uint32_t events);
 void close_client(int index);
 bool send_frame(int client, Op op, uint32_t request, int status, uint16_t flags, const void* bytes,

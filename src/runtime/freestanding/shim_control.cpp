@@ -178,11 +178,8 @@ bool handle_frame(int index, const FrameHeader& header, const char* payload) {
       list_containers(waiter);
       return true;
     case Op::subscribe:
-      client.subscribed = true;
       answer(waiter, 0);
-      for (Container& container : shim().containers) {
-        if (container.used) send_frame(index, Op::event, 0, 0, 0, &container.record, sizeof container.record);
-      }
+      subscribe(index);
       return true;
     case Op::create: {
       const auto& request = *reinterpret_cast<const CreateRequest*>(payload);
@@ -240,6 +237,10 @@ void accept_client() {
     close_fd(static_cast<int>(fd));
     return;
   }
+  add_client(static_cast<int>(fd));
+}
+
+int add_client(int fd) {
   for (uint32_t i = 0; i < kClientsMax; ++i) {
     Client& client = shim().clients[i];
     if (client.fd >= 0) continue;
@@ -247,13 +248,22 @@ void accept_client() {
         sys(__NR_mmap, 0, kBufferBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (buffer < 0 && buffer >= -4095) break;
     client = Client{};
-    client.fd = static_cast<int>(fd);
+    client.fd = fd;
     client.generation = ++g_generation;
     client.buffer = reinterpret_cast<char*>(buffer);
     watch(client.fd, EPOLLIN, Source::client, i);
-    return;
+    return static_cast<int>(i);
   }
-  close_fd(static_cast<int>(fd));  // kClientsMax connections are open: the peer sees an end of file
+  close_fd(fd);  // kClientsMax connections are open: the peer sees an end of file
+  return -1;
+}
+
+void subscribe(int index) {
+  if (index < 0) return;
+  shim().clients[index].subscribed = true;
+  for (Container& container : shim().containers) {
+    if (container.used) send_frame(index, Op::event, 0, 0, 0, &container.record, sizeof container.record);
+  }
 }
 
 void close_client(int index) {

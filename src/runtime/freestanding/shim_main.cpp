@@ -151,6 +151,16 @@ void leave_host_cgroups() {
   }
 }
 
+/// The host makes the v1 groups while this process makes its namespaces.
+void wait_for_host() {
+  char go;
+  long n;
+  do {
+    n = sys(__NR_read, kShimReadyFd, arg(&go), 1);
+  } while (n == -EINTR);
+  if (n != 1) exit_now(1);  // the host is gone or gave up
+}
+
 void setup_loop() {
   reset_signals();
   const uint64_t all = ~0ull;
@@ -272,15 +282,18 @@ int run_shim() {
   shim().shutdown.client = -1;
   read_config();
   leave_host();
-  leave_host_cgroups();
   make_namespaces();
   setup_loop();
   write_identity();
+  wait_for_host();
+  leave_host_cgroups();
   adopt_containers();
   ReportMessage ready;
   ready.kind = Report::created;
   write_fd(kShimReadyFd, &ready, sizeof ready);
-  close_fd(kShimReadyFd);
+  sys(__NR_fcntl, kShimReadyFd, F_SETFD, FD_CLOEXEC);
+  sys(__NR_fcntl, kShimReadyFd, F_SETFL, O_NONBLOCK);
+  subscribe(add_client(kShimReadyFd));
   loop();
   return 0;
 }

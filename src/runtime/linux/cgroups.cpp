@@ -184,17 +184,17 @@ Result<void> Cgroups::apply(const std::string& group, const ContainerSpec::Resou
   return {};
 }
 
-Result<CgroupPlace> Cgroups::place_shim(const std::string& pod) {
+std::string Cgroups::shim_folder(const CgroupHierarchy& hierarchy, const std::string& pod) const {
+  const bool limited = std::find(used_.begin(), used_.end(), &hierarchy) != used_.end();
+  if (!limited) return folder(hierarchy, kShims);
   // v1 lets a group have both members and children, so the shim is a member of the pod's own group.
+  return folder(hierarchy, hierarchy.unified ? pod + "/shim" : pod);
+}
+
+CgroupPlace Cgroups::place_shim(const std::string& pod) const {
   CgroupPlace place;
   for (const CgroupHierarchy* hierarchy : all_) {
-    const bool limited = std::find(used_.begin(), used_.end(), hierarchy) != used_.end();
-    if (limited && !hierarchy->unified) {
-      place.files.push_back(folder(*hierarchy, pod) + "/tasks");
-      continue;
-    }
-    const std::string whole = folder(*hierarchy, limited ? pod + "/shim" : kShims);
-    if (access(whole.c_str(), F_OK) != 0) ORC_TRY(make_in(*hierarchy, whole));
+    const std::string whole = shim_folder(*hierarchy, pod);
     if (hierarchy->unified) {
       place.unified = whole;
     } else {
@@ -202,6 +202,15 @@ Result<CgroupPlace> Cgroups::place_shim(const std::string& pod) {
     }
   }
   return place;
+}
+
+Result<void> Cgroups::make_shim(const std::string& pod, bool unified) {
+  for (const CgroupHierarchy* hierarchy : all_) {
+    if (hierarchy->unified != unified) continue;
+    const std::string whole = shim_folder(*hierarchy, pod);
+    if (access(whole.c_str(), F_OK) != 0) ORC_TRY(make_in(*hierarchy, whole));
+  }
+  return {};
 }
 
 CgroupPlace Cgroups::place(const std::string& group, bool everywhere) const {

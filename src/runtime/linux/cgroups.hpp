@@ -70,8 +70,10 @@ class Cgroups {
   Result<void> apply(const std::string& group, const ContainerSpec::Resources& resources,
                      std::vector<std::string>& missing);
   CgroupPlace place(const std::string& group, bool everywhere = false) const;
-  /// Where the shim of a pod goes, so that it leaves the host's service in every hierarchy: made if missing.
-  Result<CgroupPlace> place_shim(const std::string& pod);
+  /// Where the shim of a pod goes, so that it leaves the host's service in every hierarchy.
+  CgroupPlace place_shim(const std::string& pod) const;
+  /// Makes these groups where they are missing: those of v2 (before the shim is born) or of v1.
+  Result<void> make_shim(const std::string& pod, bool unified);
   /// A cgroup.procs file that lists the members of the group; empty without hierarchies.
   std::string members_file(const std::string& group) const;
   /// Kills what is left, waits until it is empty, removes the group and what appeared below.
@@ -86,6 +88,7 @@ class Cgroups {
  private:
   Cgroups(CgroupLayout layout, std::string parent) : layout_(std::move(layout)), parent_(std::move(parent)) {}
   std::string folder(const CgroupHierarchy& hierarchy, const std::string& group) const;
+  std::string shim_folder(const CgroupHierarchy& hierarchy, const std::string& pod) const;
   std::string folder_of(std::string_view controller, const std::string& group) const;
 
   CgroupLayout layout_;

@@ -121,14 +121,17 @@ void Pod::abandon(const Error& error) {
   for (const auto& waiter : waiters) waiter.set(error);
 }
 
-Result<void> Pod::follow(std::function<void()> on_lost) {
-  ORC_ASSIGN(ShimConnection connection, ShimConnection::connect(directory_));
-  ORC_TRY(connection.call(wire::Op::subscribe, {}, std::chrono::seconds(10)));
+Result<void> Pod::follow(Fd connection, std::function<void()> on_lost) {
+  if (!connection) {
+    ORC_ASSIGN(ShimConnection made, ShimConnection::connect(directory_));
+    ORC_TRY(made.call(wire::Op::subscribe, {}, std::chrono::seconds(10)));
+    connection = std::move(made.socket());
+  }
   {
     std::lock_guard lock(mutex_);
     incoming_.clear();
     on_lost_ = std::move(on_lost);
-    events_ = FdEvents::make(engine_, std::move(connection.socket()));
+    events_ = FdEvents::make(engine_, std::move(connection));
   }
   wait_for_events();
   return {};

@@ -46,7 +46,8 @@ class Pod : public std::enable_shared_from_this<Pod> {
   void update(const wire::ContainerRecord& record);
 
   /// Follows the shim's events. `on_lost` is called (event thread) when the shim is gone.
-  Result<void> follow(std::function<void()> on_lost);
+  /// `connection`: one that is subscribed already; none = a new one is made.
+  Result<void> follow(Fd connection, std::function<void()> on_lost);
   void stop_following();
   /// Those who wait get `error`: the pod is removed.
   void abandon(const Error& error);

@@ -1,5 +1,6 @@
 #pragma once
 // RealPodRuntime: PodRuntime over orch-shim. See pod_runtime_factory.hpp for how to get one.
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -50,12 +51,16 @@ class RealPodRuntime final : public PodRuntime, public std::enable_shared_from_t
 
   // pod_shim.cpp
   Result<PodSandbox> make_pod(const PodSandboxConfig& config);
-  Result<void> start_shim(Pod& pod, const std::vector<std::string>& adopt, int join_pid);
+  /// The pod's new shim; its control connection is followed. `meanwhile` runs while the shim makes its
+  /// namespaces, and has to have made the pod's v1 cgroups.
+  Result<void> start_shim(const std::shared_ptr<Pod>& pod, const std::vector<std::string>& adopt,
+                          int join_pid, const std::function<Result<void>()>& meanwhile);
+  Result<void> make_pod_groups(const Pod& pod, std::vector<std::string>& degraded);
   Result<PodSandbox> open_sandbox(Pod& pod, std::vector<std::string> degraded);
   Result<void> load_pod(const std::string& uid);
   Result<void> adopt_pod(const std::shared_ptr<Pod>& pod);
   void shim_lost(const std::shared_ptr<Pod>& pod);
-  void follow(const std::shared_ptr<Pod>& pod);
+  void follow(const std::shared_ptr<Pod>& pod, Fd connection = {});
   Result<void> destroy_pod(const std::string& uid);
 
   Result<ContainerStatus> make_container(Pod& pod, const ContainerConfig& config, const ContainerSpec& spec);

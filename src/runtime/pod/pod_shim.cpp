@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -54,12 +55,19 @@ Result<Fd> make_config_file(const wire::ShimConfig& config) {
   return file;
 }
 
-Result<void> wait_until_ready(const Fd& pipe, const std::string& log) {
-  pollfd wait{pipe.get(), POLLIN, 0};
+Result<std::pair<Fd, Fd>> make_stream_pair() {
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
+    return system_error(kDomain, "socketpair", "", errno);
+  return std::pair<Fd, Fd>(Fd(ends[0]), Fd(ends[1]));
+}
+
+Result<void> wait_until_ready(const Fd& connection, const std::string& log) {
+  pollfd wait{connection.get(), POLLIN, 0};
   if (poll(&wait, 1, kReadyDeadlineMs) == 0)
     return Error(Error::deadline_exceeded, kDomain, "the shim was not ready after 30 s; see " + log);
   wire::ReportMessage message;
-  const ssize_t n = read(pipe.get(), &message, sizeof message);
+  const ssize_t n = recv(connection.get(), &message, sizeof message, MSG_WAITALL);
   if (n != static_cast<ssize_t>(sizeof message))
     return Error(Error::internal, kDomain, "the shim ended before it was ready; see " + log);
   message.text[sizeof message.text - 1] = '\0';
@@ -76,7 +84,10 @@ std::vector<std::string> names_in(const std::string& directory) {
 }
 }  // namespace
 
-Result<void> RealPodRuntime::start_shim(Pod& pod, const std::vector<std::string>& adopt, int join_pid) {
+Result<void> RealPodRuntime::start_shim(const std::shared_ptr<Pod>& shared,
+                                        const std::vector<std::string>& adopt, int join_pid,
+                                        const std::function<Result<void>()>& meanwhile) {
+  Pod& pod = *shared;
   auto config = std::make_unique<wire::ShimConfig>();
   config->namespaces = pod_namespaces(pod.config(), isolation_);
   config->share_pid = isolation_ == Isolation::full && pod.config().share_process_namespace &&
@@ -89,7 +100,8 @@ Result<void> RealPodRuntime::start_shim(Pod& pod, const std::vector<std::string>
   set_field(config->directory, pod.directory());
   std::string unified;
   if (cgroups_ && isolation_ == Isolation::full) {
-    ORC_ASSIGN(const CgroupPlace place, cgroups_->place_shim(pod.group()));
+    const CgroupPlace place = cgroups_->place_shim(pod.group());
+    ORC_TRY(cgroups_->make_shim(pod.group(), true));
     unified = place.unified;
     for (const std::string& file : place.files) {
       if (config->cgroup_count < wire::kShimCgroupsMax)
@@ -111,17 +123,23 @@ Result<void> RealPodRuntime::start_shim(Pod& pod, const std::vector<std::string>
   }
   ORC_ASSIGN(const Fd memory, make_config_file(*config));
   ORC_ASSIGN(const Fd listener, listen_for_shim(pod.directory()));
-  ORC_ASSIGN(auto ready, make_pipe());
+  ORC_ASSIGN(auto connection, make_stream_pair());
   const std::string log = pod.directory() + "/shim.log";
   ORC_ASSIGN(const Fd errors, open_file(log, O_WRONLY | O_CREAT | O_APPEND, 0600));
   SpawnPlan plan;
   plan.role = "shim";
   plan.cgroup = unified;
-  plan.descriptors = {-1, -1, errors.get(), memory.get(), listener.get(), ready.second.get()};
+  plan.descriptors = {-1, -1, errors.get(), memory.get(), listener.get(), connection.second.get()};
   plan.fallback_directory = options_.data_dir.empty() ? std::string() : options_.data_dir + "/lib";
   ORC_TRY(spawn_embedded(plan));
-  ready.second.reset();
-  return wait_until_ready(ready.first, log);
+  connection.second.reset();
+  ORC_TRY(meanwhile());
+  if (cgroups_ && isolation_ == Isolation::full) ORC_TRY(cgroups_->make_shim(pod.group(), false));
+  if (const char go = 1; send(connection.first.get(), &go, 1, MSG_NOSIGNAL) != 1)
+    return Error(Error::internal, kDomain, "the shim ended before it was ready; see " + log);
+  ORC_TRY(wait_until_ready(connection.first, log));
+  follow(shared, std::move(connection.first));
+  return {};
 }
 
 Result<PodSandbox> RealPodRuntime::open_sandbox(Pod& pod, std::vector<std::string> degraded) {
@@ -136,6 +154,21 @@ Result<PodSandbox> RealPodRuntime::open_sandbox(Pod& pod, std::vector<std::strin
   }
   pod.set_sandbox(sandbox);
   return sandbox;
+}
+
+Result<void> RealPodRuntime::make_pod_groups(const Pod& pod, std::vector<std::string>& degraded) {
+  if (!cgroups_) return {};
+  const ResourceLimits& limits = pod.config().limits;
+  ContainerSpec::Resources resources;
+  if (limits.cpu_shares > 0) resources.cpu_shares = static_cast<std::uint64_t>(limits.cpu_shares);
+  if (limits.cpu_quota_us > 0) {
+    resources.cpu_quota = limits.cpu_quota_us;
+    resources.cpu_period = static_cast<std::uint64_t>(limits.cpu_period_us);
+  }
+  if (limits.memory_bytes > 0) resources.memory_limit = limits.memory_bytes;
+  if (limits.pids > 0) resources.pids_limit = limits.pids;
+  ORC_TRY(cgroups_->make(pod.group()));
+  return cgroups_->apply(pod.group(), resources, degraded);
 }
 
 Result<PodSandbox> RealPodRuntime::make_pod(const PodSandboxConfig& config) {
@@ -162,23 +195,11 @@ Result<PodSandbox> RealPodRuntime::make_pod(const PodSandboxConfig& config) {
       degraded = {"network, pid, mount, ipc, uts namespaces: isolation level process has none",
                   "cpu, memory and pids limits: isolation level process has no cgroups"};
     ORC_TRY(make_directories(pod->directory() + "/c", 0700));
-    if (cgroups_) {
-      ContainerSpec::Resources resources;
-      if (config.limits.cpu_shares > 0)
-        resources.cpu_shares = static_cast<std::uint64_t>(config.limits.cpu_shares);
-      if (config.limits.cpu_quota_us > 0) {
-        resources.cpu_quota = config.limits.cpu_quota_us;
-        resources.cpu_period = static_cast<std::uint64_t>(config.limits.cpu_period_us);
-      }
-      if (config.limits.memory_bytes > 0) resources.memory_limit = config.limits.memory_bytes;
-      if (config.limits.pids > 0) resources.pids_limit = config.limits.pids;
-      ORC_TRY(cgroups_->make(pod->group()));
-      ORC_TRY(cgroups_->apply(pod->group(), resources, degraded));
-    }
-    ORC_TRY(
-        replace_file(pod->directory() + "/config.json", to_json(to_record(config, degraded)), 0600, false));
-    ORC_TRY(start_shim(*pod, {}, 0));
-    follow(pod);
+    ORC_TRY(start_shim(pod, {}, 0, [&]() -> Result<void> {
+      ORC_TRY(make_pod_groups(*pod, degraded));
+      return replace_file(pod->directory() + "/config.json", to_json(to_record(config, degraded)), 0600,
+                          false);
+    }));
     return open_sandbox(*pod, std::move(degraded));
   };
   auto made = make();
@@ -197,10 +218,10 @@ Result<PodSandbox> RealPodRuntime::make_pod(const PodSandboxConfig& config) {
   return made;
 }
 
-void RealPodRuntime::follow(const std::shared_ptr<Pod>& pod) {
+void RealPodRuntime::follow(const std::shared_ptr<Pod>& pod, Fd connection) {
   const std::weak_ptr<RealPodRuntime> weak = weak_from_this();
   const std::weak_ptr<Pod> weak_pod = pod;
-  auto followed = pod->follow([weak, weak_pod] {
+  auto followed = pod->follow(std::move(connection), [weak, weak_pod] {
     const auto self = weak.lock();
     const auto lost = weak_pod.lock();
     if (!self || !lost) return;
@@ -242,8 +263,7 @@ Result<void> RealPodRuntime::adopt_pod(const std::shared_ptr<Pod>& pod) {
     // No namespaces to keep (or none at all): a fresh shim serves what is there.
     join_pid = 0;
   }
-  ORC_TRY(start_shim(*pod, ids, join_pid));
-  follow(pod);
+  ORC_TRY(start_shim(pod, ids, join_pid, []() -> Result<void> { return {}; }));
   auto degraded = pod->sandbox().degraded;
   if (join_pid == 0 && (pod_namespaces(pod->config(), isolation_) & CLONE_NEWNET) != 0) {
     degraded.push_back(

@@ -120,7 +120,8 @@ struct ReportMessage {
 inline constexpr int kOciPlanFd = 3, kOciReportFd = 4, kOciPidfdFd = 5;
 
 // What a shim is started with: a memory file at kShimConfigFd, a listening socket at kShimSocketFd, and
-// a pipe for the first answer (ReportMessage: created or failed) at kShimReadyFd.
+// a stream socket at kShimReadyFd: one byte in once its v1 cgroups are there, a ReportMessage (created or
+// failed) out; then it is a client connection that has subscribed.
 inline constexpr int kShimConfigFd = 3, kShimSocketFd = 4, kShimReadyFd = 5;
 inline constexpr std::uint32_t kShimCgroupsMax = 16, kShimSysctlsMax = 32;
 struct ShimConfig {
