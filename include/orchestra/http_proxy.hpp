@@ -12,7 +12,9 @@
 
 #include "orchestra/engine.hpp"
 #include "orchestra/network_snapshot.hpp"
+#include "orchestra/request_hold.hpp"
 #include "orchestra/result.hpp"
+#include "orchestra/traffic_router.hpp"
 
 namespace orchestra {
 
@@ -33,6 +35,10 @@ struct HttpProxyOptions {
   Duration connect_deadline = std::chrono::seconds(5);
   Duration response_deadline = std::chrono::seconds(60);  ///< until the head of the answer: 504
   Duration stream_idle_deadline = std::chrono::minutes(5);
+  /// Asked about Services without endpoints; none: their requests get 503 at once.
+  std::shared_ptr<RequestHold> hold = {};
+  std::size_t held_per_service_max = 500;             ///< per worker; more get 503
+  Duration hold_deadline = std::chrono::seconds(60);  ///< then 503
   Duration tunnel_idle_deadline = std::chrono::hours(1);
 };
 
@@ -61,6 +67,8 @@ class ORC_API HttpProxy {
   virtual std::vector<std::string> tls_addresses() const = 0;  ///< of `listen_tls`
   /// Which rule takes this request, which Service, which endpoints; or why none.
   virtual std::string explain(const std::string& host, const std::string& path) const = 0;
+  /// Steers shares of requests among Services; in force within 10 ms. Lives as long as the proxy.
+  virtual TrafficRouter& traffic() = 0;
   /// The Ingresses of our class in the last snapshot. Clear the status of others that show our addresses.
   virtual std::vector<IngressStatus> statuses() const = 0;
   /// Rules and certificates that are not served, for Warning events.

@@ -62,9 +62,9 @@ void Balancer::eject(const Backend& backend, Health& health, std::int64_t now_ns
 
 void Balancer::keep_only(const RouteTable& table) {
   std::set<std::string, std::less<>> backends, endpoints;
-  for (const auto& route : table.routes()) {
-    backends.insert(key_of(*route->backend));
-    for (const Endpoint& endpoint : route->backend->endpoints) endpoints.insert(endpoint.name);
+  for (const auto& backend : table.backends()) {
+    backends.insert(key_of(*backend));
+    for (const Endpoint& endpoint : backend->endpoints) endpoints.insert(endpoint.name);
   }
   std::erase_if(turns_, [&](const auto& entry) { return !backends.contains(entry.first); });
   std::erase_if(health_, [&](const auto& entry) { return !endpoints.contains(entry.first); });

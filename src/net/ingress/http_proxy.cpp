@@ -26,7 +26,7 @@ constexpr std::size_t kWorkersMax = 64;
 constexpr char kDefaultCertificateName[] = "ingress.orchestra.invalid";
 constexpr auto kAbortDeadline = std::chrono::seconds(2);  // for cut connections to leave the set
 
-class Proxy : public std::enable_shared_from_this<Proxy> {
+class Proxy : public std::enable_shared_from_this<Proxy>, public TrafficRouter {
  public:
   Proxy(Engine& engine, HttpProxyOptions options)
       : engine_(engine), shared_(new ProxyShared{engine, std::move(options)}) {}
@@ -53,11 +53,53 @@ class Proxy : public std::enable_shared_from_this<Proxy> {
     return {};
   }
 
-  void publish(const NetworkSnapshot& snapshot) {
+  void publish(std::shared_ptr<const NetworkSnapshot> snapshot) {
     std::lock_guard lock(publish_mutex_);
+    snapshot_ = std::move(snapshot);
+    publish_locked();
+  }
+
+  // TrafficRouter: a change of the plan compiles the last snapshot again.
+  Result<std::uint64_t> set_weights(const std::string& route,
+                                    std::map<std::string, std::uint32_t> weights) override {
+    ORC_TRY(ingress::check_weights(weights));
+    return steer(route, [&](ingress::RoutePlan& plan) { plan.weights = std::move(weights); });
+  }
+  Result<std::uint64_t> set_matches(const std::string& route, std::vector<TrafficMatch> matches) override {
+    ORC_TRY(ingress::check_matches(matches));
+    return steer(route, [&](ingress::RoutePlan& plan) { plan.matches = std::move(matches); });
+  }
+  Result<std::uint64_t> reset(const std::string& route) override {
+    ORC_TRY(ingress::check_route(route));
+    std::lock_guard lock(publish_mutex_);
+    plan_.erase(plan_key(route));
+    publish_locked();
+    return ++plan_version_;
+  }
+  bool confirmed(std::uint64_t version) const override {
+    std::lock_guard lock(publish_mutex_);
+    return version <= plan_version_;  // a new request reads the table that was published with it
+  }
+  std::vector<TrafficObservation> observe(const std::string& route) const override {
+    std::lock_guard lock(publish_mutex_);
+    std::vector<TrafficObservation> out;
+    const auto found = plan_.find(plan_key(route));
+    if (found == plan_.end()) return out;
+    for (const auto& [backend, counters] : found->second.counters) {
+      TrafficObservation one{.backend = backend, .requests = counters->requests};
+      for (std::size_t i = 0; i < counters->answers.size(); ++i) one.answers[i] = counters->answers[i];
+      one.connect_failures = counters->connect_failures;
+      out.push_back(one);
+    }
+    return out;
+  }
+
+  void publish_locked() {
+    if (!snapshot_) return;
+    const NetworkSnapshot& snapshot = *snapshot_;
     const auto before = shared_->published.load();
     auto next = std::make_shared<Published>();
-    next->table = RouteTable::compile(snapshot, {.class_name = shared_->options.class_name});
+    next->table = RouteTable::compile(snapshot, {.class_name = shared_->options.class_name}, plan_);
     std::vector<NetworkRejection> rejected = next->table->rejected();
     make_contexts(*next, *before, rejected);
     const std::shared_ptr<const Published> published = next;
@@ -138,6 +180,33 @@ class Proxy : public std::enable_shared_from_this<Proxy> {
     bool tls = false;
     std::shared_ptr<http::Acceptor> acceptor;
   };
+
+  static std::string plan_key(const std::string& route) {
+    const std::size_t slash = std::min(route.find('/'), route.size());
+    return ingress::route_key(route.substr(0, slash), route.substr(slash));
+  }
+
+  template <class Change>
+  Result<std::uint64_t> steer(const std::string& route, Change change) {
+    ORC_TRY(ingress::check_route(route));
+    std::lock_guard lock(publish_mutex_);
+    const std::string key = plan_key(route);
+    if (!plan_.contains(key) && plan_.size() >= ingress::kSteeredRoutesMax)
+      return Error(
+          Error::resource_exhausted, "ingress",
+          "more than " + std::to_string(ingress::kSteeredRoutesMax) + " routes are steered; reset some");
+    ingress::RoutePlan& plan = plan_[key];
+    change(plan);
+    if (plan.counters.size() > 4 * ingress::kBackendsPerRouteMax) plan.counters.clear();  // many releases ago
+    const auto count = [&](const std::string& backend) {
+      auto& counters = plan.counters[backend];
+      if (!counters) counters = std::make_shared<ingress::TrafficCounters>();
+    };
+    for (const auto& [backend, weight] : plan.weights) count(backend);
+    for (const TrafficMatch& match : plan.matches) count(match.backend);
+    publish_locked();
+    return ++plan_version_;
+  }
 
   Result<void> make_tls() {
     ORC_ASSIGN(const auto self_signed, http::make_self_signed(kDefaultCertificateName));
@@ -245,7 +314,10 @@ class Proxy : public std::enable_shared_from_this<Proxy> {
   http::SharedTlsContext tls_;
   std::vector<std::shared_ptr<Worker>> workers_;
   std::vector<Listener> listeners_;
-  std::mutex publish_mutex_;
+  mutable std::mutex publish_mutex_;
+  std::shared_ptr<const NetworkSnapshot> snapshot_;  ///< the last one published
+  ingress::TrafficPlan plan_;
+  std::uint64_t plan_version_ = 0;
   std::map<NamespacedName, std::string> versions_;  // of the Secrets whose contexts are published
   mutable std::mutex mutex_;
   std::condition_variable empty_;
@@ -261,13 +333,14 @@ class ProxyHandle final : public HttpProxy {
   explicit ProxyHandle(std::shared_ptr<Proxy> proxy) : proxy_(std::move(proxy)) {}
   ~ProxyHandle() override { proxy_->stop(Duration::zero()); }
   void publish(std::shared_ptr<const NetworkSnapshot> snapshot) override {
-    if (snapshot) proxy_->publish(*snapshot);
+    if (snapshot) proxy_->publish(std::move(snapshot));
   }
   std::vector<std::string> addresses() const override { return proxy_->addresses(false); }
   std::vector<std::string> tls_addresses() const override { return proxy_->addresses(true); }
   std::string explain(const std::string& host, const std::string& path) const override {
     return proxy_->explain(host, path);
   }
+  TrafficRouter& traffic() override { return *proxy_; }
   std::vector<IngressStatus> statuses() const override { return proxy_->statuses(); }
   std::vector<NetworkRejection> rejected() const override { return proxy_->rejected(); }
   HttpProxyStats stats() const override { return proxy_->stats(); }

@@ -144,6 +144,7 @@ bool ProxyConnection::begin_request(const http::Head& head) {
     ++worker_->shared().not_routed;
     return refuse(404, "no route matches this host and path"), false;
   }
+  choose_backend(head, target->query);
   const std::uint64_t body_bytes_max = request_.route->body_bytes_max;
   if (body_bytes_max != 0 && head.framing == http::Framing::length && head.content_length > body_bytes_max) {
     return refuse(413, "the request body is too large"), false;
@@ -160,6 +161,17 @@ bool ProxyConnection::begin_request(const http::Head& head) {
   const std::string text = target->text();
   request_.upstream_head = upstream_head(head, text, forwarding);
   return true;
+}
+
+/// The rule's Service, unless somebody steers this route.
+void ProxyConnection::choose_backend(const http::Head& head, std::string_view query) {
+  request_.backend = request_.route->backend;
+  if (!request_.route->split) return;
+  const SplitTarget* chosen = request_.route->split->choose(head, query, worker_->next_random());
+  if (chosen == nullptr) return;
+  request_.backend = chosen->backend;
+  request_.counters = chosen->counters;
+  if (request_.counters) ++request_.counters->requests;
 }
 
 // --- answers of our own ---
@@ -181,6 +193,7 @@ void ProxyConnection::refuse(int status, const std::string& why) {
 }
 
 void ProxyConnection::answer_error(int status, const std::string& why) {
+  if (request_.counters) request_.counters->answered(status);
   deadline_->set(options().stream_idle_deadline, [weak = weak_from_this()] {
     if (const auto self = weak.lock()) self->close();
   });

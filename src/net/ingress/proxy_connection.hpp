@@ -42,6 +42,9 @@ class ProxyConnection : public std::enable_shared_from_this<ProxyConnection> {
     bool keep_alive = true, upgrade = false, idempotent = false;
     std::shared_ptr<const Published> published;
     const Route* route = nullptr;
+    std::shared_ptr<const Backend> backend;  ///< of the route, or the one that its split chose
+    std::shared_ptr<TrafficCounters> counters;
+    bool held = false;  ///< it waited for the first endpoint
     std::uint64_t body_bytes = 0;
     bool body_taken = false;         ///< bytes of the body went out: the request cannot be sent again
     std::vector<std::string> tried;  ///< endpoints that refused the connection
@@ -56,6 +59,7 @@ class ProxyConnection : public std::enable_shared_from_this<ProxyConnection> {
   void await_head();
   void head_expired();
   bool begin_request(const http::Head& head);
+  void choose_backend(const http::Head& head, std::string_view query);
   void refuse(int status, const std::string& why);
   void answer_error(int status, const std::string& why);
   void linger();
@@ -64,6 +68,8 @@ class ProxyConnection : public std::enable_shared_from_this<ProxyConnection> {
 
   // The upstream side (proxy_exchange.cpp)
   void choose_upstream();
+  void hold_request();
+  void resume_request();
   void connect(const Endpoint& endpoint);
   void on_connected(const std::string& endpoint, http::ErrorCode failed, Fd socket);
   void send_request();

@@ -3,6 +3,7 @@
 
 #include "net/ingress/forwarding.hpp"
 #include "net/ingress/proxy_connection.hpp"
+#include "orchestra/request_hold.hpp"
 
 namespace orchestra::ingress {
 namespace {
@@ -21,8 +22,8 @@ std::string chunk_size(std::size_t bytes) {
 // --- choosing and connecting ---
 
 void ProxyConnection::choose_upstream() {
-  const Backend& backend = *request_.route->backend;
-  if (backend.endpoints.empty()) return fail_upstream(503, "no endpoint of the service is ready");
+  const Backend& backend = *request_.backend;
+  if (backend.endpoints.empty()) return hold_request();
   Balancer& balancer = worker_->balancer();
   std::vector<std::string> passed_over = request_.tried;
   if (!request_.avoid.empty()) passed_over.push_back(request_.avoid);
@@ -39,6 +40,32 @@ void ProxyConnection::choose_upstream() {
   upstream_ ? send_request() : connect(*endpoint);
 }
 
+/// A Service that is scaled to zero on purpose gets its requests when its first endpoint is ready.
+void ProxyConnection::hold_request() {
+  RequestHold* const hold = options().hold.get();
+  const bool may_wait =
+      hold != nullptr && !worker_->shared().draining && hold->holds(request_.backend->service);
+  if (!may_wait) return fail_upstream(503, "no endpoint of the service is ready");
+  ++attempt_;
+  const auto kept = worker_->hold(*request_.backend, [weak = weak_from_this(), attempt = attempt_] {
+    const auto self = weak.lock();
+    if (self && self->attempt_ == attempt) self->resume_request();
+  });
+  if (!kept) return fail_upstream(503, kept.error().message());
+  if (!std::exchange(request_.held, true))
+    set_deadline(options().hold_deadline, 503, "no endpoint of the service became ready in time");
+  advance();  // notices a client that goes away meanwhile
+}
+
+/// The table changed: the same Service port in it, or none any more.
+void ProxyConnection::resume_request() {
+  const auto published = worker_->shared().published.load();
+  const auto backend = published->table->backend(request_.backend->service, request_.backend->port);
+  if (backend == nullptr) return fail_upstream(503, "the route went while the request waited");
+  request_.backend = backend;
+  choose_upstream();
+}
+
 void ProxyConnection::connect(const Endpoint& endpoint) {
   state_ = State::connecting;
   set_deadline(options().connect_deadline, 504, "the service did not accept the connection in time");
@@ -52,7 +79,8 @@ void ProxyConnection::connect(const Endpoint& endpoint) {
 
 void ProxyConnection::on_connected(const std::string& endpoint, http::ErrorCode failed, Fd socket) {
   if (failed) {
-    worker_->balancer().connect_failed(*request_.route->backend, endpoint, worker_->now_ns());
+    worker_->balancer().connect_failed(*request_.backend, endpoint, worker_->now_ns());
+    if (request_.counters) ++request_.counters->connect_failures;
     request_.tried.push_back(endpoint);
     ++worker_->shared().retries;
     return choose_upstream();
@@ -197,7 +225,7 @@ bool ProxyConnection::take_response_head() {
     return false;
   }
   response_scanner_.reset();
-  const Backend& backend = *request_.route->backend;
+  const Backend& backend = *request_.backend;
   const Delivery delivery = client_head(head, request_.minor_version, request_.keep_alive && request_sent_,
                                         request_.method == "HEAD");
   if (head.status == 101) {
@@ -218,6 +246,7 @@ bool ProxyConnection::take_response_head() {
     return false;
   }
   worker_->balancer().answered(backend, upstream_->endpoint, head.status, worker_->now_ns());
+  if (request_.counters) request_.counters->answered(head.status);
   response_body_ = http::BodyDecoder(head.framing, head.content_length);
   delivered_framing_ = delivery.framing;
   request_.keep_alive = delivery.keep_alive;

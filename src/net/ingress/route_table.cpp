@@ -32,8 +32,8 @@ std::string without_final_slash(std::string path) {
 /// Builds one table; oldest Ingress first, so that the first to claim a host and path keeps it.
 class RouteCompiler {
  public:
-  RouteCompiler(const NetworkSnapshot& snapshot, const RouteTable::Options& options)
-      : snapshot_(snapshot), options_(options), table_(std::make_shared<RouteTable>()) {}
+  RouteCompiler(const NetworkSnapshot& snapshot, const RouteTable::Options& options, const TrafficPlan& plan)
+      : snapshot_(snapshot), options_(options), plan_(plan), table_(std::make_shared<RouteTable>()) {}
 
   std::shared_ptr<const RouteTable> compile() {
     const NetworkSnapshot::Synced& synced = snapshot_.synced;
@@ -47,6 +47,7 @@ class RouteCompiler {
       return a->created < b->created;  // RFC 3339 in UTC orders as text; the table's order settles ties
     });
     for (const NetworkIngress* ingress : ours) add(*ingress);
+    for (const auto& [key, backend] : backends_) table_->backends_.push_back(backend);
     return table_;
   }
 
@@ -86,6 +87,8 @@ class RouteCompiler {
       route->type = path.type;
       route->ingress = {ingress.ns, ingress.name};
       route->backend = backend(ingress, path.backend);
+      const auto steered = plan_.find(route_key(host, path.path));
+      if (steered != plan_.end()) route->split = split(ingress, path.backend, steered->second);
       route->body_bytes_max = body_bytes_max;
       table_->routes_.push_back(route);
       return route.get();
@@ -132,6 +135,27 @@ class RouteCompiler {
     reject(ingress, "PathTaken",
            "host \"" + host + "\" path \"" + path + "\" belongs to the older Ingress " +
                older.ingress.to_string());
+  }
+
+  /// The plan's names are Services of the Ingress's namespace, at the port of the rule.
+  std::shared_ptr<const Split> split(const NetworkIngress& ingress, const IngressBackend& rule,
+                                     const RoutePlan& plan) {
+    auto made = std::make_shared<Split>();
+    const auto target = [&](const std::string& service) {
+      IngressBackend wanted = rule;
+      wanted.service = service;
+      const auto counters = plan.counters.find(service);
+      return SplitTarget{backend(ingress, wanted),
+                         counters == plan.counters.end() ? nullptr : counters->second};
+    };
+    for (const TrafficMatch& match : plan.matches)
+      made->matches.push_back({match.conditions, target(match.backend)});
+    for (const auto& [service, weight] : plan.weights) {
+      if (weight == 0) continue;
+      made->total += weight;
+      made->shares.push_back({made->total, target(service)});
+    }
+    return made;
   }
 
   std::shared_ptr<const Backend> backend(const NetworkIngress& ingress, const IngressBackend& wanted) {
@@ -231,6 +255,7 @@ class RouteCompiler {
 
   const NetworkSnapshot& snapshot_;
   const RouteTable::Options& options_;
+  const TrafficPlan& plan_;
   std::shared_ptr<RouteTable> table_;
   std::vector<std::string> our_classes_;
   int defaults_ = 0;
@@ -238,9 +263,17 @@ class RouteCompiler {
   std::map<std::string, std::shared_ptr<const Backend>> backends_;
 };
 
-std::shared_ptr<const RouteTable> RouteTable::compile(const NetworkSnapshot& snapshot,
-                                                      const Options& options) {
-  return RouteCompiler(snapshot, options).compile();
+std::shared_ptr<const RouteTable> RouteTable::compile(const NetworkSnapshot& snapshot, const Options& options,
+                                                      const TrafficPlan& plan) {
+  return RouteCompiler(snapshot, options, plan).compile();
+}
+
+std::shared_ptr<const Backend> RouteTable::backend(const NamespacedName& service,
+                                                   std::string_view port) const {
+  const auto found = std::find_if(backends_.begin(), backends_.end(), [&](const auto& one) {
+    return one->service == service && one->port == port;
+  });
+  return found == backends_.end() ? nullptr : *found;
 }
 
 const Route* RouteTable::HostRoutes::find(std::string_view path) const {
@@ -303,6 +336,19 @@ std::string RouteTable::explain(std::string_view host, std::string_view path) co
   out += route->path.empty() ? ", default backend"
                              : ", host \"" + route->host + "\" path \"" + route->path + "\" (" +
                                    kTypes[static_cast<int>(route->type)] + ")";
+  if (route->split) {
+    for (const Split::Match& match : route->split->matches) {
+      out += ", " + std::to_string(match.conditions.size()) + " conditions to Service " +
+             match.to.backend->service.to_string();
+    }
+    std::uint64_t before = 0;
+    for (const Split::Share& share : route->split->shares) {
+      out += ", " + std::to_string(share.up_to - before) + " of " + std::to_string(route->split->total) +
+             " to Service " + share.to.backend->service.to_string();
+      before = share.up_to;
+    }
+    if (route->split->total != 0) return out;
+  }
   out += ", Service " + route->backend->service.to_string() + ":" + route->backend->port;
   if (route->backend->endpoints.empty()) return out + ": 503, " + route->backend->why_none;
   out += ", endpoints";

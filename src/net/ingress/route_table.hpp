@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "net/http/address.hpp"
+#include "net/ingress/traffic.hpp"
 #include "orchestra/network_snapshot.hpp"
 
 namespace orchestra::ingress {
@@ -38,6 +39,7 @@ struct Route {
   IngressPathType type = IngressPathType::prefix;
   NamespacedName ingress;
   std::shared_ptr<const Backend> backend;
+  std::shared_ptr<const Split> split;            ///< when somebody steers this route
   std::uint64_t body_bytes_max = kBodyBytesMax;  ///< 0: unlimited
 };
 
@@ -52,7 +54,8 @@ class RouteTable {
   struct Options {
     std::string class_name = "orchestra";  ///< ours even where no IngressClass object says so
   };
-  static std::shared_ptr<const RouteTable> compile(const NetworkSnapshot& snapshot, const Options& options);
+  static std::shared_ptr<const RouteTable> compile(const NetworkSnapshot& snapshot, const Options& options,
+                                                   const TrafficPlan& plan = {});
 
   /// `host` lower case without port, `path` normalized. Empty `route`: 404.
   const Route* match(std::string_view host, std::string_view path) const;
@@ -63,6 +66,10 @@ class RouteTable {
 
   std::vector<std::shared_ptr<const Certificate>> certificates() const;
   const std::vector<std::shared_ptr<const Route>>& routes() const { return routes_; }
+  /// Every Service port that a route may send to.
+  const std::vector<std::shared_ptr<const Backend>>& backends() const { return backends_; }
+  /// nullptr when no route sends there any more.
+  std::shared_ptr<const Backend> backend(const NamespacedName& service, std::string_view port) const;
   /// Ingresses of our class: their status shows our addresses.
   const std::vector<NamespacedName>& ingresses() const { return ingresses_; }
   /// Rules and certificates that are not served; for Warning events.
@@ -79,6 +86,7 @@ class RouteTable {
   const HostRoutes* find_host(std::string_view host) const;
 
   std::vector<std::shared_ptr<const Route>> routes_;
+  std::vector<std::shared_ptr<const Backend>> backends_;
   std::unordered_map<std::string, HostRoutes> hosts_;      // "" is any host
   std::unordered_map<std::string, HostRoutes> wildcards_;  // by what follows "*."
   const Route* default_ = nullptr;

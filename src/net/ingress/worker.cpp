@@ -31,12 +31,16 @@ Worker::Worker(std::shared_ptr<ProxyShared> shared, std::uint64_t seed)
 
 std::int64_t Worker::now_ns() const { return shared_->engine.clock().now().steady_ns; }
 
-std::string Worker::next_request_id() {
+std::uint64_t Worker::next_random() {
   // splitmix64 (Steele, Lea, Flood 2014)
   std::uint64_t z = request_seed_ += 0x9e3779b97f4a7c15;
   z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
   z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-  z ^= z >> 31;
+  return z ^ (z >> 31);
+}
+
+std::string Worker::next_request_id() {
+  std::uint64_t z = next_random();
   std::string out(16, '0');
   for (char& digit : out) {
     digit = "0123456789abcdef"[z & 0xf];
@@ -91,14 +95,41 @@ void Worker::sweep() {
 void Worker::table_changed(const RouteTable& table) {
   balancer_.keep_only(table);
   std::set<std::string, std::less<>> alive;
-  for (const auto& route : table.routes()) {
-    for (const Endpoint& endpoint : route->backend->endpoints) alive.insert(endpoint.name);
+  for (const auto& backend : table.backends()) {
+    for (const Endpoint& endpoint : backend->endpoints) alive.insert(endpoint.name);
   }
   std::erase_if(idle_, [&](const auto& entry) {
     if (alive.contains(entry.first)) return false;
     for (const auto& connection : entry.second) connection->wire->close();
     return true;
   });
+  release_held(table);
+}
+
+Result<void> Worker::hold(const Backend& backend, std::function<void()> resume) {
+  const auto [queue, fresh] =
+      held_.try_emplace({backend.service, backend.port}, "requests for " + backend.service.to_string(),
+                        shared_->options.held_per_service_max);
+  ORC_TRY(queue->second.push(std::move(resume)));
+  shared_->options.hold->demand(backend.service, queue->second.count());
+  return {};
+}
+
+/// In order: whoever came first is asked first. One that has gone meanwhile resumes into nothing.
+void Worker::release_held(const RouteTable& table) {
+  std::vector<std::function<void()>> resumed;
+  for (auto entry = held_.begin(); entry != held_.end();) {
+    const auto backend = table.backend(entry->first.first, entry->first.second);
+    const bool still_empty = backend != nullptr && backend->endpoints.empty();
+    if (still_empty) {
+      ++entry;
+      continue;
+    }
+    for (auto& resume : entry->second.take_all()) resumed.push_back(std::move(resume));
+    shared_->options.hold->demand(entry->first.first, 0);
+    entry = held_.erase(entry);
+  }
+  for (const auto& resume : resumed) resume();
 }
 
 void Worker::close_idle() {

@@ -5,10 +5,12 @@
 // takes a lock. The table is swapped for all workers at once; a request keeps the one it started with.
 #include <atomic>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
 
+#include "base/bounded_queue.hpp"
 #include "net/http/read_buffer.hpp"
 #include "net/http/wire.hpp"
 #include "net/ingress/balancer.hpp"
@@ -50,6 +52,7 @@ class Worker : public std::enable_shared_from_this<Worker> {
   const http::Strand& strand() const { return strand_; }
   Balancer& balancer() { return balancer_; }
   std::int64_t now_ns() const;
+  std::uint64_t next_random();  ///< for shares of traffic; not for secrets
   /// 16 hexadecimal digits; unique, not secret.
   std::string next_request_id();
 
@@ -59,14 +62,19 @@ class Worker : public std::enable_shared_from_this<Worker> {
   /// Closes what belongs to endpoints that are gone or about to go.
   void table_changed(const RouteTable& table);
   void close_idle();
+  /// Keeps a request until the backend has endpoints, or no route sends there any more: `resume` is called
+  /// then, in order. Full: resource_exhausted. Needs options.hold.
+  Result<void> hold(const Backend& backend, std::function<void()> resume);
 
  private:
+  void release_held(const RouteTable& table);
   void sweep();
   std::shared_ptr<ProxyShared> shared_;
   http::Strand strand_;
   Balancer balancer_;
   std::uint64_t request_seed_;
   std::map<std::string, std::deque<std::unique_ptr<UpstreamConnection>>> idle_;
+  std::map<std::pair<NamespacedName, std::string>, BoundedQueue<std::function<void()>>> held_;
   std::shared_ptr<http::Deadline> sweeper_;
   bool sweeping_ = false;
 };
