@@ -9,6 +9,7 @@
 #include "api/tree.hpp"
 #include "api/validate_hooks.hpp"
 #include "base/json.hpp"
+#include "orchestra/cron_schedule.hpp"
 
 namespace orchestra::api {
 namespace {
@@ -220,14 +221,26 @@ void validate_cron_job(const json::object& object, FieldErrors& errors) {
     not_negative(spec, field, path, errors);
   }
   const std::string_view schedule = text_of(spec, "schedule");
-  const auto words = split_words(schedule, ' ');
-  const auto fields =
-      std::count_if(words.begin(), words.end(), [](std::string_view word) { return !word.empty(); });
-  if (!schedule.empty() && !schedule.starts_with("@") && fields != 5) {
-    errors.invalid(
-        path / "schedule", schedule,
-        "expected exactly 5 fields, found " + std::to_string(fields) + ": [" + std::string(schedule) + "]");
+  if (!schedule.empty()) {
+    if (schedule.find("TZ=") != std::string_view::npos) {
+      errors.invalid(path / "schedule", schedule,
+                     "cannot use TZ or CRON_TZ in schedule, use timeZone field instead");
+    } else if (const auto parsed = CronSchedule::parse(schedule); !parsed) {
+      errors.invalid(path / "schedule", schedule, parsed.error().message());
+    }
   }
+  const std::string_view zone = text_of(spec, "timeZone");
+  if (const json::value* given = spec.if_contains("timeZone"); given != nullptr && given->is_string()) {
+    if (zone.empty() || zone == "Local") {
+      errors.invalid(path / "timeZone", zone, "timeZone must be an explicit time zone as defined in tzdata");
+    } else if (const auto loaded = TimeZone::load(std::string(zone)); !loaded) {
+      errors.invalid(path / "timeZone", zone, loaded.error().message());
+    }
+  }
+  // The Job's name is the CronJob's and eleven more characters.
+  const std::string_view name = text_of(object_or_empty(object, "metadata"), "name");
+  if (name.size() > 52)
+    errors.invalid(FieldPath("metadata") / "name", name, "must be no more than 52 characters");
 }
 
 void validate_label_selector(const json::object& selector, const FieldPath& path, FieldErrors& errors) {

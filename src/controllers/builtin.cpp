@@ -3,12 +3,18 @@
 
 #include <functional>
 
+#include "controllers/cronjob/decide.hpp"
+#include "controllers/daemonset/decide.hpp"
 #include "controllers/deployment/decide.hpp"
+#include "controllers/disruption/decide.hpp"
 #include "controllers/endpointslice/decide.hpp"
 #include "controllers/garbage/decide.hpp"
+#include "controllers/job/decide.hpp"
 #include "controllers/namespace/decide.hpp"
 #include "controllers/replicaset/decide.hpp"
 #include "controllers/serviceaccount/decide.hpp"
+#include "controllers/statefulset/decide.hpp"
+#include "controllers/volumes/decide.hpp"
 
 namespace orchestra::controllers {
 
@@ -25,6 +31,17 @@ const std::vector<Builtin>& builtins() {
       {"root-ca-certificate-publisher", [](Options o) { return make_root_ca_reconciler(o.root_ca_pem); }},
       {"deployment", [](Options) { return make_deployment_reconciler(); }},
       {"replicaset", [](Options) { return make_replica_set_reconciler(); }},
+      {"replicationcontroller", [](Options) { return make_replication_controller_reconciler(); }},
+      {"statefulset", [](Options) { return make_stateful_set_reconciler(); }},
+      {"daemonset", [](Options) { return make_daemon_set_reconciler(); }},
+      {"job", [](Options) { return make_job_reconciler(); }},
+      {"ttl-after-finished", [](Options) { return make_ttl_after_finished_reconciler(); }},
+      {"cronjob", [](Options o) { return make_cron_job_reconciler(o.zones); }},
+      {"disruption", [](Options) { return make_disruption_reconciler(); }},
+      {"persistentvolume-binder", [](Options o) { return make_volume_binder(o.volumes); }},
+      {"persistentvolumeclaim-protection", [](Options) { return make_claim_protection(); }},
+      {"persistentvolume-protection", [](Options) { return make_volume_protection(); }},
+      {"ephemeral-volume", [](Options) { return make_ephemeral_claims(); }},
       {"endpointslice", [](Options) { return make_endpoint_slice_reconciler(); }},
       {"endpoints", [](Options) { return make_endpoints_reconciler(); }},
       {"garbage-collector", [](Options o) { return make_garbage_collector(o.catalog); }},

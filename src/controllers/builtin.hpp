@@ -5,8 +5,10 @@
 #include <vector>
 
 #include "controllers/common/catalog.hpp"
+#include "controllers/cronjob/decide.hpp"
 #include "controllers/nodelifecycle/decide.hpp"
 #include "controllers/podgc/decide.hpp"
+#include "controllers/volumes/decide.hpp"
 #include "orchestra/reconciler.hpp"
 
 namespace orchestra::controllers {
@@ -16,6 +18,8 @@ struct BuiltinOptions {
   std::vector<KnownResource> catalog = {};  ///< for the garbage collector and the namespace controller
   NodeLifecycleOptions node_lifecycle = {};
   PodGcOptions pod_gc = {};
+  VolumeOptions volumes = {};
+  ZoneSource zones = [](const std::string& name) { return TimeZone::load(name); };
 };
 
 /// Names of all builtin reconcilers, in the order in which they are started.

@@ -9,6 +9,7 @@
 //     /spec/replicas: 3 -> 2
 //
 // A file holds several scenarios between lines of "====". ORC_UPDATE_SCENARIOS=1 rewrites the answers.
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -37,6 +38,18 @@ const std::map<std::string, ResourceRef>& kinds() {
       {"ReplicaSet", replica_sets()},
       {"EndpointSlice", endpoint_slices()},
       {"Lease", leases()},
+      {"StatefulSet", stateful_sets()},
+      {"DaemonSet", daemon_sets()},
+      {"ControllerRevision", controller_revisions()},
+      {"ReplicationController", replication_controllers()},
+      {"Job", jobs()},
+      {"CronJob", cron_jobs()},
+      {"PodDisruptionBudget", disruption_budgets()},
+      {"PersistentVolume", persistent_volumes()},
+      {"PersistentVolumeClaim", persistent_volume_claims()},
+      {"StorageClass", storage_classes()},
+      {"ResourceQuota", resource_quotas()},
+      {"Secret", secrets()},
   };
   return all;
 }
@@ -111,11 +124,15 @@ struct Line {
   std::string kind;
 
   void app(const std::string& value) {
-    if (kind == "Deployment" || kind == "ReplicaSet") {
+    if (kind == "Deployment" || kind == "ReplicaSet" || kind == "StatefulSet" || kind == "DaemonSet" ||
+        kind == "Job") {
       object_in(root, "/spec/selector/matchLabels")["app"] = value;
       object_in(root, "/spec/template/metadata/labels")["app"] = value;
-    } else if (kind == "Service") {
+    } else if (kind == "PodDisruptionBudget") {
+      object_in(root, "/spec/selector/matchLabels")["app"] = value;
+    } else if (kind == "Service" || kind == "ReplicationController") {
       object_in(root, "/spec/selector")["app"] = value;
+      if (kind != "Service") object_in(root, "/spec/template/metadata/labels")["app"] = value;
     }
     if (kind != "Service" && kind != "Deployment") object_in(root, "/metadata/labels")["app"] = value;
   }
@@ -145,6 +162,37 @@ struct Line {
     if (key == "created") return set_at(root, "/metadata/creationTimestamp", json::value(value));
     if (key == "deleted") return set_at(root, "/metadata/deletionTimestamp", json::value(value));
     if (key == "finalizers") return set_at(root, "/metadata/finalizers", json::array{value});
+    if (key == "schedule") {  // _ for spaces
+      std::string text = value;
+      std::replace(text.begin(), text.end(), '_', ' ');
+      return set_at(root, "/spec/schedule", json::value(text));
+    }
+    if (key == "exit") {
+      json::value status = json::object{{"name", "main"}};
+      const auto at = value.find('@');
+      set_at(status, "/state/terminated/exitCode", value_of(value.substr(0, at)));
+      if (at != std::string::npos)
+        set_at(status, "/state/terminated/finishedAt", json::value(value.substr(at + 1)));
+      array_in(root, "/status/containerStatuses").push_back(std::move(status));
+      return;
+    }
+    if (key == "condition") {  // type:status[:reason[:since]]
+      json::object condition;
+      std::istringstream in(value);
+      std::string part;
+      for (const char* name : {"type", "status", "reason"}) {
+        if (std::getline(in, part, ':')) condition[name] = part;
+      }
+      if (std::getline(in, part)) condition["lastTransitionTime"] = part;
+      array_in(root, "/status/conditions").push_back(std::move(condition));
+      return;
+    }
+    if (key == "taint") {  // key:effect
+      const auto colon = value.rfind(':');
+      array_in(root, "/spec/taints")
+          .push_back(json::object{{"key", value.substr(0, colon)}, {"effect", value.substr(colon + 1)}});
+      return;
+    }
     if (key == "owner") return array_in(root, "/metadata/ownerReferences").push_back(owner_of(value));
     if (key == "phase") return set_at(root, "/status/phase", json::value(value));
     if (key == "node") return set_at(root, "/spec/nodeName", json::value(value));

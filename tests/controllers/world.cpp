@@ -1,6 +1,7 @@
 // The test cluster: see world.hpp.
 #include "tests/controllers/world.hpp"
 
+#include <algorithm>
 #include <stdexcept>
 
 namespace orchestra::test {
@@ -73,6 +74,11 @@ void World::finish_pods() {
 
 Result<void> World::apply(const Actions& actions) {
   for (const Action& action : actions.list) ORC_TRY(apply(action));
+  return {};
+}
+
+Result<void> World::apply_some(const Actions& actions, std::size_t count) {
+  for (std::size_t i = 0; i < std::min(count, actions.list.size()); ++i) ORC_TRY(apply(actions.list[i]));
   return {};
 }
 

@@ -30,6 +30,8 @@ class World : public View {
 
   /// Applies actions in order; the first that fails ends it.
   Result<void> apply(const Actions& actions);
+  /// Applies at most `count` of the actions: a stop between two writes.
+  Result<void> apply_some(const Actions& actions, std::size_t count);
   /// Decides on every key of a reconciler's first source until nothing changes; bounded.
   void settle(const std::vector<std::shared_ptr<const Reconciler>>& reconcilers, int rounds = 50);
 

@@ -21,6 +21,18 @@ inline ResourceRef config_maps() { return {"v1", "configmaps"}; }
 inline ResourceRef service_accounts() { return {"v1", "serviceaccounts"}; }
 inline ResourceRef deployments() { return {"apps/v1", "deployments"}; }
 inline ResourceRef replica_sets() { return {"apps/v1", "replicasets"}; }
+inline ResourceRef stateful_sets() { return {"apps/v1", "statefulsets"}; }
+inline ResourceRef daemon_sets() { return {"apps/v1", "daemonsets"}; }
+inline ResourceRef controller_revisions() { return {"apps/v1", "controllerrevisions"}; }
+inline ResourceRef replication_controllers() { return {"v1", "replicationcontrollers"}; }
+inline ResourceRef persistent_volumes() { return {"v1", "persistentvolumes"}; }
+inline ResourceRef persistent_volume_claims() { return {"v1", "persistentvolumeclaims"}; }
+inline ResourceRef resource_quotas() { return {"v1", "resourcequotas"}; }
+inline ResourceRef secrets() { return {"v1", "secrets"}; }
+inline ResourceRef storage_classes() { return {"storage.k8s.io/v1", "storageclasses"}; }
+inline ResourceRef jobs() { return {"batch/v1", "jobs"}; }
+inline ResourceRef cron_jobs() { return {"batch/v1", "cronjobs"}; }
+inline ResourceRef disruption_budgets() { return {"policy/v1", "poddisruptionbudgets"}; }
 inline ResourceRef endpoint_slices() { return {"discovery.k8s.io/v1", "endpointslices"}; }
 inline ResourceRef leases() { return {"coordination.k8s.io/v1", "leases"}; }
 

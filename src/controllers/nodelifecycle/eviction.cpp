@@ -4,22 +4,13 @@
 // and a taint that goes in time needs no cancellation.
 #include <algorithm>
 
+#include "controllers/common/placement.hpp"
 #include "controllers/common/pods.hpp"
 #include "controllers/nodelifecycle/decide.hpp"
 
 namespace orchestra::controllers {
 
 namespace {
-
-bool tolerates(const json::value& toleration, const json::value& taint) {
-  const std::string effect = string_at(toleration, "/effect");
-  const std::string key = string_at(toleration, "/key");
-  const std::string op = string_at(toleration, "/operator", "Equal");
-  if (!effect.empty() && effect != string_at(taint, "/effect")) return false;
-  if (!key.empty() && key != string_at(taint, "/key")) return false;
-  if (op == "Exists") return true;
-  return !key.empty() && string_at(toleration, "/value") == string_at(taint, "/value");
-}
 
 std::vector<json::value> no_execute_taints(const Object& node) {
   std::vector<json::value> taints;

@@ -17,6 +17,20 @@ namespace {
 
 constexpr const char* kReplicaFailure = "ReplicaFailure";
 
+// A ReplicationController is the same thing with a plain map as its selector.
+struct Flavour {
+  const char* name;
+  const char* api_version;
+  const char* kind;
+  ResourceRef resource;
+  bool plain_selector;
+
+  Result<LabelSelector> selector(const Object& set) const {
+    if (plain_selector) return LabelSelector::from_map(object_at(tree(set), "/spec/selector"));
+    return LabelSelector::parse(find(tree(set), "/spec/selector"));
+  }
+};
+
 std::vector<Object> active_pods(const Object& set, const View& view) {
   std::vector<Object> active;
   for (Object& pod : view.find(pods(), ObjectCache::kOwner, set.uid())) {
@@ -33,7 +47,8 @@ struct Claim {
 
 // Pods that this set controls after this decision; adoptions take part from the next one on, when they
 // are certain.
-Claim claim_pods(const Object& set, const LabelSelector& selector, const View& view, Actions& actions) {
+Claim claim_pods(const Flavour& flavour, const Object& set, const LabelSelector& selector, const View& view,
+                 Actions& actions) {
   Claim claim;
   for (Object& pod : active_pods(set, view)) {
     if (selector.matches(pod.labels())) {
@@ -47,7 +62,7 @@ Claim claim_pods(const Object& set, const LabelSelector& selector, const View& v
   for (const Object& pod : view.select(pods(), set.ns(), selector.matcher())) {
     if (pod.controller() != nullptr || !pod_active(pod)) continue;
     Action& adopt = actions.update(pods(), adopted(pod, set), "an orphan that matches the selector");
-    adopt.checks.push_back({replica_sets(), set.ns(), set.name(), set.uid(), LiveCheck::Expect::present});
+    adopt.checks.push_back({flavour.resource, set.ns(), set.name(), set.uid(), LiveCheck::Expect::present});
     claim.changed = true;
   }
   return claim;
@@ -131,47 +146,51 @@ json::value status_of(const Object& set, const Counts& counts) {
   return status;
 }
 
-void write_status(const Object& set, json::value status, std::string reason, Actions& actions) {
+void write_status(const Flavour& flavour, const Object& set, json::value status, std::string reason,
+                  Actions& actions) {
   if (same_meaning(find(tree(set), "/status"), &status)) return;
   // A deployment waits to hear that a new size was acted on; mere counts may wait for company.
   const bool new_size =
       int_at(status, "/observedGeneration") != int_at(tree(set), "/status/observedGeneration");
   json::value copy = tree(set);
   set_at(copy, "/status", std::move(status));
-  Action& write = actions.update_status(replica_sets(), object_from_tree(std::move(copy)), std::move(reason));
+  Action& write =
+      actions.update_status(flavour.resource, object_from_tree(std::move(copy)), std::move(reason));
   write.coalesce = !new_size;
 }
 
 class ReplicaSetReconciler final : public Reconciler {
  public:
-  std::string name() const override { return "replicaset"; }
+  explicit ReplicaSetReconciler(Flavour flavour) : flavour_(std::move(flavour)) {}
+  std::string name() const override { return flavour_.name; }
 
   std::vector<Source> sources() const override {
-    Source of_pods = watch_owned(pods(), "apps/v1", "ReplicaSet");
+    Source of_pods = watch_owned(pods(), flavour_.api_version, flavour_.kind);
     auto owned = of_pods.keys;
-    of_pods.keys = [owned](const View& view, const Object& old, const Object& now, const KeySink& wake) {
+    of_pods.keys = [owned, flavour = flavour_](const View& view, const Object& old, const Object& now,
+                                               const KeySink& wake) {
       owned(view, old, now, wake);
       if (!now || now.controller() != nullptr || now.deleting()) return;
       // An orphan: every set of its namespace that would have it may adopt it.
-      for (const Object& set : view.list(replica_sets(), now.ns())) {
-        const auto selector = LabelSelector::parse(find(tree(set), "/spec/selector"));
+      for (const Object& set : view.list(flavour.resource, now.ns())) {
+        const auto selector = flavour.selector(set);
         if (selector && selector->matches(now.labels())) wake(ObjectKey::of(set).text());
       }
     };
-    return {watch_self(replica_sets()), std::move(of_pods)};
+    return {watch_self(flavour_.resource), std::move(of_pods)};
   }
 
   Actions decide(const std::string& key, const View& view, Now now) const override {
     Actions actions;
     const ObjectKey id = ObjectKey::from_text(key);
-    const Object set = view.get(replica_sets(), id.ns, id.name);
+    const Object set = view.get(flavour_.resource, id.ns, id.name);
     if (!set) return actions;
-    const auto selector = LabelSelector::parse(find(tree(set), "/spec/selector"));
+    const auto selector = flavour_.selector(set);
     if (!selector) {
       actions.event(set, "Warning", "InvalidSelector", selector.error().message());
       return actions;
     }
-    const Claim claim = claim_pods(set, *selector, view, actions);
+    const Claim claim = claim_pods(flavour_, set, *selector, view, actions);
     // While pods change hands the count is uncertain: settle that first.
     if (!claim.changed && !set.deleting()) manage_replicas(set, claim, view, now, actions);
     const Counts counts = count(set, claim.pods, now);
@@ -180,7 +199,7 @@ class ReplicaSetReconciler final : public Reconciler {
     if (counts.replicas == wanted && find_condition(tree(set), kReplicaFailure) != nullptr) {
       remove_condition(array_in(status, "/conditions"), kReplicaFailure);
     }
-    write_status(set, std::move(status), "pods are counted", actions);
+    write_status(flavour_, set, std::move(status), "pods are counted", actions);
     if (counts.due) actions.requeue(*counts.due);
     actions.reason = std::to_string(counts.replicas) + " of " + std::to_string(wanted) + " replicas, " +
                      std::to_string(counts.ready) + " ready, " + std::to_string(counts.available) +
@@ -192,7 +211,7 @@ class ReplicaSetReconciler final : public Reconciler {
                  const Error& error) const override {
     Actions actions;
     const ObjectKey id = ObjectKey::from_text(key);
-    const Object set = view.get(replica_sets(), id.ns, id.name);
+    const Object set = view.get(flavour_.resource, id.ns, id.name);
     const bool create = action.verb == Action::Verb::create;
     const bool remove = action.verb == Action::Verb::remove;
     if (!set || (!create && !remove)) return actions;
@@ -203,17 +222,26 @@ class ReplicaSetReconciler final : public Reconciler {
     json::value status = status_of(set, count(set, active_pods(set, view), now));
     set_condition(array_in(status, "/conditions"), {kReplicaFailure, "True", reason, error.message()},
                   now.wall_ns, false);
-    write_status(set, std::move(status), reason, actions);
+    write_status(flavour_, set, std::move(status), reason, actions);
     actions.event(set, "Warning", reason,
                   (create ? "Error creating: " : "Error deleting: ") + error.message());
     return actions;
   }
+
+ private:
+  const Flavour flavour_;
 };
 
 }  // namespace
 
 std::shared_ptr<const Reconciler> make_replica_set_reconciler() {
-  return std::make_shared<ReplicaSetReconciler>();
+  return std::make_shared<ReplicaSetReconciler>(
+      Flavour{"replicaset", "apps/v1", "ReplicaSet", replica_sets(), false});
+}
+
+std::shared_ptr<const Reconciler> make_replication_controller_reconciler() {
+  return std::make_shared<ReplicaSetReconciler>(
+      Flavour{"replicationcontroller", "v1", "ReplicationController", replication_controllers(), true});
 }
 
 }  // namespace orchestra::controllers

@@ -7,4 +7,6 @@
 namespace orchestra::controllers {
 inline constexpr std::int64_t kReplicaSetBurst = 500;  ///< pods created or deleted by one decision
 std::shared_ptr<const Reconciler> make_replica_set_reconciler();
+/// ReplicationController: the same rules, another selector.
+std::shared_ptr<const Reconciler> make_replication_controller_reconciler();
 }  // namespace orchestra::controllers
