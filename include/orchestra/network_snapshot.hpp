@@ -78,6 +78,12 @@ struct NetworkService {
   friend bool operator==(const NetworkService&, const NetworkService&) = default;
 };
 
+/// A declared port of a container that has a name.
+struct NetworkPodPort {
+  std::string name;
+  IpProtocol protocol = IpProtocol::tcp;
+  std::uint16_t port = 0;
+};
 struct NetworkPod {
   std::string ns, name, uid, resource_version;
   std::vector<std::string> addresses;  ///< primary first; empty until the pod has one
@@ -85,6 +91,7 @@ struct NetworkPod {
   bool host_network = false;
   bool finished = false;  ///< Succeeded or Failed: its address may belong to another pod already
   std::map<std::string, std::string> labels;
+  std::vector<NetworkPodPort> ports;
 };
 
 struct NetworkNode {
@@ -167,6 +174,7 @@ class ORC_API NetworkSnapshot {
   Table<NetworkPod> pods;
   Table<NetworkNode> nodes;
   std::set<std::string> namespaces;
+  std::map<std::string, std::map<std::string, std::string>> namespace_labels;  ///< by namespace
   Table<NetworkIngress> ingresses;
   Table<NetworkIngressClass> ingress_classes;
   Table<NetworkTlsSecret> tls_secrets;

@@ -11,6 +11,7 @@
 #include "base/fd.hpp"
 #include "cluster/options.hpp"
 #include "net/http/http_server.hpp"
+#include "net/policy/unenforced.hpp"
 #include "runtime/pod_runtime_factory.hpp"
 
 namespace orchestra::cluster {
@@ -19,6 +20,7 @@ using namespace std::chrono_literals;
 
 namespace {
 constexpr int kFallbackPorts = 64;
+constexpr std::size_t kReportsMax = 4096;
 
 const char* name_of(Isolation isolation) {
   return isolation == Isolation::full ? "full" : isolation == Isolation::rootless ? "rootless" : "process";
@@ -158,6 +160,55 @@ Result<void> Node::open_services() {
   return {};
 }
 
+/// Where they cannot be enforced, each policy gets a Warning event instead: never silence.
+void Node::open_policies() {
+  if (process_level() || std::string(proxy_->mode()) != "nftables") return;
+  PolicyEnforcerOptions options;
+  options.node = options_.node_name;
+  options.instance = options_.instance;
+  options.pod_cidr = node_range(options_.cluster_cidr);
+  auto made = PolicyEnforcer::create(engine_, options);
+  if (made) {
+    policies_ = *made;
+  } else {
+    degraded_.push_back("NetworkPolicies are not enforced: " + made.error().to_string());
+  }
+}
+
+void Node::report(const NetworkRejection& one) {
+  if (reported_.size() >= kReportsMax) reported_.clear();
+  if (!reported_.insert(one.kind + one.uid + one.ns + one.name + one.reason + one.message).second) return;
+  engine_.log(LogLevel::warning, "cluster", one.message,
+              {{"kind", one.kind}, {"object", one.ns + "/" + one.name}});
+  static const std::map<std::string, std::string> kVersions{{"Service", "v1"},
+                                                            {"EndpointSlice", "discovery.k8s.io/v1"},
+                                                            {"Ingress", "networking.k8s.io/v1"},
+                                                            {"NetworkPolicy", "networking.k8s.io/v1"},
+                                                            {"Secret", "v1"}};
+  const auto version = kVersions.find(one.kind);
+  if (version == kVersions.end()) return;
+  const Object about = object_from_tree(
+      json::object{{"apiVersion", version->second},
+                   {"kind", one.kind},
+                   {"metadata", json::object{{"name", one.name}, {"namespace", one.ns}, {"uid", one.uid}}}});
+  events_->record("orchestra-network", about, "Warning", one.reason, one.message);
+}
+
+void Node::apply_policies(std::shared_ptr<const NetworkSnapshot> snapshot) {
+  if (!snapshot->synced.network_policies || !snapshot->synced.pods || !snapshot->synced.namespaces) return;
+  if (!policies_) {
+    for (const net::UnenforcedPolicy& one : net::unenforced_policies(*snapshot)) report(one.report);
+    return;
+  }
+  auto applied = policies_->apply(std::move(snapshot)).wait(10s);
+  if (!applied) {
+    engine_.log(LogLevel::error, "cluster", "NetworkPolicies were not applied",
+                {{"error", applied.error().to_string()}});
+    return;
+  }
+  for (const NetworkRejection& one : applied->rejected) report(one);
+}
+
 Result<void> Node::open_dns() {
   DnsServerOptions options;
   options.listen.clear();
@@ -207,6 +258,7 @@ Result<void> Node::start() {
   ORC_TRY(open_images());
   ORC_TRY(open_network());
   ORC_TRY(open_services());  // also without serving: it takes over the rules that down() removes
+  open_policies();
   if (options_.serve) {
     ORC_TRY(open_dns());
     ORC_TRY(open_ingress());
@@ -214,11 +266,15 @@ Result<void> Node::start() {
     if (process_level()) loopback = {kProcessPodCidr, kProcessServiceCidr};
     NetworkFeedOptions feed;
     feed.loopback_ranges = loopback;
+    feed.network_policies = true;
+    events_ = std::make_unique<EventRecorder>(engine_, client_,
+                                              EventRecorderOptions{.reporting_instance = options_.node_name});
     ORC_ASSIGN(feed_, NetworkFeed::start(engine_, client_, feed));
     feed_->subscribe([this](std::shared_ptr<const NetworkSnapshot> snapshot) {
       if (dns_) dns_->publish(snapshot);
       ingress_->publish(snapshot);
       apply_services(snapshot);
+      apply_policies(snapshot);
       publish_ingress_status();
     });
   }
@@ -245,10 +301,7 @@ void Node::apply_services(std::shared_ptr<const NetworkSnapshot> snapshot) {
                 {{"error", applied.error().to_string()}});
     return;
   }
-  for (const NetworkRejection& one : applied->rejected) {
-    engine_.log(LogLevel::warning, "cluster", one.message,
-                {{"kind", one.kind}, {"object", one.ns + "/" + one.name}});
-  }
+  for (const NetworkRejection& one : applied->rejected) report(one);
 }
 
 void Node::publish_ingress_status() {
@@ -282,6 +335,7 @@ void Node::stop() {
   stopped_ = true;
   if (agent_) agent_->stop();
   if (feed_) feed_->stop();
+  if (events_) events_->stop();
   if (ingress_) ingress_->stop(1s);
   if (dns_) dns_->stop();
 }
@@ -299,9 +353,11 @@ Result<void> Node::remove_everything(Duration deadline) {
   if (agent_) ORC_TRY(agent_->remove_all_pods(deadline));
   stop();
   if (proxy_) ORC_TRY(proxy_->teardown().wait(deadline));
+  if (policies_) ORC_TRY(policies_->teardown().wait(deadline));
   if (network_) ORC_TRY(network_->teardown().wait(deadline));
   agent_.reset();
   proxy_.reset();
+  policies_.reset();
   network_.reset();
   runtime_.runtime.reset();
   ORC_TRY(remove_tree(state_dir("build-" + options_.instance)));

@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,8 @@
 #include "orchestra/network_feed.hpp"
 #include "orchestra/node_agent.hpp"
 #include "orchestra/pod_network.hpp"
+#include "orchestra/policy_enforcer.hpp"
+#include "orchestra/reconciler.hpp"
 #include "orchestra/service_proxy.hpp"
 
 namespace orchestra::cluster {
@@ -67,9 +70,13 @@ class Node {
   Result<void> open_images();
   Result<void> open_network();
   Result<void> open_services();
+  void open_policies();
   Result<void> open_dns();
   Result<void> open_ingress();
   void apply_services(std::shared_ptr<const NetworkSnapshot> snapshot);
+  void apply_policies(std::shared_ptr<const NetworkSnapshot> snapshot);
+  /// A Warning event on the object, once for each reason and message.
+  void report(const NetworkRejection& one);
   void publish_ingress_status();
   void notice(const std::string& line) const {
     if (options_.notice) options_.notice(line);
@@ -86,6 +93,9 @@ class Node {
   std::shared_ptr<PodAttacher> attacher_;
   std::shared_ptr<PodDialer> dialer_;
   std::shared_ptr<ServiceProxy> proxy_;
+  std::shared_ptr<PolicyEnforcer> policies_;  ///< none: policies are not enforced here, and say so
+  std::unique_ptr<EventRecorder> events_;
+  std::set<std::string> reported_;  ///< used by the feed's one caller at a time; at most kReportsMax
   std::shared_ptr<DnsServer> dns_;
   std::shared_ptr<HttpProxy> ingress_;
   std::shared_ptr<NetworkFeed> feed_;

@@ -214,7 +214,10 @@ struct SnapshotBuilder {
     refuse_clashes();
     build_table(inputs.pods, &NetworkSnapshot::pods, [](const Object& o) { return net::parse_pod(o); });
     build_table(inputs.nodes, &NetworkSnapshot::nodes, [](const Object& o) { return net::parse_node(o); });
-    for (const auto& object : inputs.namespaces.objects) out.namespaces.insert(object.name());
+    for (const auto& object : inputs.namespaces.objects) {
+      out.namespaces.insert(object.name());
+      out.namespace_labels.emplace(object.name(), object.labels());
+    }
     build_ingresses();
     out.network_policies = inputs.network_policies.objects;
     index();

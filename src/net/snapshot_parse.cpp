@@ -237,6 +237,20 @@ std::shared_ptr<NetworkPod> parse_pod(const Object& object) {
   if (const auto* addresses = array_at(root, "/status/podIPs")) {
     for (const auto& item : *addresses) add(string_at(item, "/ip"));
   }
+  for (const char* list : {"/spec/containers", "/spec/initContainers"}) {
+    const auto* containers = array_at(root, list);
+    if (containers == nullptr) continue;
+    for (const auto& container : *containers) {
+      const auto* ports = array_at(container, "/ports");
+      if (ports == nullptr) continue;
+      for (const auto& item : *ports) {
+        const auto number = to_port(int_at(item, "/containerPort"));
+        const auto protocol = to_protocol(string_at(item, "/protocol"));
+        if (!number || !protocol || string_at(item, "/name").empty()) continue;
+        pod->ports.push_back({string_at(item, "/name"), *protocol, *number});
+      }
+    }
+  }
   return pod;
 }
 

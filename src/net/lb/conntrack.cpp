@@ -75,7 +75,7 @@ nlmsghdr* begin(char* bytes, int type, std::uint16_t flags, std::uint32_t sequen
 
 }  // namespace
 
-bool is_stale(const UdpEntry& entry, const std::vector<UdpFront>& fronts) {
+bool is_stale(const TrackedFlow& entry, const std::vector<UdpFront>& fronts) {
   const auto leads_away = [&](const UdpFront& wanted) {
     const auto front = std::lower_bound(fronts.begin(), fronts.end(), wanted);
     if (front == fronts.end() || wanted < *front) return false;
@@ -98,13 +98,13 @@ Result<ConntrackCleaner> ConntrackCleaner::open(const NetworkNamespace& name_spa
   });
 }
 
-Result<std::vector<UdpEntry>> ConntrackCleaner::list_udp() {
+Result<std::vector<TrackedFlow>> ConntrackCleaner::list() {
   alignas(nlmsghdr) char bytes[64] = {};
   const auto* request = begin(bytes, IPCTNL_MSG_CT_GET, NLM_F_DUMP, ++sequence_);
   if (::send(fd_.get(), request, request->nlmsg_len, 0) < 0) {
     return system_error("net", "send", "conntrack list", errno);
   }
-  std::vector<UdpEntry> out;
+  std::vector<TrackedFlow> out;
   std::vector<char> buffer(kAnswerBytes);
   while (true) {
     const auto size = ::recv(fd_.get(), buffer.data(), buffer.size(), 0);
@@ -120,7 +120,7 @@ Result<std::vector<UdpEntry>> ConntrackCleaner::list_udp() {
         return system_error("net", "conntrack", "list", -error->error);
       }
       Tuple original, reply;
-      UdpEntry entry;
+      TrackedFlow entry;
       walk(::mnl_nlmsg_get_payload_offset(header, sizeof(nfgenmsg)), ::mnl_nlmsg_get_payload_tail(header),
            [&](const nlattr* attribute) {
              if (::mnl_attr_get_type(attribute) == CTA_TUPLE_REPLY) reply = read_tuple(attribute);
@@ -129,7 +129,13 @@ Result<std::vector<UdpEntry>> ConntrackCleaner::list_udp() {
              entry.original_tuple.assign(static_cast<const char*>(::mnl_attr_get_payload(attribute)),
                                          ::mnl_attr_get_payload_len(attribute));
            });
-      if (original.protocol != IPPROTO_UDP) continue;
+      if (original.protocol == IPPROTO_TCP) {
+        entry.protocol = IpProtocol::tcp;
+      } else if (original.protocol == IPPROTO_SCTP) {
+        entry.protocol = IpProtocol::sctp;
+      } else if (original.protocol != IPPROTO_UDP) {
+        continue;
+      }
       entry.client = original.source;
       entry.front = original.destination;
       entry.front_port = original.destination_port;
@@ -140,7 +146,7 @@ Result<std::vector<UdpEntry>> ConntrackCleaner::list_udp() {
   }
 }
 
-Result<void> ConntrackCleaner::remove(const UdpEntry& entry) {
+Result<void> ConntrackCleaner::remove(const TrackedFlow& entry) {
   alignas(nlmsghdr) char bytes[512] = {};
   auto* request = begin(bytes, IPCTNL_MSG_CT_DELETE, NLM_F_ACK, ++sequence_);
   ::mnl_attr_put(request, CTA_TUPLE_ORIG | NLA_F_NESTED, entry.original_tuple.size(),
@@ -167,11 +173,16 @@ Result<void> ConntrackCleaner::remove(const UdpEntry& entry) {
 Result<std::size_t> ConntrackCleaner::remove_stale(std::vector<UdpFront> fronts) {
   if (fronts.empty()) return std::size_t{0};
   std::sort(fronts.begin(), fronts.end());
-  ORC_ASSIGN(const std::vector<UdpEntry> entries, list_udp());
+  return remove_if(
+      [&](const TrackedFlow& flow) { return flow.protocol == IpProtocol::udp && is_stale(flow, fronts); });
+}
+
+Result<std::size_t> ConntrackCleaner::remove_if(const std::function<bool(const TrackedFlow&)>& gone) {
+  ORC_ASSIGN(const std::vector<TrackedFlow> flows, list());
   std::size_t removed = 0;
-  for (const auto& entry : entries) {
-    if (entry.original_tuple.size() > 256 || !is_stale(entry, fronts)) continue;
-    ORC_TRY(remove(entry));
+  for (const auto& flow : flows) {
+    if (flow.original_tuple.size() > 256 || !gone(flow)) continue;
+    ORC_TRY(remove(flow));
     ++removed;
   }
   return removed;

@@ -5,8 +5,10 @@
 // was translated to. So after a change every entry towards a changed UDP front is looked at: it goes when
 // what answers it is not one of the front's endpoints any more. That covers an endpoint that is gone, a
 // Service that lost its last one or was deleted, and one that got its first (the entry then leads to the
-// untranslated front). Entries of endpoints that serve stay, also at a restart. TCP is left alone.
+// untranslated front). Entries of endpoints that serve stay, also at a restart; TCP is left alone there.
+// Network policies use the same list to cut what a change denies.
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -16,7 +18,8 @@
 
 namespace orchestra::net {
 
-struct UdpEntry {
+struct TrackedFlow {
+  IpProtocol protocol = IpProtocol::udp;
   std::uint32_t client = 0, front = 0;  ///< original source and destination
   std::uint16_t front_port = 0;
   std::uint32_t server = 0;  ///< who answers: source of the reply direction
@@ -25,18 +28,20 @@ struct UdpEntry {
 };
 
 /// Pure. Fronts sorted by UdpFront::operator<.
-bool is_stale(const UdpEntry& entry, const std::vector<UdpFront>& fronts);
+bool is_stale(const TrackedFlow& entry, const std::vector<UdpFront>& fronts);
 
 class ConntrackCleaner {
  public:
   static Result<ConntrackCleaner> open(const NetworkNamespace& name_space);
   /// Answers how many entries were removed.
   Result<std::size_t> remove_stale(std::vector<UdpFront> fronts);
+  /// The TCP, UDP and SCTP flows for which `gone` says so.
+  Result<std::size_t> remove_if(const std::function<bool(const TrackedFlow&)>& gone);
 
  private:
   explicit ConntrackCleaner(Fd fd) : fd_(std::move(fd)) {}
-  Result<std::vector<UdpEntry>> list_udp();
-  Result<void> remove(const UdpEntry& entry);
+  Result<std::vector<TrackedFlow>> list();
+  Result<void> remove(const TrackedFlow& entry);
   Fd fd_;
   std::uint32_t sequence_ = 1;
 };

@@ -17,6 +17,7 @@
 #include "net/lb/nft_netlink.hpp"
 #include "net/lb/nft_transaction.hpp"
 #include "net/lb/rule_plan.hpp"
+#include "net/lb/table_guard.hpp"
 #include "net/serial_queue.hpp"
 #include "orchestra/env.hpp"
 
@@ -37,6 +38,7 @@ class NftProxy final : public ServiceProxy, public std::enable_shared_from_this<
         queue_(std::make_shared<SerialQueue>(engine)),
         session_(std::move(session)),
         elements_(std::move(elements)),
+        guard_(elements_, table_),
         plan_(options_.node) {}
   ~NftProxy() override {
     if (timer_ != 0) engine_.cancel_timer(timer_);
@@ -125,7 +127,7 @@ class NftProxy final : public ServiceProxy, public std::enable_shared_from_this<
     result.revision = snapshot->revision;
     result.services = plan_.ports();
     result.rejected = std::move(batch.rejected);
-    remember_state();
+    guard_.remember();
     std::lock_guard lock(mutex_);
     applied_ = std::move(snapshot);
     ++stats_.syncs;
@@ -172,22 +174,15 @@ class NftProxy final : public ServiceProxy, public std::enable_shared_from_this<
                 {{"error", removed.error().to_string()}});
   }
 
-  void remember_state() {
-    if (auto generation = elements_.generation()) generation_ = *generation;
-    if (auto state = elements_.table_state(table_)) state_ = *state;
-  }
-
   void look_for_foreign_changes() {
-    const auto generation = elements_.generation();
-    if (!generation || *generation == generation_ || torn_down_) return;
-    generation_ = *generation;
-    const auto state = elements_.table_state(table_);
+    if (torn_down_) return;
+    const bool changed = guard_.changed_by_others();
     bool applied = false;
     {
       std::lock_guard lock(mutex_);
       applied = applied_ != nullptr;
     }
-    if (!state || *state == state_ || !applied) {
+    if (!changed || !applied) {
       watch_period_ = kWatchPeriod;
       return;
     }
@@ -213,12 +208,11 @@ class NftProxy final : public ServiceProxy, public std::enable_shared_from_this<
   // Used in the queue only:
   std::unique_ptr<NftSession> session_;
   NftElements elements_;
+  TableGuard guard_;
   RulePlan plan_;
   std::size_t width_ = 0;
   std::vector<std::string> chains_to_remove_;
   bool conntrack_failed_ = false;
-  std::uint32_t generation_ = 0;
-  std::optional<NftElements::TableState> state_;
   Duration watch_period_ = kWatchPeriod;
   std::atomic<bool> torn_down_{false};
 
