@@ -9,7 +9,9 @@
 // Unmodified kubectl and client libraries work against address(); client() runs the same pipeline without
 // HTTP. Without `listen` no socket is opened. The engine and the store must outlive the server. Since 0.1.
 #include <functional>
+#include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,6 +23,13 @@
 namespace orchestra {
 
 class PodStreams;
+
+/// A user, as the host's own authenticator names him.
+struct AuthenticatedUser {
+  std::string name, uid;
+  std::vector<std::string> groups;
+  std::map<std::string, std::vector<std::string>> extra;
+};
 
 struct ApiServerOptions {
   std::string listen = {};          ///< "127.0.0.1:6443", port 0 = any free one; empty: no HTTPS
@@ -35,6 +44,14 @@ struct ApiServerOptions {
   std::size_t watchers_max = 10'000;
   std::size_t connections_max = 10'000;
   Duration bookmark_interval = std::chrono::seconds(60);
+  /// Of serving and client certificates; the serving one is renewed at two thirds of it.
+  Duration certificate_life = std::chrono::hours(24 * 365);
+  /// `iss` and the default audience of service account tokens.
+  std::string service_account_issuer = "https://kubernetes.default.svc.cluster.local";
+  /// Further keys (PEM, private or public) whose tokens are believed: those of before a rotation.
+  std::vector<std::string> service_account_keys = {};
+  /// Asked about bearer tokens that this server did not issue. Any thread; must not block.
+  std::function<std::optional<AuthenticatedUser>(const std::string& token)> authenticate_token = {};
 };
 
 class ORC_API ApiServer {
@@ -50,6 +67,10 @@ class ORC_API ApiServer {
   Result<void> start();
   /// Stops listening, ends watches and streams. Idempotent; clients of client() work as long as the store.
   void stop();
+
+  /// Listens at one more address, with a certificate for it, and lets the Service `kubernetes` point there:
+  /// an address of this machine that pods can reach. Blocks. Since 0.2.
+  Result<void> serve_pods(const std::string& address);
 
   /// Acts as system:masters. Works from start() on, any thread.
   Client client() const;

@@ -40,6 +40,7 @@ const KindHooks* kind_hooks(const api::TypeRecord& type);
 const std::vector<KindHooks>& workload_hooks();
 const std::vector<KindHooks>& network_hooks();
 const std::vector<KindHooks>& review_hooks();
+const std::vector<KindHooks>& rbac_hooks();
 
 /// Rules for every namespaced kind: the namespace exists and is not ending.
 Result<void> admit_namespace(Admission& admission);
@@ -54,5 +55,6 @@ struct SubresourceHook {
 };
 const SubresourceHook* subresource_hook(const api::TypeRecord& type, std::string_view name);
 const std::vector<SubresourceHook>& pod_subresources();
+const std::vector<SubresourceHook>& token_subresources();
 
 }  // namespace orchestra::apiserver

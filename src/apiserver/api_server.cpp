@@ -3,6 +3,8 @@
 
 #include <mutex>
 
+#include "apiserver/auth/access.hpp"
+#include "apiserver/auth/tokens.hpp"
 #include "apiserver/bootstrap.hpp"
 #include "apiserver/client_in_process.hpp"
 #include "apiserver/http_front.hpp"
@@ -14,6 +16,7 @@ namespace orchestra {
 namespace {
 using namespace apiserver;
 constexpr Duration kStopGrace = std::chrono::seconds(2);
+constexpr Duration kBootstrapEvery = std::chrono::seconds(30);  // deleted bootstrap objects come back
 
 std::string host_of(const std::string& address) {
   const std::size_t colon = address.rfind(':');
@@ -31,7 +34,7 @@ bool is_loopback(const std::string& host) {
 bool is_any(const std::string& host) { return host.empty() || host == "0.0.0.0" || host == "::"; }
 }  // namespace
 
-struct ApiServer::Impl {
+struct ApiServer::Impl : std::enable_shared_from_this<ApiServer::Impl> {
   Impl(Engine& e, std::shared_ptr<StateStore> s, ApiServerOptions o)
       : engine(e), options(std::move(o)), core(std::make_shared<ApiCore>(e, std::move(s), core_options())) {}
 
@@ -57,6 +60,7 @@ struct ApiServer::Impl {
     if (is_loopback(host) && host != "localhost" && host != "127.0.0.1" && host != "::1")
       names.push_back(host);
     names.insert(names.end(), options.certificate_names.begin(), options.certificate_names.end());
+    if (!advertised.empty()) names.push_back(host_of(advertised));
     return names;
   }
   Result<void> check_options() const;
@@ -64,6 +68,9 @@ struct ApiServer::Impl {
   Result<void> listen_http();
   Result<void> renew();
   void schedule_renewal();
+  Result<void> open_tokens();
+  BootstrapOptions bootstrap_options() const;
+  void schedule_bootstrap();
   HttpServer::Handler handler(bool trusted) const {
     return [front = front, trusted](HttpServerRequest request, std::shared_ptr<HttpResponder> responder) {
       front->handle(std::move(request), std::move(responder), trusted);
@@ -75,9 +82,11 @@ struct ApiServer::Impl {
   std::shared_ptr<ApiCore> core;
   std::shared_ptr<Pki> pki;
   std::shared_ptr<HttpFront> front;
-  std::shared_ptr<HttpServer> https, http;
-  std::mutex mutex;  ///< guards start, stop and the renewal timer
-  Engine::TimerId renewal = 0;
+  std::shared_ptr<HttpServer> https, http, pods;
+  std::string advertised;  ///< address:port that pods reach; empty: that of https
+  std::mutex mutex;        ///< guards start, stop and the timers
+  std::mutex bootstrap_mutex;
+  Engine::TimerId renewal = 0, again = 0;
   bool started = false;
 };
 
@@ -124,19 +133,81 @@ Result<void> ApiServer::Impl::listen_http() {
 
 Result<void> ApiServer::Impl::renew() {
   ORC_ASSIGN(KeyPair serving, pki->issue_server("kube-apiserver", certificate_names()));
-  return https->set_certificate(serving.certificate_pem, serving.key_pem);
+  ORC_TRY(https->set_certificate(serving.certificate_pem, serving.key_pem));
+  return pods ? pods->set_certificate(serving.certificate_pem, serving.key_pem) : Result<void>();
 }
 
-// At two thirds of the certificate's life of a year.
+// At two thirds of the certificate's life.
 void ApiServer::Impl::schedule_renewal() {
   if (!https) return;
-  renewal = engine.after(std::chrono::hours(24 * 243), [this] {
-    if (auto renewed = renew(); !renewed) {
-      engine.log(LogLevel::error, "apiserver",
-                 "the serving certificate could not be renewed: " + renewed.error().to_string());
+  renewal = engine.after(options.certificate_life * 2 / 3, [self = weak_from_this()] {
+    const auto impl = self.lock();
+    if (!impl) return;
+    std::lock_guard lock(impl->mutex);
+    if (!impl->started) return;
+    if (auto renewed = impl->renew(); !renewed) {
+      impl->engine.log(LogLevel::error, "apiserver",
+                       "the serving certificate could not be renewed: " + renewed.error().to_string());
     }
-    std::lock_guard lock(mutex);
-    if (started) schedule_renewal();
+    impl->schedule_renewal();
+  });
+}
+
+Result<void> ApiServer::Impl::open_tokens() {
+  auto authority = std::make_shared<TokenAuthority>(
+      TokenAuthority{.issuer = nullptr, .verifier = TokenVerifier(options.service_account_issuer)});
+  ORC_ASSIGN(authority->issuer, TokenIssuer::create(pki->token_key(), options.service_account_issuer));
+  ORC_TRY(authority->verifier.add_key(pki->token_key()));
+  for (const std::string& key : options.service_account_keys) {
+    if (auto added = authority->verifier.add_key(key); !added)
+      return added.error().with_context("service_account_keys");
+  }
+  authority->audiences = {options.service_account_issuer};
+  authority->admin_token = pki->admin_token();
+  authority->ca_pem = pki->ca_pem();
+  if (options.authenticate_token) {
+    authority->host = [ask =
+                           options.authenticate_token](const std::string& token) -> std::optional<Identity> {
+      auto known = ask(token);
+      if (!known) return std::nullopt;
+      return Identity{known->name, known->uid, known->groups, known->extra};
+    };
+  }
+  core->set_tokens(std::move(authority));
+  return {};
+}
+
+BootstrapOptions ApiServer::Impl::bootstrap_options() const {
+  BootstrapOptions out;
+  out.service_cidr = options.service_cidr;
+  out.ca_pem = pki->ca_pem();
+  const std::string address = !advertised.empty() ? advertised : https ? https->address() : std::string();
+  if (const std::string host = host_of(address); !address.empty() && !is_any(host)) {
+    out.advertise_host = host;
+    out.advertise_port = port_of(address);
+  }
+  return out;
+}
+
+void ApiServer::Impl::schedule_bootstrap() {
+  again = engine.after(kBootstrapEvery, [self = weak_from_this()] {
+    const auto impl = self.lock();
+    if (!impl) return;
+    (void)impl->engine.post_blocking([impl] {
+      BootstrapOptions wanted;
+      {
+        std::lock_guard lock(impl->mutex);
+        if (!impl->started) return;
+        wanted = impl->bootstrap_options();
+      }
+      std::lock_guard one(impl->bootstrap_mutex);
+      if (auto made = bootstrap(impl->core, wanted); !made) {
+        impl->engine.log(LogLevel::warning, "apiserver",
+                         "bootstrap objects are not complete: " + made.error().to_string());
+      }
+    });
+    std::lock_guard lock(impl->mutex);
+    if (impl->started) impl->schedule_bootstrap();
   });
 }
 
@@ -150,11 +221,13 @@ Result<void> ApiServer::start() {
   if (impl.started) return {};
   ORC_TRY(impl.check_options());
   PkiOptions pki_options;
+  pki_options.certificate_life = impl.options.certificate_life;
   if (!impl.options.data_directory.empty()) pki_options.directory = impl.options.data_directory + "/pki";
   ORC_ASSIGN(impl.pki, Pki::open(impl.engine.clock(), impl.engine.random(), std::move(pki_options)));
   impl.core->set_continue_secret(impl.pki->secret());
+  ORC_TRY(impl.open_tokens());
+  ORC_TRY(impl.core->access().open());
   FrontOptions front_options;
-  front_options.admin_token = impl.pki->admin_token();
   front_options.reads_in_flight_max = impl.options.reads_in_flight_max;
   front_options.writes_in_flight_max = impl.options.writes_in_flight_max;
   front_options.bookmark_interval = impl.options.bookmark_interval;
@@ -164,41 +237,71 @@ Result<void> ApiServer::start() {
   impl.started = true;
   const std::string address = impl.https ? impl.https->address() : std::string();
   impl.front->set_address(address);
-  BootstrapOptions bootstrap_options;
-  bootstrap_options.service_cidr = impl.options.service_cidr;
-  if (const std::string host = host_of(address); !address.empty() && !is_any(host)) {
-    bootstrap_options.advertise_host = host;
-    bootstrap_options.advertise_port = port_of(address);
-  }
-  ORC_TRY(bootstrap(impl.core, bootstrap_options));
+  ORC_TRY(bootstrap(impl.core, impl.bootstrap_options()));
   impl.front->set_ready(true);
   impl.schedule_renewal();
+  impl.schedule_bootstrap();
   return {};
+}
+
+Result<void> ApiServer::serve_pods(const std::string& address) {
+  Impl& impl = *impl_;
+  BootstrapOptions wanted;
+  {
+    std::lock_guard lock(impl.mutex);
+    if (!impl.started || !impl.https) {
+      return Error(Error::invalid, "apiserver", "serve_pods needs a started server with `listen`");
+    }
+    impl.advertised = address;
+    HttpServerOptions http_options;
+    ORC_ASSIGN(KeyPair serving, impl.pki->issue_server("kube-apiserver", impl.certificate_names()));
+    http_options.listen = address;
+    http_options.tls = true;
+    http_options.certificate_pem = serving.certificate_pem;
+    http_options.key_pem = serving.key_pem;
+    http_options.client_ca_pem = impl.pki->ca_pem();
+    http_options.connections_max = impl.options.connections_max;
+    auto opened = HttpServer::start(impl.engine, http_options, impl.handler(false));
+    if (!opened) {
+      impl.advertised.clear();
+      return opened.error();
+    }
+    impl.pods = *opened;
+    impl.advertised = impl.pods->address();
+    wanted = impl.bootstrap_options();
+  }
+  std::lock_guard one(impl.bootstrap_mutex);
+  return bootstrap(impl.core, wanted);
 }
 
 void ApiServer::stop() {
   Impl& impl = *impl_;
   std::shared_ptr<HttpServer> https;
   std::shared_ptr<HttpServer> http;
+  std::shared_ptr<HttpServer> pods;
   {
     std::lock_guard lock(impl.mutex);
     if (!impl.started) return;
     impl.started = false;
     https = std::move(impl.https);
     http = std::move(impl.http);
+    pods = std::move(impl.pods);
     impl.https = nullptr;
     impl.http = nullptr;
+    impl.pods = nullptr;
     if (impl.renewal != 0) impl.engine.cancel_timer(impl.renewal);
+    if (impl.again != 0) impl.engine.cancel_timer(impl.again);
     impl.front->stop();
     impl.front->set_ready(false);
   }
+  if (pods) pods->stop(kStopGrace);
   if (https) https->stop(kStopGrace);
   if (http) http->stop(kStopGrace);
 }
 
 Client ApiServer::client() const { return make_in_process_client(impl_->core, Identity::masters()); }
 Client ApiServer::client_as(const std::string& user, const std::vector<std::string>& groups) const {
-  Identity identity{user, "", groups};
+  Identity identity{user, "", groups, {}};
   identity.groups.emplace_back("system:authenticated");
   return make_in_process_client(impl_->core, std::move(identity));
 }

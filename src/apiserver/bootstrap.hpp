@@ -8,7 +8,10 @@ struct BootstrapOptions {
   std::string service_cidr;
   std::string advertise_host;  ///< where `kubernetes` points to; empty: no endpoints
   int advertise_port = 0;
+  std::string ca_pem = {};  ///< of client certificates, for extension servers
 };
+/// Default roles and bindings, and the sums of aggregated ones. Idempotent. Blocks.
+Result<void> bootstrap_rbac(const std::shared_ptr<ApiCore>& core);
 /// Idempotent. Blocks.
 Result<void> bootstrap(const std::shared_ptr<ApiCore>& core, const BootstrapOptions& options);
 

@@ -10,14 +10,17 @@ namespace orchestra::apiserver {
 bool Identity::in_group(std::string_view group) const {
   return std::find(groups.begin(), groups.end(), group) != groups.end();
 }
-Identity Identity::masters() { return {"system:admin", "", {"system:masters", "system:authenticated"}}; }
-Identity Identity::anonymous() { return {"system:anonymous", "", {"system:unauthenticated"}}; }
+Identity Identity::masters() { return {"system:admin", "", {"system:masters", "system:authenticated"}, {}}; }
+Identity Identity::anonymous() { return {"system:anonymous", "", {"system:unauthenticated"}, {}}; }
 
 Reply error_reply(const Error& error) {
   Status status = api::status_of(error);
   Reply reply;
   reply.code = status.code;
-  if (status.code == 429 || status.code == 503) reply.headers.emplace_back("Retry-After", "1");
+  // A blocked eviction says nothing about when to try again: clients would wait for us instead of their user.
+  const bool again = status.code == 503 ||
+                     (status.code == 429 && status.json.find("retryAfterSeconds") != std::string::npos);
+  if (again) reply.headers.emplace_back("Retry-After", "1");
   reply.body = std::move(status.json);
   return reply;
 }

@@ -3,6 +3,7 @@
 // Calls; from there on nothing knows which of the two it was.
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -21,6 +22,7 @@ namespace orchestra::apiserver {
 struct Identity {
   std::string user, uid;
   std::vector<std::string> groups;
+  std::map<std::string, std::vector<std::string>> extra = {};
   bool in_group(std::string_view group) const;
   static Identity masters();  ///< what server.client() is
   static Identity anonymous();

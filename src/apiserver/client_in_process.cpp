@@ -145,7 +145,7 @@ class InProcessClient final : public Client::Impl {
   Result<ObjectWatch> watch(ApiRequest request) override {
     request.verb = "watch";
     ORC_ASSIGN(Call call, call_of(std::move(request), user_));
-    ORC_TRY(authorize(call.user, call.info));
+    ORC_TRY(authorize(*core_, call.user, call.info));
     ORC_ASSIGN(api::TypePtr type, core_->resolve(call.info));
     ORC_ASSIGN(WatchRequest wanted, read_watch(*core_, call, std::move(type)));
     ORC_ASSIGN(std::unique_ptr<WatchCursor> cursor, WatchCursor::open(*core_, std::move(wanted)));
@@ -195,7 +195,7 @@ class InProcessClient final : public Client::Impl {
     request.subresource = std::move(subresource);
     auto call = call_of(std::move(request), user_);
     if (!call) return call.error();
-    if (auto allowed = authorize(call->user, call->info); !allowed) return allowed.error();
+    if (auto allowed = authorize(*core_, call->user, call->info); !allowed) return allowed.error();
     Promise<T> promise;
     auto pending = promise.pending();
     find_pod(*core_, *call, [promise, open, core = core_](Result<PodAccess> pod) {

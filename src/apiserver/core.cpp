@@ -6,6 +6,8 @@
 
 #include "api/status.hpp"
 #include "apiserver/admission.hpp"
+#include "apiserver/auth/access.hpp"
+#include "apiserver/auth/tokens.hpp"
 #include "apiserver/encode.hpp"
 #include "apiserver/list_query.hpp"
 #include "apiserver/writes.hpp"
@@ -113,7 +115,17 @@ ApiCore::ApiCore(Engine& engine, std::shared_ptr<StateStore> store, CoreOptions 
     : engine_(engine),
       store_(std::move(store)),
       options_(std::move(options)),
-      registry_(api::TypeRegistry::builtin()) {}
+      registry_(api::TypeRegistry::builtin()),
+      access_(std::make_shared<Access>(engine_, store_)) {}
+
+std::shared_ptr<const TokenAuthority> ApiCore::tokens() const {
+  std::lock_guard lock(mutex_);
+  return tokens_;
+}
+void ApiCore::set_tokens(std::shared_ptr<const TokenAuthority> tokens) {
+  std::lock_guard lock(mutex_);
+  tokens_ = std::move(tokens);
+}
 
 std::shared_ptr<const api::TypeRegistry> ApiCore::registry() const {
   std::lock_guard lock(mutex_);
@@ -153,7 +165,8 @@ Result<api::TypePtr> ApiCore::resolve(const RequestInfo& info) const {
 }
 
 void ApiCore::handle(Call call, Answer answer) {
-  if (auto allowed = authorize(call.user, call.info); !allowed) return answer(error_reply(allowed.error()));
+  if (auto allowed = authorize(*this, call.user, call.info); !allowed)
+    return answer(error_reply(allowed.error()));
   auto type = resolve(call.info);
   if (!type) return answer(error_reply(type.error()));
   if ((*type)->computed) {
@@ -187,7 +200,7 @@ void ApiCore::batch(std::vector<Call> calls, std::function<void(std::vector<Repl
   for (Call& call : calls) {
     auto part = std::make_unique<WriteTask::Part>();
     part->call = std::move(call);
-    auto allowed = authorize(part->call.user, part->call.info);
+    auto allowed = authorize(*this, part->call.user, part->call.info);
     auto type = allowed ? resolve(part->call.info) : Result<api::TypePtr>(allowed.error());
     static const std::set<std::string> kWrites = {"create", "update", "patch", "delete"};
     if (type && !kWrites.contains(part->call.info.verb)) type = api::bad_request("a batch holds writes only");

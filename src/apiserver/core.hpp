@@ -22,6 +22,9 @@
 
 namespace orchestra::apiserver {
 
+class Access;
+struct TokenAuthority;
+
 struct CoreOptions {
   std::string service_cidr = "10.96.0.0/16";
   int node_port_min = 30000, node_port_max = 32767;
@@ -54,6 +57,12 @@ class ApiCore : public std::enable_shared_from_this<ApiCore> {
   void set_pod_streams(std::shared_ptr<PodStreams> streams);
   std::shared_ptr<PodStreams> pod_streams() const;
 
+  /// Who may do what.
+  Access& access() const { return *access_; }
+  /// Null until the server starts.
+  std::shared_ptr<const TokenAuthority> tokens() const;
+  void set_tokens(std::shared_ptr<const TokenAuthority> tokens);
+
   std::atomic<std::size_t> watchers{0};
 
  private:
@@ -72,6 +81,8 @@ class ApiCore : public std::enable_shared_from_this<ApiCore> {
   mutable std::mutex mutex_;
   std::shared_ptr<const api::TypeRegistry> registry_;
   std::shared_ptr<PodStreams> pod_streams_;
+  std::shared_ptr<const TokenAuthority> tokens_;
+  std::shared_ptr<Access> access_;
   /// Objects that expire (Events) share a lease per some minutes, by time to live.
   struct SharedLease {
     LeaseId id = 0;
@@ -82,6 +93,6 @@ class ApiCore : public std::enable_shared_from_this<ApiCore> {
 };
 
 /// May `user` do this? The error is a 403 that says what is missing.
-Result<void> authorize(const Identity& user, const RequestInfo& info);
+Result<void> authorize(const ApiCore& core, const Identity& user, const RequestInfo& info);
 
 }  // namespace orchestra::apiserver

@@ -62,6 +62,14 @@ Result<void> ensure_priorities(ApiCore& core, const Client& client) {
   return {};
 }
 
+// How an aggregated API server learns whose proxy headers to believe.
+Result<void> ensure_extension_authentication(const Client& client, const std::string& ca_pem) {
+  if (ca_pem.empty()) return {};
+  json::value map = named("v1", "ConfigMap", "kube-system", "extension-apiserver-authentication");
+  map.get_object()["data"] = json::object{{"client-ca-file", ca_pem}};
+  return ensure(client, std::move(map));
+}
+
 Result<void> ensure_service(const Client& client, const BootstrapOptions& options) {
   const ServiceRange range = ServiceRange::parse(options.service_cidr);
   const json::object labels{{"component", "apiserver"}, {"provider", "kubernetes"}};
@@ -108,6 +116,8 @@ Result<void> bootstrap(const std::shared_ptr<ApiCore>& core, const BootstrapOpti
   const Client client = make_in_process_client(core, Identity::masters());
   ORC_TRY(ensure_namespaces(client));
   ORC_TRY(ensure_priorities(*core, client));
+  ORC_TRY(bootstrap_rbac(core));
+  ORC_TRY(ensure_extension_authentication(client, options.ca_pem));
   return ensure_service(client, options);
 }
 

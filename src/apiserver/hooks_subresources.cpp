@@ -163,9 +163,11 @@ const std::vector<SubresourceHook>& pod_subresources() {
 }
 
 const SubresourceHook* subresource_hook(const api::TypeRecord& type, std::string_view name) {
-  for (const SubresourceHook& hook : pod_subresources()) {
-    if (hook.name != name) continue;
-    if (hook.resource.empty() || (hook.group == type.group && hook.resource == type.plural)) return &hook;
+  for (const auto* list : {&pod_subresources(), &token_subresources()}) {
+    for (const SubresourceHook& hook : *list) {
+      if (hook.name != name) continue;
+      if (hook.resource.empty() || (hook.group == type.group && hook.resource == type.plural)) return &hook;
+    }
   }
   return nullptr;
 }

@@ -8,6 +8,7 @@
 
 #include "api/openapi.hpp"
 #include "api/status.hpp"
+#include "apiserver/auth/tokens.hpp"
 #include "apiserver/http_exchange.hpp"
 #include "base/json.hpp"
 #include "base/version.hpp"
@@ -244,6 +245,33 @@ std::string HttpFront::metrics_text() const {
   return more ? text + more() : text;
 }
 
+// OIDC discovery: how outsiders verify service account tokens.
+Reply HttpFront::openid(const Exchange& exchange) const {
+  const auto tokens = core_->tokens();
+  if (tokens == nullptr)
+    return error_reply(api::service_unavailable("this server has no key for tokens yet"));
+  Reply reply;
+  reply.headers.emplace_back("Cache-Control", "public, max-age=3600");
+  if (exchange.info.path == "/openid/v1/jwks") {
+    reply.content_type = "application/jwk-set+json";
+    reply.body = tokens->issuer->jwks();
+    return reply;
+  }
+  std::string address;
+  {
+    std::lock_guard lock(mutex_);
+    address = address_;
+  }
+  const json::object document{
+      {"issuer", tokens->issuer->issuer()},
+      {"jwks_uri", "https://" + address + "/openid/v1/jwks"},
+      {"response_types_supported", json::array{"id_token"}},
+      {"subject_types_supported", json::array{"public"}},
+      {"id_token_signing_alg_values_supported", json::array{json::value(tokens->issuer->algorithm())}}};
+  reply.body = json::serialize(document);
+  return reply;
+}
+
 Reply HttpFront::fixed(const Exchange& exchange) {
   const std::string& path = exchange.info.path;
   if (exchange.info.verb != "get") {
@@ -265,6 +293,7 @@ Reply HttpFront::fixed(const Exchange& exchange) {
     reply.content_type = "text/plain; version=0.0.4; charset=utf-8";
     return reply;
   }
+  if (path == "/.well-known/openid-configuration" || path == "/openid/v1/jwks") return openid(exchange);
   if (path == "/openapi/v2" || path == "/openapi/v3" || path.starts_with("/openapi/v3/"))
     return openapi(exchange);
   if (path == "/api" || path == "/apis" || path.starts_with("/api/") || path.starts_with("/apis/")) {

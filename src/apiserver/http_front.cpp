@@ -1,9 +1,8 @@
 // Requests over HTTP: see http_front.hpp.
 #include "apiserver/http_front.hpp"
 
-#include <openssl/crypto.h>
-
 #include "api/status.hpp"
+#include "apiserver/auth/tokens.hpp"
 #include "apiserver/encode.hpp"
 #include "apiserver/http_documents.hpp"
 #include "apiserver/http_exchange.hpp"
@@ -13,10 +12,6 @@
 
 namespace orchestra::apiserver {
 namespace {
-
-bool same_secret(const std::string& a, const std::string& b) {
-  return a.size() == b.size() && CRYPTO_memcmp(a.data(), b.data(), a.size()) == 0;
-}
 
 /// A long body, one piece at a time: the next is made when the last was taken by the kernel.
 class PieceWriter : public std::enable_shared_from_this<PieceWriter> {
@@ -40,6 +35,10 @@ class PieceWriter : public std::enable_shared_from_this<PieceWriter> {
   std::function<std::optional<std::string>()> more_;
 };
 
+bool is_stream(const std::string& subresource) {
+  return subresource == "log" || subresource == "exec" || subresource == "attach" ||
+         subresource == "portforward";
+}
 bool is_write(const std::string& verb) { return verb != "get" && verb != "list" && verb != "watch"; }
 }  // namespace
 
@@ -69,34 +68,6 @@ void HttpFront::add_endpoint(const std::string& path, Endpoint endpoint) {
   endpoints_[path] = std::move(endpoint);
 }
 
-Result<Identity> HttpFront::authenticate(const HttpServerRequest& request, bool trusted) const {
-  Identity user = Identity::anonymous();
-  const auto authorization = request.headers.find("authorization");
-  if (trusted) {
-    user = {"system:unsecured", "", {"system:masters", "system:authenticated"}};
-  } else if (!request.peer.common_name.empty()) {
-    user = {request.peer.common_name, "", request.peer.organizations};
-    user.groups.emplace_back("system:authenticated");
-  } else if (authorization != request.headers.end()) {
-    const std::string& text = authorization->second;
-    if (to_lower(text.substr(0, 7)) != "bearer " || !same_secret(text.substr(7), options_.admin_token)) {
-      return api::unauthorized();
-    }
-    user = {"kubernetes-admin", "", {"system:masters", "system:authenticated"}};
-  }
-  const auto other = request.headers.find("impersonate-user");
-  if (other == request.headers.end()) return user;
-  if (!user.in_group("system:masters")) {
-    return api::forbidden(api::ResourceName("", "users"), other->second,
-                          api::cannot_do(user.user, "impersonate", api::ResourceName("", "users"), "", ""));
-  }
-  Identity acting{other->second, "", {"system:authenticated"}};
-  if (const auto groups = request.headers.find("impersonate-group"); groups != request.headers.end()) {
-    for (const std::string& group : split(groups->second, ',')) acting.groups.emplace_back(trim(group));
-  }
-  return acting;
-}
-
 void HttpFront::handle(HttpServerRequest request, std::shared_ptr<HttpResponder> responder, bool trusted) {
   Engine& engine = core_->engine();
   auto exchange = std::make_shared<Exchange>();
@@ -105,17 +76,23 @@ void HttpFront::handle(HttpServerRequest request, std::shared_ptr<HttpResponder>
   if (!info)
     return send_reply(engine, responder,
                       error_reply(api::bad_request("the path or query of the request is malformed")));
-  auto user = authenticate(request, trusted);
-  if (!user) return send_reply(engine, responder, error_reply(user.error()));
   exchange->request = std::move(request);
   exchange->responder = std::move(responder);
   exchange->info = std::move(*info);
+  auto self = shared_from_this();
+  apiserver::authenticate(core_, exchange->request, trusted, [self, exchange](Result<Identity> user) {
+    self->authenticated(exchange, std::move(user));
+  });
+}
+
+void HttpFront::authenticated(const std::shared_ptr<Exchange>& exchange, Result<Identity> user) {
+  Engine& engine = core_->engine();
+  if (!user) return send_reply(engine, exchange->responder, error_reply(user.error()));
   exchange->user = std::move(*user);
-  // Streams are POSTs or GETs of a subresource; both are "create" to authorization.
-  if (auto allowed = authorize(exchange->user, exchange->info); !allowed) {
+  if (exchange->info.is_resource) return resource(exchange);
+  if (auto allowed = authorize(*core_, exchange->user, exchange->info); !allowed) {
     return send_reply(engine, exchange->responder, error_reply(allowed.error()));
   }
-  if (exchange->info.is_resource) return resource(exchange);
   Reply reply = fixed(*exchange);
   requests_.count(exchange->info.verb, "", exchange->info.path.substr(0, exchange->info.path.find('/', 1)),
                   reply.code, engine.clock().now().steady_ns - exchange->began_ns);
@@ -124,7 +101,19 @@ void HttpFront::handle(HttpServerRequest request, std::shared_ptr<HttpResponder>
 
 void HttpFront::resource(const std::shared_ptr<Exchange>& exchange) {
   Engine& engine = core_->engine();
-  if (stream(exchange)) return;
+  const bool streams = is_stream(exchange->info.subresource);
+  // The engine asks for everything else itself.
+  if (streams || exchange->info.verb == "watch") {
+    auto allowed = authorize(*core_, exchange->user, exchange->info);
+    // Running a command is no read, whatever the method of the upgrade was (upstream since 1.35).
+    if (allowed && streams && exchange->info.subresource != "log" && exchange->info.verb == "get") {
+      RequestInfo create = exchange->info;
+      create.verb = "create";
+      allowed = authorize(*core_, exchange->user, create);
+    }
+    if (!allowed) return send_reply(engine, exchange->responder, error_reply(allowed.error()));
+  }
+  if (streams) return stream(exchange);
   if (exchange->info.verb == "watch") return watch(exchange);
   Call call;
   auto want = negotiate(exchange->header("accept"), exchange->info.query);
@@ -211,15 +200,11 @@ void HttpFront::stop() {
   }
 }
 
-bool HttpFront::stream(const std::shared_ptr<Exchange>& exchange) {
-  const std::string& sub = exchange->info.subresource;
-  if (sub != "log" && sub != "exec" && sub != "attach" && sub != "portforward") return false;
+void HttpFront::stream(const std::shared_ptr<Exchange>& exchange) {
   Call call;
   call.info = exchange->info;
   call.user = exchange->user;
-  auto self = shared_from_this();
   serve_pod_stream(*core_, std::move(call), exchange->request, exchange->responder);
-  return true;
 }
 
 }  // namespace orchestra::apiserver

@@ -16,7 +16,6 @@
 namespace orchestra::apiserver {
 
 struct FrontOptions {
-  std::string admin_token;
   std::size_t reads_in_flight_max = 400, writes_in_flight_max = 200;
   Duration bookmark_interval = std::chrono::seconds(60);
 };
@@ -44,13 +43,14 @@ class HttpFront : public std::enable_shared_from_this<HttpFront> {
 
  private:
   struct Exchange;  // one request and its responder
-  Result<Identity> authenticate(const HttpServerRequest& request, bool trusted) const;
+  void authenticated(const std::shared_ptr<Exchange>& exchange, Result<Identity> user);
   void resource(const std::shared_ptr<Exchange>& exchange);
   void watch(const std::shared_ptr<Exchange>& exchange);
-  bool stream(const std::shared_ptr<Exchange>& exchange);
+  void stream(const std::shared_ptr<Exchange>& exchange);
   Reply fixed(const Exchange& exchange);
   Reply health(const Exchange& exchange, const std::string& check) const;
   Reply openapi(const Exchange& exchange) const;
+  Reply openid(const Exchange& exchange) const;
   Reply discovery(const Exchange& exchange) const;
   std::string metrics_text() const;
 

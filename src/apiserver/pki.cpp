@@ -11,6 +11,7 @@
 
 #include "apiserver/text.hpp"
 #include "base/fd.hpp"
+#include "orchestra/service_account_token.hpp"
 
 namespace orchestra::apiserver {
 namespace {
@@ -147,6 +148,7 @@ Result<void> Pki::load() {
   }
   ORC_ASSIGN(secret_, load_or_make_secret("continue.key"));
   ORC_ASSIGN(admin_token_, load_or_make_secret("admin.token"));
+  ORC_ASSIGN(token_key_, load_or_make_token_key());
   return {};
 }
 
@@ -170,6 +172,18 @@ Result<void> Pki::make_ca() {
   // The key first: a certificate without its key would be taken for damage at the next start.
   ORC_TRY(replace_file(options_.directory + "/ca.key", ca_.key_pem, 0600, true));
   return replace_file(options_.directory + "/ca.crt", ca_.certificate_pem, 0644, true);
+}
+
+Result<std::string> Pki::load_or_make_token_key() const {
+  const std::string path = options_.directory + "/sa.key";
+  if (!options_.directory.empty()) {
+    auto stored = read_file(path, kPemBytesMax);
+    if (stored && !stored->empty()) return stored;
+    if (!stored && !stored.error().is(Error::not_found)) return stored.error();
+  }
+  ORC_ASSIGN(std::string key, TokenIssuer::make_key());
+  if (!options_.directory.empty()) ORC_TRY(replace_file(path, key, 0600, true));
+  return key;
 }
 
 Result<std::string> Pki::load_or_make_secret(const std::string& name) const {

@@ -37,6 +37,8 @@ class Pki {
   Result<KeyPair> issue_client(const std::string& user, const std::vector<std::string>& groups) const;
   /// 32 random bytes that outlive restarts: seals continue tokens.
   const std::string& secret() const { return secret_; }
+  /// The private key of service account tokens, made at the first start (sa.key, 0600).
+  const std::string& token_key() const { return token_key_; }
   /// A random bearer token of the administrator, made at the first start.
   const std::string& admin_token() const { return admin_token_; }
 
@@ -46,6 +48,7 @@ class Pki {
   Result<void> load();
   Result<void> make_ca();
   Result<std::string> load_or_make_secret(const std::string& name) const;
+  Result<std::string> load_or_make_token_key() const;
   Result<KeyPair> issue(const std::string& common_name, const std::vector<std::string>& organizations,
                         const std::vector<std::string>& names, bool server) const;
 
@@ -54,7 +57,7 @@ class Pki {
   PkiOptions options_;
   std::unique_ptr<Impl> impl_;
   KeyPair ca_;
-  std::string secret_, admin_token_;
+  std::string secret_, admin_token_, token_key_;
 };
 
 struct KubeconfigOptions {
