@@ -283,3 +283,43 @@ TEST_CASE("leftovers of a killed process go without opening anything") {
   CHECK(machine_state(host) == before);
   CHECK(ruleset(host).empty());
 }
+
+TEST_CASE("with session affinity a client keeps its endpoint, until the endpoint goes") {
+  NEEDS_ROOT("with session affinity a client keeps its endpoint, until the endpoint goes");
+  Node node;
+  TcpAnswerer a(node.pod_a, "0.0.0.0", 8080, "a"), b(node.pod_b, "0.0.0.0", 8080, "b");
+  const auto service = make_service(
+      "web", "10.96.0.10", {{}},
+      R"(,"sessionAffinity":"ClientIP","sessionAffinityConfig":{"clientIP":{"timeoutSeconds":60}})");
+  node.apply({service}, {make_slice("web", {{"10.244.1.2"}, {"10.244.1.3"}}, 8080, "web", "TCP", "", "1")});
+  const std::string first = ask_tcp(node.host, "10.96.0.10", 80);
+  for (int i = 0; i < 20; ++i) CHECK(ask_tcp(node.host, "10.96.0.10", 80) == first);
+  const bool was_a = first == "a";
+  node.apply({service},
+             {make_slice("web", {{was_a ? "10.244.1.3" : "10.244.1.2"}}, 8080, "web", "TCP", "", "2")});
+  const std::string second = was_a ? "b" : "a";
+  CHECK(ask_tcp(node.host, "10.96.0.10", 80) == second);
+  node.apply({service}, {make_slice("web", {{"10.244.1.2"}, {"10.244.1.3"}}, 8080, "web", "TCP", "", "3")});
+  for (int i = 0; i < 20; ++i) CHECK(ask_tcp(node.host, "10.96.0.10", 80) == second);  // kept, not drawn anew
+  node.apply({}, {});
+  node.apply({service}, {make_slice("web", {{"10.244.1.2"}}, 8080, "web", "TCP", "", "4")});
+  CHECK(ask_tcp(node.host, "10.96.0.10", 80) == "a");
+}
+
+TEST_CASE("with externalTrafficPolicy Local a pod sees the client's own address, else the node's") {
+  NEEDS_ROOT("with externalTrafficPolicy Local a pod sees the client's own address, else the node's");
+  Node node;
+  const NetworkNamespace outside = make_host();
+  wire(node.host, "up0", "192.0.2.1/24", outside, "up1", "192.0.2.2/24");
+  TcpAnswerer a(node.pod_a, "0.0.0.0", 8080, "a");
+  const auto service = [](const char* policy) {
+    return make_service("web", "10.96.0.10", {{.node_port = 30080}},
+                        std::string(R"(,"type":"NodePort","externalTrafficPolicy":")") + policy + "\"");
+  };
+  node.apply({service("Cluster")}, {make_slice("web", {{"10.244.1.2"}}, 8080)});
+  CHECK(ask_tcp(outside, "192.0.2.1", 30080) == "a");
+  CHECK(a.last_client() == "10.244.1.1");
+  node.apply({service("Local")}, {make_slice("web", {{"10.244.1.2"}}, 8080)});
+  CHECK(ask_tcp(outside, "192.0.2.1", 30080) == "a");
+  CHECK(a.last_client() == "192.0.2.2");
+}

@@ -83,6 +83,7 @@ void put_key(nlmsghdr* header, const RuleElement& element) {
       key.add_address(element.address);
       key.add_address(element.second_address);
       break;
+    case MapKind::keep_source:
     case MapKind::service:
     case MapKind::nothing:
     case MapKind::endpoint:

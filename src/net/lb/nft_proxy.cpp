@@ -11,6 +11,7 @@
 
 #include <atomic>
 #include <mutex>
+#include <set>
 
 #include "net/lb/conntrack.hpp"
 #include "net/lb/explain.hpp"
@@ -136,15 +137,15 @@ class NftProxy final : public ServiceProxy, public std::enable_shared_from_this<
   }
 
   Result<void> write(const RuleBatch& batch) {
-    if (batch.empty() && batch.chains_removed.empty()) return {};
+    if (batch.empty() && batch.objects_removed.empty()) return {};
     std::string before;
     if (batch.full) {
       before = base_table_text({table_, options_.cluster_cidr, options_.service_cidr, options_.node_gateway});
       width_ = 0;
-      chains_to_remove_.clear();
+      objects_to_remove_.clear();
     }
     if (batch.width > width_) before += width_text(table_, width_, batch.width);
-    for (const auto& chain : batch.chains_before) before += round_robin_text(table_, chain);
+    for (const auto& chain : batch.chains_before) before += service_chain_text(table_, chain);
     bool replaces = false;
     if (batch.full) {
       ORC_ASSIGN(const auto present, elements_.table_state(table_));
@@ -155,10 +156,21 @@ class NftProxy final : public ServiceProxy, public std::enable_shared_from_this<
     width_ = std::max(width_, batch.width);
     if (!replaces) ORC_TRY(elements_.apply(table_, {}, batch.removed, batch.added));
     std::string after;
-    for (const auto& chain : batch.chains_after) after += round_robin_text(table_, chain);
+    for (const auto& chain : batch.chains_after) after += service_chain_text(table_, chain);
     // Kernels before 6.2 keep a chain busy until the removal of its last user is done: one sync later.
-    for (const auto& chain : chains_to_remove_) after += "delete chain ip " + table_ + " " + chain + "\n";
-    chains_to_remove_ = batch.chains_removed;
+    std::set<std::string> again;
+    for (const auto* list : {&batch.chains_before, &batch.chains_after}) {
+      for (const ServiceChain& chain : *list) {
+        again.insert("chain " + chain.name);
+        for (std::string& object : chain.objects()) again.insert(std::move(object));
+      }
+    }
+    for (const auto& object : objects_to_remove_) {
+      if (again.contains(object)) continue;  // it came back meanwhile
+      after += "delete " + object.substr(0, object.find(' ')) + " ip " + table_ +
+               object.substr(object.find(' ')) + "\n";
+    }
+    objects_to_remove_ = batch.objects_removed;
     if (!after.empty()) ORC_TRY(session_->run(after));
     return {};
   }
@@ -211,7 +223,7 @@ class NftProxy final : public ServiceProxy, public std::enable_shared_from_this<
   TableGuard guard_;
   RulePlan plan_;
   std::size_t width_ = 0;
-  std::vector<std::string> chains_to_remove_;
+  std::vector<std::string> objects_to_remove_;
   bool conntrack_failed_ = false;
   Duration watch_period_ = kWatchPeriod;
   std::atomic<bool> torn_down_{false};

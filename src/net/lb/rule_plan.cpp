@@ -6,6 +6,7 @@
 namespace orchestra::net {
 namespace {
 
+constexpr int kAffinitySecondsMax = 86'400;
 constexpr const char* kBalanceAnnotation = "orchestra.dev/load-balance";
 
 std::uint64_t fnv1a(std::string_view text) {
@@ -67,6 +68,10 @@ class ServiceCompiler {
     }
     const auto inside = targets(port, TrafficOrigin::internal);
     const auto outside = targets(port, TrafficOrigin::external);
+    if (service_.external_local) {
+      for (const auto& [address, target_port] : outside.list)
+        keep_source(address, target_port, port.protocol);
+    }
     for (const auto& front : fronts_) {
       RuleElement key;
       key.map = MapKind::service;
@@ -121,8 +126,8 @@ class ServiceCompiler {
     }
     rules_.width = std::max(rules_.width, to.list.size());
     RuleElement service = key;
-    if (round_robin_) {
-      service.chain = round_robin_chain(key, to.list.size(), port);
+    if (round_robin_ || service_.affinity_client_ip) {
+      service.chain = own_chain(key, to, port);
     } else {
       service.chain = (node_port ? "np_n" : "n") + std::to_string(to.list.size());
     }
@@ -138,15 +143,30 @@ class ServiceCompiler {
     }
   }
 
-  std::string round_robin_chain(const RuleElement& key, std::size_t count, const NetworkServicePort& port) {
+  std::string own_chain(const RuleElement& key, const Targets& to, const NetworkServicePort& port) {
     const bool node_port = key.map == MapKind::node_service;
     char name[24] = {};
     const std::string identity = service_.ns + "/" + service_.name + ":" + std::to_string(port.port) + "/" +
                                  to_string(port.protocol) + "@" + std::to_string(key.address) +
                                  (node_port ? " node" : "");
     std::snprintf(name, sizeof name, "s_%016llx", static_cast<unsigned long long>(fnv1a(identity)));
-    rules_.chains.push_back({name, count, node_port});
+    ServiceChain chain{.name = name, .count = to.list.size(), .node_port = node_port};
+    if (service_.affinity_client_ip) {
+      chain.affinity_seconds = std::clamp(service_.affinity_seconds, 1, kAffinitySecondsMax);
+      chain.protocol = port.protocol;
+      chain.targets = to.list;
+    }
+    rules_.chains.push_back(std::move(chain));
     return name;
+  }
+
+  void keep_source(std::uint32_t address, std::uint16_t port, IpProtocol protocol) {
+    RuleElement element;
+    element.map = MapKind::keep_source;
+    element.address = address;
+    element.port = port;
+    element.protocol = protocol;
+    rules_.elements.push_back(element);
   }
 
   void add_shared(MapKind map, std::uint32_t address, std::uint32_t second) {
@@ -178,7 +198,7 @@ void collect_udp(RuleBatch& batch, const ServiceRules& before, const ServiceRule
   std::map<std::tuple<bool, std::uint32_t, std::uint16_t>, UdpFront> fronts;
   for (const auto* rules : {&before, &after}) {
     for (const auto& element : rules->elements) {
-      if (element.protocol != IpProtocol::udp) continue;
+      if (element.protocol != IpProtocol::udp || element.map == MapKind::keep_source) continue;
       const bool node_port = element.map == MapKind::node_service || element.map == MapKind::node_nothing ||
                              element.map == MapKind::node_endpoint;
       auto& front = fronts[{node_port, element.address, element.port}];
@@ -193,7 +213,8 @@ void collect_udp(RuleBatch& batch, const ServiceRules& before, const ServiceRule
 }
 
 bool is_shared(const RuleElement& element) {
-  return element.map == MapKind::addresses || element.map == MapKind::hairpin;
+  return element.map == MapKind::addresses || element.map == MapKind::hairpin ||
+         element.map == MapKind::keep_source;
 }
 
 }  // namespace
@@ -212,6 +233,8 @@ std::string map_name(const RuleElement& element) {
       return "vips";
     case MapKind::hairpin:
       return "hair";
+    case MapKind::keep_source:
+      return "keep";
     case MapKind::endpoint:
       return "e" + std::to_string(element.index);
     case MapKind::node_endpoint:
@@ -227,13 +250,14 @@ ServiceRules compile_service(const NetworkService& service, std::string_view nod
 
 /// An element that several Services share is added with the first and removed with the last of them.
 void RulePlan::count(RuleBatch& batch, const RuleElement& element, int by) {
-  int& users = shared_[SharedKey{element.map, element.address, element.second_address}];
+  const SharedKey key{element.map, element.address, element.second_address, element.protocol, element.port};
+  int& users = shared_[key];
   const bool was = users > 0;
   users += by;
   const bool is = users > 0;
   if (!was && is) batch.added.push_back(element);
   if (was && !is) batch.removed.push_back(element);
-  if (!is) shared_.erase(SharedKey{element.map, element.address, element.second_address});
+  if (!is) shared_.erase(key);
 }
 
 void RulePlan::change(RuleBatch& batch, const ServiceRules& before, const ServiceRules& after) {
@@ -260,7 +284,7 @@ void RulePlan::change(RuleBatch& batch, const ServiceRules& before, const Servic
     }
   }
   collect_udp(batch, before, after);
-  const auto find = [](const ServiceRules& rules, const std::string& name) -> const RoundRobinChain* {
+  const auto find = [](const ServiceRules& rules, const std::string& name) -> const ServiceChain* {
     for (const auto& chain : rules.chains) {
       if (chain.name == name) return &chain;
     }
@@ -270,12 +294,18 @@ void RulePlan::change(RuleBatch& batch, const ServiceRules& before, const Servic
     const auto* known = find(before, chain.name);
     if (known != nullptr && *known == chain) continue;
     // A chain must never point at an endpoint that is not there: it grows after, and shrinks before, the
-    // maps.
-    const bool grows = known != nullptr && known->count < chain.count;
+    // maps. With affinity it names the endpoints itself.
+    const bool grows = known != nullptr && known->count < chain.count && chain.affinity_seconds == 0;
     (grows ? batch.chains_after : batch.chains_before).push_back(chain);
   }
   for (const auto& chain : before.chains) {
-    if (find(after, chain.name) == nullptr) batch.chains_removed.push_back(chain.name);
+    const auto* kept = find(after, chain.name);
+    if (kept == nullptr) batch.objects_removed.push_back("chain " + chain.name);
+    const auto still = kept == nullptr ? std::vector<std::string>() : kept->objects();
+    for (std::string& object : chain.objects()) {
+      if (std::find(still.begin(), still.end(), object) == still.end())
+        batch.objects_removed.push_back(std::move(object));
+    }
   }
   batch.width = std::max(batch.width, after.width);
 }

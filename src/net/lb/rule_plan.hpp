@@ -4,7 +4,8 @@
 // There is no chain per Service: chain `nN` picks one of N at random and goes to `iK`, which translates by
 // map `eK`, the K-th endpoint of every Service. So a Service is a handful of map elements (key: address,
 // protocol, port), and a change of one Service is a handful of element additions and removals. Only exact
-// round robin needs a chain of its own, because the kernel's counter belongs to a rule.
+// round robin and session affinity need a chain of their own: the kernel's counter belongs to a rule, and
+// what a client was given before belongs to one Service port.
 // RulePlan holds what the kernel was told; an unchanged Service is recognised by its shared record and
 // costs one pointer comparison. Verified layout: spec net.md section 5.
 #include <compare>
@@ -29,6 +30,7 @@ enum class MapKind : std::uint8_t {
   node_nothing,   ///< np_none
   addresses,      ///< vips: every cluster address
   hairpin,        ///< hair: endpoint . endpoint
+  keep_source,    ///< keep: endpoint of an externalTrafficPolicy Local Service, whose clients stay visible
   endpoint,       ///< e0, e1, ...: address . protocol . port -> address . port
   node_endpoint,  ///< np_e0, ...: protocol . port -> address . port
 };
@@ -50,18 +52,24 @@ struct RuleElement {
 /// "svc", "e3"
 std::string map_name(const RuleElement& element);
 
-/// A chain that counts exactly: 0, 1, ... count-1, 0, ...
-struct RoundRobinChain {
+/// A chain of one Service port's own: it counts exactly (0, 1, ... count-1, 0, ...), or it remembers each
+/// client's endpoint in a set of its own per endpoint (session affinity).
+struct ServiceChain {
   std::string name;
   std::size_t count = 0;
   bool node_port = false;
-  friend bool operator==(const RoundRobinChain&, const RoundRobinChain&) = default;
+  int affinity_seconds = 0;  ///< 0: round robin
+  IpProtocol protocol = IpProtocol::tcp;
+  std::vector<std::pair<std::uint32_t, std::uint16_t>> targets;  ///< with affinity: address and port
+  /// Kernel objects besides the chain, as "chain g_1" and "set f_1", in the order in which they may go.
+  std::vector<std::string> objects() const;
+  friend bool operator==(const ServiceChain&, const ServiceChain&) = default;
 };
 
 /// Everything the kernel must hold for one Service.
 struct ServiceRules {
   std::vector<RuleElement> elements;  ///< by key, each once
-  std::vector<RoundRobinChain> chains;
+  std::vector<ServiceChain> chains;
   std::size_t width = 0;  ///< the largest number of endpoints
   std::size_t ports = 0;
   std::vector<NetworkRejection> rejected;
@@ -81,8 +89,8 @@ struct UdpFront {
 struct RuleBatch {
   bool full = false;                        ///< the maps are emptied first, in the same transaction
   std::vector<RuleElement> removed, added;  ///< removals come first
-  std::vector<RoundRobinChain> chains_before, chains_after;  ///< written before or after the elements
-  std::vector<std::string> chains_removed;                   ///< after the elements
+  std::vector<ServiceChain> chains_before, chains_after;  ///< written before or after the elements
+  std::vector<std::string> objects_removed;               ///< "chain s_1", "set f_1": after the elements
   std::size_t width = 0;  ///< chains n1..nW, i0..iW-1 and their maps must exist before the elements
   std::vector<NetworkRejection> rejected;
   std::vector<UdpFront> udp_fronts;  ///< whose connection tracking has to be looked at
@@ -111,8 +119,8 @@ class RulePlan {
   std::string node_;
   bool known_ = false;
   std::map<NamespacedName, Known> services_;
-  using SharedKey = std::tuple<MapKind, std::uint32_t, std::uint32_t>;
-  std::map<SharedKey, int> shared_;  ///< vips and hair belong to several Services: how many
+  using SharedKey = std::tuple<MapKind, std::uint32_t, std::uint32_t, IpProtocol, std::uint16_t>;
+  std::map<SharedKey, int> shared_;  ///< vips, hair and keep belong to several Services: how many
 };
 
 /// The base table: hooks, empty maps, and what refuses. Replaces a table of that name, atomically.
@@ -125,6 +133,6 @@ std::string base_table_text(const BaseTable& base);
 std::string width_text(const std::string& table, std::size_t from, std::size_t to);
 /// `add element` commands: for the transaction that replaces a whole table.
 std::string elements_text(const std::string& table, const std::vector<RuleElement>& elements);
-std::string round_robin_text(const std::string& table, const RoundRobinChain& chain);
+std::string service_chain_text(const std::string& table, const ServiceChain& chain);
 
 }  // namespace orchestra::net

@@ -17,6 +17,7 @@ std::string base_table_text(const BaseTable& base) {
   out += " map svc { " + three + "verdict; }\n map none { " + three + "verdict; }\n";
   out += " map np_svc { " + two + "verdict; }\n map np_none { " + two + "verdict; }\n";
   out += " set vips { type ipv4_addr; }\n set hair { type ipv4_addr . ipv4_addr; }\n";
+  out += " set keep { type ipv4_addr . inet_proto . inet_service; }\n";
   out += " chain reject_it {\n  meta l4proto tcp reject with tcp reset\n  reject\n }\n";
   out += " chain drop_it {\n  drop\n }\n";
   // Only where a connection begins: nat hooks see the first packet alone.
@@ -28,6 +29,7 @@ std::string base_table_text(const BaseTable& base) {
   out += " chain hook_out {\n  type nat hook output priority -100; policy accept;\n  jump serve\n }\n";
   out += " chain hook_post {\n  type nat hook postrouting priority srcnat; policy accept;\n";
   out += "  ip saddr . ip daddr @hair ct status dnat snat to " + base.node_gateway + "\n";
+  out += "  " + three_key + " @keep return\n";
   out += "  ct status dnat ip saddr != " + base.cluster_cidr +
          " ct original ip daddr != " + base.service_cidr + " snat to " + base.node_gateway + "\n }\n";
   out += " chain hook_forward {\n  type filter hook forward priority filter; policy accept;\n";
@@ -82,6 +84,7 @@ std::string key_text(const RuleElement& element) {
       return address;
     case MapKind::hairpin:
       return address + " . " + IpAddress::v4(element.second_address).to_string();
+    case MapKind::keep_source:
     case MapKind::service:
     case MapKind::nothing:
     case MapKind::endpoint:
@@ -115,7 +118,54 @@ std::string elements_text(const std::string& table, const std::vector<RuleElemen
   return out;
 }
 
-std::string round_robin_text(const std::string& table, const RoundRobinChain& chain) {
+namespace {
+
+/// One endpoint of one chain: equal for equal ends, so that its clients outlive changes of the others.
+std::string target_id(const ServiceChain& chain, std::size_t k) {
+  const auto& [address, port] = chain.targets[k];
+  char text[64];
+  std::snprintf(text, sizeof text, "%s_%08x_%u_%d", chain.name.c_str() + 2, address, unsigned{port},
+                chain.affinity_seconds);
+  return text;
+}
+
+/// Whom each client was given is one dynamic set per endpoint; its timeout starts anew with each connection.
+std::string affinity_text(const std::string& table, const ServiceChain& chain) {
+  constexpr const char* kClientsMax = "65536";  // per endpoint; more are balanced as if they were new
+  const std::string of_table = " ip " + table + " ";
+  const std::string name = of_table + chain.name;
+  std::string sets, known, choice;
+  for (std::size_t k = 0; k < chain.targets.size(); ++k) {
+    const std::string id = target_id(chain, k);
+    const auto& [address, port] = chain.targets[k];
+    sets += "add set" + of_table + "f_" + id + " { type ipv4_addr; flags dynamic,timeout; timeout " +
+            std::to_string(chain.affinity_seconds) + "s; size " + kClientsMax + "; }\n";
+    sets += "add chain" + of_table + "g_" + id + "\nflush chain" + of_table + "g_" + id + "\n";
+    sets += "add rule" + of_table + "g_" + id + " meta l4proto " +
+            (chain.protocol == IpProtocol::tcp ? "tcp" : "udp") + " update @f_" + id +
+            " { ip saddr } dnat ip to " + IpAddress::v4(address).to_string() + ":" + std::to_string(port) +
+            "\n";
+    known += "add rule" + name + " ip saddr @f_" + id + " goto g_" + id + "\n";
+    choice += (k == 0 ? "" : ", ") + std::to_string(k) + " : goto g_" + id;
+  }
+  return "add chain" + name + "\n" + sets + "flush chain" + name + "\n" + known + "add rule" + name +
+         " numgen random mod " + std::to_string(chain.targets.size()) + " vmap { " + choice + " }\n";
+}
+
+}  // namespace
+
+std::vector<std::string> ServiceChain::objects() const {
+  std::vector<std::string> chains, sets;
+  for (std::size_t k = 0; k < targets.size(); ++k) {
+    chains.push_back("chain g_" + target_id(*this, k));
+    sets.push_back("set f_" + target_id(*this, k));
+  }
+  chains.insert(chains.end(), sets.begin(), sets.end());
+  return chains;
+}
+
+std::string service_chain_text(const std::string& table, const ServiceChain& chain) {
+  if (chain.affinity_seconds != 0) return affinity_text(table, chain);
   const std::string name = "ip " + table + " " + chain.name;
   const std::string prefix = chain.node_port ? "np_i" : "i";
   std::string out = "add chain " + name + "\nflush chain " + name + "\nadd rule " + name + " ";

@@ -43,6 +43,7 @@ RelayTargets targets_of(const NetworkService& service, const NetworkServicePort&
   RelayTargets out;
   const auto wish = service.annotations.find("orchestra.dev/load-balance");
   out.round_robin = wish != service.annotations.end() && wish->second == "round_robin";
+  if (service.affinity_client_ip) out.affinity_seconds = service.affinity_seconds;
   for (const auto& endpoint : usable_endpoints(service, port, node, origin).chosen) {
     const auto address = IpAddress::parse(endpoint.address);
     if (address && address->is_v4()) out.list.push_back({address->v4_number(), endpoint.port});
@@ -82,7 +83,7 @@ class UserspaceProxy final : public ServiceProxy, public std::enable_shared_from
   UserspaceProxy(Engine& engine, ServiceProxyOptions options)
       : options_(std::move(options)),
         queue_(std::make_shared<SerialQueue>(engine)),
-        shared_(std::make_shared<RelayShared>(event_context(engine), engine.random())) {
+        shared_(std::make_shared<RelayShared>(event_context(engine), engine.random(), engine.clock())) {
     shared_->name_space = options_.name_space;
     shared_->connections_max = options_.connections_max;
     shared_->udp_flows_max = options_.udp_flows_max;

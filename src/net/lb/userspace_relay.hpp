@@ -26,15 +26,17 @@ struct RelayTarget {
 struct RelayTargets {
   std::vector<RelayTarget> list;
   bool round_robin = false;
+  int affinity_seconds = 0;  ///< above 0: a client keeps its endpoint while it comes back within that time
   friend bool operator==(const RelayTargets&, const RelayTargets&) = default;
 };
 
 /// What all relays of one proxy share: bounds and counts.
 struct RelayShared {
-  RelayShared(boost::asio::io_context& context_in, Random& random_in)
-      : context(context_in), random(random_in) {}
+  RelayShared(boost::asio::io_context& context_in, Random& random_in, Clock& clock_in)
+      : context(context_in), random(random_in), clock(clock_in) {}
   boost::asio::io_context& context;
   Random& random;
+  Clock& clock;
   NetworkNamespace name_space;
   std::size_t connections_max = 65536, udp_flows_max = 65536;
   std::atomic<std::size_t> connections_open{0}, udp_flows_open{0};

@@ -10,7 +10,7 @@
 #include <mutex>
 #include <set>
 
-#include "net/lb/userspace_relay.hpp"
+#include "net/lb/relay_picker.hpp"
 #include "net/podnet/in_namespace.hpp"
 
 namespace orchestra::net {
@@ -33,31 +33,6 @@ void set_keepalive(int fd) {
   ::setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &kKeepaliveSeconds, sizeof kKeepaliveSeconds);
   ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 }
-
-/// The targets of one listener and whose turn it is.
-class Picker {
- public:
-  void set(RelayTargets targets) {
-    std::lock_guard lock(mutex_);
-    targets_ = std::move(targets);
-  }
-  /// Up to kEndpointTriesMax different targets, the first one chosen by turn or by chance.
-  std::vector<RelayTarget> pick(Random& random) {
-    std::lock_guard lock(mutex_);
-    const std::size_t count = targets_.list.size();
-    if (count == 0) return {};
-    const std::size_t first = targets_.round_robin ? turn_++ % count : random.below(count);
-    std::vector<RelayTarget> out;
-    for (std::size_t i = 0; i < count && i < kEndpointTriesMax; ++i)
-      out.push_back(targets_.list[(first + i) % count]);
-    return out;
-  }
-
- private:
-  std::mutex mutex_;
-  RelayTargets targets_;
-  std::size_t turn_ = 0;
-};
 
 class TcpRelay;
 
@@ -206,7 +181,10 @@ class TcpRelay final : public Relay, public std::enable_shared_from_this<TcpRela
   void start() {
     asio::post(acceptor_.get_executor(), [self = shared_from_this()] { self->accept(); });
   }
-  void set_targets(RelayTargets targets) override { picker_.set(std::move(targets)); }
+  void set_targets(RelayTargets targets) override {
+    std::lock_guard lock(picker_mutex_);
+    picker_.set(std::move(targets));
+  }
   Pending<void> stop_listening() override {
     Promise<void> closed;
     asio::post(acceptor_.get_executor(), [self = shared_from_this(), closed] {
@@ -244,8 +222,19 @@ class TcpRelay final : public Relay, public std::enable_shared_from_this<TcpRela
     timer->async_wait([self = shared_from_this(), timer](error_code) { self->accept(); });
   }
 
+  std::vector<RelayTarget> pick(const tcp::socket& client) {
+    error_code ignored;
+    const auto peer = client.remote_endpoint(ignored).address();
+    const std::uint32_t address = peer.is_v4() ? peer.to_v4().to_uint() : 0;
+    const std::int64_t now_ns = shared_->clock.now().steady_ns;
+    std::lock_guard lock(picker_mutex_);
+    auto targets = picker_.pick(shared_->random, address, now_ns, kEndpointTriesMax);
+    if (!targets.empty()) picker_.used(address, targets.front(), now_ns);
+    return targets;
+  }
+
   void serve(tcp::socket client) {
-    auto targets = picker_.pick(shared_->random);
+    auto targets = pick(client);
     if (targets.empty() || shared_->connections_open >= shared_->connections_max) {
       ++shared_->connections_refused;
       const linger reset{1, 0};
@@ -266,7 +255,8 @@ class TcpRelay final : public Relay, public std::enable_shared_from_this<TcpRela
 
   std::shared_ptr<RelayShared> shared_;
   tcp::acceptor acceptor_;
-  Picker picker_;
+  std::mutex picker_mutex_;
+  RelayPicker picker_;
   std::mutex mutex_;
   std::set<std::weak_ptr<TcpSession>, std::owner_less<>> sessions_;
 };

@@ -17,7 +17,7 @@
 #include <map>
 #include <optional>
 
-#include "net/lb/userspace_relay.hpp"
+#include "net/lb/relay_picker.hpp"
 #include "net/podnet/in_namespace.hpp"
 
 namespace orchestra::net {
@@ -107,8 +107,9 @@ class UdpRelay final : public Relay, public std::enable_shared_from_this<UdpRela
   UdpRelay(std::shared_ptr<RelayShared> shared, Fd socket, RelayTargets targets)
       : shared_(std::move(shared)),
         socket_(asio::make_strand(shared_->context), udp::v4(), socket.release()),
-        sweep_(socket_.get_executor()),
-        targets_(std::move(targets)) {}
+        sweep_(socket_.get_executor()) {
+    picker_.set(std::move(targets));
+  }
   ~UdpRelay() override { shared_->udp_flows_open -= flows_.size(); }
 
   void start() {
@@ -119,9 +120,9 @@ class UdpRelay final : public Relay, public std::enable_shared_from_this<UdpRela
   }
   void set_targets(RelayTargets targets) override {
     asio::post(socket_.get_executor(), [self = shared_from_this(), targets = std::move(targets)]() mutable {
-      self->targets_ = std::move(targets);
+      self->picker_.set(std::move(targets));
       self->drop_flows([&](const Flow& flow) {
-        const auto& list = self->targets_.list;
+        const auto& list = self->picker_.targets().list;
         return std::find(list.begin(), list.end(), flow.target) == list.end();
       });
     });
@@ -165,14 +166,14 @@ class UdpRelay final : public Relay, public std::enable_shared_from_this<UdpRela
   }
 
   std::shared_ptr<Flow> open_flow(const ClientKey& client) {
-    if (targets_.list.empty()) return nullptr;
+    if (picker_.targets().list.empty()) return nullptr;
     if (shared_->udp_flows_open >= shared_->udp_flows_max) {
       if (ages_.empty()) return nullptr;
       drop_flow(ages_.front());
     }
-    const std::size_t count = targets_.list.size();
-    const RelayTarget target =
-        targets_.list[targets_.round_robin ? turn_++ % count : shared_->random.below(count)];
+    const std::int64_t now_ns = shared_->clock.now().steady_ns;
+    const RelayTarget target = picker_.pick(shared_->random, client.address, now_ns, 1).front();
+    picker_.used(client.address, target, now_ns);
     auto fd = in_namespace_get<Fd>(shared_->name_space, [&]() -> Result<Fd> {
       Fd made(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
       sockaddr_in name{};
@@ -246,8 +247,7 @@ class UdpRelay final : public Relay, public std::enable_shared_from_this<UdpRela
   std::shared_ptr<RelayShared> shared_;
   udp::socket socket_;
   asio::steady_timer sweep_;
-  RelayTargets targets_;
-  std::size_t turn_ = 0;
+  RelayPicker picker_;
   std::map<ClientKey, std::shared_ptr<Flow>> flows_;
   std::list<ClientKey> ages_;  // least recently used first
 };
