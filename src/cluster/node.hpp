@@ -81,7 +81,8 @@ class Node {
   void notice(const std::string& line) const {
     if (options_.notice) options_.notice(line);
   }
-  bool process_level() const { return runtime_.isolation == Isolation::process; }
+  /// Levels without a network of their own for each pod: addresses of 127.0.0.0/8 instead.
+  bool loopback_network() const { return runtime_.isolation != Isolation::full; }
 
   Engine& engine_;
   Client client_;

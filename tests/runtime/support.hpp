@@ -73,6 +73,8 @@ struct Leftovers {
       if (line.find(mark) != std::string::npos) found += "mount: " + line + "\n";
     }
     std::error_code failed;
+    if (fs::exists(fs::path("/sys/fs/cgroup") / mark, failed))
+      found += "cgroup: /sys/fs/cgroup/" + mark + "\n";
     for (const auto& hierarchy : fs::directory_iterator("/sys/fs/cgroup", failed)) {
       if (fs::exists(hierarchy.path() / mark, failed))
         found += "cgroup: " + (hierarchy.path() / mark).string() + "\n";

@@ -210,6 +210,9 @@ class Planner {
     step.source = builder_.text(mount.source);
     std::vector<wire::Text> pairs;
     for (const std::string& option : options.data) {
+      // A terminal's group has to be mapped: with one id it is that one.
+      if (context_.ids != nullptr && mount.type == "devpts" && option == "gid=5" && !context_.ids->has_gid(5))
+        continue;
       const std::size_t equal = option.find('=');
       pairs.push_back(builder_.text(option.substr(0, equal)));
       pairs.push_back(equal == std::string::npos ? 0 : builder_.text(option.substr(equal + 1), true));
@@ -295,6 +298,7 @@ class Planner {
     plan().gid = process.user.gid;
     plan().umask = process.user.umask.value_or(022);
     plan().groups = builder_.table(process.user.additional_gids);
+    ORC_TRY(ids());
     plan().oom_score_adj = process.oom_score_adj.value_or(0);
     plan().columns = process.console_columns;
     plan().rows = process.console_rows;
@@ -315,6 +319,25 @@ class Planner {
     ORC_ASSIGN(plan().cap_inheritable, capability_set(caps.inheritable));
     ORC_ASSIGN(plan().cap_ambient, capability_set(caps.ambient));
     return limits(process);
+  }
+
+  /// Rootless: an id without a mapping does not exist inside.
+  Result<void> ids() const {
+    if (context_.ids == nullptr) return {};
+    const auto& user = spec_.process->user;
+    const auto missing = [&](const char* field, std::uint32_t id) {
+      return Error(Error::unsupported, "runtime",
+                   std::string(field) + " " + std::to_string(id) + " is not mapped in the user namespace (" +
+                       context_.ids->describe() +
+                       "); give this user more ids in /etc/subuid and /etc/subgid");
+    };
+    if (!context_.ids->has_uid(user.uid)) return missing("process.user.uid", user.uid);
+    if (!context_.ids->has_gid(user.gid)) return missing("process.user.gid", user.gid);
+    for (const std::uint32_t gid : user.additional_gids) {
+      if (!context_.ids->ranged || !context_.ids->has_gid(gid))
+        return missing("process.user.additionalGids", gid);
+    }
+    return {};
   }
 
   Result<void> limits(const ContainerSpec::Process& process) {

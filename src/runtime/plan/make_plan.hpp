@@ -5,6 +5,7 @@
 
 #include "api/pod_runtime.hpp"
 #include "orchestra/container_spec.hpp"
+#include "runtime/plan/id_maps.hpp"
 #include "runtime/wire/plan_format.hpp"
 
 namespace orchestra::runtime {
@@ -25,6 +26,7 @@ struct PlanContext {
   bool no_pivot = false, no_new_keyring = false;
   bool runtime_hooks = false;         ///< init pauses for hooks that the caller runs
   bool check_program = false;         ///< a missing program fails before the start
+  const IdMaps* ids = nullptr;        ///< rootless: the ids that there are
   std::uint64_t join_namespaces = 0;  ///< exec: CLONE_NEW* to enter through the container's pidfd
 };
 

@@ -106,7 +106,7 @@ ContainerSpec make_pod_container_spec(const PodSandboxConfig& pod, const Contain
   spec.namespaces.push_back({"mount", ""});
   if (!container.privileged) spec.namespaces.push_back({"cgroup", ""});
   spec.root_readonly = container.read_only_root;
-  add_default_mounts(spec, container.privileged, !pod.host_network);
+  add_default_mounts(spec, container.privileged, isolation == Isolation::full && !pod.host_network);
   if (container.privileged) {
     spec.resources.devices = {{true, 'a', {}, {}, "rwm"}};
   } else {
