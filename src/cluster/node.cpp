@@ -94,7 +94,9 @@ Result<ImageStepRunner> make_image_steps(Engine& engine, const std::string& isol
 }
 
 void remove_empty_state(const std::string& instance) {
-  const std::string folder = state_dir(instance);
+  const auto found = state_dir(instance);
+  if (!found) return;
+  const std::string& folder = *found;
   if (rmdir((folder + "/pods").c_str()) != 0) return;  // it has pods, or was never made
   (void)remove_tree(folder);
   rmdir(folder.substr(0, folder.rfind('/')).c_str());  // only when it is empty

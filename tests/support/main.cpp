@@ -21,7 +21,8 @@ unsigned g_passed = 0, g_failed = 0;
 void print_tap(bool ok, const char* name, const std::string& skipped) {
   const char* prefix = std::getenv("ORCHESTRA_TAP");
   if (prefix == nullptr) return;
-  std::printf("%sok - %s: %s%s%s\n", ok ? "" : "not ", prefix, name, skipped.empty() ? "" : " # SKIP ", skipped.c_str());
+  std::printf("%sok - %s: %s%s%s\n", ok ? "" : "not ", prefix, name, skipped.empty() ? "" : " # SKIP ",
+              skipped.c_str());
   std::fflush(stdout);
 }
 
@@ -59,7 +60,9 @@ struct CountingReporter : doctest::IReporter {
 }  // namespace
 
 namespace orchestra::test {
-void record_skip(const std::string& test, const std::string& reason) { skips().lines.push_back(test + ": " + reason); }
+void record_skip(const std::string& test, const std::string& reason) {
+  skips().lines.push_back(test + ": " + reason);
+}
 }  // namespace orchestra::test
 
 REGISTER_LISTENER("counting", 1, CountingReporter);

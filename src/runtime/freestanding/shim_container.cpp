@@ -110,7 +110,8 @@ long clone_inside_by_child(int pid_namespace, const Plan* plan, uint64_t flags, 
     Born born;
     born.pid = sys(__NR_setns, pid_namespace, CLONE_NEWPID);
     if (born.pid >= 0)
-      born.pid = clone_into(text_at(plan, plan->cgroup_unified), flags | CLONE_PARENT, 0, &born.pidfd, in_cgroup);
+      born.pid =
+          clone_into(text_at(plan, plan->cgroup_unified), flags | CLONE_PARENT, 0, &born.pidfd, in_cgroup);
     if (born.pid == 0) return 0;
     write_fd(ends[1], &born, sizeof born);
     exit_now(0);
