@@ -62,6 +62,7 @@ Result<ChosenRuntime> open_runtime(Engine& engine, const std::string& data_dir, 
   options.instance = instance;
   options.cgroup_parent = "/orchestra-" + instance;
   ORC_ASSIGN(options.isolation, isolation_of(isolation));
+  options.move_host_to_leaf = true;
   ORC_ASSIGN(auto runtime, make_pod_runtime(engine, options));
   const Isolation level = runtime->isolation();
   return ChosenRuntime{std::move(runtime), level, name_of(level)};

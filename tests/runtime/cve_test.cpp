@@ -143,9 +143,9 @@ TEST_CASE(
     fs::create_symlink(to, house.path("rootfs/proc"));
     const std::string seen = try_to_run(
         house,
-        house.config("c1",
-                     {"/bin/sh", "-c",
-                      "stat -f -c %t /proc/self/; wc -c </proc/interrupts; echo x >/proc/sys/kernel/hostname"}));
+        house.config(
+            "c1", {"/bin/sh", "-c",
+                   "stat -f -c %t /proc/self/; wc -c </proc/interrupts; echo x >/proc/sys/kernel/hostname"}));
     if (!refused(seen)) {
       CHECK_MESSAGE(seen.find("F 9fa0\n") != std::string::npos, seen);  // procfs
       CHECK(seen.find("F 0\n") != std::string::npos);

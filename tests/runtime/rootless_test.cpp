@@ -186,6 +186,31 @@ TEST_CASE("rootless: other users exist inside when ranges are given, and are ref
   CHECK_MESSAGE(!failed, failed.message());
 }
 
+TEST_CASE(
+    "rootless: limits hold where a cgroup subtree is delegated, and their absence has a reason elsewhere") {
+  ORC_NEEDS_ROOTLESS("rootless limits");
+  RuntimeHouse house(kRootless);
+  PodSandboxConfig pod;
+  pod.uid = "pod-1";
+  pod.cgroup_parent = "kubepods";
+  for (const std::string& reason : house.pod(pod).degraded) {
+    if (!reason.starts_with("cpu, memory and pids limits: ")) continue;
+    CHECK(reason.size() > 60);
+    ORC_SKIP("rootless limits", reason);
+  }
+  ContainerConfig config = house.config(
+      "c1", {"sh", "-c", "cat /proc/self/cgroup; head -c 60000000 /dev/zero | tail -c 59999999 | wc -c"});
+  config.limits.memory_bytes = 20 << 20;
+  config.limits.pids = 30;
+  house.start(config);
+  (void)house.wait_exit("c1");
+  CHECK(log_contents(house.path("logs/c1.log")).find("F 59999999") == std::string::npos);
+  house.start(house.config("c2", {"sleep", "1000"}));
+  const auto usage = house.runtime().usage("pod-1", "c2").wait(30s);
+  REQUIRE(usage.has_value());
+  CHECK(usage->pids == 1);
+}
+
 TEST_CASE("rootless: doctor tells whether it works, and the cause when it does not") {
   bool found = false;
   for (const MachineAbility& one : probe_machine()) {

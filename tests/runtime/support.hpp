@@ -117,7 +117,8 @@ class RuntimeHouse {
     auto opened = make_pod_runtime(*engine_, {.state_dir = folder_ / "state",
                                               .data_dir = folder_ / "data",
                                               .isolation = isolation_,
-                                              .instance = instance_});
+                                              .instance = instance_,
+                                              .move_host_to_leaf = true});
     REQUIRE_MESSAGE(opened.has_value(), (opened ? "" : opened.error().to_string()));
     runtime_ = *opened;
   }

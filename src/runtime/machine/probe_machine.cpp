@@ -182,10 +182,12 @@ void probe_cgroups(std::vector<MachineAbility>& all) {
   }
   const auto* devices = layout->find("devices");
   const bool v1_devices = devices != nullptr && devices->writable;
-  all.push_back({"device rules", v1_devices, v1_devices ? "v1 " + devices->mount : "no v1 devices hierarchy",
-                 v1_devices ? ""
-                            : "device rules by eBPF (cgroup v2) are not built in yet; nodes in /dev are "
-                              "still only the default ones",
+  const bool programs = !v1_devices && layout->unified() != nullptr && geteuid() == 0;
+  all.push_back({"device rules", v1_devices || programs,
+                 v1_devices ? "v1 " + devices->mount
+                 : programs ? "eBPF programs at v2 " + layout->unified()->mount
+                            : "no v1 devices hierarchy, and eBPF programs need root",
+                 v1_devices || programs ? "" : "run as root; nodes in /dev are only the default ones",
                  "device access rules"});
 }
 }  // namespace

@@ -7,11 +7,13 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/file.h>
 #include <sys/mount.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <utility>
@@ -35,6 +37,11 @@ std::string as_bytes(const wire::CreateRequest& request) {
   return {reinterpret_cast<const char*>(&request), sizeof request};
 }
 
+bool is_running(const std::string& pid) {
+  const long number = std::strtol(pid.c_str(), nullptr, 10);
+  return number > 0 && (kill(static_cast<pid_t>(number), 0) == 0 || errno != ESRCH);
+}
+
 /// A runtime of this very process may be on its way out: a last call on a worker still holds it.
 Result<void> take_lock(const Fd& lock, const std::string& state_dir) {
   constexpr int kLooks = 100, kLookMs = 10;
@@ -43,7 +50,9 @@ Result<void> take_lock(const Fd& lock, const std::string& state_dir) {
     if (flock(lock.get(), LOCK_EX | LOCK_NB) == 0) return {};
     const auto text = read_file(state_dir + "/lock", 64);
     const std::string holder = text && !text->empty() ? *text : "unknown";
-    if (holder != own || look >= kLooks) {
+    // A killed host's lock lives on for a moment in a shim that was just being started.
+    const bool waits = holder == own || !is_running(holder);
+    if (!waits || look >= kLooks) {
       return Error(
           Error::busy, kDomain,
           state_dir + ": another runtime (pid " + holder + ") runs the pods of this folder; stop it first");
@@ -121,6 +130,7 @@ Pending<ContainerStatus> RealPodRuntime::create_from_spec(std::string pod_uid, C
   });
   spec.hostname.clear();
   spec.domainname.clear();
+  allow_default_devices(spec);
   if (isolation_ == Isolation::rootless) {
     // A sysfs of its own needs a network namespace of its own: the machine's is bound, read-only.
     for (ContainerSpec::Mount& mount : spec.mounts) {
@@ -421,8 +431,15 @@ Result<std::shared_ptr<RealPodRuntime>> open_pod_runtime(Engine& engine, Runtime
     ORC_ASSIGN(CgroupLayout layout, detect_cgroups());
     ORC_ASSIGN(cgroups, Cgroups::open(std::move(layout), options.cgroup_parent));
   }
+  std::string no_limits;
+  if (level.isolation == Isolation::rootless) {
+    ORC_ASSIGN(const CgroupLayout layout, detect_cgroups());
+    auto delegated = Cgroups::open_delegated(layout, options.cgroup_parent, options.move_host_to_leaf);
+    if (delegated) cgroups = *delegated;
+    if (!delegated) no_limits = delegated.error().message();
+  }
   auto made = std::make_shared<RealPodRuntime>(engine, std::move(options), level.isolation,
-                                               std::move(cgroups), level.ids);
+                                               std::move(cgroups), level.ids, std::move(no_limits));
   ORC_TRY(made->open());
   return made;
 }

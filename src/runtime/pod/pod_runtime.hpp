@@ -18,12 +18,13 @@ int start_failure_code(const wire::ReportMessage& message);
 class RealPodRuntime final : public PodRuntime, public std::enable_shared_from_this<RealPodRuntime> {
  public:
   RealPodRuntime(Engine& engine, RuntimeOptions options, Isolation isolation,
-                 std::shared_ptr<Cgroups> cgroups, RootlessIds ids)
+                 std::shared_ptr<Cgroups> cgroups, RootlessIds ids, std::string no_limits)
       : engine_(engine),
         options_(std::move(options)),
         isolation_(isolation),
         cgroups_(std::move(cgroups)),
-        ids_(std::move(ids)) {}
+        ids_(std::move(ids)),
+        no_limits_(std::move(no_limits)) {}
   ~RealPodRuntime() override;
   /// Takes the folder's lock, adopts and undoes.
   Result<void> open();
@@ -96,6 +97,7 @@ class RealPodRuntime final : public PodRuntime, public std::enable_shared_from_t
   const Isolation isolation_;
   const std::shared_ptr<Cgroups> cgroups_;  ///< none where no group may be made
   const RootlessIds ids_;                   ///< level rootless only
+  const std::string no_limits_;             ///< why level rootless has no cgroups
   Fd lock_;
   mutable std::mutex mutex_;
   std::map<std::string, std::shared_ptr<Pod>> pods_;

@@ -184,9 +184,7 @@ std::vector<std::string> RealPodRuntime::missing_by_level() const {
       "network namespace: at isolation level rootless pods use the machine's network with addresses of their "
       "own",
       "device rules: they need root; /dev holds the default nodes only"};
-  if (!cgroups_)
-    missing.push_back("cpu, memory and pids limits: no cgroup v2 subtree is delegated to uid " +
-                      std::to_string(geteuid()));
+  if (!cgroups_) missing.push_back("cpu, memory and pids limits: " + no_limits_);
   if (!ids_.single_because.empty())
     missing.push_back("user and group ids other than 0: " + ids_.single_because);
   return missing;

@@ -77,6 +77,13 @@ std::vector<ContainerSpec::DeviceRule> default_device_rules() {
   return rules;
 }
 
+void allow_default_devices(ContainerSpec& spec) {
+  auto& rules = spec.resources.devices;
+  if (rules.empty() || (rules.back().allow && rules.back().type == 'a')) return;
+  const auto defaults = default_device_rules();
+  rules.insert(rules.end(), defaults.begin() + 1, defaults.end());  // without its "deny all"
+}
+
 ContainerSpec make_pod_container_spec(const PodSandboxConfig& pod, const ContainerConfig& container,
                                       Isolation isolation) {
   ContainerSpec spec;
