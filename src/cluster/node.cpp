@@ -184,7 +184,7 @@ Result<void> Node::open_services() {
 
 /// Where they cannot be enforced, each policy gets a Warning event instead: never silence.
 void Node::open_policies() {
-  if (process_level() || std::string(proxy_->mode()) != "nftables") return;
+  if (loopback_network() || std::string(proxy_->mode()) != "nftables") return;
   PolicyEnforcerOptions options;
   options.node = options_.node_name;
   options.instance = options_.instance;

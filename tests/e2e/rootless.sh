@@ -57,14 +57,14 @@ for deployment in redis web; do
 done
 [ -n "$ready" ] && pass "the quickstart's pods are ready" || fail "the quickstart's pods did not become ready"
 [ "$(as_user kubectl get nodes -o 'jsonpath={.items[0].metadata.labels.orchestra\.dev/isolation}')" = rootless ] && pass "the node says so" || failed "the node's label"
-visit() { local address; address=$(grep -o 'ingress http://[^ ]*' "$work/up.out" | sed 's/.*http:..//'); exec 5<>"/dev/tcp/${address%:*}/${address##*:}" && printf 'GET /cgi-bin/visit HTTP/1.0\r\nHost: shop.example\r\n\r\n' >&5 && timeout 10 grep -q 'visits=' <&5; }
-wait_for 10 visit && pass "a request goes through the ingress to web and redis" || failed "the ingress does not serve"
+visit() { local address; address=$(grep -o 'ingress http://[^ ]*' "$work/up.out" | sed 's/.*http:..//'); exec 5<>"/dev/tcp/${address%:*}/${address##*:}" && printf 'GET /cgi-bin/visit HTTP/1.0\r\nHost: shop.example\r\n\r\n' >&5 && timeout 3 grep -q "visits=" <&5; }
+wait_for 30 visit && pass "a request goes through the ingress to web and redis" || failed "the ingress does not serve"
 [ "$(as_user kubectl exec -n shop deployment/web -- id -u 2>/dev/null)" = 0 ] && pass "kubectl exec: root inside" || failed "kubectl exec"
 before=$(pids)
 kill -9 "$owner"; wait "$owner" 2>/dev/null
 [ "$(pids)" = "$before" ] && [ -n "$before" ] || failed "processes changed when the program was killed"
 up
-wait_for 10 visit && [ "$(pids)" = "$before" ] && pass "after kill -9 the next start keeps the same processes" || failed "after kill -9: $(diff <(echo "$before") <(pids))"
+wait_for 30 visit && [ "$(pids)" = "$before" ] && pass "after kill -9 the next start keeps the same processes" || failed "after kill -9: $(diff <(echo "$before") <(pids))"
 kill "$owner"; wait "$owner" 2>/dev/null; owner=
 as_user "$orchestra" down --data "$home/data" >"$work/down.log" 2>&1 && pass "orchestra down" || { cat "$work/down.log"; failed "orchestra down"; }
 left() { ps -U $id -o stat=,pid=,args= | grep -v '^Z'; }  # what is dead waits for the machine's pid 1

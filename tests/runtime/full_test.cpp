@@ -237,7 +237,7 @@ TEST_CASE("cgroups: a device that no rule allows can be made but not opened, the
                                             "head -c 4 /dev/zero | wc -c; echo x >/dev/full"});
   fs::remove(house.path("rootfs/data/kmsg"));
   CHECK(seen.find("F made\n") != std::string::npos);
-  CHECK_MESSAGE(seen.find("/data/kmsg: Operation not permitted") != std::string::npos, seen);
+  CHECK_MESSAGE(seen.find("'/data/kmsg': Operation not permitted") != std::string::npos, seen);
   CHECK(seen.find("F 4\n") != std::string::npos);
   CHECK(seen.find("No space left") != std::string::npos);
 }

@@ -55,16 +55,16 @@ boot() {
   qemu=$!
   while kill -0 "$qemu" 2>/dev/null; do
     if [ "$(date +%s)" -ge "$end" ]; then over=yes; break; fi
-    if [ "$(date +%s)" -ge "$first" ] && ! grep -q '^# guest:' "$work/serial"; then break; fi
+    if [ "$(date +%s)" -ge "$first" ] && ! grep -q '# guest:' "$work/serial"; then break; fi
     read -rt 0.2 <> <(:)
   done
   kill "$qemu" 2>/dev/null; wait "$qemu" 2>/dev/null; qemu=
-  grep -q '^# guest:' "$work/serial"
+  grep -q '# guest:' "$work/serial"
 }
 over=
 # A machine that is a guest itself may show /dev/kvm and then never run a line of it: emulation is the way back.
 { (exec 7<>/dev/kvm) 2>/dev/null && boot kvm 10; } || boot tcg,thread=multi 90
 tr -d '\r' <"$work/serial" | grep -E '^(ok |not ok |# )' || { cat "$work/qemu.log"; tail -n 30 "$work/serial"; echo "not ok - the guest said something"; }
 [ -n "$over" ] && { tail -n 20 "$work/serial"; echo "not ok - the guest ended within $seconds s"; }
-grep -q '^# guest: done' "$work/serial" || echo "not ok - the guest came to its end"
+grep -q '# guest: done' "$work/serial" || echo "not ok - the guest came to its end"
 exit 0

@@ -151,15 +151,20 @@ std::vector<std::string> words_in(const std::string& path) {
   return words;
 }
 
-/// Hands the controllers of `folder` on to its children; moves this process out of the way if it may.
-void hand_on(const std::string& folder, bool move_host) {
-  for (const std::string& controller : words_in(folder + "/cgroup.controllers")) {
-    if (write_value(folder + "/cgroup.subtree_control", "+" + controller) || !move_host) continue;
-    const std::string leaf = folder + "/" + kHostLeaf;
-    if (mkdir(leaf.c_str(), 0755) != 0 && errno != EEXIST) continue;
-    if (write_value(leaf + "/cgroup.procs", std::to_string(getpid())))
-      (void)write_value(folder + "/cgroup.subtree_control", "+" + controller);
+/// Hands the controllers of `folder` on to its children; moves this process out of the way if it may. A group
+/// with members must not try: cpu and pids alone would go through, and make all its children "domain
+/// invalid".
+bool hand_on(const std::string& folder, bool move_host) {
+  const std::string members = folder + "/cgroup.procs", leaf = folder + "/" + kHostLeaf;
+  const std::vector<int> before = pids_in(members);
+  if (move_host && std::find(before.begin(), before.end(), getpid()) != before.end() &&
+      (mkdir(leaf.c_str(), 0755) == 0 || errno == EEXIST)) {
+    (void)write_value(leaf + "/cgroup.procs", std::to_string(getpid()));
   }
+  if (!pids_in(members).empty()) return false;
+  for (const std::string& controller : words_in(folder + "/cgroup.controllers"))
+    (void)write_value(folder + "/cgroup.subtree_control", "+" + controller);
+  return true;
 }
 }  // namespace
 
@@ -177,11 +182,11 @@ Result<std::shared_ptr<Cgroups>> Cgroups::open_delegated(const CgroupLayout& lay
                        " is not writable; as root: systemctl edit user@.service, [Service] Delegate=yes");
     }
   }
-  hand_on(folder, move_host);
+  const bool handed_on = hand_on(folder, move_host);
   CgroupHierarchy hierarchy = *unified;
   hierarchy.controllers = words_in(folder + "/cgroup.subtree_control");
   hierarchy.writable = true;
-  if (hierarchy.controllers.empty()) {
+  if (!handed_on || hierarchy.controllers.empty()) {
     return Error(Error::busy, kDomain,
                  folder +
                      " has processes besides this one, so its controllers cannot be handed on; start this "
@@ -307,6 +312,15 @@ CgroupPlace Cgroups::place(const std::string& group, bool everywhere) const {
     }
   }
   return place;
+}
+
+std::vector<CgroupMount> Cgroups::mounts(const std::string& group) const {
+  std::vector<CgroupMount> all;
+  for (const CgroupHierarchy* hierarchy : used_) {
+    all.push_back({hierarchy->mount.substr(hierarchy->mount.rfind('/') + 1), folder(*hierarchy, group),
+                   hierarchy->unified});
+  }
+  return all;
 }
 
 std::string Cgroups::members_file(const std::string& group) const {

@@ -12,6 +12,7 @@
 #include "api/pod_runtime.hpp"
 #include "base/fd.hpp"
 #include "orchestra/container_spec.hpp"
+#include "runtime/plan/make_plan.hpp"
 
 namespace orchestra::runtime {
 
@@ -76,6 +77,8 @@ class Cgroups {
   Result<void> apply(const std::string& group, const ContainerSpec::Resources& resources,
                      std::vector<std::string>& missing);
   CgroupPlace place(const std::string& group, bool everywhere = false) const;
+  /// The group in each hierarchy, for mounts of type cgroup.
+  std::vector<CgroupMount> mounts(const std::string& group) const;
   /// Where the shim of a pod goes, so that it leaves the host's service in every hierarchy.
   CgroupPlace place_shim(const std::string& pod) const;
   /// Makes these groups where they are missing: those of v2 (before the shim is born) or of v1.

@@ -131,6 +131,7 @@ Result<void> OciCommand::place(OciState& state, const ContainerSpec& spec, PlanC
   CgroupPlace place = cgroups->place(state.cgroup, everywhere);
   context.cgroup_files = std::move(place.files);
   context.cgroup_unified = std::move(place.unified);
+  context.cgroup_mounts = cgroups->mounts(state.cgroup);
   return {};
 }
 

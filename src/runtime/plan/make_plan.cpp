@@ -164,6 +164,10 @@ class Planner {
     bool devices_made = false;
     for (const auto& mount : spec_.mounts) {
       ORC_ASSIGN(const std::string target, clean_target(mount.destination, "mounts.destination"));
+      if (mount.type == "cgroup" || mount.type == "cgroup2") {
+        cgroup_steps(mount, target, steps);
+        continue;
+      }
       ORC_ASSIGN(const MountStep step, mount_step(mount, target));
       steps.push_back(step);
       // The default nodes go into the container's own /dev, before anything is mounted over one of them.
@@ -185,6 +189,34 @@ class Planner {
     }
     plan().mounts = builder_.table(steps);
     return {};
+  }
+
+  /// v2 alone: a cgroup2 mount where the container has a cgroup namespace, else its own group is bound. v1: a
+  /// tmpfs with the container's group of each hierarchy (runtime-spec, config-linux.md "Cgroups Path").
+  void cgroup_steps(const ContainerSpec::Mount& mount, const std::string& target,
+                    std::vector<MountStep>& steps) {
+    const MountOptions options = parse_mount_options(mount.options);
+    const auto bind = [&](const CgroupMount& from, const std::string& to) {
+      MountStep step;
+      step.kind = MountKind::bind;
+      step.source = builder_.text(from.folder);
+      step.target = builder_.text(to);
+      step.attr_set = options.set;
+      steps.push_back(step);
+    };
+    const auto& all = context_.cgroup_mounts;
+    const bool unified =
+        !all.empty() && std::all_of(all.begin(), all.end(), [](const CgroupMount& m) { return m.unified; });
+    if (unified && (plan().flags & wire::kCgroupNamespace) == 0) return bind(all.front(), target);
+    MountStep step;
+    step.target = builder_.text(target);
+    step.type = builder_.text(unified ? "cgroup2" : "tmpfs");
+    step.source = builder_.text("cgroup");
+    step.attr_set = unified ? options.set : options.set & ~std::uint64_t{MOUNT_ATTR_RDONLY};
+    steps.push_back(step);
+    if (unified) return;
+    for (const CgroupMount& one : all) bind(one, target + "/" + one.name);
+    if ((options.set & MOUNT_ATTR_RDONLY) != 0) read_only_.push_back(target);  // once its folders are there
   }
 
   Result<MountStep> mount_step(const ContainerSpec::Mount& mount, const std::string& target) {
@@ -272,7 +304,8 @@ class Planner {
   void paths() {
     if ((plan().flags & wire::kOwnRoot) == 0) return;
     plan().masked = builder_.texts(spec_.masked_paths);
-    plan().read_only = builder_.texts(spec_.readonly_paths);
+    read_only_.insert(read_only_.begin(), spec_.readonly_paths.begin(), spec_.readonly_paths.end());
+    plan().read_only = builder_.texts(read_only_);
   }
 
   Result<std::uint64_t> capability_set(const std::vector<std::string>& names) {
@@ -360,6 +393,7 @@ class Planner {
 
   const ContainerSpec& spec_;
   const PlanContext& context_;
+  std::vector<std::string> read_only_;  ///< what mounts add to the specification's paths
   PlanBuilder builder_;
 };
 }  // namespace

@@ -209,6 +209,7 @@ Result<ContainerStatus> RealPodRuntime::make_container(Pod& pod, const Container
     CgroupPlace place = cgroups_->place(group);
     context.cgroup_files = std::move(place.files);
     context.cgroup_unified = std::move(place.unified);
+    context.cgroup_mounts = cgroups_->mounts(group);
     set_field(request.oom_file, cgroups_->oom_file(group));
     set_field(request.cgroup, cgroups_->members_file(group));
   }
