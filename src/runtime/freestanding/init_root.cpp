@@ -142,34 +142,39 @@ void mount_filesystem(const Plan* plan, int root, const MountStep& step) {
   }
   const int target_fd = open_or_make(root, target, true, step.mode, Stage::mount);
   set_attributes(static_cast<int>(mount_fd), false, 0, 0, step.propagation, Stage::mount, target);
+  set_attributes(static_cast<int>(mount_fd), true, step.all_set, step.all_clear, 0, Stage::mount, target);
+  if (step.copy_up != 0) copy_up(target_fd, static_cast<int>(mount_fd), target);
   attach(static_cast<int>(mount_fd), target_fd, Stage::mount, target);
   close_fd(static_cast<int>(mount_fd));
   close_fd(target_fd);
 }
 
-void mount_bind(const Plan* plan, int root, const MountStep& step) {
+void mount_bind(const Plan* plan, int root, const MountStep& step, uint32_t& mapped) {
   const char* source = text_at(plan, step.source);
   const char* target = text_at(plan, step.target);
   Line<512> why;
   why.add("bind ").add(source).add(" on ").add(target);
   const unsigned recursive = step.recursive != 0 ? unsigned(AT_RECURSIVE) : 0u;
   const long mount_fd =
-      sys(__NR_open_tree, AT_FDCWD, arg(source), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | recursive);
+      step.mapping != IdMapping::none
+          ? kept().trees[mapped++]
+          : sys(__NR_open_tree, AT_FDCWD, arg(source), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | recursive);
   if (mount_fd < 0 && step.optional != 0) return;
   check(mount_fd, Stage::mount, why.text);
   struct stat info;
   if (!stat_fd(static_cast<int>(mount_fd), &info)) fail(Stage::mount, EIO, why.text);
   const int target_fd = open_or_make(root, target, S_ISDIR(info.st_mode), step.mode, Stage::mount);
-  const uint64_t propagation = step.propagation != 0 ? step.propagation : uint64_t{MS_PRIVATE};
-  const bool recursively = step.recursive != 0;
-  long changed =
-      change_attributes(static_cast<int>(mount_fd), recursively, step.attr_set, step.attr_clear, propagation);
+  // ro and its like are of this mount alone (rro is of all); how it propagates is of all that is bound.
+  set_attributes(static_cast<int>(mount_fd), step.recursive != 0, 0, 0,
+                 step.propagation != 0 ? step.propagation : uint64_t{MS_PRIVATE}, Stage::mount, why.text);
+  long changed = change_attributes(static_cast<int>(mount_fd), false, step.attr_set, step.attr_clear, 0);
   if (changed == -EPERM) {
     // In a user namespace the flags of the machine's mounts are locked: what may not be cleared stays.
-    changed = change_attributes(static_cast<int>(mount_fd), recursively,
-                                step.attr_set & ~uint64_t{MOUNT_ATTR__ATIME}, 0, propagation);
+    changed = change_attributes(static_cast<int>(mount_fd), false,
+                                step.attr_set & ~uint64_t{MOUNT_ATTR__ATIME}, 0, 0);
   }
   check(changed, Stage::mount, why.text);
+  set_attributes(static_cast<int>(mount_fd), true, step.all_set, step.all_clear, 0, Stage::mount, why.text);
   attach(static_cast<int>(mount_fd), target_fd, Stage::mount, why.text);
   close_fd(static_cast<int>(mount_fd));
   close_fd(target_fd);
@@ -261,9 +266,10 @@ void make_device(const Plan* plan, int root, const DeviceStep& step) {
 }
 
 void do_mounts(const Plan* plan, int root) {
+  uint32_t mapped = 0;
   for (uint32_t i = 0; i < plan->mounts.count; ++i) {
     const MountStep& step = table_at<MountStep>(plan, plan->mounts)[i];
-    if (step.kind == MountKind::bind) mount_bind(plan, root, step);
+    if (step.kind == MountKind::bind) mount_bind(plan, root, step, mapped);
     if (step.kind == MountKind::filesystem) mount_filesystem(plan, root, step);
     if (step.kind == MountKind::devices) {
       const int folder = open_or_make(root, text_at(plan, step.target), true, 0755, Stage::device);
@@ -394,6 +400,11 @@ void make_own_root(const Plan* plan) {
   sys(__NR_umask, plan->umask);
   change_root(plan, root);
   close_fd(root);
+  if (plan->root_propagation != 0) {
+    // The bind above is a copy of what lay there before: what the specification asks for is the root's own.
+    check(sys(__NR_mount, 0, arg("/"), 0, static_cast<long>(plan->root_propagation), 0), Stage::propagation,
+          "/");
+  }
 }
 
 void enter_plain_root(const Plan* plan) {

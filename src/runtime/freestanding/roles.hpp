@@ -21,10 +21,20 @@ struct InitFds {
   int report = -1;           ///< SOCK_SEQPACKET to the parent: ReportMessage out, one byte in = start
   int container_pidfd = -1;  ///< exec: whose namespaces to enter
   bool in_cgroup = false;    ///< born in the plan's v2 group
+  int preserved = -1;        ///< first of plan->preserved_fds descriptors
 };
 /// Runs in the new process: does what the plan says and becomes the program. Never returns.
 [[noreturn]] void run_init(const orchestra::wire::Plan* plan, InitFds fds);
 
+/// Why a birth failed.
+struct Refusal {
+  orchestra::wire::Stage stage = orchestra::wire::Stage::clone;
+  Line<512> text;
+};
+/// The process of a container with the plan's namespaces, ids and descriptors (birth.cpp): 0 in the child,
+/// the pid in the parent, or -errno and why.
+long clone_container(const orchestra::wire::Plan* plan, uint64_t flags, int* pidfd, bool& in_cgroup,
+                     Refusal& why);
 /// clone3: 0 in the child, the pid in the parent, or -errno.
 long clone_process(uint64_t flags, int exit_signal, int* pidfd, int cgroup = -1);
 /// The same, born inside the v2 group at `cgroup` if the kernel lets it; `inside` tells the child.

@@ -252,25 +252,85 @@ Result<void> make_in(const CgroupHierarchy& hierarchy, const std::string& whole)
 }
 }  // namespace
 
-Result<void> Cgroups::make(const std::string& group, bool everywhere) {
-  for (const CgroupHierarchy* hierarchy : everywhere ? all_ : used_)
+std::vector<const CgroupHierarchy*> Cgroups::chosen(const ContainerSpec::Resources& resources) const {
+  std::vector<const CgroupHierarchy*> all = used_;
+  std::vector<std::string> missing;
+  for (const CgroupWrite& write : plan_limits(layout_, resources, missing)) {
+    const CgroupHierarchy* at = layout_.find(write.controller);
+    if (at != nullptr && std::find(all.begin(), all.end(), at) == all.end()) all.push_back(at);
+  }
+  return all;
+}
+
+Result<void> Cgroups::make(const std::string& group, const ContainerSpec::Resources& resources) {
+  for (const CgroupHierarchy* hierarchy : chosen(resources))
     ORC_TRY(make_in(*hierarchy, folder(*hierarchy, group)));
   return {};
 }
 
+namespace {
+Result<void> write_limit(const std::string& folder, const CgroupWrite& write) {
+  const std::string path = folder + "/" + write.file;
+  if (!write.other_file.empty() && access(path.c_str(), F_OK) != 0) {
+    return write_value(folder + "/" + write.other_file,
+                       write.other_value.empty() ? write.value : write.other_value);
+  }
+  return write_value(path, write.value);
+}
+}  // namespace
+
 Result<void> Cgroups::apply(const std::string& group, const ContainerSpec::Resources& resources,
-                            std::vector<std::string>& missing) {
+                            std::vector<std::string>& missing, std::vector<std::string>& refused) {
+  const auto where = [&](const CgroupWrite& write) {
+    return write.controller == "cgroup" ? unified_folder(group) : folder_of(write.controller, group);
+  };
+  std::vector<CgroupWrite> again;
+  for (CgroupWrite& write : plan_limits(layout_, resources, missing)) {
+    if (!write_limit(where(write), write)) again.push_back(std::move(write));
+  }
+  // Quota before period or after it, limit before swap or after it: what is in force decides.
+  for (const CgroupWrite& write : again) {
+    auto written = write_limit(where(write), write);
+    if (!written && write.required) return written.error();
+    if (!written && write.file.find(".rsvd.") == std::string::npos)
+      refused.push_back(written.error().message());
+  }
   if (const CgroupHierarchy* unified = device_programs(); unified != nullptr && !resources.devices.empty()) {
     auto attached = attach_device_program(folder(*unified, group), resources.devices);
-    if (!attached) missing.push_back("device rules: " + attached.error().message());
-  }
-  for (const CgroupWrite& write : plan_limits(layout_, resources, missing)) {
-    const std::string path = folder_of(write.controller, group) + "/" + write.file;
-    auto written = write_value(path, write.value);
-    if (!written && write.required) return written.error();
-    if (!written) missing.push_back(written.error().message());
+    if (!attached) refused.push_back("device rules: " + attached.error().message());
   }
   return {};
+}
+
+Result<void> Cgroups::update(const std::string& group, const ContainerSpec::Resources& resources,
+                             std::vector<std::string>& missing) {
+  const CgroupHierarchy* memory = layout_.find("memory");
+  if (resources.check_before_update.value_or(false) && memory != nullptr &&
+      resources.memory_limit.value_or(0) > 0) {
+    const std::string file = memory->unified ? "/memory.current" : "/memory.usage_in_bytes";
+    const std::uint64_t used = number_in(folder(*memory, group) + file).value_or(0);
+    if (used > static_cast<std::uint64_t>(*resources.memory_limit)) {
+      return Error(Error::conflict, kDomain,
+                   "memory limit " + std::to_string(*resources.memory_limit) + " is below the " +
+                       std::to_string(used) + " bytes in use (checkBeforeUpdate)");
+    }
+  }
+  for (const CgroupHierarchy* hierarchy : chosen(resources)) {
+    const std::string whole = folder(*hierarchy, group);
+    if (access(whole.c_str(), F_OK) == 0) continue;
+    ORC_TRY(make_in(*hierarchy, whole));
+    ORC_ASSIGN(const std::vector<int> members, processes(group));
+    for (const int pid : members) {
+      auto moved = write_value(whole + "/cgroup.procs", std::to_string(pid));
+      if (!moved && !moved.error().is(Error::not_found)) return moved.error();
+    }
+  }
+  return apply(group, resources, missing, missing);
+}
+
+std::string Cgroups::unified_folder(const std::string& group) const {
+  const CgroupHierarchy* unified = layout_.unified();
+  return unified == nullptr ? std::string() : folder(*unified, group);
 }
 
 std::string Cgroups::shim_folder(const CgroupHierarchy& hierarchy, const std::string& pod) const {
@@ -302,9 +362,9 @@ Result<void> Cgroups::make_shim(const std::string& pod, bool unified) {
   return {};
 }
 
-CgroupPlace Cgroups::place(const std::string& group, bool everywhere) const {
+CgroupPlace Cgroups::place(const std::string& group, const ContainerSpec::Resources& resources) const {
   CgroupPlace place;
-  for (const CgroupHierarchy* hierarchy : everywhere ? all_ : used_) {
+  for (const CgroupHierarchy* hierarchy : chosen(resources)) {
     if (hierarchy->unified) {
       place.unified = folder(*hierarchy, group);
     } else {
@@ -383,14 +443,13 @@ Result<void> Cgroups::freeze(const std::string& group, bool frozen, Duration dea
   const auto limit_ms = std::chrono::duration_cast<std::chrono::milliseconds>(deadline).count();
   if (freezer == nullptr) {
     ORC_TRY(write_value(path + "/cgroup.freeze", frozen ? "1" : "0"));
-    for (std::int64_t waited = 0;; waited += 5) {
-      if (number_in(path + "/cgroup.events", "frozen").value_or(0) == (frozen ? 1u : 0u)) return {};
-      if (waited >= limit_ms) {
-        return Error(Error::deadline_exceeded, kDomain,
-                     "freeze: " + path + " did not become " + (frozen ? "frozen" : "thawed"));
-      }
+    for (std::int64_t waited = 0; number_in(path + "/cgroup.events", "frozen") != (frozen ? 1u : 0u);
+         waited += 5) {
+      if (waited >= limit_ms)
+        return Error(Error::deadline_exceeded, kDomain, "freeze: " + path + " did not change in time");
       pause_ms(5);
     }
+    return {};
   }
   const std::string wanted = frozen ? "FROZEN" : "THAWED";
   for (std::int64_t waited = 0;; waited += 10) {
@@ -401,6 +460,15 @@ Result<void> Cgroups::freeze(const std::string& group, bool frozen, Duration dea
       return Error(Error::deadline_exceeded, kDomain, "freeze: " + path + " did not become " + wanted);
     pause_ms(10);
   }
+}
+
+bool Cgroups::frozen(const std::string& group) const {
+  if (const CgroupHierarchy* freezer = layout_.find("freezer")) {
+    const auto state = read_file(folder(*freezer, group) + "/freezer.state", 64);
+    return state && !state->starts_with("THAWED");
+  }
+  const auto state = read_file(unified_folder(group) + "/cgroup.freeze", 64);
+  return state && state->starts_with("1");
 }
 
 Result<std::vector<int>> Cgroups::processes(const std::string& group) const {

@@ -16,9 +16,11 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <tuple>
 #include <utility>
 
 #include "orchestra/env.hpp"
+#include "runtime/linux/labels.hpp"
 #include "runtime/linux/seccomp.hpp"
 #include "runtime/linux/try_in_child.hpp"
 #include "runtime/plan/make_plan.hpp"
@@ -61,6 +63,14 @@ Result<void> take_lock(const Fd& lock, const std::string& state_dir) {
   }
 }
 
+/// What an id of the container is on the machine.
+std::uint32_t id_outside(const std::vector<ContainerSpec::IdMapping>& mappings, std::uint32_t id) {
+  for (const auto& one : mappings) {
+    if (id >= one.container && id - one.container < one.size) return one.host + (id - one.container);
+  }
+  return id;
+}
+
 Result<wire::ContainerRecord> record_in(const ShimReply& reply) {
   wire::ContainerRecord record;
   if (reply.payload.size() != sizeof record)
@@ -71,6 +81,7 @@ Result<wire::ContainerRecord> record_in(const ShimReply& reply) {
 }  // namespace
 
 RealPodRuntime::~RealPodRuntime() {
+  events_->close();
   for (auto& [uid, pod] : pods_) {
     pod->stop_following();
     pod->abandon(Error(Error::cancelled, kDomain, "the runtime was closed; its containers go on"));
@@ -198,15 +209,18 @@ Result<ContainerStatus> RealPodRuntime::make_container(Pod& pod, const Container
   context.isolation = isolation_;
   context.root = config.root;
   context.root_target = directory + "/root";
+  std::tie(context.apparmor, context.selinux) = detect_labels();
+  context.state_members = to_json(json::object{
+      {"ociVersion", spec.oci_version}, {"id", config.id}, {"status", "creating"}, {"bundle", directory}});
   wire::CreateRequest request;
   if (isolation_ == Isolation::rootless) context.ids = &ids_.maps;
   if (cgroups_) {
     const std::string group = container_group(pod, config.id);
     std::vector<std::string> missing;
-    ORC_TRY(cgroups_->make(group));
-    ORC_TRY(cgroups_->apply(group, spec.resources, missing));
+    ORC_TRY(cgroups_->make(group, spec.resources));
+    ORC_TRY(cgroups_->apply(group, spec.resources, missing, missing));
     pod.add_degraded(missing);
-    CgroupPlace place = cgroups_->place(group);
+    CgroupPlace place = cgroups_->place(group, spec.resources);
     context.cgroup_files = std::move(place.files);
     context.cgroup_unified = std::move(place.unified);
     context.cgroup_mounts = cgroups_->mounts(group);
@@ -222,8 +236,8 @@ Result<ContainerStatus> RealPodRuntime::make_container(Pod& pod, const Container
   set_field(request.log_path, config.log_path);
   if (isolation_ == Isolation::process) set_field(request.root, config.root.directory);
   request.log_bytes_max = config.log_file_bytes_max;
-  request.uid = config.uid;
-  request.gid = config.gid;
+  request.uid = id_outside(spec.uid_mappings, config.uid);
+  request.gid = id_outside(spec.gid_mappings, config.gid);
   if (config.tty) request.flags |= wire::kWantTerminal;
   if (config.in) request.flags |= wire::kWantInput;
   if (config.in_once) request.flags |= wire::kInputOnce;
@@ -238,6 +252,7 @@ Result<ContainerStatus> RealPodRuntime::make_container(Pod& pod, const Container
 }
 
 Result<void> RealPodRuntime::undo_container(Pod& pod, const std::string& id) {
+  thaw(pod, id);
   if (auto shim = ShimConnection::connect(pod.directory())) {
     if (auto removed = shim->call(wire::Op::remove, id_request(id), kRemoveDeadline);
         !removed && !removed.error().is(Error::unavailable)) {
@@ -247,6 +262,7 @@ Result<void> RealPodRuntime::undo_container(Pod& pod, const std::string& id) {
   if (cgroups_) ORC_TRY(cgroups_->remove(container_group(pod, id), kRemoveDeadline));
   ORC_TRY(reclaim_root(pod.container_directory(id)));
   ORC_TRY(remove_tree(pod.container_directory(id)));
+  if (pod.container(id)) tell(RuntimeEvent::Kind::removed, pod.uid(), id);
   pod.forget_container(id);
   return {};
 }

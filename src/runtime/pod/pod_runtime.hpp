@@ -5,6 +5,7 @@
 #include <memory>
 #include <mutex>
 
+#include "runtime/events/event_ring.hpp"
 #include "runtime/linux/cgroups.hpp"
 #include "runtime/linux/user_namespace.hpp"
 #include "runtime/pod/pod.hpp"
@@ -37,6 +38,14 @@ class RealPodRuntime final : public PodRuntime, public std::enable_shared_from_t
     return engine_.run_blocking(
         [self = shared_from_this(), path = std::move(path)] { return self->reclaim(path); });
   }
+  const std::shared_ptr<EventRing>& events() const { return events_; }
+  // pod_control.cpp: what the node agent does not need, but a host does.
+  Pending<void> update_container(std::string pod_uid, std::string id, ContainerSpec::Resources resources);
+  Pending<void> freeze_container(std::string pod_uid, std::string id, bool frozen);
+  Pending<void> resize_container(std::string pod_uid, std::string id, std::uint16_t columns,
+                                 std::uint16_t rows);
+  Pending<ContainerStats> stats(std::string pod_uid, std::string id);
+  bool is_frozen(const std::string& pod_uid, const std::string& id) const;
   Pending<PodSandbox> create_pod(PodSandboxConfig config) override;
   Pending<ContainerStatus> create_container(std::string pod_uid, ContainerConfig config) override;
   Pending<void> start_container(std::string pod_uid, std::string id) override;
@@ -98,6 +107,15 @@ class RealPodRuntime final : public PodRuntime, public std::enable_shared_from_t
   const std::shared_ptr<Cgroups> cgroups_;  ///< none where no group may be made
   const RootlessIds ids_;                   ///< level rootless only
   const std::string no_limits_;             ///< why level rootless has no cgroups
+  /// On v1 a paused process does not even die.
+  void thaw(const Pod& pod, const std::string& id) const;
+  /// The group of a running container, or why there is none.
+  Result<std::string> running_group(const std::string& pod_uid, const std::string& id) const;
+  std::shared_ptr<Pod> new_pod(std::string directory, PodSandboxConfig config);
+  void tell(RuntimeEvent::Kind kind, const std::string& pod, const std::string& container = {},
+            std::optional<int> exit_code = std::nullopt) const;
+
+  const std::shared_ptr<EventRing> events_ = std::make_shared<EventRing>();
   Fd lock_;
   mutable std::mutex mutex_;
   std::map<std::string, std::shared_ptr<Pod>> pods_;

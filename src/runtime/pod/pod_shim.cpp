@@ -99,6 +99,7 @@ Result<void> RealPodRuntime::start_shim(const std::shared_ptr<Pod>& shared,
                           : 0;
   config->oom_protect = isolation_ == Isolation::full ? 1 : 0;
   config->join_pid = join_pid;
+  config->ends_with_host = options_.keep_alive ? 0 : 1;
   set_field(config->hostname, pod.config().hostname);
   set_field(config->directory, pod.directory());
   std::string unified;
@@ -170,8 +171,8 @@ Result<void> RealPodRuntime::make_pod_groups(const Pod& pod, std::vector<std::st
   }
   if (limits.memory_bytes > 0) resources.memory_limit = limits.memory_bytes;
   if (limits.pids > 0) resources.pids_limit = limits.pids;
-  ORC_TRY(cgroups_->make(pod.group()));
-  return cgroups_->apply(pod.group(), resources, degraded);
+  ORC_TRY(cgroups_->make(pod.group(), resources));
+  return cgroups_->apply(pod.group(), resources, degraded, degraded);
 }
 
 std::vector<std::string> RealPodRuntime::missing_by_level() const {
@@ -201,7 +202,7 @@ Result<PodSandbox> RealPodRuntime::make_pod(const PodSandboxConfig& config) {
   // No such pod, or one whose shim and namespaces are gone: what is left of it is removed first.
   // (A folder goes last, so without one there is nothing.)
   if (access((pods_directory() + "/" + config.uid).c_str(), F_OK) == 0) ORC_TRY(destroy_pod(config.uid));
-  const auto pod = std::make_shared<Pod>(engine_, pods_directory() + "/" + config.uid, config);
+  const auto pod = new_pod(pods_directory() + "/" + config.uid, config);
   std::lock_guard lock(pod->operation);
   {
     std::lock_guard table(mutex_);
@@ -216,6 +217,7 @@ Result<PodSandbox> RealPodRuntime::make_pod(const PodSandboxConfig& config) {
       return replace_file(pod->directory() + "/config.json", to_json(to_record(config, degraded)), 0600,
                           false);
     }));
+    tell(RuntimeEvent::Kind::pod_created, config.uid);
     return open_sandbox(*pod, std::move(degraded));
   };
   auto made = make();
@@ -299,7 +301,7 @@ Result<void> RealPodRuntime::load_pod(const std::string& uid) {
   ORC_ASSIGN(PodSandboxConfig config, pod_from_record(record, degraded));
   if (config.uid != uid)
     return Error(Error::corrupt, kDomain, directory + "/config.json names pod " + config.uid);
-  const auto pod = std::make_shared<Pod>(engine_, directory, std::move(config));
+  const auto pod = new_pod(directory, std::move(config));
   PodSandbox sandbox;
   sandbox.uid = uid;
   sandbox.isolation = isolation_;
@@ -317,6 +319,7 @@ Result<void> RealPodRuntime::load_pod(const std::string& uid) {
     ORC_ASSIGN(ContainerConfig container, container_from_record(container_record));
     pod->add_container(std::move(container));
     pod->update(state->record);
+    if (state->record.phase == wire::Phase::running) tell(RuntimeEvent::Kind::adopted, uid, id);
   }
   if (const auto identity = read_identity(directory); !identity)
     return destroy_pod(uid);  // the shim was never ready
@@ -368,6 +371,8 @@ Result<void> RealPodRuntime::destroy_pod(const std::string& uid) {
     pods_.erase(uid);
   }
   if (known) known->stop_following();
+  for (const std::string& id : known ? names_in(directory + "/c") : std::vector<std::string>())
+    thaw(*known, id);
   ORC_TRY(end_shim(directory));
   // A shim that died left its containers to others: they are found by their records.
   for (const std::string& id : names_in(directory + "/c")) {
@@ -393,7 +398,10 @@ Result<void> RealPodRuntime::destroy_pod(const std::string& uid) {
     if (pods_.empty()) cgroups_->remove_parent();
   }
   ORC_TRY(remove_tree(directory));
-  if (known) known->abandon(Error(Error::not_found, kDomain, "pod " + uid + " was removed"));
+  if (known) {
+    known->abandon(Error(Error::not_found, kDomain, "pod " + uid + " was removed"));
+    tell(RuntimeEvent::Kind::pod_removed, uid);
+  }
   return {};
 }
 

@@ -117,7 +117,8 @@ struct ReportMessage {
 };
 
 // Roles `oci..` take the plan as a memory file and a report socket; for an exec also the container's pidfd.
-inline constexpr int kOciPlanFd = 3, kOciReportFd = 4, kOciPidfdFd = 5;
+inline constexpr int kOciPlanFd = 3, kOciReportFd = 4, kOciPidfdFd = 5, kOciPreservedFd = 6;
+inline constexpr int kPreservedFdsMax = 32;
 
 /// One line of /proc/PID/uid_map.
 struct IdRange {
@@ -149,6 +150,7 @@ struct ShimConfig {
   std::uint32_t share_pid = 0;   ///< containers live in one pid namespace, whose pid 1 is ours
   std::uint32_t oom_protect = 0;
   std::uint32_t cgroup_count = 0, sysctl_count = 0, adopt_count = 0;
+  std::uint32_t ends_with_host = 0, unused = 0;  ///< when the first connection closes, everything ends
   std::int32_t join_pid = 0;  ///< a live container of a dead shim: its namespaces are joined, not made
   char hostname[256] = {};
   char directory[kPathBytes] = {};  ///< of the pod
