@@ -252,6 +252,7 @@ int run_shim() {
   for (Client& client : shim().clients) client.fd = -1;
   shim().epoll = shim().listener = shim().signals = shim().own_pid_namespace = shim().pause_pidfd = -1;
   shim().shutdown.client = shim().host = -1;
+  kept().start = -1;
   read_config();
   leave_host();
   make_namespaces();
