@@ -78,6 +78,10 @@ class ORC_API Spawner {
   virtual Pending<SpawnResult> run(SpawnRequest request) = 0;
 };
 
+class Engine;
+/// The Spawner of this machine; `engine` must outlive it.
+ORC_API std::shared_ptr<Spawner> make_spawner(Engine& engine);
+
 /// Runs one build or pipeline step in a container over a ready root (image builder -> runtime).
 struct StepMount {
   std::string source, target;

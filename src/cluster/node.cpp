@@ -118,6 +118,8 @@ Result<void> Node::open_images() {
   options.preload_dirs.push_back(options_.data_dir + "/preload");
   options.overlay = runtime_.isolation == Isolation::full;
   options.http = make_http_client(engine_);
+  options.spawner = make_spawner(engine_);
+  options.collect.automatic = true;
   ORC_ASSIGN(images_, ImageStore::open(engine_, std::move(options)));
   if (runtime_.isolation == Isolation::full && !images_->overlay_problem().empty())
     degraded_.push_back("image roots are copies: " + images_->overlay_problem());
