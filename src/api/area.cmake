@@ -9,3 +9,7 @@ add_custom_command(
   DEPENDS orc_types_generator ${api_types}
   COMMENT "Generating the builtin API schemas")
 target_sources(orc_api PRIVATE ${api_schemas})
+
+# Patterns of custom schemas.
+pkg_check_modules(RE2 REQUIRED IMPORTED_TARGET re2)
+list(APPEND ORCHESTRA_AREA_LINK PkgConfig::RE2)

@@ -2,6 +2,7 @@
 #include "api/kinds.hpp"
 
 #include "api/cells.hpp"
+#include "api/crd/definition.hpp"
 #include "api/prepare.hpp"
 #include "api/validate_hooks.hpp"
 #include "base/assert.hpp"
@@ -15,6 +16,19 @@ struct NamedHooks {
 };
 
 const NamedHooks kHooks[] = {
+    {"admission_policy", {.validate = validate_admission_policy, .cells = admission_policy_cells}},
+    {"admission_policy_binding",
+     {.validate = validate_admission_policy_binding, .cells = admission_policy_binding_cells}},
+    {"api_service", {.validate = validate_api_service, .cells = api_service_cells}},
+    {"component_status", {.cells = component_status_cells}},
+    {"crd",
+     {.prepare_create = prepare_definition,
+      .validate = validate_definition,
+      .validate_update = validate_definition_update,
+      .cells = created_at_cells}},
+    {"csi_driver", {.cells = csi_driver_cells}},
+    {"csi_node", {.cells = csi_node_cells}},
+    {"csr", {.cells = csr_cells}},
     {"configmap",
      {.validate = validate_config_map,
       .validate_update = validate_config_map_update,
@@ -36,9 +50,12 @@ const NamedHooks kHooks[] = {
       .validate_update = validate_endpoint_slice_update,
       .cells = endpoint_slice_cells}},
     {"event", {.validate = validate_event, .cells = event_cells}},
+    {"event_v1", {.validate = validate_event_v1, .cells = event_cells}},
+    {"flow_schema", {.validate = validate_flow_schema, .cells = flow_schema_cells}},
     {"hpa", {.cells = hpa_cells}},
     {"ingress", {.validate = validate_ingress, .cells = ingress_cells}},
     {"ingressclass", {.validate_update = validate_ingress_class_update, .cells = ingress_class_cells}},
+    {"ip_address", {.validate = validate_ip_address, .cells = ip_address_cells}},
     {"job",
      {.prepare_create = prepare_job,
       .validate = validate_job,
@@ -60,6 +77,7 @@ const NamedHooks kHooks[] = {
       .cells = pod_cells,
       .row_completed = pod_row_completed}},
     {"podtemplate", {.cells = pod_template_cells}},
+    {"priority_level", {.validate = validate_priority_level, .cells = priority_level_cells}},
     {"priorityclass", {.validate_update = validate_priority_class_update, .cells = priority_class_cells}},
     {"replicaset",
      {.validate = validate_replica_set,
@@ -72,12 +90,19 @@ const NamedHooks kHooks[] = {
     {"secret",
      {.validate = validate_secret, .validate_update = validate_secret_update, .cells = secret_cells}},
     {"service", {.validate_update = validate_service_update, .cells = service_cells}},
+    {"service_cidr",
+     {.validate = validate_service_cidr,
+      .validate_update = validate_service_cidr_update,
+      .cells = service_cidr_cells}},
     {"serviceaccount", {.cells = service_account_cells}},
     {"statefulset",
      {.validate = validate_stateful_set,
       .validate_update = validate_stateful_set_update,
       .cells = stateful_set_cells}},
     {"storageclass", {.validate_update = validate_storage_class_update, .cells = storage_class_cells}},
+    {"volume_attachment",
+     {.validate_update = validate_spec_immutable, .cells = volume_attachment_cells}},
+    {"webhooks", {.validate = validate_webhooks, .cells = webhook_cells}},
 };
 
 }  // namespace

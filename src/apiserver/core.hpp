@@ -52,7 +52,11 @@ class ApiCore : public std::enable_shared_from_this<ApiCore> {
   const CoreOptions& options() const { return options_; }
   void set_continue_secret(std::string secret) { options_.continue_secret = std::move(secret); }
   std::shared_ptr<const api::TypeRegistry> registry() const;
+  void set_registry(std::shared_ptr<const api::TypeRegistry> registry);
   ObjectCache& cache() { return cache_; }
+  /// A stored object for a reader in this process; shared by all readers where it is sent as it is stored.
+  Result<Object> object_in_version(const api::TypeRecord& type, std::string_view version, const Value& stored,
+                                   Revision revision);
 
   void set_pod_streams(std::shared_ptr<PodStreams> streams);
   std::shared_ptr<PodStreams> pod_streams() const;

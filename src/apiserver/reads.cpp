@@ -19,6 +19,7 @@ constexpr Duration kFutureWait = std::chrono::seconds(3);  // for a resourceVers
 /// One page of a list, read step by step.
 struct ListWalk {
   api::TypePtr type;
+  std::string version;
   ListQuery query;
   Representation want;
   Snapshot snapshot;
@@ -80,7 +81,7 @@ Result<Reply> whole_list(ListWalk& walk, const std::string& api_version, const s
     ORC_TRY(walk.step(kRangePage, [&](const KeyValue& kv, const StoredView& view) -> Result<void> {
       if (!walk.first) items += ',';
       walk.first = false;
-      return append_list_item(items, *walk.type, walk.want, view, kv.mod_revision, walk.now);
+      return append_list_item(items, *walk.type, walk.version, walk.want, view, kv.mod_revision, walk.now);
     }));
   }
   std::string token;
@@ -121,7 +122,7 @@ Reply long_list(ListWalk start, const std::string& api_version) {
       auto stepped = walk->step(64, [&](const KeyValue& kv, const StoredView& view) -> Result<void> {
         if (!walk->first) chunk += ',';
         walk->first = false;
-        return append_list_item(chunk, *walk->type, walk->want, view, kv.mod_revision, walk->now);
+        return append_list_item(chunk, *walk->type, walk->version, walk->want, view, kv.mod_revision, walk->now);
       });
       // The snapshot expired under a very slow reader: the body ends in the middle, which clients notice.
       if (!stepped) {
@@ -161,7 +162,7 @@ Result<Reply> object_list(ListWalk& walk, ApiCore& core) {
   ObjectList& out = reply.list.emplace();
   while (!walk.done) {
     ORC_TRY(walk.step(kRangePage, [&](const KeyValue& kv, const StoredView&) -> Result<void> {
-      ORC_ASSIGN(Object object, core.cache().get(kv.value, kv.mod_revision));
+      ORC_ASSIGN(Object object, core.object_in_version(*walk.type, walk.version, kv.value, kv.mod_revision));
       out.items.push_back(std::move(object));
       return {};
     }));
@@ -245,6 +246,7 @@ void ApiCore::list(Call call, api::TypePtr type, Answer answer) {
         return answer(error_reply(store_error(snapshot.error())));
       }
       ListWalk walk{type,
+                    call.info.version,
                     std::move(query),
                     call.want,
                     std::move(*snapshot),

@@ -108,7 +108,7 @@ std::string WatchStream::encode(const std::vector<WatchItem>& items) {
     }
     auto view = decode_stored_frame(item.stored.bytes());
     auto text =
-        view ? object_text(*cursor_->request().type, options_.want, *view, item.revision, now, first_event_)
+        view ? object_text(*cursor_->request().type, cursor_->request().version, options_.want, *view, item.revision, now, first_event_)
              : Result<std::string>(view.error());
     if (!text) {
       append_event(out, "ERROR", api::status_of(api::internal_error(text.error().to_string())).json);
