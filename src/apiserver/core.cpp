@@ -182,10 +182,7 @@ void ApiCore::handle(Call call, Answer answer) {
     return answer(error_reply(allowed.error()));
   auto type = resolve(call.info);
   if (!type) return answer(error_reply(type.error()));
-  if ((*type)->computed) {
-    return answer(error_reply(api::service_unavailable(
-        (*type)->qualified_resource() + " are computed by a component that is not part of this server")));
-  }
+  if ((*type)->computed) return computed_read(call, **type, answer);
   if (call.info.verb == "get") return get(std::move(call), std::move(*type), std::move(answer));
   if (call.info.verb == "list") return list(std::move(call), std::move(*type), std::move(answer));
   if (call.info.verb == "deletecollection") {

@@ -206,6 +206,13 @@ std::string list_opening(const api::TypeRecord& type, const std::string& api_ver
          "\",\"metadata\":" + list_metadata + ",\"items\":[";
 }
 
+std::string row_or_object(const api::TypeRecord& type, const Representation& want, const json::value& tree,
+                          Now now) {
+  if (want.form == Form::partial) return to_json(api::partial_metadata(tree, meta_api_version(want)));
+  if (want.form != Form::table) return to_json(tree);
+  return to_json(api::table_row(type, tree, now, include_of(want.include), meta_api_version(want)));
+}
+
 Result<void> append_list_item(std::string& out, const api::TypeRecord& type, std::string_view version,
                               const Representation& want, const StoredView& view, Revision revision,
                               Now now) {
@@ -220,11 +227,7 @@ Result<void> append_list_item(std::string& out, const api::TypeRecord& type, std
     return {};
   }
   ORC_ASSIGN(json::value tree, parse_json(json_with_revision(view, revision, want.managed_fields)));
-  if (want.form == Form::partial) {
-    out += to_json(api::partial_metadata(tree, meta_api_version(want)));
-  } else {
-    out += to_json(api::table_row(type, tree, now, include_of(want.include), meta_api_version(want)));
-  }
+  out += row_or_object(type, want, tree, now);
   return {};
 }
 

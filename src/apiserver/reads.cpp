@@ -1,7 +1,9 @@
 // Get and list. A list is a walk over stored bytes at one revision: the header answers the selectors, the
 // JSON is copied as it is. A long answer is made in pieces while it is sent, so its memory does not grow
 // with its length.
+#include "api/computed.hpp"
 #include "api/meta.hpp"
+#include "api/object_tree.hpp"
 #include "api/status.hpp"
 #include "apiserver/admission.hpp"
 #include "apiserver/continue_token.hpp"
@@ -178,6 +180,54 @@ Result<Reply> object_list(ListWalk& walk, ApiCore& core) {
   return reply;
 }
 }  // namespace
+
+void ApiCore::set_computed(const std::string& group, const std::string& resource, ComputedSource source) {
+  std::lock_guard lock(mutex_);
+  computed_[group + "/" + resource] = std::move(source);
+}
+
+void ApiCore::computed_read(const Call& call, const api::TypeRecord& type, const Answer& answer) {
+  ComputedSource source;
+  {
+    std::lock_guard lock(mutex_);
+    if (const auto found = computed_.find(type.group + "/" + type.plural); found != computed_.end())
+      source = found->second;
+  }
+  json::array items;
+  if (source) {
+    auto objects = source(call.info.ns);
+    if (!objects) return answer(error_reply(objects.error()));
+    for (const Object& object : *objects) items.push_back(tree(object));
+  } else if (auto own = api::compute_objects(type, {.store_healthy = store_->revision() > 0})) {
+    items = std::move(*own);
+  } else {
+    return answer(error_reply(api::service_unavailable(
+        type.qualified_resource() + " are computed by a component that is not part of this server")));
+  }
+  if (!call.info.name.empty()) {
+    for (const json::value& item : items) {
+      if (api::meta_string(item, "name") == call.info.name) return answer(tree_reply(call, item, 200));
+    }
+    return answer(error_reply(api::not_found(type, call.info.name)));
+  }
+  const Now now = engine_.clock().now();
+  const std::string version = type.gvk(call.info.version).api_version();
+  Reply reply;
+  reply.body = list_opening(type, version, call.want, list_metadata(store_->revision(), "", 0));
+  bool first = true;
+  for (const json::value& item : items) {
+    if (!first) reply.body += ',';
+    first = false;
+    reply.body += row_or_object(type, call.want, item, now);
+  }
+  reply.body += "]}\n";
+  if (call.want_object) {
+    ObjectList& list = reply.list.emplace();
+    list.resource_version = std::to_string(store_->revision());
+    for (json::value& item : items) list.items.push_back(object_from_tree(std::move(item)));
+  }
+  answer(std::move(reply));
+}
 
 void ApiCore::get(Call call, api::TypePtr type, Answer answer) {
   const api::Subresource* sub = nullptr;

@@ -106,7 +106,7 @@ void check_versions(const json::object& spec, const FieldPath& path, FieldErrors
     storage += flag_of(version, "storage") ? 1 : 0;
     check_version(version, at, errors);
     if (!names.insert(text_of(version, "name")).second)
-      errors.invalid(path, json::string(text_of(version, "name")), "must contain unique version names");
+      errors.invalid(path, text_of(version, "name"), "must contain unique version names");
   });
   if (storage != 1)
     errors.invalid(path, json::value(storage), "must have exactly one version marked as storage version");

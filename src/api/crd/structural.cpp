@@ -72,7 +72,7 @@ void check_list(const json::object& schema, const FieldPath& path, FieldErrors& 
                     "must not be empty if x-kubernetes-list-type is map");
   }
   if (kind != "map" && !keys.empty()) {
-    errors.invalid(path / "x-kubernetes-list-type", json::string(kind),
+    errors.invalid(path / "x-kubernetes-list-type", kind,
                    "must be map if x-kubernetes-list-map-keys is non-empty");
   }
   const json::value* items = schema.if_contains("items");
@@ -117,12 +117,12 @@ void check(const json::object& schema, const FieldPath& path, FieldErrors& error
   } else if (!known_type(type)) {
     errors.not_supported(path / "type", json::string(type), {std::begin(kTypes), std::end(kTypes)});
   } else if (root && type != "object") {
-    errors.invalid(path / "type", json::string(type), "must be object at the root");
+    errors.invalid(path / "type", type, "must be object at the root");
   }
   if (int_or_string && !type.empty())
-    errors.invalid(path / "type", json::string(type), "must be empty if x-kubernetes-int-or-string is true");
+    errors.invalid(path / "type", type, "must be empty if x-kubernetes-int-or-string is true");
   if (flag_of(schema, "x-kubernetes-embedded-resource") && type != "object") {
-    errors.invalid(path / "type", json::string(type),
+    errors.invalid(path / "type", type,
                    "must be object if x-kubernetes-embedded-resource is true");
   }
   if (const std::string_view pattern = text_of(schema, "pattern"); !pattern.empty()) {
