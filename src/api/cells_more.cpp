@@ -157,8 +157,7 @@ void ip_address_cells(const json::object& object, Now now, json::array& cells) {
   if (const std::string_view group = text_of(parent, "group"); !group.empty())
     words += "." + std::string(group);
   for (const char* field : {"namespace", "name"}) {
-    if (const std::string_view text = text_of(parent, field); !text.empty())
-      words += "/" + std::string(text);
+    if (const std::string_view text = text_of(parent, field); !text.empty()) words += "/" + std::string(text);
   }
   cells.emplace_back(words);
   cells.emplace_back(age_of(object, now));

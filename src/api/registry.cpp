@@ -58,7 +58,9 @@ SelectableField selectable_of(std::string_view text) {
   std::string_view rest = equals == std::string_view::npos ? std::string_view() : text.substr(equals + 1);
   if (!rest.empty() && rest.front() == '>') {
     field.stored = rest.substr(1);
-    rest = {};
+    field.pointer = "/" + field.stored;
+    std::replace(field.pointer.begin(), field.pointer.end(), '.', '/');
+    return field;
   }
   if (!rest.empty() && rest.front() == '/') {
     const std::size_t comma = rest.find(',');
@@ -78,7 +80,7 @@ Column column_of(std::string_view text) {
   const std::size_t last_space = text.rfind(' ');
   if (last_space != std::string_view::npos) {
     const std::string_view last = text.substr(last_space + 1);
-    if (last == "integer" || last == "name" || last == "date") {
+    if (last == "integer" || last == "name" || last == "date" || last == "boolean") {
       if (last == "name") column.format = "name";
       if (last != "name") column.type = last;
       text = text.substr(0, last_space);

@@ -60,7 +60,7 @@ struct SchemaNode {
     preserve_unknown = 256,
     union_member = 512,
     non_empty = 2048,  ///< validation: absent or empty is "Required value"
-    custom = 4096,     ///< of a CustomResourceDefinition: wrong types are validation errors, empty values stay
+    custom = 4096,  ///< of a CustomResourceDefinition: wrong types are validation errors, empty values stay
     canonical = 1024,  ///< map of quantities that upstream rounds to thousandths and prints canonically
   };
   SchemaKind kind = SchemaKind::any;

@@ -364,8 +364,8 @@ Result<FieldSelector> parse_field_selector(const TypeRecord& record, std::string
       return bad_request("field label not supported: " + term.field);
     const bool other = !meta && !field->stored.empty();
     renamed = renamed || other;
-    own += (own.empty() ? "" : ",") + (other ? field->stored : term.field) +
-           (term.equal ? "=" : "!=") + term.value;
+    own += (own.empty() ? "" : ",") + (other ? field->stored : term.field) + (term.equal ? "=" : "!=") +
+           term.value;
   }
   return renamed ? FieldSelector::parse(own) : selector;
 }

@@ -28,7 +28,7 @@ struct Column {
   std::string type = "string";  ///< string, integer, date, ...
   std::string format;           ///< "name" for the name column
   std::string description;
-  int priority = 0;  ///< > 0: only with -o wide
+  int priority = 0;            ///< > 0: only with -o wide
   std::string json_path = {};  ///< custom types: where the cell is found (".spec.replicas")
 };
 

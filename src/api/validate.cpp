@@ -103,8 +103,8 @@ FieldErrors validate_update(const TypeRecord& record, SchemaRef schema, const js
   return errors;
 }
 
-FieldErrors validate_status_update(const TypeRecord& record, SchemaRef schema,
-                                   const json::value& object, const json::value& old) {
+FieldErrors validate_status_update(const TypeRecord& record, SchemaRef schema, const json::value& object,
+                                   const json::value& old) {
   FieldErrors errors;
   if (schema && !record.builtin) validate_schema(schema, object, errors);
   if (!object.is_object() || !old.is_object()) return errors;

@@ -54,6 +54,18 @@ void validate_service_cidr(const json::object& object, FieldErrors& errors);
 void validate_service_cidr_update(const json::object& object, const json::object& old, FieldErrors& errors);
 void validate_spec_immutable(const json::object& object, const json::object& old, FieldErrors& errors);
 void validate_webhooks(const json::object& object, FieldErrors& errors);
+void validate_persistent_volume(const json::object& object, FieldErrors& errors);
+void validate_persistent_volume_claim(const json::object& object, FieldErrors& errors);
+void validate_limit_range(const json::object& object, FieldErrors& errors);
+void validate_resource_quota(const json::object& object, FieldErrors& errors);
+void validate_controller_revision(const json::object& object, FieldErrors& errors);
+void validate_autoscaler(const json::object& object, FieldErrors& errors);
+void validate_disruption_budget(const json::object& object, FieldErrors& errors);
+void validate_ingress_class(const json::object& object, FieldErrors& errors);
+void validate_role_binding(const json::object& object, FieldErrors& errors);
+void validate_cluster_role_binding(const json::object& object, FieldErrors& errors);
+void validate_priority_class(const json::object& object, FieldErrors& errors);
+void validate_runtime_class(const json::object& object, FieldErrors& errors);
 
 void validate_service_update(const json::object& object, const json::object& old, FieldErrors& errors);
 void validate_endpoints(const json::object& object, FieldErrors& errors);

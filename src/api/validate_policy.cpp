@@ -40,7 +40,8 @@ void validate_client_config(const json::object& config, const FieldPath& path, F
   if (url) {
     const std::string_view text = text_of(config, "url");
     if (!text.starts_with("https://"))
-      errors.invalid(path / "url", text, "'https' is the only allowed URL scheme; desired format: https://host[/path]");
+      errors.invalid(path / "url", text,
+                     "'https' is the only allowed URL scheme; desired format: https://host[/path]");
     if (text.find('@') != std::string_view::npos)
       errors.invalid(path / "url", text, "user information is not permitted in the URL");
     if (text.find('#') != std::string_view::npos)
@@ -56,7 +57,8 @@ void validate_client_config(const json::object& config, const FieldPath& path, F
     errors.required(below / "namespace", "service namespace is required");
   const std::int64_t port = int_of(target, "port", 443);
   if (port < 1 || port > 65535)
-    errors.invalid(below / "port", json::value(port), "port is not valid: must be between 1 and 65535, inclusive");
+    errors.invalid(below / "port", json::value(port),
+                   "port is not valid: must be between 1 and 65535, inclusive");
 }
 
 void validate_rules(const json::object& parent, const char* list, const FieldPath& path,
@@ -67,15 +69,14 @@ void validate_rules(const json::object& parent, const char* list, const FieldPat
     for (const char* field : {"operations", "apiGroups", "apiVersions", "resources"}) {
       const json::array& words = array_or_empty(rule, field);
       if (words.empty()) errors.required(at / field);
-      const bool any = std::any_of(words.begin(), words.end(),
-                                   [](const json::value& word) { return word == "*"; });
+      const bool any =
+          std::any_of(words.begin(), words.end(), [](const json::value& word) { return word == "*"; });
       if (any && words.size() > 1 && std::string_view(field) != "resources") {
-        errors.invalid(at / field, json::value(words), "if '*' is present, must not specify other " +
-                                                           std::string(std::string_view(field) == "operations"
-                                                                           ? "operations"
-                                                                       : std::string_view(field) == "apiGroups"
-                                                                           ? "API groups"
-                                                                           : "API versions"));
+        errors.invalid(at / field, json::value(words),
+                       "if '*' is present, must not specify other " +
+                           std::string(std::string_view(field) == "operations"  ? "operations"
+                                       : std::string_view(field) == "apiGroups" ? "API groups"
+                                                                                : "API versions"));
       }
     }
   });
@@ -95,7 +96,8 @@ void validate_webhooks(const json::object& object, FieldErrors& errors) {
     } else if (!wrong.empty()) {
       errors.invalid(path / "name", name, wrong);
     } else if (std::count(name.begin(), name.end(), '.') < 2) {
-      errors.invalid(path / "name", name, "should be a domain with at least three segments separated by dots");
+      errors.invalid(path / "name", name,
+                     "should be a domain with at least three segments separated by dots");
     }
     if (!names.insert(name).second) errors.duplicate(path / "name", json::string(name));
     const json::array& versions = array_or_empty(webhook, "admissionReviewVersions");
@@ -153,31 +155,33 @@ void validate_admission_policy_binding(const json::object& object, FieldErrors& 
   const FieldPath path("spec");
   if (text_of(spec, "policyName").empty()) errors.required(path / "policyName");
   const json::array& actions = array_or_empty(spec, "validationActions");
-  if (actions.empty()) errors.required(path / "validationActions", "at least one validation action is required");
+  if (actions.empty())
+    errors.required(path / "validationActions", "at least one validation action is required");
   const auto has = [&](const char* word) {
     return std::find(actions.begin(), actions.end(), json::value(word)) != actions.end();
   };
   if (has("Deny") && has("Warn")) {
-    errors.invalid(path / "validationActions", json::value(actions),
-                   "must not contain both Deny and Warn (repeating the same validation failure information in "
-                   "the API response and headers serves no purpose)");
+    errors.invalid(
+        path / "validationActions", json::value(actions),
+        "must not contain both Deny and Warn (repeating the same validation failure information in "
+        "the API response and headers serves no purpose)");
   }
   if (const json::object* param = object_of(spec, "paramRef")) {
     const FieldPath at = path / "paramRef";
     if (text_of(*param, "name").empty() == !param->contains("selector"))
       errors.required(at, "exactly one of name or selector must be specified");
-    if (text_of(*param, "parameterNotFoundAction").empty())
-      errors.required(at / "parameterNotFoundAction");
+    if (text_of(*param, "parameterNotFoundAction").empty()) errors.required(at / "parameterNotFoundAction");
   }
 }
 
 void validate_api_service(const json::object& object, FieldErrors& errors) {
   const json::object& spec = spec_of(object);
   const FieldPath path("spec");
-  const std::string expected = std::string(text_of(spec, "version")) + "." + std::string(text_of(spec, "group"));
+  const std::string expected =
+      std::string(text_of(spec, "version")) + "." + std::string(text_of(spec, "group"));
   if (name_of(object) != expected) {
-    errors.invalid(FieldPath("metadata") / "name", name_of(object), "must be `spec.version+\".\"+spec.group`: \"" +
-                                                                      expected + "\"");
+    errors.invalid(FieldPath("metadata") / "name", name_of(object),
+                   "must be `spec.version+\".\"+spec.group`: \"" + expected + "\"");
   }
   if (text_of(spec, "version").empty()) errors.required(path / "version");
   const std::int64_t group = int_of(spec, "groupPriorityMinimum"), version = int_of(spec, "versionPriority");
@@ -218,8 +222,7 @@ void validate_flow_schema(const json::object& object, FieldErrors& errors) {
     if (array_or_empty(rule, "subjects").empty())
       errors.required(rules[index] / "subjects", "subjects must contain at least one value");
     if (array_or_empty(rule, "resourceRules").empty() && array_or_empty(rule, "nonResourceRules").empty()) {
-      errors.required(rules[index],
-                      "at least one of resourceRules and nonResourceRules has to be non-empty");
+      errors.required(rules[index], "at least one of resourceRules and nonResourceRules has to be non-empty");
     }
   });
 }
@@ -233,7 +236,8 @@ void validate_priority_level(const json::object& object, FieldErrors& errors) {
       errors.required(path / "limited", "must not be empty when type is Limited");
     if (spec.contains("exempt")) errors.forbidden(path / "exempt", "must be nil if the type is Limited");
   } else if (type == "Exempt") {
-    if (spec.contains("limited")) errors.forbidden(path / "limited", "must be nil if the type is not Limited");
+    if (spec.contains("limited"))
+      errors.forbidden(path / "limited", "must be nil if the type is not Limited");
   } else {
     errors.not_supported(path / "type", json::string(type), {"Exempt", "Limited"});
   }
@@ -257,12 +261,12 @@ void validate_service_cidr(const json::object& object, FieldErrors& errors) {
   const FieldPath path = spec / "cidrs";
   const json::array& ranges = array_or_empty(spec_of(object), "cidrs");
   if (ranges.empty()) errors.required(path, "at least one CIDR required");
-  if (ranges.size() > 2)
-    errors.invalid(path, json::value(ranges), "may only hold up to 2 values");
+  if (ranges.size() > 2) errors.invalid(path, json::value(ranges), "may only hold up to 2 values");
   std::size_t index = 0;
   for (const json::value& range : ranges) {
     const FieldPath at = path[index++];
-    const std::string_view text = range.is_string() ? std::string_view(range.get_string()) : std::string_view();
+    const std::string_view text =
+        range.is_string() ? std::string_view(range.get_string()) : std::string_view();
     if (!is_cidr(text))
       errors.invalid(at, text, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)");
   }
@@ -270,7 +274,8 @@ void validate_service_cidr(const json::object& object, FieldErrors& errors) {
 
 void validate_service_cidr_update(const json::object& object, const json::object& old, FieldErrors& errors) {
   const FieldPath spec("spec");
-  require_same(spec_of(object).if_contains("cidrs"), spec_of(old).if_contains("cidrs"), spec / "cidrs", errors);
+  require_same(spec_of(object).if_contains("cidrs"), spec_of(old).if_contains("cidrs"), spec / "cidrs",
+               errors);
 }
 
 void validate_spec_immutable(const json::object& object, const json::object& old, FieldErrors& errors) {
@@ -280,14 +285,15 @@ void validate_spec_immutable(const json::object& object, const json::object& old
 void validate_event_v1(const json::object& object, FieldErrors& errors) {
   validate_event(object, errors);
   // A series or a patch of an old one carries the times of core/v1; upstream asks these of a new event only.
-  if (object.contains("firstTimestamp") || object.contains("source")) return;
+  if (!text_of(object, "firstTimestamp").empty()) return;
   if (text_of(object, "eventTime").empty()) errors.required(FieldPath("eventTime"));
   if (text_of(object, "reportingComponent").empty()) errors.required(FieldPath("reportingController"));
   if (text_of(object, "reportingInstance").empty()) errors.required(FieldPath("reportingInstance"));
   if (text_of(object, "action").empty()) errors.required(FieldPath("action"));
   if (text_of(object, "reason").empty()) errors.required(FieldPath("reason"));
   const std::string_view type = text_of(object, "type");
-  if (type != "Normal" && type != "Warning") errors.invalid(FieldPath("type"), type, "has invalid value: " + std::string(type));
+  if (type != "Normal" && type != "Warning")
+    errors.invalid(FieldPath("type"), type, "has invalid value: " + std::string(type));
 }
 
 }  // namespace orchestra::api

@@ -22,11 +22,13 @@ void rename(json::object& object, std::string_view from, std::string_view to) {
   object[to] = std::move(value);
 }
 
-constexpr std::pair<const char*, const char*> kEventNames[] = {
-    {"involvedObject", "regarding"},   {"message", "note"},
-    {"source", "deprecatedSource"},    {"firstTimestamp", "deprecatedFirstTimestamp"},
-    {"count", "deprecatedCount"},      {"lastTimestamp", "deprecatedLastTimestamp"},
-    {"reportingComponent", "reportingController"}};
+constexpr std::pair<const char*, const char*> kEventNames[] = {{"involvedObject", "regarding"},
+                                                               {"message", "note"},
+                                                               {"source", "deprecatedSource"},
+                                                               {"firstTimestamp", "deprecatedFirstTimestamp"},
+                                                               {"count", "deprecatedCount"},
+                                                               {"lastTimestamp", "deprecatedLastTimestamp"},
+                                                               {"reportingComponent", "reportingController"}};
 
 void event_to_stored(json::object& event) {
   for (const auto& [core, ours] : kEventNames) rename(event, ours, core);
@@ -117,7 +119,8 @@ json::array metrics_from_v1(const json::array& metrics, bool status) {
       if (source == nullptr) continue;
       json::value fields = json::object();
       for (const auto& [pointer, name] : shape.fields) {
-        const json::value* value = belongs(pointer, status) ? find(*source, std::string("/") + name) : nullptr;
+        const json::value* value =
+            belongs(pointer, status) ? find(*source, std::string("/") + name) : nullptr;
         if (value != nullptr) set_at(fields, pointer, *value);
       }
       if (!status) {
@@ -166,8 +169,8 @@ void hpa_to_stored(json::object& hpa) {
   json::array metrics;
   if (const json::value* percent = spec.if_contains("targetCPUUtilizationPercentage")) {
     const json::object target{{"type", "Utilization"}, {"averageUtilization", *percent}};
-    metrics.push_back(json::object{
-        {"type", "Resource"}, {"resource", json::object{{"name", "cpu"}, {"target", target}}}});
+    metrics.push_back(
+        json::object{{"type", "Resource"}, {"resource", json::object{{"name", "cpu"}, {"target", target}}}});
     spec.stable_erase(spec.find("targetCPUUtilizationPercentage"));
   }
   if (const json::value more = take_annotation(hpa, kMetrics); more.is_array()) {
@@ -182,8 +185,8 @@ void hpa_to_stored(json::object& hpa) {
     const json::value percent = status->at("currentCPUUtilizationPercentage");
     status->stable_erase(status->find("currentCPUUtilizationPercentage"));
     const json::object value{{"averageUtilization", percent}};
-    current.push_back(json::object{
-        {"type", "Resource"}, {"resource", json::object{{"name", "cpu"}, {"current", value}}}});
+    current.push_back(
+        json::object{{"type", "Resource"}, {"resource", json::object{{"name", "cpu"}, {"current", value}}}});
   }
   if (const json::value more = take_annotation(hpa, kCurrentMetrics); more.is_array()) {
     for (json::value& metric : metrics_from_v1(more.get_array(), true)) current.push_back(std::move(metric));

@@ -36,11 +36,10 @@ ORC_API void validate_schema(SchemaRef schema, const json::value& value, FieldEr
 
 /// `schema` is that of the version that the object is in.
 /// Everything for a create: metadata, schema, the record's own rules. An error for each rule that is broken.
-ORC_API FieldErrors validate_create(const TypeRecord& record, SchemaRef schema,
-                                    const json::value& object);
+ORC_API FieldErrors validate_create(const TypeRecord& record, SchemaRef schema, const json::value& object);
 /// Everything for an update of the main resource: also immutability.
-ORC_API FieldErrors validate_update(const TypeRecord& record, SchemaRef schema,
-                                    const json::value& object, const json::value& old);
+ORC_API FieldErrors validate_update(const TypeRecord& record, SchemaRef schema, const json::value& object,
+                                    const json::value& old);
 /// The same for a write through /status.
 ORC_API FieldErrors validate_status_update(const TypeRecord& record, SchemaRef schema,
                                            const json::value& object, const json::value& old);

@@ -5,12 +5,12 @@
 
 #include "apiserver/auth/access.hpp"
 #include "apiserver/auth/tokens.hpp"
-#include "apiserver/type_source.hpp"
 #include "apiserver/bootstrap.hpp"
 #include "apiserver/client_in_process.hpp"
 #include "apiserver/http_front.hpp"
 #include "apiserver/pki.hpp"
 #include "apiserver/service_range.hpp"
+#include "apiserver/type_source.hpp"
 #include "base/fd.hpp"
 
 namespace orchestra {

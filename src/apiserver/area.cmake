@@ -48,5 +48,4 @@ set_source_files_properties(
 set_source_files_properties(
   ${CMAKE_SOURCE_DIR}/src/apiserver/continue_token.cpp
   ${CMAKE_SOURCE_DIR}/src/apiserver/hooks_bootstrap.cpp
-  ${CMAKE_SOURCE_DIR}/src/apiserver/pki.cpp
   PROPERTIES UNITY_GROUP apiserver_3)

@@ -97,7 +97,7 @@ class InProcessWatch final : public ObjectWatch::Impl {
         continue;
       }
       auto object = core_->object_in_version(*cursor_->request().type, cursor_->request().version,
-                                            item.stored, item.revision);
+                                             item.stored, item.revision);
       if (!object) {
         ended_ = object.error();
         break;

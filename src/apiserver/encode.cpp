@@ -146,8 +146,8 @@ Result<std::string> object_text(const api::TypeRecord& type, std::string_view ve
                                 Now now, bool with_columns) {
   // Rows are made from what is stored, whatever the version asked for.
   const bool as_stored = want.form == Form::table || want.form == Form::partial;
-  ORC_ASSIGN(std::string text, json_in_version(type, as_stored ? std::string_view() : version, view,
-                                               revision, want.managed_fields));
+  ORC_ASSIGN(std::string text, json_in_version(type, as_stored ? std::string_view() : version, view, revision,
+                                               want.managed_fields));
   if (want.form == Form::json && !want.pretty) return text;
   ORC_ASSIGN(json::value tree, parse_json(text));
   if (want.form == Form::partial) return finish(api::partial_metadata(tree, meta_api_version(want)), want);
@@ -175,7 +175,8 @@ Reply object_reply(ApiCore& core, const api::TypeRecord& type, const Call& call,
   }
   auto view = decode_stored_frame(stored.bytes());
   if (!view) return error_reply(api::internal_error(view.error().to_string()));
-  auto text = object_text(type, call.info.version, call.want, *view, revision, core.engine().clock().now(), true);
+  auto text =
+      object_text(type, call.info.version, call.want, *view, revision, core.engine().clock().now(), true);
   if (!text) return error_reply(api::internal_error(text.error().to_string()));
   reply.body = std::move(*text);
   reply.content_type = content_type_of(call.want);

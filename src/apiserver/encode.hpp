@@ -24,8 +24,8 @@ Result<std::string> json_in_version(const api::TypeRecord& type, std::string_vie
                                     const StoredView& view, Revision revision, bool managed_fields);
 /// The text of one object for a watch event or a list item; Tables are one row each.
 Result<std::string> object_text(const api::TypeRecord& type, std::string_view version,
-                                const Representation& want,
-                                const StoredView& view, Revision revision, Now now, bool with_columns);
+                                const Representation& want, const StoredView& view, Revision revision,
+                                Now now, bool with_columns);
 /// The object of a BOOKMARK: kind, apiVersion and resourceVersion only; the end of the initial events of a
 /// WatchList is marked by an annotation. `version` empty: the type's own.
 std::string bookmark_json(const api::TypeRecord& type, std::string_view version, Revision revision,

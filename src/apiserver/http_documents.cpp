@@ -5,10 +5,10 @@
 
 #include <array>
 
-#include "apiserver/gzip.hpp"
 #include "api/openapi.hpp"
 #include "api/status.hpp"
 #include "apiserver/auth/tokens.hpp"
+#include "apiserver/gzip.hpp"
 #include "apiserver/http_exchange.hpp"
 #include "base/json.hpp"
 #include "base/version.hpp"

@@ -124,7 +124,8 @@ Reply long_list(ListWalk start, const std::string& api_version) {
       auto stepped = walk->step(64, [&](const KeyValue& kv, const StoredView& view) -> Result<void> {
         if (!walk->first) chunk += ',';
         walk->first = false;
-        return append_list_item(chunk, *walk->type, walk->version, walk->want, view, kv.mod_revision, walk->now);
+        return append_list_item(chunk, *walk->type, walk->version, walk->want, view, kv.mod_revision,
+                                walk->now);
       });
       // The snapshot expired under a very slow reader: the body ends in the middle, which clients notice.
       if (!stepped) {

@@ -199,7 +199,8 @@ void TypeSource::write_status(const json::value& object) {
   auto written = client_.request(std::move(request)).wait(kStep);
   // A lost race is a change, and so another sync.
   if (!written && !written.error().is(Error::conflict) && !written.error().is(Error::not_found)) {
-    core_->engine().log(LogLevel::warning, "apiserver", "status of a definition: " + written.error().to_string());
+    core_->engine().log(LogLevel::warning, "apiserver",
+                        "status of a definition: " + written.error().to_string());
   }
 }
 
@@ -238,8 +239,9 @@ bool TypeSource::remove_objects(const json::value& definition, const api::TypePt
 /// An object for each served group version, as upstream's aggregator keeps them.
 void TypeSource::publish_versions(const std::shared_ptr<const api::TypeRegistry>& registry) {
   if (services_ == nullptr) return;
-  auto existing = client_.list(services_->gvk(services_->versions.front().name).api_version(), services_->plural)
-                      .wait(kStep);
+  auto existing =
+      client_.list(services_->gvk(services_->versions.front().name).api_version(), services_->plural)
+          .wait(kStep);
   if (!existing) return;
   const Now now = core_->engine().clock().now();
   std::vector<std::string> wanted;

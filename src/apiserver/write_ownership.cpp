@@ -27,9 +27,9 @@ api::FieldWrite field_write(const WriteInput& input, const char* operation) {
   write.schema = input.version->schema;
   if (input.sub == nullptr && input.type->has_status) write.not_written = {"status"};
   if (input.sub != nullptr && input.sub->name == "status") write.not_written = {"spec"};
-  write.view = [type = input.type, from = input.version](const std::string& api_version,
-                                                         const json::value& before, const json::value& after)
-      -> std::optional<api::VersionView> {
+  write.view = [type = input.type, from = input.version](
+                   const std::string& api_version, const json::value& before,
+                   const json::value& after) -> std::optional<api::VersionView> {
     const auto [group, version] = api::split_api_version(api_version);
     const api::TypeVersion* found = group == type->group ? type->version(version) : nullptr;
     if (found == nullptr) return std::nullopt;
@@ -113,12 +113,12 @@ Result<Change> compute_apply(const WriteInput& input, const View& view) {
   if (!old && (!old.error().is(Error::not_found) || input.sub != nullptr)) return old.error();
   if (!old) {
     if (const std::string uid = string_at(input.body, "/metadata/uid"); !uid.empty()) {
-      return api::conflict(*input.type, input.name(),
-                           "uid mismatch: the provided object specified uid " + uid +
-                               ", and no existing object was found");
+      return api::conflict(
+          *input.type, input.name(),
+          "uid mismatch: the provided object specified uid " + uid + ", and no existing object was found");
     }
-    ORC_ASSIGN(api::Applied applied,
-               api::apply_config(write, json::object{{"metadata", json::object()}}, input.body, {}, input.force));
+    ORC_ASSIGN(api::Applied applied, api::apply_config(write, json::object{{"metadata", json::object()}},
+                                                       input.body, {}, input.force));
     if (input.version->conversion != nullptr) {
       api::apply_defaults(input.version->schema, applied.object);
       api::to_stored(*input.type, *input.version, applied.object);

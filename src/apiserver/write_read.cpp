@@ -76,11 +76,10 @@ bool call_has(const WriteInput& input, const std::string& parameter) {
 Result<void> read_manager(WriteInput& input) {
   input.field_manager = query_value(input.call->info.query, "fieldManager");
   if (const std::string wrong = api::check_manager_name(input.field_manager); !wrong.empty()) {
-    return api::status_error(api::make_status(
-        422, "Invalid", "WriteOptions.meta.k8s.io \"\" is invalid: fieldManager: " + wrong));
+    return api::status_error(
+        api::make_status(422, "Invalid", "WriteOptions.meta.k8s.io \"\" is invalid: fieldManager: " + wrong));
   }
-  if (input.field_manager.empty())
-    input.field_manager = api::manager_of_user_agent(input.call->user_agent);
+  if (input.field_manager.empty()) input.field_manager = api::manager_of_user_agent(input.call->user_agent);
   return {};
 }
 
@@ -99,8 +98,7 @@ Result<void> read_patch(WriteInput& input) {
   } else {
     return api::unsupported_media_type(
         "the body of the request was in an unknown format - accepted media types include: " +
-        std::string(kPatchTypes) +
-        (input.type->builtin ? ", application/strategic-merge-patch+json" : ""));
+        std::string(kPatchTypes) + (input.type->builtin ? ", application/strategic-merge-patch+json" : ""));
   }
   if (call_has(input, "force")) {
     api::FieldErrors errors;

@@ -173,8 +173,9 @@ Result<Change> finish_update(const WriteInput& input, const View& view, const Lo
   if (type.has_generation && api::spec_differs(next.get_object(), old_tree.get_object())) {
     api::metadata(next)["generation"] = int_at(old_tree, "/metadata/generation") + 1;
   }
-  const auto errors = fields != nullptr ? api::validate_status_update(type, input.work_schema(), next, old_tree)
-                                        : api::validate_update(type, input.work_schema(), next, old_tree);
+  const auto errors = fields != nullptr
+                          ? api::validate_status_update(type, input.work_schema(), next, old_tree)
+                          : api::validate_update(type, input.work_schema(), next, old_tree);
   if (!errors.empty()) return api::invalid(type.group, type.kind, input.name(), errors);
 
   if (last_finalizer_went(next, hooks)) {

@@ -27,9 +27,9 @@ struct WriteInput {
   const ApiCore* core = nullptr;
   api::TypePtr type;
   const api::Subresource* sub = nullptr;
-  api::SchemaRef schema;  ///< of the requested version
+  api::SchemaRef schema;                      ///< of the requested version
   const api::TypeVersion* version = nullptr;  ///< the requested one
-  json::value body;       ///< decoded and pruned (create, update), or the patch
+  json::value body;                           ///< decoded and pruned (create, update), or the patch
   PatchKind patch = PatchKind::json;
   bool force = false;         ///< apply: take fields from others
   std::string field_manager;  ///< who owns what this write changes

@@ -10,8 +10,9 @@
 //   TABLE /api/v1/...                  columns and cells of a Table, joined by " | "
 //   EXPLAIN apps/v1 Deployment spec.replicas   type and description, as kubectl explain finds them
 //   WAIT /path POINTER VALUE           until the answer has this value there (at most 10 s)
-// `as` is json, yaml (default), apply, merge, strategic or jsonpatch. A failure prints its message and causes.
-// uids, times and resourceVersions are replaced by words. ORC_WRITE_SCENARIOS=1 writes today's answers.
+// `as` is json, yaml (default), apply, merge, strategic or jsonpatch. A failure prints its message and
+// causes. uids, times and resourceVersions are replaced by words. ORC_WRITE_SCENARIOS=1 writes today's
+// answers.
 #include <filesystem>
 #include <fstream>
 #include <regex>
@@ -21,6 +22,7 @@
 #include "base/http_client.hpp"
 #include "base/json.hpp"
 #include "base/yaml.hpp"
+#include "net/http/http_server.hpp"
 #include "orchestra/api_server.hpp"
 #include "orchestra/memory_store.hpp"
 #include "tests/support/test.hpp"
@@ -67,7 +69,7 @@ std::vector<Step> read_steps(const fs::path& path) {
 
 std::string normalised(std::string text) {
   static const std::vector<std::pair<std::regex, std::string>> kRules = {
-      {std::regex("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"), "UID"},
+      {std::regex("\"?[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\"?"), "UID"},
       {std::regex("\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\d(\\.\\d+)?Z"), "TIME"},
       {std::regex("resourceVersion: \"\\d+\""), "resourceVersion: \"RV\""},
       {std::regex("10\\.96\\.(?!0\\.1\\b)\\d+\\.\\d+"), "CLUSTERIP"},
@@ -158,13 +160,14 @@ class Runner {
     if (!tree || answer.status != 200) return print(answer, "");
     std::string out;
     for (const json::value& column : *array_at(*tree, "/columnDefinitions"))
-      out += (out.empty() ? "" : " | ") + string_at(column, "/name") + (int_at(column, "/priority") > 0 ? "*" : "");
+      out += (out.empty() ? "" : " | ") + string_at(column, "/name") +
+             (int_at(column, "/priority") > 0 ? "*" : "");
     out += "\n";
     for (const json::value& row : *array_at(*tree, "/rows")) {
       std::string line;
       for (const json::value& cell : *array_at(row, "/cells"))
-        line += (line.empty() ? "" : " | ") +
-                (cell.is_string() ? std::string(cell.get_string()) : to_json(cell));
+        line +=
+            (line.empty() ? "" : " | ") + (cell.is_string() ? std::string(cell.get_string()) : to_json(cell));
       out += line + "\n";
     }
     return out;
@@ -198,8 +201,10 @@ class Runner {
       if (properties == nullptr || !properties->contains(name)) return "no field " + name + "\n";
       outer = at = &properties->at(name);
     }
-    const std::string description = string_at(*outer, "/description", string_at(*resolve(at), "/description"));
-    return "<" + string_at(*resolve(at), "/type", "any") + ">\n" + (description.empty() ? "" : description + "\n");
+    const std::string description =
+        string_at(*outer, "/description", string_at(*resolve(at), "/description"));
+    return "<" + string_at(*resolve(at), "/type", "any") + ">\n" +
+           (description.empty() ? "" : description + "\n");
   }
   std::string wait(const std::string& path, const std::string& pointer, const std::string& value) {
     std::string seen;

@@ -176,11 +176,11 @@ FieldSet FieldSet::without(const FieldSet& a, const FieldSet& b) {
 }
 
 bool operator==(const FieldSet& a, const FieldSet& b) {
-  return a.member == b.member &&
-         std::equal(a.children.begin(), a.children.end(), b.children.begin(), b.children.end(),
-                    [](const auto& x, const auto& y) {
-                      return !(x.first < y.first) && !(y.first < x.first) && x.second == y.second;
-                    });
+  return a.member == b.member && std::equal(a.children.begin(), a.children.end(), b.children.begin(),
+                                            b.children.end(), [](const auto& x, const auto& y) {
+                                              return !(x.first < y.first) && !(y.first < x.first) &&
+                                                     x.second == y.second;
+                                            });
 }
 
 Result<FieldSet> FieldSet::from_json(const json::value& fields) { return read(fields, 0); }

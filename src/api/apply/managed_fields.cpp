@@ -49,9 +49,8 @@ json::array print_managers(const FieldManagers& managers) {
   });
   json::array out;
   for (const FieldManager* manager : sorted) {
-    json::object entry{{"manager", manager->name},
-                       {"operation", manager->operation},
-                       {"apiVersion", manager->api_version}};
+    json::object entry{
+        {"manager", manager->name}, {"operation", manager->operation}, {"apiVersion", manager->api_version}};
     if (!manager->time.empty()) entry["time"] = manager->time;
     entry["fieldsType"] = "FieldsV1";
     entry["fieldsV1"] = manager->fields.to_json();
@@ -82,7 +81,8 @@ std::string check_manager_name(std::string_view name) {
   if (name.size() > kManagerNameMax)
     return "Too long: may not be more than " + std::to_string(kManagerNameMax) + " bytes";
   if (!std::all_of(name.begin(), name.end(), printable))
-    return "Invalid value: " + json::serialize(json::string(name)) + ": should only contain printable characters";
+    return "Invalid value: " + json::serialize(json::string(name)) +
+           ": should only contain printable characters";
   return {};
 }
 

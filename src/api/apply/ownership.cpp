@@ -84,7 +84,8 @@ void cap_updates(FieldManagers& managers) {
     return std::tie(a.time, a.name) < std::tie(b.time, b.name);
   });
   std::map<std::string, FieldManager> merged;  // by version
-  for (auto each = managers.begin(); each != managers.end() && updates() + merged.size() > kUpdateManagersMax;) {
+  for (auto each = managers.begin();
+       each != managers.end() && updates() + merged.size() > kUpdateManagersMax;) {
     if (each->applies()) {
       ++each;
       continue;
@@ -137,7 +138,9 @@ json::value prune_dropped(const FieldWrite& write, const json::value& merged, co
                           const FieldSet& last) {
   if (last.empty()) return merged;
   const SchemaRef schema = write.schema;
-  const auto all = [&](const json::value& tree) { return with_named_parents(schema, fields_of(schema, tree)); };
+  const auto all = [&](const json::value& tree) {
+    return with_named_parents(schema, fields_of(schema, tree));
+  };
   const FieldSet last_named = with_named_parents(schema, last);
   json::value pruned = remove_fields(schema, merged, last_named);
   FieldSet owned;
@@ -187,9 +190,8 @@ FieldManagers track_update(const FieldWrite& write, const json::value& before, c
   auto changes = take_over(write, before, after, given, nullptr, true, nullptr);
   FieldSet taken = FieldSet::united(changes->added, changes->modified);
   if (!taken.empty()) {
-    const auto previous = std::find_if(given.begin(), given.end(), [&](const FieldManager& each) {
-      return each.is(write.manager);
-    });
+    const auto previous = std::find_if(given.begin(), given.end(),
+                                       [&](const FieldManager& each) { return each.is(write.manager); });
     if (previous != given.end()) {
       previous->fields = FieldSet::united(previous->fields, taken);
       previous->time = write.manager.time;
@@ -220,8 +222,8 @@ Result<Applied> apply_config(const FieldWrite& write, const json::value& live, c
                                 [&](const FieldManager& each) { return each.is(write.manager); });
   const FieldManagers former = managers;
   FieldManager applier = write.manager;
+  // With apiVersion, kind and name, which keep metadata from being pruned; they are stripped at the end.
   applier.fields = fields_of(write.schema, config);
-  strip(applier.fields, write.not_written);
   if (own != managers.end()) {
     last = own->fields;
     applier.time = own->time;
@@ -249,6 +251,9 @@ Result<Applied> apply_config(const FieldWrite& write, const json::value& live, c
     return conflict_error(conflicts);
   }
   if (write.manager.name == "kubectl") update_last_applied(pruned, config);
+  for (FieldManager& manager : managers) {
+    if (manager.is(applier)) strip(manager.fields, write.not_written);
+  }
   std::erase_if(managers, [](const FieldManager& each) { return each.fields.empty(); });
   if (!same_but_times(managers, former) || pruned != live) {
     for (FieldManager& manager : managers) {

@@ -44,8 +44,7 @@ PathElement item_element(SchemaRef list, const json::value& item, std::size_t in
       sorted[key] = parse_json(property.default_json()).value();
     }
   }
-  if (sorted.empty())
-    return {PathElement::Kind::index, {}, json::value(static_cast<std::int64_t>(index))};
+  if (sorted.empty()) return {PathElement::Kind::index, {}, json::value(static_cast<std::int64_t>(index))};
   for (auto& [key, value] : sorted) keys[key] = std::move(value);
   return {PathElement::Kind::key, {}, std::move(keys)};
 }

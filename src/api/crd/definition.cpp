@@ -152,7 +152,8 @@ std::string clash(const json::object& names, std::string_view group, const std::
     if (other->group != group || other->plural == plural) continue;
     const auto taken = [&](std::string_view name) {
       return name == other->plural || name == other->singular ||
-             std::find(other->short_names.begin(), other->short_names.end(), name) != other->short_names.end();
+             std::find(other->short_names.begin(), other->short_names.end(), name) !=
+                 other->short_names.end();
     };
     const auto says = [&](const char* why, std::string_view name) {
       reason = why;
@@ -190,9 +191,8 @@ Result<TypePtr> record_of_definition(const json::value& definition) {
   record->unconditional_update = false;
   std::vector<std::shared_ptr<const CustomSchema>> schemas;
   std::vector<const json::object*> versions;
-  for_each_object(*spec, "versions", [&](std::size_t, const json::object& version) {
-    versions.push_back(&version);
-  });
+  for_each_object(*spec, "versions",
+                  [&](std::size_t, const json::object& version) { versions.push_back(&version); });
   if (versions.empty()) return Error(Error::invalid, "api", "a definition without versions");
   std::stable_sort(versions.begin(), versions.end(), [](const json::object* a, const json::object* b) {
     return priority_of(text_of(*a, "name")) > priority_of(text_of(*b, "name"));

@@ -25,9 +25,9 @@ Result<TypePtr> record_of_definition(const json::value& definition);
 
 /// Decides on one definition in the light of what others have taken.
 struct DefinitionDecision {
-  bool served = false;         ///< its names are its own: the type exists
-  bool removing = false;       ///< its objects have to go, then the finalizer
-  json::value object;          ///< with the new status; null where nothing changes
+  bool served = false;    ///< its names are its own: the type exists
+  bool removing = false;  ///< its objects have to go, then the finalizer
+  json::value object;     ///< with the new status; null where nothing changes
 };
 DefinitionDecision judge_definition(const json::value& definition, const TypeRegistry& others, Now now);
 

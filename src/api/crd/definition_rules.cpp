@@ -83,7 +83,8 @@ void check_version(const json::object& version, const FieldPath& path, FieldErro
         if (required) errors.required(at / field);
         return;
       }
-      if (std::none_of(roots.begin(), roots.end(), [&](std::string_view root) { return text.starts_with(root); }))
+      if (std::none_of(roots.begin(), roots.end(),
+                       [&](std::string_view root) { return text.starts_with(root); }))
         errors.invalid(at / field, text, what);
     };
     under("specReplicasPath", {".spec."}, true, "should be a json path under .spec");
@@ -176,7 +177,11 @@ void validate_definition_update(const json::object& object, const json::object& 
     for_each_object(spec, "versions", [&](std::size_t, const json::object& each) {
       known = known || (version.is_string() && text_of(each, "name") == version.get_string());
     });
-    if (!known) errors.invalid(at, version, "missing from spec.versions; was previously a storage version, and must remain in spec.versions until a storage migration ensures no data remains persisted in " + to_json(version) + " and removes it from status.storedVersions");
+    if (!known)
+      errors.invalid(at, version,
+                     "missing from spec.versions; was previously a storage version, and must remain in "
+                     "spec.versions until a storage migration ensures no data remains persisted in " +
+                         to_json(version) + " and removes it from status.storedVersions");
   }
 }
 

@@ -6,8 +6,8 @@
 // pool keeps beside each node. metadata is a copy of the builtin ObjectMeta.
 #include <memory>
 
-#include "api/schema.hpp"
 #include <boost/json.hpp>
+#include "api/schema.hpp"
 
 namespace orchestra::api {
 namespace json = boost::json;

@@ -50,8 +50,7 @@ void check_logical(const json::object& schema, const json::object& outside, cons
     if (!below.is_object()) continue;
     if (!known.contains(name) && !outside.contains("additionalProperties") &&
         !flag_of(outside, "x-kubernetes-preserve-unknown-fields")) {
-      errors.required(properties.key(name),
-                      "because it is defined in " + properties.key(name).to_string());
+      errors.required(properties.key(name), "because it is defined in " + properties.key(name).to_string());
       continue;
     }
     check_logical(below.get_object(), object_or_empty(known, name), properties.key(name), errors, depth + 1);
@@ -84,7 +83,8 @@ void check_list(const json::object& schema, const FieldPath& path, FieldErrors& 
     const std::string_view name = key.is_string() ? std::string_view(key.get_string()) : std::string_view();
     const json::object& property = object_or_empty(object_or_empty(item, "properties"), name);
     if (property.empty()) {
-      errors.invalid(path / "x-kubernetes-list-map-keys", json::value(keys), "entries must all be names of item properties");
+      errors.invalid(path / "x-kubernetes-list-map-keys", json::value(keys),
+                     "entries must all be names of item properties");
       continue;
     }
     bool required = property.contains("default");
@@ -93,7 +93,9 @@ void check_list(const json::object& schema, const FieldPath& path, FieldErrors& 
       const FieldPath inner = path / "items";
       const FieldPath at = inner / "properties";
       const FieldPath named = at.key(name);
-      errors.required(named / "default", "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property");
+      errors.required(named / "default",
+                      "this property is in x-kubernetes-list-map-keys, so it must have a default or be a "
+                      "required property");
     }
   }
 }
@@ -122,8 +124,7 @@ void check(const json::object& schema, const FieldPath& path, FieldErrors& error
   if (int_or_string && !type.empty())
     errors.invalid(path / "type", type, "must be empty if x-kubernetes-int-or-string is true");
   if (flag_of(schema, "x-kubernetes-embedded-resource") && type != "object") {
-    errors.invalid(path / "type", type,
-                   "must be object if x-kubernetes-embedded-resource is true");
+    errors.invalid(path / "type", type, "must be object if x-kubernetes-embedded-resource is true");
   }
   if (const std::string_view pattern = text_of(schema, "pattern"); !pattern.empty()) {
     const re2::RE2 compiled(re2::StringPiece(pattern.data(), pattern.size()), re2::RE2::Quiet);
@@ -136,7 +137,8 @@ void check(const json::object& schema, const FieldPath& path, FieldErrors& error
   if (more != nullptr && more->is_bool() && !more->get_bool())
     errors.forbidden(path / "additionalProperties", "additionalProperties cannot be set to false");
   if (more != nullptr && !object_or_empty(schema, "properties").empty())
-    errors.forbidden(path / "additionalProperties", "additionalProperties and properties are mutual exclusive");
+    errors.forbidden(path / "additionalProperties",
+                     "additionalProperties and properties are mutual exclusive");
   if (type == "array") check_list(schema, path, errors);
   const FieldPath properties = path / "properties";
   for (const auto& [name, below] : object_or_empty(schema, "properties")) {

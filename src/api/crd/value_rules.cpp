@@ -27,7 +27,8 @@ bool matches_pattern(std::string_view pattern, std::string_view text) {
     std::lock_guard lock(mutex);
     if (compiled.size() > kPatternsKept) compiled.clear();
     auto& slot = compiled[std::string(pattern)];
-    if (!slot) slot = std::make_shared<re2::RE2>(re2::StringPiece(pattern.data(), pattern.size()), re2::RE2::Quiet);
+    if (!slot)
+      slot = std::make_shared<re2::RE2>(re2::StringPiece(pattern.data(), pattern.size()), re2::RE2::Quiet);
     found = slot;
   }
   return !found->ok() || re2::RE2::PartialMatch(re2::StringPiece(text.data(), text.size()), *found);
@@ -59,8 +60,8 @@ const char* type_of(const json::value& value) {
 }
 
 double number_of(const json::value& value) {
-  return value.is_double() ? value.get_double()
-         : value.is_int64() ? static_cast<double>(value.get_int64())
+  return value.is_double()   ? value.get_double()
+         : value.is_int64()  ? static_cast<double>(value.get_int64())
          : value.is_uint64() ? static_cast<double>(value.get_uint64())
                              : 0;
 }
@@ -75,16 +76,22 @@ void check_number(const json::object& rules, const json::value& value, const Fie
   if (const json::value* bound = rules.if_contains("maximum")) {
     const bool exclusive = flag_of(rules, "exclusiveMaximum");
     if (exclusive ? number >= number_of(*bound) : number > number_of(*bound)) {
-      errors.invalid(path, value, in_body(path, exclusive ? "should be less than " : "should be less than or equal to ") + to_json(*bound));
+      errors.invalid(path, value,
+                     in_body(path, exclusive ? "should be less than " : "should be less than or equal to ") +
+                         to_json(*bound));
     }
   }
   if (const json::value* bound = rules.if_contains("minimum")) {
     const bool exclusive = flag_of(rules, "exclusiveMinimum");
     if (exclusive ? number <= number_of(*bound) : number < number_of(*bound)) {
-      errors.invalid(path, value, in_body(path, exclusive ? "should be greater than " : "should be greater than or equal to ") + to_json(*bound));
+      errors.invalid(
+          path, value,
+          in_body(path, exclusive ? "should be greater than " : "should be greater than or equal to ") +
+              to_json(*bound));
     }
   }
-  if (const json::value* factor = rules.if_contains("multipleOf"); factor != nullptr && number_of(*factor) > 0) {
+  if (const json::value* factor = rules.if_contains("multipleOf");
+      factor != nullptr && number_of(*factor) > 0) {
     const double quotient = number / number_of(*factor);
     if (std::abs(quotient - std::round(quotient)) > 1e-9)
       errors.invalid(path, value, in_body(path, "should be a multiple of ") + to_json(*factor));
@@ -95,7 +102,8 @@ bool has_format(std::string_view format, std::string_view text) {
   static const std::map<std::string_view, std::string_view> kPatterns = {
       {"date", "^\\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\\d|3[01])$"},
       {"email", "^[^@\\s]+@[^@\\s]+$"},
-      {"hostname", "^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$"},
+      {"hostname",
+       "^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$"},
       {"uuid", "^(?i)[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}$"},
       {"uri", "^[A-Za-z][A-Za-z0-9+.-]*:|^/"},
       {"byte", "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"},
@@ -122,8 +130,10 @@ void check_string(const json::object& rules, const json::value& value, const Fie
       !pattern.empty() && !matches_pattern(pattern, text)) {
     errors.invalid(path, text, in_body(path, "should match '" + std::string(pattern) + "'"));
   }
-  if (const std::string_view format = text_of(rules, "format"); !format.empty() && !has_format(format, text)) {
-    errors.invalid(path, text, in_body(path, "must be of type " + std::string(format) + ": " + to_json(value)));
+  if (const std::string_view format = text_of(rules, "format");
+      !format.empty() && !has_format(format, text)) {
+    errors.invalid(path, text,
+                   in_body(path, "must be of type " + std::string(format) + ": " + to_json(value)));
   }
 }
 
@@ -158,7 +168,8 @@ void check_array(const json::object& rules, const json::array& list, const Field
   if (const std::int64_t most = int_of(rules, "maxItems", INT64_MAX); size > most)
     errors.too_many(path, list.size(), static_cast<std::size_t>(most));
   if (const std::int64_t least = int_of(rules, "minItems"); size < least) {
-    errors.invalid(path, json::value(size), in_body(path, "should have at least " + std::to_string(least) + " items"));
+    errors.invalid(path, json::value(size),
+                   in_body(path, "should have at least " + std::to_string(least) + " items"));
   }
   check_unique(rules, list, path, errors);
 }
@@ -224,9 +235,10 @@ void check_logic(const json::object& rules, const json::value& value, const Fiel
   if (!array_or_empty(rules, "oneOf").empty()) {
     const std::size_t good = count("oneOf");
     if (good != 1) {
-      errors.invalid(path, "", quoted + "must validate one and only one schema (oneOf). " +
-                                   (good == 0 ? "Found none valid"
-                                              : "Found " + std::to_string(good) + " valid alternatives"));
+      errors.invalid(
+          path, "",
+          quoted + "must validate one and only one schema (oneOf). " +
+              (good == 0 ? "Found none valid" : "Found " + std::to_string(good) + " valid alternatives"));
     }
   }
   if (const json::object* part = object_of(rules, "not"); part != nullptr && satisfies(*part, value, path, 0))
@@ -241,12 +253,14 @@ void check_value(const json::object& rules, const json::value& value, const Fiel
   const std::string_view wanted = text_of(rules, "type");
   if (flag_of(rules, "x-kubernetes-int-or-string")) {
     if (!value.is_string() && std::string_view(type_of(value)) != "integer") {
-      return errors.type_invalid(path, json::value(type_of(value)),
-                                 in_body(path, "must be of type integer,string: \"" + std::string(type_of(value)) + "\""));
+      return errors.type_invalid(
+          path, json::value(type_of(value)),
+          in_body(path, "must be of type integer,string: \"" + std::string(type_of(value)) + "\""));
     }
   } else if (!has_type(wanted, value)) {
-    return errors.type_invalid(path, json::value(type_of(value)),
-                               in_body(path, "must be of type " + std::string(wanted) + ": \"" + type_of(value) + "\""));
+    return errors.type_invalid(
+        path, json::value(type_of(value)),
+        in_body(path, "must be of type " + std::string(wanted) + ": \"" + type_of(value) + "\""));
   }
   if (const json::array* words = array_of(rules, "enum")) {
     if (std::find(words->begin(), words->end(), value) == words->end()) {
