@@ -46,14 +46,22 @@ Result<void> TypeSource::start() {
     std::lock_guard lock(mutex_);
     if (!stopped_) return {};
     stopped_ = false;
+    running_ = true;  // what changes meanwhile waits for its turn
   }
   arm();
   sync();
+  bool more = false;
+  {
+    std::lock_guard lock(mutex_);
+    running_ = false;
+    more = pending_;
+  }
+  if (more) changed();
   return {};
 }
 
 void TypeSource::stop() {
-  std::unique_ptr<Watch> watch;
+  std::shared_ptr<Watch> watch;
   {
     std::lock_guard lock(mutex_);
     stopped_ = true;
@@ -71,11 +79,19 @@ void TypeSource::arm() {
   options.want_previous = false;
   auto watch = core_->store().watch(std::move(options));
   if (!watch) return again(std::chrono::seconds(1));
+  auto armed = std::make_shared<Watch>(std::move(*watch));
+  {
+    std::lock_guard lock(mutex_);
+    if (stopped_) return;
+    watch_ = armed;
+  }
+  listen(*armed);
+}
+
+/// Not under the lock: where something is there already, the call comes at once.
+void TypeSource::listen(Watch& watch) {
   std::weak_ptr<TypeSource> weak = weak_from_this();
-  std::lock_guard lock(mutex_);
-  if (stopped_) return;
-  watch_ = std::make_unique<Watch>(std::move(*watch));
-  watch_->notify([weak] {
+  watch.notify([weak] {
     if (auto self = weak.lock()) self->changed();
   });
 }
@@ -100,7 +116,7 @@ void TypeSource::changed() {
   }
   auto queued = core_->engine().post_blocking([self = shared_from_this()] {
     for (;;) {
-      bool lost = false;
+      std::shared_ptr<Watch> watch;
       {
         std::lock_guard lock(self->mutex_);
         if (self->stopped_ || !self->pending_) {
@@ -108,20 +124,12 @@ void TypeSource::changed() {
           return;
         }
         self->pending_ = false;
-        if (self->watch_) {
-          while (self->watch_->poll()) {
-          }
-          lost = self->watch_->error().has_value();
-          if (!lost) {
-            std::weak_ptr<TypeSource> weak = self;
-            self->watch_->notify([weak] {
-              if (auto again = weak.lock()) again->changed();
-            });
-          }
-        } else {
-          lost = true;
-        }
+        watch = self->watch_;
       }
+      while (watch && watch->poll()) {
+      }
+      const bool lost = !watch || watch->error().has_value();
+      if (!lost) self->listen(*watch);
       if (lost) self->arm();
       self->sync();
     }

@@ -26,6 +26,7 @@ class TypeSource : public std::enable_shared_from_this<TypeSource> {
     std::string name;
   };
   void arm();
+  void listen(Watch& watch);
   void changed();
   void again(Duration after);
   Result<std::vector<Definition>> read() const;
@@ -38,7 +39,7 @@ class TypeSource : public std::enable_shared_from_this<TypeSource> {
   api::TypePtr definitions_, services_;
   Client client_;
   std::mutex mutex_;
-  std::unique_ptr<Watch> watch_;
+  std::shared_ptr<Watch> watch_;
   bool running_ = false, pending_ = false, stopped_ = true;
   Engine::TimerId timer_ = 0;
 };

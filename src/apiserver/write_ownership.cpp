@@ -10,12 +10,22 @@
 namespace orchestra::apiserver {
 namespace {
 
-// From the form in which the pipeline works to the version of the request.
-json::value in_request_version(const WriteInput& input, const json::value& tree) {
-  json::value copy = tree;
-  if (input.version->conversion != nullptr) api::from_stored(*input.type, *input.version, copy);
-  return copy;
-}
+// A tree from the form in which the pipeline works in the version of the request: itself, where that is the
+// same form.
+class InRequestVersion {
+ public:
+  InRequestVersion(const WriteInput& input, const json::value& tree) : tree_(&tree) {
+    if (input.version->conversion == nullptr) return;
+    own_ = tree;
+    api::from_stored(*input.type, *input.version, own_);
+    tree_ = &own_;
+  }
+  const json::value& operator*() const { return *tree_; }
+
+ private:
+  json::value own_;
+  const json::value* tree_;
+};
 
 api::FieldWrite field_write(const WriteInput& input, const char* operation) {
   api::FieldWrite write;
@@ -69,8 +79,8 @@ json::value take_managed_fields(json::value& object) {
 
 api::FieldManagers track_create(const WriteInput& input, const json::value& object) {
   const api::FieldWrite write = field_write(input, "Update");
-  return api::track_update(write, api::zero_value_of(input.version->schema),
-                           in_request_version(input, object), {});
+  return api::track_update(write, api::zero_value_of(input.version->schema), *InRequestVersion(input, object),
+                           {});
 }
 
 api::FieldManagers track_change(const WriteInput& input, const json::value& old, const json::value& next,
@@ -82,8 +92,8 @@ api::FieldManagers track_change(const WriteInput& input, const json::value& old,
   }
   // An object that nobody tracked is tracked from its first apply on.
   if (managers.empty()) return managers;
-  return api::track_update(field_write(input, "Update"), in_request_version(input, old),
-                           in_request_version(input, next), std::move(managers));
+  return api::track_update(field_write(input, "Update"), *InRequestVersion(input, old),
+                           *InRequestVersion(input, next), std::move(managers));
 }
 
 Result<void> read_apply(WriteInput& input) {
@@ -131,7 +141,7 @@ Result<Change> compute_apply(const WriteInput& input, const View& view) {
   ORC_ASSIGN(json::value old_tree, work_tree(input, *old));
   json::value live = old_tree;
   const json::value managed = take_managed_fields(live);
-  live = in_request_version(input, live);
+  if (input.version->conversion != nullptr) api::from_stored(*input.type, *input.version, live);
   ORC_ASSIGN(api::Applied applied,
              api::apply_config(write, live, input.body, managers_of(&managed), input.force));
   if (input.version->conversion != nullptr) {
