@@ -10,6 +10,7 @@
 #include "apiserver/http_front.hpp"
 #include "apiserver/pki.hpp"
 #include "apiserver/service_range.hpp"
+#include "apiserver/type_source.hpp"
 #include "base/fd.hpp"
 
 namespace orchestra {
@@ -82,6 +83,7 @@ struct ApiServer::Impl : std::enable_shared_from_this<ApiServer::Impl> {
   std::shared_ptr<ApiCore> core;
   std::shared_ptr<Pki> pki;
   std::shared_ptr<HttpFront> front;
+  std::shared_ptr<TypeSource> types;
   std::shared_ptr<HttpServer> https, http, pods;
   std::string advertised;  ///< address:port that pods reach; empty: that of https
   std::mutex mutex;        ///< guards start, stop and the timers
@@ -238,6 +240,8 @@ Result<void> ApiServer::start() {
   const std::string address = impl.https ? impl.https->address() : std::string();
   impl.front->set_address(address);
   ORC_TRY(bootstrap(impl.core, impl.bootstrap_options()));
+  impl.types = std::make_shared<TypeSource>(impl.core);
+  ORC_TRY(impl.types->start());
   impl.front->set_ready(true);
   impl.schedule_renewal();
   impl.schedule_bootstrap();
@@ -283,6 +287,7 @@ void ApiServer::stop() {
     std::lock_guard lock(impl.mutex);
     if (!impl.started) return;
     impl.started = false;
+    if (impl.types) impl.types->stop();
     https = std::move(impl.https);
     http = std::move(impl.http);
     pods = std::move(impl.pods);
