@@ -9,3 +9,7 @@ add_custom_command(
   DEPENDS orc_types_generator ${api_types}
   COMMENT "Generating the builtin API schemas")
 target_sources(orc_api PRIVATE ${api_schemas})
+# CEL's regular expressions: linear in the text, whatever the pattern.
+# Linked by name: the flags of its pkg-config file would reach every object.
+find_library(RE2_LIBRARY re2 REQUIRED)
+set(ORCHESTRA_AREA_LINK re2)

@@ -78,20 +78,25 @@ class PodWorker : public std::enable_shared_from_this<PodWorker> {
   bool should_restart(const Object& pod, const Slot& slot) const;
   bool ready_image(const Object& pod, Slot& slot, const json::value& spec);
   Result<void> create(const Object& pod, Slot& slot, const json::value& spec);
-  Result<ContainerConfig> make_config(const Object& pod, Slot& slot, const json::value& spec, const ImageInfo& image);
-  Result<void> add_security(const Object& pod, const json::value& spec, const ImageInfo& image, const std::string& id, ContainerConfig& config);
+  Result<ContainerConfig> make_config(const Object& pod, Slot& slot, const json::value& spec,
+                                      const ImageInfo& image);
+  Result<void> add_security(const Object& pod, const json::value& spec, const ImageInfo& image,
+                            const std::string& id, ContainerConfig& config);
   Result<void> add_mounts(const Object& pod, const json::value& spec, ContainerConfig& config);
   Result<void> write_into_root(const Object& pod, const json::value& spec, const MountPlan& root);
   void started(const Object& pod, Slot& slot, const json::value& spec);
   void watch_exit(Slot& slot);
   void start_probes(const Object& pod, Slot& slot, const json::value& spec);
   void ended(Slot& slot);
-  void stop_container(const Object& pod, Slot& slot, const json::value& spec, Duration grace, const std::string& why);
+  void stop_container(const Object& pod, Slot& slot, const json::value& spec, Duration grace,
+                      const std::string& why);
   void drive_stop(const Object& pod, Slot& slot);
   void on_probe(const std::string& name, std::string id, const ProbeReport& report);
-  void run_hook(const Object& pod, Slot& slot, const json::value& spec, const char* hook, std::function<void(std::string)> done);
+  void run_hook(const Object& pod, Slot& slot, const json::value& spec, const char* hook,
+                std::function<void(std::string)> done);
   // Environment.
   EnvironmentInputs inputs(const Object& pod, const json::value* container) const;
+  Result<std::string> token(const Object& pod, const std::string& audience, std::int64_t seconds) const;
   std::string directory() const { return context_.pod_directory(uid_); }
   std::string volume_directory(const std::string& name) const { return directory() + "/volumes/" + name; }
   std::string message_path(const Slot& slot) const;
@@ -125,6 +130,11 @@ class PodWorker : public std::enable_shared_from_this<PodWorker> {
   std::string reason_, message_, start_time_;
   bool terminating_ = false, cleaned_ = false, volumes_ready_ = false;
   std::int64_t end_deadline_ns_ = 0;
+  struct Token {
+    std::string text;
+    std::int64_t renew_ns = 0;  ///< steady; at four fifths of its life
+  };
+  mutable std::map<std::string, Token> tokens_;  ///< by audience and length of life
   std::string published_;
 };
 
