@@ -57,6 +57,7 @@ struct Cluster::Impl {
   Result<void> start_api();
   Result<void> start_control();
   Result<void> make_ingress_class();
+  void reach_from_pods();
   Result<void> start();
   void stop();
 
@@ -185,6 +186,16 @@ Result<void> Cluster::Impl::make_ingress_class() {
   return {};
 }
 
+// Pods reach the API at the node gateway; what stands in the way is told, not fatal.
+void Cluster::Impl::reach_from_pods() {
+  const auto [host, port] = cluster::split_address(info.api_address);
+  const std::string gateway = node->gateway();
+  if (gateway.empty() || host == "0.0.0.0" || host == "[::]") return;
+  auto opened = server->serve_pods(gateway + ":" + std::to_string(port));
+  if (!opened && opened.error().is(Error::busy)) opened = server->serve_pods(gateway + ":0");
+  if (!opened) info.degraded.push_back("pods cannot reach the API: " + opened.error().to_string());
+}
+
 Result<void> Cluster::Impl::start_control() {
   control = std::make_unique<ControlServer>(engine, options.data_dir + "/control.sock");
   register_store_ops(*control, store);
@@ -192,6 +203,12 @@ Result<void> Cluster::Impl::start_control() {
     auto steps = cluster::make_image_steps(engine, info.isolation, info.instance);
     register_image_ops(*control, node->images(), steps ? *steps : ImageStepRunner{});
   }
+  control->handle("store.reencrypt", [this](const json::object&, const ControlReply& reply) {
+    auto written = server->reencrypt();
+    if (!written) return reply.fail(written.error());
+    (void)reply.send({{"rewritten", *written}});
+    reply.done();
+  });
   control->handle("down", [this](const json::object& request, const ControlReply& reply) {
     const std::int64_t seconds = int_at(json::value(request), "/seconds", 120);
     Result<void> ended;
@@ -249,10 +266,11 @@ Result<void> Cluster::Impl::start() {
     node = std::make_unique<cluster::Node>(engine, client, node_options, std::move(runtime));
     ORC_TRY(node->start());
     server->set_pod_streams(node->streams());
+    if (options.serve_http) reach_from_pods();
     info.ingress_address = node->ingress_address();
     info.dns_address = node->dns_address();
     info.service_proxy = node->proxy_mode();
-    info.degraded = node->degraded();
+    for (const std::string& line : node->degraded()) info.degraded.push_back(line);
   }
   ORC_TRY(start_control());
   info.ready_ms = (engine.clock().now().steady_ns - begin) / 1'000'000;

@@ -20,6 +20,7 @@ using namespace std::chrono_literals;
 namespace {
 constexpr Duration kImageDeadline = 120s;
 constexpr Duration kRetry = 2s;
+constexpr Duration kTokenDeadline = 10s;
 
 Error config_error(std::string text) { return {Error::invalid, "node", std::move(text)}; }
 
@@ -95,12 +96,48 @@ EnvironmentInputs PodWorker::inputs(const Object& pod, const json::value* contai
                                                                {"port", context_.options.api_port},
                                                                {"protocol", "TCP"}}}}}}};
   add_service_variables(kubernetes, out.service_variables);
+  out.token = [this, pod](const std::string& audience, std::int64_t seconds) {
+    return token(pod, audience, seconds);
+  };
   out.node_name = context_.options.node_name;
   out.host_ip = context_.parts.network->node_address();
   out.pod_ips = pod_ips_;
   out.node_cpu_milli = context_.cpu_milli;
   out.node_memory_bytes = context_.memory_bytes;
   return out;
+}
+
+// A token for the projected volume, kept until four fifths of its life (kubelet token_manager.go).
+Result<std::string> PodWorker::token(const Object& pod, const std::string& audience,
+                                     std::int64_t seconds) const {
+  const std::string key = audience + "\n" + std::to_string(seconds);
+  if (const auto found = tokens_.find(key); found != tokens_.end() && found->second.renew_ns > steady()) {
+    return found->second.text;
+  }
+  json::object spec{
+      {"expirationSeconds", seconds},
+      {"boundObjectRef",
+       json::object{{"apiVersion", "v1"}, {"kind", "Pod"}, {"name", pod.name()}, {"uid", pod.uid()}}}};
+  spec["audiences"] = audience.empty() ? json::array() : json::array{json::value(audience)};
+  ApiRequest request;
+  request.verb = "create";
+  request.resource = "serviceaccounts";
+  request.subresource = "token";
+  request.ns = pod.ns();
+  request.name = string_at(tree(pod), "/spec/serviceAccountName", "default");
+  request.body = to_json(json::object{{"apiVersion", "authentication.k8s.io/v1"},
+                                      {"kind", "TokenRequest"},
+                                      {"metadata", json::object()},
+                                      {"spec", std::move(spec)}});
+  auto answer = context_.client.request(std::move(request)).wait(kTokenDeadline);
+  if (!answer) {
+    return answer.error().with_context("failed to fetch token of service account " + pod.ns() + "/" +
+                                       string_at(tree(pod), "/spec/serviceAccountName", "default"));
+  }
+  ORC_ASSIGN(const json::value made, parse_json(answer->body));
+  const std::int64_t life = std::min<std::int64_t>(seconds * 4 / 5, 24 * 3600);
+  tokens_[key] = {string_at(made, "/status/token"), steady() + life * 1'000'000'000};
+  return tokens_[key].text;
 }
 
 std::string PodWorker::message_path(const Slot& slot) const {
@@ -173,6 +210,9 @@ bool PodWorker::ensure_volumes(const Object& pod) {
     }
   }
   volumes_ready_ = true;
+  for (const auto& [key, token] : tokens_) {
+    wake_after(std::max<Duration>(1s, Duration(token.renew_ns - steady())));
+  }
   return true;
 }
 

@@ -96,6 +96,7 @@ class PodWorker : public std::enable_shared_from_this<PodWorker> {
                 std::function<void(std::string)> done);
   // Environment.
   EnvironmentInputs inputs(const Object& pod, const json::value* container) const;
+  Result<std::string> token(const Object& pod, const std::string& audience, std::int64_t seconds) const;
   std::string directory() const { return context_.pod_directory(uid_); }
   std::string volume_directory(const std::string& name) const { return directory() + "/volumes/" + name; }
   std::string message_path(const Slot& slot) const;
@@ -131,6 +132,11 @@ class PodWorker : public std::enable_shared_from_this<PodWorker> {
   std::string reason_, message_, start_time_;
   bool terminating_ = false, cleaned_ = false, volumes_ready_ = false;
   std::int64_t end_deadline_ns_ = 0;
+  struct Token {
+    std::string text;
+    std::int64_t renew_ns = 0;  ///< steady; at four fifths of its life
+  };
+  mutable std::map<std::string, Token> tokens_;  ///< by audience and length of life
   std::string published_;
 };
 

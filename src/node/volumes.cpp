@@ -141,10 +141,15 @@ Result<std::vector<VolumeFile>> volume_files(const json::value& volume, const En
           ORC_TRY(add_data(volume, *one, true, mode, inputs, out));
         } else if (const json::value* one = find(part, "/downwardAPI")) {
           ORC_TRY(add_downward(*one, mode, inputs, out));
+        } else if (const json::value* one = find(part, "/serviceAccountToken")) {
+          if (!inputs.token) return bad_volume(volume, "no service account tokens can be had here");
+          ORC_ASSIGN(std::string token,
+                     inputs.token(string_at(*one, "/audience"), int_at(*one, "/expirationSeconds", 3600)));
+          out.push_back({string_at(*one, "/path"), std::move(token), mode});
         } else {
-          return bad_volume(
-              volume,
-              "a projected source of this kind is not supported; supported: configMap, secret, downwardAPI");
+          return bad_volume(volume,
+                            "a projected source of this kind is not supported; supported: configMap, secret, "
+                            "downwardAPI, serviceAccountToken");
         }
       }
     }

@@ -234,6 +234,7 @@ class StoreCommand {
     if (command == "watch") return watch();
     if (command == "compact") return compact();
     if (command == "status") return status();
+    if (command == "reencrypt") return reencrypt();
     if (command == "serve") return serve();
     return usage_error("there is no command \"" + command + "\"");
   }
@@ -484,12 +485,30 @@ class StoreCommand {
           "\nbytes " + std::to_string(summary.bytes) + "\nsha256 " + summary.sha256 + "\n");
   }
 
+  Result<int> reencrypt() {
+    ORC_TRY(words(1, "no further words"));
+    auto done = ask({{"op", "store.reencrypt"}}, [&](const json::object& line) -> Result<void> {
+      print(std::to_string(int_at(json::value(line), "/rewritten")) + " values rewritten\n");
+      return {};
+    });
+    if (!done && done.error().is(Error::unsupported)) {
+      return Error(Error::unavailable, "store",
+                   "reencrypt is done by the API server of this folder; start `orchestra up` with it first");
+    }
+    ORC_TRY(done);
+    return 0;
+  }
+
   Result<int> snapshot() {
     ORC_TRY(words(3, "`save FILE` or `status FILE`"));
     const std::string& file = args_.words[2];
     if (args_.words[1] == "save") {
       if (!args_.has("--data")) return usage_error("--data DIR is missing");
       ORC_TRY(save_snapshot(file));
+      const std::string keys = args_.values.at("--data") + "/pki/encryption.yaml";
+      if (real_disk().exists(keys)) {
+        print("Sealed values in this file open only with " + keys + ": keep a copy of it apart.\n");
+      }
     } else if (args_.words[1] != "status") {
       return usage_error("`store snapshot` takes `save FILE` or `status FILE`");
     }
