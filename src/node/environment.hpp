@@ -16,7 +16,8 @@
 
 namespace orchestra::node {
 
-/// Values of the data (and binaryData) of a ConfigMap or the decoded data of a Secret; nullopt: no such object.
+/// Values of the data (and binaryData) of a ConfigMap or the decoded data of a Secret; nullopt: no such
+/// object.
 using DataMap = std::map<std::string, std::string>;
 using DataSource = std::function<std::optional<DataMap>(const std::string& name)>;
 
@@ -28,6 +29,8 @@ struct EnvironmentInputs {
   std::string node_name, host_ip;
   std::vector<std::string> pod_ips;
   std::int64_t node_cpu_milli = 0, node_memory_bytes = 0;  ///< allocatable, for absent limits
+  /// A token of the pod's service account for an audience (empty: the API's own), bound to the pod.
+  std::function<Result<std::string>(const std::string& audience, std::int64_t seconds)> token = {};
 };
 
 /// Text with $(NAME) replaced.
