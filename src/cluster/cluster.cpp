@@ -12,15 +12,14 @@
 #include "api/object_tree.hpp"
 #include "base/control.hpp"
 #include "base/fd.hpp"
+#include "cluster/control_loops.hpp"
 #include "cluster/node.hpp"
 #include "cluster/options.hpp"
 #include "image/ops.hpp"
 #include "orchestra/api_server.hpp"
-#include "orchestra/controllers.hpp"
 #include "orchestra/env.hpp"
 #include "orchestra/memory_store.hpp"
 #include "orchestra/raft_store.hpp"
-#include "orchestra/scheduler.hpp"
 #include "store/ops.hpp"
 
 namespace orchestra {
@@ -58,6 +57,7 @@ struct Cluster::Impl {
   Result<void> start_control();
   Result<void> make_ingress_class();
   void reach_from_pods();
+  Result<void> make_storage_class();
   Result<void> start();
   void stop();
 
@@ -67,8 +67,7 @@ struct Cluster::Impl {
   std::shared_ptr<void> lock;
   std::shared_ptr<StateStore> store;
   std::unique_ptr<ApiServer> server;
-  std::unique_ptr<Controllers> controllers;
-  std::unique_ptr<Scheduler> scheduler;
+  std::shared_ptr<cluster::ControlLoops> loops;
   std::unique_ptr<cluster::Node> node;
   std::unique_ptr<ControlServer> control;
   std::mutex mutex;
@@ -196,6 +195,31 @@ void Cluster::Impl::reach_from_pods() {
   if (!opened) info.degraded.push_back("pods cannot reach the API: " + opened.error().to_string());
 }
 
+// The class whose volumes are folders of the node; the default one, unless there is another.
+Result<void> Cluster::Impl::make_storage_class() {
+  auto classes = server->client().list("storage.k8s.io/v1", "storageclasses").wait(5s);
+  if (!classes) return classes.error();
+  bool has_default = false;
+  for (const Object& one : classes->items) {
+    if (one.name() == "local-path") return {};
+    const auto it = one.annotations().find("storageclass.kubernetes.io/is-default-class");
+    has_default = has_default || (it != one.annotations().end() && it->second == "true");
+  }
+  json::value object = json::object{{"apiVersion", "storage.k8s.io/v1"},
+                                    {"kind", "StorageClass"},
+                                    {"metadata", json::object{{"name", "local-path"}}},
+                                    {"provisioner", "orchestra.dev/local-path"},
+                                    {"reclaimPolicy", "Delete"},
+                                    {"volumeBindingMode", "WaitForFirstConsumer"},
+                                    {"allowVolumeExpansion", true}};
+  if (!has_default)
+    set_at(object, "/metadata/annotations/storageclass.kubernetes.io~1is-default-class", "true");
+  ORC_ASSIGN(const Object made, Object::from_json(to_json(object)));
+  auto created = server->client().create(made).wait(5s);
+  if (!created && !created.error().is(Error::already_exists)) return created.error();
+  return {};
+}
+
 Result<void> Cluster::Impl::start_control() {
   control = std::make_unique<ControlServer>(engine, options.data_dir + "/control.sock");
   register_store_ops(*control, store);
@@ -238,15 +262,15 @@ Result<void> Cluster::Impl::start() {
   ORC_TRY(open_store());
   ORC_TRY(start_api());
   const Client client = server->client();
-  ControllersOptions controller_options;
-  controller_options.root_ca_pem = server->ca_pem();
-  controllers = std::make_unique<Controllers>(engine, client, controller_options);
-  ORC_TRY(controllers->start());
-  SchedulerOptions scheduler_options;
-  scheduler_options.process_level = options.node && runtime.isolation != Isolation::full;
-  scheduler = std::make_unique<Scheduler>(engine, client, scheduler_options);
-  ORC_TRY(scheduler->start());
+  cluster::ControlLoopsOptions loops_options;
+  loops_options.identity = info.node_name;
+  loops_options.controllers.root_ca_pem = server->ca_pem();
+  loops_options.controllers.local_volume_root = options.data_dir + "/volumes";
+  loops_options.scheduler.process_level = options.node && runtime.isolation != Isolation::full;
+  loops = std::make_shared<cluster::ControlLoops>(engine, client, store, loops_options);
+  ORC_TRY(loops->start());
   ORC_TRY(make_ingress_class());
+  ORC_TRY(make_storage_class());
   if (options.node) {
     cluster::NodeOptions node_options;
     node_options.data_dir = options.data_dir;
@@ -283,12 +307,10 @@ void Cluster::Impl::stop() {
   stopped = true;
   if (control) control->stop();
   if (node) node->stop();
-  if (scheduler) scheduler->stop();
-  if (controllers) controllers->stop();
+  if (loops) loops->stop();
   if (server) server->stop();
   node.reset();
-  scheduler.reset();
-  controllers.reset();
+  loops.reset();
   server.reset();
   if (store) store->stop();
   store.reset();
