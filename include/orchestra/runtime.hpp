@@ -34,6 +34,11 @@ struct RuntimeOptions {
   enum class Isolation : std::uint8_t { best, full, rootless, process } isolation = Isolation::best;
   std::string cgroup_parent;  ///< below each cgroup mount; default "/orchestra-INSTANCE"
   std::string instance;       ///< 8 hex digits of the data folder; part of every name we make
+  /// rootless, with ranges in /etc/subuid: our own uid and gid keep their number inside. Else they are 0.
+  bool keep_id = false;
+  /// rootless on cgroup v2: this process moves into a leaf of its own group, so that the group can limit
+  /// pods.
+  bool move_host_to_leaf = false;
 };
 
 struct RuntimePodOptions {

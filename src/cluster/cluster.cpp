@@ -52,7 +52,7 @@ struct Cluster::Impl {
     if (options.notice) options.notice(line);
   }
   Result<void> open_folder();
-  Result<void> choose_ranges(bool process_level);
+  Result<void> choose_ranges(bool loopback_network);
   Result<void> open_store();
   Result<void> start_api();
   Result<void> start_control();
@@ -88,8 +88,8 @@ Result<void> Cluster::Impl::open_folder() {
   return {};
 }
 
-Result<void> Cluster::Impl::choose_ranges(bool process_level) {
-  if (process_level) {
+Result<void> Cluster::Impl::choose_ranges(bool loopback_network) {
+  if (loopback_network) {
     info.pod_cidr = cluster::kProcessPodCidr;
     info.service_cidr = cluster::kProcessServiceCidr;
     return {};
@@ -217,7 +217,7 @@ Result<void> Cluster::Impl::start() {
     ORC_ASSIGN(runtime, cluster::open_runtime(engine, options.data_dir, info.instance, options.isolation));
     info.isolation = runtime.name;
   }
-  ORC_TRY(choose_ranges(runtime.isolation == Isolation::process));
+  ORC_TRY(choose_ranges(options.node && runtime.isolation != Isolation::full));
   ORC_TRY(open_store());
   ORC_TRY(start_api());
   const Client client = server->client();
@@ -226,7 +226,7 @@ Result<void> Cluster::Impl::start() {
   controllers = std::make_unique<Controllers>(engine, client, controller_options);
   ORC_TRY(controllers->start());
   SchedulerOptions scheduler_options;
-  scheduler_options.process_level = runtime.isolation == Isolation::process;
+  scheduler_options.process_level = options.node && runtime.isolation != Isolation::full;
   scheduler = std::make_unique<Scheduler>(engine, client, scheduler_options);
   ORC_TRY(scheduler->start());
   ORC_TRY(make_ingress_class());

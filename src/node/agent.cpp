@@ -32,6 +32,7 @@ void context_remove(AgentContext& context, const std::string& uid, const PodSand
       if (owner.compare(0, uid.size(), uid) == 0) (void)context.parts.images->release_root(owner).wait(60s);
     }
   }
+  (void)context.parts.runtime->make_removable(context.pod_directory(uid)).wait(60s);
   (void)remove_tree(context.pod_directory(uid));
   (void)remove_tree(context.log_directory(config.ns, config.name, uid));
 }

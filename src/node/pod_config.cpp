@@ -195,7 +195,7 @@ Result<ContainerConfig> PodWorker::make_config(const Object& pod, Slot& slot, co
   }
   all.emplace("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
   all["HOSTNAME"] = string_at(object, "/spec/hostname", pod.name());
-  if (process_level() && !pod_ips_.empty()) all["POD_IP"] = pod_ips_.front();
+  if (loopback_network() && !pod_ips_.empty()) all["POD_IP"] = pod_ips_.front();
   for (const auto& [name, value] : environment) all[name] = value;
   config.cwd =
       string_at(spec, "/workingDir", image.working_directory.empty() ? "/" : image.working_directory);

@@ -78,18 +78,22 @@ class PodWorker : public std::enable_shared_from_this<PodWorker> {
   bool should_restart(const Object& pod, const Slot& slot) const;
   bool ready_image(const Object& pod, Slot& slot, const json::value& spec);
   Result<void> create(const Object& pod, Slot& slot, const json::value& spec);
-  Result<ContainerConfig> make_config(const Object& pod, Slot& slot, const json::value& spec, const ImageInfo& image);
-  Result<void> add_security(const Object& pod, const json::value& spec, const ImageInfo& image, const std::string& id, ContainerConfig& config);
+  Result<ContainerConfig> make_config(const Object& pod, Slot& slot, const json::value& spec,
+                                      const ImageInfo& image);
+  Result<void> add_security(const Object& pod, const json::value& spec, const ImageInfo& image,
+                            const std::string& id, ContainerConfig& config);
   Result<void> add_mounts(const Object& pod, const json::value& spec, ContainerConfig& config);
   Result<void> write_into_root(const Object& pod, const json::value& spec, const MountPlan& root);
   void started(const Object& pod, Slot& slot, const json::value& spec);
   void watch_exit(Slot& slot);
   void start_probes(const Object& pod, Slot& slot, const json::value& spec);
   void ended(Slot& slot);
-  void stop_container(const Object& pod, Slot& slot, const json::value& spec, Duration grace, const std::string& why);
+  void stop_container(const Object& pod, Slot& slot, const json::value& spec, Duration grace,
+                      const std::string& why);
   void drive_stop(const Object& pod, Slot& slot);
   void on_probe(const std::string& name, std::string id, const ProbeReport& report);
-  void run_hook(const Object& pod, Slot& slot, const json::value& spec, const char* hook, std::function<void(std::string)> done);
+  void run_hook(const Object& pod, Slot& slot, const json::value& spec, const char* hook,
+                std::function<void(std::string)> done);
   // Environment.
   EnvironmentInputs inputs(const Object& pod, const json::value* container) const;
   std::string directory() const { return context_.pod_directory(uid_); }
@@ -97,6 +101,8 @@ class PodWorker : public std::enable_shared_from_this<PodWorker> {
   std::string message_path(const Slot& slot) const;
   std::string resolver(const Object& pod) const;
   static bool shared_by_containers(const json::value& pod, const std::string& volume);
+  /// Rootless and process: pods share the machine's network, each with addresses of its own.
+  bool loopback_network() const { return context_.parts.runtime->isolation() != Isolation::full; }
   bool process_level() const { return context_.parts.runtime->isolation() == Isolation::process; }
   // Status.
   PodView view(const Object& pod);

@@ -85,16 +85,20 @@ int open_or_make(int root, const char* path, bool folder, unsigned mode, Stage s
   return static_cast<int>(parent);
 }
 
-void set_attributes(int mount_fd, bool recursive, uint64_t set, uint64_t clear, uint64_t propagation,
-                    Stage stage, const char* what) {
+long change_attributes(int mount_fd, bool recursive, uint64_t set, uint64_t clear, uint64_t propagation) {
   struct mount_attr attributes;
   zero(&attributes, sizeof attributes);
   attributes.attr_set = set;
   attributes.attr_clr = clear;
   attributes.propagation = propagation;
-  if (set == 0 && clear == 0 && propagation == 0) return;
+  if (set == 0 && clear == 0 && propagation == 0) return 0;
   const unsigned flags = AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0);
-  check(sys(__NR_mount_setattr, mount_fd, arg(""), flags, arg(&attributes), sizeof attributes), stage, what);
+  return sys(__NR_mount_setattr, mount_fd, arg(""), flags, arg(&attributes), sizeof attributes);
+}
+
+void set_attributes(int mount_fd, bool recursive, uint64_t set, uint64_t clear, uint64_t propagation,
+                    Stage stage, const char* what) {
+  check(change_attributes(mount_fd, recursive, set, clear, propagation), stage, what);
 }
 
 void attach(int mount_fd, int target_fd, Stage stage, const char* target) {
@@ -156,17 +160,55 @@ void mount_bind(const Plan* plan, int root, const MountStep& step) {
   struct stat info;
   if (!stat_fd(static_cast<int>(mount_fd), &info)) fail(Stage::mount, EIO, why.text);
   const int target_fd = open_or_make(root, target, S_ISDIR(info.st_mode), step.mode, Stage::mount);
-  set_attributes(static_cast<int>(mount_fd), step.recursive != 0, step.attr_set, step.attr_clear,
-                 step.propagation != 0 ? step.propagation : uint64_t{MS_PRIVATE}, Stage::mount, why.text);
+  const uint64_t propagation = step.propagation != 0 ? step.propagation : uint64_t{MS_PRIVATE};
+  const bool recursively = step.recursive != 0;
+  long changed =
+      change_attributes(static_cast<int>(mount_fd), recursively, step.attr_set, step.attr_clear, propagation);
+  if (changed == -EPERM) {
+    // In a user namespace the flags of the machine's mounts are locked: what may not be cleared stays.
+    changed = change_attributes(static_cast<int>(mount_fd), recursively,
+                                step.attr_set & ~uint64_t{MOUNT_ATTR__ATIME}, 0, propagation);
+  }
+  check(changed, Stage::mount, why.text);
   attach(static_cast<int>(mount_fd), target_fd, Stage::mount, why.text);
   close_fd(static_cast<int>(mount_fd));
   close_fd(target_fd);
 }
 
+/// Without CAP_MKNOD (a user namespace never has it) the machine's own node is bound, once its kind and
+/// number are verified. `path` is that node's path on the machine.
+void bind_node(int folder, const char* name, const char* path, unsigned mode, unsigned long number) {
+  const long node = check(open_at(AT_FDCWD, path, O_PATH | O_NOFOLLOW), Stage::device, path);
+  struct stat info;
+  if (!stat_fd(static_cast<int>(node), &info) || (info.st_mode & S_IFMT) != (mode & S_IFMT) ||
+      info.st_rdev != number) {
+    fail(Stage::device, ENODEV, path);
+  }
+  const long file =
+      check(sys(__NR_openat, folder, arg(name), O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600),
+            Stage::device, path);
+  close_fd(static_cast<int>(file));
+  const long target =
+      check(sys(__NR_openat, folder, arg(name), O_PATH | O_NOFOLLOW | O_CLOEXEC), Stage::device, path);
+  const long tree =
+      check(sys(__NR_open_tree, node, arg(""), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH),
+            Stage::device, path);
+  attach(static_cast<int>(tree), static_cast<int>(target), Stage::device, path);
+  close_fd(static_cast<int>(tree));
+  close_fd(static_cast<int>(target));
+  close_fd(static_cast<int>(node));
+}
+
 void make_node(int folder, const char* name, unsigned mode, unsigned major_number, unsigned minor_number) {
-  const long result = sys(__NR_mknodat, folder, arg(name), mode,
-                          static_cast<long>(device_number(major_number, minor_number)));
-  if (result != -EEXIST) check(result, Stage::device, name);
+  const unsigned long number = device_number(major_number, minor_number);
+  const long result = sys(__NR_mknodat, folder, arg(name), mode, static_cast<long>(number));
+  if (result == -EPERM) {
+    Line<64> path;
+    path.add("/dev/").add(name);
+    bind_node(folder, name, path.text, mode, number);
+  } else if (result != -EEXIST) {
+    check(result, Stage::device, name);
+  }
 }
 
 void make_default_devices(int folder) {
@@ -208,6 +250,8 @@ void make_device(const Plan* plan, int root, const DeviceStep& step) {
     const bool same = (info.st_mode & S_IFMT) == (step.mode & S_IFMT) &&
                       info.st_rdev == device_number(step.major, step.minor);
     if (!same) fail(Stage::device, EEXIST, path);
+  } else if (made == -EPERM && !S_ISFIFO(step.mode)) {
+    bind_node(folder, name, path, step.mode, device_number(step.major, step.minor));
   } else {
     check(made, Stage::device, path);
     check(sys(__NR_fchownat, folder, arg(name), step.uid, step.gid, AT_SYMLINK_NOFOLLOW), Stage::device,

@@ -22,6 +22,8 @@ void enter_plain_root(const orchestra::wire::Plan* plan);
 /// Makes a pseudo terminal, sends its master to the parent, puts the other end on 0, 1, 2. `root` < 0:
 /// of the current root.
 void open_terminal(const orchestra::wire::Plan* plan, int root);
+/// Makes the user namespace and its maps. 0, or -errno and what failed.
+long enter_user_namespace(const orchestra::wire::UserNamespace& space, Line<512>& why);
 /// Runs hooks one after the other; a failure fails the container.
 void run_hooks(const orchestra::wire::Plan* plan, orchestra::wire::Table hooks);
 /// Forks, runs one hook, waits with its time limit. 0, or the reason is in `why`.

@@ -10,6 +10,11 @@ int run_shim();
 /// `oci`: makes one process and leaves it; `oci-wait`: stays and ends with its exit code.
 int run_oci(const char* role);
 
+/// Tells whether a rootless container can be made here.
+int run_probe();
+/// Makes a tree of a rootless container removable for the user outside.
+int run_reclaim();
+
 /// Descriptors of an init at its start; everything else is closed.
 struct InitFds {
   int input = -1, output = -1, error = -1;

@@ -94,8 +94,47 @@ bool open_streams(Container& container, Streams& s) {
   return s.input >= 0;
 }
 
+struct Born {
+  long pid = -EIO;
+  int pidfd = -1;
+};
+
+/// The way of a shim that could not come back (its own pid namespace belongs to the user namespace above):
+/// a short-lived child with our descriptors enters and clones; CLONE_PARENT makes the result our child.
+long clone_inside_by_child(int pid_namespace, const Plan* plan, uint64_t flags, int* pidfd, bool& in_cgroup) {
+  int ends[2], ignored = -1;
+  const long piped = sys(__NR_pipe2, arg(ends), O_CLOEXEC);
+  if (piped < 0) return piped;
+  const long between = clone_process(CLONE_FILES, SIGCHLD, &ignored);
+  if (between == 0) {
+    Born born;
+    born.pid = sys(__NR_setns, pid_namespace, CLONE_NEWPID);
+    if (born.pid >= 0)
+      born.pid =
+          clone_into(text_at(plan, plan->cgroup_unified), flags | CLONE_PARENT, 0, &born.pidfd, in_cgroup);
+    if (born.pid == 0) return 0;
+    write_fd(ends[1], &born, sizeof born);
+    exit_now(0);
+  }
+  Born born;
+  if (between > 0) {
+    int status;
+    sys(__NR_wait4, between, arg(&status), 0, 0);
+    sys(__NR_read, ends[0], arg(&born), sizeof born);
+  } else {
+    born.pid = between;
+  }
+  close_fd(ignored);
+  close_fd(ends[0]);
+  close_fd(ends[1]);
+  *pidfd = born.pidfd;
+  return born.pid;
+}
+
 /// Enters the pid namespace for children, clones, comes back.
 long clone_inside(int pid_namespace, const Plan* plan, uint64_t flags, int* pidfd, bool& in_cgroup) {
+  if (pid_namespace >= 0 && (shim().config.namespaces & CLONE_NEWUSER) != 0)
+    return clone_inside_by_child(pid_namespace, plan, flags, pidfd, in_cgroup);
   if (pid_namespace >= 0) {
     const long entered = sys(__NR_setns, pid_namespace, CLONE_NEWPID);
     if (entered < 0) return entered;

@@ -78,7 +78,10 @@ void make_namespaces() {
     if (result < 0) not_ready(Stage::join_namespace, result, "namespaces of the pod's containers");
     close_fd(static_cast<int>(pidfd));
   } else if (config.namespaces != 0) {
-    const long result = sys(__NR_unshare, static_cast<long>(config.namespaces));
+    Line<512> why;
+    const long entered = config.user.wanted != 0 ? enter_user_namespace(config.user, why) : 0;
+    if (entered < 0) not_ready(Stage::user_namespace, entered, why.text);
+    const long result = sys(__NR_unshare, static_cast<long>(config.namespaces & ~uint64_t{CLONE_NEWUSER}));
     if (result < 0) not_ready(Stage::unshare, result, "namespaces of the pod");
   }
   const bool fresh = config.join_pid == 0;

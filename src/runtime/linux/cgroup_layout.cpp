@@ -212,11 +212,10 @@ std::vector<CgroupWrite> plan_limits(const CgroupLayout& layout, const Container
   }
   const bool restricts = std::any_of(resources.devices.begin(), resources.devices.end(),
                                      [](const auto& rule) { return !rule.allow; });
-  if (restricts && (devices == nullptr || devices->unified || !devices->writable)) {
+  const bool has_v1 = devices != nullptr && !devices->unified && devices->writable;
+  if (restricts && !has_v1 && layout.unified() == nullptr)
     missing.push_back(
-        "device rules: no cgroup v1 devices hierarchy (device programs of v2 are not loaded); /dev holds the "
-        "default nodes only");
-  }
+        "device rules: no cgroup v1 devices hierarchy and no cgroup v2; /dev holds the default nodes only");
   for (const auto& [file, value] : resources.unified) {
     const CgroupHierarchy* at = layout.find(file.substr(0, file.find('.')));
     if (at == nullptr || !at->unified || file.find('/') != std::string::npos) {

@@ -1,5 +1,7 @@
 #include "runtime/linux/cgroups.hpp"
 
+#include "runtime/linux/device_filter.hpp"
+
 #include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -16,6 +18,7 @@ namespace {
 
 constexpr const char* kDomain = "runtime";
 constexpr std::size_t kFileBytesMax = 1 << 20;
+constexpr const char* kHostLeaf = "orchestra-host";  ///< where a host moves itself out of the way
 constexpr const char* kShims = "shims";  ///< of all pods, in hierarchies that limit nothing of ours
 // Controllers whose v1 hierarchies a container gets a group in; others only when a limit asks for them.
 constexpr std::string_view kUsedControllers[] = {"cpu", "cpuacct", "memory", "pids", "devices", "freezer"};
@@ -84,6 +87,7 @@ bool remove_once(const std::string& path) {
   for (const std::string& name : folders_in(path)) remove_once(path + "/" + name);
   if (rmdir(path.c_str()) == 0 || errno == ENOENT) return true;
   if (errno == EBUSY || errno == ENOTEMPTY) {
+    if (write_value(path + "/cgroup.kill", "1")) return false;  // v2 since 5.14: no fork escapes it
     for (const int pid : pids_in(path + "/cgroup.procs")) kill(pid, SIGKILL);
   }
   return false;
@@ -112,6 +116,87 @@ Result<std::shared_ptr<Cgroups>> Cgroups::open(CgroupLayout layout, std::string 
         });
     if (used) made->used_.push_back(&hierarchy);
   }
+  return made;
+}
+
+const CgroupHierarchy* Cgroups::device_programs() const {
+  const CgroupHierarchy* devices = layout_.find("devices");
+  if (delegated_ || (devices != nullptr && devices->writable)) return nullptr;
+  const CgroupHierarchy* unified = layout_.unified();
+  return std::find(used_.begin(), used_.end(), unified) != used_.end() ? unified : nullptr;
+}
+
+namespace {
+/// Our own group of the v2 hierarchy: "/user.slice/..". A leaf that an earlier call moved us into is left
+/// out.
+Result<std::string> own_group() {
+  ORC_ASSIGN(const std::string text, read_file("/proc/self/cgroup", kFileBytesMax));
+  std::size_t at = text.starts_with("0::") ? 0 : text.find("\n0::");
+  if (at == std::string::npos) return Error(Error::unsupported, kDomain, "no cgroup v2 hierarchy");
+  at = text.find("::", at) + 2;
+  std::string path = text.substr(at, text.find('\n', at) - at);
+  const std::string leaf = std::string("/") + kHostLeaf;
+  if (path.ends_with(leaf)) path.resize(path.size() - leaf.size());
+  return path == "/" ? std::string() : path;
+}
+
+std::vector<std::string> words_in(const std::string& path) {
+  std::vector<std::string> words;
+  const auto text = read_file(path, 4096);
+  for (std::size_t at = 0; text && at < text->size();) {
+    const std::size_t end = std::min(text->find_first_of(" \n", at), text->size());
+    if (end > at) words.push_back(text->substr(at, end - at));
+    at = end + 1;
+  }
+  return words;
+}
+
+/// Hands the controllers of `folder` on to its children; moves this process out of the way if it may. A group
+/// with members must not try: cpu and pids alone would go through, and make all its children "domain
+/// invalid".
+bool hand_on(const std::string& folder, bool move_host) {
+  const std::string members = folder + "/cgroup.procs", leaf = folder + "/" + kHostLeaf;
+  const std::vector<int> before = pids_in(members);
+  if (move_host && std::find(before.begin(), before.end(), getpid()) != before.end() &&
+      (mkdir(leaf.c_str(), 0755) == 0 || errno == EEXIST)) {
+    (void)write_value(leaf + "/cgroup.procs", std::to_string(getpid()));
+  }
+  if (!pids_in(members).empty()) return false;
+  for (const std::string& controller : words_in(folder + "/cgroup.controllers"))
+    (void)write_value(folder + "/cgroup.subtree_control", "+" + controller);
+  return true;
+}
+}  // namespace
+
+Result<std::shared_ptr<Cgroups>> Cgroups::open_delegated(const CgroupLayout& layout,
+                                                         const std::string& parent, bool move_host) {
+  const CgroupHierarchy* unified = layout.unified();
+  if (unified == nullptr) return Error(Error::unsupported, kDomain, "no cgroup v2 hierarchy is mounted");
+  ORC_ASSIGN(const std::string own, own_group());
+  const std::string folder = unified->mount + own;
+  for (const char* file : {"", "/cgroup.procs", "/cgroup.subtree_control"}) {
+    if (own.empty() || access((folder + file).c_str(), W_OK) != 0) {
+      return Error(Error::denied, kDomain,
+                   "no cgroup v2 subtree is delegated to uid " + std::to_string(geteuid()) + ": " + folder +
+                       file +
+                       " is not writable; as root: systemctl edit user@.service, [Service] Delegate=yes");
+    }
+  }
+  const bool handed_on = hand_on(folder, move_host);
+  CgroupHierarchy hierarchy = *unified;
+  hierarchy.controllers = words_in(folder + "/cgroup.subtree_control");
+  hierarchy.writable = true;
+  if (!handed_on || hierarchy.controllers.empty()) {
+    return Error(Error::busy, kDomain,
+                 folder +
+                     " has processes besides this one, so its controllers cannot be handed on; start this "
+                     "program in a scope of its own: systemd-run --user --scope -p Delegate=yes");
+  }
+  CgroupLayout own_layout;
+  own_layout.hierarchies.push_back(std::move(hierarchy));
+  std::shared_ptr<Cgroups> made(new Cgroups(std::move(own_layout), own + parent));
+  made->delegated_ = true;
+  made->all_ = made->used_ = {&made->layout_.hierarchies.front()};
   return made;
 }
 
@@ -175,6 +260,10 @@ Result<void> Cgroups::make(const std::string& group, bool everywhere) {
 
 Result<void> Cgroups::apply(const std::string& group, const ContainerSpec::Resources& resources,
                             std::vector<std::string>& missing) {
+  if (const CgroupHierarchy* unified = device_programs(); unified != nullptr && !resources.devices.empty()) {
+    auto attached = attach_device_program(folder(*unified, group), resources.devices);
+    if (!attached) missing.push_back("device rules: " + attached.error().message());
+  }
   for (const CgroupWrite& write : plan_limits(layout_, resources, missing)) {
     const std::string path = folder_of(write.controller, group) + "/" + write.file;
     auto written = write_value(path, write.value);
@@ -223,6 +312,15 @@ CgroupPlace Cgroups::place(const std::string& group, bool everywhere) const {
     }
   }
   return place;
+}
+
+std::vector<CgroupMount> Cgroups::mounts(const std::string& group) const {
+  std::vector<CgroupMount> all;
+  for (const CgroupHierarchy* hierarchy : used_) {
+    all.push_back({hierarchy->mount.substr(hierarchy->mount.rfind('/') + 1), folder(*hierarchy, group),
+                   hierarchy->unified});
+  }
+  return all;
 }
 
 std::string Cgroups::members_file(const std::string& group) const {
@@ -283,7 +381,17 @@ Result<void> Cgroups::freeze(const std::string& group, bool frozen, Duration dea
     return Error(Error::unsupported, kDomain, "freeze: no freezer controller on this machine");
   const std::string path = freezer != nullptr ? folder(*freezer, group) : folder(*unified, group);
   const auto limit_ms = std::chrono::duration_cast<std::chrono::milliseconds>(deadline).count();
-  if (freezer == nullptr) return write_value(path + "/cgroup.freeze", frozen ? "1" : "0");
+  if (freezer == nullptr) {
+    ORC_TRY(write_value(path + "/cgroup.freeze", frozen ? "1" : "0"));
+    for (std::int64_t waited = 0;; waited += 5) {
+      if (number_in(path + "/cgroup.events", "frozen").value_or(0) == (frozen ? 1u : 0u)) return {};
+      if (waited >= limit_ms) {
+        return Error(Error::deadline_exceeded, kDomain,
+                     "freeze: " + path + " did not become " + (frozen ? "frozen" : "thawed"));
+      }
+      pause_ms(5);
+    }
+  }
   const std::string wanted = frozen ? "FROZEN" : "THAWED";
   for (std::int64_t waited = 0;; waited += 10) {
     ORC_TRY(write_value(path + "/freezer.state", wanted));

@@ -12,6 +12,7 @@
 #include "api/pod_runtime.hpp"
 #include "base/fd.hpp"
 #include "orchestra/container_spec.hpp"
+#include "runtime/plan/make_plan.hpp"
 
 namespace orchestra::runtime {
 
@@ -61,6 +62,12 @@ class Cgroups {
   /// `parent` = "/orchestra-INSTANCE": below each mount.
   static Result<std::shared_ptr<Cgroups>> open(CgroupLayout layout, std::string parent);
 
+  /// For an ordinary user: below our own v2 group, where that was handed to us, with the controllers that
+  /// came along. `move_host`: this process goes into a leaf of it, since a group with members hands nothing
+  /// on. Denied, busy or unsupported: there is no such subtree, the message says why.
+  static Result<std::shared_ptr<Cgroups>> open_delegated(const CgroupLayout& layout,
+                                                         const std::string& parent, bool move_host);
+
   const CgroupLayout& layout() const { return layout_; }
   const std::string& parent() const { return parent_; }
   bool usable() const { return !used_.empty(); }
@@ -70,6 +77,8 @@ class Cgroups {
   Result<void> apply(const std::string& group, const ContainerSpec::Resources& resources,
                      std::vector<std::string>& missing);
   CgroupPlace place(const std::string& group, bool everywhere = false) const;
+  /// The group in each hierarchy, for mounts of type cgroup.
+  std::vector<CgroupMount> mounts(const std::string& group) const;
   /// Where the shim of a pod goes, so that it leaves the host's service in every hierarchy.
   CgroupPlace place_shim(const std::string& pod) const;
   /// Makes these groups where they are missing: those of v2 (before the shim is born) or of v1.
@@ -89,10 +98,13 @@ class Cgroups {
   Cgroups(CgroupLayout layout, std::string parent) : layout_(std::move(layout)), parent_(std::move(parent)) {}
   std::string folder(const CgroupHierarchy& hierarchy, const std::string& group) const;
   std::string shim_folder(const CgroupHierarchy& hierarchy, const std::string& pod) const;
+  /// The v2 hierarchy where device rules are programs; nullptr where v1 has them, or nobody may load them.
+  const CgroupHierarchy* device_programs() const;
   std::string folder_of(std::string_view controller, const std::string& group) const;
 
   CgroupLayout layout_;
   std::string parent_;
+  bool delegated_ = false;
   std::vector<const CgroupHierarchy*> used_, all_;
 };
 

@@ -22,6 +22,7 @@
 #include "runtime/oci/seccomp_cache.hpp"
 #include "runtime/plan/make_plan.hpp"
 #include "runtime/spec/capabilities.hpp"
+#include "runtime/spec/pod_spec.hpp"
 
 namespace orchestra::runtime {
 namespace {
@@ -124,10 +125,13 @@ Result<void> OciCommand::place(OciState& state, const ContainerSpec& spec, PlanC
   if (members && !members->empty())
     return Error(Error::busy, kDomain, "linux.cgroupsPath: the cgroup " + path + " has processes");
   std::vector<std::string> missing;
-  ORC_TRY(cgroups->apply(state.cgroup, spec.resources, missing));
+  ContainerSpec whole = spec;
+  allow_default_devices(whole);
+  ORC_TRY(cgroups->apply(state.cgroup, whole.resources, missing));
   CgroupPlace place = cgroups->place(state.cgroup, everywhere);
   context.cgroup_files = std::move(place.files);
   context.cgroup_unified = std::move(place.unified);
+  context.cgroup_mounts = cgroups->mounts(state.cgroup);
   return {};
 }
 

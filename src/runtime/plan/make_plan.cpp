@@ -164,6 +164,10 @@ class Planner {
     bool devices_made = false;
     for (const auto& mount : spec_.mounts) {
       ORC_ASSIGN(const std::string target, clean_target(mount.destination, "mounts.destination"));
+      if (mount.type == "cgroup" || mount.type == "cgroup2") {
+        cgroup_steps(mount, target, steps);
+        continue;
+      }
       ORC_ASSIGN(const MountStep step, mount_step(mount, target));
       steps.push_back(step);
       // The default nodes go into the container's own /dev, before anything is mounted over one of them.
@@ -185,6 +189,34 @@ class Planner {
     }
     plan().mounts = builder_.table(steps);
     return {};
+  }
+
+  /// v2 alone: a cgroup2 mount where the container has a cgroup namespace, else its own group is bound. v1: a
+  /// tmpfs with the container's group of each hierarchy (runtime-spec, config-linux.md "Cgroups Path").
+  void cgroup_steps(const ContainerSpec::Mount& mount, const std::string& target,
+                    std::vector<MountStep>& steps) {
+    const MountOptions options = parse_mount_options(mount.options);
+    const auto bind = [&](const CgroupMount& from, const std::string& to) {
+      MountStep step;
+      step.kind = MountKind::bind;
+      step.source = builder_.text(from.folder);
+      step.target = builder_.text(to);
+      step.attr_set = options.set;
+      steps.push_back(step);
+    };
+    const auto& all = context_.cgroup_mounts;
+    const bool unified =
+        !all.empty() && std::all_of(all.begin(), all.end(), [](const CgroupMount& m) { return m.unified; });
+    if (unified && (plan().flags & wire::kCgroupNamespace) == 0) return bind(all.front(), target);
+    MountStep step;
+    step.target = builder_.text(target);
+    step.type = builder_.text(unified ? "cgroup2" : "tmpfs");
+    step.source = builder_.text("cgroup");
+    step.attr_set = unified ? options.set : options.set & ~std::uint64_t{MOUNT_ATTR_RDONLY};
+    steps.push_back(step);
+    if (unified) return;
+    for (const CgroupMount& one : all) bind(one, target + "/" + one.name);
+    if ((options.set & MOUNT_ATTR_RDONLY) != 0) read_only_.push_back(target);  // once its folders are there
   }
 
   Result<MountStep> mount_step(const ContainerSpec::Mount& mount, const std::string& target) {
@@ -210,6 +242,9 @@ class Planner {
     step.source = builder_.text(mount.source);
     std::vector<wire::Text> pairs;
     for (const std::string& option : options.data) {
+      // A terminal's group has to be mapped: with one id it is that one.
+      if (context_.ids != nullptr && mount.type == "devpts" && option == "gid=5" && !context_.ids->has_gid(5))
+        continue;
       const std::size_t equal = option.find('=');
       pairs.push_back(builder_.text(option.substr(0, equal)));
       pairs.push_back(equal == std::string::npos ? 0 : builder_.text(option.substr(equal + 1), true));
@@ -269,7 +304,8 @@ class Planner {
   void paths() {
     if ((plan().flags & wire::kOwnRoot) == 0) return;
     plan().masked = builder_.texts(spec_.masked_paths);
-    plan().read_only = builder_.texts(spec_.readonly_paths);
+    read_only_.insert(read_only_.begin(), spec_.readonly_paths.begin(), spec_.readonly_paths.end());
+    plan().read_only = builder_.texts(read_only_);
   }
 
   Result<std::uint64_t> capability_set(const std::vector<std::string>& names) {
@@ -295,6 +331,7 @@ class Planner {
     plan().gid = process.user.gid;
     plan().umask = process.user.umask.value_or(022);
     plan().groups = builder_.table(process.user.additional_gids);
+    ORC_TRY(ids());
     plan().oom_score_adj = process.oom_score_adj.value_or(0);
     plan().columns = process.console_columns;
     plan().rows = process.console_rows;
@@ -317,6 +354,25 @@ class Planner {
     return limits(process);
   }
 
+  /// Rootless: an id without a mapping does not exist inside.
+  Result<void> ids() const {
+    if (context_.ids == nullptr) return {};
+    const auto& user = spec_.process->user;
+    const auto missing = [&](const char* field, std::uint32_t id) {
+      return Error(Error::unsupported, "runtime",
+                   std::string(field) + " " + std::to_string(id) + " is not mapped in the user namespace (" +
+                       context_.ids->describe() +
+                       "); give this user more ids in /etc/subuid and /etc/subgid");
+    };
+    if (!context_.ids->has_uid(user.uid)) return missing("process.user.uid", user.uid);
+    if (!context_.ids->has_gid(user.gid)) return missing("process.user.gid", user.gid);
+    for (const std::uint32_t gid : user.additional_gids) {
+      if (!context_.ids->ranged || !context_.ids->has_gid(gid))
+        return missing("process.user.additionalGids", gid);
+    }
+    return {};
+  }
+
   Result<void> limits(const ContainerSpec::Process& process) {
     std::vector<LimitStep> steps;
     std::set<int> seen;
@@ -337,6 +393,7 @@ class Planner {
 
   const ContainerSpec& spec_;
   const PlanContext& context_;
+  std::vector<std::string> read_only_;  ///< what mounts add to the specification's paths
   PlanBuilder builder_;
 };
 }  // namespace

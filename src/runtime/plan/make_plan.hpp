@@ -5,9 +5,16 @@
 
 #include "api/pod_runtime.hpp"
 #include "orchestra/container_spec.hpp"
+#include "runtime/plan/id_maps.hpp"
 #include "runtime/wire/plan_format.hpp"
 
 namespace orchestra::runtime {
+
+/// A hierarchy for mounts of type "cgroup": its name below the mount, and the container's own group in it.
+struct CgroupMount {
+  std::string name, folder;
+  bool unified = false;
+};
 
 /// What is not in the specification: where things are on this machine.
 struct PlanContext {
@@ -16,15 +23,17 @@ struct PlanContext {
   std::string root_target;                ///< where an overlay is mounted
   std::vector<std::string> cgroup_files;  ///< v1 `tasks` files, in join order
   std::string cgroup_unified;             ///< v2 group to be born in
-  std::string seccomp_filter;             ///< struct sock_filter[]
-  std::string bundle;                     ///< for relative bind sources
-  std::string start_fifo;                 ///< `orchestra oci`: start comes through it
-  std::string state_json;                 ///< stdin of hooks
-  bool exec = false;                      ///< a further process of a running container
+  std::vector<CgroupMount> cgroup_mounts;
+  std::string seccomp_filter;  ///< struct sock_filter[]
+  std::string bundle;          ///< for relative bind sources
+  std::string start_fifo;      ///< `orchestra oci`: start comes through it
+  std::string state_json;      ///< stdin of hooks
+  bool exec = false;           ///< a further process of a running container
   bool make_cwd = true;
   bool no_pivot = false, no_new_keyring = false;
   bool runtime_hooks = false;         ///< init pauses for hooks that the caller runs
   bool check_program = false;         ///< a missing program fails before the start
+  const IdMaps* ids = nullptr;        ///< rootless: the ids that there are
   std::uint64_t join_namespaces = 0;  ///< exec: CLONE_NEW* to enter through the container's pidfd
 };
 

@@ -41,19 +41,27 @@ Result<std::string> RealPodRuntime::exec_plan(const Pod& pod, const ContainerCon
   if (const auto text = read_file(pod.container_directory(config.id) + "/spec.json", kSpecBytesMax)) {
     ORC_ASSIGN(spec, ContainerSpec::from_json(*text));
   }
+  (void)drop_groups(spec);
   spec.process->args = options.command;
   spec.process->terminal = options.tty;
   PlanContext context;
   context.isolation = isolation_;
   context.exec = true;
   context.root = config.root;
-  if (isolation_ == Isolation::full) {
-    context.join_namespaces = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET | CLONE_NEWCGROUP;
-    if (cgroups_) {
-      CgroupPlace place = cgroups_->place(container_group(pod, config.id));
-      context.cgroup_files = std::move(place.files);
-      context.cgroup_unified = std::move(place.unified);
+  if (isolation_ == Isolation::rootless) {
+    // The shim is in the pod's user, ipc and uts namespaces; what belongs to the machine may not be entered.
+    context.ids = &ids_.maps;
+    context.join_namespaces = CLONE_NEWNS;
+    for (const auto& space : spec.namespaces) {
+      if (space.type == "cgroup") context.join_namespaces |= CLONE_NEWCGROUP;
     }
+  }
+  if (isolation_ == Isolation::full)
+    context.join_namespaces = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET | CLONE_NEWCGROUP;
+  if (cgroups_) {
+    CgroupPlace place = cgroups_->place(container_group(pod, config.id));
+    context.cgroup_files = std::move(place.files);
+    context.cgroup_unified = std::move(place.unified);
   }
   ORC_ASSIGN(context.seccomp_filter, seccomp_filter(config, spec));
   return make_plan(spec, context);

@@ -26,7 +26,9 @@ constexpr std::size_t kRecordBytesMax = 4 << 20;
 std::uint64_t pod_namespaces(const PodSandboxConfig& config, Isolation isolation) {
   if (isolation == Isolation::process) return 0;
   std::uint64_t flags = CLONE_NEWUTS;
-  if (!config.host_network) flags |= CLONE_NEWNET;
+  // Rootless: the network is that of level process until it has a node namespace (spec/net.md 3).
+  if (isolation == Isolation::rootless) flags |= CLONE_NEWUSER;
+  if (isolation == Isolation::full && !config.host_network) flags |= CLONE_NEWNET;
   if (!config.host_ipc) flags |= CLONE_NEWIPC;
   return flags;
 }
@@ -90,7 +92,8 @@ Result<void> RealPodRuntime::start_shim(const std::shared_ptr<Pod>& shared,
   Pod& pod = *shared;
   auto config = std::make_unique<wire::ShimConfig>();
   config->namespaces = pod_namespaces(pod.config(), isolation_);
-  config->share_pid = isolation_ == Isolation::full && pod.config().share_process_namespace &&
+  if (isolation_ == Isolation::rootless) config->user = to_wire(ids_.maps);
+  config->share_pid = isolation_ != Isolation::process && pod.config().share_process_namespace &&
                               !pod.config().host_pid && join_pid == 0
                           ? 1
                           : 0;
@@ -99,7 +102,7 @@ Result<void> RealPodRuntime::start_shim(const std::shared_ptr<Pod>& shared,
   set_field(config->hostname, pod.config().hostname);
   set_field(config->directory, pod.directory());
   std::string unified;
-  if (cgroups_ && isolation_ == Isolation::full) {
+  if (cgroups_) {
     const CgroupPlace place = cgroups_->place_shim(pod.group());
     ORC_TRY(cgroups_->make_shim(pod.group(), true));
     unified = place.unified;
@@ -130,11 +133,11 @@ Result<void> RealPodRuntime::start_shim(const std::shared_ptr<Pod>& shared,
   plan.role = "shim";
   plan.cgroup = unified;
   plan.descriptors = {-1, -1, errors.get(), memory.get(), listener.get(), connection.second.get()};
-  plan.fallback_directory = options_.data_dir.empty() ? std::string() : options_.data_dir + "/lib";
+  plan.fallback_directory = program_directory();
   ORC_TRY(spawn_embedded(plan));
   connection.second.reset();
   ORC_TRY(meanwhile());
-  if (cgroups_ && isolation_ == Isolation::full) ORC_TRY(cgroups_->make_shim(pod.group(), false));
+  if (cgroups_) ORC_TRY(cgroups_->make_shim(pod.group(), false));
   if (const char go = 1; send(connection.first.get(), &go, 1, MSG_NOSIGNAL) != 1)
     return Error(Error::internal, kDomain, "the shim ended before it was ready; see " + log);
   ORC_TRY(wait_until_ready(connection.first, log));
@@ -171,6 +174,22 @@ Result<void> RealPodRuntime::make_pod_groups(const Pod& pod, std::vector<std::st
   return cgroups_->apply(pod.group(), resources, degraded);
 }
 
+std::vector<std::string> RealPodRuntime::missing_by_level() const {
+  if (isolation_ == Isolation::process) {
+    return {"network, pid, mount, ipc, uts namespaces: isolation level process has none",
+            "cpu, memory and pids limits: isolation level process has no cgroups"};
+  }
+  if (isolation_ == Isolation::full) return {};
+  std::vector<std::string> missing{
+      "network namespace: at isolation level rootless pods use the machine's network with addresses of their "
+      "own",
+      "device rules: they need root; /dev holds the default nodes only"};
+  if (!cgroups_) missing.push_back("cpu, memory and pids limits: " + no_limits_);
+  if (!ids_.single_because.empty())
+    missing.push_back("user and group ids other than 0: " + ids_.single_because);
+  return missing;
+}
+
 Result<PodSandbox> RealPodRuntime::make_pod(const PodSandboxConfig& config) {
   ORC_TRY(check_name("pod uid", config.uid, 128));
   if (config.hostname.size() > 64)
@@ -190,10 +209,7 @@ Result<PodSandbox> RealPodRuntime::make_pod(const PodSandboxConfig& config) {
       return Error(Error::conflict, kDomain, "pod " + config.uid + " is being created by another call");
   }
   const auto make = [&]() -> Result<PodSandbox> {
-    std::vector<std::string> degraded;
-    if (isolation_ == Isolation::process)
-      degraded = {"network, pid, mount, ipc, uts namespaces: isolation level process has none",
-                  "cpu, memory and pids limits: isolation level process has no cgroups"};
+    std::vector<std::string> degraded = missing_by_level();
     ORC_TRY(make_directories(pod->directory() + "/c", 0700));
     ORC_TRY(start_shim(pod, {}, 0, [&]() -> Result<void> {
       ORC_TRY(make_pod_groups(*pod, degraded));
@@ -360,6 +376,7 @@ Result<void> RealPodRuntime::destroy_pod(const std::string& uid) {
         is_alive(state->record.pid, state->record.start_ticks)) {
       kill(state->record.pid, SIGKILL);
     }
+    ORC_TRY(reclaim_root(directory + "/c/" + id));
   }
   std::string group = "pod" + uid;
   if (known) {

@@ -138,23 +138,26 @@ enum class Stage : std::uint32_t {
   exec,
   clone,
   log,
+  user_namespace,
+  reclaim,
   count
 };
 constexpr const char* stage_name(Stage stage) {
-  constexpr const char* names[] = {"none",          "plan",
-                                   "cgroup",        "join namespace",
-                                   "unshare",       "session",
-                                   "propagation",   "root",
-                                   "mount",         "device",
-                                   "hook",          "pivot_root",
-                                   "mask",          "read-only path",
-                                   "hostname",      "sysctl",
-                                   "terminal",      "limits",
-                                   "oom_score_adj", "start",
-                                   "capabilities",  "user and groups",
-                                   "no_new_privs",  "working directory",
-                                   "seccomp",       "exec",
-                                   "clone",         "log"};
+  constexpr const char* names[] = {"none",           "plan",
+                                   "cgroup",         "join namespace",
+                                   "unshare",        "session",
+                                   "propagation",    "root",
+                                   "mount",          "device",
+                                   "hook",           "pivot_root",
+                                   "mask",           "read-only path",
+                                   "hostname",       "sysctl",
+                                   "terminal",       "limits",
+                                   "oom_score_adj",  "start",
+                                   "capabilities",   "user and groups",
+                                   "no_new_privs",   "working directory",
+                                   "seccomp",        "exec",
+                                   "clone",          "log",
+                                   "user namespace", "reclaim"};
   static_assert(sizeof(names) / sizeof(names[0]) == static_cast<std::size_t>(Stage::count));
   const auto index = static_cast<std::uint32_t>(stage);
   return index < static_cast<std::uint32_t>(Stage::count) ? names[index] : "unknown";
