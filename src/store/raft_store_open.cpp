@@ -41,7 +41,6 @@ Result<void> RaftStoreImpl::start() {
 
   RaftOptions raft;
   raft.self = PeerId{identity_.peer};
-  raft.voters = {raft.self};
   raft.seed = engine_.random().next();
   RaftStart start;
   start.hard_state = recovered.hard_state;
@@ -49,6 +48,7 @@ Result<void> RaftStoreImpl::start() {
     start.snapshot_index = recovered.snapshot->index;
     start.snapshot_term = recovered.snapshot->term;
   }
+  start.configuration.members.push_back({raft.self, options_.name, "", true, false, true});
   start.entries = std::move(recovered.entries);
   core_raft_.emplace(raft, std::move(start));
   ORC_TRY(become_leader_alone());
