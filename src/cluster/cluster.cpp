@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <condition_variable>
 #include <mutex>
 
 #include "api/object_tree.hpp"
@@ -14,10 +15,12 @@
 #include "base/fd.hpp"
 #include "cluster/node.hpp"
 #include "cluster/options.hpp"
+#include "cluster/shared_keys.hpp"
 #include "image/ops.hpp"
 #include "orchestra/api_server.hpp"
 #include "orchestra/controllers.hpp"
 #include "orchestra/env.hpp"
+#include "orchestra/leader_election.hpp"
 #include "orchestra/memory_store.hpp"
 #include "orchestra/raft_store.hpp"
 #include "orchestra/scheduler.hpp"
@@ -29,6 +32,9 @@ using namespace std::chrono_literals;
 
 namespace {
 constexpr int kFallbackPorts = 64;
+constexpr const char* kLeaderKey = "/orchestra/leader/control-plane";
+constexpr auto kLeaderTtl = std::chrono::seconds(5);  ///< after a kill -9 another takes over this much later
+constexpr Duration kMajorityWait = std::chrono::minutes(2);
 constexpr std::size_t kKubeconfigBytesMax = 1 << 20;
 
 std::string host_name() {
@@ -56,6 +62,13 @@ struct Cluster::Impl {
   Result<void> open_store();
   Result<void> start_api();
   Result<void> start_control();
+  Result<void> refuse_open_peers() const;
+  Result<void> share_keys(const std::string& own_name);
+  Result<void> start_control_loops(const std::string& fence);
+  void stop_control_loops();
+  Result<void> start_election();
+  void want_control(const std::string& fence);
+  void change_control();
   Result<void> make_ingress_class();
   Result<void> start();
   void stop();
@@ -68,6 +81,12 @@ struct Cluster::Impl {
   std::unique_ptr<ApiServer> server;
   std::unique_ptr<Controllers> controllers;
   std::unique_ptr<Scheduler> scheduler;
+  std::unique_ptr<LeaderElection> election;  ///< with peers
+  std::string cluster_token;
+  bool process_level = false;
+  std::string wanted_fence, running_fence;  ///< empty: not elected
+  bool control_changing = false;
+  std::condition_variable control_changed;
   std::unique_ptr<cluster::Node> node;
   std::unique_ptr<ControlServer> control;
   std::mutex mutex;
@@ -124,8 +143,123 @@ Result<void> Cluster::Impl::open_store() {
   RaftStoreOptions raft;
   raft.data_dir = options.data_dir + "/store";
   raft.name = info.node_name;
+  if (!options.peers.empty()) {
+    if (!options.name.empty()) raft.name = options.name;
+    raft.initial_peers = options.peers;
+    raft.peer_listen = options.peer_listen;
+    ORC_TRY(refuse_open_peers());
+  }
   ORC_ASSIGN(store, RaftStore::open(engine, raft));
+  if (options.peers.empty()) return {};
+  return share_keys(raft.name);
+}
+
+/// Traffic between peers is not encrypted yet.
+Result<void> Cluster::Impl::refuse_open_peers() const {
+  for (const std::string& peer : options.peers) {
+    const std::string address = peer.substr(peer.find('=') + 1);
+    if (address.rfind("127.", 0) == 0 || options.insecure_peers) continue;
+    return Error(Error::denied, "cluster",
+                 "the store's peers would talk unencrypted to " + address +
+                     "; use loopback addresses, or --insecure-peers on a network that you trust");
+  }
   return {};
+}
+
+/// Certificate authority and keys come from the store. The first peer of a new cluster makes them; the others
+/// wait until they are there.
+Result<void> Cluster::Impl::share_keys(const std::string& own_name) {
+  const bool first = options.peers.front().substr(0, options.peers.front().find('=')) == own_name;
+  ORC_ASSIGN(cluster_token,
+             cluster::load_token(options.data_dir, options.token_file, first, engine.random()));
+  notice("store: waiting for a majority of " + std::to_string(options.peers.size()) + " peers");
+  const std::int64_t until = engine.clock().now().steady_ns + kMajorityWait.count();
+  while (true) {
+    auto taken = cluster::take_shared_keys(*store, options.data_dir, cluster_token);
+    if (taken && *taken) return {};
+    if (taken && first) return {};  // none yet: the API server makes them, put_shared_keys() follows
+    if (!taken && !taken.error().is(Error::unavailable)) return taken.error();
+    if (engine.clock().now().steady_ns > until) {
+      if (!taken) return taken.error().with_context("the store has no majority");
+      return Error(
+          Error::deadline_exceeded, "cluster",
+          "the first peer, " + options.peers.front() + ", has not put the shared keys into the store");
+    }
+    const Promise<> nobody;
+    (void)nobody.pending().wait(200ms);
+  }
+}
+
+/// Controllers and scheduler, here and now; with a fence when they were elected.
+Result<void> Cluster::Impl::start_control_loops(const std::string& fence) {
+  ControllersOptions controller_options;
+  controller_options.root_ca_pem = server->ca_pem();
+  controller_options.fence = fence;
+  controllers = std::make_unique<Controllers>(engine, server->client(), controller_options);
+  ORC_TRY(controllers->start());
+  SchedulerOptions scheduler_options;
+  scheduler_options.process_level = process_level;
+  scheduler_options.fence = fence;
+  scheduler = std::make_unique<Scheduler>(engine, server->client(), scheduler_options);
+  return scheduler->start();
+}
+void Cluster::Impl::stop_control_loops() {
+  if (scheduler) scheduler->stop();
+  if (controllers) controllers->stop();
+  scheduler.reset();
+  controllers.reset();
+}
+
+/// On the elected peer only. Starting and stopping block, so a worker does them, one at a time, towards what
+/// was said last.
+Result<void> Cluster::Impl::start_election() {
+  LeaderElectionOptions elect;
+  elect.key = kLeaderKey;
+  elect.identity = (options.name.empty() ? info.node_name : options.name) + " " + info.instance;
+  elect.ttl = kLeaderTtl;
+  elect.on_elected = [this](Revision token) {
+    want_control(std::string(kLeaderKey) + "=" + std::to_string(token));
+  };
+  elect.on_lost = [this](const Error&) { want_control(""); };
+  election = std::make_unique<LeaderElection>(engine, store, elect);
+  return election->start();
+}
+
+void Cluster::Impl::want_control(const std::string& fence) {
+  {
+    std::lock_guard guard(mutex);
+    wanted_fence = fence;
+    if (std::exchange(control_changing, true)) return;
+  }
+  auto queued = engine.post_blocking([this] { change_control(); });
+  if (queued) return;
+  std::lock_guard guard(mutex);
+  control_changing = false;
+}
+
+void Cluster::Impl::change_control() {
+  while (true) {
+    std::string wanted;
+    {
+      std::lock_guard guard(mutex);
+      if (wanted_fence == running_fence || stopped) {
+        control_changing = false;
+        control_changed.notify_all();
+        return;
+      }
+      wanted = wanted_fence;
+    }
+    stop_control_loops();
+    if (!wanted.empty()) {
+      engine.log(LogLevel::info, "cluster", "elected: controllers and scheduler run here now");
+      if (auto started = start_control_loops(wanted); !started)
+        engine.log(LogLevel::error, "cluster", "controllers could not start: " + started.error().to_string());
+    } else {
+      engine.log(LogLevel::info, "cluster", "no longer elected: controllers and scheduler ended here");
+    }
+    std::lock_guard guard(mutex);
+    running_fence = wanted;
+  }
 }
 
 Result<void> Cluster::Impl::start_api() {
@@ -221,14 +355,16 @@ Result<void> Cluster::Impl::start() {
   ORC_TRY(open_store());
   ORC_TRY(start_api());
   const Client client = server->client();
-  ControllersOptions controller_options;
-  controller_options.root_ca_pem = server->ca_pem();
-  controllers = std::make_unique<Controllers>(engine, client, controller_options);
-  ORC_TRY(controllers->start());
-  SchedulerOptions scheduler_options;
-  scheduler_options.process_level = runtime.isolation == Isolation::process;
-  scheduler = std::make_unique<Scheduler>(engine, client, scheduler_options);
-  ORC_TRY(scheduler->start());
+  process_level = runtime.isolation == Isolation::process;
+  if (options.peers.empty()) {
+    ORC_TRY(start_control_loops(""));
+  } else {
+    ORC_ASSIGN(const bool shared, cluster::take_shared_keys(*store, options.data_dir, cluster_token));
+    if (!shared) {
+      ORC_TRY(cluster::put_shared_keys(*store, options.data_dir, cluster_token, engine.random()));
+    }
+    ORC_TRY(start_election());
+  }
   ORC_TRY(make_ingress_class());
   if (options.node) {
     cluster::NodeOptions node_options;
@@ -261,12 +397,17 @@ Result<void> Cluster::Impl::start() {
 }
 
 void Cluster::Impl::stop() {
-  if (stopped) return;
-  stopped = true;
+  {
+    std::unique_lock guard(mutex);
+    if (stopped) return;
+    stopped = true;
+    control_changed.wait(guard, [this] { return !control_changing; });
+  }
   if (control) control->stop();
   if (node) node->stop();
-  if (scheduler) scheduler->stop();
-  if (controllers) controllers->stop();
+  stop_control_loops();
+  if (election) election->stop();  // only now may another one begin
+  election.reset();
   if (server) server->stop();
   node.reset();
   scheduler.reset();

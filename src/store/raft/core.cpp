@@ -316,7 +316,7 @@ Ready RaftCore::take_ready() {
   taken_ = log_.last();
   taken_hard_ = hard_;
   ready.receipt = {hard_.term, hard_.vote, log_.last_term(), log_.last()};
-  const Index until = planted(Bug::apply_unstored) ? hard_.commit : std::min(hard_.commit, stored_);
+  const Index until = std::min(hard_.commit, stored_);
   for (Index index{handed_.value + 1}; index <= until; ++index.value) {
     ready.committed.push_back(log_.at(index));
     if (role_ == Role::leader) {
