@@ -34,6 +34,13 @@ struct ClusterOptions {
   std::vector<std::string> preload = {};///< files and folders of images, imported at start
   std::vector<std::string> dns_forward = {};  ///< upstream name servers; empty: those of /etc/resolv.conf
   bool memory_store = false;            ///< nothing of the API survives the process (tests)
+  /// "NAME=HOST:PORT" of the store's peers on all machines of this control plane, the same list for each; the
+  /// first founds it. Each runs an API server; controllers and scheduler run on the elected one. Empty: alone.
+  std::vector<std::string> peers = {};
+  std::string name = {};                ///< of this peer in `peers`; empty: the node's name
+  std::string peer_listen = {};         ///< where its store listens, if not at its address in `peers`
+  std::string token_file = {};          ///< the cluster's token; the first peer makes DIR/token if absent
+  bool insecure_peers = false;          ///< peers beyond the loopback, unencrypted
   bool serve_http = true;               ///< false: no socket for the API, in process only
   /// Told in one line each: what was chosen, what is degraded. Called on the thread of start().
   std::function<void(const std::string&)> notice = {};

@@ -15,6 +15,7 @@
 #include "cluster/control_loops.hpp"
 #include "cluster/node.hpp"
 #include "cluster/options.hpp"
+#include "cluster/shared_keys.hpp"
 #include "image/ops.hpp"
 #include "orchestra/api_server.hpp"
 #include "orchestra/env.hpp"
@@ -28,6 +29,8 @@ using namespace std::chrono_literals;
 
 namespace {
 constexpr int kFallbackPorts = 64;
+constexpr auto kLeaderTtl = std::chrono::seconds(5);  ///< after a kill -9 another takes over this much later
+constexpr Duration kMajorityWait = std::chrono::minutes(2);
 constexpr std::size_t kKubeconfigBytesMax = 1 << 20;
 
 std::string host_name() {
@@ -55,6 +58,8 @@ struct Cluster::Impl {
   Result<void> open_store();
   Result<void> start_api();
   Result<void> start_control();
+  Result<void> refuse_open_peers() const;
+  Result<void> share_keys(const std::string& own_name);
   Result<void> make_ingress_class();
   void reach_from_pods();
   Result<void> make_storage_class();
@@ -68,6 +73,7 @@ struct Cluster::Impl {
   std::shared_ptr<StateStore> store;
   std::unique_ptr<ApiServer> server;
   std::shared_ptr<cluster::ControlLoops> loops;
+  std::string cluster_token;
   std::unique_ptr<cluster::Node> node;
   std::unique_ptr<ControlServer> control;
   std::mutex mutex;
@@ -124,8 +130,51 @@ Result<void> Cluster::Impl::open_store() {
   RaftStoreOptions raft;
   raft.data_dir = options.data_dir + "/store";
   raft.name = info.node_name;
+  if (!options.peers.empty()) {
+    if (!options.name.empty()) raft.name = options.name;
+    raft.initial_peers = options.peers;
+    raft.peer_listen = options.peer_listen;
+    ORC_TRY(refuse_open_peers());
+  }
   ORC_ASSIGN(store, RaftStore::open(engine, raft));
+  if (options.peers.empty()) return {};
+  return share_keys(raft.name);
+}
+
+/// Traffic between peers is not encrypted yet.
+Result<void> Cluster::Impl::refuse_open_peers() const {
+  for (const std::string& peer : options.peers) {
+    const std::string address = peer.substr(peer.find('=') + 1);
+    if (address.rfind("127.", 0) == 0 || options.insecure_peers) continue;
+    return Error(Error::denied, "cluster",
+                 "the store's peers would talk unencrypted to " + address +
+                     "; use loopback addresses, or --insecure-peers on a network that you trust");
+  }
   return {};
+}
+
+/// Certificate authority and keys come from the store. The first peer of a new cluster makes them; the others
+/// wait until they are there.
+Result<void> Cluster::Impl::share_keys(const std::string& own_name) {
+  const bool first = options.peers.front().substr(0, options.peers.front().find('=')) == own_name;
+  ORC_ASSIGN(cluster_token,
+             cluster::load_token(options.data_dir, options.token_file, first, engine.random()));
+  notice("store: waiting for a majority of " + std::to_string(options.peers.size()) + " peers");
+  const std::int64_t until = engine.clock().now().steady_ns + kMajorityWait.count();
+  while (true) {
+    auto taken = cluster::take_shared_keys(*store, options.data_dir, cluster_token);
+    if (taken && *taken) return {};
+    if (taken && first) return {};  // none yet: the API server makes them, put_shared_keys() follows
+    if (!taken && !taken.error().is(Error::unavailable)) return taken.error();
+    if (engine.clock().now().steady_ns > until) {
+      if (!taken) return taken.error().with_context("the store has no majority");
+      return Error(
+          Error::deadline_exceeded, "cluster",
+          "the first peer, " + options.peers.front() + ", has not put the shared keys into the store");
+    }
+    const Promise<> nobody;
+    (void)nobody.pending().wait(200ms);
+  }
 }
 
 Result<void> Cluster::Impl::start_api() {
@@ -263,10 +312,20 @@ Result<void> Cluster::Impl::start() {
   ORC_TRY(start_api());
   const Client client = server->client();
   cluster::ControlLoopsOptions loops_options;
-  loops_options.identity = info.node_name;
+  loops_options.elect = !options.peers.empty();
+  loops_options.ttl = kLeaderTtl;
+  loops_options.identity =
+      loops_options.elect ? (options.name.empty() ? info.node_name : options.name) + " " + info.instance
+                          : info.node_name;
   loops_options.controllers.root_ca_pem = server->ca_pem();
   loops_options.controllers.local_volume_root = options.data_dir + "/volumes";
   loops_options.scheduler.process_level = options.node && runtime.isolation != Isolation::full;
+  if (loops_options.elect) {
+    ORC_ASSIGN(const bool shared, cluster::take_shared_keys(*store, options.data_dir, cluster_token));
+    if (!shared) {
+      ORC_TRY(cluster::put_shared_keys(*store, options.data_dir, cluster_token, engine.random()));
+    }
+  }
   loops = std::make_shared<cluster::ControlLoops>(engine, client, store, loops_options);
   ORC_TRY(loops->start());
   ORC_TRY(make_ingress_class());

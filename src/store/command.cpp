@@ -8,7 +8,9 @@
 #include "base/fd.hpp"
 #include "orchestra/env.hpp"
 #include "orchestra/raft_store.hpp"
+#include "orchestra/store_client.hpp"
 #include "orchestra/store_command.hpp"
+#include "store/check.hpp"
 #include "store/ops.hpp"
 #include "store/restore.hpp"
 
@@ -17,7 +19,7 @@ namespace store {
 namespace {
 
 constexpr const char* kUsage =
-    "usage: orchestra store COMMAND --data DIR [--json] [--timeout 10s]\n"
+    "usage: orchestra store COMMAND [--endpoint ADDR[,ADDR] | --data DIR] [--json] [--timeout 10s]\n"
     "  put KEY VALUE|-   [--if-revision N] [--lease TTL] [--previous]\n"
     "  get KEY           [--prefix] [--range-end K] [--revision N] [--limit N] [--keys-only] [--count]\n"
     "                    [--serializable] [--value-only]\n"
@@ -26,12 +28,21 @@ constexpr const char* kUsage =
     "  compact REVISION\n"
     "  status\n"
     "  snapshot save FILE | snapshot status FILE\n"
-    "  restore FILE      [--bump-revision N]\n"
-    "  serve             keeps the store of DIR open for others until SIGTERM\n"
+    "  restore FILE      [--bump-revision N] (--data)\n"
+    "  check             verifies the files of a stopped store (--data)\n"
+    "  lease grant TTL | keep-alive ID | revoke ID | ttl ID | list\n"
+    "  members list | add NAME ADDR [--learner] [--force] | promote ID | remove ID [--force] |\n"
+    "          update ID ADDR | transfer ID\n"
+    "  serve --data DIR  [--listen A] [--peer-listen A] [--peer-address A] [--name N] [--lan-fast]\n"
+    "                    [--initial-peers N=A,..] [--join A,..] [--durability sync|none] [--insecure]\n"
+    "                    keeps the store of DIR open for others until SIGTERM\n"
+    "Without --endpoint and --data the store at 127.0.0.1:2390 is asked. ADDR is orchestra://HOST:PORT.\n"
     "DIR is the data folder of a running process (reached by its control.sock) or a stopped one. FILE of\n"
     "`snapshot status` needs no --data.\n";
 
+constexpr const char* kDefaultEndpoint = "orchestra://127.0.0.1:2390";
 constexpr std::size_t kStdinMax = 16u << 20;
+constexpr Duration kEndpointWait = std::chrono::seconds(9);  ///< less than what an operation waits for
 constexpr Duration kReconnect = std::chrono::milliseconds(200);
 constexpr Duration kLookForStop = std::chrono::milliseconds(50);
 
@@ -84,7 +95,10 @@ Result<Arguments> parse(const std::vector<std::string>& args) {
       {"--data", true},       {"--timeout", true},       {"--if-revision", true}, {"--lease", true},
       {"--range-end", true},  {"--revision", true},      {"--limit", true},       {"--after", true},
       {"--count", false},     {"--json", false},         {"--previous", false},   {"--prefix", false},
-      {"--keys-only", false}, {"--serializable", false}, {"--value-only", false}, {"--bump-revision", true}};
+      {"--keys-only", false}, {"--serializable", false}, {"--value-only", false}, {"--bump-revision", true},
+      {"--endpoint", true},   {"--listen", true},        {"--peer-listen", true}, {"--peer-address", true},
+      {"--name", true},       {"--initial-peers", true}, {"--join", true},        {"--durability", true},
+      {"--insecure", false},  {"--learner", false},      {"--force", false},      {"--lan-fast", false}};
   Arguments parsed;
   bool only_words = false;
   for (std::size_t i = 0; i < args.size(); ++i) {
@@ -153,7 +167,18 @@ std::string store_folder(const std::string& data) {
   return holds_log(real_disk(), data) ? data : data + "/store";
 }
 
-/// Where operations run: in the process that owns the folder, or here after opening it.
+std::vector<std::string> split_list(const std::string& text) {
+  std::vector<std::string> parts;
+  std::size_t from = 0;
+  while (from <= text.size() && !text.empty()) {
+    const std::size_t comma = std::min(text.find(',', from), text.size());
+    if (comma > from) parts.push_back(text.substr(from, comma - from));
+    from = comma + 1;
+  }
+  return parts;
+}
+
+/// Where operations run: at a server, in the process that owns the folder, or here after opening it.
 class Target {
  public:
   using OnLine = std::function<Result<void>(const json::object&)>;
@@ -175,6 +200,15 @@ class Target {
     RaftStoreOptions options;
     options.data_dir = folder;
     ORC_ASSIGN(target->store_, RaftStore::open(*target->engine_, options));
+    return target;
+  }
+  static Result<std::unique_ptr<Target>> connect(const std::string& endpoints, Duration deadline) {
+    auto target = std::unique_ptr<Target>(new Target);
+    target->engine_ = std::make_unique<Engine>();
+    StoreClientOptions options;
+    options.endpoints = split_list(endpoints);
+    options.call_deadline = deadline;
+    ORC_ASSIGN(target->store_, StoreClient::connect(*target->engine_, std::move(options)));
     return target;
   }
   ~Target() {
@@ -227,7 +261,8 @@ class StoreCommand {
     const std::string& command = args_.words[0];
     if (command == "snapshot") return snapshot();
     if (command == "restore") return restore();
-    if (!args_.has("--data")) return usage_error("--data DIR is missing");
+    if (command == "members" || command == "lease") return administer(command);
+    if (command == "check") return check();
     if (command == "put") return put();
     if (command == "get") return get();
     if (command == "del") return del();
@@ -265,8 +300,23 @@ class StoreCommand {
     return request;
   }
 
+  /// `--data`, else the endpoints.
+  Result<std::unique_ptr<Target>> target_of(bool create) const {
+    if (args_.has("--data") && args_.has("--endpoint"))
+      return usage_error("either --data or --endpoint, not both");
+    if (args_.has("--data")) return Target::open(args_.values.at("--data"), create);
+    const auto endpoint = args_.values.find("--endpoint");
+    return Target::connect(endpoint == args_.values.end() ? kDefaultEndpoint : endpoint->second,
+                           args_.has("--timeout") ? std::min<Duration>(idle_, kEndpointWait) : kEndpointWait / 2);
+  }
+  std::string place() const {
+    for (const char* flag : {"--data", "--endpoint"}) {
+      if (args_.has(flag)) return args_.values.at(flag);
+    }
+    return kDefaultEndpoint;
+  }
   Result<void> ask(const json::object& request, const Target::OnLine& on_line, bool create = false) {
-    ORC_ASSIGN(const auto target, Target::open(args_.values.at("--data"), create));
+    ORC_ASSIGN(const auto target, target_of(create));
     return target->run(request, on_line, idle_, {});
   }
 
@@ -343,8 +393,7 @@ class StoreCommand {
     }));
     const bool single = !request.contains("prefix") && !request.contains("end");
     if (single && count == 0 && !args_.has("--count")) {
-      return Error(Error::not_found, "store",
-                   "there is no key \"" + args_.words[1] + "\" in " + args_.values.at("--data"));
+      return Error(Error::not_found, "store", "there is no key \"" + args_.words[1] + "\" in " + place());
     }
     return 0;
   }
@@ -385,8 +434,8 @@ class StoreCommand {
     ORC_ASSIGN(const auto count, number_of(args_, "--count"));
     std::int64_t seen = 0;
     const auto full = [&] { return count && seen >= *count; };
-    const std::string& data = args_.values.at("--data");
-    ORC_ASSIGN(const auto target, Target::open(data, false));
+    const std::string data = place();
+    ORC_ASSIGN(const auto target, target_of(false));
     const auto on_batch = [&](const json::object& batch) -> Result<void> {
       for (const json::value& event : batch.at("events").as_array()) {
         if (full()) break;
@@ -418,22 +467,95 @@ class StoreCommand {
   /// Owns the folder and answers other commands through control.sock until told to stop.
   Result<int> serve() {
     ORC_TRY(words(1, "no arguments"));
+    if (!args_.has("--data")) return usage_error("--data DIR is missing");
     const std::string& data = args_.values.at("--data");
+    const auto text = [this](const char* flag, const char* otherwise) {
+      return args_.has(flag) ? args_.values.at(flag) : std::string(otherwise);
+    };
     Engine engine;
     const std::int64_t began = engine.clock().now().steady_ns;
     ORC_TRY(make_directories(data, 0700));
     RaftStoreOptions options;
     options.data_dir = store_folder(data);
+    options.name = text("--name", "a");
+    options.initial_peers = split_list(text("--initial-peers", ""));
+    options.join = split_list(text("--join", ""));
+    options.peer_listen = text("--peer-listen", options.initial_peers.empty() ? "127.0.0.1:2391" : "");
+    options.peer_address = text("--peer-address", "");
+    if (args_.has("--lan-fast")) use_lan_fast_timing(options);
+    const std::string durability = text("--durability", "sync");
+    if (durability != "sync" && durability != "none")
+      return usage_error("--durability is sync or none, not \"" + durability + "\"");
+    if (durability == "none") options.durability = RaftStoreOptions::Durability::none;
+    ORC_TRY(refuse_open_peers(options));
     ORC_ASSIGN(const auto store, RaftStore::open(engine, options));
     ControlServer server(engine, data + "/control.sock");
     register_store_ops(server, store);
     ORC_TRY(server.start());
+    StoreServer::Options offered;
+    offered.listen = text("--listen", "127.0.0.1:2390");
+    offered.insecure = args_.has("--insecure");
+    StoreServer clients(engine, store, offered);
+    ORC_TRY(clients.start());
     const std::int64_t took = (engine.clock().now().steady_ns - began) / 1'000'000;
-    print("ready in " + std::to_string(took) + " ms on " + data + "/control.sock\n");
+    print("ready in " + std::to_string(took) + " ms on " + data + "/control.sock, clients " +
+          clients.address() + ", peers " + (options.peer_listen.empty() ? "none" : options.peer_listen) +
+          (durability == "none" ? ", NOT durable: a crash of the machine may lose writes" : "") + "\n");
     std::fflush(out_);
     while (!stopped()) pause(kLookForStop);
+    clients.stop();
     server.stop();
     store->stop();
+    return 0;
+  }
+
+  /// Traffic between peers is not encrypted yet.
+  Result<void> refuse_open_peers(const RaftStoreOptions& options) const {
+    std::string listen = options.peer_listen;
+    for (const std::string& peer : options.initial_peers) {
+      const std::size_t equals = peer.find('=');
+      if (listen.empty() && peer.substr(0, equals) == options.name) listen = peer.substr(equals + 1);
+    }
+    if (listen.empty() || listen.rfind("127.", 0) == 0 || args_.has("--insecure")) return {};
+    return Error(Error::denied, "store",
+                 "peers at " + listen +
+                     " would talk unencrypted over the network; use a loopback address, or --insecure");
+  }
+
+  /// `members ...` and `lease ...`: one operation each, printed as it comes.
+  Result<int> administer(const std::string& command) {
+    if (args_.words.size() < 2) return usage_error("`store " + command + "` needs an action; see --help");
+    json::object request{{"op", "store." + command}, {"action", args_.words[1]}};
+    json::array words;
+    for (std::size_t i = 2; i < args_.words.size(); ++i) words.emplace_back(args_.words[i]);
+    request["words"] = std::move(words);
+    if (args_.has("--learner")) request["learner"] = true;
+    if (args_.has("--force")) request["force"] = true;
+    if (command == "lease" && args_.words[1] == "grant" && args_.words.size() > 2) {
+      ORC_ASSIGN(request["ttl_s"], seconds_of(args_.words[2]));
+    }
+    ORC_TRY(ask(request, [&](const json::object& line) -> Result<void> {
+      if (json_lines()) {
+        print_line(line);
+        return {};
+      }
+      std::string out;
+      for (const auto& [name, value] : line) {
+        const std::string shown = value.is_string() ? std::string(value.as_string()) : to_json(value);
+        if (!shown.empty()) out += (out.empty() ? "" : "  ") + std::string(name) + " " + shown;
+      }
+      print(out + "\n");
+      return {};
+    }));
+    return 0;
+  }
+
+  Result<int> check() {
+    ORC_TRY(words(1, "no arguments"));
+    if (!args_.has("--data")) return usage_error("--data DIR is missing");
+    const std::string folder = store_folder(args_.values.at("--data"));
+    ORC_ASSIGN(const auto lines, check_folder(real_disk(), folder));
+    for (const std::string& line : lines) print(line + "\n");
     return 0;
   }
 
@@ -503,7 +625,6 @@ class StoreCommand {
     ORC_TRY(words(3, "`save FILE` or `status FILE`"));
     const std::string& file = args_.words[2];
     if (args_.words[1] == "save") {
-      if (!args_.has("--data")) return usage_error("--data DIR is missing");
       ORC_TRY(save_snapshot(file));
       const std::string keys = args_.values.at("--data") + "/pki/encryption.yaml";
       if (real_disk().exists(keys)) {
