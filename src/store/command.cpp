@@ -7,8 +7,10 @@
 #include "base/base64.hpp"
 #include "base/fd.hpp"
 #include "orchestra/env.hpp"
+#include "orchestra/etcd_store.hpp"
 #include "orchestra/raft_store.hpp"
 #include "orchestra/store_command.hpp"
+#include "store/migrate.hpp"
 #include "store/ops.hpp"
 #include "store/restore.hpp"
 
@@ -17,7 +19,7 @@ namespace store {
 namespace {
 
 constexpr const char* kUsage =
-    "usage: orchestra store COMMAND --data DIR [--json] [--timeout 10s]\n"
+    "usage: orchestra store COMMAND --data DIR|--endpoint URL[,URL] [--json] [--timeout 10s]\n"
     "  put KEY VALUE|-   [--if-revision N] [--lease TTL] [--previous]\n"
     "  get KEY           [--prefix] [--range-end K] [--revision N] [--limit N] [--keys-only] [--count]\n"
     "                    [--serializable] [--value-only]\n"
@@ -27,9 +29,11 @@ constexpr const char* kUsage =
     "  status\n"
     "  snapshot save FILE | snapshot status FILE\n"
     "  restore FILE      [--bump-revision N]\n"
+    "  migrate FROM TO   copies a whole store into an empty one; FROM and TO are folders or URLs\n"
     "  serve             keeps the store of DIR open for others until SIGTERM\n"
     "DIR is the data folder of a running process (reached by its control.sock) or a stopped one. FILE of\n"
-    "`snapshot status` needs no --data.\n";
+    "`snapshot status` needs no --data. URL is that of an etcd (3.4 or later): http://HOST:PORT, https://..\n"
+    "with [--cacert F] [--cert F --key F], or etcd+unix:/SOCKET; [--user NAME:PASSWORD].\n";
 
 constexpr std::size_t kStdinMax = 16u << 20;
 constexpr Duration kReconnect = std::chrono::milliseconds(200);
@@ -84,7 +88,9 @@ Result<Arguments> parse(const std::vector<std::string>& args) {
       {"--data", true},       {"--timeout", true},       {"--if-revision", true}, {"--lease", true},
       {"--range-end", true},  {"--revision", true},      {"--limit", true},       {"--after", true},
       {"--count", false},     {"--json", false},         {"--previous", false},   {"--prefix", false},
-      {"--keys-only", false}, {"--serializable", false}, {"--value-only", false}, {"--bump-revision", true}};
+      {"--keys-only", false}, {"--serializable", false}, {"--value-only", false}, {"--bump-revision", true},
+      {"--endpoint", true},   {"--cacert", true},        {"--cert", true},        {"--key", true},
+      {"--user", true}};
   Arguments parsed;
   bool only_words = false;
   for (std::size_t i = 0; i < args.size(); ++i) {
@@ -153,6 +159,43 @@ std::string store_folder(const std::string& data) {
   return holds_log(real_disk(), data) ? data : data + "/store";
 }
 
+bool is_url(const std::string& text) {
+  return text.compare(0, 7, "http://") == 0 || text.compare(0, 8, "https://") == 0 ||
+         text.compare(0, 10, "etcd+unix:") == 0;
+}
+
+/// An etcd by the words of the command line; of its keys only those under `prefix` are followed.
+Result<EtcdStoreOptions> etcd_options(const Arguments& args, const std::string& urls, std::string prefix) {
+  EtcdStoreOptions options;
+  options.prefix = std::move(prefix);
+  options.adopt = true;  // whoever names the server by hand wants to see what is there
+  for (std::size_t at = 0; at <= urls.size();) {
+    const std::size_t comma = std::min(urls.find(',', at), urls.size());
+    std::string url = urls.substr(at, comma - at);
+    at = comma + 1;
+    if (!is_url(url)) {
+      return Error(Error::unsupported, "store",
+                   "endpoint \"" + url + "\" is no URL of an etcd (http://, https://, etcd+unix:)");
+    }
+    if (url.compare(0, 5, "etcd+") == 0) url.erase(0, 5);
+    options.endpoints.push_back(std::move(url));
+  }
+  for (const auto& [flag, to] : {std::pair("--cacert", &options.ca_pem),
+                                 {"--cert", &options.certificate_pem},
+                                 {"--key", &options.key_pem}}) {
+    if (!args.has(flag)) continue;
+    ORC_ASSIGN(*to, real_disk().read_file(args.values.at(flag), 1u << 20));
+  }
+  if (args.has("--user")) {
+    const std::string& user = args.values.at("--user");
+    const std::size_t colon = user.find(':');
+    if (colon == std::string::npos) return usage_error("option --user needs NAME:PASSWORD");
+    options.username = user.substr(0, colon);
+    options.password = user.substr(colon + 1);
+  }
+  return options;
+}
+
 /// Where operations run: in the process that owns the folder, or here after opening it.
 class Target {
  public:
@@ -177,6 +220,13 @@ class Target {
     ORC_ASSIGN(target->store_, RaftStore::open(*target->engine_, options));
     return target;
   }
+  static Result<std::unique_ptr<Target>> open_etcd(const EtcdStoreOptions& options) {
+    auto target = std::unique_ptr<Target>(new Target);
+    target->engine_ = std::make_unique<Engine>();
+    ORC_ASSIGN(target->store_, EtcdStore::open(*target->engine_, options));
+    return target;
+  }
+  StateStore* store() const { return store_.get(); }
   ~Target() {
     if (store_) store_->stop();
     store_.reset();
@@ -227,7 +277,9 @@ class StoreCommand {
     const std::string& command = args_.words[0];
     if (command == "snapshot") return snapshot();
     if (command == "restore") return restore();
-    if (!args_.has("--data")) return usage_error("--data DIR is missing");
+    if (command == "migrate") return migrate();
+    if (!args_.has("--data") && !args_.has("--endpoint"))
+      return usage_error("--data DIR or --endpoint URL is missing");
     if (command == "put") return put();
     if (command == "get") return get();
     if (command == "del") return del();
@@ -265,8 +317,60 @@ class StoreCommand {
   }
 
   Result<void> ask(const json::object& request, const Target::OnLine& on_line, bool create = false) {
-    ORC_ASSIGN(const auto target, Target::open(args_.values.at("--data"), create));
+    ORC_ASSIGN(const auto target, open_target(create));
     return target->run(request, on_line, idle_, {});
+  }
+
+  /// What the command line calls the store, for errors.
+  const std::string& place() const {
+    return args_.values.at(args_.has("--endpoint") ? "--endpoint" : "--data");
+  }
+  Result<std::unique_ptr<Target>> open_target(bool create) {
+    if (!args_.has("--endpoint")) return Target::open(place(), create);
+    // Only the keys that are asked for are mirrored; `snapshot` takes all.
+    std::string prefix = args_.words[0] == "snapshot" ? std::string() : std::string("\0", 1);
+    const bool keyed = args_.words[0] != "compact" && args_.words[0] != "snapshot" && args_.words.size() > 1;
+    if (keyed) prefix = args_.words[1];
+    if (args_.has("--range-end")) {
+      const std::string& end = args_.values.at("--range-end");
+      const auto differs = std::mismatch(prefix.begin(), prefix.end(), end.begin(), end.end());
+      prefix.erase(differs.first, prefix.end());
+    }
+    ORC_ASSIGN(const EtcdStoreOptions options, etcd_options(args_, place(), prefix));
+    return Target::open_etcd(options);
+  }
+
+  /// FROM and TO stand for themselves; the other side of a folder is opened here, so nobody may own it.
+  Result<int> migrate() {
+    ORC_TRY(words(3, "FROM and TO"));
+    std::unique_ptr<Target> sides[2];
+    for (int i = 0; i < 2; ++i) {
+      const std::string& name = args_.words[static_cast<std::size_t>(i) + 1];
+      if (is_url(name)) {
+        ORC_ASSIGN(const EtcdStoreOptions options, etcd_options(args_, name, {}));
+        ORC_ASSIGN(sides[i], Target::open_etcd(options));
+      } else {
+        if (i == 1) ORC_TRY(make_directories(name, 0700));
+        ORC_ASSIGN(sides[i], Target::open(name, i == 1));
+      }
+      if (sides[i]->store() == nullptr)
+        return Error(Error::busy, "store", "a process is running on " + name + "; stop it first");
+    }
+    ORC_ASSIGN(const MigrateSummary summary, store::migrate(*sides[0]->store(), *sides[1]->store()));
+    if (json_lines()) {
+      print_line({{"from_revision", summary.from_revision},
+                  {"to_revision", summary.to_revision},
+                  {"keys", summary.keys},
+                  {"bytes", summary.bytes},
+                  {"leases", summary.leases},
+                  {"sha256", summary.sha256}});
+      return 0;
+    }
+    print("keys " + std::to_string(summary.keys) + "\nbytes " + std::to_string(summary.bytes) + "\nleases " +
+          std::to_string(summary.leases) + "\nrevision " + std::to_string(summary.from_revision) +
+          " is now " + std::to_string(summary.to_revision) + "\nsha256 " + summary.sha256 +
+          " on both sides\n");
+    return 0;
   }
 
   void print_kv(const json::object& kv) {
@@ -342,8 +446,7 @@ class StoreCommand {
     }));
     const bool single = !request.contains("prefix") && !request.contains("end");
     if (single && count == 0 && !args_.has("--count")) {
-      return Error(Error::not_found, "store",
-                   "there is no key \"" + args_.words[1] + "\" in " + args_.values.at("--data"));
+      return Error(Error::not_found, "store", "there is no key \"" + args_.words[1] + "\" in " + place());
     }
     return 0;
   }
@@ -384,8 +487,7 @@ class StoreCommand {
     ORC_ASSIGN(const auto count, number_of(args_, "--count"));
     std::int64_t seen = 0;
     const auto full = [&] { return count && seen >= *count; };
-    const std::string& data = args_.values.at("--data");
-    ORC_ASSIGN(const auto target, Target::open(data, false));
+    ORC_ASSIGN(const auto target, open_target(false));
     const auto on_batch = [&](const json::object& batch) -> Result<void> {
       for (const json::value& event : batch.at("events").as_array()) {
         if (full()) break;
@@ -407,7 +509,7 @@ class StoreCommand {
       if (result || result.error().is(Error::cancelled)) return 0;
       if (!result.error().is(Error::unavailable) || !target->remote()) return result.error();
       // The server went away: its successor goes on where it ended. What comes first is not asked for again.
-      while (!target->reconnect(data)) {
+      while (!target->reconnect(place())) {
         if (stopped()) return 0;
         pause(kReconnect);
       }
@@ -417,6 +519,7 @@ class StoreCommand {
   /// Owns the folder and answers other commands through control.sock until told to stop.
   Result<int> serve() {
     ORC_TRY(words(1, "no arguments"));
+    if (!args_.has("--data")) return usage_error("--data DIR is missing");
     const std::string& data = args_.values.at("--data");
     Engine engine;
     const std::int64_t began = engine.clock().now().steady_ns;
@@ -488,7 +591,8 @@ class StoreCommand {
     ORC_TRY(words(3, "`save FILE` or `status FILE`"));
     const std::string& file = args_.words[2];
     if (args_.words[1] == "save") {
-      if (!args_.has("--data")) return usage_error("--data DIR is missing");
+      if (!args_.has("--data") && !args_.has("--endpoint"))
+        return usage_error("--data DIR or --endpoint URL is missing");
       ORC_TRY(save_snapshot(file));
     } else if (args_.words[1] != "status") {
       return usage_error("`store snapshot` takes `save FILE` or `status FILE`");

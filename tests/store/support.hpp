@@ -20,7 +20,7 @@ struct Fixture {
   orchestra::test::TempDir folder;
   Engine engine;
   std::shared_ptr<StateStore> store;
-  ~Fixture() {
+  virtual ~Fixture() {
     if (store) store->stop();
     store.reset();
   }
