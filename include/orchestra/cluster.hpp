@@ -33,6 +33,11 @@ struct ClusterOptions {
   std::string service_cidr = {};        ///< empty: 10.96.0.0/16 or the next free range
   std::vector<std::string> preload = {};///< files and folders of images, imported at start
   std::vector<std::string> dns_forward = {};  ///< upstream name servers; empty: those of /etc/resolv.conf
+  /// State in an existing etcd cluster instead of in data_dir (EtcdStoreOptions; keys under /orchestra/).
+  std::vector<std::string> etcd = {};
+  bool etcd_adopt = false;
+  std::string etcd_ca_file = {}, etcd_certificate_file = {}, etcd_key_file = {};
+  std::string etcd_user = {};           ///< NAME:PASSWORD
   bool memory_store = false;            ///< nothing of the API survives the process (tests)
   /// "NAME=HOST:PORT" of the store's peers on all machines of this control plane, the same list for each; the
   /// first founds it. Each runs an API server; controllers and scheduler run on the elected one. Empty: alone.

@@ -19,6 +19,7 @@
 #include "image/ops.hpp"
 #include "orchestra/api_server.hpp"
 #include "orchestra/env.hpp"
+#include "orchestra/etcd_store.hpp"
 #include "orchestra/memory_store.hpp"
 #include "orchestra/raft_store.hpp"
 #include "store/ops.hpp"
@@ -56,6 +57,7 @@ struct Cluster::Impl {
   Result<void> open_folder();
   Result<void> choose_ranges(bool loopback_network);
   Result<void> open_store();
+  Result<void> open_etcd();
   Result<void> start_api();
   Result<void> start_control();
   Result<void> refuse_open_peers() const;
@@ -127,6 +129,7 @@ Result<void> Cluster::Impl::open_store() {
     store = MemoryStore::create(engine);
     return {};
   }
+  if (!options.etcd.empty()) return open_etcd();
   RaftStoreOptions raft;
   raft.data_dir = options.data_dir + "/store";
   raft.name = info.node_name;
@@ -175,6 +178,32 @@ Result<void> Cluster::Impl::share_keys(const std::string& own_name) {
     const Promise<> nobody;
     (void)nobody.pending().wait(200ms);
   }
+}
+
+Result<void> Cluster::Impl::open_etcd() {
+  EtcdStoreOptions etcd;
+  etcd.prefix = "/orchestra/";
+  etcd.adopt = options.etcd_adopt;
+  etcd.compact_age = std::chrono::minutes(5);
+  for (std::string url : options.etcd) {
+    if (url.compare(0, 5, "etcd+") == 0) url.erase(0, 5);  // etcd+unix:, as `orchestra store` has it
+    etcd.endpoints.push_back(std::move(url));
+  }
+  for (const auto& [file, to] : {std::pair(&options.etcd_ca_file, &etcd.ca_pem),
+                                 {&options.etcd_certificate_file, &etcd.certificate_pem},
+                                 {&options.etcd_key_file, &etcd.key_pem}}) {
+    if (file->empty()) continue;
+    ORC_ASSIGN(*to, engine.disk().read_file(*file, 1u << 20));
+  }
+  if (!options.etcd_user.empty()) {
+    const std::size_t colon = options.etcd_user.find(':');
+    if (colon == std::string::npos)
+      return Error(Error::invalid, "cluster", "the etcd user must be NAME:PASSWORD");
+    etcd.username = options.etcd_user.substr(0, colon);
+    etcd.password = options.etcd_user.substr(colon + 1);
+  }
+  ORC_ASSIGN(store, EtcdStore::open(engine, etcd));
+  return {};
 }
 
 Result<void> Cluster::Impl::start_api() {

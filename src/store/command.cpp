@@ -7,10 +7,12 @@
 #include "base/base64.hpp"
 #include "base/fd.hpp"
 #include "orchestra/env.hpp"
+#include "orchestra/etcd_store.hpp"
 #include "orchestra/raft_store.hpp"
 #include "orchestra/store_client.hpp"
 #include "orchestra/store_command.hpp"
 #include "store/check.hpp"
+#include "store/migrate.hpp"
 #include "store/ops.hpp"
 #include "store/restore.hpp"
 
@@ -33,12 +35,14 @@ constexpr const char* kUsage =
     "  lease grant TTL | keep-alive ID | revoke ID | ttl ID | list\n"
     "  members list | add NAME ADDR [--learner] [--force] | promote ID | remove ID [--force] |\n"
     "          update ID ADDR | transfer ID\n"
+    "  migrate FROM TO   copies a whole store into an empty one; FROM and TO are folders or URLs of an etcd\n"
     "  serve --data DIR  [--listen A] [--peer-listen A] [--peer-address A] [--name N] [--lan-fast]\n"
     "                    [--initial-peers N=A,..] [--join A,..] [--durability sync|none] [--insecure]\n"
     "                    keeps the store of DIR open for others until SIGTERM\n"
     "Without --endpoint and --data the store at 127.0.0.1:2390 is asked. ADDR is orchestra://HOST:PORT.\n"
     "DIR is the data folder of a running process (reached by its control.sock) or a stopped one. FILE of\n"
-    "`snapshot status` needs no --data.\n";
+    "`snapshot status` needs no --data. URL is that of an etcd (3.4 or later): http://HOST:PORT, https://..\n"
+    "with [--cacert F] [--cert F --key F], or etcd+unix:/SOCKET; [--user NAME:PASSWORD].\n";
 
 constexpr const char* kDefaultEndpoint = "orchestra://127.0.0.1:2390";
 constexpr std::size_t kStdinMax = 16u << 20;
@@ -98,7 +102,8 @@ Result<Arguments> parse(const std::vector<std::string>& args) {
       {"--keys-only", false}, {"--serializable", false}, {"--value-only", false}, {"--bump-revision", true},
       {"--endpoint", true},   {"--listen", true},        {"--peer-listen", true}, {"--peer-address", true},
       {"--name", true},       {"--initial-peers", true}, {"--join", true},        {"--durability", true},
-      {"--insecure", false},  {"--learner", false},      {"--force", false},      {"--lan-fast", false}};
+      {"--insecure", false},  {"--learner", false},      {"--force", false},      {"--lan-fast", false},
+      {"--cacert", true},     {"--cert", true},          {"--key", true},         {"--user", true}};
   Arguments parsed;
   bool only_words = false;
   for (std::size_t i = 0; i < args.size(); ++i) {
@@ -178,6 +183,43 @@ std::vector<std::string> split_list(const std::string& text) {
   return parts;
 }
 
+bool is_url(const std::string& text) {
+  return text.compare(0, 7, "http://") == 0 || text.compare(0, 8, "https://") == 0 ||
+         text.compare(0, 10, "etcd+unix:") == 0;
+}
+
+/// An etcd by the words of the command line; of its keys only those under `prefix` are followed.
+Result<EtcdStoreOptions> etcd_options(const Arguments& args, const std::string& urls, std::string prefix) {
+  EtcdStoreOptions options;
+  options.prefix = std::move(prefix);
+  options.adopt = true;  // whoever names the server by hand wants to see what is there
+  for (std::size_t at = 0; at <= urls.size();) {
+    const std::size_t comma = std::min(urls.find(',', at), urls.size());
+    std::string url = urls.substr(at, comma - at);
+    at = comma + 1;
+    if (!is_url(url)) {
+      return Error(Error::unsupported, "store",
+                   "endpoint \"" + url + "\" is no URL of an etcd (http://, https://, etcd+unix:)");
+    }
+    if (url.compare(0, 5, "etcd+") == 0) url.erase(0, 5);
+    options.endpoints.push_back(std::move(url));
+  }
+  for (const auto& [flag, to] : {std::pair("--cacert", &options.ca_pem),
+                                 {"--cert", &options.certificate_pem},
+                                 {"--key", &options.key_pem}}) {
+    if (!args.has(flag)) continue;
+    ORC_ASSIGN(*to, real_disk().read_file(args.values.at(flag), 1u << 20));
+  }
+  if (args.has("--user")) {
+    const std::string& user = args.values.at("--user");
+    const std::size_t colon = user.find(':');
+    if (colon == std::string::npos) return usage_error("option --user needs NAME:PASSWORD");
+    options.username = user.substr(0, colon);
+    options.password = user.substr(colon + 1);
+  }
+  return options;
+}
+
 /// Where operations run: at a server, in the process that owns the folder, or here after opening it.
 class Target {
  public:
@@ -211,6 +253,13 @@ class Target {
     ORC_ASSIGN(target->store_, StoreClient::connect(*target->engine_, std::move(options)));
     return target;
   }
+  static Result<std::unique_ptr<Target>> open_etcd(const EtcdStoreOptions& options) {
+    auto target = std::unique_ptr<Target>(new Target);
+    target->engine_ = std::make_unique<Engine>();
+    ORC_ASSIGN(target->store_, EtcdStore::open(*target->engine_, options));
+    return target;
+  }
+  StateStore* store() const { return store_.get(); }
   ~Target() {
     if (store_) store_->stop();
     store_.reset();
@@ -263,6 +312,7 @@ class StoreCommand {
     if (command == "restore") return restore();
     if (command == "members" || command == "lease") return administer(command);
     if (command == "check") return check();
+    if (command == "migrate") return migrate();
     if (command == "put") return put();
     if (command == "get") return get();
     if (command == "del") return del();
@@ -306,8 +356,22 @@ class StoreCommand {
       return usage_error("either --data or --endpoint, not both");
     if (args_.has("--data")) return Target::open(args_.values.at("--data"), create);
     const auto endpoint = args_.values.find("--endpoint");
+    if (endpoint != args_.values.end() && is_url(endpoint->second)) return etcd_target(endpoint->second);
     return Target::connect(endpoint == args_.values.end() ? kDefaultEndpoint : endpoint->second,
                            args_.has("--timeout") ? std::min<Duration>(idle_, kEndpointWait) : kEndpointWait / 2);
+  }
+  /// Only the keys that are asked for are mirrored; `snapshot` takes all.
+  Result<std::unique_ptr<Target>> etcd_target(const std::string& urls) const {
+    std::string prefix = args_.words[0] == "snapshot" ? std::string() : std::string("\0", 1);
+    const bool keyed = args_.words[0] != "compact" && args_.words[0] != "snapshot" && args_.words.size() > 1;
+    if (keyed) prefix = args_.words[1];
+    if (args_.has("--range-end")) {
+      const std::string& end = args_.values.at("--range-end");
+      const auto differs = std::mismatch(prefix.begin(), prefix.end(), end.begin(), end.end());
+      prefix.erase(differs.first, prefix.end());
+    }
+    ORC_ASSIGN(const EtcdStoreOptions options, etcd_options(args_, urls, prefix));
+    return Target::open_etcd(options);
   }
   std::string place() const {
     for (const char* flag : {"--data", "--endpoint"}) {
@@ -318,6 +382,39 @@ class StoreCommand {
   Result<void> ask(const json::object& request, const Target::OnLine& on_line, bool create = false) {
     ORC_ASSIGN(const auto target, target_of(create));
     return target->run(request, on_line, idle_, {});
+  }
+
+  /// FROM and TO stand for themselves; the other side of a folder is opened here, so nobody may own it.
+  Result<int> migrate() {
+    ORC_TRY(words(3, "FROM and TO"));
+    std::unique_ptr<Target> sides[2];
+    for (int i = 0; i < 2; ++i) {
+      const std::string& name = args_.words[static_cast<std::size_t>(i) + 1];
+      if (is_url(name)) {
+        ORC_ASSIGN(const EtcdStoreOptions options, etcd_options(args_, name, {}));
+        ORC_ASSIGN(sides[i], Target::open_etcd(options));
+      } else {
+        if (i == 1) ORC_TRY(make_directories(name, 0700));
+        ORC_ASSIGN(sides[i], Target::open(name, i == 1));
+      }
+      if (sides[i]->store() == nullptr)
+        return Error(Error::busy, "store", "a process is running on " + name + "; stop it first");
+    }
+    ORC_ASSIGN(const MigrateSummary summary, store::migrate(*sides[0]->store(), *sides[1]->store()));
+    if (json_lines()) {
+      print_line({{"from_revision", summary.from_revision},
+                  {"to_revision", summary.to_revision},
+                  {"keys", summary.keys},
+                  {"bytes", summary.bytes},
+                  {"leases", summary.leases},
+                  {"sha256", summary.sha256}});
+      return 0;
+    }
+    print("keys " + std::to_string(summary.keys) + "\nbytes " + std::to_string(summary.bytes) + "\nleases " +
+          std::to_string(summary.leases) + "\nrevision " + std::to_string(summary.from_revision) +
+          " is now " + std::to_string(summary.to_revision) + "\nsha256 " + summary.sha256 +
+          " on both sides\n");
+    return 0;
   }
 
   void print_kv(const json::object& kv) {
@@ -434,7 +531,6 @@ class StoreCommand {
     ORC_ASSIGN(const auto count, number_of(args_, "--count"));
     std::int64_t seen = 0;
     const auto full = [&] { return count && seen >= *count; };
-    const std::string data = place();
     ORC_ASSIGN(const auto target, target_of(false));
     const auto on_batch = [&](const json::object& batch) -> Result<void> {
       for (const json::value& event : batch.at("events").as_array()) {
@@ -457,7 +553,7 @@ class StoreCommand {
       if (result || result.error().is(Error::cancelled)) return 0;
       if (!result.error().is(Error::unavailable) || !target->remote()) return result.error();
       // The server went away: its successor goes on where it ended. What comes first is not asked for again.
-      while (!target->reconnect(data)) {
+      while (!target->reconnect(place())) {
         if (stopped()) return 0;
         pause(kReconnect);
       }
@@ -626,8 +722,8 @@ class StoreCommand {
     const std::string& file = args_.words[2];
     if (args_.words[1] == "save") {
       ORC_TRY(save_snapshot(file));
-      const std::string keys = args_.values.at("--data") + "/pki/encryption.yaml";
-      if (real_disk().exists(keys)) {
+      const std::string keys = place() + "/pki/encryption.yaml";
+      if (args_.has("--data") && real_disk().exists(keys)) {
         print("Sealed values in this file open only with " + keys + ": keep a copy of it apart.\n");
       }
     } else if (args_.words[1] != "status") {

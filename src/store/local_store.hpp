@@ -117,6 +117,15 @@ class LocalStore : public StateStore, public std::enable_shared_from_this<LocalS
   /// Applies in order, publishes, wakes watches and waiters, then returns the outcomes. One caller at a
   /// time. `last` is the log entry up to which the state then is.
   std::vector<Outcome> apply(std::vector<Command> commands, ProposalId last = {});
+  // For a store whose changes are decided elsewhere and only followed here (local_follow.cpp). ----
+  /// Whole revisions in order, all later than revision(); publishes, wakes, as apply() does.
+  void follow(const std::vector<KeyValue>& changes);
+  /// No change up to `revision` is missing.
+  void follow_to(Revision revision);
+  void follow_compaction(Revision revision);
+  /// Begins anew with these records: all watches end with `compacted`.
+  void follow_from(std::vector<RecordRef> records, Revision revision);
+
   /// The state as it is now, without history; then, at leisure, the history that belongs to it.
   SnapshotImage capture() const;
   void add_history(SnapshotImage& image) const;
@@ -142,6 +151,7 @@ class LocalStore : public StateStore, public std::enable_shared_from_this<LocalS
   Pending<WriteResult> run_conditional(const KeyRange& range, Txn txn);
   Pending<void> propose_void(Command command);
   void publish_locked();
+  void announce(WatchHub::Wake wake);
   LeaseInfo lease_info_locked(LeaseId id, const LeaseState& lease, bool want_keys) const;
   void arm_lease_timer();
   void expire_leases();

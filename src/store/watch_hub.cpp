@@ -112,6 +112,7 @@ void WatchHub::end_all(const Error& error, Wake& wake) {
   for (auto& [watcher, shared] : all_) {
     if (watcher->ended) continue;
     watcher->ended = error;
+    watcher->cursor.reset();
     wake.push_back(shared);
   }
 }

@@ -3,7 +3,10 @@
 #include <thread>
 
 #include "orchestra/env.hpp"
+#include "orchestra/etcd_store.hpp"
+#include "orchestra/raft_store.hpp"
 #include "orchestra/store_client.hpp"
+#include "tests/store/etcd_server.hpp"
 
 namespace orchestra::store::test {
 
@@ -53,8 +56,28 @@ void PeersFixture::start(std::size_t number, StoreLimits limits) {
   peers[number] = *opened;
 }
 
-const std::vector<Implementation>& implementations() {
-  static const std::vector<Implementation> all{
+namespace {
+
+std::unique_ptr<Fixture> make_etcd_fixture(StoreLimits limits) {
+  struct EtcdFixture : Fixture {
+    EtcdServer server;  // ends after the store: ~Fixture stops it, this destructor does so before
+    ~EtcdFixture() override {
+      if (store) store->stop();
+      store.reset();
+    }
+  };
+  auto fixture = std::make_unique<EtcdFixture>();
+  EtcdStoreOptions options;
+  options.endpoints = {fixture->server.url()};
+  options.limits = limits;
+  auto opened = EtcdStore::open(fixture->engine, options);
+  REQUIRE_MESSAGE(opened.has_value(), (opened ? "" : opened.error().to_string()));
+  fixture->store = *opened;
+  return fixture;
+}
+
+std::vector<Implementation> all_implementations() {
+  std::vector<Implementation> all{
       {"MemoryStore",
        [](StoreLimits limits) {
          auto fixture = std::make_unique<Fixture>();
@@ -94,6 +117,14 @@ const std::vector<Implementation>& implementations() {
          return fixture;
        }},
   };
+  if (have_etcd()) all.push_back({"EtcdStore", make_etcd_fixture});
+  return all;
+}
+
+}  // namespace
+
+const std::vector<Implementation>& implementations() {
+  static const std::vector<Implementation> all = all_implementations();
   return all;
 }
 
