@@ -347,6 +347,7 @@ void Node::publish_ingress_status() {
   }
 }
 
+std::string Node::gateway() const { return attacher_ ? attacher_->node_address() : std::string(); }
 std::string Node::ingress_address() const {
   return ingress_ && !ingress_->addresses().empty() ? ingress_->addresses().front() : "";
 }
