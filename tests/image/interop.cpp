@@ -97,8 +97,8 @@ TEST_CASE("skopeo reads our archives, layouts and the store itself; we read what
     CAPTURE(name);
     const auto back = other->import(p.dir / name, named).wait(30s);
     REQUIRE_MESSAGE(back, (back ? "" : back.error().to_string()));
-    // skopeo keeps the configuration always, the manifest where nothing is compressed anew.
-    CHECK(back->images.at(0).id == image.id);
+    // skopeo writes the configuration anew from docker's form only, the manifest where it compresses.
+    if (std::string(name) != "two") CHECK(back->images.at(0).id == image.id);
     if (std::string(name) == "three.oci") CHECK(back->images.at(0).digest == image.digest);
     const auto plan = other->prepare_root("back:1", std::string("r-") + name, Isolation::process).wait(30s);
     REQUIRE(plan);
