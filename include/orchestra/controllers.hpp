@@ -24,6 +24,8 @@ struct ControllersOptions {
   std::vector<std::string> disable = {};
   /// The CA certificates (PEM) that pods find in the ConfigMap kube-root-ca.crt; empty: no such ConfigMap.
   std::string root_ca_pem = {};
+  /// Where the folders of volumes of the class local-path lie on every node, unless the class says otherwise.
+  std::string local_volume_root = "/var/lib/orchestra/volumes";
   /// Decisions only, to on_decision; nothing is written.
   bool dry_run = false;
   /// The token of a won leader election: writes of a deposed leader fail in their transaction.

@@ -26,6 +26,9 @@ class HttpClient;
 struct NodeAgentOptions {
   std::string node_name;
   std::string data_dir;  ///< pods/ and pods-log/ are made below
+  /// Static pods: each .yaml, .yml or .json file is a pod that runs here, with or without an API server (the
+  /// client may be empty then). Empty: none.
+  std::string manifest_dir = {};
   std::string cluster_domain = "cluster.local";
   std::string api_host = "10.96.0.1";  ///< KUBERNETES_SERVICE_HOST in containers
   int api_port = 443;
@@ -62,8 +65,19 @@ class ORC_API NodeAgent {
   Result<void> start();
   /// Stops working; containers run on. Idempotent, any thread but the engine's own.
   void stop();
+  /// Graceful shutdown of the node: no pod starts any more, the Node says that it is not ready; ordinary pods end
+  /// first, then critical ones (priority >= 2e9), each group within its time at most. They end as Failed with the
+  /// reason Terminated. Blocks; `deadline_exceeded` names how many are left. Since 0.2.
+  struct DrainOptions {
+    Duration normal = std::chrono::seconds(30), critical = std::chrono::seconds(10);
+  };
+  Result<void> drain(DrainOptions options);
   /// Ends every pod of this node and removes all traces; for `orchestra down`. Blocks up to `deadline`.
   Result<void> remove_all_pods(Duration deadline);
+  /// metrics.k8s.io objects of the pods of this node (`ns` empty: all) and of the node, from the last pass (each 10
+  /// s). What has no two samples yet is absent. Any thread. Since 0.2.
+  std::vector<Object> pod_metrics(const std::string& ns) const;
+  std::vector<Object> node_metrics() const;
   /// Logs, exec, attach, port-forward for pods of this node; valid as long as the agent.
   std::shared_ptr<PodStreams> streams();
 

@@ -9,10 +9,11 @@ add_custom_command(
   DEPENDS orc_types_generator ${api_types}
   COMMENT "Generating the builtin API schemas")
 target_sources(orc_api PRIVATE ${api_schemas})
+# Regular expressions of CEL and of custom schemas: linear in the text, whatever the pattern.
+# Linked by name: the flags of its pkg-config file would reach every object.
+find_library(RE2_LIBRARY re2 REQUIRED)
+set(ORCHESTRA_AREA_LINK re2)
 
-# Patterns of custom schemas.
-pkg_check_modules(RE2 REQUIRED IMPORTED_TARGET re2)
-list(APPEND ORCHESTRA_AREA_LINK PkgConfig::RE2)
 
 # Compiled together where no names of anonymous namespaces meet: the headers are read once for each group.
 # A file that is in no group is compiled alone.

@@ -1,5 +1,6 @@
 // Validation: what the schema says, then the rules of each message, then those of the kind.
 #include <algorithm>
+#include <optional>
 
 #include "api/crd/value_rules.hpp"
 #include "api/meta.hpp"
@@ -73,6 +74,29 @@ bool covered(const json::object& a, const json::object& b) {
   return true;
 }
 
+// A StatefulSet's claims are volumes of its pods. While it is validated they stand among the volumes of its
+// template, so that the mounts that name them are found.
+std::optional<json::value> with_claim_volumes(const TypeRecord& record, const json::value& object) {
+  const json::array* claims =
+      record.kind == "StatefulSet" ? array_at(object, "/spec/volumeClaimTemplates") : nullptr;
+  if (claims == nullptr || claims->empty() || object_at(object, "/spec/template/spec") == nullptr)
+    return std::nullopt;
+  json::value copy = object;
+  json::array volumes;
+  if (const json::array* own = array_at(object, "/spec/template/spec/volumes")) volumes = *own;
+  const std::size_t own_count = volumes.size();
+  for (const json::value& claim : *claims) {
+    const std::string name = string_at(claim, "/metadata/name");
+    const auto taken =
+        std::find_if(volumes.begin(), volumes.begin() + static_cast<std::ptrdiff_t>(own_count),
+                     [&](const json::value& volume) { return string_at(volume, "/name") == name; });
+    if (name.empty() || taken != volumes.begin() + static_cast<std::ptrdiff_t>(own_count)) continue;
+    volumes.push_back(json::object{{"name", name}, {"emptyDir", json::object()}});
+  }
+  set_at(copy, "/spec/template/spec/volumes", std::move(volumes));
+  return copy;
+}
+
 }  // namespace
 
 void validate_schema(SchemaRef schema, const json::value& value, FieldErrors& errors) {
@@ -87,7 +111,10 @@ FieldErrors validate_create(const TypeRecord& record, SchemaRef schema, const js
     return errors;
   }
   if (!record.virtual_only) validate_metadata(record, object.get_object(), errors);
-  if (schema) validate_schema(schema, object, errors);
+  if (schema) {
+    const std::optional<json::value> whole = with_claim_volumes(record, object);
+    validate_schema(schema, whole ? *whole : object, errors);
+  }
   if (record.hooks.validate != nullptr) record.hooks.validate(object.get_object(), errors);
   return errors;
 }

@@ -4,6 +4,7 @@
 #include "api/status.hpp"
 #include "api/walker.hpp"
 #include "apiserver/admission.hpp"
+#include "apiserver/admission/plugins.hpp"
 
 namespace orchestra::apiserver {
 namespace {
@@ -133,7 +134,6 @@ Result<Change> bind_pod(const WriteInput& input, const View& view) {
   return success(std::move(change));
 }
 
-// Disruption budgets come with their controller; until a budget exists there is nothing to ask.
 Result<Change> evict_pod(const WriteInput& input, const View& view) {
   if (input.call->info.verb != "create") return api::method_not_allowed(*input.type, input.call->info.verb);
   const std::string name = string_at(input.body, "/metadata/name", input.name());
@@ -150,6 +150,8 @@ Result<Change> evict_pod(const WriteInput& input, const View& view) {
   request.uid = string_at(input.body, "/deleteOptions/preconditions/uid");
   request.resource_version = string_at(input.body, "/deleteOptions/preconditions/resourceVersion");
   ORC_ASSIGN(Change change, remove_object(input, view, pod, request));
+  ORC_ASSIGN(const json::value tree, pod.tree());
+  ORC_TRY(spend_budget(view, tree, input.now().wall_ns, change));
   return success(std::move(change));
 }
 }  // namespace

@@ -4,6 +4,7 @@
 #include "api/status.hpp"
 #include "api/walker.hpp"
 #include "apiserver/admission.hpp"
+#include "apiserver/admission/plugins.hpp"
 #include "orchestra/env.hpp"
 
 namespace orchestra::apiserver {
@@ -84,6 +85,7 @@ Result<Change> create_object(const WriteInput& input, const View& view, json::va
   ORC_TRY(admit_namespace(admission));
   const KindHooks* hooks = kind_hooks(type);
   if (hooks != nullptr && hooks->on_create != nullptr) ORC_TRY(hooks->on_create(admission));
+  ORC_TRY(admit_mutating(admission));
   const std::string name(api::meta_string(object, "name"));
   if (const auto errors = api::validate_create(type, input.work_schema(), object); !errors.empty()) {
     return api::invalid(type.group, type.kind, name, errors);
@@ -97,6 +99,7 @@ Result<Change> create_object(const WriteInput& input, const View& view, json::va
   const std::string key = key_of(type, input.ns(), name);
   ORC_ASSIGN(std::optional<KeyValue> existing, view.get(key));
   if (existing) return api::already_exists(type, name);
+  ORC_TRY(admit_validating(admission));
   change.expect(key, std::nullopt);
   if (managers && !managers->empty()) api::metadata(object)["managedFields"] = api::print_managers(*managers);
   change.stored = Value(encode_object(type, object));

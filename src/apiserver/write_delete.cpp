@@ -6,6 +6,7 @@
 #include "api/meta.hpp"
 #include "api/status.hpp"
 #include "apiserver/admission.hpp"
+#include "apiserver/admission/plugins.hpp"
 
 namespace orchestra::apiserver {
 namespace {
@@ -100,6 +101,7 @@ Result<Change> remove_object(const WriteInput& input, const View& view, const Lo
   change.dry_run = input.dry_run;
   Admission admission{input, view, change, nullptr, &tree};
   if (hooks != nullptr && hooks->on_delete != nullptr) ORC_TRY(hooks->on_delete(admission));
+  ORC_TRY(admit_policies(admission));
 
   json::value next = tree;
   api::metadata(next).erase("resourceVersion");

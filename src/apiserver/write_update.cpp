@@ -5,6 +5,7 @@
 #include "api/versions.hpp"
 #include "api/walker.hpp"
 #include "apiserver/admission.hpp"
+#include "apiserver/admission/plugins.hpp"
 
 namespace orchestra::apiserver {
 namespace {
@@ -166,9 +167,13 @@ Result<Change> finish_update(const WriteInput& input, const View& view, const Lo
   Change change;
   change.dry_run = input.dry_run;
   const KindHooks* hooks = kind_hooks(type);
-  if (hooks != nullptr && hooks->on_update != nullptr && fields == nullptr) {
-    Admission admission{input, view, change, &next, &old_tree};
+  Admission admission{input, view, change, &next, &old_tree};
+  if (hooks != nullptr && hooks->on_update != nullptr && fields == nullptr)
     ORC_TRY(hooks->on_update(admission));
+  if (fields == nullptr) {
+    ORC_TRY(admit_mutating(admission));
+  } else {
+    ORC_TRY(admit_node_restriction(admission));
   }
   if (type.has_generation && api::spec_differs(next.get_object(), old_tree.get_object())) {
     api::metadata(next)["generation"] = int_at(old_tree, "/metadata/generation") + 1;
@@ -183,8 +188,8 @@ Result<Change> finish_update(const WriteInput& input, const View& view, const Lo
     change.remove(old.kv.key);
     change.stored = Value(encode_object(type, next));
     if (hooks != nullptr && hooks->on_removed != nullptr) {
-      Admission admission{input, view, change, nullptr, &old_tree};
-      ORC_TRY(hooks->on_removed(admission));
+      Admission removal{input, view, change, nullptr, &old_tree};
+      ORC_TRY(hooks->on_removed(removal));
     }
     return change;
   }
@@ -198,6 +203,7 @@ Result<Change> finish_update(const WriteInput& input, const View& view, const Lo
     return change;
   }
   if (!managers->empty()) api::metadata(next)["managedFields"] = api::print_managers(*managers);
+  if (fields == nullptr) ORC_TRY(admit_validating(admission));
   change.stored = Value(encode_object(type, next));
   if (change.stored.size() > input.core->options().object_bytes_max) {
     return api::too_large(type.qualified_resource() + " \"" + input.name() + "\" takes " +

@@ -3,6 +3,7 @@
 
 #include <functional>
 
+#include "controllers/configrollout/decide.hpp"
 #include "controllers/cronjob/decide.hpp"
 #include "controllers/daemonset/decide.hpp"
 #include "controllers/deployment/decide.hpp"
@@ -10,7 +11,9 @@
 #include "controllers/endpointslice/decide.hpp"
 #include "controllers/garbage/decide.hpp"
 #include "controllers/job/decide.hpp"
+#include "controllers/mirroring/decide.hpp"
 #include "controllers/namespace/decide.hpp"
+#include "controllers/quota/decide.hpp"
 #include "controllers/replicaset/decide.hpp"
 #include "controllers/serviceaccount/decide.hpp"
 #include "controllers/statefulset/decide.hpp"
@@ -44,6 +47,9 @@ const std::vector<Builtin>& builtins() {
       {"ephemeral-volume", [](Options) { return make_ephemeral_claims(); }},
       {"endpointslice", [](Options) { return make_endpoint_slice_reconciler(); }},
       {"endpoints", [](Options) { return make_endpoints_reconciler(); }},
+      {"endpointslice-mirroring", [](Options) { return make_endpoint_slice_mirroring(); }},
+      {"config-rollout", [](Options) { return make_config_rollout(); }},
+      {"resourcequota", [](Options o) { return make_quota_reconciler(o.catalog); }},
       {"garbage-collector", [](Options o) { return make_garbage_collector(o.catalog); }},
       {"node-lifecycle", [](Options o) { return make_node_lifecycle_reconciler(o.node_lifecycle); }},
       {"taint-eviction", [](Options) { return make_taint_eviction_reconciler(); }},

@@ -7,9 +7,15 @@
 
 #include "api/meta.hpp"
 #include "api/object_tree.hpp"
+#include "node/claims.hpp"
+#include "node/eviction.hpp"
 #include "node/node_status.hpp"
 #include "node/pod_worker.hpp"
+#include "node/static_pods.hpp"
+#include "node/statistics.hpp"
 #include "node/streams.hpp"
+#include "node/volumes.hpp"
+#include "orchestra/quantity.hpp"
 
 namespace orchestra {
 
@@ -22,6 +28,10 @@ constexpr Duration kApiDeadline = 10s;
 constexpr Duration kLeasePeriod = 10s;
 constexpr int kLeaseSeconds = 40;
 constexpr Duration kStatusPeriod = 60s;
+constexpr Duration kManifestPeriod = 1s;
+constexpr std::int64_t kCriticalPriority = 2'000'000'000;
+constexpr Duration kShutdownSlack = 5s;   // for taking a pod apart after its grace
+constexpr Duration kMeasurePeriod = 10s;  // statistics and eviction
 
 /// Takes a pod off the machine whose object is gone.
 void context_remove(AgentContext& context, const std::string& uid, const PodSandboxConfig& config) {
@@ -32,6 +42,8 @@ void context_remove(AgentContext& context, const std::string& uid, const PodSand
       if (owner.compare(0, uid.size(), uid) == 0) (void)context.parts.images->release_root(owner).wait(60s);
     }
   }
+  node::unmount_volumes(context.pod_directory(uid) + "/volumes");
+  (void)context.parts.runtime->make_removable(context.pod_directory(uid)).wait(60s);
   (void)remove_tree(context.pod_directory(uid));
   (void)remove_tree(context.log_directory(config.ns, config.name, uid));
 }
@@ -43,12 +55,20 @@ struct NodeAgent::Impl : node::WorkerDirectory, std::enable_shared_from_this<Nod
 
   Result<void> start();
   void stop();
+  Result<void> follow_api();
+  void end_orphans();
+  void say_shutting_down();
   Result<void> register_node();
   void renew_lease();
   void post_status();
   void on_pod(const Object& old, const Object& now);
   void add_worker(const Object& pod);
   void finished(const std::string& uid);
+  void measure();
+  void relieve(const std::vector<node::Shortage>& shortages);
+  void check_local_storage(const std::shared_ptr<PodWorker>& worker);
+  void look_at_manifests();
+  void tend_mirror(const Object& pod);
   void repeat(Duration period, void (Impl::*task)());
   std::shared_ptr<PodWorker> worker_of(const std::string& ns, const std::string& name) override;
   std::shared_ptr<PodWorker> worker_of_uid(const std::string& uid) override;
@@ -60,8 +80,17 @@ struct NodeAgent::Impl : node::WorkerDirectory, std::enable_shared_from_this<Nod
   std::map<std::string, std::shared_ptr<PodWorker>> workers;  // by uid
   std::map<std::string, PodRecord> records;                   // adopted from the runtime, not yet claimed
   std::map<std::string, Object> waiting;                      // "ns/name" -> pod whose predecessor still ends
+  node::Statistics statistics;
+  node::PressureMemory pressure;  // under mutex
+  struct MachineUse {
+    std::int64_t at_ns = 0, window_ns = 0, nanocores = 0, working_set = 0;
+    std::uint64_t busy_ns = 0;
+  } machine_use;  // under mutex
+  std::optional<node::ManifestFolder> manifests;
+  std::map<std::string, Object> statics;  // by uid: pods of files
   std::vector<Engine::TimerId> timers;
   bool running = false, stopped = false, ending = false;
+  bool draining = false;  // no pod starts any more
 };
 
 std::shared_ptr<PodWorker> NodeAgent::Impl::worker_of(const std::string& ns, const std::string& name) {
@@ -126,6 +155,10 @@ void NodeAgent::Impl::renew_lease() {
 }
 
 void NodeAgent::Impl::post_status() {
+  {
+    std::lock_guard lock(mutex);
+    if (draining) return;  // the last word was that it is shutting down
+  }
   const std::string& name = context.options.node_name;
   auto node = context.client.get("v1", "nodes", name).wait(kApiDeadline);
   if (!node) {
@@ -134,9 +167,14 @@ void NodeAgent::Impl::post_status() {
   }
   std::vector<ImageInfo> images;
   if (auto list = context.parts.images->list()) images = *list;
+  node::PressureMemory pressed;
+  {
+    std::lock_guard lock(mutex);
+    pressed = pressure;
+  }
   const json::value status = node::node_status(context.options, node::read_machine(context.options.data_dir),
-                                               context.parts.network->node_address(), images, tree(*node),
-                                               context.engine.clock().now());
+                                               context.parts.network->node_address(), images, pressed,
+                                               tree(*node), context.engine.clock().now());
   const json::value patch = json::object{{"status", status}};
   WriteOptions options;
   options.subresource = "status";
@@ -166,21 +204,47 @@ void NodeAgent::Impl::repeat(Duration period, void (Impl::*task)()) {
 }
 
 Result<void> NodeAgent::Impl::start() {
-  ORC_TRY(register_node());
+  const auto& folder = context.options.manifest_dir;
+  if (!folder.empty()) manifests.emplace(folder, context.options.node_name);
+  if (!context.client && !manifests)
+    return Error(Error::invalid, "node", "an agent needs a client, a manifest_dir, or both");
+  const auto facts = node::read_machine(context.options.data_dir);
+  context.cpu_milli = facts.cpu_milli;
+  context.memory_bytes = facts.memory_bytes;
+  if (context.client) ORC_TRY(register_node());
   auto adopted = context.parts.runtime->list().wait(60s);
   if (!adopted) return adopted.error().with_context("listing the containers that run");
   for (PodRecord& record : *adopted) records.emplace(record.config.uid, std::move(record));
+  running = true;
+  if (context.client) ORC_TRY(follow_api());
+  if (manifests) look_at_manifests();
+  // What runs here but is not wanted any more ends now: its object went while we were away.
+  end_orphans();
+  if (context.client) {
+    repeat(kLeasePeriod, &Impl::renew_lease);
+    repeat(kStatusPeriod, &Impl::post_status);
+  }
+  if (manifests) repeat(kManifestPeriod, &Impl::look_at_manifests);
+  repeat(kMeasurePeriod, &Impl::measure);
+  return {};
+}
+
+// Node, lease and informers; pods of the API get their workers from here on.
+Result<void> NodeAgent::Impl::follow_api() {
   renew_lease();
   post_status();
-  running = true;
   for (auto start_informer : {+[](AgentContext& c) { return c.config_maps.start(); },
                               +[](AgentContext& c) { return c.secrets.start(); },
-                              +[](AgentContext& c) { return c.services.start(); }}) {
+                              +[](AgentContext& c) { return c.services.start(); },
+                              +[](AgentContext& c) { return c.claims.start(); },
+                              +[](AgentContext& c) { return c.volumes.start(); }}) {
     ORC_TRY(start_informer(context));
   }
   ORC_TRY(context.config_maps.wait_synced().wait(30s));
   ORC_TRY(context.secrets.wait_synced().wait(30s));
   ORC_TRY(context.services.wait_synced().wait(30s));
+  ORC_TRY(context.claims.wait_synced().wait(30s));
+  ORC_TRY(context.volumes.wait_synced().wait(30s));
   const auto touch = [weak = weak_from_this()](const std::string& ns) {
     // A changed ConfigMap or Secret reaches the volumes of the pods of its namespace.
     auto self = weak.lock();
@@ -198,12 +262,32 @@ Result<void> NodeAgent::Impl::start() {
       [touch](const Object& old, const Object& now) { touch(now ? now.ns() : old.ns()); });
   context.secrets.on_event(
       [touch](const Object& old, const Object& now) { touch(now ? now.ns() : old.ns()); });
+  // A claim that was just bound lets its pod go on; a released folder of this node goes.
+  context.claims.on_event([touch](const Object& old, const Object& now) {
+    if (now && (!old || string_at(tree(old), "/status/phase") != string_at(tree(now), "/status/phase")))
+      touch(now.ns());
+  });
+  context.volumes.on_event([weak = weak_from_this()](const Object&, const Object& now) {
+    auto self = weak.lock();
+    if (!self || !now || !node::reclaims_here(now, self->context.options.node_name)) return;
+    (void)self->context.engine.post_blocking([weak, now] {
+      auto again = weak.lock();
+      if (!again) return;
+      if (auto done = node::reclaim(again->context, now); !done) {
+        again->context.engine.log(LogLevel::warning, "node", "could not remove a released volume",
+                                  {{"error", done.error().to_string()}});
+      }
+    });
+  });
   context.pods.on_event([weak = weak_from_this()](const Object& old, const Object& now) {
     if (auto self = weak.lock()) self->on_pod(old, now);
   });
   ORC_TRY(context.pods.start());
   ORC_TRY(context.pods.wait_synced().wait(30s));
-  // What runs here but is not wanted any more ends now: its object went while we were away.
+  return {};
+}
+
+void NodeAgent::Impl::end_orphans() {
   std::map<std::string, PodRecord> orphans;
   {
     std::lock_guard lock(mutex);
@@ -217,13 +301,27 @@ Result<void> NodeAgent::Impl::start() {
         });
     removed.on_ready([](Result<void>) {});
   }
-  repeat(kLeasePeriod, &Impl::renew_lease);
-  repeat(kStatusPeriod, &Impl::post_status);
-  return {};
+}
+
+void NodeAgent::Impl::say_shutting_down() {
+  const std::string now = api::format_time(context.engine.clock().now().wall_ns);
+  const json::value patch = json::object{
+      {"status", json::object{{"conditions", json::array{json::object{{"type", "Ready"},
+                                                                      {"status", "False"},
+                                                                      {"reason", "KubeletNotReady"},
+                                                                      {"message", "node is shutting down"},
+                                                                      {"lastHeartbeatTime", now},
+                                                                      {"lastTransitionTime", now}}}}}}};
+  WriteOptions options;
+  options.subresource = "status";
+  (void)context.client
+      .patch("v1", "nodes", context.options.node_name, "", PatchType::strategic, to_json(patch), options)
+      .wait(kApiDeadline);
 }
 
 void NodeAgent::Impl::on_pod(const Object& old, const Object& now) {
   const Object& pod = now ? now : old;
+  if (node::is_mirror(pod)) return;  // of a pod of ours from a file; the API does not decide on it
   std::shared_ptr<PodWorker> worker;
   {
     std::lock_guard lock(mutex);
@@ -243,13 +341,178 @@ void NodeAgent::Impl::on_pod(const Object& old, const Object& now) {
   add_worker(now);
 }
 
+// One pass: what every container uses, what the machine has left, and what follows from that.
+void NodeAgent::Impl::measure() {
+  std::vector<std::shared_ptr<PodWorker>> all;
+  {
+    std::lock_guard lock(mutex);
+    if (stopped || ending) return;
+    for (const auto& [uid, worker] : workers) all.push_back(worker);
+  }
+  std::vector<node::ContainerSample> samples;
+  for (const auto& worker : all) {
+    const Object pod = worker->pod();
+    for (const auto& [name, id] : worker->running()) {
+      auto usage = context.parts.runtime->usage(pod.uid(), id).wait(kApiDeadline);
+      if (!usage) continue;  // it ended meanwhile, or nothing counts here
+      samples.push_back({pod.uid(), pod.ns(), pod.name(), name, id, pod.labels(), *usage});
+    }
+    check_local_storage(worker);
+  }
+  statistics.pass(std::move(samples));
+  const node::MachineFacts facts = node::read_machine(context.options.data_dir);
+  const std::vector<node::Shortage> short_now = node::shortages(node::signals_of(facts), {});
+  const Now now = context.engine.clock().now();
+  {
+    std::lock_guard lock(mutex);
+    const std::int64_t window = now.wall_ns - machine_use.at_ns;
+    if (machine_use.at_ns != 0 && window > 0 && facts.busy_ns >= machine_use.busy_ns) {
+      machine_use.window_ns = window;
+      machine_use.nanocores = static_cast<std::int64_t>(
+          static_cast<double>(facts.busy_ns - machine_use.busy_ns) * 1e9 / static_cast<double>(window));
+    }
+    machine_use.at_ns = now.wall_ns;
+    machine_use.busy_ns = facts.busy_ns;
+    machine_use.working_set = facts.memory_bytes - facts.memory_available_bytes;
+    pressure.note(short_now, now.steady_ns);
+  }
+  if (short_now.empty()) return;
+  if (context.client) post_status();
+  relieve(short_now);
+}
+
+// One pod a round, for the first resource that is short.
+void NodeAgent::Impl::relieve(const std::vector<node::Shortage>& shortages) {
+  std::vector<std::shared_ptr<PodWorker>> all;
+  {
+    std::lock_guard lock(mutex);
+    for (const auto& [uid, worker] : workers) all.push_back(worker);
+  }
+  std::vector<node::EvictionCandidate> pods;
+  const node::Shortage& shortage = shortages.front();
+  const bool memory = shortage.kind == node::Shortage::Kind::memory;
+  for (const auto& worker : all) {
+    const Object pod = worker->pod();
+    const json::value& object = tree(pod);
+    node::EvictionCandidate candidate{pod.uid(), pod.ns() + "/" + pod.name()};
+    candidate.exempt = node::eviction_exempt(object) || pod.deleting() || worker->running().empty();
+    candidate.priority = int_at(object, "/spec/priority");
+    candidate.request = node::requested(object, memory ? "memory" : "ephemeral-storage");
+    if (memory) {
+      const auto rates = statistics.pod(pod.uid());
+      if (rates) candidate.usage = rates->working_set;
+      if (rates) {
+        for (const node::ContainerRate& each : rates->containers) {
+          if (each.working_set <= candidate.container_usage) continue;
+          candidate.container_usage = each.working_set;
+          candidate.main_container = each.container;
+        }
+      }
+    } else {
+      candidate.usage = node::folder_bytes(context.pod_directory(pod.uid())) +
+                        node::folder_bytes(context.log_directory(pod.ns(), pod.name(), pod.uid()));
+    }
+    pods.push_back(std::move(candidate));
+  }
+  const auto victim = node::choose_victim(pods);
+  if (!victim) {
+    context.engine.log(LogLevel::warning, "node", "the node is short and no pod may be evicted",
+                       {{"resource", shortage.resource()}});
+    return;
+  }
+  for (const auto& worker : all) {
+    if (worker->pod().uid() == pods[*victim].uid)
+      worker->evict(node::eviction_message(shortage, pods[*victim]));
+  }
+}
+
+// emptyDir volumes on disk beyond their sizeLimit end their pod.
+void NodeAgent::Impl::check_local_storage(const std::shared_ptr<PodWorker>& worker) {
+  const Object pod = worker->pod();
+  const json::array* volumes = array_at(tree(pod), "/spec/volumes");
+  if (volumes == nullptr) return;
+  for (const json::value& volume : *volumes) {
+    const std::string text = string_at(volume, "/emptyDir/sizeLimit");
+    if (text.empty() || string_at(volume, "/emptyDir/medium") == "Memory") continue;
+    const auto limit = Quantity::parse(text);
+    if (!limit || limit->sign() <= 0) continue;
+    const std::string name = string_at(volume, "/name");
+    if (node::folder_bytes(context.pod_directory(pod.uid()) + "/volumes/" + name) > limit->value())
+      worker->evict("Usage of EmptyDir volume \"" + name + "\" exceeds the limit \"" + text + "\". ");
+  }
+}
+
+// Starts pods of new files, ends those whose file is gone, and keeps their mirrors in the API.
+void NodeAgent::Impl::look_at_manifests() {
+  node::ManifestFolder::Change change = manifests->look();
+  const Object self_object = *Object::from_json(to_json(json::value(json::object{
+      {"kind", "Node"},
+      {"metadata", {{"name", context.options.node_name}, {"uid", context.options.node_name}}}})));
+  for (const std::string& problem : change.problems) {
+    context.engine.log(LogLevel::warning, "node", "a static pod was not taken", {{"error", problem}});
+    context.event(self_object, "Warning", "InvalidStaticPod", problem);
+  }
+  std::vector<Object> fresh;
+  std::vector<std::pair<Object, std::shared_ptr<PodWorker>>> gone;
+  {
+    std::lock_guard lock(mutex);
+    if (stopped || ending) return;
+    std::map<std::string, Object> next;
+    for (const Object& pod : change.now) {
+      if (statics.count(pod.uid()) == 0) fresh.push_back(pod);
+      next.emplace(pod.uid(), pod);
+    }
+    for (const auto& [uid, pod] : statics) {
+      if (next.count(uid) != 0) continue;
+      const auto worker = workers.find(uid);
+      gone.emplace_back(pod, worker == workers.end() ? nullptr : worker->second);
+    }
+    statics = std::move(next);
+  }
+  for (const auto& [pod, worker] : gone) {
+    if (worker) worker->removed();
+    if (!context.client) continue;
+    const Object mirror = context.pods.get(pod.ns(), pod.name());
+    if (!mirror || !node::is_mirror(mirror)) continue;
+    DeleteOptions options;
+    options.grace_period_seconds = 0;
+    options.uid = mirror.uid();
+    (void)context.client.remove("v1", "pods", mirror.name(), mirror.ns(), options).wait(kApiDeadline);
+  }
+  for (const Object& pod : fresh) add_worker(pod);
+  for (const Object& pod : change.now) tend_mirror(pod);
+}
+
+void NodeAgent::Impl::tend_mirror(const Object& pod) {
+  if (!context.client) return;
+  const Object mirror = context.pods.get(pod.ns(), pod.name());
+  const std::string& hash = pod.annotations().at(node::kConfigHash);
+  if (mirror) {
+    const auto marked = mirror.annotations().find(node::kConfigMirror);
+    if (marked != mirror.annotations().end() && marked->second == hash && !mirror.deleting()) return;
+    if (marked == mirror.annotations().end()) return;  // an ordinary pod has the name
+    DeleteOptions options;
+    options.grace_period_seconds = 0;
+    options.uid = mirror.uid();
+    (void)context.client.remove("v1", "pods", mirror.name(), mirror.ns(), options).wait(kApiDeadline);
+  }
+  auto made = context.client.create(node::mirror_of(pod)).wait(kApiDeadline);
+  if (!made && !made.error().is(Error::already_exists)) {
+    context.engine.log(LogLevel::warning, "node", "could not mirror a static pod",
+                       {{"pod", pod.ns() + "/" + pod.name()}, {"error", made.error().to_string()}});
+    return;
+  }
+  std::shared_ptr<PodWorker> worker = worker_of_uid(pod.uid());
+  if (worker) worker->mirrored();  // a new mirror has no status yet
+}
+
 void NodeAgent::Impl::add_worker(const Object& pod) {
   const std::string phase = string_at(tree(pod), "/status/phase");
   const bool final = phase == "Succeeded" || phase == "Failed";
   std::shared_ptr<PodWorker> worker;
   {
     std::lock_guard lock(mutex);
-    if (stopped || ending) return;
+    if (stopped || ending || draining) return;
     const std::string key = pod.ns() + "/" + pod.name();
     for (const auto& [uid, other] : workers) {
       const Object before = other->pod();
@@ -288,6 +551,15 @@ void NodeAgent::Impl::finished(const std::string& uid) {
     changed.notify_all();
   }
   if (!next) return;
+  if (node::is_static(next)) {
+    bool wanted;
+    {
+      std::lock_guard lock(mutex);
+      wanted = statics.count(next.uid()) != 0;
+    }
+    if (wanted) add_worker(next);
+    return;
+  }
   const Object current = context.pods.get(next.ns(), next.name());
   if (current && current.uid() == next.uid()) add_worker(current);
 }
@@ -305,6 +577,8 @@ void NodeAgent::Impl::stop() {
   context.config_maps.stop();
   context.secrets.stop();
   context.services.stop();
+  context.claims.stop();
+  context.volumes.stop();
   for (const auto& [uid, worker] : all) worker->stop();
 }
 
@@ -317,6 +591,52 @@ NodeAgent::~NodeAgent() { stop(); }
 Result<void> NodeAgent::start() { return impl_->start(); }
 void NodeAgent::stop() { impl_->stop(); }
 std::shared_ptr<PodStreams> NodeAgent::streams() { return impl_->streams; }
+
+std::vector<Object> NodeAgent::pod_metrics(const std::string& ns) const {
+  std::vector<Object> out;
+  for (const node::PodRates& pod : impl_->statistics.pods(ns))
+    out.push_back(object_from_tree(node::pod_metrics(pod)));
+  return out;
+}
+
+std::vector<Object> NodeAgent::node_metrics() const {
+  Impl::MachineUse use;
+  {
+    std::lock_guard lock(impl_->mutex);
+    use = impl_->machine_use;
+  }
+  if (use.window_ns == 0) return {};
+  return {object_from_tree(node::node_metrics(impl_->context.options.node_name, use.at_ns, use.window_ns,
+                                              use.nanocores, use.working_set))};
+}
+
+Result<void> NodeAgent::drain(DrainOptions options) {
+  std::vector<std::shared_ptr<PodWorker>> normal, critical;
+  {
+    std::lock_guard lock(impl_->mutex);
+    impl_->draining = true;
+    for (const auto& [uid, worker] : impl_->workers)
+      (int_at(tree(worker->pod()), "/spec/priority") >= kCriticalPriority ? critical : normal)
+          .push_back(worker);
+  }
+  if (impl_->context.client) impl_->say_shutting_down();
+  std::size_t left = 0;
+  for (const auto& [pods, grace] :
+       {std::pair(&normal, options.normal), std::pair(&critical, options.critical)}) {
+    for (const auto& worker : *pods) worker->shut_down(grace);
+    const auto at_rest = [&pods = *pods] {
+      return std::all_of(pods.begin(), pods.end(), [](const auto& worker) { return worker->at_rest(); });
+    };
+    std::unique_lock lock(impl_->mutex);
+    const std::int64_t end = impl_->context.engine.clock().now().steady_ns + (grace + kShutdownSlack).count();
+    while (!at_rest() && impl_->context.engine.clock().now().steady_ns < end)
+      (void)impl_->changed.wait_for(lock, 50ms);
+    left += static_cast<std::size_t>(
+        std::count_if(pods->begin(), pods->end(), [](const auto& worker) { return !worker->at_rest(); }));
+  }
+  if (left == 0) return {};
+  return Error(Error::deadline_exceeded, "node", std::to_string(left) + " pods have not ended in time");
+}
 
 Result<void> NodeAgent::remove_all_pods(Duration deadline) {
   std::map<std::string, std::shared_ptr<PodWorker>> all;

@@ -24,7 +24,9 @@ struct AgentContext {
         pods(engine, client, {.fields = "spec.nodeName=" + options.node_name}),
         config_maps(engine, client),
         secrets(engine, client),
-        services(engine, client) {}
+        services(engine, client),
+        claims(engine, client, {"v1", "persistentvolumeclaims"}),
+        volumes(engine, client, {"v1", "persistentvolumes"}) {}
 
   std::string pod_directory(const std::string& uid) const { return options.data_dir + "/pods/" + uid; }
   std::string log_directory(const std::string& ns, const std::string& name, const std::string& uid) const {
@@ -41,6 +43,7 @@ struct AgentContext {
   Informer<k8s::ConfigMap> config_maps;
   Informer<k8s::Secret> secrets;
   Informer<k8s::Service> services;
+  InformerCore claims, volumes;  ///< of the whole cluster; a claim of any namespace may be mounted here
   std::int64_t cpu_milli = 0, memory_bytes = 0;  ///< of the machine
 
  private:

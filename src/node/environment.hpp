@@ -16,7 +16,8 @@
 
 namespace orchestra::node {
 
-/// Values of the data (and binaryData) of a ConfigMap or the decoded data of a Secret; nullopt: no such object.
+/// Values of the data (and binaryData) of a ConfigMap or the decoded data of a Secret; nullopt: no such
+/// object.
 using DataMap = std::map<std::string, std::string>;
 using DataSource = std::function<std::optional<DataMap>(const std::string& name)>;
 
@@ -24,6 +25,8 @@ struct EnvironmentInputs {
   const json::value* pod = nullptr;        ///< the whole Pod
   const json::value* container = nullptr;  ///< one entry of spec.containers
   DataSource config_map, secret;
+  /// A token of the pod's service account for this audience (empty: the API's); null: none to be had.
+  std::function<Result<std::string>(const std::string& audience, std::int64_t seconds)> token = nullptr;
   std::map<std::string, std::string> service_variables;  ///< WEB_SERVICE_HOST=... of this namespace
   std::string node_name, host_ip;
   std::vector<std::string> pod_ips;

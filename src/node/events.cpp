@@ -12,6 +12,11 @@ constexpr std::size_t kSeenMax = 4096;
 
 void AgentContext::event(const Object& pod, const char* type, const std::string& reason,
                          const std::string& message) {
+  if (!client) {
+    engine.log(LogLevel::info, "node", reason + ": " + message, {{"pod", pod.ns() + "/" + pod.name()}});
+    return;
+  }
+  const std::string ns = pod.ns().empty() ? "default" : pod.ns();  // of a Node's event
   const std::string now = api::format_time(engine.clock().now().wall_ns);
   const std::string key = pod.uid() + "\n" + reason + "\n" + message;
   Seen seen;
@@ -36,16 +41,16 @@ void AgentContext::event(const Object& pod, const char* type, const std::string&
   };
   if (seen.count > 1) {
     const json::value patch = json::object{{"count", seen.count}, {"lastTimestamp", now}};
-    client.patch("v1", "events", seen.name, pod.ns(), PatchType::merge, to_json(patch))
+    client.patch("v1", "events", seen.name, ns, PatchType::merge, to_json(patch))
         .on_ready([done](Result<Object>) { done(); });
     return;
   }
   const json::value body =
       json::object{{"apiVersion", "v1"},
                    {"kind", "Event"},
-                   {"metadata", json::object{{"name", seen.name}, {"namespace", pod.ns()}}},
+                   {"metadata", json::object{{"name", seen.name}, {"namespace", ns}}},
                    {"involvedObject", json::object{{"apiVersion", "v1"},
-                                                   {"kind", "Pod"},
+                                                   {"kind", pod.kind().empty() ? "Pod" : pod.kind()},
                                                    {"name", pod.name()},
                                                    {"namespace", pod.ns()},
                                                    {"uid", pod.uid()}}},

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <sstream>
 
 #include "api/meta.hpp"
 #include "base/fd.hpp"
@@ -60,7 +61,24 @@ MachineFacts read_machine(const std::string& data_dir) {
   if (statvfs(data_dir.c_str(), &disk) == 0) {
     out.disk_bytes = static_cast<std::int64_t>(disk.f_blocks * disk.f_frsize);
     out.disk_free_bytes = static_cast<std::int64_t>(disk.f_bavail * disk.f_frsize);
+    out.inodes = static_cast<std::int64_t>(disk.f_files);
+    out.inodes_free = static_cast<std::int64_t>(disk.f_favail);
   }
+  out.pids_max = std::atoll(first_line("/proc/sys/kernel/pid_max").c_str());
+  // "0.1 0.2 0.3 2/345 6789": running and all tasks.
+  const std::string load = first_line("/proc/loadavg");
+  if (const std::size_t slash = load.find('/'); slash != std::string::npos)
+    out.pids = std::atoll(load.c_str() + slash + 1);
+  // "cpu user nice system idle iowait irq softirq steal": ticks since boot.
+  std::istringstream ticks(first_line("/proc/stat"));
+  std::string word;
+  ticks >> word;
+  std::uint64_t busy = 0;
+  for (int field = 0; field < 8 && ticks >> word; ++field) {
+    if (field != 3 && field != 4) busy += std::strtoull(word.c_str(), nullptr, 10);
+  }
+  const long hertz = sysconf(_SC_CLK_TCK);
+  out.busy_ns = busy * (1'000'000'000ULL / static_cast<std::uint64_t>(hertz > 0 ? hertz : 100));
   utsname name{};
   uname(&name);
   out.kernel = name.release;
@@ -71,6 +89,17 @@ MachineFacts read_machine(const std::string& data_dir) {
   out.machine_id = first_line("/etc/machine-id");
   out.boot_id = first_line("/proc/sys/kernel/random/boot_id");
   return out;
+}
+
+PressureSignals signals_of(const MachineFacts& facts) {
+  return {facts.memory_available_bytes,
+          facts.memory_bytes,
+          facts.disk_free_bytes,
+          facts.disk_bytes,
+          facts.inodes_free,
+          facts.inodes,
+          facts.pids_max - facts.pids,
+          facts.pids_max};
 }
 
 json::value make_node(const NodeAgentOptions& options, const MachineFacts& facts) {
@@ -91,7 +120,7 @@ json::value make_node(const NodeAgentOptions& options, const MachineFacts& facts
 
 json::object node_status(const NodeAgentOptions& options, const MachineFacts& facts,
                          const std::string& address, const std::vector<ImageInfo>& images,
-                         const json::value& before, Now now) {
+                         const PressureMemory& pressure, const json::value& before, Now now) {
   const auto resources = [&](std::int64_t memory, std::int64_t disk) {
     return json::object{{"cpu", std::to_string(facts.cpu_milli / 1000)},
                         {"memory", std::to_string(memory / 1024) + "Ki"},
@@ -103,8 +132,16 @@ json::object node_status(const NodeAgentOptions& options, const MachineFacts& fa
   out["capacity"] = resources(facts.memory_bytes, facts.disk_bytes);
   out["allocatable"] = resources(std::max<std::int64_t>(0, facts.memory_bytes - kMemoryReserve),
                                  facts.disk_bytes - facts.disk_bytes / 10);
-  const bool memory_low = facts.memory_available_bytes < kMemoryReserve;
-  const bool disk_low = facts.disk_free_bytes < facts.disk_bytes / 10;
+  // Short now, or within the last five minutes.
+  const std::vector<Shortage> now_short = shortages(signals_of(facts), {});
+  const auto low = [&](const char* type) {
+    return pressure.holds(type, now.steady_ns) ||
+           std::any_of(now_short.begin(), now_short.end(),
+                       [&](const Shortage& each) { return std::string_view(each.condition()) == type; });
+  };
+  const bool memory_low = low("MemoryPressure");
+  const bool disk_low = low("DiskPressure");
+  const bool pids_low = low("PIDPressure");
   json::array conditions;
   conditions.push_back(condition(
       before, "MemoryPressure", memory_low,
@@ -115,8 +152,9 @@ json::object node_status(const NodeAgentOptions& options, const MachineFacts& fa
                                  disk_low ? "less than 10% of the file system of the data folder are free"
                                           : "kubelet has no disk pressure",
                                  now));
-  conditions.push_back(condition(before, "PIDPressure", false, "KubeletHasSufficientPID",
-                                 "kubelet has sufficient PID available", now));
+  conditions.push_back(condition(
+      before, "PIDPressure", pids_low, pids_low ? "KubeletHasInsufficientPID" : "KubeletHasSufficientPID",
+      pids_low ? "kubelet has insufficient PID available" : "kubelet has sufficient PID available", now));
   std::string degraded;
   for (const std::string& one : options.degraded) degraded += (degraded.empty() ? "" : "; ") + one;
   conditions.push_back(condition(

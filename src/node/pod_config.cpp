@@ -5,10 +5,12 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <set>
 
+#include "api/meta.hpp"
 #include "api/object_tree.hpp"
+#include "api/resolv_conf.hpp"
 #include "base/fd.hpp"
+#include "node/claims.hpp"
 #include "node/pod_worker.hpp"
 #include "node/volumes.hpp"
 #include "orchestra/quantity.hpp"
@@ -19,6 +21,8 @@ using namespace std::chrono_literals;
 
 namespace {
 constexpr Duration kImageDeadline = 120s;
+constexpr Duration kTokenDeadline = 10s;
+constexpr std::int64_t kTokenKept = 86'400'000'000'000;  // ns
 constexpr Duration kRetry = 2s;
 
 Error config_error(std::string text) { return {Error::invalid, "node", std::move(text)}; }
@@ -100,7 +104,54 @@ EnvironmentInputs PodWorker::inputs(const Object& pod, const json::value* contai
   out.pod_ips = pod_ips_;
   out.node_cpu_milli = context_.cpu_milli;
   out.node_memory_bytes = context_.memory_bytes;
+  if (context_.client) {
+    out.token = [this, pod](const std::string& audience, std::int64_t seconds) {
+      return token(pod, audience, seconds);
+    };
+  }
   return out;
+}
+
+// From memory until 80 % of its life, at most a day; a server that is away leaves the old one while it is
+// good.
+Result<std::string> PodWorker::token(const Object& pod, const std::string& audience,
+                                     std::int64_t seconds) const {
+  const std::string key = audience + " " + std::to_string(seconds);
+  const std::int64_t now = context_.engine.clock().now().wall_ns;
+  Token known;
+  {
+    std::lock_guard lock(mutex_);
+    if (const auto found = tokens_.find(key); found != tokens_.end()) known = found->second;
+  }
+  if (!known.text.empty() && now < known.refresh_ns) return known.text;
+  json::value body = json::object{{"apiVersion", "authentication.k8s.io/v1"}, {"kind", "TokenRequest"}};
+  set_at(body, "/spec/expirationSeconds", json::value(seconds));
+  set_at(body, "/spec/audiences", audience.empty() ? json::array{} : json::array{json::value(audience)});
+  set_at(body, "/spec/boundObjectRef",
+         json::object{{"apiVersion", "v1"}, {"kind", "Pod"}, {"name", pod.name()}, {"uid", pod.uid()}});
+  ApiRequest request;
+  request.verb = "create";
+  request.resource = "serviceaccounts";
+  request.subresource = "token";
+  request.ns = pod.ns();
+  request.name = string_at(tree(pod), "/spec/serviceAccountName", "default");
+  request.body = to_json(body);
+  request.want_object = true;
+  auto answers = context_.client.batch({request}).wait(kTokenDeadline);
+  const Result<Object> answer = answers ? std::move(answers->at(0)) : Result<Object>(answers.error());
+  if (!answer) {
+    if (!known.text.empty() && now < known.expires_ns) return known.text;
+    return answer.error().with_context("token of service account \"" + request.name + "\"");
+  }
+  Token fresh;
+  fresh.text = string_at(tree(*answer), "/status/token");
+  const auto expires = api::parse_time(string_at(tree(*answer), "/status/expirationTimestamp"));
+  fresh.expires_ns = expires.value_or(now + seconds * 1'000'000'000);
+  const std::int64_t asked_life = std::min(fresh.expires_ns - now, seconds * 1'000'000'000);
+  fresh.refresh_ns = now + std::min<std::int64_t>(asked_life / 10 * 8, kTokenKept);
+  std::lock_guard lock(mutex_);
+  tokens_[key] = fresh;
+  return fresh.text;
 }
 
 std::string PodWorker::message_path(const Slot& slot) const {
@@ -157,8 +208,10 @@ bool PodWorker::ensure_volumes(const Object& pod) {
     } else if (const json::value* empty = find(volume, "/emptyDir")) {
       struct stat info {};
       if (stat(path.c_str(), &info) == 0) continue;
-      (void)empty;
       if (auto made = make_directories(path, 0777); !made) return refuse(made.error());
+      if (string_at(*empty, "/medium") == "Memory" && shared_by_containers(object, name)) {
+        if (auto mounted = make_memory_volume(volume, path); !mounted) return refuse(mounted.error());
+      }
       if (chmod(path.c_str(), group ? 02777 : 0777) != 0)
         return refuse(system_error("node", "chmod", path, errno));
       if (group && chown(path.c_str(), static_cast<uid_t>(-1), *group) != 0)
@@ -166,13 +219,29 @@ bool PodWorker::ensure_volumes(const Object& pod) {
     } else if (const json::value* host = find(volume, "/hostPath")) {
       auto checked = check_host_path(string_at(*host, "/path"), string_at(*host, "/type"));
       if (!checked) return refuse(checked.error());
+    } else if (const std::string claim = claim_of(object, volume); !claim.empty()) {
+      auto folder = claim_folder(context_, pod, claim);
+      if (!folder) return refuse(folder.error());
+      const std::string policy = string_at(object, "/spec/securityContext/fsGroupChangePolicy", "Always");
+      if (group && !volumes_ready_ && !bool_at(volume, "/persistentVolumeClaim/readOnly")) {
+        if (auto given = give_to_group(*folder, *group, policy == "OnRootMismatch"); !given)
+          return refuse(given.error());
+      }
     } else {
-      return refuse(config_error("volume \"" + name +
-                                 "\" is of a kind that is not supported; supported: configMap, secret, "
-                                 "projected, downwardAPI, emptyDir, hostPath"));
+      return refuse(
+          config_error("volume \"" + name +
+                       "\" is of a kind that is not supported; supported: configMap, secret, "
+                       "projected, downwardAPI, emptyDir, hostPath, persistentVolumeClaim, ephemeral"));
     }
   }
   volumes_ready_ = true;
+  const std::int64_t now = context_.engine.clock().now().wall_ns;
+  Duration renew = Duration::max();
+  {
+    std::lock_guard lock(mutex_);
+    for (const auto& [key, token] : tokens_) renew = std::min(renew, Duration(token.refresh_ns - now));
+  }
+  if (renew != Duration::max()) wake_after(std::max<Duration>(1s, renew));
   return true;
 }
 
@@ -195,7 +264,7 @@ Result<ContainerConfig> PodWorker::make_config(const Object& pod, Slot& slot, co
   }
   all.emplace("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
   all["HOSTNAME"] = string_at(object, "/spec/hostname", pod.name());
-  if (process_level() && !pod_ips_.empty()) all["POD_IP"] = pod_ips_.front();
+  if (loopback_network() && !pod_ips_.empty()) all["POD_IP"] = pod_ips_.front();
   for (const auto& [name, value] : environment) all[name] = value;
   config.cwd =
       string_at(spec, "/workingDir", image.working_directory.empty() ? "/" : image.working_directory);
@@ -316,22 +385,21 @@ Result<void> PodWorker::add_mounts(const Object& pod, const json::value& spec, C
                                                        : "";
     std::string source = volume_directory(name);
     if (const json::value* host = find(*volume, "/hostPath")) source = string_at(*host, "/path");
+    if (const std::string claim = claim_of(object, *volume); !claim.empty()) {
+      ORC_ASSIGN(source, claim_folder(context_, pod, claim));
+      out.read_only = out.read_only || bool_at(*volume, "/persistentVolumeClaim/readOnly");
+    }
     std::string sub_path = string_at(mount, "/subPath");
     if (const std::string expression = string_at(mount, "/subPathExpr"); !expression.empty()) {
       ORC_ASSIGN(auto environment, make_environment(inputs(pod, &spec)));
       sub_path = expand(expression, environment);
     }
-    if (string_at(*volume, "/emptyDir/medium") == "Memory" && sub_path.empty()) {
-      // One tmpfs per pod would need a mount of ours on the machine; within one container it is the
-      // runtime's.
+    const bool memory = string_at(*volume, "/emptyDir/medium") == "Memory";
+    if (memory && sub_path.empty() && !shared_by_containers(object, name)) {
+      // Within one container it is the runtime's; shared ones are mounted by ensure_volumes.
       out.tmpfs = true;
       if (const auto limit = Quantity::parse(string_at(*volume, "/emptyDir/sizeLimit", "0")))
         out.tmpfs_bytes_max = static_cast<std::uint64_t>(std::max<std::int64_t>(0, limit->value()));
-      if (shared_by_containers(object, name)) {
-        return config_error("emptyDir \"" + name +
-                            "\" of medium Memory is mounted by several containers, which is not supported; "
-                            "use the default medium");
-      }
     } else if (!sub_path.empty()) {
       ORC_ASSIGN(out.source, resolve_inside(source, sub_path, !is_file_volume(*volume)));
     } else {
@@ -339,6 +407,18 @@ Result<void> PodWorker::add_mounts(const Object& pod, const json::value& spec, C
     }
     config.mounts.push_back(std::move(out));
   }
+  return {};
+}
+
+// A tmpfs on the machine, in the pod's folder; cleanup() takes it away with the volumes.
+Result<void> PodWorker::make_memory_volume(const json::value& volume, const std::string& path) {
+  std::int64_t most = context_.memory_bytes / 2;
+  if (const auto limit = Quantity::parse(string_at(volume, "/emptyDir/sizeLimit", "0"));
+      limit && limit->sign() > 0)
+    most = std::min(most, limit->value());
+  const std::string options = "mode=0777,size=" + std::to_string(most);
+  if (mount("tmpfs", path.c_str(), "tmpfs", MS_NOSUID | MS_NODEV, options.c_str()) != 0)
+    return system_error("node", "mount tmpfs", path, errno);
   return {};
 }
 
@@ -361,48 +441,33 @@ bool PodWorker::shared_by_containers(const json::value& pod, const std::string& 
 
 std::string PodWorker::resolver(const Object& pod) const {
   const json::value& object = tree(pod);
-  const std::string policy = string_at(object, "/spec/dnsPolicy", "ClusterFirst");
-  const bool host_network = bool_at(object, "/spec/hostNetwork");
-  const std::string dns = context_.parts.network->dns_address();
-  const bool cluster =
-      !dns.empty() && ((policy == "ClusterFirst" && !host_network) || policy == "ClusterFirstWithHostNet");
-  std::vector<std::string> servers, search, options;
-  if (cluster) {
-    servers = {dns};
-    const std::string& zone = context_.options.cluster_domain;
-    search = {pod.ns() + ".svc." + zone, "svc." + zone, zone};
-    options = {"ndots:5"};
-  } else if (policy != "None") {
-    servers = context_.options.host_nameservers;
+  ResolvConfInput input;
+  input.policy = string_at(object, "/spec/dnsPolicy", "ClusterFirst");
+  input.host_network = bool_at(object, "/spec/hostNetwork");
+  input.ns = pod.ns();
+  input.zone = context_.options.cluster_domain;
+  if (const std::string dns = context_.parts.network->dns_address(); !dns.empty())
+    input.cluster_servers = {dns};
+  for (const std::string& server : context_.options.host_nameservers)
+    input.host_file += "nameserver " + server + "\n";
+  if (!context_.options.host_search.empty()) {
+    input.host_file += "search";
+    for (const std::string& name : context_.options.host_search) input.host_file += " " + name;
+    input.host_file += "\n";
   }
-  if (policy != "None")
-    search.insert(search.end(), context_.options.host_search.begin(), context_.options.host_search.end());
-  add_names(object, "/spec/dnsConfig/nameservers", servers);
-  add_names(object, "/spec/dnsConfig/searches", search);
+  add_names(object, "/spec/dnsConfig/nameservers", input.servers);
+  add_names(object, "/spec/dnsConfig/searches", input.searches);
   if (const json::array* extra = array_at(object, "/spec/dnsConfig/options")) {
     for (const json::value& option : *extra) {
-      const std::string value = string_at(option, "/value");
-      options.push_back(string_at(option, "/name") + (value.empty() ? "" : ":" + value));
+      std::optional<std::string> value;
+      if (find(option, "/value") != nullptr) value = string_at(option, "/value");
+      input.options.emplace_back(string_at(option, "/name"), std::move(value));
     }
   }
-  std::string text;
-  if (!search.empty()) {
-    text += "search";
-    std::set<std::string> seen;
-    for (const std::string& name : search) {
-      if (seen.size() < 32 && text.size() + name.size() < 2048 && seen.insert(name).second)
-        text += " " + name;
-    }
-    text += "\n";
-  }
-  for (std::size_t i = 0; i < std::min<std::size_t>(3, servers.size()); ++i)
-    text += "nameserver " + servers[i] + "\n";
-  if (!options.empty()) {
-    text += "options";
-    for (const std::string& option : options) text += " " + option;
-    text += "\n";
-  }
-  return text;
+  ResolvConf made = resolv_conf(input);
+  for (const std::string& dropped : made.dropped)
+    context_.event(pod, "Warning", "DNSConfigForming", "resolv.conf: dropped " + dropped);
+  return made.text;
 }
 
 Result<void> PodWorker::write_into_root(const Object& pod, const json::value& spec, const MountPlan& root) {

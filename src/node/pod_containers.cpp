@@ -7,6 +7,7 @@
 
 #include "api/object_tree.hpp"
 #include "base/fd.hpp"
+#include "logs/cri_log.hpp"
 #include "node/pod_worker.hpp"
 
 namespace orchestra::node {
@@ -19,6 +20,31 @@ constexpr Duration kStableAfter = 10min;  // a container up for so long starts i
 constexpr std::size_t kTerminationBytesMax = 4096;
 constexpr Duration kHookExtension = 2s;  // once, for a preStop hook that overruns
 constexpr Duration kHookDeadlineMax = 1h;
+
+constexpr std::size_t kTerminationBytesOfPod = 12 << 10;
+constexpr std::size_t kTerminationBytesOfLog = 2048;
+constexpr std::int64_t kTerminationLines = 80;
+
+// The last lines of a container's log as its user wrote them, at most `most` bytes.
+std::string end_of_log(const std::string& live, std::size_t most) {
+  const std::vector<std::string> files = logs::log_files(live);
+  const logs::LogPosition from = logs::tail_position(files, kTerminationLines);
+  logs::CriFilter filter({});
+  std::string text;
+  for (std::size_t i = from.file; i < files.size(); ++i) {
+    auto fd = open_file(files[i], O_RDONLY);
+    if (!fd) continue;
+    std::uint64_t at = i == from.file ? from.offset : 0;
+    char block[16384];
+    for (ssize_t got; (got = pread(fd->get(), block, sizeof block, static_cast<off_t>(at))) > 0;) {
+      at += static_cast<std::uint64_t>(got);
+      filter.feed(std::string_view(block, static_cast<std::size_t>(got)), text);
+      if (text.size() > 2 * most) text.erase(0, text.size() - most);
+    }
+  }
+  if (text.size() > most) text.erase(0, text.size() - most);
+  return text;
+}
 
 int signal_number(const std::string& name) {
   static const std::map<std::string, int> kNames{
@@ -45,7 +71,7 @@ const char* pull_reason(const Error& error, bool again) {
 }  // namespace
 
 bool PodWorker::should_restart(const Object& pod, const Slot& slot) const {
-  if (terminating_) return false;
+  if (terminating_ || slot.ephemeral) return false;
   if (slot.sidecar) return true;
   const std::string policy = string_at(tree(pod), "/spec/restartPolicy", "Always");
   const bool good = slot.current->exit_code == 0;
@@ -162,6 +188,12 @@ bool PodWorker::ready_image(const Object& pod, Slot& slot, const json::value& sp
 }
 
 Result<void> PodWorker::create(const Object& pod, Slot& slot, const json::value& spec) {
+  if (const std::string target = string_at(spec, "/targetContainerName"); slot.ephemeral && !target.empty()) {
+    return Error(
+        Error::unsupported, "node",
+        "ephemeral container \"" + slot.name + "\": targetContainerName \"" + target +
+            "\" is not supported; leave --target out (with shareProcessNamespace all processes are seen)");
+  }
   const ImageInfo image = slot.pulled->value();
   const bool again = slot.current.has_value() && slot.current->state != ContainerState::created;
   if (again) {
@@ -313,13 +345,34 @@ void PodWorker::on_probe(const std::string& name, std::string id, const ProbeRep
   if (changed) wake();
 }
 
-void PodWorker::ended(Slot& slot) {
+// What the container left as its last words: its file, or the end of its log where it failed and asks for
+// that.
+std::string PodWorker::end_message(const Slot& slot) const {
+  // All containers of a pod share 12 KiB.
+  const std::size_t most =
+      std::min(kTerminationBytesMax, kTerminationBytesOfPod / std::max<std::size_t>(1, slots_.size()));
   std::string text;
   if (auto fd = open_file(message_path(slot), O_RDONLY)) {
-    text.resize(kTerminationBytesMax);
+    text.resize(most);
     const ssize_t got = pread(fd->get(), text.data(), text.size(), 0);
     text.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
   }
+  if (!text.empty() || slot.current->exit_code == 0) return text;
+  const Object pod = this->pod();
+  for (const char* where : {"/spec/initContainers", "/spec/containers"}) {
+    const json::array* all = array_at(tree(pod), where);
+    if (all == nullptr) continue;
+    for (const json::value& spec : *all) {
+      if (string_at(spec, "/name") == slot.name &&
+          string_at(spec, "/terminationMessagePolicy") == "FallbackToLogsOnError")
+        return end_of_log(slot.current->log_path, std::min(most, kTerminationBytesOfLog));
+    }
+  }
+  return text;
+}
+
+void PodWorker::ended(Slot& slot) {
+  std::string text = end_message(slot);
   if (slot.probes) slot.probes->stop();
   std::lock_guard lock(mutex_);
   slot.probes.reset();

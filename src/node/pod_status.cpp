@@ -238,6 +238,12 @@ json::object make_status(const PodView& view, Now now) {
   json::array init = statuses(view, true, true);
   if (!init.empty()) out["initContainerStatuses"] = std::move(init);
   out["containerStatuses"] = statuses(view, false, summary.initialized);
+  if (const json::array* all = array_at(*view.pod, "/spec/ephemeralContainers"); all && !all->empty()) {
+    json::array ephemeral;
+    for (const json::value& spec : *all)
+      ephemeral.push_back(container_status(spec, view_of(view, spec), "ContainerCreating"));
+    out["ephemeralContainerStatuses"] = std::move(ephemeral);
+  }
   out["qosClass"] = qos_class(*view.pod);
   return out;
 }

@@ -7,6 +7,7 @@
 #include "api/meta.hpp"
 #include "api/object_tree.hpp"
 #include "base/fd.hpp"
+#include "node/static_pods.hpp"
 #include "node/volumes.hpp"
 
 namespace orchestra::node {
@@ -17,26 +18,35 @@ namespace {
 constexpr Duration kRuntimeDeadline = 120s;
 constexpr Duration kApiDeadline = 10s;
 constexpr Duration kRetry = 2s;
+constexpr const char* kContainerLists[] = {"/spec/initContainers", "/spec/containers",
+                                           "/spec/ephemeralContainers"};
 
 bool phase_is_final(const std::string& phase) { return phase == "Succeeded" || phase == "Failed"; }
 }  // namespace
 
 PodWorker::PodWorker(AgentContext& context, Object pod, std::function<void()> on_finished)
     : context_(context), on_finished_(std::move(on_finished)), uid_(pod.uid()), pod_(std::move(pod)) {
-  const json::value& spec = tree(pod_);
-  for (const auto& [where, init] : {std::pair{"/spec/initContainers", true}, {"/spec/containers", false}}) {
-    const json::array* all = array_at(spec, where);
+  add_slots(pod_);
+  start_time_ = string_at(tree(pod_), "/status/startTime");
+}
+
+// A slot for each container; ephemeral ones may come while the pod runs.
+void PodWorker::add_slots(const Object& pod) {
+  for (const char* where : kContainerLists) {
+    const json::array* all = array_at(tree(pod), where);
     if (all == nullptr) continue;
     for (const json::value& container : *all) {
       Slot slot;
       slot.name = string_at(container, "/name");
-      slot.init = init;
-      slot.sidecar = init && string_at(container, "/restartPolicy") == "Always";
+      if (slots_.count(slot.name) != 0) continue;
+      slot.init = where == kContainerLists[0];
+      slot.ephemeral = where == kContainerLists[2];
+      slot.sidecar = slot.init && string_at(container, "/restartPolicy") == "Always";
+      std::lock_guard lock(mutex_);
       order_.push_back(slot.name);
       slots_.emplace(slot.name, std::move(slot));
     }
   }
-  start_time_ = string_at(spec, "/status/startTime");
 }
 
 void PodWorker::adopt(const PodRecord& record) {
@@ -84,6 +94,46 @@ void PodWorker::removed() {
     removed_ = true;
   }
   wake();
+}
+
+void PodWorker::mirrored() {
+  {
+    std::lock_guard lock(mutex_);
+    republish_ = true;
+  }
+  wake();
+}
+
+void PodWorker::evict(const std::string& message) {
+  {
+    std::lock_guard lock(mutex_);
+    if (!evict_message_.empty()) return;
+    evict_message_ = message;
+  }
+  wake();
+}
+
+void PodWorker::shut_down(Duration grace) {
+  {
+    std::lock_guard lock(mutex_);
+    shutdown_grace_ = grace;
+  }
+  wake();
+}
+
+bool PodWorker::at_rest() const {
+  std::lock_guard lock(mutex_);
+  return cleaned_ || finished_;
+}
+
+std::vector<std::pair<std::string, std::string>> PodWorker::running() const {
+  std::lock_guard lock(mutex_);
+  std::vector<std::pair<std::string, std::string>> out;
+  for (const auto& [name, slot] : slots_) {
+    if (slot.current && slot.current->state == ContainerState::running)
+      out.emplace_back(name, slot.current->id);
+  }
+  return out;
 }
 
 void PodWorker::force_end() {
@@ -162,10 +212,21 @@ void PodWorker::sync() {
     gone = removed_;
     forced = forced_;
   }
+  add_slots(pod);
   // Ends of containers come first: everything below decides on what is true now.
   note_ends();
   const json::value& object = tree(pod);
   const bool final = phase_is_final(string_at(object, "/status/phase"));
+  std::string evicted;
+  bool shutdown;
+  {
+    std::lock_guard lock(mutex_);
+    evicted = evict_message_;
+    shutdown = shutdown_grace_.has_value();
+  }
+  if (shutdown && !terminating_ && !pod.deleting() && !final)
+    fail(pod, "Terminated", "Pod was terminated in response to imminent node shutdown.");
+  if (!evicted.empty() && !terminating_ && !pod.deleting() && !final) fail(pod, "Evicted", evicted);
   if (terminating_ || pod.deleting() || gone || forced || final) {
     sync_ending(pod);
   } else {
@@ -197,6 +258,7 @@ void PodWorker::fail(const Object& pod, const std::string& reason, const std::st
 void PodWorker::sync_alive(const Object& pod) {
   if (start_time_.empty()) start_time_ = api::format_time(context_.engine.clock().now().wall_ns);
   const bool go = ensure_sandbox(pod) && ensure_volumes(pod);
+  if (go) run_ephemeral(pod);
   if (go && run_init(pod)) run_containers(pod);
   note_ends();  // a container may have ended while it was started
   if (!reason_.empty()) return sync_ending(pod);
@@ -212,7 +274,7 @@ void PodWorker::sync_alive(const Object& pod) {
 bool PodWorker::ensure_sandbox(const Object& pod) {
   const json::value& object = tree(pod);
   const bool host_network = bool_at(object, "/spec/hostNetwork");
-  if (!sandbox_ || (!sandbox_->network_namespace && !host_network && !process_level())) {
+  if (!sandbox_ || (!sandbox_->network_namespace && !host_network && !loopback_network())) {
     PodSandboxConfig config;
     config.uid = uid_;
     config.ns = pod.ns();
@@ -269,7 +331,7 @@ bool PodWorker::run_init(const Object& pod) {
   if (all == nullptr) return true;
   // Main containers that run already (adopted) mean that init is over.
   for (const auto& [name, slot] : slots_) {
-    if (!slot.init && slot.current) return true;
+    if (!slot.init && !slot.ephemeral && slot.current) return true;
   }
   for (const json::value& spec : *all) {
     Slot& slot = slots_.at(string_at(spec, "/name"));
@@ -287,6 +349,14 @@ bool PodWorker::run_init(const Object& pod) {
   return true;
 }
 
+// Containers for looking around (kubectl debug): started at any time, never again, and nothing waits for
+// them.
+void PodWorker::run_ephemeral(const Object& pod) {
+  const json::array* all = array_at(tree(pod), kContainerLists[2]);
+  if (all == nullptr) return;
+  for (const json::value& spec : *all) advance(pod, slots_.at(string_at(spec, "/name")), spec);
+}
+
 void PodWorker::run_containers(const Object& pod) {
   for (const char* where : {"/spec/initContainers", "/spec/containers"}) {
     const json::array* all = array_at(tree(pod), where);
@@ -301,13 +371,16 @@ void PodWorker::run_containers(const Object& pod) {
 void PodWorker::sync_ending(const Object& pod) {
   const json::value& object = tree(pod);
   bool forced;
+  std::optional<Duration> shutdown;
   {
     std::lock_guard lock(mutex_);
     forced = forced_;
+    shutdown = shutdown_grace_;
   }
   if (!terminating_ || end_deadline_ns_ == 0) {
     terminating_ = true;
-    const std::int64_t spec_grace = int_at(object, "/spec/terminationGracePeriodSeconds", 30);
+    std::int64_t spec_grace = int_at(object, "/spec/terminationGracePeriodSeconds", 30);
+    if (shutdown) spec_grace = std::min<std::int64_t>(spec_grace, *shutdown / 1s);
     const std::int64_t grace = forced ? std::min<std::int64_t>(spec_grace, 5)
                                       : int_at(object, "/metadata/deletionGracePeriodSeconds", spec_grace);
     end_deadline_ns_ = steady() + grace * 1'000'000'000;
@@ -321,9 +394,9 @@ void PodWorker::sync_ending(const Object& pod) {
     const Slot& slot = slots_.at(name);
     const bool up = slot.current && slot.current->state == ContainerState::running;
     any_up = any_up || up;
-    mains_up = mains_up || (up && !slot.sidecar);
+    mains_up = mains_up || (up && !slot.sidecar && !slot.ephemeral);
   }
-  for (const char* where : {"/spec/initContainers", "/spec/containers"}) {
+  for (const char* where : kContainerLists) {
     const json::array* all = array_at(object, where);
     if (all == nullptr) continue;
     for (const json::value& spec : *all) {
@@ -352,7 +425,7 @@ void PodWorker::sync_ending(const Object& pod) {
     std::lock_guard lock(mutex_);
     gone = removed_ || forced_;
   }
-  if (pod.deleting() && !gone) {
+  if (pod.deleting() && !gone) {  // a static pod is never deleting: its file ends it
     DeleteOptions options;
     options.grace_period_seconds = 0;
     options.uid = uid_;
@@ -392,6 +465,8 @@ bool PodWorker::cleanup(const Object& pod) {
         (void)context_.parts.images->release_root(owner).wait(kRuntimeDeadline);
     }
   }
+  unmount_volumes(directory() + "/volumes");
+  (void)context_.parts.runtime->make_removable(directory()).wait(kRuntimeDeadline);
   if (auto removed = remove_tree(directory()); !removed) {
     context_.engine.log(LogLevel::warning, "node", "could not remove the folder of a pod",
                         {{"error", removed.error().to_string()}});
@@ -433,6 +508,12 @@ PodView PodWorker::view(const Object& pod) {
 void PodWorker::publish(const Object& pod) {
   const json::value& object = tree(pod);
   if (cleaned_ && phase_is_final(string_at(object, "/status/phase")) && !pod.deleting()) return;
+  if (!context_.client) return;
+  {
+    std::lock_guard lock(mutex_);
+    if (republish_) published_.clear();
+    republish_ = false;
+  }
   json::value status = make_status(view(pod), context_.engine.clock().now());
   if (const json::value* now = find(object, "/status");
       now != nullptr && published_.empty() && !status_differs(*now, status))
@@ -444,8 +525,18 @@ void PodWorker::publish(const Object& pod) {
   for (const char* field : {"reason", "message", "podIP", "podIPs"}) {
     if (patch.if_contains(field) == nullptr) patch[field] = nullptr;
   }
+  std::string uid = uid_;
+  if (is_static(pod)) {  // the API knows its mirror only
+    const Object mirror = context_.pods.get(pod.ns(), pod.name());
+    if (!mirror || !is_mirror(mirror)) {
+      wake_after(kRetry);  // it is about to be made
+      return;
+    }
+    uid = mirror.uid();
+    patch.erase("observedGeneration");
+  }
   const json::value body =
-      json::object{{"metadata", json::object{{"uid", uid_}}}, {"status", std::move(patch)}};
+      json::object{{"metadata", json::object{{"uid", uid}}}, {"status", std::move(patch)}};
   WriteOptions options;
   options.subresource = "status";
   auto written =

@@ -31,6 +31,16 @@ class PodWorker : public std::enable_shared_from_this<PodWorker> {
   void update(Object pod);
   /// The object is gone from the API: everything ends, with the pod's grace period.
   void removed();
+  /// The mirror of this static pod was made anew: it has no status yet.
+  void mirrored();
+  /// Ends the pod as failed, for the node's sake.
+  void evict(const std::string& message);
+  /// The node goes down: the pod ends as failed within `grace` at most.
+  void shut_down(Duration grace);
+  /// Nothing of it runs any more.
+  bool at_rest() const;
+  /// Names and ids of the containers that run.
+  std::vector<std::pair<std::string, std::string>> running() const;
   /// Ends the pod now, whatever the API says (`orchestra down`).
   void force_end();
   void wake();
@@ -45,7 +55,7 @@ class PodWorker : public std::enable_shared_from_this<PodWorker> {
  private:
   struct Slot {
     std::string name;
-    bool init = false, sidecar = false;
+    bool init = false, sidecar = false, ephemeral = false;
     std::uint32_t attempt = 0;  ///< of `current`; the next one is attempt + 1 (first: 0)
     std::optional<ContainerStatus> current, last;
     std::string termination_message, last_termination_message;
@@ -66,6 +76,7 @@ class PodWorker : public std::enable_shared_from_this<PodWorker> {
   void run();
   void sync();
   void note_ends();
+  void add_slots(const Object& pod);
   void sync_alive(const Object& pod);
   void sync_ending(const Object& pod);
   // Steps; each answers whether the next one may go on.
@@ -73,30 +84,40 @@ class PodWorker : public std::enable_shared_from_this<PodWorker> {
   bool ensure_volumes(const Object& pod);
   bool run_init(const Object& pod);
   void run_containers(const Object& pod);
+  void run_ephemeral(const Object& pod);
   // One container.
   void advance(const Object& pod, Slot& slot, const json::value& spec);
   bool should_restart(const Object& pod, const Slot& slot) const;
   bool ready_image(const Object& pod, Slot& slot, const json::value& spec);
   Result<void> create(const Object& pod, Slot& slot, const json::value& spec);
-  Result<ContainerConfig> make_config(const Object& pod, Slot& slot, const json::value& spec, const ImageInfo& image);
-  Result<void> add_security(const Object& pod, const json::value& spec, const ImageInfo& image, const std::string& id, ContainerConfig& config);
+  Result<ContainerConfig> make_config(const Object& pod, Slot& slot, const json::value& spec,
+                                      const ImageInfo& image);
+  Result<void> add_security(const Object& pod, const json::value& spec, const ImageInfo& image,
+                            const std::string& id, ContainerConfig& config);
   Result<void> add_mounts(const Object& pod, const json::value& spec, ContainerConfig& config);
   Result<void> write_into_root(const Object& pod, const json::value& spec, const MountPlan& root);
   void started(const Object& pod, Slot& slot, const json::value& spec);
   void watch_exit(Slot& slot);
   void start_probes(const Object& pod, Slot& slot, const json::value& spec);
   void ended(Slot& slot);
-  void stop_container(const Object& pod, Slot& slot, const json::value& spec, Duration grace, const std::string& why);
+  std::string end_message(const Slot& slot) const;
+  void stop_container(const Object& pod, Slot& slot, const json::value& spec, Duration grace,
+                      const std::string& why);
   void drive_stop(const Object& pod, Slot& slot);
   void on_probe(const std::string& name, std::string id, const ProbeReport& report);
-  void run_hook(const Object& pod, Slot& slot, const json::value& spec, const char* hook, std::function<void(std::string)> done);
+  void run_hook(const Object& pod, Slot& slot, const json::value& spec, const char* hook,
+                std::function<void(std::string)> done);
   // Environment.
   EnvironmentInputs inputs(const Object& pod, const json::value* container) const;
   std::string directory() const { return context_.pod_directory(uid_); }
   std::string volume_directory(const std::string& name) const { return directory() + "/volumes/" + name; }
+  Result<std::string> token(const Object& pod, const std::string& audience, std::int64_t seconds) const;
   std::string message_path(const Slot& slot) const;
   std::string resolver(const Object& pod) const;
+  Result<void> make_memory_volume(const json::value& volume, const std::string& path);
   static bool shared_by_containers(const json::value& pod, const std::string& volume);
+  /// Rootless and process: pods share the machine's network, each with addresses of its own.
+  bool loopback_network() const { return context_.parts.runtime->isolation() != Isolation::full; }
   bool process_level() const { return context_.parts.runtime->isolation() == Isolation::process; }
   // Status.
   PodView view(const Object& pod);
@@ -111,11 +132,20 @@ class PodWorker : public std::enable_shared_from_this<PodWorker> {
 
   mutable std::mutex mutex_;  ///< guards what triggers touch: pod_, flags, slots' end and probe results
   Object pod_;
+  bool republish_ = false;
+  std::string evict_message_;
+  std::optional<Duration> shutdown_grace_;
   bool removed_ = false, forced_ = false, stopped_ = false, finished_ = false;
   bool running_ = false, dirty_ = false;
   std::condition_variable idle_;
   Engine::TimerId timer_ = 0;
   std::int64_t timer_due_ = 0;
+
+  struct Token {
+    std::string text;
+    std::int64_t refresh_ns = 0, expires_ns = 0;  // wall
+  };
+  mutable std::map<std::string, Token> tokens_;  // by audience and length; under mutex_
 
   // Of the serial worker (slots are also read under mutex_ by others).
   std::map<std::string, Slot> slots_;

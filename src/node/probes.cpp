@@ -1,5 +1,7 @@
 #include "node/probes.hpp"
 
+#include "node/grpc_health.hpp"
+
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -84,7 +86,7 @@ int resolve_port(const json::value& container, const json::value* port) {
   return std::atoi(name.c_str());
 }
 
-std::string try_connect(const std::string& ip, int port, Duration timeout) {
+Fd connect_within(const std::string& ip, int port, Duration timeout, std::string& why) {
   const std::string shown = ip + ":" + std::to_string(port);
   sockaddr_storage address{};
   socklen_t size = 0;
@@ -99,21 +101,35 @@ std::string try_connect(const std::string& ip, int port, Duration timeout) {
     v6->sin6_port = htons(static_cast<std::uint16_t>(port));
     size = sizeof *v6;
   } else {
-    return "dial tcp " + shown + ": not an IP address";
+    why = "dial tcp " + shown + ": not an IP address";
+    return Fd();
   }
   Fd fd(socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!fd) return std::string("socket: ") + std::strerror(errno);
-  if (connect(fd.get(), reinterpret_cast<sockaddr*>(&address), size) == 0) return {};
+  if (!fd) {
+    why = std::string("socket: ") + std::strerror(errno);
+    return fd;
+  }
+  if (connect(fd.get(), reinterpret_cast<sockaddr*>(&address), size) == 0) return fd;
   int failed = errno;
   if (failed == EINPROGRESS) {
     pollfd waiting{fd.get(), POLLOUT, 0};
     const int ms = static_cast<int>(std::chrono::duration_cast<std::chrono::milliseconds>(timeout).count());
-    if (poll(&waiting, 1, ms) <= 0) return "dial tcp " + shown + ": i/o timeout";
+    if (poll(&waiting, 1, ms) <= 0) {
+      why = "dial tcp " + shown + ": i/o timeout";
+      return Fd();
+    }
     socklen_t length = sizeof failed;
     getsockopt(fd.get(), SOL_SOCKET, SO_ERROR, &failed, &length);
   }
-  if (failed == 0) return {};
-  return "dial tcp " + shown + ": connect: " + std::strerror(failed);
+  if (failed == 0) return fd;
+  why = "dial tcp " + shown + ": connect: " + std::strerror(failed);
+  return Fd();
+}
+
+std::string try_connect(const std::string& ip, int port, Duration timeout) {
+  std::string why;
+  (void)connect_within(ip, port, timeout, why);
+  return why;
 }
 
 HttpRequest make_http_request(const json::value& container, const json::value& action, const std::string& ip,
@@ -210,7 +226,18 @@ void ContainerProbes::fire(ProbeKind kind) {
   if (const json::value* action = find(probe, "/exec")) return run_exec(kind, *action, timeout);
   if (const json::value* action = find(probe, "/httpGet")) return run_http(kind, *action, timeout);
   if (const json::value* action = find(probe, "/tcpSocket")) return run_tcp(kind, *action, timeout);
-  finish(kind, false, "this kind of probe is not supported; supported: exec, httpGet, tcpSocket");
+  if (const json::value* action = find(probe, "/grpc")) return run_grpc(kind, *action, timeout);
+  finish(kind, false, "this kind of probe is not supported; supported: exec, httpGet, tcpSocket, grpc");
+}
+
+void ContainerProbes::run_grpc(ProbeKind kind, const json::value& action, Duration timeout) {
+  const int port = static_cast<int>(int_at(action, "/port"));
+  auto queued = engine_.post_blocking(
+      [self = shared_from_this(), kind, port, timeout, service = string_at(action, "/service")] {
+        std::string why = check_grpc_health(self->target_.ip, port, service, timeout);
+        self->finish(kind, why.empty(), std::move(why));
+      });
+  if (!queued) finish(kind, false, queued.error().to_string());
 }
 
 void ContainerProbes::run_exec(ProbeKind kind, const json::value& action, Duration timeout) {

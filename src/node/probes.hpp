@@ -13,6 +13,7 @@
 #include <string>
 
 #include "api/pod_runtime.hpp"
+#include "base/fd.hpp"
 #include "base/http_client.hpp"
 #include "base/json.hpp"
 #include "orchestra/engine.hpp"
@@ -49,9 +50,9 @@ struct ProbeTarget {
 };
 struct ProbeReport {
   ProbeKind kind = ProbeKind::readiness;
-  bool success = false;   ///< of this attempt
-  bool decided = false;   ///< a threshold was reached
-  std::string message;    ///< of a failure
+  bool success = false;  ///< of this attempt
+  bool decided = false;  ///< a threshold was reached
+  std::string message;   ///< of a failure
 };
 
 class ContainerProbes : public std::enable_shared_from_this<ContainerProbes> {
@@ -78,6 +79,7 @@ class ContainerProbes : public std::enable_shared_from_this<ContainerProbes> {
   void finish(ProbeKind kind, bool success, std::string message);
   void run_exec(ProbeKind kind, const json::value& action, Duration timeout);
   void run_http(ProbeKind kind, const json::value& action, Duration timeout);
+  void run_grpc(ProbeKind kind, const json::value& action, Duration timeout);
   void run_tcp(ProbeKind kind, const json::value& action, Duration timeout);
 
   Engine& engine_;
@@ -95,9 +97,12 @@ class ContainerProbes : public std::enable_shared_from_this<ContainerProbes> {
 
 /// A port number, or the containerPort of that name; 0 if there is none.
 int resolve_port(const json::value& container, const json::value* port);
+/// A connected, non-blocking socket; none: `why` says what went wrong.
+Fd connect_within(const std::string& ip, int port, Duration timeout, std::string& why);
 /// Connects within `timeout`; empty if it worked, else why not.
 std::string try_connect(const std::string& ip, int port, Duration timeout);
 /// GET of an httpGet action; used by probes and lifecycle hooks.
-HttpRequest make_http_request(const json::value& container, const json::value& action, const std::string& ip, Duration timeout);
+HttpRequest make_http_request(const json::value& container, const json::value& action, const std::string& ip,
+                              Duration timeout);
 
 }  // namespace orchestra::node

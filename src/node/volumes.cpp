@@ -2,6 +2,8 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <ftw.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -141,10 +143,16 @@ Result<std::vector<VolumeFile>> volume_files(const json::value& volume, const En
           ORC_TRY(add_data(volume, *one, true, mode, inputs, out));
         } else if (const json::value* one = find(part, "/downwardAPI")) {
           ORC_TRY(add_downward(*one, mode, inputs, out));
+        } else if (const json::value* one = find(part, "/serviceAccountToken")) {
+          if (!inputs.token) return bad_volume(volume, "a service account token needs an API server");
+          ORC_ASSIGN(std::string token,
+                     inputs.token(string_at(*one, "/audience"), int_at(*one, "/expirationSeconds", 3600)));
+          out.push_back({string_at(*one, "/path"), std::move(token), mode});
         } else {
           return bad_volume(
               volume,
-              "a projected source of this kind is not supported; supported: configMap, secret, downwardAPI");
+              "a projected source of this kind is not supported; supported: configMap, secret, downwardAPI, "
+              "serviceAccountToken");
         }
       }
     }
@@ -214,6 +222,33 @@ Result<void> check_host_path(const std::string& path, const std::string& type) {
   if (type == "CharDevice" && !(there && S_ISCHR(info.st_mode))) return fail("character device");
   if (type == "BlockDevice" && !(there && S_ISBLK(info.st_mode))) return fail("block device");
   return {};
+}
+
+std::int64_t folder_bytes(const std::string& folder) {
+  static thread_local std::int64_t total;
+  total = 0;
+  (void)nftw(
+      folder.c_str(),
+      [](const char*, const struct stat* info, int kind, FTW*) {
+        if (kind != FTW_NS) total += static_cast<std::int64_t>(info->st_blocks) * 512;
+        return 0;
+      },
+      32, FTW_PHYS | FTW_MOUNT);
+  return total;
+}
+
+void unmount_volumes(const std::string& folder) {
+  DIR* stream = opendir(folder.c_str());
+  if (stream == nullptr) return;
+  while (const dirent* entry = readdir(stream)) {
+    const std::string path = folder + "/" + entry->d_name;
+    struct stat inside {};
+    struct stat outside {};
+    if (entry->d_name[0] == '.' || lstat(path.c_str(), &inside) != 0 || stat(folder.c_str(), &outside) != 0)
+      continue;
+    if (S_ISDIR(inside.st_mode) && inside.st_dev != outside.st_dev) (void)umount2(path.c_str(), MNT_DETACH);
+  }
+  closedir(stream);
 }
 
 Result<std::string> resolve_inside(const std::string& root, const std::string& path, bool make_directory) {

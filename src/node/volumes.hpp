@@ -36,6 +36,12 @@ Result<bool> write_version(const std::string& directory, const std::vector<Volum
 /// Checks a hostPath against its type, making what DirectoryOrCreate and FileOrCreate ask for.
 Result<void> check_host_path(const std::string& path, const std::string& type);
 
+/// Bytes on disk below a folder, without crossing mounts; 0 if it is not there.
+std::int64_t folder_bytes(const std::string& folder);
+
+/// Unmounts what this agent mounted below a pod's folder of volumes (memory volumes).
+void unmount_volumes(const std::string& folder);
+
 /// A path below `root` resolved inside it (openat2), as an absolute host path; made with its parents if
 /// `make`. For subPath and for volumes at level process.
 Result<std::string> resolve_inside(const std::string& root, const std::string& path, bool make_directory);

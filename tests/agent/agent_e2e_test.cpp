@@ -96,6 +96,7 @@ struct TestNode {
     options.node_name = "n1";
     options.data_dir = dir.path();
     options.restart_backoff_base = 100ms;
+    options.manifest_dir = dir / "manifests";
     agent = std::make_unique<NodeAgent>(engine, client, parts, options);
     auto started = agent->start();
     REQUIRE_MESSAGE(started, started.error().to_string());
@@ -166,7 +167,7 @@ struct TestNode {
   std::shared_ptr<StateStore> store = MemoryStore::create(engine);
   ApiServer server{engine, store, {}};
   Client client = server.client();
-  Controllers controllers{engine, client, {}};
+  Controllers controllers{engine, client, {.local_volume_root = dir / "volumes"}};
   std::shared_ptr<ImageStore> images;
   std::shared_ptr<PodNetwork> network;
   std::shared_ptr<PodAttacher> attacher;
@@ -318,4 +319,117 @@ TEST_CASE("what cannot start says why in status and events") {
                    pod.get("/status/containerStatuses/0/lastState/terminated/reason") == "StartError" ||
                    pod.get("/status/containerStatuses/0/state/terminated/reason") == "StartError");
   }));
+}
+
+TEST_CASE("a claim becomes a folder that outlives its pods, and goes with its claim") {
+  if (!enter_test_host("agent claims")) return;
+  TestNode node(RuntimeOptions::Isolation::full);
+  node.create(
+      "apiVersion: storage.k8s.io/v1\nkind: StorageClass\nmetadata: {name: local}\nprovisioner: "
+      "orchestra.dev/local-path\nvolumeBindingMode: WaitForFirstConsumer\nreclaimPolicy: Delete\n");
+  node.create(
+      "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: data, namespace: default}\nspec: "
+      "{storageClassName: local, accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Mi}}}\n");
+  const std::string volume =
+      "  securityContext: {fsGroup: 4242}\n  volumes: [{name: d, persistentVolumeClaim: {claimName: data}}]\n"
+      "  restartPolicy: Never\n";
+  const std::string mount =
+      "    volumeMounts: [{name: d, mountPath: /data, subPathExpr: $(WHO)}]\n"
+      "    env: [{name: WHO, value: me}]\n";
+  const auto succeeded = [](const Object& pod) { return pod && pod.get("/status/phase") == "Succeeded"; };
+  node.create(pod_yaml("writer", "'echo kept > /data/file; busybox stat -c %g /data/..'", volume, mount));
+  REQUIRE(node.wait_pod("writer", succeeded));
+  REQUIRE(node.client.remove("v1", "pods", "writer", "default").wait(5s));
+  REQUIRE(node.wait_pod("writer", [](const Object& pod) { return !pod; }));
+  node.create(pod_yaml("reader", "'busybox cat /data/file'", volume, mount));
+  REQUIRE(node.wait_pod("reader", succeeded));
+  CHECK(node.logs("reader", "main") == "kept\n");
+  const auto volumes = [&] { return node.client.list("v1", "persistentvolumes").wait(5s).value().items; };
+  REQUIRE(volumes().size() == 1);
+  const std::string folder = volumes()[0].get("/spec/hostPath/path").value_or("");
+  CHECK(access((folder + "/me/file").c_str(), R_OK) == 0);
+  // In use: the claim stays until its pod is gone, then folder and volume go.
+  REQUIRE(node.client.remove("v1", "persistentvolumeclaims", "data", "default").wait(5s));
+  REQUIRE(node.client.remove("v1", "pods", "reader", "default").wait(5s));
+  for (int i = 0; i < 200 && !volumes().empty(); ++i) node.pause(50ms);
+  CHECK(volumes().empty());
+  CHECK(access(folder.c_str(), F_OK) != 0);
+}
+
+TEST_CASE("static pods run from files, are mirrored, change and end with their files") {
+  if (!enter_test_host("agent static")) return;
+  TestNode node(RuntimeOptions::Isolation::full);
+  REQUIRE(make_directories(node.dir / "manifests"));
+  const auto write = [&](const std::string& script) {
+    REQUIRE(replace_file(
+        node.dir / "manifests/beacon.yaml",
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: beacon}\nspec:\n  terminationGracePeriodSeconds: "
+        "1\n  containers: [{name: main, image: 'box:1', args: ['" +
+            script + "']}]\n",
+        0644, false));
+  };
+  write("echo one; busybox sleep 1000");
+  REQUIRE(node.wait_pod("beacon-n1", ready));
+  CHECK(node.pod("beacon-n1").annotations().count("kubernetes.io/config.mirror") == 1);
+  // Deleting the mirror ends nothing: it comes back, with the same container.
+  const std::string container =
+      node.pod("beacon-n1").get("/status/containerStatuses/0/containerID").value_or("?");
+  const std::string mirror = node.pod("beacon-n1").uid();
+  DeleteOptions now;
+  now.grace_period_seconds = 0;
+  REQUIRE(node.client.remove("v1", "pods", "beacon-n1", "default", now).wait(5s));
+  REQUIRE(node.wait_pod("beacon-n1", [&](const Object& pod) { return ready(pod) && pod.uid() != mirror; }));
+  CHECK(node.pod("beacon-n1").get("/status/containerStatuses/0/containerID") == container);
+  // A file that is broken leaves the pod alone; a changed one replaces it; a removed one ends it.
+  REQUIRE(replace_file(node.dir / "manifests/broken.yaml", "kind: {", 0644, false));
+  write("echo two; busybox sleep 1000");
+  REQUIRE(node.wait_pod("beacon-n1", [&](const Object& pod) {
+    return ready(pod) && pod.get("/status/containerStatuses/0/containerID") != container;
+  }));
+  unlink((node.dir / "manifests/beacon.yaml").c_str());
+  CHECK(node.wait_pod("beacon-n1", [](const Object& pod) { return !pod; }));
+}
+
+TEST_CASE("an ephemeral container looks around; a failed one tells the end of its log; memory is shared") {
+  if (!enter_test_host("agent ephemeral")) return;
+  TestNode node(RuntimeOptions::Isolation::full);
+  node.create(pod_yaml("web", "'busybox sleep 1000'"));
+  REQUIRE(node.wait_pod("web", ready));
+  WriteOptions options;
+  options.subresource = "ephemeralcontainers";
+  auto added =
+      node.client
+          .patch(
+              "v1", "pods", "web", "default", PatchType::strategic,
+              R"({"spec":{"ephemeralContainers":[{"name":"debug","image":"box:1","args":["echo hello"]}]}})",
+              options)
+          .wait(5s);
+  REQUIRE_MESSAGE(added, added.error().to_string());
+  REQUIRE(node.wait_pod("web", [](const Object& pod) {
+    return pod && pod.get_int("/status/ephemeralContainerStatuses/0/state/terminated/exitCode") == 0;
+  }));
+  CHECK(node.logs("web", "debug") == "hello\n");
+  CHECK(ready(node.pod("web")));
+
+  node.create(pod_yaml("talks", "'echo first; echo last words; exit 3'", "  restartPolicy: Never\n",
+                       "    terminationMessagePolicy: FallbackToLogsOnError\n"));
+  REQUIRE(
+      node.wait_pod("talks", [](const Object& pod) { return pod && pod.get("/status/phase") == "Failed"; }));
+  CHECK(node.pod("talks").get("/status/containerStatuses/0/state/terminated/message") ==
+        "first\nlast words\n");
+
+  const std::string mount = "    volumeMounts: [{name: m, mountPath: /m}]\n";
+  node.create(pod_yaml(
+      "shared", "'while ! busybox test -e /m/note; do busybox sleep 0.1; done; busybox cat /m/note'",
+      "  restartPolicy: Never\n  volumes: [{name: m, emptyDir: {medium: Memory, sizeLimit: 1Mi}}]\n",
+      mount + "  - name: other\n    image: box:1\n    args: ['echo from memory > /m/note']\n" + mount));
+  REQUIRE(node.wait_pod("shared",
+                        [](const Object& pod) { return pod && pod.get("/status/phase") == "Succeeded"; }));
+  CHECK(node.logs("shared", "main") == "from memory\n");
+
+  // The machine goes down: pods end as Failed/Terminated, nothing starts any more.
+  REQUIRE(node.agent->drain({.normal = 3s, .critical = 1s}));
+  REQUIRE(
+      node.wait_pod("web", [](const Object& pod) { return pod && pod.get("/status/phase") == "Failed"; }));
+  CHECK(node.pod("web").get("/status/reason") == "Terminated");
 }

@@ -80,9 +80,11 @@ struct Scheduler::Impl : std::enable_shared_from_this<Scheduler::Impl> {
     informers.informer(pods()).on_event([weak = weak_from_this()](const Object& old, const Object& now) {
       if (const auto self = weak.lock()) self->pod_changed(old, now);
     });
+    for (const ResourceRef& resource : {persistent_volume_claims(), persistent_volumes()})
+      informers.informer(resource);
     ORC_TRY(informers.start());
     // Placing begins when both lists are complete: an empty cluster is not the same as an unknown one.
-    for (const ResourceRef& resource : {nodes(), pods()}) {
+    for (const ResourceRef& resource : {nodes(), pods(), persistent_volume_claims(), persistent_volumes()}) {
       informers.informer(resource).wait_synced().on_ready([weak = weak_from_this()](const Result<void>&) {
         if (const auto self = weak.lock()) self->pump();
       });
@@ -208,6 +210,47 @@ struct Scheduler::Impl : std::enable_shared_from_this<Scheduler::Impl> {
     });
   }
 
+  // A pod has to go where its bound volumes are: their node affinities join its own, as "and". (Volumes that
+  // wait for their first consumer are made where the pod goes.)
+  std::optional<PodShape> with_volumes(const PodShape& shape, const Object& object) const {
+    const json::array* volumes = array_at(tree(object), "/spec/volumes");
+    if (volumes == nullptr) return std::nullopt;
+    std::optional<PodShape> pod;
+    for (const json::value& each : *volumes) {
+      std::string claim = string_at(each, "/persistentVolumeClaim/claimName");
+      if (claim.empty() && object_at(each, "/ephemeral") != nullptr)
+        claim = object.name() + "-" + string_at(each, "/name");
+      if (claim.empty()) continue;
+      const Object bound = informers.get(persistent_volume_claims(), object.ns(), claim);
+      if (!bound) continue;
+      const Object volume =
+          informers.get(persistent_volumes(), {}, string_at(tree(bound), "/spec/volumeName"));
+      const json::value* required =
+          volume ? orchestra::find(tree(volume), "/spec/nodeAffinity/required") : nullptr;
+      if (required == nullptr) continue;
+      json::value carrier = json::object{{"metadata", {{"name", "volume"}}}};
+      set_at(carrier, "/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution",
+             *required);
+      PodShape of_volume = PodShape::from_object(object_from_tree(std::move(carrier)));
+      if (!pod) pod = shape;
+      if (!pod->required_terms) {
+        pod->required_terms = std::move(of_volume.required_terms);
+        continue;
+      }
+      std::vector<NodeTerm> both;
+      for (const NodeTerm& own : *pod->required_terms) {
+        for (const NodeTerm& other : *of_volume.required_terms) {
+          NodeTerm term = own;
+          term.labels.insert(term.labels.end(), other.labels.begin(), other.labels.end());
+          term.fields.insert(term.fields.end(), other.fields.begin(), other.fields.end());
+          both.push_back(std::move(term));
+        }
+      }
+      pod->required_terms = std::move(both);
+    }
+    return pod;
+  }
+
   // Under the mutex.
   void decide(const PodShape& pod, std::vector<Placed>& placed,
               std::vector<std::pair<Object, std::string>>& refused,
@@ -219,7 +262,8 @@ struct Scheduler::Impl : std::enable_shared_from_this<Scheduler::Impl> {
     }
     PlaceOptions how;
     how.tie_seed = options.tie_seed;
-    SchedulingDecision decision{pod.ns + "/" + pod.name, place(snapshot, pod, how)};
+    const std::optional<PodShape> bound = with_volumes(pod, object);
+    SchedulingDecision decision{pod.ns + "/" + pod.name, place(snapshot, bound ? *bound : pod, how)};
     if (const Placement* at = decision.decision.placement()) {
       snapshot.assume(pod, at->node);
       in_flight[pod.uid] = at->node;
