@@ -63,7 +63,7 @@ class Node {
   std::shared_ptr<PodStreams> streams() const { return agent_->streams(); }
   std::shared_ptr<ImageStore> images() const { return images_; }
   /// The node's address in the pod network; empty: none.
-  std::string gateway() const { return attacher_ ? attacher_->node_address() : std::string(); }
+  std::string gateway() const;
   std::string ingress_address() const;
   std::string dns_address() const;
   std::string proxy_mode() const { return proxy_ ? proxy_->mode() : ""; }
