@@ -111,6 +111,8 @@ Node::Node(Engine& engine, Client client, NodeOptions options, ChosenRuntime run
 
 Node::~Node() { stop(); }
 
+std::string Node::gateway() const { return attacher_ ? attacher_->node_address() : std::string(); }
+
 Result<void> Node::open_images() {
   ImageStoreOptions options;
   options.dir = options_.data_dir + "/images";
