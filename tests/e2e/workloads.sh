@@ -123,7 +123,7 @@ kubectl rollout status deployment/web --timeout=60s >/dev/null && kubectl rollou
 until_is 1 pdb/web '{.status.disruptionsAllowed}' && pass "the budget allows one" || failed "budget: $(field pdb/web '{.status}')"
 wait_for 20 bash -c '[ -n "$(kubectl get deployment web -o "jsonpath={.metadata.annotations.orchestra\.dev/config-hash}")" ]'
 kubectl patch configmap settings --type=merge -p '{"data":{"color":"blue"}}' >/dev/null
-wait_for 40 bash -c '[ "$(kubectl exec deployment/web -- printenv color 2>/dev/null)" = blue ]' && kubectl rollout status deployment/web --timeout=60s >/dev/null && pass "a changed ConfigMap rolls the Deployment" || failed "config rollout: $(kubectl exec deployment/web -- printenv color)"
+wait_for 40 bash -c '[ "$(kubectl exec deployment/web -- /bin/sh -c "echo \$color" 2>/dev/null)" = blue ]' && kubectl rollout status deployment/web --timeout=60s >/dev/null && pass "a changed ConfigMap rolls the Deployment" || failed "config rollout: $(kubectl get deployment web -o yaml)"
 pod=$(get pods -l app=web -o name | head -n 1)
 echo content >"$work/file"
 kubectl cp "$work/file" "${pod#pod/}:/tmp/file" >/dev/null 2>&1 && [ "$(kubectl exec "$pod" -- cat /tmp/file)" = content ] && pass "kubectl cp" || skip "kubectl cp: the image has no tar"
