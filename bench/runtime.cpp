@@ -4,6 +4,7 @@
 // slows them alike. `lifecycle_full_ms` is a pod with its own network, ipc and uts namespaces, one
 // container in it with mounts, masks, capabilities, seccomp and limits, from create_pod to remove_pod.
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <spawn.h>
 #include <sys/mman.h>
@@ -14,6 +15,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <sstream>
 
 #include "base/fd.hpp"
 #include "bench/bench.hpp"
@@ -53,6 +55,10 @@ class Workbench {
     spec.resources.pids_limit = 100;
     spec.resources.cpu_shares = 512;
     std::ofstream(folder_ + "/bundle/config.json") << spec.to_json();
+    fs::create_directories(folder_ + "/sleeper");
+    spec.root_path = root();
+    spec.process->args = {"/bin/sleep", "10000"};
+    std::ofstream(folder_ + "/sleeper/config.json") << spec.to_json();
   }
   ~Workbench() {
     std::error_code ignored;
@@ -198,6 +204,114 @@ bool hide_unified_hierarchy() {
   return umount2("/sys/fs/cgroup/unified", MNT_DETACH) == 0;
 }
 
+int shim_pid(const std::string& state_dir, const std::string& pod) {
+  std::ifstream identity(state_dir + "/pods/" + pod + "/shim", std::ios::binary);
+  std::int32_t words[3] = {};
+  identity.read(reinterpret_cast<char*>(words), sizeof words);
+  return words[2];
+}
+
+/// CPU seconds of a process so far.
+double cpu_seconds(int pid) {
+  std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
+  std::string text;
+  std::getline(file, text);
+  std::istringstream rest(text.substr(text.rfind(')') + 2));
+  std::string word;
+  double ticks = 0;
+  for (int field = 3; rest >> word && field <= 15; ++field) ticks += field >= 14 ? std::stod(word) : 0;
+  return ticks / static_cast<double>(sysconf(_SC_CLK_TCK));
+}
+
+double own_rss_kib() {
+  std::ifstream file("/proc/self/statm");
+  double pages = 0;
+  file >> pages >> pages;
+  return pages * static_cast<double>(sysconf(_SC_PAGESIZE)) / 1024;
+}
+
+/// Things about one container of the pod `busy`.
+void measure_one(PodRuntime& runtime, const Workbench& bench, Report& report) {
+  const std::int64_t begin = now_ns();
+  constexpr int kAsked = 1000;
+  for (int i = 0; i < kAsked; ++i) (void)runtime.status("busy", "sleeper").wait(1s);
+  report.add({"state_us", static_cast<double>(now_ns() - begin) / 1e3 / kAsked, "us", 50.0, "<="});
+  const auto waiting = runtime.create_container("busy", container(bench, "waits", {"/bin/true"})).wait(30s);
+  report.add({"init_pss_kib", waiting ? pss_kib(std::to_string(waiting->pid)) : std::nullopt, "KiB", 300.0,
+              "<=", std::nullopt, "created, not started"});
+  (void)runtime.remove_container("busy", "waits").wait(30s);
+  std::optional<double> least;
+  for (const int kib : {4096, 2048, 1536, 1024, 768, 640, 512, 384, 256}) {
+    ContainerConfig small = container(bench, "small", {"/bin/true"});
+    small.limits.memory_bytes = std::int64_t{kib} << 10;
+    const bool made = runtime.create_container("busy", small).wait(30s).has_value() &&
+                      runtime.start_container("busy", "small").wait(30s).has_value();
+    const auto end =
+        made ? runtime.exited("busy", "small").wait(30s) : Result<ContainerStatus>(ContainerStatus());
+    (void)runtime.remove_container("busy", "small").wait(30s);
+    if (!made || !end || end->exit_code != 0) break;
+    least = kib;
+  }
+  report.add(
+      {"memory_limit_min_kib", least, "KiB", 768.0, "<=", std::nullopt, "/bin/true of a static busybox"});
+}
+
+/// What the shim makes of 100-byte lines, per second of its own CPU time.
+void measure_log(PodRuntime& runtime, const Workbench& bench, int shim, const Options& options,
+                 Report& report) {
+  const int megabytes = options.quick ? 200 : 1000;
+  ContainerConfig writer = container(
+      bench, "writer",
+      {"/bin/sh", "-c",
+       "busybox yes " + std::string(99, 'x') + " | busybox head -c " + std::to_string(megabytes) + "000000"});
+  writer.log_path = "/dev/shm/orc-bench-log-" + std::to_string(getpid());
+  const double before = cpu_seconds(shim);
+  const bool ran = runtime.create_container("busy", writer).wait(30s).has_value() &&
+                   runtime.start_container("busy", "writer").wait(30s).has_value() &&
+                   runtime.exited("busy", "writer").wait(120s).has_value();
+  const double took = cpu_seconds(shim) - before;
+  (void)runtime.remove_container("busy", "writer").wait(30s);
+  for (const auto& file : fs::directory_iterator("/dev/shm")) {
+    std::error_code ignored;
+    if (file.path().string().starts_with(writer.log_path)) fs::remove(file.path(), ignored);
+  }
+  report.add({"log_mb_s", ran && took > 0 ? std::optional<double>(megabytes / took) : std::nullopt, "MB/s",
+              300.0, ">=", std::nullopt, "100-byte lines per second of the shim's CPU time, log on tmpfs"});
+}
+
+/// Many pods: how fast they are made, measured and found again.
+void measure_many(Engine& engine, std::shared_ptr<PodRuntime>& runtime, const std::string& state_dir,
+                  const Workbench& bench, const Options& options, Report& report) {
+  const int pods = options.quick ? 30 : 100;
+  const double rss = own_rss_kib();
+  const std::int64_t begin = now_ns();
+  for (int i = 0; i < pods; ++i) {
+    PodSandboxConfig config;
+    config.uid = "many-" + std::to_string(i);
+    (void)runtime->create_pod(config).wait(30s);
+    (void)runtime->create_container(config.uid, container(bench, "c", {"/bin/sleep", "10000"})).wait(30s);
+    (void)runtime->start_container(config.uid, "c").wait(30s);
+  }
+  report.add({"pods_per_s", pods / (ms_since(begin) / 1000.0), "1/s", 100.0, ">="});
+  report.add({"host_rss_per_container_kib", (own_rss_kib() - rss) / pods, "KiB", 32.0, "<=", std::nullopt,
+              "of " + std::to_string(pods) + " pods with one container each"});
+  const std::int64_t cpu = cpu_ns();
+  for (int i = 0; i < 100; ++i) (void)runtime->usage("many-" + std::to_string(i % pods), "c").wait(5s);
+  report.add({"stats_100_ms", static_cast<double>(cpu_ns() - cpu) / 1e6, "ms", 10.0, "<=", std::nullopt,
+              "CPU time of this program"});
+  runtime.reset();
+  const std::int64_t again = now_ns();
+  auto opened = make_pod_runtime(engine, {.state_dir = state_dir,
+                                          .data_dir = bench.path("data"),
+                                          .isolation = RuntimeOptions::Isolation::full,
+                                          .instance = "bench" + std::to_string(getpid())});
+  const double took = ms_since(again);
+  if (opened) runtime = *opened;
+  const bool all = opened && (*opened)->list().wait(5s)->size() == static_cast<std::size_t>(pods) + 1;
+  report.add({"adopt_100_pods_ms", all ? std::optional<double>(took * 100 / pods) : std::nullopt, "ms", 500.0,
+              "<=", std::nullopt, std::to_string(pods) + " pods, scaled to 100"});
+}
+
 void run(const Options& options, Report& report) {
   if (geteuid() != 0 || !fs::exists(kBusybox)) {
     report.add({"lifecycle_full_ms", std::nullopt, "ms", 5.0, "<=", std::nullopt,
@@ -218,7 +332,7 @@ void run(const Options& options, Report& report) {
         {"lifecycle_full_ms", std::nullopt, "ms", 5.0, "<=", std::nullopt, opened.error().to_string()});
     return;
   }
-  PodRuntime& runtime = **opened;
+  PodRuntime& runtime = **opened;  // until measure_many opens it anew
   PodSandboxConfig busy;
   busy.uid = "busy";
   busy.hostname = "busy";
@@ -241,6 +355,11 @@ void run(const Options& options, Report& report) {
   ContainerConfig plain = container(bench, "c", {"/bin/true"});
   plain.seccomp = "unconfined";
   plain.limits = {};
+  Series peer_exec, oci_exec;
+  const auto peer_sleeps = !crun.empty() && time_program({crun, "--root", state_dir + "-crun", "run", "-d",
+                                                          "--bundle", bench.path("sleeper"), "s"});
+  const auto oci_sleeps = fs::exists(own) && time_program({own, "--root", state_dir + "-oci", "run", "-d",
+                                                           "--bundle", bench.path("sleeper"), "s"});
   const int rounds = options.quick ? 20 : 200;
   for (int i = 0; i < rounds; ++i) {
     lifecycle.add(time_lifecycle(runtime, container(bench, "c", {"/bin/true"}), true, &phases));
@@ -259,6 +378,9 @@ void run(const Options& options, Report& report) {
           time_program({own, "--root", state_dir + "-oci", "run", "--bundle", bench.path("bundle"), "c"}));
       start.add(time_program({own, "--version"}));
     }
+    if (peer_sleeps)
+      peer_exec.add(time_program({crun, "--root", state_dir + "-crun", "exec", "s", "/bin/true"}));
+    if (oci_sleeps) oci_exec.add(time_program({own, "--root", state_dir + "-oci", "exec", "s", "/bin/true"}));
     const std::int64_t begin = now_ns();
     const auto ran = runtime.exec("busy", "sleeper", {"/bin/true"}, 10s, 1024).wait(20s);
     exec.add(ran && ran->exit_code == 0 ? std::optional<double>(ms_since(begin)) : std::nullopt);
@@ -302,25 +424,32 @@ void run(const Options& options, Report& report) {
               crun_peer ? std::optional<double>(crun_peer->value * 0.8) : std::nullopt, "<=", crun_peer,
               fs::exists(own) ? oci.note() : "orchestra-oci is not beside orchestra-bench"});
   report.add({"oci_start_ms", start.median(), "ms", 2.0, "<=", std::nullopt, start.note()});
-  report.add({"exec_ms", exec.median(), "ms", 4.0, "<=", std::nullopt, exec.note()});
+  if (peer_sleeps) time_program({crun, "--root", state_dir + "-crun", "delete", "--force", "s"});
+  if (oci_sleeps) time_program({own, "--root", state_dir + "-oci", "delete", "--force", "s"});
+  std::optional<Peer> crun_exec;
+  if (peer_exec.median()) crun_exec = Peer{"crun exec", version_of(crun), *peer_exec.median()};
+  report.add({"exec_ms", exec.median(), "ms", 4.0, "<=", crun_exec, exec.note()});
+  report.add({"ratio_exec_crun", crun_exec ? over(exec, peer_exec) : std::nullopt, "", 0.6, "<=", crun_exec,
+              crun_exec ? "" : "crun is not installed, or its container did not start"});
+  report.add({"oci_exec_ms", oci_exec.median(), "ms",
+              crun_exec ? std::optional<double>(crun_exec->value * 0.6) : std::nullopt, "<=", crun_exec,
+              "orchestra-oci exec"});
 
-  std::ifstream identity(state_dir + "/pods/busy/shim", std::ios::binary);
-  std::int32_t words[3] = {};
-  identity.read(reinterpret_cast<char*>(words), sizeof words);
-  report.add({"shim_pss_kib", pss_kib(std::to_string(words[2])), "KiB", 1024.0, "<="});
-
-  const int pods = options.quick ? 10 : 50;
-  const std::int64_t begin = now_ns();
-  for (int i = 0; i < pods; ++i) {
-    PodSandboxConfig config;
-    config.uid = "many-" + std::to_string(i);
-    (void)runtime.create_pod(config).wait(30s);
-    (void)runtime.create_container(config.uid, container(bench, "c", {"/bin/sleep", "10000"})).wait(30s);
-    (void)runtime.start_container(config.uid, "c").wait(30s);
+  const int shim = shim_pid(state_dir, "busy");
+  report.add({"shim_pss_kib", pss_kib(std::to_string(shim)), "KiB", 1024.0, "<="});
+  Series cold;
+  for (int i = 0; i < (options.quick ? 10 : 50); ++i) {
+    poll(nullptr, 0, 40);
+    cold.add(time_lifecycle(runtime, container(bench, "c", {"/bin/true"}), true));
   }
-  report.add({"pods_per_s", pods / (ms_since(begin) / 1000.0), "1/s", 100.0, ">="});
-  for (const PodRecord& record : runtime.list().wait(5s).value())
-    (void)runtime.remove_pod(record.config.uid).wait(30s);
+  const auto hot = lifecycle.median();
+  report.add({"lifecycle_cold_ms", cold.median(), "ms", hot ? std::optional<double>(*hot + 1) : std::nullopt,
+              "<=", std::nullopt, cold.note() + "40 ms of nothing before each; goal: hot + 1 ms"});
+  measure_one(runtime, bench, report);
+  measure_log(runtime, bench, shim, options, report);
+  measure_many(engine, *opened, state_dir, bench, options, report);
+  for (const PodRecord& record : (*opened)->list().wait(5s).value())
+    (void)(*opened)->remove_pod(record.config.uid).wait(30s);
   std::error_code ignored;
   for (const char* suffix : {"", "-crun", "-oci"}) fs::remove_all(state_dir + suffix, ignored);
 }

@@ -66,6 +66,7 @@ void bound(Report& report, int nodes, int pods) {
     status.subresource = "status";
     (void)client.patch("v1", "nodes", node.name(), "", PatchType::merge, std::string(node.json()), status)
         .wait(10s);
+    (void)client.patch("v1", "nodes", node.name(), "", PatchType::merge, R"({"spec":{"taints":null}})").wait(10s);
   }
   std::mutex mutex;
   std::condition_variable changed;

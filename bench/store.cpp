@@ -2,6 +2,7 @@
 //
 // Clients of the concurrent measurements are chains of callbacks, each with one call in flight, so that the
 // numbers are the store's and not a thread scheduler's. Keys of 22 bytes, values of 256, durability `sync`.
+#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -16,6 +17,8 @@
 #include "bench/bench.hpp"
 #include "orchestra/env.hpp"
 #include "orchestra/raft_store.hpp"
+#include "orchestra/store_client.hpp"
+#include "sim/store_sim.hpp"
 
 namespace orchestra::bench {
 namespace {
@@ -367,12 +370,186 @@ void measure_size(const Options& options, Report& report) {
   }
 }
 
+/// 512 calls under way over the loopback: server and client have an engine each.
+void measure_tcp(const Options& options, Report& report) {
+  Folder folder;
+  Engine engine, near;
+  auto store = open_store(engine, folder.path + "/s");
+  StoreServer server(engine, store, {.listen = "127.0.0.1:0"});
+  if (!server.start()) return;
+  auto client = StoreClient::connect(near, {.endpoints = {server.address()}});
+  (void)(*client)->put("first", "x").wait(kWait);
+  const std::int64_t time = options.quick ? 1'500'000'000 : 4'000'000'000;
+  const Load load = run_load(512, time, [&](int slot, std::uint64_t n, auto next) {
+    (*client)
+        ->put(key_of(static_cast<std::uint64_t>(slot) * 1000 + n % 1000), value_256())
+        .on_ready([next](Result<WriteResult>) { next(); });
+  });
+  report.add({"put_512c_tcp_per_s", load.per_s, "1/s", {}, ">=", {}, "client and server in one process"});
+  (*client)->stop();
+  server.stop();
+  store->stop();
+}
+
+/// Three peers in this process over the loopback, each with its engine, log and folder on one disk.
+void measure_peers(const Options& options, Report& report) {
+  Folder folder;
+  std::vector<std::unique_ptr<Engine>> engines;
+  std::vector<std::string> list;
+  {
+    Engine probe;
+    std::vector<std::unique_ptr<TransportListener>> listeners;
+    for (const char* name : {"a", "b", "c"}) {
+      listeners.push_back(
+          std::move(*probe.transport().listen("127.0.0.1:0", [](auto) { return TransportHandler{}; })));
+      list.push_back(std::string(name) + "=" + listeners.back()->address());
+    }
+  }
+  std::vector<std::shared_ptr<StateStore>> stores;
+  for (const std::string& peer : list) {
+    engines.push_back(std::make_unique<Engine>());
+    RaftStoreOptions open;
+    open.name = peer.substr(0, 1);
+    open.data_dir = folder.path + "/" + open.name;
+    open.initial_peers = list;
+    open.limits = by_hand();
+    auto opened = RaftStore::open(*engines.back(), open);
+    if (!opened) {
+      std::fprintf(stderr, "orchestra-bench: %s\n", opened.error().to_string().c_str());
+      return;
+    }
+    stores.push_back(*opened);
+  }
+  StateStore* leader = nullptr;
+  while (leader == nullptr) {
+    (void)stores[0]->put("first", "x").wait(kWait);
+    for (auto& store : stores) {
+      if (store->status().role == "leader") leader = store.get();
+    }
+  }
+  std::vector<double> took;
+  for (int i = 0; i < (options.quick ? 300 : 2000); ++i) {
+    const std::int64_t at = now_ns();
+    (void)leader->put(key_of(static_cast<std::uint64_t>(i)), value_256()).wait(kWait);
+    took.push_back(static_cast<double>(now_ns() - at) / 1000);
+  }
+  report.add({"put_1c_3peers_p50_us", percentile(took, 0.5), "us", 400, "<=", {}, "three logs on one disk"});
+  const std::int64_t time = options.quick ? 1'500'000'000 : 4'000'000'000;
+  const Load load = run_load(512, time, [&](int slot, std::uint64_t n, auto next) {
+    leader->put(key_of(static_cast<std::uint64_t>(slot) * 1000 + n % 1000), value_256())
+        .on_ready([next](Result<WriteResult>) { next(); });
+  });
+  report.add({"put_512c_3peers_per_s", load.per_s, "1/s", {}, ">=", {}, "through the leader, in process"});
+  report.add({"cpu_us_per_put_3peers", load.cpu_us, "us", 25, "<=", {}, "over all three"});
+  for (auto& store : stores) store->stop();
+}
+
+/// Real processes: kill -9 of the leader until the first write that another one acknowledges.
+void measure_failover(const Options& options, Report& report) {
+  char self[4096];
+  const ssize_t length = ::readlink("/proc/self/exe", self, sizeof self - 1);
+  std::string program(self, length > 0 ? static_cast<std::size_t>(length) : 0);
+  program = program.substr(0, program.rfind('/')) + "/orchestra";
+  if (::access(program.c_str(), X_OK) != 0) {
+    report.add({"failover_ms_p50", {}, "ms", 1000, "<=", {}, "the program orchestra is not beside this one"});
+    return;
+  }
+  for (const bool fast : {false, true}) {
+    Folder folder;
+    Engine engine;
+    std::vector<std::string> addresses;
+    {
+      std::vector<std::unique_ptr<TransportListener>> listeners;
+      for (int i = 0; i < 6; ++i) {
+        listeners.push_back(
+            std::move(*engine.transport().listen("127.0.0.1:0", [](auto) { return TransportHandler{}; })));
+        addresses.push_back(listeners.back()->address());
+      }
+    }
+    const std::string list = "a=" + addresses[0] + ",b=" + addresses[1] + ",c=" + addresses[2];
+    std::vector<pid_t> children(3, 0);
+    const auto start = [&](std::size_t i) {
+      children[i] = ::fork();
+      if (children[i] != 0) return;
+      const std::string name(1, static_cast<char>('a' + i)), data = folder.path + "/" + name;
+      if (std::freopen("/dev/null", "w", stdout) == nullptr) ::_exit(1);
+      ::execl(program.c_str(), program.c_str(), "store", "serve", "--data", data.c_str(), "--name",
+              name.c_str(), "--initial-peers", list.c_str(), "--listen", addresses[3 + i].c_str(),
+              fast ? "--lan-fast" : nullptr, nullptr);
+      ::_exit(127);
+    };
+    for (std::size_t i = 0; i < 3; ++i) start(i);
+    auto client = *StoreClient::connect(
+        engine, {.endpoints = {addresses[3], addresses[4], addresses[5]}, .call_deadline = 60s});
+    std::vector<double> took;
+    const int rounds = options.quick ? 3 : 9;
+    for (int round = 0; round < rounds; ++round) {
+      while (!client->put("k", std::to_string(round)).wait(kWait)) {
+      }
+      std::size_t leader = 3;
+      while (leader == 3) {
+        for (std::size_t i = 0; i < 3; ++i) {
+          auto one = *StoreClient::connect(engine, {.endpoints = {addresses[3 + i]}, .call_deadline = 1s});
+          if (one->status().role == "leader") leader = i;
+          one->stop();
+        }
+      }
+      ::usleep(700'000);
+      auto other = *StoreClient::connect(
+          engine, {.endpoints = {addresses[3 + (leader + 1) % 3]}, .call_deadline = 10s});
+      (void)other->get("k").wait(kWait);
+      const std::int64_t killed = now_ns();
+      ::kill(children[leader], SIGKILL);
+      while (!other->put("after", std::to_string(round)).wait(kWait)) {
+      }
+      took.push_back(static_cast<double>(now_ns() - killed) / 1e6);
+      other->stop();
+      ::waitpid(children[leader], nullptr, 0);
+      start(leader);
+    }
+    report.add({fast ? "failover_lan_fast_ms_p50" : "failover_ms_p50",
+                percentile(took, 0.5),
+                "ms",
+                fast ? 300.0 : 1000.0,
+                "<=",
+                {},
+                std::to_string(rounds) + " times kill -9 of the leader of three processes"});
+    client->stop();
+    for (const pid_t child : children) {
+      ::kill(child, SIGKILL);
+      ::waitpid(child, nullptr, 0);
+    }
+  }
+}
+
+void measure_simulator(const Options& options, Report& report) {
+  double simulated = 0;
+  const std::int64_t began = cpu_ns();
+  for (std::uint64_t seed = 1; seed <= (options.quick ? 3u : 20u); ++seed) {
+    sim::StoreSimOptions run;
+    run.seed = seed;
+    (void)sim::run_store_sim(run);
+    simulated += 48;  // 20 s of faults, 20 s of healing, 8 s of checking
+  }
+  report.add({"sim_seconds_per_s_core",
+              simulated * 1e9 / static_cast<double>(cpu_ns() - began),
+              "",
+              1000,
+              ">=",
+              {},
+              "three peers, faults on, four clients, every check after every event"});
+}
+
 void run(const Options& options, Report& report) {
   measure_size(options, report);  // first: it forks, while this process has one thread
   measure_one_client(options, report);
   measure_many_clients(options, report);
   measure_reads(options, report);
   measure_watches(options, report);
+  measure_tcp(options, report);
+  measure_peers(options, report);
+  measure_failover(options, report);
+  measure_simulator(options, report);
   report.add({"ratio_put_512c_inproc",
               {},
               "",
@@ -382,8 +559,6 @@ void run(const Options& options, Report& report) {
               find_program("etcd").empty()
                   ? "etcd is not installed (Debian package etcd-server)"
                   : "driving etcd fairly needs its gRPC protocol; the client for it comes with EtcdStore"});
-  report.add(
-      {"put_512c_3peers_per_s", {}, "1/s", {}, ">=", {}, "several peers come with the Raft transport"});
 }
 
 const bool registered = register_area("store", run);

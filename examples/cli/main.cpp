@@ -1,4 +1,7 @@
 // The orchestra program: thin over the library's classes.
+#include <signal.h>
+
+#include <atomic>
 #include <cstring>
 
 #include "base/version.hpp"
@@ -27,6 +30,21 @@ usage: orchestra COMMAND [flags]
 
 `orchestra COMMAND --help` tells more. kubectl works on the cluster: export KUBECONFIG=DIR/admin.kubeconfig
 )";
+std::atomic<bool> stop_store{false};
+
+/// A server and a watch end in order on SIGTERM and SIGINT; the library itself installs no handlers.
+int run_store(const std::vector<std::string>& args) {
+  StoreCommandOptions options;
+  if (!args.empty() && (args[0] == "serve" || args[0] == "watch")) {
+    options.stop = &stop_store;
+    struct sigaction action {};
+    action.sa_handler = [](int) { stop_store = true; };
+    sigaction(SIGTERM, &action, nullptr);
+    sigaction(SIGINT, &action, nullptr);
+  }
+  signal(SIGPIPE, SIG_IGN);
+  return run_store_command(args, stdout, stderr, options);
+}
 }  // namespace
 
 Flags Flags::parse(const std::vector<std::string>& args, const std::set<std::string>& with_value,
@@ -85,7 +103,7 @@ int main_of(const std::vector<std::string>& args) {
     };
     return run_image_command(rest, stdout, stderr, settings);
   }
-  if (command == "store") return run_store_command(rest, stdout, stderr);
+  if (command == "store") return run_store(rest);
   if (command == "oci") return run_oci_command(rest, 0, 1, 2);
   return usage_error("there is no command \"" + command + "\"; see orchestra --help");
 }

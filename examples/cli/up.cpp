@@ -33,8 +33,17 @@ running when it ends; the next `up` on the same folder adopts them, `orchestra d
   --isolation LEVEL       best (default), full, rootless or process
   --pod-cidr C            addresses of pods (default 10.244.0.0/16 or the next free range)
   --service-cidr C        addresses of Services (default 10.96.0.0/16 or the next free range)
+  --etcd URL[,URL]        keep the state in this etcd cluster (http://, https://, etcd+unix:/SOCKET), not in DIR
+  --etcd-adopt            even if its keys under /orchestra/ hold data of another system
+  --etcd-cacert F, --etcd-cert F, --etcd-key F, --etcd-user NAME:PASSWORD
   --preload PATH          image archive or folder of archives to import at start; may be repeated
   --dns-forward IP[:P]    upstream name server; may be repeated (default: /etc/resolv.conf)
+  --peers N=HOST:PORT,..  the store's peers of a control plane of several machines, the same list for each;
+                          the first founds it. Controllers and scheduler run on the elected one
+  --name N                which of the peers this is (default: the node name)
+  --peer-listen A:P       where its store listens, if not at its address in --peers
+  --token-file F          the cluster's token: DIR/token of the first peer, which makes it
+  --insecure-peers        peers beyond the loopback, unencrypted
   --log-level L           debug, info (default), warning, error
 )";
 constexpr const char* kDownHelp = R"(usage: orchestra down [--data DIR] [--timeout SECONDS]
@@ -99,8 +108,10 @@ int run_up(const std::vector<std::string>& args) {
   const Flags flags =
       Flags::parse(args,
                    {"data", "listen", "insecure-http", "dns", "ingress", "ingress-tls", "node-name",
-                    "isolation", "pod-cidr", "service-cidr", "preload", "dns-forward", "log-level"},
-                   {"no-node", "help"});
+                    "isolation", "pod-cidr", "service-cidr", "preload", "dns-forward", "log-level",
+                    "peers", "name", "peer-listen", "token-file", "etcd", "etcd-cacert", "etcd-cert",
+                    "etcd-key", "etcd-user"},
+                   {"no-node", "insecure-peers", "etcd-adopt", "help"});
   if (flags.has("help")) return std::fputs(kUpHelp, stdout) < 0 ? 1 : 0;
   if (!flags.problem.empty()) return usage_error("up: " + flags.problem + "; see orchestra up --help");
   if (!flags.words.empty())
@@ -123,9 +134,30 @@ int run_up(const std::vector<std::string>& args) {
   options.isolation = flags.get("isolation", "best");
   options.pod_cidr = flags.get("pod-cidr");
   options.service_cidr = flags.get("service-cidr");
+  const std::string etcd = flags.get("etcd");
+  for (std::size_t at = 0; at < etcd.size();) {
+    const std::size_t comma = std::min(etcd.find(',', at), etcd.size());
+    options.etcd.push_back(etcd.substr(at, comma - at));
+    at = comma + 1;
+  }
+  options.etcd_adopt = flags.has("etcd-adopt");
+  options.etcd_ca_file = flags.get("etcd-cacert");
+  options.etcd_certificate_file = flags.get("etcd-cert");
+  options.etcd_key_file = flags.get("etcd-key");
+  options.etcd_user = flags.get("etcd-user");
   options.preload = flags.all("preload");
   if (const std::string beside = images_beside_program(); !beside.empty()) options.preload.push_back(beside);
   options.dns_forward = flags.all("dns-forward");
+  options.name = flags.get("name");
+  options.peer_listen = flags.get("peer-listen");
+  options.token_file = flags.get("token-file");
+  options.insecure_peers = flags.has("insecure-peers");
+  const std::string peers = flags.get("peers");
+  for (std::size_t at = 0; at < peers.size();) {
+    const std::size_t comma = std::min(peers.find(',', at), peers.size());
+    if (comma > at) options.peers.push_back(peers.substr(at, comma - at));
+    at = comma + 1;
+  }
   options.notice = [](const std::string& line) { std::printf("%s\n", line.c_str()); };
   const sigset_t ends = block_end_signals();
   Engine engine(engine_options);

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "orchestra/client.hpp"
+#include "orchestra/encryption.hpp"
 #include "orchestra/engine.hpp"
 #include "orchestra/state_store.hpp"
 
@@ -50,6 +51,10 @@ struct ApiServerOptions {
   std::string service_account_issuer = "https://kubernetes.default.svc.cluster.local";
   /// Further keys (PEM, private or public) whose tokens are believed: those of before a rotation.
   std::vector<std::string> service_account_keys = {};
+  /// EncryptionConfiguration; default: DIR/pki/encryption.yaml, made with one key for Secrets at the first
+  /// start (0600). Without data_directory and without this nothing is sealed.
+  std::string encryption_config = {};
+  KmsPlugins kms = {};  ///< by the name that the configuration uses
   /// Asked about bearer tokens that this server did not issue. Any thread; must not block.
   std::function<std::optional<AuthenticatedUser>(const std::string& token)> authenticate_token = {};
 };
@@ -71,6 +76,10 @@ class ORC_API ApiServer {
   /// Listens at one more address, with a certificate for it, and lets the Service `kubernetes` point there:
   /// an address of this machine that pods can reach. Blocks. Since 0.2.
   Result<void> serve_pods(const std::string& address);
+
+  /// Rewrites what is stored as the encryption configuration would write it now; answers how many values.
+  /// Blocks. Since 0.2.
+  Result<std::size_t> reencrypt();
 
   /// Acts as system:masters. Works from start() on, any thread.
   Client client() const;

@@ -33,7 +33,19 @@ struct ClusterOptions {
   std::string service_cidr = {};        ///< empty: 10.96.0.0/16 or the next free range
   std::vector<std::string> preload = {};///< files and folders of images, imported at start
   std::vector<std::string> dns_forward = {};  ///< upstream name servers; empty: those of /etc/resolv.conf
+  /// State in an existing etcd cluster instead of in data_dir (EtcdStoreOptions; keys under /orchestra/).
+  std::vector<std::string> etcd = {};
+  bool etcd_adopt = false;
+  std::string etcd_ca_file = {}, etcd_certificate_file = {}, etcd_key_file = {};
+  std::string etcd_user = {};           ///< NAME:PASSWORD
   bool memory_store = false;            ///< nothing of the API survives the process (tests)
+  /// "NAME=HOST:PORT" of the store's peers on all machines of this control plane, the same list for each; the
+  /// first founds it. Each runs an API server; controllers and scheduler run on the elected one. Empty: alone.
+  std::vector<std::string> peers = {};
+  std::string name = {};                ///< of this peer in `peers`; empty: the node's name
+  std::string peer_listen = {};         ///< where its store listens, if not at its address in `peers`
+  std::string token_file = {};          ///< the cluster's token; the first peer makes DIR/token if absent
+  bool insecure_peers = false;          ///< peers beyond the loopback, unencrypted
   bool serve_http = true;               ///< false: no socket for the API, in process only
   /// Told in one line each: what was chosen, what is degraded. Called on the thread of start().
   std::function<void(const std::string&)> notice = {};

@@ -2,8 +2,8 @@
 // ContainerSpec: what a container is to be, as values. The OCI runtime specification's config.json, in
 // and out, or built field by field.
 //
-// Names follow config.json in snake_case. Fields of later tiers of the specification (intelRdt, scheduler,
-// time namespaces ..) are refused by name when a document sets them, never ignored. Since 0.1.
+// Names follow config.json in snake_case. What this machine or level cannot do is refused by name when the
+// container is made, never ignored. Since 0.1.
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -29,6 +29,17 @@ struct ORC_API ContainerSpec {
     std::string type;  ///< RLIMIT_NOFILE ..
     std::uint64_t soft = 0, hard = 0;
   };
+  /// sched_setattr(2).
+  struct Scheduler {
+    std::string policy;  ///< SCHED_OTHER ..
+    int nice = 0, priority = 0;
+    std::vector<std::string> flags;                       ///< SCHED_FLAG_RESET_ON_FORK ..
+    std::uint64_t runtime = 0, deadline = 0, period = 0;  ///< nanoseconds, SCHED_DEADLINE
+  };
+  struct IoPriority {
+    std::string io_class;  ///< IOPRIO_CLASS_RT, _BE, _IDLE
+    int priority = 0;
+  };
   struct Process {
     bool terminal = false;
     std::uint16_t console_columns = 0, console_rows = 0;
@@ -40,14 +51,26 @@ struct ORC_API ContainerSpec {
     bool no_new_privileges = false;
     std::optional<int> oom_score_adj;
     std::string apparmor_profile, selinux_label;
+    std::optional<Scheduler> scheduler;
+    std::optional<IoPriority> io_priority;
+    std::string exec_affinity_initial, exec_affinity_final;  ///< lists of cpus, of exec only
+  };
+  /// `size` ids from `container` on are the ids from `host` on.
+  struct IdMapping {
+    std::uint32_t container = 0, host = 0, size = 0;
   };
   struct Mount {
     std::string destination, type, source;
     std::vector<std::string> options;
+    std::vector<IdMapping> uid_mappings, gid_mappings;  ///< of an id-mapped mount
   };
   struct Namespace {
-    std::string type;  ///< pid network mount ipc uts cgroup
+    std::string type;  ///< pid network mount ipc uts user cgroup time
     std::string path;  ///< empty = a new one
+  };
+  struct TimeOffset {
+    std::int64_t seconds = 0;
+    std::uint32_t nanoseconds = 0;
   };
   struct Device {
     std::string path;
@@ -61,13 +84,40 @@ struct ORC_API ContainerSpec {
     std::optional<std::int64_t> major, minor;
     std::string access = "rwm";
   };
+  struct BlockWeight {
+    std::int64_t major = 0, minor = 0;
+    std::optional<std::uint16_t> weight, leaf_weight;
+  };
+  struct BlockRate {
+    std::int64_t major = 0, minor = 0;
+    std::uint64_t rate = 0;
+  };
+  struct BlockIo {
+    std::optional<std::uint16_t> weight, leaf_weight;
+    std::vector<BlockWeight> weight_device;
+    std::vector<BlockRate> read_bps, write_bps, read_iops, write_iops;
+  };
+  struct HugepageLimit {
+    std::string page_size;  ///< "2MB"
+    std::uint64_t limit = 0;
+  };
+  struct RdmaLimit {
+    std::optional<std::uint32_t> handles, objects;
+  };
   struct Resources {
     std::vector<DeviceRule> devices;
-    std::optional<std::uint64_t> cpu_shares, cpu_period;
-    std::optional<std::int64_t> cpu_quota;
+    std::optional<std::uint64_t> cpu_shares, cpu_period, cpu_burst, realtime_period;
+    std::optional<std::int64_t> cpu_quota, cpu_idle, realtime_runtime;
     std::string cpuset_cpus, cpuset_mems;
     std::optional<std::int64_t> memory_limit, memory_reservation, memory_swap;
+    std::optional<std::uint64_t> memory_swappiness;
+    std::optional<bool> disable_oom_killer, check_before_update;
     std::optional<std::int64_t> pids_limit;
+    std::optional<BlockIo> block_io;
+    std::vector<HugepageLimit> hugepage_limits;
+    std::map<std::string, RdmaLimit> rdma;
+    std::optional<std::uint32_t> network_class;
+    std::map<std::string, std::uint32_t> network_priorities;
     std::map<std::string, std::string> unified;
   };
   struct SeccompArgument {
@@ -86,6 +136,17 @@ struct ORC_API ContainerSpec {
     std::optional<std::uint32_t> default_errno_ret;
     std::vector<std::string> architectures, flags;
     std::vector<SeccompRule> syscalls;
+    std::string listener_path, listener_metadata;  ///< for SCMP_ACT_NOTIFY
+  };
+  /// set_mempolicy(2).
+  struct MemoryPolicy {
+    std::string mode, nodes;         ///< MPOL_BIND .., "0-1"
+    std::vector<std::string> flags;  ///< MPOL_F_STATIC_NODES ..
+  };
+  struct IntelRdt {
+    std::string clos_id, l3_cache_schema, mem_bw_schema;
+    std::vector<std::string> schemata;
+    bool enable_monitoring = false;
   };
   struct Hook {
     std::string path;
@@ -104,6 +165,13 @@ struct ORC_API ContainerSpec {
   std::vector<Mount> mounts;
   std::map<std::string, std::string> annotations;
   std::vector<Namespace> namespaces;
+  std::vector<IdMapping> uid_mappings, gid_mappings;
+  std::map<std::string, TimeOffset> time_offsets;  ///< "monotonic", "boottime"
+  std::map<std::string, std::string> net_devices;  ///< of the host -> name in the container
+  std::string mount_label;                         ///< SELinux context of new file systems
+  std::optional<std::string> personality;          ///< LINUX, LINUX32
+  std::optional<MemoryPolicy> memory_policy;
+  std::optional<IntelRdt> intel_rdt;
   std::vector<Device> devices;
   std::string cgroups_path;
   Resources resources;

@@ -24,6 +24,14 @@ struct MountPlan {
   bool userxattr = false;
 };
 
+/// HEALTHCHECK of an image: an extension of Docker's, kept in the configuration. Kubernetes has probes
+/// instead; `orchestra image inspect` shows the probe that says the same.
+struct ImageHealthCheck {
+  std::vector<std::string> test;  ///< as written: {"CMD", ..}, {"CMD-SHELL", ..}, {"NONE"}; empty: none
+  std::int64_t interval_ns = 0, timeout_ns = 0, start_period_ns = 0;  ///< 0: Docker's default
+  int retries = 0;
+};
+
 /// The part of an OCI image configuration that a container needs, and what a Node reports.
 struct ImageInfo {
   std::string id;         ///< digest of the configuration: sha256:...
@@ -35,12 +43,15 @@ struct ImageInfo {
   std::string user, working_directory, stop_signal;
   std::vector<std::string> exposed_ports, volumes;
   std::map<std::string, std::string> labels;
+  ImageHealthCheck health_check;
   std::string architecture, os;
   std::uint64_t bytes = 0;
 };
 
 struct RegistryCredentials {
-  std::string user, password, token;
+  std::string user, password;
+  std::string token = {};           ///< sent as it is (Bearer)
+  std::string identity_token = {};  ///< refresh token of OAuth2, exchanged at the token service
 };
 enum class PullPolicy : std::uint8_t { always, if_not_present, never };
 struct PullRequest {

@@ -8,6 +8,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,17 @@ namespace orchestra {
 
 class StepRunner;
 
+/// A file that RUN --mount=type=secret shows while the command runs. Never in a layer, history or key.
+struct BuildSecret {
+  std::string id, path;
+};
+/// Where the result goes besides the store.
+struct BuildOutput {
+  /// oci, docker (archives), tar (the root file system), local (the same as a folder), registry (push).
+  std::string type;
+  std::string destination;  ///< file, folder, or reference
+};
+
 struct BuildOptions {
   std::string context = ".";  ///< folder
   std::string dockerfile;     ///< path; empty: CONTEXT/Dockerfile
@@ -29,6 +41,19 @@ struct BuildOptions {
   /// Where RUN steps run: at level process roots are plain copies, else overlays where possible.
   Isolation isolation = Isolation::full;
   bool network = false;  ///< RUN steps see the machine's network instead of none
+  std::vector<BuildSecret> secrets = {};
+  std::string ssh_socket = {};  ///< of an agent, for RUN --mount=type=ssh
+  /// "linux/amd64", ..; several make an index. Empty: this machine's. RUN works for this machine's only.
+  std::vector<std::string> platforms = {};
+  std::map<std::string, std::string> labels = {}, annotations = {};
+  /// SOURCE_DATE_EPOCH: files newer than this get this time, and the image is said to be made then.
+  std::optional<std::int64_t> source_date_epoch = {};
+  std::vector<BuildOutput> outputs = {};
+  /// Folders (OCI layouts) that earlier builds exported their cache to; and where this one does.
+  std::vector<std::string> cache_from = {};
+  std::string cache_to = {};
+  std::uint64_t cache_bytes_max = std::uint64_t{10} << 30;  ///< of the layers of cached steps
+  bool explain = false;  ///< progress tells for each missed step which part of its key differs
   std::size_t context_files_max = 100'000;
   /// Lines for a person: "[2/5] COPY . /app", output of RUN steps, "cached".
   std::function<void(const std::string&)> progress = {};

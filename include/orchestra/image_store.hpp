@@ -25,9 +25,26 @@ namespace orchestra {
 
 class HttpClient;
 class ImageService;
+class Spawner;
 namespace image {
 class Store;
 }
+
+/// When the store collects by itself, as the kubelet's image GC: above `high` percent of the file system in
+/// use, images go, the least recently used first, until `low` percent; or above `bytes_max` of the store.
+struct CollectPolicy {
+  bool automatic = false;
+  Duration period = std::chrono::minutes(5);
+  int high_percent = 85, low_percent = 80;
+  std::optional<std::uint64_t> bytes_max = {};
+  Duration minimum_age = std::chrono::minutes(2), maximum_age = Duration(0);
+};
+/// What happened to the store that a node may want to tell ("ImageGCFailed", "FreeDiskSpaceFailed",
+/// "ImagesCollected", "PreloadFailed").
+struct ImageEvent {
+  bool warning = false;
+  std::string reason, message;
+};
 
 struct ImageStoreOptions {
   std::string dir;
@@ -48,8 +65,18 @@ struct ImageStoreOptions {
   /// Tried in order before the registry itself: host -> base URLs, e.g. "docker.io" ->
   /// "http://127.0.0.1:5000".
   std::map<std::string, std::vector<std::string>> mirrors = {};
+  /// containerd's folder of HOST/hosts.toml: mirrors, certificates, headers. Read at each pull.
+  std::string certs_dir = {};
+  /// A containers registries.conf (version 2): mirrors, rewritten prefixes, blocked, short names.
+  std::string registries_conf = {};
+  /// Runs credential helpers of login files; none: such a file is an error.
+  std::shared_ptr<Spawner> spawner = nullptr;
   std::map<std::string, std::string> registry_ca_pem = {};  ///< host[:port] -> certificates to trust
   std::vector<std::string> plain_http_hosts = {};           ///< host[:port] without TLS
+  /// Collects by itself, see CollectPolicy. Asked for again when a disk is full.
+  CollectPolicy collect = {};
+  /// Called on worker threads.
+  std::function<void(const ImageEvent&)> on_event = {};
   /// Before a failed request is sent again; doubled each time up to 30 s, at most five attempts.
   Duration registry_retry_delay = std::chrono::seconds(1);
 };
@@ -58,6 +85,8 @@ struct ImportOptions {
   std::string name;      ///< for an image without one, or instead of its own when the archive holds one image
   std::string platform;  ///< "linux/arm64"; empty: this machine's
   bool pinned = false;
+  /// The archive or folder is a root file system: one layer, no command.
+  bool root_file_system = false;
 };
 struct ImportReport {
   std::vector<ImageInfo> images;
@@ -66,15 +95,24 @@ struct ImportReport {
 
 struct ImagePullOptions {
   std::vector<std::string> docker_configs;  ///< `.dockerconfigjson` texts
+  /// Texts of auth.json or config.json files of a person; unlike pull secrets they may name helpers.
+  std::vector<std::string> login_files = {};
   std::optional<RegistryCredentials> credentials;
   std::string platform;
-  bool plain_http = false;  ///< no TLS for this registry
-  std::string ca_pem;       ///< certificates to trust, besides those of the store's options
+  bool all_platforms = false;  ///< the whole index, with everything that it names
+  bool plain_http = false;     ///< no TLS for this registry
+  bool insecure = false;       ///< TLS without looking at the certificate
+  /// Push: blobs go in pieces of this size; 0: each in one piece.
+  std::uint64_t chunk_bytes = 0;
+  /// Push: repositories of the same registry that may have the blobs already ("team/base").
+  std::vector<std::string> mount_from = {};
+  std::string ca_pem;  ///< certificates to trust, besides those of the store's options
   /// Lines for a person: "layer sha256:ab12.. 12 MiB".
   std::function<void(const std::string&)> progress;
 };
 
-enum class ImageFormat : std::uint8_t { oci, docker };
+/// oci, docker: one file. layout: an OCI layout in a folder that is made, or extended by the names.
+enum class ImageFormat : std::uint8_t { oci, docker, layout };
 
 struct CollectOptions {
   bool dry_run = false;
@@ -82,10 +120,20 @@ struct CollectOptions {
   std::optional<std::uint64_t> bytes_max;
   /// Younger content stays: an operation may be about to use it.
   Duration minimum_age = std::chrono::minutes(2);
+  /// Images that no root used for so long go, whatever the disk holds. Zero: no such limit.
+  Duration maximum_age = Duration(0);
 };
+
 struct CollectReport {
   std::vector<std::string> removed;  ///< digests, layers, names
   std::uint64_t bytes = 0;
+};
+struct VerifyReport {
+  std::uint64_t blobs = 0, layers = 0, images = 0;
+  std::vector<std::string> problems;  ///< empty: everything is what its name says
+};
+struct ImageUsage {
+  std::uint64_t bytes = 0, inodes = 0;
 };
 
 class ORC_API ImageStore {
@@ -117,6 +165,16 @@ class ORC_API ImageStore {
   Result<void> remove(const std::string& name);
   /// Removes what nothing needs: no name, no root, no running operation, no cached build step.
   Pending<CollectReport> collect(CollectOptions options = {});
+  /// One look by the policy, as the automatic collection does it every period. `no_space` when images would
+  /// have to go and none may.
+  Pending<CollectReport> collect_by(CollectPolicy policy);
+  /// Reads every blob and layer record again and compares them with their names.
+  Pending<VerifyReport> verify();
+  /// What a root holds of its own: the upper directory, or the whole copy.
+  Pending<ImageUsage> usage(std::string owner);
+  /// Writes what was changed in a root as a layer tar into `path`, whiteouts in front of what stands beside
+  /// them; gives its digest.
+  Pending<std::string> diff_to(std::string owner, std::string path);
 
   /// A writable root for `owner`; idempotent. See MountPlan for how to use it.
   Pending<MountPlan> prepare_root(std::string name, std::string owner, Isolation isolation = Isolation::full);

@@ -1,9 +1,11 @@
 #pragma once
-// RaftStore: a StateStore whose writes are on disk before they are answered.
+// RaftStore: a StateStore whose writes are on disk before they are answered, on one or several peers.
 //
-// One peer in this release: every write goes through the Raft core and a checksummed log, is synced
-// together with all that arrived during the sync before it, and then applied and answered. kill -9 at any
-// time loses no acknowledged write. Several peers come with the same interface and files. Since 0.1.
+// Every write goes through the Raft core and a checksummed log, is synced together with all that arrived
+// during the sync before it, and then applied and answered. kill -9 at any time loses no acknowledged write.
+// With several peers a write is answered once a majority has it on disk; any peer takes calls, followers
+// forward writes to the leader and serve reads themselves after asking it. Since 0.1.
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -15,9 +17,15 @@ namespace orchestra {
 
 struct RaftStoreOptions {
   std::string data_dir;    ///< made (0700) if absent; one process at a time, by a lock on DIR/LOCK
-  std::string name = "a";  ///< of this peer, for people
-  /// More than one peer is `unsupported` in this release.
+  std::string name = "a";  ///< of this peer, for people; unique in its cluster
+  /// "NAME=HOST:PORT" of all peers of a new cluster, the same list for each. The first one founds it, the
+  /// others ask it who they are. Counts only while the folder is empty. None: a cluster of one.
   std::vector<std::string> initial_peers = {};
+  /// HOST:PORT of peers of a running cluster that this one (added there before) joins; folder empty.
+  std::vector<std::string> join = {};
+  /// Where peers reach this one; port 0 takes a free one. Empty: no listener, a cluster of one for good.
+  std::string peer_listen = {};
+  std::string peer_address = {};  ///< what the others dial, if it differs from peer_listen
   enum class Durability : std::uint8_t { sync, none };
   Durability durability = Durability::sync;  ///< none: a crash of the machine may lose writes (tests)
   StoreLimits limits = {};
@@ -27,16 +35,60 @@ struct RaftStoreOptions {
   Bytes snapshot_log_bytes{64u << 20};
   /// False: the log is written by the engine's workers instead of a thread of its own (simulator).
   bool log_thread = true;
+  Duration heartbeat = std::chrono::milliseconds(100);
+  Duration election_min = std::chrono::milliseconds(500);  ///< drawn anew each time; >= 4 heartbeats
+  Duration election_max = std::chrono::milliseconds(900);
+  Duration write_deadline = std::chrono::seconds(5);   ///< then a write among peers is `unknown_outcome`
+  Duration enrol_deadline = std::chrono::seconds(60);  ///< how long open() waits to be told who this peer is
+  Bytes snapshot_bytes_per_s{};                        ///< to a slow peer; 0 = no limit
 };
+
+/// Timing for peers on one machine or one fast network: fail-over within 300 ms.
+inline void use_lan_fast_timing(RaftStoreOptions& options) {
+  options.heartbeat = std::chrono::milliseconds(25);
+  options.election_min = std::chrono::milliseconds(100);
+  options.election_max = std::chrono::milliseconds(200);
+}
 
 class ORC_API RaftStore {
  public:
-  /// Reads what is there and is ready to write when it returns; blocks for the time that takes.
+  /// Reads what is there. A cluster of one is ready to write when it returns; one of several answers as soon
+  /// as a leader is elected. Blocks for the time that takes.
   /// `busy` names the process that holds the folder; `corrupt` names file and offset and changes nothing.
   /// Once a write or sync of the log fails, the store answers `unavailable` for good (`unknown_outcome`
   /// for what was being written): open it again. The engine must outlive the store. stop(), or dropping
-  /// the last copy of what open() returned, closes it and frees the folder before it returns.
+  /// the last copy of what open() returned, closes it and frees the folder before it returns; a leader hands
+  /// over first.
   static Result<std::shared_ptr<StateStore>> open(Engine& engine, RaftStoreOptions options);
+};
+
+/// One member of a cluster of peers.
+struct StoreMember {
+  std::uint64_t id = 0;
+  std::string name;
+  std::string address;
+  std::string role;   ///< "leader", "voter", "learner", "leaving" (until its removal is settled)
+  bool self = false;  ///< the peer that answers
+  bool reachable = false;
+  std::uint64_t lag = 0;     ///< entries that it lacks, as the leader knows it
+  double round_trip_us = 0;  ///< from the answering peer
+  std::string trouble;       ///< why it cannot be reached
+};
+
+/// Changing who takes part; implemented by stores of several peers and their clients:
+/// `dynamic_cast<StoreMembers*>(store.get())`. Any thread; forwarded to the leader. Since 0.2.
+class ORC_API StoreMembers {
+ public:
+  virtual ~StoreMembers() = default;
+  virtual Pending<std::vector<StoreMember>> members() = 0;
+  /// Answers the new member's id. Start it with `join` then. `force` skips the check that the voters who
+  /// answer now stay a majority.
+  virtual Pending<std::uint64_t> add_member(std::string name, std::string address, bool learner,
+                                            bool force) = 0;
+  virtual Pending<void> promote_member(std::uint64_t id) = 0;
+  virtual Pending<void> remove_member(std::uint64_t id, bool force) = 0;
+  virtual Pending<void> update_member(std::uint64_t id, std::string address) = 0;
+  virtual Pending<void> transfer_leadership(std::uint64_t id) = 0;
 };
 
 }  // namespace orchestra

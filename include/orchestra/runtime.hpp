@@ -34,6 +34,13 @@ struct RuntimeOptions {
   enum class Isolation : std::uint8_t { best, full, rootless, process } isolation = Isolation::best;
   std::string cgroup_parent;  ///< below each cgroup mount; default "/orchestra-INSTANCE"
   std::string instance;       ///< 8 hex digits of the data folder; part of every name we make
+  /// rootless, with ranges in /etc/subuid: our own uid and gid keep their number inside. Else they are 0.
+  bool keep_id = false;
+  /// rootless on cgroup v2: this process moves into a leaf of its own group, so that the group can limit
+  /// pods.
+  bool move_host_to_leaf = false;
+  /// false: pods end with this program, for jobs that nobody would come back for.
+  bool keep_alive = true;
 };
 
 struct RuntimePodOptions {
@@ -67,13 +74,53 @@ struct ExitRecord {
   std::string reason;
 };
 struct ContainerInfo {
-  enum class State : std::uint8_t { created, running, exited, unknown };
+  enum class State : std::uint8_t { created, running, exited, unknown, paused };
   std::string id;
   State state = State::unknown;
   std::int64_t pid = 0;
 };
+/// What a machine or level does not count is 0.
 struct ContainerStats {
   std::uint64_t cpu_ns = 0, memory_bytes = 0, memory_working_set_bytes = 0, pids = 0;
+  std::uint64_t cpu_user_ns = 0, cpu_system_ns = 0, throttled_periods = 0, throttled_ns = 0;
+  std::uint64_t memory_limit_bytes = 0, memory_rss_bytes = 0, memory_cache_bytes = 0, memory_failures = 0;
+  std::uint64_t page_faults = 0, swap_bytes = 0, oom_kills = 0, pids_limit = 0;
+  std::uint64_t io_read_bytes = 0, io_write_bytes = 0, io_reads = 0, io_writes = 0;
+};
+/// Something that happened to a pod or container of this Runtime.
+struct RuntimeEvent {
+  enum class Kind : std::uint8_t {
+    pod_created,
+    pod_removed,
+    created,
+    started,
+    exited,
+    oom,  ///< the kernel killed for want of memory
+    paused,
+    resumed,
+    updated,
+    removed,
+    adopted,  ///< found running when the Runtime was opened
+    gap,      ///< events gap_from..gap_to are not kept any more
+  };
+  Kind kind = Kind::gap;
+  std::uint64_t sequence = 0;
+  std::int64_t wall_ns = 0;
+  std::string pod, container;
+  std::optional<int> exit_code;  ///< of exited, when it is known
+  std::uint64_t gap_from = 0, gap_to = 0;
+};
+/// A place in the events of a Runtime. One thread at a time; keeps the Runtime alive.
+class ORC_API RuntimeEvents {
+ public:
+  /// The next ones, at most 256. Nothing when none came within `deadline` or the Runtime is closed.
+  std::optional<std::vector<RuntimeEvent>> next(Duration deadline);
+
+  struct Impl;
+  explicit RuntimeEvents(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+ private:
+  std::shared_ptr<Impl> impl_;
 };
 
 /// One container of a pod. Fails with `not_found` once it was removed.
@@ -86,6 +133,14 @@ class ORC_API Container {
   Pending<ContainerExecResult> exec(ContainerExecOptions options);
   Pending<ContainerInfo> info();
   Pending<ContainerStats> stats();
+  /// New limits while it runs. What this machine has no controller for is `unsupported` by name; a memory
+  /// limit below what is in use is `conflict` when the resources ask for checkBeforeUpdate.
+  Pending<void> update(ContainerSpec::Resources resources);
+  /// Stops its processes where they are (freezer), and lets them go on. An exec meanwhile is `conflict`.
+  Pending<void> pause();
+  Pending<void> resume();
+  /// The window of its terminal.
+  Pending<void> resize(std::uint16_t columns, std::uint16_t rows);
   /// Completes when it has ended, at once if it has.
   Pending<ExitRecord> exited();
   /// Kills what is left of it and forgets it.
@@ -129,6 +184,8 @@ class ORC_API Runtime {
   Result<RuntimePod> pod(const std::string& id) const;
   /// Pods that are there, adopted ones included.
   std::vector<RuntimePod> pods() const;
+  /// What happens from now on; with `from`, also the kept events (4,096) with a sequence from it on.
+  RuntimeEvents events(std::optional<std::uint64_t> from = std::nullopt) const;
   /// full, rootless or process: what `best` came to.
   RuntimeOptions::Isolation isolation() const;
 

@@ -55,6 +55,19 @@ ORC_CELLS(endpoint_slice);
 ORC_CELLS(ingress);
 ORC_CELLS(ingress_class);
 ORC_CELLS(network_policy);
+ORC_CELLS(webhook);
+ORC_CELLS(admission_policy);
+ORC_CELLS(admission_policy_binding);
+ORC_CELLS(api_service);
+ORC_CELLS(component_status);
+ORC_CELLS(csi_driver);
+ORC_CELLS(csi_node);
+ORC_CELLS(csr);
+ORC_CELLS(flow_schema);
+ORC_CELLS(priority_level);
+ORC_CELLS(ip_address);
+ORC_CELLS(service_cidr);
+ORC_CELLS(volume_attachment);
 #undef ORC_CELLS
 
 }  // namespace orchestra::api

@@ -187,6 +187,19 @@ void merge_string_data(json::object& secret) {
   }
 }
 
+/// apiextensions/v1 defaults.go: names that follow from the kind, conversion None.
+void default_crd(json::object& spec) {
+  set_if_absent(spec, "conversion", json::object{{"strategy", "None"}});
+  json::object* names = object_of(spec, "names");
+  if (names == nullptr) return;
+  std::string kind(text_of(*names, "kind"));
+  if (kind.empty()) return;
+  if (text_of(*names, "listKind").empty()) (*names)["listKind"] = kind + "List";
+  std::transform(kind.begin(), kind.end(), kind.begin(),
+                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+  if (text_of(*names, "singular").empty()) (*names)["singular"] = kind;
+}
+
 void default_namespace(json::object& object) {
   json::object* meta = object_of(object, "metadata");
   if (meta == nullptr || text_of(*meta, "name").empty()) return;
@@ -202,6 +215,8 @@ void run_default_hook(TypeHook hook, json::object& object) {
     case TypeHook::container:
     case TypeHook::ephemeral_container:
       return default_container(object);
+    case TypeHook::crd_spec:
+      return default_crd(object);
     case TypeHook::daemon_set_strategy:
     case TypeHook::deployment_strategy:
     case TypeHook::stateful_set_strategy:

@@ -65,6 +65,7 @@ struct DefaultVisitor {
       // An empty string is absence to upstream where the field has a default.
       const bool empty = found != nullptr && found->is_string() && found->get_string().empty() &&
                          !property.has(SchemaNode::pointer) && !property.default_json().empty();
+      // (Custom nodes count as pointers: there an empty string is a value.)
       if (found != nullptr && !empty) continue;
       json::value value_or_null = default_of(property);
       if (!value_or_null.is_null()) object[property.name()] = std::move(value_or_null);
@@ -77,6 +78,18 @@ struct DefaultVisitor {
 };
 
 }  // namespace
+
+json::value zero_value_of(SchemaRef schema) {
+  if (schema.kind() != SchemaKind::object) return zero_value(schema);
+  json::object object;
+  for (std::size_t i = 0; i < schema.size(); ++i) {
+    const SchemaRef property = schema.at(i);
+    if (!property.has(SchemaNode::always)) continue;
+    json::value value = zero_value_of(property);
+    if (!value.is_null()) object[property.name()] = std::move(value);
+  }
+  return object;
+}
 
 void apply_defaults(SchemaRef schema, json::value& value) {
   DefaultVisitor visitor;

@@ -2,7 +2,8 @@
 //
 // kubectl reads from a v3 document: under `paths`, which query parameters and patch types the PATCH of a kind
 // takes (any gap sends it to v2), and which kind a resource is (explain); under `components`, the schemas
-// with patch strategies. The v2 document has definitions only.
+// with patch strategies. Of the paths the v2 document has
+// the PATCH of each kind only.
 #include "api/openapi.hpp"
 
 #include "api/openapi_schema.hpp"
@@ -155,16 +156,42 @@ std::string hash_of(std::string_view text) {
   return out;
 }
 
+/// Of the paths only what old clients look for: which kinds take a PATCH, and with which parameters
+/// (kubectl 1.20 refuses --dry-run=server where it does not find dryRun here).
+json::object v2_path(const TypeRecord& record, const TypeVersion& version) {
+  json::array parameters;
+  for (const json::value& each : write_parameters(true)) {
+    json::object flat = each.get_object();
+    flat["type"] = flat["schema"].at("type");
+    flat.erase("schema");
+    parameters.push_back(std::move(flat));
+  }
+  json::object patch{{"description", "patch " + record.kind},
+                     {"operationId", "patch" + record.group + version.name + record.kind},
+                     {"parameters", std::move(parameters)},
+                     {"responses", json::object{{"200", json::object{{"description", "OK"}}}}}};
+  patch["x-kubernetes-action"] = "patch";
+  patch["x-kubernetes-group-version-kind"] =
+      json::object{{"group", record.group}, {"kind", record.kind}, {"version", version.name}};
+  return {{"patch", std::move(patch)}};
+}
+
 json::object v2_document(const TypeRegistry& registry) {
   OpenApiSchemas schemas(false);
+  json::object paths;
   for (const TypePtr& record : registry.records()) {
     for (const TypeVersion& version : record->versions) {
-      if (version.served) schemas.add_kind(*record, version);
+      if (!version.served) continue;
+      schemas.add_kind(*record, version);
+      if (!record->allows("patch")) continue;
+      paths["/" + path_of(record->group, version.name) +
+            (record->namespaced ? "/namespaces/{namespace}/" : "/") + record->plural + "/{name}"] =
+          v2_path(*record, version);
     }
   }
   schemas.add_type(kDeleteOptions);
   schemas.add_type(kStatus);
-  return {{"swagger", "2.0"}, {"info", info()}, {"paths", json::object()}, {"definitions", schemas.take()}};
+  return {{"swagger", "2.0"}, {"info", info()}, {"paths", std::move(paths)}, {"definitions", schemas.take()}};
 }
 
 }  // namespace

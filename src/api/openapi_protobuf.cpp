@@ -1,6 +1,5 @@
 // The OpenAPI v2 document as gnostic's openapi.v2.Document (github.com/google/gnostic OpenAPIv2.proto), which
-// is what kubectl asks for. Only what a document of definitions holds is written; the field numbers are
-// gnostic's.
+// is what kubectl asks for. Only what our document holds is written; the field numbers are gnostic's.
 #include "api/openapi.hpp"
 #include "api/tree.hpp"
 #include "base/json.hpp"
@@ -77,6 +76,33 @@ std::string schema(const json::object& fields) {
   return out.take();
 }
 
+/// ParametersItem {1 Parameter {2 NonBodyParameter {3 QueryParameterSubSchema}}}
+std::string parameter(const json::object& fields) {
+  ProtoWriter out;
+  out.text(2, text_of(fields, "in"));
+  out.text(3, text_of(fields, "description"));
+  out.text(4, text_of(fields, "name"));
+  out.text(6, text_of(fields, "type"));
+  return wrapped(1, wrapped(2, wrapped(3, out.take())));
+}
+
+/// Operation, with what old clients look for.
+std::string operation(const json::object& fields) {
+  ProtoWriter out;
+  out.text(3, text_of(fields, "description"));
+  out.text(5, text_of(fields, "operationId"));
+  for_each_object(fields, "parameters",
+                  [&](std::size_t, const json::object& each) { out.bytes(8, parameter(each)); });
+  ProtoWriter responses;
+  for (const auto& [code, response] : object_or_empty(fields, "responses"))
+    responses.bytes(1, named(code, wrapped(1, wrapped(1, string_at(response, "/description")))));
+  out.bytes(9, responses.take());
+  for (const auto& [name, value] : fields) {
+    if (std::string_view(name).starts_with("x-")) out.bytes(13, named(name, any(value)));
+  }
+  return out.take();
+}
+
 }  // namespace
 
 std::string openapi_v2_protobuf(const TypeRegistry& registry) {
@@ -90,7 +116,10 @@ std::string openapi_v2_protobuf(const TypeRegistry& registry) {
   }
   out.text(1, "2.0");
   out.bytes(2, info.take());
-  out.bytes(8, "");  // no paths, but present: readers dereference it
+  ProtoWriter paths;
+  for (const auto& [path, item] : *object_at(*document, "/paths"))
+    paths.bytes(2, named(path, wrapped(8, operation(object_or_empty(item.get_object(), "patch")))));
+  out.bytes(8, paths.take());
   out.bytes(9, definitions.take());
   return out.take();
 }

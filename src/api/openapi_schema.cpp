@@ -180,6 +180,51 @@ json::object OpenApiSchemas::message(SchemaRef schema) {
   return out;
 }
 
+namespace {
+/// Version 2 has no words for these (apiextensions' ToStructuralOpenAPIV2); a nullable or free value says
+/// nothing about its type there.
+void simplify_for_v2(json::object& schema) {
+  for (const char* word : {"oneOf", "anyOf", "allOf", "not", "x-kubernetes-validations"}) schema.erase(word);
+  const auto flag = [&](const char* word) {
+    const json::value* value = schema.if_contains(word);
+    return value != nullptr && value->is_bool() && value->get_bool();
+  };
+  const bool free = flag("nullable") || flag("x-kubernetes-preserve-unknown-fields");
+  if (free || flag("x-kubernetes-int-or-string")) {
+    schema.erase("type");
+    if (free) schema.erase("items");
+    if (free) schema.erase("properties");
+  }
+  schema.erase("nullable");
+  for (const char* word : {"items", "additionalProperties"}) {
+    json::value* below = schema.if_contains(word);
+    if (below != nullptr && below->is_object()) simplify_for_v2(below->get_object());
+  }
+  if (json::value* properties = schema.if_contains("properties"); properties && properties->is_object()) {
+    for (auto& member : properties->get_object()) {
+      if (member.value().is_object()) simplify_for_v2(member.value().get_object());
+    }
+  }
+}
+}  // namespace
+
+/// The schema as its author wrote it, with the fields that every object has.
+json::object OpenApiSchemas::custom(SchemaRef schema) {
+  json::object out = *schema.rules();
+  if (!v3_) simplify_for_v2(out);
+  out["type"] = "object";
+  json::value& found = out["properties"];
+  if (!found.is_object()) found.emplace_object();
+  json::object& properties = found.get_object();
+  for (const char* name : {"apiVersion", "kind"}) {
+    if (!properties.contains(name)) properties[name] = json::object{{"type", "string"}};
+  }
+  const std::string meta = std::string(kMeta) + "ObjectMeta";
+  add_type(meta);
+  properties["metadata"] = refer(meta);
+  return out;
+}
+
 void OpenApiSchemas::queue(SchemaRef message) {
   if (seen_.insert(std::string(message.type_name())).second) pending_.push_back(message);
 }
@@ -188,7 +233,7 @@ void OpenApiSchemas::drain() {
   while (!pending_.empty()) {
     const SchemaRef schema = pending_.back();
     pending_.pop_back();
-    done_[std::string(schema.type_name())] = message(schema);
+    done_[std::string(schema.type_name())] = schema.rules() != nullptr ? custom(schema) : message(schema);
   }
 }
 

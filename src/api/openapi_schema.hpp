@@ -26,6 +26,7 @@ class OpenApiSchemas {
   void drain();
   void special(const char* name, json::object schema);
   json::object message(SchemaRef schema);
+  json::object custom(SchemaRef schema);
   json::object property(SchemaRef schema);
   json::object type(SchemaRef schema);
   json::object refer(std::string_view type_name);

@@ -133,6 +133,12 @@ class ORC_API PodRuntime {
   virtual Pending<std::shared_ptr<ProcessStream>> attach(std::string pod_uid, std::string id,
                                                          ExecOptions options) = 0;
   virtual Pending<ContainerUsage> usage(std::string pod_uid, std::string id) = 0;
+  /// Before a tree that containers wrote into is removed: at level rootless its folders may belong to ids
+  /// that are not ours. Elsewhere nothing has to be done.
+  virtual Pending<void> make_removable(std::string path) {
+    (void)path;
+    return Result<void>();
+  }
 };
 
 }  // namespace orchestra

@@ -97,6 +97,7 @@ class PruneVisitor {
     if (++values_ > kValuesMax)
       return fail("the object has more than " + std::to_string(kValuesMax) + " values");
     if (value.is_null()) return false;  // stands for absent
+    if (schema.has(SchemaNode::custom)) return schema.kind() != SchemaKind::any;
     return check(schema, value, path);
   }
   bool unknown(const FieldPath& path) {
@@ -105,6 +106,10 @@ class PruneVisitor {
     return true;
   }
   bool absent(SchemaRef schema, const json::value& value) {
+    if (schema.has(SchemaNode::custom)) {
+      // A null where none may be is replaced by the default, or refused by validation.
+      return value.is_null() && !schema.has(SchemaNode::nullable) && !schema.default_json().empty();
+    }
     if (value.is_null()) return !schema.has(SchemaNode::nullable);
     if (!schema.has(SchemaNode::omit_empty) || schema.has(SchemaNode::pointer)) return false;
     switch (schema.kind()) {

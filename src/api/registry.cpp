@@ -8,6 +8,7 @@
 #include "api/builtin_schemas.hpp"
 #include "api/kinds.hpp"
 #include "api/types.hpp"
+#include "api/versions.hpp"
 #include "base/assert.hpp"
 
 namespace orchestra::api {
@@ -15,6 +16,7 @@ namespace {
 
 /// Upstream's order of groups in /apis; groups that are not here follow by name.
 constexpr std::string_view kGroupOrder[] = {"",
+                                            "apiregistration.k8s.io",
                                             "apps",
                                             "events.k8s.io",
                                             "authentication.k8s.io",
@@ -47,12 +49,19 @@ std::vector<std::string> words_of(std::string_view text, char separator) {
   return out;
 }
 
-/// `spec.nodeName`, `spec.unschedulable=/spec/unschedulable,false`, `spec.hostNetwork=false`.
+/// `spec.nodeName`, `spec.unschedulable=/spec/unschedulable,false`, `spec.hostNetwork=false`,
+/// `regarding.kind=>involvedObject.kind` (its name in what is stored).
 SelectableField selectable_of(std::string_view text) {
   SelectableField field;
   const std::size_t equals = text.find('=');
   field.label = text.substr(0, equals);
   std::string_view rest = equals == std::string_view::npos ? std::string_view() : text.substr(equals + 1);
+  if (!rest.empty() && rest.front() == '>') {
+    field.stored = rest.substr(1);
+    field.pointer = "/" + field.stored;
+    std::replace(field.pointer.begin(), field.pointer.end(), '.', '/');
+    return field;
+  }
   if (!rest.empty() && rest.front() == '/') {
     const std::size_t comma = rest.find(',');
     field.pointer = rest.substr(0, comma);
@@ -71,7 +80,7 @@ Column column_of(std::string_view text) {
   const std::size_t last_space = text.rfind(' ');
   if (last_space != std::string_view::npos) {
     const std::string_view last = text.substr(last_space + 1);
-    if (last == "integer" || last == "name" || last == "date") {
+    if (last == "integer" || last == "name" || last == "date" || last == "boolean") {
       if (last == "name") column.format = "name";
       if (last != "name") column.type = last;
       text = text.substr(0, last_space);
@@ -110,7 +119,7 @@ class KindReader {
   TypePtr read() {
     std::istringstream lines(source_.text);
     for (std::string line; std::getline(lines, line);) read_line(line);
-    if (hidden_) return nullptr;
+    if (hidden_ || another_version_) return nullptr;
     if (leading_name_) {
       record_.columns.insert(record_.columns.begin(),
                              {.name = "Name", .format = "name", .description = "Name of the object."});
@@ -118,6 +127,12 @@ class KindReader {
     if (record_.columns.size() == 1) record_.columns.push_back(column_of("Age"));
     return std::make_shared<const TypeRecord>(std::move(record_));
   }
+
+  /// A version of a kind that another block describes; `read` has returned null.
+  const TypeVersion* another_version() const {
+    return another_version_ ? &record_.versions.front() : nullptr;
+  }
+  const TypeRecord& record() const { return record_; }
 
  private:
   void read_line(const std::string& line) {
@@ -151,6 +166,17 @@ class KindReader {
       for (const std::string& field : words_of(rest, ' ')) record_.selectable.push_back(selectable_of(field));
     } else if (word == "hooks") {
       record_.hooks = hooks_named(rest);
+    } else if (word == "version") {
+      another_version_ = true;
+      record_.versions.front().storage = false;
+      record_.versions.front().conversion = conversion_named(rest);
+    } else if (word == "stored") {
+      const std::vector<std::string> words = words_of(rest, ' ');
+      record_.storage_api_version = words.at(0);
+      record_.storage_group = split_api_version(words.at(0)).first;
+      record_.storage_plural = words.at(1);
+      record_.storage_schema = builtin_type(words.at(2));
+      record_.versions.front().conversion = conversion_named(words.at(3));
     } else if (word == "nocolumnname") {
       leading_name_ = false;
     } else {
@@ -178,6 +204,12 @@ class KindReader {
       record_.unconditional_update = false;
     else if (flag == "virtual")
       record_.virtual_only = true;
+    else if (flag == "defines_types")
+      record_.defines_types = true;
+    else if (flag == "lists_versions")
+      record_.lists_versions = true;
+    else if (flag == "keeps_status")
+      record_.keeps_status = true;
     else
       ORC_ASSERT_MSG(flag == "computed", "unknown flag in a .types file"), record_.computed = true;
   }
@@ -186,6 +218,7 @@ class KindReader {
   TypeRecord record_;
   bool leading_name_ = true;
   bool hidden_ = false;
+  bool another_version_ = false;
 };
 
 bool before(const TypePtr& a, const TypePtr& b) {
@@ -218,6 +251,10 @@ const TypeVersion& TypeRecord::storage_version() const {
   return versions.front();
 }
 
+std::string TypeRecord::stored_api_version() const {
+  return storage_api_version.empty() ? gvk(storage_version().name).api_version() : storage_api_version;
+}
+
 const Subresource* TypeRecord::subresource(std::string_view name) const {
   for (const Subresource& each : subresources) {
     if (each.name == name) return &each;
@@ -232,8 +269,22 @@ bool TypeRecord::allows(std::string_view verb) const {
 std::shared_ptr<const TypeRegistry> TypeRegistry::builtin() {
   static const std::shared_ptr<const TypeRegistry> kBuiltin = [] {
     auto registry = std::make_shared<TypeRegistry>();
+    std::vector<std::tuple<std::string, std::string, TypeVersion>> more;
     for (const KindText& source : builtin_kinds()) {
-      if (TypePtr record = KindReader(source).read()) registry->records_.push_back(std::move(record));
+      KindReader reader(source);
+      if (TypePtr record = reader.read()) {
+        registry->records_.push_back(std::move(record));
+      } else if (const TypeVersion* version = reader.another_version()) {
+        more.emplace_back(reader.record().group, source.kind, *version);
+      }
+    }
+    for (const auto& [group, kind, version] : more) {
+      for (TypePtr& record : registry->records_) {
+        if (record->group != group || record->kind != kind) continue;
+        auto copy = std::make_shared<TypeRecord>(*record);
+        copy->versions.push_back(version);
+        record = std::move(copy);
+      }
     }
     std::sort(registry->records_.begin(), registry->records_.end(), before);
     return registry;

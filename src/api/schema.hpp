@@ -8,6 +8,7 @@
 // types are no special case. Strings are offsets into one pool. The builtin pool is generated at build time
 // from src/api/types/*.types; a CustomResourceDefinition builds a pool of its own at run time.
 // A SchemaRef is a cursor: a pool and an index, 16 bytes, passed by value.
+#include <boost/json/fwd.hpp>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -59,6 +60,7 @@ struct SchemaNode {
     preserve_unknown = 256,
     union_member = 512,
     non_empty = 2048,  ///< validation: absent or empty is "Required value"
+    custom = 4096,  ///< of a CustomResourceDefinition: wrong types are validation errors, empty values stay
     canonical = 1024,  ///< map of quantities that upstream rounds to thousandths and prints canonically
   };
   SchemaKind kind = SchemaKind::any;
@@ -85,6 +87,8 @@ struct SchemaPool {
   const char* strings = "";
   std::span<const std::uint32_t> type_names;  ///< string offsets: "io.k8s.api.core.v1.PodSpec"; [0] = ""
   std::span<const std::uint32_t> type_descriptions;
+  /// Custom pools: the OpenAPI schema of each node, for what nodes cannot say; null where there is none.
+  std::span<const boost::json::object* const> rules = {};
 };
 
 class SchemaRef {
@@ -123,6 +127,10 @@ class SchemaRef {
   SchemaRef property(std::uint16_t number) const;
 
   const SchemaNode& node() const { return pool_->nodes[index_]; }
+  /// The OpenAPI schema that this node was made from; null for builtin ones.
+  const boost::json::object* rules() const {
+    return index_ < pool_->rules.size() ? pool_->rules[index_] : nullptr;
+  }
   const SchemaPool* pool() const { return pool_; }
   std::uint32_t index() const { return index_; }
   friend bool operator==(SchemaRef a, SchemaRef b) { return a.pool_ == b.pool_ && a.index_ == b.index_; }

@@ -186,6 +186,16 @@ bool compares(const std::string& label, const std::string& bound, bool greater) 
   return greater ? a > b : a < b;
 }
 
+/// Undone by FieldSelector::parse.
+std::string escaped(std::string_view value) {
+  std::string out;
+  for (const char c : value) {
+    if (c == '\\' || c == ',' || c == '=') out += '\\';
+    out += c;
+  }
+  return out;
+}
+
 }  // namespace
 
 bool Selector::Requirement::matches(const std::map<std::string, std::string>& labels) const {
@@ -334,7 +344,7 @@ std::optional<std::string> FieldSelector::required_value(std::string_view field)
 std::string FieldSelector::to_string() const {
   std::string out;
   for (const Term& term : terms_)
-    out += (out.empty() ? "" : ",") + term.field + (term.equal ? "=" : "!=") + term.value;
+    out += (out.empty() ? "" : ",") + term.field + (term.equal ? "=" : "!=") + escaped(term.value);
   return out;
 }
 
@@ -343,13 +353,21 @@ namespace api {
 Result<FieldSelector> parse_field_selector(const TypeRecord& record, std::string_view text) {
   Result<FieldSelector> selector = FieldSelector::parse(text);
   if (!selector) return bad_request(selector.error().message());
+  bool renamed = false;
+  std::string own;  // the selector in the words of what is stored
   for (const FieldSelector::Term& term : selector->terms()) {
     const auto known = [&](const SelectableField& field) { return field.label == term.field; };
-    if (term.field == "metadata.name" || (term.field == "metadata.namespace" && record.namespaced)) continue;
-    if (std::any_of(record.selectable.begin(), record.selectable.end(), known)) continue;
-    return bad_request("field label not supported: " + term.field);
+    const auto field = std::find_if(record.selectable.begin(), record.selectable.end(), known);
+    const bool meta =
+        term.field == "metadata.name" || (term.field == "metadata.namespace" && record.namespaced);
+    if (!meta && field == record.selectable.end())
+      return bad_request("field label not supported: " + term.field);
+    const bool other = !meta && !field->stored.empty();
+    renamed = renamed || other;
+    own += (own.empty() ? "" : ",") + (other ? field->stored : term.field) + (term.equal ? "=" : "!=") +
+           term.value;
   }
-  return selector;
+  return renamed ? FieldSelector::parse(own) : selector;
 }
 
 Result<Selector> parse_label_selector(std::string_view text) {

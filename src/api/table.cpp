@@ -1,6 +1,7 @@
 // Rows and columns of a metav1.Table.
 #include "api/table.hpp"
 
+#include "api/crd/path_cell.hpp"
 #include "api/meta.hpp"
 #include "api/tree.hpp"
 #include "base/json.hpp"
@@ -23,7 +24,10 @@ json::array table_cells(const TypeRecord& record, const json::object& object, No
   json::array cells;
   const bool leading_name = !record.columns.empty() && record.columns.front().format == "name";
   if (leading_name) cells.emplace_back(json::string(text_of(object_or_empty(object, "metadata"), "name")));
-  if (record.hooks.cells != nullptr) {
+  if (!record.builtin) {
+    for (std::size_t i = 1; i < record.columns.size(); ++i)
+      cells.push_back(path_cell(record.columns[i], object, now));
+  } else if (record.hooks.cells != nullptr) {
     record.hooks.cells(object, now, cells);
   } else {
     cells.emplace_back(age(text_of(object_or_empty(object, "metadata"), "creationTimestamp"), now));

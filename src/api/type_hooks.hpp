@@ -12,6 +12,7 @@ namespace orchestra::api {
 enum class TypeHook : std::uint8_t {
   none,
   container,
+  crd_spec,
   daemon_set_strategy,
   deployment_strategy,
   ephemeral_container,

@@ -93,7 +93,7 @@ Result<Object> TypeRegistry::with_defaults(const Object& object) const {
 Result<void> TypeRegistry::validate(const Object& object) const {
   ORC_ASSIGN(const Known type, known(object));
   ORC_ASSIGN(const json::value tree, completed(object, type));
-  const api::FieldErrors errors = api::validate_create(*type.record, type.version->name, tree);
+  const api::FieldErrors errors = api::validate_create(*type.record, type.version->schema, tree);
   if (errors.empty()) return {};
   return api::invalid(type.record->group, type.record->kind, object.name(), errors);
 }

@@ -28,7 +28,14 @@ struct Column {
   std::string type = "string";  ///< string, integer, date, ...
   std::string format;           ///< "name" for the name column
   std::string description;
-  int priority = 0;  ///< > 0: only with -o wide
+  int priority = 0;            ///< > 0: only with -o wide
+  std::string json_path = {};  ///< custom types: where the cell is found (".spec.replicas")
+};
+
+/// Where scale finds its numbers.
+struct ScalePaths {
+  std::string replicas = "/spec/replicas", current = "/status/replicas", selector = "/spec/selector";
+  bool selector_is_text = false;  ///< else a LabelSelector or a plain map
 };
 
 struct Subresource {
@@ -42,16 +49,24 @@ struct SelectableField {
   std::string label;    ///< "spec.nodeName"
   std::string pointer;  ///< "/spec/nodeName"
   std::string absent;   ///< its value where the field is absent: "", "false", "0"
+  std::string stored;   ///< its label in stored headers where that differs (events.k8s.io)
 };
 
 /// Which names metadata.name accepts (spec 5).
 enum class NameRule : std::uint8_t { dns_subdomain, dns_label, rfc1035_label, path_segment };
+
+/// How a version differs from what is stored, where more than apiVersion does (Events, autoscaling/v1).
+struct VersionConversion {
+  void (*to_stored)(json::object& object) = nullptr;
+  void (*from_stored)(json::object& object) = nullptr;
+};
 
 struct TypeVersion {
   std::string name;  ///< "v1"
   SchemaRef schema;
   bool served = true;
   bool storage = true;
+  const VersionConversion* conversion = nullptr;
 };
 
 struct TypeRecord;
@@ -93,13 +108,23 @@ struct TypeRecord {
   bool virtual_only = false;         ///< reviews: create answers, nothing is stored
   bool computed = false;             ///< served by code (metrics, componentstatuses), never stored
   std::int64_t ttl_seconds = 0;      ///< Events: 3600
-  /// Where objects are stored if that is another type's place (events.k8s.io); empty = own.
-  std::string storage_group, storage_plural;
+  bool defines_types = false;        ///< its objects are definitions of other types
+  bool lists_versions = false;       ///< has an object for each served group version
+  bool keeps_status = false;         ///< a create may say what was observed (Node)
+  bool complete_on_read = false;     ///< custom types with defaults: older objects get them when read
+  /// Where and how objects are stored if that is another type's place (events.k8s.io); empty = own.
+  std::string storage_group, storage_plural, storage_api_version;
+  SchemaRef storage_schema;
 
   TypeHooks hooks;
+  ScalePaths scale;
+  std::shared_ptr<const void> owned;  ///< the pools of a custom type
 
   const TypeVersion* version(std::string_view name) const;
   const TypeVersion& storage_version() const;
+  /// Schema and apiVersion of what is stored.
+  SchemaRef stored_schema() const { return storage_schema ? storage_schema : storage_version().schema; }
+  std::string stored_api_version() const;
   GroupVersionKind gvk(std::string_view version) const { return {group, std::string(version), kind}; }
   const Subresource* subresource(std::string_view name) const;
   bool allows(std::string_view verb) const;

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "api/crd/value_rules.hpp"
 #include "api/meta.hpp"
 #include "api/type_hooks.hpp"
 #include "api/walk.hpp"
@@ -35,6 +36,7 @@ class ValidateVisitor {
         run_validate_hook(schema.hook(), value.get_object(), path, errors_);
     }
     if (!schema.enum_values().empty()) check_enum(schema, value, path);
+    if (const json::object* rules = schema.rules()) check_value(*rules, value, path, errors_);
     return true;
   }
   bool unknown(const FieldPath&) { return false; }
@@ -103,24 +105,24 @@ void validate_schema(SchemaRef schema, const json::value& value, FieldErrors& er
   walk(schema, value, FieldPath(), visitor);
 }
 
-FieldErrors validate_create(const TypeRecord& record, std::string_view version, const json::value& object) {
+FieldErrors validate_create(const TypeRecord& record, SchemaRef schema, const json::value& object) {
   FieldErrors errors;
   if (!object.is_object()) {
     errors.type_invalid(FieldPath(), object, "must be an object");
     return errors;
   }
   if (!record.virtual_only) validate_metadata(record, object.get_object(), errors);
-  if (const TypeVersion* found = record.version(version)) {
+  if (schema) {
     const std::optional<json::value> whole = with_claim_volumes(record, object);
-    validate_schema(found->schema, whole ? *whole : object, errors);
+    validate_schema(schema, whole ? *whole : object, errors);
   }
   if (record.hooks.validate != nullptr) record.hooks.validate(object.get_object(), errors);
   return errors;
 }
 
-FieldErrors validate_update(const TypeRecord& record, std::string_view version, const json::value& object,
+FieldErrors validate_update(const TypeRecord& record, SchemaRef schema, const json::value& object,
                             const json::value& old) {
-  FieldErrors errors = validate_create(record, version, object);
+  FieldErrors errors = validate_create(record, schema, object);
   if (!object.is_object() || !old.is_object()) return errors;
   validate_metadata_update(object.get_object(), old.get_object(), errors);
   if (record.hooks.validate_update != nullptr) {
@@ -129,10 +131,10 @@ FieldErrors validate_update(const TypeRecord& record, std::string_view version, 
   return errors;
 }
 
-FieldErrors validate_status_update(const TypeRecord& record, std::string_view version,
-                                   const json::value& object, const json::value& old) {
+FieldErrors validate_status_update(const TypeRecord& record, SchemaRef schema, const json::value& object,
+                                   const json::value& old) {
   FieldErrors errors;
-  (void)version;
+  if (schema && !record.builtin) validate_schema(schema, object, errors);
   if (!object.is_object() || !old.is_object()) return errors;
   validate_metadata(record, object.get_object(), errors);
   validate_metadata_update(object.get_object(), old.get_object(), errors);

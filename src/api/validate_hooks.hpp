@@ -43,6 +43,30 @@ void validate_role_binding_update(const json::object& object, const json::object
 void validate_storage_class_update(const json::object& object, const json::object& old, FieldErrors& errors);
 void validate_priority_class_update(const json::object& object, const json::object& old, FieldErrors& errors);
 
+void validate_event_v1(const json::object& object, FieldErrors& errors);
+void validate_admission_policy(const json::object& object, FieldErrors& errors);
+void validate_admission_policy_binding(const json::object& object, FieldErrors& errors);
+void validate_api_service(const json::object& object, FieldErrors& errors);
+void validate_flow_schema(const json::object& object, FieldErrors& errors);
+void validate_priority_level(const json::object& object, FieldErrors& errors);
+void validate_ip_address(const json::object& object, FieldErrors& errors);
+void validate_service_cidr(const json::object& object, FieldErrors& errors);
+void validate_service_cidr_update(const json::object& object, const json::object& old, FieldErrors& errors);
+void validate_spec_immutable(const json::object& object, const json::object& old, FieldErrors& errors);
+void validate_webhooks(const json::object& object, FieldErrors& errors);
+void validate_persistent_volume(const json::object& object, FieldErrors& errors);
+void validate_persistent_volume_claim(const json::object& object, FieldErrors& errors);
+void validate_limit_range(const json::object& object, FieldErrors& errors);
+void validate_resource_quota(const json::object& object, FieldErrors& errors);
+void validate_controller_revision(const json::object& object, FieldErrors& errors);
+void validate_autoscaler(const json::object& object, FieldErrors& errors);
+void validate_disruption_budget(const json::object& object, FieldErrors& errors);
+void validate_ingress_class(const json::object& object, FieldErrors& errors);
+void validate_role_binding(const json::object& object, FieldErrors& errors);
+void validate_cluster_role_binding(const json::object& object, FieldErrors& errors);
+void validate_priority_class(const json::object& object, FieldErrors& errors);
+void validate_runtime_class(const json::object& object, FieldErrors& errors);
+
 void validate_service_update(const json::object& object, const json::object& old, FieldErrors& errors);
 void validate_endpoints(const json::object& object, FieldErrors& errors);
 void validate_endpoint_slice(const json::object& object, FieldErrors& errors);

@@ -36,7 +36,7 @@ void walk(SchemaRef schema, Value& value, const FieldPath& path, Visitor& visito
     const SchemaRef property = schema.property(member->key());
     bool remove = false;
     if (!property) {
-      remove = visitor.unknown(below);
+      remove = !schema.has(SchemaNode::preserve_unknown) && visitor.unknown(below);
     } else {
       walk(property, member->value(), below, visitor);
       remove = visitor.absent(property, member->value());

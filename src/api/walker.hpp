@@ -24,6 +24,9 @@ inline constexpr int kDepthMax = 512;
 /// upstream's decoder says after "... cannot be handled as a KIND: ".
 ORC_API Result<std::vector<std::string>> prune_unknown(SchemaRef schema, json::value& value);
 
+/// What Go prints for an empty object of this type: only what is never omitted.
+ORC_API json::value zero_value_of(SchemaRef schema);
+
 /// Fills in defaults exactly as upstream does (pkg/apis/*/v1/defaults.go). Idempotent.
 ORC_API void apply_defaults(SchemaRef schema, json::value& value);
 
@@ -31,14 +34,14 @@ ORC_API void apply_defaults(SchemaRef schema, json::value& value);
 /// message. Does not look at metadata of the object itself (see validate_object).
 ORC_API void validate_schema(SchemaRef schema, const json::value& value, FieldErrors& errors);
 
+/// `schema` is that of the version that the object is in.
 /// Everything for a create: metadata, schema, the record's own rules. An error for each rule that is broken.
-ORC_API FieldErrors validate_create(const TypeRecord& record, std::string_view version,
-                                    const json::value& object);
+ORC_API FieldErrors validate_create(const TypeRecord& record, SchemaRef schema, const json::value& object);
 /// Everything for an update of the main resource: also immutability.
-ORC_API FieldErrors validate_update(const TypeRecord& record, std::string_view version,
-                                    const json::value& object, const json::value& old);
+ORC_API FieldErrors validate_update(const TypeRecord& record, SchemaRef schema, const json::value& object,
+                                    const json::value& old);
 /// The same for a write through /status.
-ORC_API FieldErrors validate_status_update(const TypeRecord& record, std::string_view version,
+ORC_API FieldErrors validate_status_update(const TypeRecord& record, SchemaRef schema,
                                            const json::value& object, const json::value& old);
 
 /// True if the parts that count for metadata.generation differ (everything but metadata and status).

@@ -9,13 +9,16 @@
 #include "apiserver/client_in_process.hpp"
 #include "apiserver/http_front.hpp"
 #include "apiserver/pki.hpp"
+#include "apiserver/seal/sealed_store.hpp"
 #include "apiserver/service_range.hpp"
+#include "apiserver/type_source.hpp"
 #include "base/fd.hpp"
 
 namespace orchestra {
 namespace {
 using namespace apiserver;
 constexpr Duration kStopGrace = std::chrono::seconds(2);
+constexpr std::size_t kConfigBytesMax = 1 << 20;
 constexpr Duration kBootstrapEvery = std::chrono::seconds(30);  // deleted bootstrap objects come back
 
 std::string host_of(const std::string& address) {
@@ -36,7 +39,10 @@ bool is_any(const std::string& host) { return host.empty() || host == "0.0.0.0" 
 
 struct ApiServer::Impl : std::enable_shared_from_this<ApiServer::Impl> {
   Impl(Engine& e, std::shared_ptr<StateStore> s, ApiServerOptions o)
-      : engine(e), options(std::move(o)), core(std::make_shared<ApiCore>(e, std::move(s), core_options())) {}
+      : engine(e),
+        options(std::move(o)),
+        store(std::make_shared<SealedStore>(std::move(s))),
+        core(std::make_shared<ApiCore>(e, store, core_options())) {}
 
   CoreOptions core_options() const {
     CoreOptions out;
@@ -69,6 +75,7 @@ struct ApiServer::Impl : std::enable_shared_from_this<ApiServer::Impl> {
   Result<void> renew();
   void schedule_renewal();
   Result<void> open_tokens();
+  Result<void> open_sealer();
   BootstrapOptions bootstrap_options() const;
   void schedule_bootstrap();
   HttpServer::Handler handler(bool trusted) const {
@@ -79,9 +86,11 @@ struct ApiServer::Impl : std::enable_shared_from_this<ApiServer::Impl> {
 
   Engine& engine;
   ApiServerOptions options;
+  std::shared_ptr<SealedStore> store;
   std::shared_ptr<ApiCore> core;
   std::shared_ptr<Pki> pki;
   std::shared_ptr<HttpFront> front;
+  std::shared_ptr<TypeSource> types;
   std::shared_ptr<HttpServer> https, http, pods;
   std::string advertised;  ///< address:port that pods reach; empty: that of https
   std::mutex mutex;        ///< guards start, stop and the timers
@@ -151,6 +160,23 @@ void ApiServer::Impl::schedule_renewal() {
     }
     impl->schedule_renewal();
   });
+}
+
+Result<void> ApiServer::Impl::open_sealer() {
+  std::string path = options.encryption_config;
+  if (path.empty() && options.data_directory.empty()) return {};
+  if (path.empty()) {
+    path = options.data_directory + "/pki/encryption.yaml";
+    auto there = read_file(path, kConfigBytesMax);
+    if (!there && there.error().is(Error::not_found)) {
+      ORC_TRY(replace_file(path, Sealer::make_config(engine.random()), 0600, true));
+    }
+  }
+  ORC_ASSIGN(const std::string text, read_file(path, kConfigBytesMax));
+  auto sealer = Sealer::parse(text, engine.random(), options.kms);
+  if (!sealer) return sealer.error().with_context(path);
+  store->set_sealer(std::move(*sealer));
+  return {};
 }
 
 Result<void> ApiServer::Impl::open_tokens() {
@@ -225,6 +251,7 @@ Result<void> ApiServer::start() {
   if (!impl.options.data_directory.empty()) pki_options.directory = impl.options.data_directory + "/pki";
   ORC_ASSIGN(impl.pki, Pki::open(impl.engine.clock(), impl.engine.random(), std::move(pki_options)));
   impl.core->set_continue_secret(impl.pki->secret());
+  ORC_TRY(impl.open_sealer());
   ORC_TRY(impl.open_tokens());
   ORC_TRY(impl.core->access().open());
   FrontOptions front_options;
@@ -238,11 +265,15 @@ Result<void> ApiServer::start() {
   const std::string address = impl.https ? impl.https->address() : std::string();
   impl.front->set_address(address);
   ORC_TRY(bootstrap(impl.core, impl.bootstrap_options()));
+  impl.types = std::make_shared<TypeSource>(impl.core);
+  ORC_TRY(impl.types->start());
   impl.front->set_ready(true);
   impl.schedule_renewal();
   impl.schedule_bootstrap();
   return {};
 }
+
+Result<std::size_t> ApiServer::reencrypt() { return impl_->store->reencrypt(); }
 
 Result<void> ApiServer::serve_pods(const std::string& address) {
   Impl& impl = *impl_;
@@ -283,6 +314,7 @@ void ApiServer::stop() {
     std::lock_guard lock(impl.mutex);
     if (!impl.started) return;
     impl.started = false;
+    if (impl.types) impl.types->stop();
     https = std::move(impl.https);
     http = std::move(impl.http);
     pods = std::move(impl.pods);

@@ -96,7 +96,8 @@ class InProcessWatch final : public ObjectWatch::Impl {
         changes.push_back(std::move(change));
         continue;
       }
-      auto object = core_->cache().get(item.stored, item.revision);
+      auto object = core_->object_in_version(*cursor_->request().type, cursor_->request().version,
+                                             item.stored, item.revision);
       if (!object) {
         ended_ = object.error();
         break;

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "api/status.hpp"
+#include "api/versions.hpp"
 #include "apiserver/admission.hpp"
 #include "apiserver/auth/access.hpp"
 #include "apiserver/auth/tokens.hpp"
@@ -131,6 +132,18 @@ std::shared_ptr<const api::TypeRegistry> ApiCore::registry() const {
   std::lock_guard lock(mutex_);
   return registry_;
 }
+void ApiCore::set_registry(std::shared_ptr<const api::TypeRegistry> registry) {
+  std::lock_guard lock(mutex_);
+  registry_ = std::move(registry);
+}
+Result<Object> ApiCore::object_in_version(const api::TypeRecord& type, std::string_view version,
+                                          const Value& stored, Revision revision) {
+  const api::TypeVersion* found = type.version(version);
+  if (found == nullptr || api::stored_as(type, *found)) return cache_.get(stored, revision);
+  ORC_ASSIGN(const StoredView view, decode_stored_frame(stored.bytes()));
+  ORC_ASSIGN(const std::string text, json_in_version(type, version, view, revision, false));
+  return Object::from_json(text);
+}
 void ApiCore::set_pod_streams(std::shared_ptr<PodStreams> streams) {
   std::lock_guard lock(mutex_);
   pod_streams_ = std::move(streams);
@@ -169,10 +182,7 @@ void ApiCore::handle(Call call, Answer answer) {
     return answer(error_reply(allowed.error()));
   auto type = resolve(call.info);
   if (!type) return answer(error_reply(type.error()));
-  if ((*type)->computed) {
-    return answer(error_reply(api::service_unavailable(
-        (*type)->qualified_resource() + " are computed by a component that is not part of this server")));
-  }
+  if ((*type)->computed) return computed_read(call, **type, answer);
   if (call.info.verb == "get") return get(std::move(call), std::move(*type), std::move(answer));
   if (call.info.verb == "list") return list(std::move(call), std::move(*type), std::move(answer));
   if (call.info.verb == "deletecollection") {

@@ -52,7 +52,14 @@ class ApiCore : public std::enable_shared_from_this<ApiCore> {
   const CoreOptions& options() const { return options_; }
   void set_continue_secret(std::string secret) { options_.continue_secret = std::move(secret); }
   std::shared_ptr<const api::TypeRegistry> registry() const;
+  /// Who knows the objects of a computed kind (metrics); called on the thread of the request.
+  using ComputedSource = std::function<Result<std::vector<Object>>(const std::string& ns)>;
+  void set_computed(const std::string& group, const std::string& resource, ComputedSource source);
+  void set_registry(std::shared_ptr<const api::TypeRegistry> registry);
   ObjectCache& cache() { return cache_; }
+  /// A stored object for a reader in this process; shared by all readers where it is sent as it is stored.
+  Result<Object> object_in_version(const api::TypeRecord& type, std::string_view version, const Value& stored,
+                                   Revision revision);
 
   void set_pod_streams(std::shared_ptr<PodStreams> streams);
   std::shared_ptr<PodStreams> pod_streams() const;
@@ -71,6 +78,7 @@ class ApiCore : public std::enable_shared_from_this<ApiCore> {
   bool has_lease(std::int64_t ttl_seconds, LeaseId& lease) const;
   void computed(const std::shared_ptr<WriteTask>& task, Result<Snapshot> snapshot);
   void write(Call call, api::TypePtr type, Answer answer);
+  void computed_read(const Call& call, const api::TypeRecord& type, const Answer& answer);
   void get(Call call, api::TypePtr type, Answer answer);
   void list(Call call, api::TypePtr type, Answer answer);
   void remove_collection(Call call, api::TypePtr type, Answer answer);
@@ -81,6 +89,7 @@ class ApiCore : public std::enable_shared_from_this<ApiCore> {
   mutable std::mutex mutex_;
   std::shared_ptr<const api::TypeRegistry> registry_;
   std::shared_ptr<PodStreams> pod_streams_;
+  std::map<std::string, ComputedSource> computed_;
   std::shared_ptr<const TokenAuthority> tokens_;
   std::shared_ptr<Access> access_;
   /// Objects that expire (Events) share a lease per some minutes, by time to live.

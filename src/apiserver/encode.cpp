@@ -7,6 +7,7 @@
 #include "api/meta.hpp"
 #include "api/status.hpp"
 #include "api/table.hpp"
+#include "api/versions.hpp"
 #include "base/yaml.hpp"
 
 namespace orchestra::apiserver {
@@ -130,9 +131,23 @@ Reply tree_reply(const Call& call, const json::value& tree, int code) {
   return reply;
 }
 
-Result<std::string> object_text(const api::TypeRecord& type, const Representation& want,
-                                const StoredView& view, Revision revision, Now now, bool with_columns) {
-  std::string text = json_with_revision(view, revision);
+Result<std::string> json_in_version(const api::TypeRecord& type, std::string_view version,
+                                    const StoredView& view, Revision revision, bool managed_fields) {
+  const api::TypeVersion* found = version.empty() ? nullptr : type.version(version);
+  if (found == nullptr || api::stored_as(type, *found))
+    return json_with_revision(view, revision, managed_fields);
+  ORC_ASSIGN(json::value tree, parse_json(json_with_revision(view, revision, managed_fields)));
+  api::from_stored(type, *found, tree);
+  return to_json(tree);
+}
+
+Result<std::string> object_text(const api::TypeRecord& type, std::string_view version,
+                                const Representation& want, const StoredView& view, Revision revision,
+                                Now now, bool with_columns) {
+  // Rows are made from what is stored, whatever the version asked for.
+  const bool as_stored = want.form == Form::table || want.form == Form::partial;
+  ORC_ASSIGN(std::string text, json_in_version(type, as_stored ? std::string_view() : version, view, revision,
+                                               want.managed_fields));
   if (want.form == Form::json && !want.pretty) return text;
   ORC_ASSIGN(json::value tree, parse_json(text));
   if (want.form == Form::partial) return finish(api::partial_metadata(tree, meta_api_version(want)), want);
@@ -151,7 +166,8 @@ Reply object_reply(ApiCore& core, const api::TypeRecord& type, const Call& call,
                    Revision revision, int code) {
   Reply reply;
   reply.code = code;
-  if (call.want_object && revision != 0) {
+  const api::TypeVersion* version = type.version(call.info.version);
+  if (call.want_object && revision != 0 && (version == nullptr || api::stored_as(type, *version))) {
     auto object = core.cache().get(stored, revision);
     if (!object) return error_reply(api::internal_error(object.error().to_string()));
     reply.object = std::move(*object);
@@ -159,7 +175,8 @@ Reply object_reply(ApiCore& core, const api::TypeRecord& type, const Call& call,
   }
   auto view = decode_stored_frame(stored.bytes());
   if (!view) return error_reply(api::internal_error(view.error().to_string()));
-  auto text = object_text(type, call.want, *view, revision, core.engine().clock().now(), true);
+  auto text =
+      object_text(type, call.info.version, call.want, *view, revision, core.engine().clock().now(), true);
   if (!text) return error_reply(api::internal_error(text.error().to_string()));
   reply.body = std::move(*text);
   reply.content_type = content_type_of(call.want);
@@ -190,18 +207,28 @@ std::string list_opening(const api::TypeRecord& type, const std::string& api_ver
          "\",\"metadata\":" + list_metadata + ",\"items\":[";
 }
 
-Result<void> append_list_item(std::string& out, const api::TypeRecord& type, const Representation& want,
-                              const StoredView& view, Revision revision, Now now) {
+std::string row_or_object(const api::TypeRecord& type, const Representation& want, const json::value& tree,
+                          Now now) {
+  if (want.form == Form::partial) return to_json(api::partial_metadata(tree, meta_api_version(want)));
+  if (want.form != Form::table) return to_json(tree);
+  return to_json(api::table_row(type, tree, now, include_of(want.include), meta_api_version(want)));
+}
+
+Result<void> append_list_item(std::string& out, const api::TypeRecord& type, std::string_view version,
+                              const Representation& want, const StoredView& view, Revision revision,
+                              Now now) {
   if (want.form == Form::json || want.form == Form::yaml) {
-    append_json(out, view, revision);
+    const api::TypeVersion* found = type.version(version);
+    if (found == nullptr || api::stored_as(type, *found)) {
+      append_json(out, view, revision, want.managed_fields);
+      return {};
+    }
+    ORC_ASSIGN(const std::string text, json_in_version(type, version, view, revision, want.managed_fields));
+    out += text;
     return {};
   }
-  ORC_ASSIGN(json::value tree, parse_json(json_with_revision(view, revision)));
-  if (want.form == Form::partial) {
-    out += to_json(api::partial_metadata(tree, meta_api_version(want)));
-  } else {
-    out += to_json(api::table_row(type, tree, now, include_of(want.include), meta_api_version(want)));
-  }
+  ORC_ASSIGN(json::value tree, parse_json(json_with_revision(view, revision, want.managed_fields)));
+  out += row_or_object(type, want, tree, now);
   return {};
 }
 

@@ -19,9 +19,13 @@ Reply object_reply(ApiCore& core, const api::TypeRecord& type, const Call& call,
                    Revision revision, int code);
 /// A tree (a subresource, a review) as an answer.
 Reply tree_reply(const Call& call, const json::value& tree, int code);
+/// The JSON of one object in a version of its type; empty: as it is stored.
+Result<std::string> json_in_version(const api::TypeRecord& type, std::string_view version,
+                                    const StoredView& view, Revision revision, bool managed_fields);
 /// The text of one object for a watch event or a list item; Tables are one row each.
-Result<std::string> object_text(const api::TypeRecord& type, const Representation& want,
-                                const StoredView& view, Revision revision, Now now, bool with_columns);
+Result<std::string> object_text(const api::TypeRecord& type, std::string_view version,
+                                const Representation& want, const StoredView& view, Revision revision,
+                                Now now, bool with_columns);
 /// The object of a BOOKMARK: kind, apiVersion and resourceVersion only; the end of the initial events of a
 /// WatchList is marked by an annotation. `version` empty: the type's own.
 std::string bookmark_json(const api::TypeRecord& type, std::string_view version, Revision revision,
@@ -29,8 +33,11 @@ std::string bookmark_json(const api::TypeRecord& type, std::string_view version,
 /// Opening of a list up to and including `"items":[` or `"rows":[`.
 std::string list_opening(const api::TypeRecord& type, const std::string& api_version,
                          const Representation& want, const std::string& list_metadata);
+/// One item of a list from its tree: itself, its metadata, or a row.
+std::string row_or_object(const api::TypeRecord& type, const Representation& want, const json::value& tree,
+                          Now now);
 /// Appends one item of that list; the plain form is a copy of the stored bytes.
-Result<void> append_list_item(std::string& out, const api::TypeRecord& type, const Representation& want,
-                              const StoredView& view, Revision revision, Now now);
+Result<void> append_list_item(std::string& out, const api::TypeRecord& type, std::string_view version,
+                              const Representation& want, const StoredView& view, Revision revision, Now now);
 
 }  // namespace orchestra::apiserver

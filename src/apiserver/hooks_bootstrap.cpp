@@ -106,7 +106,8 @@ Result<void> ensure_service(const Client& client, const BootstrapOptions& option
   // On a full disk the server starts all the same: else nobody could delete anything.
   for (const json::value* tree : {&endpoints, &slice}) {
     auto written = replace(client, *tree);
-    if (!written && !written.error().is(Error::invalid) && !written.error().is(Error::no_space)) return written;
+    if (!written && !written.error().is(Error::invalid) && !written.error().is(Error::no_space))
+      return written;
   }
   return {};
 }
@@ -116,7 +117,8 @@ Result<void> bootstrap(const std::shared_ptr<ApiCore>& core, const BootstrapOpti
   const Client client = make_in_process_client(core, Identity::masters());
   ORC_TRY(ensure_namespaces(client));
   ORC_TRY(ensure_priorities(*core, client));
-  ORC_TRY(bootstrap_rbac(core));
+  // On a full disk the server starts all the same: else nobody could delete anything.
+  if (auto made = bootstrap_rbac(core); !made && !made.error().is(Error::no_space)) return made;
   ORC_TRY(ensure_extension_authentication(client, options.ca_pem));
   return ensure_service(client, options);
 }

@@ -4,13 +4,16 @@
 #include "api/status.hpp"
 #include "api/walker.hpp"
 #include "apiserver/admission.hpp"
+#include "apiserver/admission/plugins.hpp"
 
 namespace orchestra::apiserver {
 namespace {
 
 // metav1.LabelSelector or a plain map (ReplicationController) as the text of a selector.
-std::string selector_text(const json::value& object) {
-  const json::value* selector = find(object, "/spec/selector");
+std::string selector_text(const api::TypeRecord& type, const json::value& object) {
+  const json::value* selector = type.scale.selector.empty() ? nullptr : find(object, type.scale.selector);
+  if (type.scale.selector_is_text)
+    return selector != nullptr && selector->is_string() ? std::string(selector->get_string()) : std::string();
   if (selector == nullptr || !selector->is_object()) return {};
   const bool plain =
       !selector->get_object().contains("matchLabels") && !selector->get_object().contains("matchExpressions");
@@ -19,16 +22,16 @@ std::string selector_text(const json::value& object) {
   return parsed ? parsed->to_string() : std::string();
 }
 
-Result<json::value> scale_of(const api::TypeRecord&, const json::value& object) {
+Result<json::value> scale_of(const api::TypeRecord& type, const json::value& object) {
   json::object metadata;
   for (const char* field : {"name", "namespace", "uid", "resourceVersion", "creationTimestamp"}) {
     if (const json::value* value = find(object, std::string("/metadata/") + field)) metadata[field] = *value;
   }
   json::object spec;
-  if (const std::int64_t replicas = int_at(object, "/spec/replicas"); replicas != 0)
+  if (const std::int64_t replicas = int_at(object, type.scale.replicas); replicas != 0)
     spec["replicas"] = replicas;
-  json::object status{{"replicas", int_at(object, "/status/replicas")}};
-  if (const std::string text = selector_text(object); !text.empty()) status["selector"] = text;
+  json::object status{{"replicas", int_at(object, type.scale.current)}};
+  if (const std::string text = selector_text(type, object); !text.empty()) status["selector"] = text;
   return json::value(json::object{{"kind", "Scale"},
                                   {"apiVersion", "autoscaling/v1"},
                                   {"metadata", std::move(metadata)},
@@ -39,7 +42,7 @@ Result<json::value> scale_of(const api::TypeRecord&, const json::value& object) 
 // Update and patch of a Scale are writes of spec.replicas.
 Result<Change> write_scale(const WriteInput& input, const View& view) {
   ORC_ASSIGN(Loaded old, load_target(input, view));
-  ORC_ASSIGN(json::value tree, old.tree());
+  ORC_ASSIGN(json::value tree, work_tree(input, old));
   ORC_ASSIGN(json::value scale, scale_of(*input.type, tree));
   if (input.call->info.verb == "patch") {
     ORC_TRY(apply_patch(input, input.schema, scale));
@@ -64,7 +67,7 @@ Result<Change> write_scale(const WriteInput& input, const View& view) {
     return api::invalid("autoscaling", "Scale", input.name(), errors);
   }
   json::value next = tree;
-  set_at(next, "/spec/replicas", count);
+  set_at(next, input.type->scale.replicas, count);
   WriteInput main = input;
   main.sub = nullptr;
   ORC_ASSIGN(Change change, finish_update(main, view, old, std::move(tree), std::move(next)));
@@ -123,7 +126,6 @@ Result<Change> bind_pod(const WriteInput& input, const View& view) {
   conditions.push_back(scheduled);
   set_at(next, "/status/conditions", std::move(conditions));
   api::metadata(next).erase("resourceVersion");
-  api::metadata(next).erase("managedFields");
   if (input.type->has_generation) api::metadata(next)["generation"] = int_at(pod, "/metadata/generation") + 1;
   Change change;
   change.dry_run = input.dry_run;
@@ -132,7 +134,6 @@ Result<Change> bind_pod(const WriteInput& input, const View& view) {
   return success(std::move(change));
 }
 
-// Disruption budgets come with their controller; until a budget exists there is nothing to ask.
 Result<Change> evict_pod(const WriteInput& input, const View& view) {
   if (input.call->info.verb != "create") return api::method_not_allowed(*input.type, input.call->info.verb);
   const std::string name = string_at(input.body, "/metadata/name", input.name());
@@ -149,6 +150,8 @@ Result<Change> evict_pod(const WriteInput& input, const View& view) {
   request.uid = string_at(input.body, "/deleteOptions/preconditions/uid");
   request.resource_version = string_at(input.body, "/deleteOptions/preconditions/resourceVersion");
   ORC_ASSIGN(Change change, remove_object(input, view, pod, request));
+  ORC_ASSIGN(const json::value tree, pod.tree());
+  ORC_TRY(spend_budget(view, tree, input.now().wall_ns, change));
   return success(std::move(change));
 }
 }  // namespace

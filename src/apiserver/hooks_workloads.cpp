@@ -1,12 +1,13 @@
 // Admission rules of namespaces, pods and what belongs to them.
 //
-// Upstream's plug-ins NamespaceLifecycle, ServiceAccount (the name only: the projected token volume needs
-// the token subresource), Priority and DefaultTolerationSeconds, and the deletion rules of their strategies.
+// Upstream's plug-ins NamespaceLifecycle, Priority and DefaultTolerationSeconds, and the deletion rules of
+// their strategies; the other plug-ins are in admission/.
 #include <array>
 
 #include "api/meta.hpp"
 #include "api/status.hpp"
 #include "apiserver/admission.hpp"
+#include "apiserver/admission/plugins.hpp"
 
 namespace orchestra::apiserver {
 namespace {
@@ -139,6 +140,7 @@ const std::vector<KindHooks>& workload_hooks() {
   static const std::vector<KindHooks> kHooks = {
       {.group = "",
        .resource = "namespaces",
+       .on_create = furnish_namespace,
        .on_delete = refuse_immortal,
        .holds_deletion = namespace_has_content,
        .mark_deleted = mark_terminating},

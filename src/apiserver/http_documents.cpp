@@ -2,13 +2,13 @@
 #include "apiserver/http_documents.hpp"
 
 #include <openssl/evp.h>
-#include <zlib.h>
 
 #include <array>
 
 #include "api/openapi.hpp"
 #include "api/status.hpp"
 #include "apiserver/auth/tokens.hpp"
+#include "apiserver/gzip.hpp"
 #include "apiserver/http_exchange.hpp"
 #include "base/json.hpp"
 #include "base/version.hpp"
@@ -70,21 +70,6 @@ std::string aggregated_version(const std::string& accept) {
   return {};
 }
 }  // namespace
-
-std::string gzip(std::string_view bytes) {
-  z_stream stream{};
-  constexpr int kGzipWindow = 15 + 16;
-  if (deflateInit2(&stream, 6, Z_DEFLATED, kGzipWindow, 8, Z_DEFAULT_STRATEGY) != Z_OK) return {};
-  std::string out(deflateBound(&stream, bytes.size()), '\0');
-  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(bytes.data()));
-  stream.avail_in = static_cast<uInt>(bytes.size());
-  stream.next_out = reinterpret_cast<Bytef*>(out.data());
-  stream.avail_out = static_cast<uInt>(out.size());
-  const bool done = deflate(&stream, Z_FINISH) == Z_STREAM_END;
-  out.resize(done ? stream.total_out : 0);
-  deflateEnd(&stream);
-  return out;
-}
 
 std::shared_ptr<const HttpFront::Documents::Document> HttpFront::Documents::get(
     const std::shared_ptr<const api::TypeRegistry>& registry, const std::string& name,

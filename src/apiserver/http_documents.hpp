@@ -11,9 +11,6 @@
 
 namespace orchestra::apiserver {
 
-/// zlib's gzip form.
-std::string gzip(std::string_view bytes);
-
 struct HttpFront::Documents {
   struct Document {
     std::string body, compressed, etag;

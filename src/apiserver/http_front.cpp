@@ -4,6 +4,7 @@
 #include "api/status.hpp"
 #include "apiserver/auth/tokens.hpp"
 #include "apiserver/encode.hpp"
+#include "apiserver/gzip.hpp"
 #include "apiserver/http_documents.hpp"
 #include "apiserver/http_exchange.hpp"
 #include "apiserver/streams/pod_streams_http.hpp"
@@ -39,8 +40,21 @@ bool is_stream(const std::string& subresource) {
   return subresource == "log" || subresource == "exec" || subresource == "attach" ||
          subresource == "portforward";
 }
+bool is_long(const Reply& reply) { return reply.more != nullptr || reply.body.size() >= kGzipFrom; }
+
 bool is_write(const std::string& verb) { return verb != "get" && verb != "list" && verb != "watch"; }
 }  // namespace
+
+void HttpFront::compress(const Exchange& exchange, Reply& reply) {
+  if (!is_long(reply) || exchange.header("accept-encoding").find("gzip") == std::string::npos) return;
+  reply.headers.emplace_back("Content-Encoding", "gzip");
+  reply.headers.emplace_back("Vary", "Accept-Encoding");
+  if (reply.more) {
+    reply.more = gzip_pieces(std::move(reply.more));
+  } else {
+    reply.body = gzip(reply.body, 1);
+  }
+}
 
 void send_reply(Engine& engine, const std::shared_ptr<HttpResponder>& responder, Reply reply) {
   HttpResponder::Headers headers;
@@ -119,6 +133,7 @@ void HttpFront::resource(const std::shared_ptr<Exchange>& exchange) {
   auto want = negotiate(exchange->header("accept"), exchange->info.query);
   if (!want) return send_reply(engine, exchange->responder, error_reply(want.error()));
   call.want = *want;
+  call.want.managed_fields = true;
   call.user = exchange->user;
   call.body = std::move(exchange->request.body);
   call.content_type = exchange->header("content-type");
@@ -140,6 +155,7 @@ void HttpFront::resource(const std::shared_ptr<Exchange>& exchange) {
       const RequestInfo& info = exchange->info;
       self->requests_.count(info.verb, info.group, info.resource, reply.code,
                             self->core_->engine().clock().now().steady_ns - exchange->began_ns);
+      compress(*exchange, reply);
       send_reply(self->core_->engine(), exchange->responder, std::move(reply));
     });
   };
@@ -172,6 +188,7 @@ void HttpFront::watch(const std::shared_ptr<Exchange>& exchange) {
   WatchStreamOptions options;
   options.want = *want;
   options.want.pretty = false;
+  options.want.managed_fields = true;
   options.api_version = (*type)->gvk(call.info.version).version;
   options.bookmark_interval = options_.bookmark_interval;
   options.timeout_text = query_value(call.info.query, "timeoutSeconds");

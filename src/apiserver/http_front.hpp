@@ -44,6 +44,7 @@ class HttpFront : public std::enable_shared_from_this<HttpFront> {
  private:
   struct Exchange;  // one request and its responder
   void authenticated(const std::shared_ptr<Exchange>& exchange, Result<Identity> user);
+  static void compress(const Exchange& exchange, Reply& reply);
   void resource(const std::shared_ptr<Exchange>& exchange);
   void watch(const std::shared_ptr<Exchange>& exchange);
   void stream(const std::shared_ptr<Exchange>& exchange);

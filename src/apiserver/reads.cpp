@@ -1,7 +1,9 @@
 // Get and list. A list is a walk over stored bytes at one revision: the header answers the selectors, the
 // JSON is copied as it is. A long answer is made in pieces while it is sent, so its memory does not grow
 // with its length.
+#include "api/computed.hpp"
 #include "api/meta.hpp"
+#include "api/object_tree.hpp"
 #include "api/status.hpp"
 #include "apiserver/admission.hpp"
 #include "apiserver/continue_token.hpp"
@@ -19,6 +21,7 @@ constexpr Duration kFutureWait = std::chrono::seconds(3);  // for a resourceVers
 /// One page of a list, read step by step.
 struct ListWalk {
   api::TypePtr type;
+  std::string version;
   ListQuery query;
   Representation want;
   Snapshot snapshot;
@@ -80,7 +83,7 @@ Result<Reply> whole_list(ListWalk& walk, const std::string& api_version, const s
     ORC_TRY(walk.step(kRangePage, [&](const KeyValue& kv, const StoredView& view) -> Result<void> {
       if (!walk.first) items += ',';
       walk.first = false;
-      return append_list_item(items, *walk.type, walk.want, view, kv.mod_revision, walk.now);
+      return append_list_item(items, *walk.type, walk.version, walk.want, view, kv.mod_revision, walk.now);
     }));
   }
   std::string token;
@@ -121,7 +124,8 @@ Reply long_list(ListWalk start, const std::string& api_version) {
       auto stepped = walk->step(64, [&](const KeyValue& kv, const StoredView& view) -> Result<void> {
         if (!walk->first) chunk += ',';
         walk->first = false;
-        return append_list_item(chunk, *walk->type, walk->want, view, kv.mod_revision, walk->now);
+        return append_list_item(chunk, *walk->type, walk->version, walk->want, view, kv.mod_revision,
+                                walk->now);
       });
       // The snapshot expired under a very slow reader: the body ends in the middle, which clients notice.
       if (!stepped) {
@@ -161,7 +165,7 @@ Result<Reply> object_list(ListWalk& walk, ApiCore& core) {
   ObjectList& out = reply.list.emplace();
   while (!walk.done) {
     ORC_TRY(walk.step(kRangePage, [&](const KeyValue& kv, const StoredView&) -> Result<void> {
-      ORC_ASSIGN(Object object, core.cache().get(kv.value, kv.mod_revision));
+      ORC_ASSIGN(Object object, core.object_in_version(*walk.type, walk.version, kv.value, kv.mod_revision));
       out.items.push_back(std::move(object));
       return {};
     }));
@@ -177,6 +181,54 @@ Result<Reply> object_list(ListWalk& walk, ApiCore& core) {
   return reply;
 }
 }  // namespace
+
+void ApiCore::set_computed(const std::string& group, const std::string& resource, ComputedSource source) {
+  std::lock_guard lock(mutex_);
+  computed_[group + "/" + resource] = std::move(source);
+}
+
+void ApiCore::computed_read(const Call& call, const api::TypeRecord& type, const Answer& answer) {
+  ComputedSource source;
+  {
+    std::lock_guard lock(mutex_);
+    if (const auto found = computed_.find(type.group + "/" + type.plural); found != computed_.end())
+      source = found->second;
+  }
+  json::array items;
+  if (source) {
+    auto objects = source(call.info.ns);
+    if (!objects) return answer(error_reply(objects.error()));
+    for (const Object& object : *objects) items.push_back(tree(object));
+  } else if (auto own = api::compute_objects(type, {.store_healthy = store_->revision() > 0})) {
+    items = std::move(*own);
+  } else {
+    return answer(error_reply(api::service_unavailable(
+        type.qualified_resource() + " are computed by a component that is not part of this server")));
+  }
+  if (!call.info.name.empty()) {
+    for (const json::value& item : items) {
+      if (api::meta_string(item, "name") == call.info.name) return answer(tree_reply(call, item, 200));
+    }
+    return answer(error_reply(api::not_found(type, call.info.name)));
+  }
+  const Now now = engine_.clock().now();
+  const std::string version = type.gvk(call.info.version).api_version();
+  Reply reply;
+  reply.body = list_opening(type, version, call.want, list_metadata(store_->revision(), "", 0));
+  bool first = true;
+  for (const json::value& item : items) {
+    if (!first) reply.body += ',';
+    first = false;
+    reply.body += row_or_object(type, call.want, item, now);
+  }
+  reply.body += "]}\n";
+  if (call.want_object) {
+    ObjectList& list = reply.list.emplace();
+    list.resource_version = std::to_string(store_->revision());
+    for (json::value& item : items) list.items.push_back(object_from_tree(std::move(item)));
+  }
+  answer(std::move(reply));
+}
 
 void ApiCore::get(Call call, api::TypePtr type, Answer answer) {
   const api::Subresource* sub = nullptr;
@@ -245,6 +297,7 @@ void ApiCore::list(Call call, api::TypePtr type, Answer answer) {
         return answer(error_reply(store_error(snapshot.error())));
       }
       ListWalk walk{type,
+                    call.info.version,
                     std::move(query),
                     call.want,
                     std::move(*snapshot),

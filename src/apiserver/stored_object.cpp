@@ -185,23 +185,27 @@ std::string encode_stored(const json::value& tree,
 Result<StoredView> decode_stored(std::string_view bytes) { return decode(bytes, true); }
 Result<StoredView> decode_stored_frame(std::string_view bytes) { return decode(bytes, false); }
 
-void append_json(std::string& out, const StoredView& view, Revision revision) {
-  if (revision == 0) {  // a dry run: nothing was written
-    out += view.json;
-    return;
-  }
+void append_json(std::string& out, const StoredView& view, Revision revision, bool managed_fields) {
   out += view.json.substr(0, view.splice);
-  out += "\"resourceVersion\":\"";
-  out += std::to_string(revision);
-  out += '"';
-  if (view.json[view.splice] != '}') out += ',';
+  const std::size_t before = out.size();
+  if (revision != 0) {  // else a dry run: nothing was written
+    out += "\"resourceVersion\":\"";
+    out += std::to_string(revision);
+    out += '"';
+  }
+  if (managed_fields && !view.managed_fields.empty()) {
+    if (out.size() > before) out += ',';
+    out += "\"managedFields\":";
+    out += view.managed_fields;
+  }
+  if (out.size() > before && view.json[view.splice] != '}') out += ',';
   out += view.json.substr(view.splice);
 }
 
-std::string json_with_revision(const StoredView& view, Revision revision) {
+std::string json_with_revision(const StoredView& view, Revision revision, bool managed_fields) {
   std::string out;
-  out.reserve(view.json.size() + 48);
-  append_json(out, view, revision);
+  out.reserve(view.json.size() + 48 + (managed_fields ? view.managed_fields.size() + 20 : 0));
+  append_json(out, view, revision, managed_fields);
   return out;
 }
 

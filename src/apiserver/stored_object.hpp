@@ -46,8 +46,9 @@ Result<StoredView> decode_stored(std::string_view bytes);
 /// Only the parts that joining bytes needs (no labels, no fields): no allocation.
 Result<StoredView> decode_stored_frame(std::string_view bytes);
 
-/// Appends the object's JSON with its resourceVersion; revision 0 leaves that out.
-void append_json(std::string& out, const StoredView& view, Revision revision);
-std::string json_with_revision(const StoredView& view, Revision revision);
+/// Appends the object's JSON with its resourceVersion (revision 0 leaves that out) and, if asked, its
+/// managedFields.
+void append_json(std::string& out, const StoredView& view, Revision revision, bool managed_fields = false);
+std::string json_with_revision(const StoredView& view, Revision revision, bool managed_fields = false);
 
 }  // namespace orchestra::apiserver

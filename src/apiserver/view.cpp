@@ -51,9 +51,14 @@ std::string encode_object(const api::TypeRecord& type, const json::value& tree) 
   std::vector<std::pair<std::string, std::string>> fields;
   fields.reserve(type.selectable.size());
   for (const api::SelectableField& field : type.selectable) {
-    fields.emplace_back(field.label, api::field_value(type, tree, field.label));
+    // The place of another type's objects: its labels of these fields are what its readers ask for.
+    const std::string& label = field.stored.empty() ? field.label : field.stored;
+    fields.emplace_back(label, api::field_value(type, tree, field.label));
   }
-  return encode_stored(tree, fields);
+  if (string_at(tree, "/apiVersion") == type.stored_api_version()) return encode_stored(tree, fields);
+  json::value stored = tree;
+  stored.get_object()["apiVersion"] = type.stored_api_version();
+  return encode_stored(stored, fields);
 }
 
 void Change::put(std::string key, Value value) {

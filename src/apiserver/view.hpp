@@ -19,7 +19,7 @@ namespace orchestra::apiserver {
 struct Loaded {
   KeyValue kv;
   StoredView view;  ///< into kv.value
-  /// With resourceVersion and managedFields.
+  /// With resourceVersion and managedFields, as it is stored.
   Result<json::value> tree() const;
 };
 

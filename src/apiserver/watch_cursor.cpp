@@ -13,6 +13,7 @@ Result<WatchRequest> read_watch(const ApiCore&, const Call& call, api::TypePtr t
   WatchRequest request;
   ORC_ASSIGN(request.query, parse_list_query(*type, call.info.query));
   request.type = std::move(type);
+  request.version = call.info.version;
   request.ns = call.info.ns;
   request.bookmarks = query_flag(call.info.query, "allowWatchBookmarks");
   const auto initial = call.info.query.find("sendInitialEvents");

@@ -27,6 +27,7 @@ struct WatchItem {
 
 struct WatchRequest {
   api::TypePtr type;
+  std::string version;
   std::string ns;
   ListQuery query;
   bool send_initial = false;  ///< sendInitialEvents=true

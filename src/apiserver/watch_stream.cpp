@@ -107,9 +107,9 @@ std::string WatchStream::encode(const std::vector<WatchItem>& items) {
       continue;
     }
     auto view = decode_stored_frame(item.stored.bytes());
-    auto text =
-        view ? object_text(*cursor_->request().type, options_.want, *view, item.revision, now, first_event_)
-             : Result<std::string>(view.error());
+    auto text = view ? object_text(*cursor_->request().type, cursor_->request().version, options_.want, *view,
+                                   item.revision, now, first_event_)
+                     : Result<std::string>(view.error());
     if (!text) {
       append_event(out, "ERROR", api::status_of(api::internal_error(text.error().to_string())).json);
       continue;

@@ -4,6 +4,7 @@
 #include "api/status.hpp"
 #include "api/walker.hpp"
 #include "apiserver/admission.hpp"
+#include "apiserver/admission/plugins.hpp"
 #include "orchestra/env.hpp"
 
 namespace orchestra::apiserver {
@@ -62,20 +63,31 @@ Result<void> prepare_metadata(const WriteInput& input, const View& view, json::v
 }  // namespace
 
 Result<Change> compute_create(const WriteInput& input, const View& view) {
+  return create_object(input, view, input.body);
+}
+
+Result<Change> create_object(const WriteInput& input, const View& view, json::value object,
+                             std::optional<api::FieldManagers> managers) {
   const api::TypeRecord& type = *input.type;
-  json::value object = input.body;
   ORC_TRY(prepare_metadata(input, view, object));
   Change change;
   change.code = 201;
   change.dry_run = input.dry_run;
-  if (type.hooks.prepare_create != nullptr) type.hooks.prepare_create(object.get_object());
-  api::apply_defaults(input.schema, object);
+  // What was observed is written through /status, by who observes.
+  if (!type.builtin && type.has_status) object.get_object().erase("status");
+  api::apply_defaults(input.work_schema(), object);
+  if (!managers && !type.virtual_only) managers = track_create(input, object);
+  if (type.hooks.prepare_create != nullptr) {
+    type.hooks.prepare_create(object.get_object());
+    api::apply_defaults(input.work_schema(), object);
+  }
   Admission admission{input, view, change, &object, nullptr};
   ORC_TRY(admit_namespace(admission));
   const KindHooks* hooks = kind_hooks(type);
   if (hooks != nullptr && hooks->on_create != nullptr) ORC_TRY(hooks->on_create(admission));
+  ORC_TRY(admit_mutating(admission));
   const std::string name(api::meta_string(object, "name"));
-  if (const auto errors = api::validate_create(type, input.call->info.version, object); !errors.empty()) {
+  if (const auto errors = api::validate_create(type, input.work_schema(), object); !errors.empty()) {
     return api::invalid(type.group, type.kind, name, errors);
   }
   if (type.virtual_only) {
@@ -87,7 +99,9 @@ Result<Change> compute_create(const WriteInput& input, const View& view) {
   const std::string key = key_of(type, input.ns(), name);
   ORC_ASSIGN(std::optional<KeyValue> existing, view.get(key));
   if (existing) return api::already_exists(type, name);
+  ORC_TRY(admit_validating(admission));
   change.expect(key, std::nullopt);
+  if (managers && !managers->empty()) api::metadata(object)["managedFields"] = api::print_managers(*managers);
   change.stored = Value(encode_object(type, object));
   if (change.stored.size() > input.core->options().object_bytes_max) {
     return api::too_large(type.qualified_resource() + " \"" + name + "\" takes " +

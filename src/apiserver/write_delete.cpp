@@ -2,9 +2,11 @@
 // dependents is decided by the finalizers set here (foregroundDeletion, orphan).
 #include <algorithm>
 
+#include "api/crd/definition.hpp"
 #include "api/meta.hpp"
 #include "api/status.hpp"
 #include "apiserver/admission.hpp"
+#include "apiserver/admission/plugins.hpp"
 
 namespace orchestra::apiserver {
 namespace {
@@ -99,10 +101,18 @@ Result<Change> remove_object(const WriteInput& input, const View& view, const Lo
   change.dry_run = input.dry_run;
   Admission admission{input, view, change, nullptr, &tree};
   if (hooks != nullptr && hooks->on_delete != nullptr) ORC_TRY(hooks->on_delete(admission));
+  ORC_TRY(admit_policies(admission));
 
   json::value next = tree;
   api::metadata(next).erase("resourceVersion");
-  api::metadata(next).erase("managedFields");
+  if (type.defines_types && api::metadata(next).if_contains("deletionTimestamp") == nullptr) {
+    // The definition stays until the objects of its type are gone.
+    json::value& finalizers = api::metadata(next)["finalizers"];
+    if (!finalizers.is_array()) finalizers.emplace_array();
+    const json::value cleanup(api::kDefinitionFinalizer);
+    json::array& list = finalizers.get_array();
+    if (std::find(list.begin(), list.end(), cleanup) == list.end()) list.push_back(cleanup);
+  }
   const bool propagation_changed = set_propagation(next, request.propagation);
   const std::int64_t grace = grace_of(hooks, next, request);
   const bool held = hooks != nullptr && hooks->holds_deletion != nullptr && hooks->holds_deletion(next);

@@ -5,6 +5,7 @@
 #include "api/object_tree.hpp"
 #include "api/patches.hpp"
 #include "api/status.hpp"
+#include "api/versions.hpp"
 #include "api/walker.hpp"
 #include "apiserver/writes.hpp"
 
@@ -12,7 +13,7 @@ namespace orchestra::apiserver {
 namespace {
 
 constexpr std::string_view kPatchTypes =
-    "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json";
+    "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
 
 std::string media_type(std::string_view content_type) {
   return to_lower(trim(content_type.substr(0, content_type.find(';'))));
@@ -68,6 +69,20 @@ Result<void> read_body(WriteInput& input) {
   return check_strict(input, decoded.unknown, decoded.duplicate);
 }
 
+bool call_has(const WriteInput& input, const std::string& parameter) {
+  return input.call->info.query.find(parameter) != input.call->info.query.end();
+}
+
+Result<void> read_manager(WriteInput& input) {
+  input.field_manager = query_value(input.call->info.query, "fieldManager");
+  if (const std::string wrong = api::check_manager_name(input.field_manager); !wrong.empty()) {
+    return api::status_error(
+        api::make_status(422, "Invalid", "WriteOptions.meta.k8s.io \"\" is invalid: fieldManager: " + wrong));
+  }
+  if (input.field_manager.empty()) input.field_manager = api::manager_of_user_agent(input.call->user_agent);
+  return {};
+}
+
 Result<void> read_patch(WriteInput& input) {
   const std::string type = media_type(input.call->content_type);
   if (type == "application/json-patch+json") {
@@ -76,10 +91,19 @@ Result<void> read_patch(WriteInput& input) {
     input.patch = PatchKind::merge;
   } else if (type == "application/strategic-merge-patch+json" && input.type->builtin) {
     input.patch = PatchKind::strategic;
+  } else if (type == "application/apply-patch+yaml" &&
+             (input.sub == nullptr || input.sub->kind.kind == input.type->kind)) {
+    input.patch = PatchKind::apply;
+    return read_apply(input);
   } else {
     return api::unsupported_media_type(
         "the body of the request was in an unknown format - accepted media types include: " +
-        std::string(kPatchTypes));
+        std::string(kPatchTypes) + (input.type->builtin ? ", application/strategic-merge-patch+json" : ""));
+  }
+  if (call_has(input, "force")) {
+    api::FieldErrors errors;
+    errors.forbidden(api::FieldPath("force"), "may not be specified for non-apply patch");
+    return api::invalid("meta.k8s.io", "PatchOptions", "", errors);
   }
   ORC_ASSIGN(input.body, api::parse_body(input.call->body, api::BodyFormat::json));
   return {};
@@ -180,12 +204,18 @@ Result<WriteInput> read_write(const ApiCore& core, const Call& call, api::TypePt
     return api::bad_request("fieldValidation: Unsupported value: \"" + input.validation +
                             "\": supported values: \"Ignore\", \"Warn\", \"Strict\"");
   }
+  ORC_TRY(read_manager(input));
   const api::TypeVersion* version = input.type->version(call.info.version);
+  input.version = version;
   const bool own_kind = input.sub != nullptr && input.sub->kind.kind != input.type->kind;
   input.schema = own_kind ? schema_of(input.sub->kind) : version->schema;
   if (call.info.verb == "create" || call.info.verb == "update") {
     ORC_TRY(read_body(input));
     if (!input.body.is_object()) return api::bad_request("the body of the request is not an object");
+    if (!own_kind && version->conversion != nullptr) {
+      api::apply_defaults(version->schema, input.body);
+      api::to_stored(*input.type, *version, input.body);
+    }
   } else if (call.info.verb == "patch") {
     ORC_TRY(read_patch(input));
   } else if (call.info.verb == "delete") {
@@ -206,6 +236,8 @@ Result<void> apply_patch(const WriteInput& input, api::SchemaRef schema, json::v
     case PatchKind::merge:
       api::merge_patch(target, input.body);
       return {};
+    case PatchKind::apply:
+      return api::unsupported_media_type("apply is not a patch of a subresource of another kind");
     case PatchKind::strategic: {
       auto applied = api::strategic_merge_patch(schema, target, input.body);
       if (!applied) return api::bad_request(applied.error().message());

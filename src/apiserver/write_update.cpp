@@ -2,8 +2,10 @@
 #include "api/meta.hpp"
 #include "api/object_tree.hpp"
 #include "api/status.hpp"
+#include "api/versions.hpp"
 #include "api/walker.hpp"
 #include "apiserver/admission.hpp"
+#include "apiserver/admission/plugins.hpp"
 
 namespace orchestra::apiserver {
 namespace {
@@ -72,9 +74,25 @@ void restore_metadata(const json::value& old, json::value& next) {
     }
   }
   metadata.erase("resourceVersion");
-  metadata.erase("managedFields");
   metadata.erase("selfLink");
 }
+
+// The status of the main resource belongs to /status.
+void keep_status(const json::value& old, json::value& next) { copy_field(next, old, "/status"); }
+
+bool last_finalizer_went(const json::value& next, const KindHooks* hooks) {
+  if (find(next, "/metadata/deletionTimestamp") == nullptr) return false;
+  const json::array* finalizers = array_at(next, "/metadata/finalizers");
+  if (finalizers != nullptr && !finalizers->empty()) return false;
+  if (int_at(next, "/metadata/deletionGracePeriodSeconds") > 0) return false;
+  return hooks == nullptr || hooks->holds_deletion == nullptr || !hooks->holds_deletion(next);
+}
+
+Result<Change> upsert(const WriteInput& input, const View& view) {
+  if (input.sub != nullptr || !input.type->put_creates) return api::not_found(*input.type, input.name());
+  return compute_create(input, view);
+}
+}  // namespace
 
 Result<void> check_identity(const WriteInput& input, const json::value& old, const json::value& next,
                             bool patch) {
@@ -112,59 +130,57 @@ Result<void> check_identity(const WriteInput& input, const json::value& old, con
   return {};
 }
 
-// The status of the main resource belongs to /status.
-void keep_status(const json::value& old, json::value& next) { copy_field(next, old, "/status"); }
-
-bool last_finalizer_went(const json::value& next, const KindHooks* hooks) {
-  if (find(next, "/metadata/deletionTimestamp") == nullptr) return false;
-  const json::array* finalizers = array_at(next, "/metadata/finalizers");
-  if (finalizers != nullptr && !finalizers->empty()) return false;
-  if (int_at(next, "/metadata/deletionGracePeriodSeconds") > 0) return false;
-  return hooks == nullptr || hooks->holds_deletion == nullptr || !hooks->holds_deletion(next);
-}
-
-Result<Change> upsert(const WriteInput& input, const View& view) {
-  if (input.sub != nullptr || !input.type->put_creates) return api::not_found(*input.type, input.name());
-  return compute_create(input, view);
-}
-}  // namespace
-
 Result<Loaded> load_target(const WriteInput& input, const View& view) {
   ORC_ASSIGN(std::optional<Loaded> loaded, view.load(key_of(*input.type, input.ns(), input.name())));
   if (!loaded) return api::not_found(*input.type, input.name());
   return std::move(*loaded);
 }
 
+Result<json::value> work_tree(const WriteInput& input, const Loaded& loaded) {
+  ORC_ASSIGN(json::value tree, loaded.tree());
+  if (input.version->conversion == nullptr && !api::stored_as(*input.type, *input.version))
+    api::from_stored(*input.type, *input.version, tree);
+  return tree;
+}
+
 Result<Change> finish_update(const WriteInput& input, const View& view, const Loaded& old,
-                             json::value old_tree, json::value next) {
+                             json::value old_tree, json::value next,
+                             std::optional<api::FieldManagers> managers) {
   const api::TypeRecord& type = *input.type;
+  const json::value given = take_managed_fields(next);
+  const json::value old_managed = take_managed_fields(old_tree);
   const SubresourceFields* fields = input.sub == nullptr ? nullptr : fields_of(input.sub->name);
   restore_metadata(old_tree, next);
   json::object& old_metadata = api::metadata(old_tree);
   old_metadata.erase("resourceVersion");
-  old_metadata.erase("managedFields");
   if (fields != nullptr) {
     next = restrict_to(*fields, old_tree, next);
   } else if (type.has_status && input.sub == nullptr) {
     keep_status(old_tree, next);
   }
+  api::apply_defaults(input.work_schema(), next);
+  if (!managers) managers = track_change(input, old_tree, next, old_managed, given);
   if (type.hooks.prepare_update != nullptr && input.sub == nullptr) {
     type.hooks.prepare_update(next.get_object(), old_tree.get_object());
+    api::apply_defaults(input.work_schema(), next);
   }
-  const api::TypeVersion& version = *type.version(input.call->info.version);
-  api::apply_defaults(version.schema, next);
   Change change;
   change.dry_run = input.dry_run;
   const KindHooks* hooks = kind_hooks(type);
-  if (hooks != nullptr && hooks->on_update != nullptr && fields == nullptr) {
-    Admission admission{input, view, change, &next, &old_tree};
+  Admission admission{input, view, change, &next, &old_tree};
+  if (hooks != nullptr && hooks->on_update != nullptr && fields == nullptr)
     ORC_TRY(hooks->on_update(admission));
+  if (fields == nullptr) {
+    ORC_TRY(admit_mutating(admission));
+  } else {
+    ORC_TRY(admit_node_restriction(admission));
   }
   if (type.has_generation && api::spec_differs(next.get_object(), old_tree.get_object())) {
     api::metadata(next)["generation"] = int_at(old_tree, "/metadata/generation") + 1;
   }
-  const auto errors = fields != nullptr ? api::validate_status_update(type, version.name, next, old_tree)
-                                        : api::validate_update(type, version.name, next, old_tree);
+  const auto errors = fields != nullptr
+                          ? api::validate_status_update(type, input.work_schema(), next, old_tree)
+                          : api::validate_update(type, input.work_schema(), next, old_tree);
   if (!errors.empty()) return api::invalid(type.group, type.kind, input.name(), errors);
 
   if (last_finalizer_went(next, hooks)) {
@@ -172,17 +188,22 @@ Result<Change> finish_update(const WriteInput& input, const View& view, const Lo
     change.remove(old.kv.key);
     change.stored = Value(encode_object(type, next));
     if (hooks != nullptr && hooks->on_removed != nullptr) {
-      Admission admission{input, view, change, nullptr, &old_tree};
-      ORC_TRY(hooks->on_removed(admission));
+      Admission removal{input, view, change, nullptr, &old_tree};
+      ORC_TRY(hooks->on_removed(removal));
     }
     return change;
   }
-  if (next == old_tree && change.ops.empty()) {
+  const auto managers_before = api::read_managers(old_managed);
+  const bool same_owners =
+      managers_before ? api::same_but_times(*managers, *managers_before) : managers->empty();
+  if (next == old_tree && change.ops.empty() && same_owners) {
     change.stored = old.kv.value;
     change.revision = old.kv.mod_revision;
     change.compares.clear();
     return change;
   }
+  if (!managers->empty()) api::metadata(next)["managedFields"] = api::print_managers(*managers);
+  if (fields == nullptr) ORC_TRY(admit_validating(admission));
   change.stored = Value(encode_object(type, next));
   if (change.stored.size() > input.core->options().object_bytes_max) {
     return api::too_large(type.qualified_resource() + " \"" + input.name() + "\" takes " +
@@ -197,16 +218,18 @@ Result<Change> finish_update(const WriteInput& input, const View& view, const Lo
 Result<Change> compute_update(const WriteInput& input, const View& view) {
   auto old = load_target(input, view);
   if (!old) return old.error().is(Error::not_found) ? upsert(input, view) : Result<Change>(old.error());
-  ORC_ASSIGN(json::value old_tree, old->tree());
+  ORC_ASSIGN(json::value old_tree, work_tree(input, *old));
   ORC_TRY(check_identity(input, old_tree, input.body, false));
   return finish_update(input, view, *old, std::move(old_tree), input.body);
 }
 
 Result<Change> compute_patch(const WriteInput& input, const View& view) {
+  if (input.patch == PatchKind::apply) return compute_apply(input, view);
   ORC_ASSIGN(Loaded old, load_target(input, view));
-  ORC_ASSIGN(json::value old_tree, old.tree());
+  ORC_ASSIGN(json::value old_tree, work_tree(input, old));
   json::value next = old_tree;
-  const api::TypeVersion& version = *input.type->version(input.call->info.version);
+  const api::TypeVersion& version = *input.version;
+  if (version.conversion != nullptr) api::from_stored(*input.type, version, next);
   ORC_TRY(apply_patch(input, version.schema, next));
   if (!next.is_object()) return api::bad_request("the patched object is not an object");
   auto unknown = api::prune_unknown(version.schema, next);
@@ -214,6 +237,10 @@ Result<Change> compute_patch(const WriteInput& input, const View& view) {
   WriteInput checked = input;
   checked.warnings.clear();
   ORC_TRY(check_strict(checked, *unknown, {}));
+  if (version.conversion != nullptr) {
+    api::apply_defaults(version.schema, next);
+    api::to_stored(*input.type, version, next);
+  }
   ORC_TRY(check_identity(input, old_tree, next, true));
   ORC_ASSIGN(Change change, finish_update(input, view, old, std::move(old_tree), std::move(next)));
   change.warnings = std::move(checked.warnings);

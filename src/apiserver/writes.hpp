@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "api/apply/managed_fields.hpp"
 #include "apiserver/call.hpp"
 #include "apiserver/core.hpp"
 #include "apiserver/view.hpp"
@@ -12,7 +13,7 @@
 
 namespace orchestra::apiserver {
 
-enum class PatchKind : std::uint8_t { json, merge, strategic };
+enum class PatchKind : std::uint8_t { json, merge, strategic, apply };
 
 struct DeleteRequest {
   std::optional<std::int64_t> grace_seconds;
@@ -26,9 +27,12 @@ struct WriteInput {
   const ApiCore* core = nullptr;
   api::TypePtr type;
   const api::Subresource* sub = nullptr;
-  api::SchemaRef schema;  ///< of the requested version
-  json::value body;       ///< decoded and pruned (create, update), or the patch
+  api::SchemaRef schema;                      ///< of the requested version
+  const api::TypeVersion* version = nullptr;  ///< the requested one
+  json::value body;                           ///< decoded and pruned (create, update), or the patch
   PatchKind patch = PatchKind::json;
+  bool force = false;         ///< apply: take fields from others
+  std::string field_manager;  ///< who owns what this write changes
   DeleteRequest remove;
   bool dry_run = false;
   std::string validation;  ///< "Strict", "Warn", "Ignore"
@@ -37,6 +41,11 @@ struct WriteInput {
   const std::string& ns() const { return call->info.ns; }
   const std::string& name() const { return call->info.name; }
   Now now() const;
+  /// Objects are defaulted, admitted and validated in this form: the requested version, or, where that has
+  /// another shape than what is stored, the stored one.
+  api::SchemaRef work_schema() const {
+    return version->conversion != nullptr ? type->stored_schema() : version->schema;
+  }
 };
 
 /// Reads query and body of a write; errors are 400, 415, 422.
@@ -53,8 +62,25 @@ Result<Change> compute_delete(const WriteInput& input, const View& view);
 
 /// The common tail of update, patch and the subresources that change their object: admission, defaults,
 /// validation, no write when nothing changed, removal when the last finalizer went.
+/// `managers` are those after a server-side apply; otherwise the changes are tracked here.
 Result<Change> finish_update(const WriteInput& input, const View& view, const Loaded& old,
-                             json::value old_tree, json::value next);
+                             json::value old_tree, json::value next,
+                             std::optional<api::FieldManagers> managers = {});
+/// The same for a new object.
+Result<Change> create_object(const WriteInput& input, const View& view, json::value object,
+                             std::optional<api::FieldManagers> managers = {});
+/// Name, namespace, uid and resourceVersion of what is to be written: 400, 409, 422.
+Result<void> check_identity(const WriteInput& input, const json::value& old, const json::value& next,
+                            bool patch);
+
+// Ownership of fields (write_ownership.cpp).
+Result<void> read_apply(WriteInput& input);
+Result<Change> compute_apply(const WriteInput& input, const View& view);
+/// metadata.managedFields out of an object; null where there are none.
+json::value take_managed_fields(json::value& object);
+api::FieldManagers track_create(const WriteInput& input, const json::value& object);
+api::FieldManagers track_change(const WriteInput& input, const json::value& old, const json::value& next,
+                                const json::value& old_managed, const json::value& given);
 /// Deletes or marks `loaded`; also for evictions.
 Result<Change> remove_object(const WriteInput& input, const View& view, const Loaded& loaded,
                              const DeleteRequest& request);
@@ -63,6 +89,8 @@ Result<DeleteRequest> read_delete(const Call& call);
 /// Strict check of what decode found: 400, or warnings.
 Result<void> check_strict(WriteInput& input, const std::vector<std::string>& unknown,
                           const std::vector<std::string>& duplicate);
+/// What is stored, in the form in which the pipeline works (see WriteInput::work_schema).
+Result<json::value> work_tree(const WriteInput& input, const Loaded& loaded);
 /// Loads what the request names; 404 otherwise.
 Result<Loaded> load_target(const WriteInput& input, const View& view);
 /// Applies a patch document of the input's kind.

@@ -51,11 +51,36 @@ struct HttpResponse {
   std::string body;
   std::string url;  ///< after redirects
 };
+/// The typed extra of errors of HttpClient: whether the server may have seen the request.
+struct HttpFailure {
+  bool sent = false;
+};
+/// One WebSocket (RFC 6455), the client's side: whole text messages in order, until one end closes. Pings
+/// are answered and sent; an end that is silent for too long counts as closed. Dropping it closes it.
+class ORC_API WebSocket {
+ public:
+  virtual ~WebSocket() = default;
+  /// Queues one message; `overloaded` when too much waits, `unavailable` when closed.
+  virtual Result<void> send(std::string message) = 0;
+  virtual void close() = 0;
+};
+/// Called in order from one thread at a time; must not block. Calls that are under way when close() is
+/// called may still arrive.
+struct WebSocketHandler {
+  std::function<void(std::string message)> on_message;
+  std::function<void(const Error& why)> on_closed;
+};
 class ORC_API HttpClient {
  public:
   virtual ~HttpClient() = default;
   /// An HTTP status of 400 and more is an answer, not an error. Blocks no event thread.
   virtual Pending<HttpResponse> send(HttpRequest request) = 0;
+  /// Opens a WebSocket at an http, https or unix URL. A server that answers otherwise than by 101 is
+  /// `unsupported`, with its status and the beginning of its answer.
+  virtual Pending<std::shared_ptr<WebSocket>> open_web_socket(HttpRequest request, WebSocketHandler handler) {
+    (void)handler;
+    return Error(Error::unsupported, "http", "this HTTP client opens no WebSockets: " + request.url);
+  }
 };
 
 /// Starts programs by clone3 with a pidfd; no SIGCHLD, no fork of host memory.
@@ -77,6 +102,10 @@ class ORC_API Spawner {
   virtual ~Spawner() = default;
   virtual Pending<SpawnResult> run(SpawnRequest request) = 0;
 };
+
+class Engine;
+/// The Spawner of this machine; `engine` must outlive it.
+ORC_API std::shared_ptr<Spawner> make_spawner(Engine& engine);
 
 /// Runs one build or pipeline step in a container over a ready root (image builder -> runtime).
 struct StepMount {

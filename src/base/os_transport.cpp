@@ -5,14 +5,13 @@
 // Everything of one connection runs on its strand.
 #include <zlib.h>
 
-#include <atomic>
 #include <boost/asio/bind_executor.hpp>
 #include <boost/asio/connect.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/read.hpp>
 #include <boost/asio/strand.hpp>
 #include <boost/asio/write.hpp>
-#include <deque>
+#include <mutex>
 
 #include "base/engine_impl.hpp"
 #include "orchestra/env.hpp"
@@ -30,13 +29,15 @@ Error closed(const std::string& why) {
   return {Error::unavailable, "transport", "connection closed: " + why};
 }
 
+std::uint32_t get_u32(const char* at) {
+  const auto* bytes = reinterpret_cast<const unsigned char*>(at);
+  return std::uint32_t{bytes[0]} << 24 | std::uint32_t{bytes[1]} << 16 | std::uint32_t{bytes[2]} << 8 |
+         bytes[3];
+}
 void put_u32(std::string& out, std::uint32_t value) {
   for (int shift = 24; shift >= 0; shift -= 8) out += static_cast<char>(value >> shift);
 }
-std::uint32_t get_u32(const unsigned char* at) {
-  return std::uint32_t{at[0]} << 24 | std::uint32_t{at[1]} << 16 | std::uint32_t{at[2]} << 8 | at[3];
-}
-std::uint32_t checksum(const std::string& bytes) {
+std::uint32_t checksum(std::string_view bytes) {
   return static_cast<std::uint32_t>(
       crc32(0, reinterpret_cast<const Bytef*>(bytes.data()), static_cast<uInt>(bytes.size())));
 }
@@ -50,25 +51,24 @@ class Connection final : public TransportConnection, public std::enable_shared_f
     handler_ = std::move(handler);
     boost::system::error_code ignored;
     socket_.set_option(tcp::no_delay(true), ignored);
-    asio::post(strand_, [self = shared_from_this()] { self->read_head(); });
+    asio::post(strand_, [self = shared_from_this()] { self->read(); });
   }
+  /// What is sent while a write is under way leaves together in the next one.
   Result<void> send(std::string message) override {
     if (message.size() > kMessageMax)
       return Error(Error::too_large, "transport",
                    "message of " + std::to_string(message.size()) + " bytes; at most 64 MiB");
-    if (in_flight_.fetch_add(message.size()) > kInFlightMax) {
-      in_flight_ -= message.size();
-      return Error(Error::overloaded, "transport", "64 MiB wait to be sent on this connection");
+    {
+      std::lock_guard lock(out_mutex_);
+      if (out_.size() + writing_size_ > kInFlightMax)
+        return Error(Error::overloaded, "transport", "64 MiB wait to be sent on this connection");
+      out_.reserve(out_.size() + message.size() + kHead);
+      put_u32(out_, static_cast<std::uint32_t>(message.size()));
+      put_u32(out_, checksum(message));
+      out_ += message;
+      if (std::exchange(scheduled_, true)) return {};
     }
-    asio::post(strand_, [self = shared_from_this(), message = std::move(message)]() mutable {
-      std::string frame;
-      frame.reserve(message.size() + 8);
-      put_u32(frame, static_cast<std::uint32_t>(message.size()));
-      put_u32(frame, checksum(message));
-      frame += message;
-      self->queue_.push_back(std::move(frame));
-      if (self->queue_.size() == 1) self->write_next();
-    });
+    asio::post(strand_, [self = shared_from_this()] { self->write(); });
     return {};
   }
   void close() override {
@@ -76,34 +76,54 @@ class Connection final : public TransportConnection, public std::enable_shared_f
   }
 
  private:
-  void read_head() {
-    asio::async_read(socket_, asio::buffer(head_),
-                     asio::bind_executor(strand_, [self = shared_from_this()](auto failed, std::size_t) {
-                       if (failed) return self->end(closed(failed.message()));
-                       const std::uint32_t size = get_u32(self->head_);
-                       if (size > kMessageMax) return self->end(closed("frame longer than 64 MiB"));
-                       self->body_.resize(size);
-                       self->read_body();
-                     }));
+  static constexpr std::size_t kHead = 8;
+  static constexpr std::size_t kReadStep = 128 << 10;
+
+  void read() {
+    if (ended_) return;
+    const std::size_t have = in_.size();
+    in_.resize(have + std::max(kReadStep, wanted_ > have ? wanted_ - have : 0));
+    socket_.async_read_some(
+        asio::buffer(in_.data() + have, in_.size() - have),
+        asio::bind_executor(strand_, [self = shared_from_this(), have](auto failed, std::size_t got) {
+          if (failed) return self->end(closed(failed.message()));
+          self->in_.resize(have + got);
+          self->take_frames();
+        }));
   }
-  void read_body() {
-    asio::async_read(socket_, asio::buffer(body_),
-                     asio::bind_executor(strand_, [self = shared_from_this()](auto failed, std::size_t) {
-                       if (failed) return self->end(closed(failed.message()));
-                       if (checksum(self->body_) != get_u32(self->head_ + 4))
-                         return self->end(closed("frame checksum is wrong"));
-                       if (self->handler_.on_message) self->handler_.on_message(std::move(self->body_));
-                       self->body_.clear();
-                       self->read_head();
-                     }));
+  void take_frames() {
+    std::size_t at = 0;
+    wanted_ = 0;
+    while (!ended_ && in_.size() - at >= kHead) {
+      const std::uint32_t size = get_u32(in_.data() + at);
+      if (size > kMessageMax) return end(closed("frame longer than 64 MiB"));
+      if (in_.size() - at - kHead < size) {
+        wanted_ = kHead + size;
+        break;
+      }
+      const std::string_view body = std::string_view(in_).substr(at + kHead, size);
+      if (checksum(body) != get_u32(in_.data() + at + 4)) return end(closed("frame checksum is wrong"));
+      at += kHead + size;
+      if (handler_.on_message) handler_.on_message(std::string(body));
+    }
+    in_.erase(0, at);
+    read();
   }
-  void write_next() {
-    asio::async_write(socket_, asio::buffer(queue_.front()),
+  void write() {
+    {
+      std::lock_guard lock(out_mutex_);
+      writing_.clear();
+      writing_.swap(out_);
+      writing_size_ = writing_.size();
+      if (writing_.empty() || ended_) {
+        scheduled_ = false;
+        return;
+      }
+    }
+    asio::async_write(socket_, asio::buffer(writing_),
                       asio::bind_executor(strand_, [self = shared_from_this()](auto failed, std::size_t) {
                         if (failed) return self->end(closed(failed.message()));
-                        self->in_flight_ -= self->queue_.front().size() - 8;
-                        self->queue_.pop_front();
-                        if (!self->queue_.empty()) self->write_next();
+                        self->write();
                       }));
   }
   void end(const Error& why) {
@@ -119,10 +139,13 @@ class Connection final : public TransportConnection, public std::enable_shared_f
   tcp::socket socket_;
   asio::strand<tcp::socket::executor_type> strand_;
   TransportHandler handler_;
-  unsigned char head_[8] = {};
-  std::string body_;
-  std::deque<std::string> queue_;
-  std::atomic<std::size_t> in_flight_{0};
+  std::string in_;          ///< bytes that are no whole frame yet
+  std::size_t wanted_ = 0;  ///< of the frame that has begun
+  std::mutex out_mutex_;
+  std::string out_;
+  std::size_t writing_size_ = 0;
+  bool scheduled_ = false;
+  std::string writing_;
   bool ended_ = false;
 };
 

@@ -15,9 +15,11 @@
 #include "cluster/control_loops.hpp"
 #include "cluster/node.hpp"
 #include "cluster/options.hpp"
+#include "cluster/shared_keys.hpp"
 #include "image/ops.hpp"
 #include "orchestra/api_server.hpp"
 #include "orchestra/env.hpp"
+#include "orchestra/etcd_store.hpp"
 #include "orchestra/memory_store.hpp"
 #include "orchestra/raft_store.hpp"
 #include "store/ops.hpp"
@@ -28,6 +30,8 @@ using namespace std::chrono_literals;
 
 namespace {
 constexpr int kFallbackPorts = 64;
+constexpr auto kLeaderTtl = std::chrono::seconds(5);  ///< after a kill -9 another takes over this much later
+constexpr Duration kMajorityWait = std::chrono::minutes(2);
 constexpr std::size_t kKubeconfigBytesMax = 1 << 20;
 
 std::string host_name() {
@@ -51,11 +55,15 @@ struct Cluster::Impl {
     if (options.notice) options.notice(line);
   }
   Result<void> open_folder();
-  Result<void> choose_ranges(bool process_level);
+  Result<void> choose_ranges(bool loopback_network);
   Result<void> open_store();
+  Result<void> open_etcd();
   Result<void> start_api();
   Result<void> start_control();
+  Result<void> refuse_open_peers() const;
+  Result<void> share_keys(const std::string& own_name);
   Result<void> make_ingress_class();
+  void reach_from_pods();
   Result<void> make_storage_class();
   Result<void> start();
   void stop();
@@ -67,6 +75,7 @@ struct Cluster::Impl {
   std::shared_ptr<StateStore> store;
   std::unique_ptr<ApiServer> server;
   std::shared_ptr<cluster::ControlLoops> loops;
+  std::string cluster_token;
   std::unique_ptr<cluster::Node> node;
   std::unique_ptr<ControlServer> control;
   std::mutex mutex;
@@ -87,8 +96,8 @@ Result<void> Cluster::Impl::open_folder() {
   return {};
 }
 
-Result<void> Cluster::Impl::choose_ranges(bool process_level) {
-  if (process_level) {
+Result<void> Cluster::Impl::choose_ranges(bool loopback_network) {
+  if (loopback_network) {
     info.pod_cidr = cluster::kProcessPodCidr;
     info.service_cidr = cluster::kProcessServiceCidr;
     return {};
@@ -120,10 +129,80 @@ Result<void> Cluster::Impl::open_store() {
     store = MemoryStore::create(engine);
     return {};
   }
+  if (!options.etcd.empty()) return open_etcd();
   RaftStoreOptions raft;
   raft.data_dir = options.data_dir + "/store";
   raft.name = info.node_name;
+  if (!options.peers.empty()) {
+    if (!options.name.empty()) raft.name = options.name;
+    raft.initial_peers = options.peers;
+    raft.peer_listen = options.peer_listen;
+    ORC_TRY(refuse_open_peers());
+  }
   ORC_ASSIGN(store, RaftStore::open(engine, raft));
+  if (options.peers.empty()) return {};
+  return share_keys(raft.name);
+}
+
+/// Traffic between peers is not encrypted yet.
+Result<void> Cluster::Impl::refuse_open_peers() const {
+  for (const std::string& peer : options.peers) {
+    const std::string address = peer.substr(peer.find('=') + 1);
+    if (address.rfind("127.", 0) == 0 || options.insecure_peers) continue;
+    return Error(Error::denied, "cluster",
+                 "the store's peers would talk unencrypted to " + address +
+                     "; use loopback addresses, or --insecure-peers on a network that you trust");
+  }
+  return {};
+}
+
+/// Certificate authority and keys come from the store. The first peer of a new cluster makes them; the others
+/// wait until they are there.
+Result<void> Cluster::Impl::share_keys(const std::string& own_name) {
+  const bool first = options.peers.front().substr(0, options.peers.front().find('=')) == own_name;
+  ORC_ASSIGN(cluster_token,
+             cluster::load_token(options.data_dir, options.token_file, first, engine.random()));
+  notice("store: waiting for a majority of " + std::to_string(options.peers.size()) + " peers");
+  const std::int64_t until = engine.clock().now().steady_ns + kMajorityWait.count();
+  while (true) {
+    auto taken = cluster::take_shared_keys(*store, options.data_dir, cluster_token);
+    if (taken && *taken) return {};
+    if (taken && first) return {};  // none yet: the API server makes them, put_shared_keys() follows
+    if (!taken && !taken.error().is(Error::unavailable)) return taken.error();
+    if (engine.clock().now().steady_ns > until) {
+      if (!taken) return taken.error().with_context("the store has no majority");
+      return Error(
+          Error::deadline_exceeded, "cluster",
+          "the first peer, " + options.peers.front() + ", has not put the shared keys into the store");
+    }
+    const Promise<> nobody;
+    (void)nobody.pending().wait(200ms);
+  }
+}
+
+Result<void> Cluster::Impl::open_etcd() {
+  EtcdStoreOptions etcd;
+  etcd.prefix = "/orchestra/";
+  etcd.adopt = options.etcd_adopt;
+  etcd.compact_age = std::chrono::minutes(5);
+  for (std::string url : options.etcd) {
+    if (url.compare(0, 5, "etcd+") == 0) url.erase(0, 5);  // etcd+unix:, as `orchestra store` has it
+    etcd.endpoints.push_back(std::move(url));
+  }
+  for (const auto& [file, to] : {std::pair(&options.etcd_ca_file, &etcd.ca_pem),
+                                 {&options.etcd_certificate_file, &etcd.certificate_pem},
+                                 {&options.etcd_key_file, &etcd.key_pem}}) {
+    if (file->empty()) continue;
+    ORC_ASSIGN(*to, engine.disk().read_file(*file, 1u << 20));
+  }
+  if (!options.etcd_user.empty()) {
+    const std::size_t colon = options.etcd_user.find(':');
+    if (colon == std::string::npos)
+      return Error(Error::invalid, "cluster", "the etcd user must be NAME:PASSWORD");
+    etcd.username = options.etcd_user.substr(0, colon);
+    etcd.password = options.etcd_user.substr(colon + 1);
+  }
+  ORC_ASSIGN(store, EtcdStore::open(engine, etcd));
   return {};
 }
 
@@ -184,6 +263,16 @@ Result<void> Cluster::Impl::make_ingress_class() {
   return {};
 }
 
+// Pods reach the API at the node gateway; what stands in the way is told, not fatal.
+void Cluster::Impl::reach_from_pods() {
+  const auto [host, port] = cluster::split_address(info.api_address);
+  const std::string gateway = node->gateway();
+  if (gateway.empty() || host == "0.0.0.0" || host == "[::]") return;
+  auto opened = server->serve_pods(gateway + ":" + std::to_string(port));
+  if (!opened && opened.error().is(Error::busy)) opened = server->serve_pods(gateway + ":0");
+  if (!opened) info.degraded.push_back("pods cannot reach the API: " + opened.error().to_string());
+}
+
 // The class whose volumes are folders of the node; the default one, unless there is another.
 Result<void> Cluster::Impl::make_storage_class() {
   auto classes = server->client().list("storage.k8s.io/v1", "storageclasses").wait(5s);
@@ -216,6 +305,12 @@ Result<void> Cluster::Impl::start_control() {
     auto steps = cluster::make_image_steps(engine, info.isolation, info.instance);
     register_image_ops(*control, node->images(), steps ? *steps : ImageStepRunner{});
   }
+  control->handle("store.reencrypt", [this](const json::object&, const ControlReply& reply) {
+    auto written = server->reencrypt();
+    if (!written) return reply.fail(written.error());
+    (void)reply.send({{"rewritten", *written}});
+    reply.done();
+  });
   control->handle("down", [this](const json::object& request, const ControlReply& reply) {
     const std::int64_t seconds = int_at(json::value(request), "/seconds", 120);
     Result<void> ended;
@@ -241,15 +336,25 @@ Result<void> Cluster::Impl::start() {
     ORC_ASSIGN(runtime, cluster::open_runtime(engine, options.data_dir, info.instance, options.isolation));
     info.isolation = runtime.name;
   }
-  ORC_TRY(choose_ranges(runtime.isolation == Isolation::process));
+  ORC_TRY(choose_ranges(options.node && runtime.isolation != Isolation::full));
   ORC_TRY(open_store());
   ORC_TRY(start_api());
   const Client client = server->client();
   cluster::ControlLoopsOptions loops_options;
-  loops_options.identity = info.node_name;
+  loops_options.elect = !options.peers.empty();
+  loops_options.ttl = kLeaderTtl;
+  loops_options.identity =
+      loops_options.elect ? (options.name.empty() ? info.node_name : options.name) + " " + info.instance
+                          : info.node_name;
   loops_options.controllers.root_ca_pem = server->ca_pem();
   loops_options.controllers.local_volume_root = options.data_dir + "/volumes";
-  loops_options.scheduler.process_level = runtime.isolation == Isolation::process;
+  loops_options.scheduler.process_level = options.node && runtime.isolation != Isolation::full;
+  if (loops_options.elect) {
+    ORC_ASSIGN(const bool shared, cluster::take_shared_keys(*store, options.data_dir, cluster_token));
+    if (!shared) {
+      ORC_TRY(cluster::put_shared_keys(*store, options.data_dir, cluster_token, engine.random()));
+    }
+  }
   loops = std::make_shared<cluster::ControlLoops>(engine, client, store, loops_options);
   ORC_TRY(loops->start());
   ORC_TRY(make_ingress_class());
@@ -273,10 +378,11 @@ Result<void> Cluster::Impl::start() {
     node = std::make_unique<cluster::Node>(engine, client, node_options, std::move(runtime));
     ORC_TRY(node->start());
     server->set_pod_streams(node->streams());
+    if (options.serve_http) reach_from_pods();
     info.ingress_address = node->ingress_address();
     info.dns_address = node->dns_address();
     info.service_proxy = node->proxy_mode();
-    info.degraded = node->degraded();
+    for (const std::string& line : node->degraded()) info.degraded.push_back(line);
   }
   ORC_TRY(start_control());
   info.ready_ms = (engine.clock().now().steady_ns - begin) / 1'000'000;

@@ -78,12 +78,14 @@ void ControlLoops::drive() {
     end_set(old);
     Set fresh;
     bool runs = false;
+    if (!token) engine_.log(LogLevel::info, "cluster", "no longer elected: controllers and scheduler ended here");
     if (token) {
       const std::string fence = std::string(kControlKey) + "=" + std::to_string(*token);
       auto made = make_set(fence);
       if (made) {
         fresh = std::move(*made);
         runs = true;
+        engine_.log(LogLevel::info, "cluster", "elected: controllers and scheduler run here now");
       } else {
         engine_.log(LogLevel::error, "cluster", "the controllers could not start",
                     {{"error", made.error().to_string()}});
@@ -105,7 +107,6 @@ void ControlLoops::stop() {
     if (stopped_) return;
     stopped_ = true;
   }
-  if (election_) election_->stop();
   Set old;
   {
     std::unique_lock lock(mutex_);
@@ -116,6 +117,7 @@ void ControlLoops::stop() {
     changed_.notify_all();
   }
   end_set(old);
+  if (election_) election_->stop();  // only now may another one begin
 }
 
 bool ControlLoops::running() const {

@@ -1,5 +1,6 @@
 #include "cluster/node.hpp"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -25,10 +26,22 @@ constexpr std::size_t kReportsMax = 4096;
 const char* name_of(Isolation isolation) {
   return isolation == Isolation::full ? "full" : isolation == Isolation::rootless ? "rootless" : "process";
 }
-std::string state_dir(const std::string& instance) {
+/// Root: /run. Others: their own folder of this boot, or one below /tmp that nobody else can have made.
+Result<std::string> state_dir(const std::string& instance) {
+  if (geteuid() == 0) return "/run/orchestra/" + instance;
   const char* runtime = getenv("XDG_RUNTIME_DIR");
-  const std::string base = geteuid() == 0 || runtime == nullptr ? "/run" : runtime;
-  return base + "/orchestra/" + instance;
+  if (runtime != nullptr && *runtime == '/') return std::string(runtime) + "/orchestra/" + instance;
+  const std::string own = "/run/user/" + std::to_string(geteuid());
+  if (access(own.c_str(), W_OK) == 0) return own + "/orchestra/" + instance;
+  const std::string made = "/tmp/orchestra-" + std::to_string(geteuid());
+  struct stat info {};
+  if (mkdir(made.c_str(), 0700) != 0 && errno != EEXIST) return system_error("cluster", "mkdir", made, errno);
+  if (lstat(made.c_str(), &info) != 0) return system_error("cluster", "lstat", made, errno);
+  if (!S_ISDIR(info.st_mode) || info.st_uid != geteuid() || (info.st_mode & 077) != 0) {
+    return Error(Error::denied, "cluster",
+                 made + " is not a folder of ours with mode 0700; remove it, or set XDG_RUNTIME_DIR");
+  }
+  return made + "/" + instance;
 }
 
 Result<RuntimeOptions::Isolation> isolation_of(const std::string& name) {
@@ -44,11 +57,12 @@ Result<RuntimeOptions::Isolation> isolation_of(const std::string& name) {
 Result<ChosenRuntime> open_runtime(Engine& engine, const std::string& data_dir, const std::string& instance,
                                    const std::string& isolation) {
   RuntimeOptions options;
-  options.state_dir = state_dir(instance);
+  ORC_ASSIGN(options.state_dir, state_dir(instance));
   options.data_dir = data_dir + "/runtime";
   options.instance = instance;
   options.cgroup_parent = "/orchestra-" + instance;
   ORC_ASSIGN(options.isolation, isolation_of(isolation));
+  options.move_host_to_leaf = true;
   ORC_ASSIGN(auto runtime, make_pod_runtime(engine, options));
   const Isolation level = runtime->isolation();
   return ChosenRuntime{std::move(runtime), level, name_of(level)};
@@ -61,7 +75,7 @@ Result<ImageStepRunner> make_image_steps(Engine& engine, const std::string& isol
     id = made;
   }
   RuntimeOptions options;
-  options.state_dir = state_dir("build-" + id);
+  ORC_ASSIGN(options.state_dir, state_dir("build-" + id));
   options.data_dir = options.state_dir + "/data";
   options.instance = id;
   options.cgroup_parent = "/orchestra-" + id;
@@ -74,12 +88,16 @@ Result<ImageStepRunner> make_image_steps(Engine& engine, const std::string& isol
     (void)remove_tree(folder);
     rmdir(folder.substr(0, folder.rfind('/')).c_str());  // only when nothing of others is there
   });
-  return ImageStepRunner{std::move(guarded),
-                         isolation == "process" || geteuid() != 0 ? Isolation::process : Isolation::full};
+  const bool rootless = isolation == "rootless" || (isolation != "full" && geteuid() != 0);
+  return ImageStepRunner{std::move(guarded), isolation == "process" ? Isolation::process
+                                             : rootless             ? Isolation::rootless
+                                                                    : Isolation::full};
 }
 
 void remove_empty_state(const std::string& instance) {
-  const std::string folder = state_dir(instance);
+  const auto found = state_dir(instance);
+  if (!found) return;
+  const std::string& folder = *found;
   if (rmdir((folder + "/pods").c_str()) != 0) return;  // it has pods, or was never made
   (void)remove_tree(folder);
   rmdir(folder.substr(0, folder.rfind('/')).c_str());  // only when it is empty
@@ -98,19 +116,25 @@ Result<void> Node::open_images() {
   options.dir = options_.data_dir + "/images";
   options.preload_dirs = options_.preload;
   options.preload_dirs.push_back(options_.data_dir + "/preload");
-  options.overlay = !process_level();
+  options.overlay = runtime_.isolation == Isolation::full;
   options.http = make_http_client(engine_);
+  options.spawner = make_spawner(engine_);
+  options.collect.automatic = true;
   ORC_ASSIGN(images_, ImageStore::open(engine_, std::move(options)));
-  if (!process_level() && !images_->overlay_problem().empty())
+  if (runtime_.isolation == Isolation::full && !images_->overlay_problem().empty())
     degraded_.push_back("image roots are copies: " + images_->overlay_problem());
   return {};
 }
 
 Result<void> Node::open_network() {
   const std::string folder = options_.data_dir + "/net";
-  if (process_level()) {
+  if (loopback_network()) {
     degraded_.push_back(
-        "isolation level process: no network, mount or process namespaces, no cpu and memory limits");
+        runtime_.isolation == Isolation::process
+            ? "isolation level process: no network, mount or process namespaces, no cpu and memory limits"
+            : "isolation level rootless: pods use the machine's network, with addresses of 127.128.0.0/12; "
+              "files "
+              "of images belong to root inside");
     // Instances on one machine need addresses of their own.
     ProcessPodNetworkOptions options;
     options.data_dir = folder;
@@ -150,10 +174,10 @@ Result<void> Node::open_services() {
   options.cluster_cidr = options_.cluster_cidr;
   options.service_cidr = options_.service_cidr;
   options.node_gateway = attacher_->node_address();
-  if (process_level()) options.mode = ServiceProxyOptions::Mode::userspace;
-  options.local_route = !process_level();
+  if (loopback_network()) options.mode = ServiceProxyOptions::Mode::userspace;
+  options.local_route = !loopback_network();
   ORC_ASSIGN(proxy_, ServiceProxy::create(engine_, options));
-  if (!process_level() && std::string(proxy_->mode()) == "userspace") {
+  if (!loopback_network() && std::string(proxy_->mode()) == "userspace") {
     degraded_.push_back(
         "Services by a userspace proxy: nftables does not work here, NetworkPolicy cannot be enforced");
   }
@@ -162,7 +186,7 @@ Result<void> Node::open_services() {
 
 /// Where they cannot be enforced, each policy gets a Warning event instead: never silence.
 void Node::open_policies() {
-  if (process_level() || std::string(proxy_->mode()) != "nftables") return;
+  if (loopback_network() || std::string(proxy_->mode()) != "nftables") return;
   PolicyEnforcerOptions options;
   options.node = options_.node_name;
   options.instance = options_.instance;
@@ -223,7 +247,7 @@ Result<void> Node::open_dns() {
   options.allow_from = {"127.0.0.0/8", options_.cluster_cidr};
   options.reverse_ranges = {options_.cluster_cidr, options_.service_cidr};
   auto opened = DnsServer::create(engine_, options);
-  if (!opened && process_level() && opened.error().is(Error::denied)) {
+  if (!opened && loopback_network() && opened.error().is(Error::denied)) {
     degraded_.push_back("names do not resolve in pods: " + opened.error().to_string());
     return {};
   }
@@ -263,7 +287,7 @@ Result<void> Node::start() {
     ORC_TRY(open_dns());
     ORC_TRY(open_ingress());
     std::vector<std::string> loopback;
-    if (process_level()) loopback = {kProcessPodCidr, kProcessServiceCidr};
+    if (loopback_network()) loopback = {kProcessPodCidr, kProcessServiceCidr};
     NetworkFeedOptions feed;
     feed.loopback_ranges = loopback;
     feed.network_policies = true;
@@ -285,7 +309,7 @@ Result<void> Node::start() {
   const Resolver host = parse_resolv_conf(read_file("/etc/resolv.conf", 64 << 10).value_or(""), true);
   options.host_search = host.search;
   options.host_nameservers = host.servers;
-  options.pod_cidr = process_level() ? "" : node_range(options_.cluster_cidr);
+  options.pod_cidr = loopback_network() ? "" : node_range(options_.cluster_cidr);
   options.isolation_name = runtime_.name;
   options.degraded = degraded_;
   NodeAgentParts parts{runtime_.runtime, images_->service(), attacher_, dialer_, make_http_client(engine_)};
@@ -360,9 +384,10 @@ Result<void> Node::remove_everything(Duration deadline) {
   policies_.reset();
   network_.reset();
   runtime_.runtime.reset();
-  ORC_TRY(remove_tree(state_dir("build-" + options_.instance)));
-  ORC_TRY(remove_tree(state_dir(options_.instance)));
-  const std::string folder = state_dir(options_.instance);
+  ORC_ASSIGN(const std::string builds, state_dir("build-" + options_.instance));
+  ORC_ASSIGN(const std::string folder, state_dir(options_.instance));
+  ORC_TRY(remove_tree(builds));
+  ORC_TRY(remove_tree(folder));
   rmdir(folder.substr(0, folder.rfind('/')).c_str());  // only when it is empty
   return {};
 }

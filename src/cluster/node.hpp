@@ -39,7 +39,8 @@ struct ChosenRuntime {
   Isolation isolation = Isolation::full;
   std::string name;  ///< "full", "process"
 };
-Result<ChosenRuntime> open_runtime(Engine& engine, const std::string& data_dir, const std::string& instance, const std::string& isolation);
+Result<ChosenRuntime> open_runtime(Engine& engine, const std::string& data_dir, const std::string& instance,
+                                   const std::string& isolation);
 /// What runs RUN steps of image builds, at the same kind of level ("best", "full", "process").
 /// Its folder of /run goes with the last copy of the answer. `id` empty: a name of its own.
 Result<ImageStepRunner> make_image_steps(Engine& engine, const std::string& isolation, std::string id = {});
@@ -61,6 +62,8 @@ class Node {
 
   std::shared_ptr<PodStreams> streams() const { return agent_->streams(); }
   std::shared_ptr<ImageStore> images() const { return images_; }
+  /// The node's address in the pod network; empty: none.
+  std::string gateway() const { return attacher_ ? attacher_->node_address() : std::string(); }
   std::string ingress_address() const;
   std::string dns_address() const;
   std::string proxy_mode() const { return proxy_ ? proxy_->mode() : ""; }
@@ -81,7 +84,8 @@ class Node {
   void notice(const std::string& line) const {
     if (options_.notice) options_.notice(line);
   }
-  bool process_level() const { return runtime_.isolation == Isolation::process; }
+  /// Levels without a network of their own for each pod: addresses of 127.0.0.0/8 instead.
+  bool loopback_network() const { return runtime_.isolation != Isolation::full; }
 
   Engine& engine_;
   Client client_;

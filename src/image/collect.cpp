@@ -5,6 +5,7 @@
 // whole images go first, the one unused for longest at the front; never pinned ones, never those with roots.
 #include "image/collect.hpp"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -23,10 +24,11 @@ class Collector {
   Result<CollectReport> run() {
     cache_.load();
     ORC_TRY(read_roots());
-    if (options_.bytes_max) ORC_TRY(drop_images());
+    if (options_.bytes_max || options_.maximum_age > Duration(0)) ORC_TRY(drop_images());
     const Marks marks = mark();
     ORC_TRY(sweep_blobs(marks));
     ORC_TRY(sweep_layers(marks));
+    if (options_.bytes_max) ORC_TRY(sweep_build_mounts());
     return std::move(report_);
   }
 
@@ -46,17 +48,9 @@ class Collector {
     return ::stat(store_.blobs().path_of(manifest).c_str(), &status) == 0 ? status.st_mtim.tv_sec : 0;
   }
 
-  Result<std::uint64_t> total_bytes() const {
-    std::uint64_t total = 0;
-    for (const LayerRecord& layer : store_.layers()) total += layer.bytes;
-    ORC_ASSIGN(const auto blobs, store_.blobs().list());
-    for (const std::string& digest : blobs) total += store_.blobs().size(digest).value_or(std::uint64_t{0});
-    return total;
-  }
-
   /// Names of whole images, the least recently used first, until what is left fits.
   Result<void> drop_images() {
-    ORC_ASSIGN(std::uint64_t total, total_bytes());
+    ORC_ASSIGN(std::uint64_t total, store_bytes(store_));
     std::vector<std::string> candidates;
     for (const NameRecord& record : names_) {
       const bool pinned = std::any_of(names_.begin(), names_.end(), [&](const NameRecord& other) {
@@ -71,7 +65,10 @@ class Collector {
       return std::pair(last_use(a), a) < std::pair(last_use(b), b);
     });
     for (const std::string& manifest : candidates) {
-      if (total <= *options_.bytes_max) break;
+      const bool too_much = options_.bytes_max && total > *options_.bytes_max;
+      if (!too_much && !is_unused_too_long(manifest)) continue;
+      // What was used a moment ago is about to be used again.
+      if (is_young(store_.blobs().path_of(manifest))) continue;
       auto image = store_.load(manifest);
       for (const NameRecord& record : names_) {
         if (record.manifest == manifest && !record.name.empty()) report_.removed.push_back(record.name);
@@ -79,6 +76,27 @@ class Collector {
       std::erase_if(names_, [&](const NameRecord& record) { return record.manifest == manifest; });
       if (!options_.dry_run) ORC_TRY(store_.remove_name(manifest));
       total -= std::min(total, image ? exclusive_bytes(**image) : 0);
+    }
+    return {};
+  }
+
+  bool is_unused_too_long(const std::string& manifest) const {
+    if (options_.maximum_age <= Duration(0)) return false;
+    const std::int64_t now = store_.engine().clock().now().wall_ns / 1'000'000'000;
+    return now - last_use(manifest) >
+           std::chrono::duration_cast<std::chrono::seconds>(options_.maximum_age).count();
+  }
+
+  /// Caches of RUN --mount=type=cache that no build has open.
+  Result<void> sweep_build_mounts() {
+    const std::string root = store_.directory() + "/build-mounts";
+    const auto folder = open_file(root, O_RDONLY | O_DIRECTORY);
+    if (!folder) return {};
+    ORC_ASSIGN(const auto names, list_directory(folder->get()));
+    for (const std::string& name : names) {
+      if (is_young(root + "/" + name)) continue;
+      report_.removed.push_back("build mount " + name);
+      if (!options_.dry_run) ORC_TRY(remove_tree(root + "/" + name));
     }
     return {};
   }
@@ -98,11 +116,28 @@ class Collector {
     return bytes;
   }
 
+  /// All that an index names, as far as it is here.
+  void mark_index(const std::string& digest, Marks& marks, int depth) const {
+    constexpr int kDepthMax = 4;
+    marks.blobs.insert(digest);
+    const auto bytes = store_.blobs().read(digest, kManifestBytesMax);
+    const auto document = bytes ? parse_document(*bytes) : Result<Document>(bytes.error());
+    if (!document || depth > kDepthMax) return;
+    if (const auto* index = std::get_if<Index>(&*document)) {
+      for (const Descriptor& child : index->manifests) mark_index(child.digest, marks, depth + 1);
+      return;
+    }
+    const auto& manifest = std::get<Manifest>(*document);
+    marks.blobs.insert(manifest.config.digest);
+    for (const Descriptor& layer : manifest.layers) marks.blobs.insert(layer.digest);
+  }
+
   Marks mark() const {
     Marks marks;
     for (const NameRecord& record : names_) {
       marks.blobs.insert(record.manifest);
       if (!record.index.empty()) marks.blobs.insert(record.index);
+      if (record.whole_index) mark_index(record.index, marks, 0);
       auto image = store_.load(record.manifest);
       if (!image) continue;
       const Marks own = mark_image(**image);
@@ -191,6 +226,14 @@ Marks mark_image(const LoadedImage& image) {
     marks.chains.insert(chain);
   }
   return marks;
+}
+
+Result<std::uint64_t> store_bytes(Store& store) {
+  std::uint64_t total = 0;
+  for (const LayerRecord& layer : store.layers()) total += layer.bytes;
+  ORC_ASSIGN(const auto blobs, store.blobs().list());
+  for (const std::string& digest : blobs) total += store.blobs().size(digest).value_or(std::uint64_t{0});
+  return total;
 }
 
 Result<CollectReport> collect(Store& store, const CollectOptions& options) {

@@ -13,5 +13,7 @@ struct Marks {
 Marks mark_image(const LoadedImage& image);
 
 Result<CollectReport> collect(Store& store, const CollectOptions& options);
+/// Blobs and unpacked layers together.
+Result<std::uint64_t> store_bytes(Store& store);
 
 }  // namespace orchestra::image

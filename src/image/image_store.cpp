@@ -4,10 +4,13 @@
 #include "image/collect.hpp"
 #include "image/export.hpp"
 #include "image/import.hpp"
+#include "image/policy.hpp"
 #include "image/pull.hpp"
 #include "image/push.hpp"
+#include "image/registry/hosts.hpp"
 #include "image/service.hpp"
 #include "image/store.hpp"
+#include "image/verify.hpp"
 
 namespace orchestra {
 
@@ -17,6 +20,7 @@ ImageStore::~ImageStore() = default;
 Result<std::shared_ptr<ImageStore>> ImageStore::open(Engine& engine, ImageStoreOptions options) {
   ORC_ASSIGN(auto store, image::Store::open(engine, std::move(options)));
   image::import_preloads(*store);
+  if (store->options().collect.automatic) store->keep(image::AutoCollect::start(store));
   return std::shared_ptr<ImageStore>(new ImageStore(std::move(store)));
 }
 
@@ -30,10 +34,20 @@ Pending<ImportReport> ImageStore::import(std::string path, ImportOptions options
 Pending<ImageInfo> ImageStore::pull(std::string text, ImagePullOptions options) {
   auto reference = ImageReference::parse(text);
   if (!reference) return reference.error();
-  return image::run_with_store(store_,
-                               [reference = *reference, options = std::move(options)](image::Store& store) {
-                                 return image::pull_image(store, reference, options);
-                               });
+  return image::run_with_store(
+      store_,
+      [text = std::move(text), options = std::move(options)](image::Store& store) -> Result<ImageInfo> {
+        // A short name may mean several images by registries.conf: the first that exists.
+        ORC_ASSIGN(const auto conf, image::load_registries_conf(store.options()));
+        std::optional<Error> last;
+        for (const std::string& name : image::short_name_candidates(conf, text)) {
+          ORC_ASSIGN(const ImageReference candidate, ImageReference::parse(name));
+          auto pulled = image::pull_image(store, candidate, options);
+          if (pulled || !pulled.error().is(Error::not_found)) return pulled;
+          last = pulled.error();
+        }
+        return *last;
+      });
 }
 
 Pending<std::string> ImageStore::push(std::string name, std::string destination, ImagePullOptions options) {
@@ -54,6 +68,24 @@ Pending<void> ImageStore::export_to(std::string path, std::vector<std::string> n
 Pending<CollectReport> ImageStore::collect(CollectOptions options) {
   return image::run_with_store(
       store_, [options = std::move(options)](image::Store& store) { return image::collect(store, options); });
+}
+
+Pending<CollectReport> ImageStore::collect_by(CollectPolicy policy) {
+  return image::run_with_store(
+      store_, [policy](image::Store& store) { return image::collect_by_policy(store, policy); });
+}
+Pending<VerifyReport> ImageStore::verify() {
+  return image::run_with_store(store_, [](image::Store& store) { return image::verify_store(store); });
+}
+Pending<ImageUsage> ImageStore::usage(std::string owner) {
+  return image::run_with_store(
+      store_, [owner = std::move(owner)](image::Store& store) { return image::root_usage(store, owner); });
+}
+Pending<std::string> ImageStore::diff_to(std::string owner, std::string path) {
+  return image::run_with_store(store_,
+                               [owner = std::move(owner), path = std::move(path)](image::Store& store) {
+                                 return image::write_root_diff(store, owner, path);
+                               });
 }
 
 Result<std::optional<ImageInfo>> ImageStore::lookup(const std::string& name) const {

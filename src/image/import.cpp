@@ -14,6 +14,9 @@
 
 #include "base/json.hpp"
 #include "image/archive.hpp"
+#include "image/build/stage.hpp"
+#include "image/build/tree_diff.hpp"
+#include "image/policy.hpp"
 
 namespace orchestra::image {
 namespace {
@@ -276,12 +279,62 @@ class Importer {
   std::vector<Found> found_;
 };
 
+/// A tar or folder that is a root file system becomes the one layer of an image without a command.
+Result<ImportReport> import_root(Store& store, const std::string& path, const ImportOptions& options) {
+  Lease lease = store.leases().begin();
+  ORC_ASSIGN(Fd file, open_file(path, O_RDONLY));
+  struct stat status {};
+  if (::fstat(file.get(), &status) != 0) return system_error("image", "fstat", path, errno);
+  BuiltLayer layer;
+  if (S_ISDIR(status.st_mode)) {
+    const LayerStack nothing;
+    ORC_ASSIGN(const auto writer, LayerWriter::begin(store.blobs(), nothing));
+    ORC_TRY(write_difference(file.get(), nothing, *writer));
+    ORC_ASSIGN(layer, writer->finish());
+  } else {
+    ORC_ASSIGN(const auto plain, decompress(make_file_source(std::move(file))));
+    layer.blob.media_type = kOciLayerTar;
+    ORC_ASSIGN(layer.blob.digest, store.blobs().put(*plain, store.options().layer_bytes_max));
+    ORC_ASSIGN(layer.blob.size, store.blobs().size(layer.blob.digest));
+    layer.diff_id = layer.blob.digest;
+  }
+  lease.hold(layer.blob.digest);
+  ORC_ASSIGN(const Platform platform, Platform::parse(options.platform));
+  StageState state(platform);
+  state.add_layer(layer, "import of a root file system");
+  const std::string config = state.config_json();
+  Descriptor config_blob{std::string(kOciConfig), "", "", config.size(), {}, {}};
+  ORC_ASSIGN(config_blob.digest, store.blobs().put(config));
+  lease.hold(config_blob.digest);
+  NameRecord record;
+  record.pinned = options.pinned;
+  ORC_ASSIGN(record.manifest, store.blobs().put(make_manifest(config_blob, state.layers())));
+  lease.hold(record.manifest);
+  if (platform_fits(platform, host_platform()))
+    ORC_TRY(store.ensure_layers(state.layers(), state.diff_ids(), lease));
+  if (!options.name.empty()) {
+    ORC_ASSIGN(const ImageReference reference, ImageReference::parse(options.name));
+    record.name = reference.canonical();
+  }
+  ORC_TRY(store.set_name(record));
+  ImportReport report;
+  ORC_ASSIGN(ImageInfo info, store.info(record));
+  report.images.push_back(std::move(info));
+  return report;
+}
+
 }  // namespace
 
 Result<ImportReport> import_archive(Store& store, const std::string& path, const ImportOptions& options) {
+  if (options.root_file_system) {
+    auto report = import_root(store, path, options);
+    if (!report) return report.error().with_context("import " + path);
+    return report;
+  }
   auto archive = open_archive(path, store.blobs().temporary_path());
   if (!archive) return archive.error().with_context("import " + path);
   auto report = Importer(store, **archive, options).run();
+  if (!report && report.error().is(Error::no_space)) collect_after_no_space(store);
   if (!report) return report.error().with_context("import " + path);
   return report;
 }

@@ -26,7 +26,7 @@ class Lease {
 
  private:
   LeaseTable* table_;
-  std::set<std::string> keys_;
+  std::set<std::string> keys_;  ///< under the table's mutex
 };
 
 class LeaseTable {
@@ -55,9 +55,8 @@ inline Lease::~Lease() {
   }
 }
 inline void Lease::hold(const std::string& key) {
-  if (!keys_.insert(key).second) return;
   std::lock_guard lock(table_->mutex_);
-  ++table_->counts_[key];
+  if (keys_.insert(key).second) ++table_->counts_[key];
 }
 inline std::string layer_key(const std::string& chain) { return "layer:" + chain; }
 

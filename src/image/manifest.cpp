@@ -294,6 +294,11 @@ Result<ImageConfig> parse_config(std::string_view bytes) {
   ORC_ASSIGN(info.working_directory, text_at(root, "/config/WorkingDir", what));
   ORC_ASSIGN(info.stop_signal, text_at(root, "/config/StopSignal", what));
   info.labels = text_map(root, "/config/Labels");
+  ORC_ASSIGN(info.health_check.test, text_list(root, "/config/Healthcheck/Test", what));
+  info.health_check.interval_ns = int_at(root, "/config/Healthcheck/Interval");
+  info.health_check.timeout_ns = int_at(root, "/config/Healthcheck/Timeout");
+  info.health_check.start_period_ns = int_at(root, "/config/Healthcheck/StartPeriod");
+  info.health_check.retries = static_cast<int>(int_at(root, "/config/Healthcheck/Retries"));
   for (const auto& [pointer, list] : {std::pair{"/config/ExposedPorts", &info.exposed_ports},
                                       std::pair{"/config/Volumes", &info.volumes}}) {
     if (const json::object* object = object_at(root, pointer)) {
@@ -348,7 +353,17 @@ std::string descriptor_json(std::string_view media_type, std::string_view digest
          "\",\"size\":" + std::to_string(size) + "}";
 }
 
-std::string make_manifest(const Descriptor& config, const std::vector<Descriptor>& layers) {
+namespace {
+std::string annotations_json(const std::map<std::string, std::string>& annotations) {
+  if (annotations.empty()) return {};
+  json::object out;
+  for (const auto& [name, value] : annotations) out[name] = value;
+  return ",\"annotations\":" + to_json(out);
+}
+}  // namespace
+
+std::string make_manifest(const Descriptor& config, const std::vector<Descriptor>& layers,
+                          const std::map<std::string, std::string>& annotations) {
   std::string out = "{\"schemaVersion\":2,\"mediaType\":\"" + std::string(kOciManifest) +
                     "\",\"config\":" + descriptor_json(config.media_type, config.digest, config.size) +
                     ",\"layers\":[";
@@ -356,7 +371,26 @@ std::string make_manifest(const Descriptor& config, const std::vector<Descriptor
     if (i > 0) out += ',';
     out += descriptor_json(layers[i].media_type, layers[i].digest, layers[i].size);
   }
-  return out + "]}";
+  return out + "]" + annotations_json(annotations) + "}";
+}
+
+std::string make_index(const std::vector<Descriptor>& manifests,
+                       const std::map<std::string, std::string>& annotations) {
+  std::string out = "{\"schemaVersion\":2,\"mediaType\":\"" + std::string(kOciIndex) + "\",\"manifests\":[";
+  for (std::size_t i = 0; i < manifests.size(); ++i) {
+    const Descriptor& one = manifests[i];
+    if (i > 0) out += ',';
+    std::string entry = descriptor_json(one.media_type, one.digest, one.size);
+    entry.pop_back();
+    if (!one.artifact_type.empty()) entry += ",\"artifactType\":" + to_json(json::value(one.artifact_type));
+    if (one.platform) {
+      json::object platform{{"architecture", one.platform->architecture}, {"os", one.platform->os}};
+      if (!one.platform->variant.empty()) platform["variant"] = one.platform->variant;
+      entry += ",\"platform\":" + to_json(platform);
+    }
+    out += entry + annotations_json(one.annotations) + "}";
+  }
+  return out + "]" + annotations_json(annotations) + "}";
 }
 
 }  // namespace orchestra::image

@@ -32,6 +32,12 @@ inline constexpr std::string_view kDockerList = "application/vnd.docker.distribu
 inline constexpr std::string_view kDockerConfig = "application/vnd.docker.container.image.v1+json";
 inline constexpr std::string_view kDockerLayerGzip = "application/vnd.docker.image.rootfs.diff.tar.gzip";
 
+/// What we ask registries for.
+inline constexpr const char* kAcceptManifests =
+    "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, "
+    "application/vnd.docker.distribution.manifest.v2+json, "
+    "application/vnd.docker.distribution.manifest.list.v2+json";
+
 struct Platform {
   std::string os, architecture, variant, os_version;
   /// "linux/arm64/v8"; the machine's own when `text` is empty.
@@ -89,6 +95,10 @@ bool platform_fits(const Platform& have, const Platform& wanted);
 /// The JSON of a descriptor as it stands in manifests that we make.
 std::string descriptor_json(std::string_view media_type, std::string_view digest, std::uint64_t size);
 /// A manifest that we make (docker-archive import, builds).
-std::string make_manifest(const Descriptor& config, const std::vector<Descriptor>& layers);
+std::string make_manifest(const Descriptor& config, const std::vector<Descriptor>& layers,
+                          const std::map<std::string, std::string>& annotations = {});
+/// An index of manifests with their platforms, artifact types and annotations.
+std::string make_index(const std::vector<Descriptor>& manifests,
+                       const std::map<std::string, std::string>& annotations = {});
 
 }  // namespace orchestra::image

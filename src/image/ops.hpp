@@ -5,12 +5,15 @@
 //   image.ls {}                                  -> {"image": {...}} per image
 //   image.inspect {name, what: "", manifest, config} -> {"image": {...}} or {"text": "..."}
 //   image.rm {names}   image.tag {from, to}      -> {"removed": NAME}, {"image": {...}}
-//   image.import {path, name, platform}          -> {"image": {...}} per image
-//   image.export {path, names, format: oci|docker}
-//   image.pull {reference, platform, user, password, docker_configs, plain_http, ca_pem}
-//   image.push {reference, destination, and the same}  -> {"text": NAME@DIGEST}
-//   image.build {context, dockerfile, tag, target, build_args, no_cache, network}
-//   image.gc {dry_run, bytes_max}                -> {"removed": WHAT} .., {"bytes": N}
+//   image.import {path, name, platform, root_file_system}  -> {"image": {...}} per image
+//   image.export {path, names, format: oci|docker|layout}
+//   image.pull {reference, platform, all_platforms, user, password, login_files, plain_http, insecure,
+//   ca_pem} image.push {reference, destination, chunk_bytes, and the same}  -> {"text": NAME@DIGEST}
+//   image.login {host, user, password, ..}       asks the registry whether it takes the login
+//   image.build {context, dockerfile, tag, target, build_args, no_cache, network, platforms, labels,
+//                annotations, secrets, ssh, outputs, cache_from, cache_to, epoch, explain}
+//   image.gc {dry_run, bytes_max, minimum_age_s, maximum_age_s}  -> {"removed": WHAT} .., {"bytes": N}
+//   image.verify {}                              -> {"problem": TEXT} .., {"verified": {...}}
 // Long ones send {"progress": LINE} in between.
 #include <functional>
 #include <memory>
@@ -35,6 +38,8 @@ using SendLine = std::function<bool(const json::object&)>;
 Result<void> run_image_op(const std::shared_ptr<ImageStore>& store, const ImageStepRunner& steps,
                           const json::object& request, const SendLine& send);
 json::object describe_image(const ImageInfo& info);
+/// The Kubernetes probe that does what a HEALTHCHECK says; empty for NONE.
+json::object probe_of(const ImageHealthCheck& check);
 }  // namespace image
 
 /// Answers all operations above on `server`.

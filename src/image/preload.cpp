@@ -12,6 +12,7 @@
 
 #include "base/json.hpp"
 #include "image/import.hpp"
+#include "image/policy.hpp"
 
 namespace orchestra::image {
 namespace {
@@ -87,8 +88,8 @@ void import_preloads(Store& store) {
       options.pinned = true;
       auto report = import_archive(store, file.path, options);
       if (!report) {
-        engine.log(LogLevel::error, "image", "preloaded image left out",
-                   {{"file", file.path}, {"error", report.error().to_string()}});
+        tell(store, true, "PreloadFailed",
+             "preloaded image " + file.path + " left out: " + report.error().to_string());
         continue;
       }
       json::array digests;

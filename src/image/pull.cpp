@@ -12,22 +12,17 @@
 #include <fcntl.h>
 
 #include <algorithm>
-#include <charconv>
-#include <condition_variable>
 
 #include "image/layer_run.hpp"
-#include "image/registry/session.hpp"
+#include "image/policy.hpp"
+#include "image/registry/hosts.hpp"
+#include "image/transfers.hpp"
 #include "orchestra/env.hpp"
 
 namespace orchestra::image {
 namespace {
 
-constexpr int kTransfersAtOnce = 3;
 constexpr int kTransferAttempts = 5;
-constexpr const char* kAcceptAll =
-    "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, "
-    "application/vnd.docker.distribution.manifest.v2+json, "
-    "application/vnd.docker.distribution.manifest.list.v2+json";
 
 std::string header_of(const std::map<std::string, std::string>& headers, const char* name) {
   const auto found = headers.find(name);
@@ -39,16 +34,6 @@ struct Fetched {
   std::string bytes, content_type, digest;
 };
 
-/// Transfers taken one by one by several threads.
-struct TransferQueue {
-  std::mutex mutex;
-  std::condition_variable changed;
-  std::vector<Descriptor> waiting;
-  int running = 0;
-  LayerRun* run = nullptr;
-  std::optional<Error> failure;
-};
-
 class Pull {
  public:
   Pull(Store& store, const ImageReference& reference, const ImagePullOptions& options, RegistryTarget target)
@@ -57,7 +42,7 @@ class Pull {
         options_(options),
         lease_(store.leases().begin()),
         limits_{5, store.options().registry_retry_delay},
-        session_(store.engine(), store.options().http, std::move(target), limits_) {}
+        session_(store.engine(), store.options().http, std::move(target), limits_, &store.tokens()) {}
 
   Result<ImageInfo> run() {
     ORC_ASSIGN(wanted_, Platform::parse(options_.platform));
@@ -68,9 +53,11 @@ class Pull {
     record.name = reference_.canonical();
     ORC_ASSIGN(Document document, parse_document(top.bytes, top.content_type));
     if (const auto* index = std::get_if<Index>(&document)) {
-      ORC_ASSIGN(const Descriptor chosen, choose_platform(*index, wanted_));
+      ORC_ASSIGN(const Descriptor chosen, choose_any(*index));
       lease_.hold(top.digest);
       ORC_ASSIGN(record.index, store_.blobs().put(top.bytes));
+      record.whole_index = options_.all_platforms;
+      if (options_.all_platforms) ORC_TRY(fetch_index(*index, 1));
       ORC_TRY(check_digest(chosen.digest));
       ORC_ASSIGN(top, fetch_manifest(chosen.digest, chosen.digest));
       ORC_ASSIGN(document, parse_document(top.bytes, top.content_type));
@@ -87,7 +74,39 @@ class Pull {
 
  private:
   void say(const std::string& line) const {
+    std::lock_guard lock(say_);
     if (options_.progress) options_.progress(line);
+  }
+
+  /// With all platforms there may be none for this machine: then the first stands for the image.
+  Result<Descriptor> choose_any(const Index& index) {
+    auto chosen = choose_platform(index, wanted_);
+    if (chosen || !options_.all_platforms || index.manifests.empty()) return chosen;
+    any_platform_ = true;
+    return index.manifests.front();
+  }
+
+  /// Everything that an index names, down to the bounds of nesting.
+  Result<void> fetch_index(const Index& index, int depth) {
+    constexpr int kIndexDepthMax = 4;
+    if (depth >= kIndexDepthMax) return Error(Error::corrupt, "image", "indexes nested deeper than 4");
+    for (const Descriptor& child : index.manifests) {
+      ORC_TRY(check_digest(child.digest));
+      ORC_ASSIGN(const Fetched document_bytes, fetch_manifest(child.digest, child.digest));
+      lease_.hold(child.digest);
+      ORC_TRY(store_.blobs().put(document_bytes.bytes));
+      ORC_ASSIGN(const Document document, parse_document(document_bytes.bytes, document_bytes.content_type));
+      if (const auto* inner = std::get_if<Index>(&document)) {
+        ORC_TRY(fetch_index(*inner, depth + 1));
+        continue;
+      }
+      const auto& manifest = std::get<Manifest>(document);
+      lease_.hold(manifest.config.digest);
+      ORC_TRY(check_digest(manifest.config.digest));
+      if (!store_.blobs().has(manifest.config.digest)) ORC_TRY(fetch_blob(manifest.config, nullptr));
+      ORC_TRY(fetch_layers(manifest, nullptr));
+    }
+    return {};
   }
 
   /// One HEAD decides whether a tag still means what the store has.
@@ -100,11 +119,11 @@ class Pull {
         !(*image)->manifest.is_image() || platform_fits((*image)->config.platform, wanted_);
     const bool whole = std::all_of((*image)->manifest.layers.begin(), (*image)->manifest.layers.end(),
                                    [&](const Descriptor& layer) { return store_.blobs().has(layer.digest); });
-    if (!same_platform || !whole) return std::nullopt;
+    if (!same_platform || !whole || (options_.all_platforms && !known->whole_index)) return std::nullopt;
     RegistryRequest request;
     request.method = "HEAD";
     request.path = "/manifests/" + name;
-    request.headers.emplace_back("Accept", kAcceptAll);
+    request.headers.emplace_back("Accept", kAcceptManifests);
     auto answer = session_.send(request);
     if (!answer) return std::nullopt;  // the GET that follows says why
     const std::string digest = header_of(answer->headers, "docker-content-digest");
@@ -122,7 +141,7 @@ class Pull {
     }
     RegistryRequest request;
     request.path = "/manifests/" + name;
-    request.headers.emplace_back("Accept", kAcceptAll);
+    request.headers.emplace_back("Accept", kAcceptManifests);
     request.body_bytes_max = kManifestBytesMax;
     ORC_ASSIGN(HttpResponse answer, session_.send(request));
     Fetched out;
@@ -158,7 +177,7 @@ class Pull {
     ORC_ASSIGN(const ImageConfig config, parse_config(bytes));
     ORC_TRY(check_layers(manifest, config));
     const Platform& have = config.platform;
-    if (!platform_fits(have, wanted_)) {
+    if (!platform_fits(have, wanted_) && !any_platform_) {
       return Error(Error::unsupported, "image",
                    "no image for " + wanted_.text() + "; it exists for: " + have.text());
     }
@@ -170,50 +189,20 @@ class Pull {
   }
 
   Result<void> fetch_layers(const Manifest& manifest, LayerRun* run) {
-    auto queue = std::make_shared<TransferQueue>();
+    std::vector<Transfer> transfers;
     std::set<std::string> seen;
     for (const Descriptor& layer : manifest.layers) {
       ORC_TRY(check_digest(layer.digest));
       lease_.hold(layer.digest);  // before it is looked for
       if (!seen.insert(layer.digest).second) continue;
       if (!store_.blobs().has(layer.digest)) {
-        queue->waiting.push_back(layer);
+        transfers.push_back([this, layer, run] { return fetch_blob(layer, run); });
         continue;
       }
       store_.blobs().touch(layer.digest);
       if (run != nullptr) run->offer(layer.digest, stored_content(store_, layer.digest));
     }
-    queue->run = run;
-    std::reverse(queue->waiting.begin(), queue->waiting.end());
-    // Helpers hold only the queue until they really have something to do; this thread outlives their work.
-    for (int i = 1; i < kTransfersAtOnce && queue->waiting.size() > 1; ++i) {
-      (void)store_.engine().post_blocking([queue, this] { work(*queue, this); });
-    }
-    work(*queue, this);
-    std::unique_lock lock(queue->mutex);
-    queue->changed.wait(lock, [&] { return queue->running == 0; });
-    if (queue->failure) return *queue->failure;
-    return {};
-  }
-
-  /// Takes transfers until none is left. A helper that starts late finds nothing, and then `pull` may be
-  /// gone already: it is touched only while `running` counts the helper.
-  static void work(TransferQueue& queue, Pull* pull) {
-    while (true) {
-      Descriptor blob;
-      {
-        std::lock_guard lock(queue.mutex);
-        if (queue.waiting.empty() || queue.failure) return;
-        blob = queue.waiting.back();
-        queue.waiting.pop_back();
-        ++queue.running;
-      }
-      auto done = pull->fetch_blob(blob, queue.run);
-      std::lock_guard lock(queue.mutex);
-      if (!done && !queue.failure) queue.failure = done.error();
-      --queue.running;
-      queue.changed.notify_all();
-    }
+    return run_transfers(store_.engine(), std::move(transfers));
   }
 
   /// One download per digest, whoever wants it: the second one finds the blob.
@@ -224,6 +213,7 @@ class Pull {
       if (run != nullptr) run->offer(blob.digest, stored_content(store_, blob.digest));
       return {};
     }
+    const auto slot = store_.host_slots().take(session_.target().host);
     ORC_ASSIGN(auto writer, store_.blobs().begin_part(blob.digest));
     const bool resumed = writer->bytes() > 0;
     if (writer->bytes() > blob.size) ORC_TRY(writer->restart());
@@ -317,59 +307,11 @@ class Pull {
   RegistryLimits limits_;
   RegistrySession session_;
   Platform wanted_;
+  bool any_platform_ = false;
+  mutable std::mutex say_;  ///< transfers report from several threads
 };
 
-std::string host_of(const std::string& url) {
-  const std::size_t scheme = url.find("://");
-  const std::size_t start = scheme == std::string::npos ? 0 : scheme + 3;
-  return url.substr(start, url.find('/', start) - start);
-}
-
-Result<std::vector<RegistryCredentials>> find_credentials(const ImagePullOptions& options,
-                                                          const ImageReference& reference) {
-  if (options.credentials) return std::vector<RegistryCredentials>{*options.credentials};
-  std::vector<KeyringEntry> keyring;
-  for (const std::string& text : options.docker_configs) {
-    ORC_ASSIGN(auto entries, parse_docker_config(text));
-    keyring.insert(keyring.end(), entries.begin(), entries.end());
-  }
-  return match_credentials(keyring, reference);
-}
-
 }  // namespace
-
-Result<std::vector<RegistryTarget>> registry_targets(const ImageStoreOptions& store,
-                                                     const ImageReference& reference,
-                                                     const ImagePullOptions& options) {
-  const auto is_plain = [&](const std::string& host) {
-    return std::find(store.plain_http_hosts.begin(), store.plain_http_hosts.end(), host) !=
-           store.plain_http_hosts.end();
-  };
-  const auto ca_of = [&](const std::string& host) {
-    const auto found = store.registry_ca_pem.find(host);
-    return found == store.registry_ca_pem.end() ? std::string() : found->second;
-  };
-  std::vector<RegistryTarget> out;
-  if (const auto mirrors = store.mirrors.find(reference.host()); mirrors != store.mirrors.end()) {
-    for (const std::string& url : mirrors->second) {
-      // No credentials: those of the registry are none of a mirror's business.
-      RegistryTarget mirror;
-      mirror.base = url.find("://") == std::string::npos ? "https://" + url : url;
-      mirror.host = host_of(mirror.base);
-      mirror.repository = reference.repository();
-      mirror.ca_pem = ca_of(mirror.host);
-      out.push_back(std::move(mirror));
-    }
-  }
-  RegistryTarget upstream;
-  upstream.host = reference.api_host();
-  upstream.repository = reference.repository();
-  upstream.plain_http = options.plain_http || is_plain(reference.host());
-  upstream.ca_pem = options.ca_pem + ca_of(reference.host());
-  ORC_ASSIGN(upstream.credentials, find_credentials(options, reference));
-  out.push_back(std::move(upstream));
-  return out;
-}
 
 Result<ImageInfo> pull_image(Store& store, const ImageReference& reference, const ImagePullOptions& options) {
   if (!store.options().http) {
@@ -383,8 +325,11 @@ Result<ImageInfo> pull_image(Store& store, const ImageReference& reference, cons
   const std::lock_guard flight(*one_at_a_time);
   std::optional<Error> first;
   for (const RegistryTarget& target : targets) {
+    if (!target.resolve && reference.digest().empty())
+      continue;  // a mirror that may not say what a tag means
     auto pulled = Pull(store, reference, options, target).run();
     if (pulled) return pulled;
+    if (pulled.error().is(Error::no_space)) collect_after_no_space(store);
     if (pulled.error().is(Error::no_space) || pulled.error().is(Error::unsupported)) {
       return pulled.error().with_context("pull " + reference.canonical());
     }

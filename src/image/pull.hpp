@@ -1,6 +1,5 @@
 #pragma once
 // Pulling an image from its registry into the store.
-#include "image/registry/session.hpp"
 #include "image/store.hpp"
 #include "orchestra/image_store.hpp"
 
@@ -9,10 +8,5 @@ namespace orchestra::image {
 /// Blocking. `not_found`, `unauthenticated`, `unavailable`, `corrupt` (a digest did not match),
 /// `unsupported` (no HTTP client, no such platform).
 Result<ImageInfo> pull_image(Store& store, const ImageReference& reference, const ImagePullOptions& options);
-
-/// Where an image may come from, in order: mirrors, then its registry.
-Result<std::vector<RegistryTarget>> registry_targets(const ImageStoreOptions& store,
-                                                     const ImageReference& reference,
-                                                     const ImagePullOptions& options);
 
 }  // namespace orchestra::image

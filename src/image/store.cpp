@@ -16,11 +16,15 @@ constexpr std::size_t kLoadedMax = 256;
 constexpr const char* kNameKey = "org.opencontainers.image.ref.name";
 constexpr const char* kIndexKey = "dev.orchestra.index";
 constexpr const char* kPinnedKey = "dev.orchestra.pinned";
+constexpr const char* kWholeKey = "dev.orchestra.whole-index";
 
 }  // namespace
 
 Store::Store(Engine& engine, ImageStoreOptions options, StepFault fault)
-    : engine_(engine), options_(std::move(options)), blobs_(options_.dir, std::move(fault)) {}
+    : engine_(engine),
+      options_(std::move(options)),
+      blobs_(options_.dir, std::move(fault)),
+      file_hashes_(options_.dir + "/build-files") {}
 
 Result<std::shared_ptr<Store>> Store::open(Engine& engine, ImageStoreOptions options, StepFault fault) {
   if (options.dir.empty() || options.dir.front() != '/') {
@@ -65,6 +69,7 @@ Result<void> Store::read_names() {
     record.name = note(kNameKey);
     record.index = note(kIndexKey);
     record.pinned = note(kPinnedKey) == "true";
+    record.whole_index = note(kWholeKey) == "true";
     // A record whose content is gone is left out, so that the image is fetched again.
     if (blobs_.has(record.manifest)) names_.push_back(std::move(record));
   }
@@ -86,6 +91,7 @@ Result<void> Store::save_names_locked() {
     if (!record.name.empty()) notes[kNameKey] = record.name;
     if (!record.index.empty()) notes[kIndexKey] = record.index;
     if (record.pinned) notes[kPinnedKey] = "true";
+    if (record.whole_index) notes[kWholeKey] = "true";
     if (!notes.empty()) entry["annotations"] = std::move(notes);
     manifests.push_back(std::move(entry));
   }

@@ -21,10 +21,12 @@
 #include <vector>
 
 #include "image/blob_store.hpp"
+#include "image/build/file_hashes.hpp"
 #include "image/layer_apply.hpp"
 #include "image/layer_stack.hpp"
 #include "image/lease.hpp"
 #include "image/manifest.hpp"
+#include "image/registry/session.hpp"
 #include "orchestra/engine.hpp"
 #include "orchestra/image_reference.hpp"
 #include "orchestra/image_store.hpp"
@@ -33,10 +35,11 @@ namespace orchestra::image {
 
 /// A name in index.json, or an image without one.
 struct NameRecord {
-  std::string name;      ///< canonical; empty: kept by digest only
-  std::string manifest;  ///< digest of the manifest of this machine's platform
-  std::string index;     ///< digest of the index it was chosen from, or empty
-  bool pinned = false;   ///< preloaded: never collected
+  std::string name;          ///< canonical; empty: kept by digest only
+  std::string manifest;      ///< digest of the manifest of this machine's platform
+  std::string index;         ///< digest of the index it was chosen from, or empty
+  bool pinned = false;       ///< preloaded: never collected
+  bool whole_index = false;  ///< everything that the index names is here, for all platforms
 };
 
 /// A loaded image: its documents, parsed.
@@ -67,6 +70,12 @@ class Store {
   const std::string& directory() const { return options_.dir; }
   BlobStore& blobs() { return blobs_; }
   LeaseTable& leases() { return leases_; }
+  TokenCache& tokens() { return tokens_; }
+  HostSlots& host_slots() { return host_slots_; }
+  FileHashes& file_hashes() { return file_hashes_; }
+
+  /// Something that lives as long as the store.
+  void keep(std::shared_ptr<void> what) { kept_ = std::move(what); }
 
   /// One holder per key: single flight of pulls, layers and roots.
   std::shared_ptr<std::mutex> key_mutex(const std::string& key);
@@ -136,6 +145,9 @@ class Store {
   std::shared_ptr<void> lock_;
   BlobStore blobs_;
   LeaseTable leases_;
+  TokenCache tokens_;
+  HostSlots host_slots_;
+  FileHashes file_hashes_;
   std::string overlay_problem_;
 
   mutable std::mutex mutex_;  ///< names_, layers_, loaded_, key_mutexes_; never held across a copy or unpack
@@ -146,6 +158,7 @@ class Store {
   std::condition_variable chain_released_;
   mutable std::map<std::string, std::shared_ptr<const LoadedImage>> loaded_;
   std::map<std::string, std::weak_ptr<std::mutex>> key_mutexes_;  ///< single flight per ChainID and owner
+  std::shared_ptr<void> kept_;
 };
 
 /// `work(Store&)` on a worker thread. The job lets go of the store before its answer is given: whoever has

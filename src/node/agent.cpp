@@ -43,6 +43,7 @@ void context_remove(AgentContext& context, const std::string& uid, const PodSand
     }
   }
   node::unmount_volumes(context.pod_directory(uid) + "/volumes");
+  (void)context.parts.runtime->make_removable(context.pod_directory(uid)).wait(60s);
   (void)remove_tree(context.pod_directory(uid));
   (void)remove_tree(context.log_directory(config.ns, config.name, uid));
 }

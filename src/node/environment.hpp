@@ -25,12 +25,12 @@ struct EnvironmentInputs {
   const json::value* pod = nullptr;        ///< the whole Pod
   const json::value* container = nullptr;  ///< one entry of spec.containers
   DataSource config_map, secret;
+  /// A token of the pod's service account for this audience (empty: the API's); null: none to be had.
+  std::function<Result<std::string>(const std::string& audience, std::int64_t seconds)> token = nullptr;
   std::map<std::string, std::string> service_variables;  ///< WEB_SERVICE_HOST=... of this namespace
   std::string node_name, host_ip;
   std::vector<std::string> pod_ips;
   std::int64_t node_cpu_milli = 0, node_memory_bytes = 0;  ///< allocatable, for absent limits
-  /// A token of the pod's service account for an audience (empty: the API's own), bound to the pod.
-  std::function<Result<std::string>(const std::string& audience, std::int64_t seconds)> token = {};
 };
 
 /// Text with $(NAME) replaced.

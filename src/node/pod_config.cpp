@@ -235,6 +235,13 @@ bool PodWorker::ensure_volumes(const Object& pod) {
     }
   }
   volumes_ready_ = true;
+  const std::int64_t now = context_.engine.clock().now().wall_ns;
+  Duration renew = Duration::max();
+  {
+    std::lock_guard lock(mutex_);
+    for (const auto& [key, token] : tokens_) renew = std::min(renew, Duration(token.refresh_ns - now));
+  }
+  if (renew != Duration::max()) wake_after(std::max<Duration>(1s, renew));
   return true;
 }
 
@@ -257,7 +264,7 @@ Result<ContainerConfig> PodWorker::make_config(const Object& pod, Slot& slot, co
   }
   all.emplace("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
   all["HOSTNAME"] = string_at(object, "/spec/hostname", pod.name());
-  if (process_level() && !pod_ips_.empty()) all["POD_IP"] = pod_ips_.front();
+  if (loopback_network() && !pod_ips_.empty()) all["POD_IP"] = pod_ips_.front();
   for (const auto& [name, value] : environment) all[name] = value;
   config.cwd =
       string_at(spec, "/workingDir", image.working_directory.empty() ? "/" : image.working_directory);

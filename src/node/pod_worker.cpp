@@ -274,7 +274,7 @@ void PodWorker::sync_alive(const Object& pod) {
 bool PodWorker::ensure_sandbox(const Object& pod) {
   const json::value& object = tree(pod);
   const bool host_network = bool_at(object, "/spec/hostNetwork");
-  if (!sandbox_ || (!sandbox_->network_namespace && !host_network && !process_level())) {
+  if (!sandbox_ || (!sandbox_->network_namespace && !host_network && !loopback_network())) {
     PodSandboxConfig config;
     config.uid = uid_;
     config.ns = pod.ns();
@@ -466,6 +466,7 @@ bool PodWorker::cleanup(const Object& pod) {
     }
   }
   unmount_volumes(directory() + "/volumes");
+  (void)context_.parts.runtime->make_removable(directory()).wait(kRuntimeDeadline);
   if (auto removed = remove_tree(directory()); !removed) {
     context_.engine.log(LogLevel::warning, "node", "could not remove the folder of a pod",
                         {{"error", removed.error().to_string()}});

@@ -116,6 +116,8 @@ class PodWorker : public std::enable_shared_from_this<PodWorker> {
   std::string resolver(const Object& pod) const;
   Result<void> make_memory_volume(const json::value& volume, const std::string& path);
   static bool shared_by_containers(const json::value& pod, const std::string& volume);
+  /// Rootless and process: pods share the machine's network, each with addresses of its own.
+  bool loopback_network() const { return context_.parts.runtime->isolation() != Isolation::full; }
   bool process_level() const { return context_.parts.runtime->isolation() == Isolation::process; }
   // Status.
   PodView view(const Object& pod);

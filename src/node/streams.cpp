@@ -175,8 +175,8 @@ Pending<std::shared_ptr<DuplexStream>> Streams::port_forward(PodTarget target, i
     return stream_error(Error::not_found,
                         "pod " + target.ns + "/" + target.pod + " does not run on this node");
   const Object pod = worker->pod();
-  const bool process = context_.parts.runtime->isolation() == Isolation::process;
-  const std::string address = process ? string_at(tree(pod), "/status/podIP") : "127.0.0.1";
+  const bool loopback = context_.parts.runtime->isolation() != Isolation::full;
+  const std::string address = loopback ? string_at(tree(pod), "/status/podIP") : "127.0.0.1";
   Engine& engine = context_.engine;
   return context_.parts.dialer->dial(pod.uid(), address, port, kDialDeadline)
       .then([&engine](Result<std::shared_ptr<Fd>> connected) -> Result<std::shared_ptr<DuplexStream>> {

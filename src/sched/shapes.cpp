@@ -173,7 +173,7 @@ NodeShape NodeShape::from_object(const Object& node) {
     }
   }
   const auto isolation = shape.labels.find("orchestra.dev/isolation");
-  shape.shares_ports = isolation != shape.labels.end() && isolation->second == "process";
+  shape.shares_ports = isolation != shape.labels.end() && isolation->second != "full";
   return shape;
 }
 

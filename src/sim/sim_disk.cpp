@@ -266,6 +266,11 @@ bool SimDisk::crashed() const {
   return off_;
 }
 
+void SimDisk::power_off() {
+  std::lock_guard lock(mutex_);
+  off_ = true;
+}
+
 void SimDisk::restart() {
   std::lock_guard lock(mutex_);
   const std::size_t kept = name_changes_.empty() ? 0 : random() % (name_changes_.size() + 1);

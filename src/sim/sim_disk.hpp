@@ -39,6 +39,8 @@ class SimDisk final : public Disk {
   /// happen in part, and all after it fail with `io`.
   void crash_at(std::uint64_t operation);
   bool crashed() const;
+  /// The power fails now; restart() brings it back.
+  void power_off();
   /// The power fails now (if it has not) and comes back: what was not durable is lost or kept by chance,
   /// open files and locks are gone, faults are cleared.
   void restart();

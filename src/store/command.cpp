@@ -7,8 +7,12 @@
 #include "base/base64.hpp"
 #include "base/fd.hpp"
 #include "orchestra/env.hpp"
+#include "orchestra/etcd_store.hpp"
 #include "orchestra/raft_store.hpp"
+#include "orchestra/store_client.hpp"
 #include "orchestra/store_command.hpp"
+#include "store/check.hpp"
+#include "store/migrate.hpp"
 #include "store/ops.hpp"
 #include "store/restore.hpp"
 
@@ -17,7 +21,7 @@ namespace store {
 namespace {
 
 constexpr const char* kUsage =
-    "usage: orchestra store COMMAND --data DIR [--json] [--timeout 10s]\n"
+    "usage: orchestra store COMMAND [--endpoint ADDR[,ADDR] | --data DIR] [--json] [--timeout 10s]\n"
     "  put KEY VALUE|-   [--if-revision N] [--lease TTL] [--previous]\n"
     "  get KEY           [--prefix] [--range-end K] [--revision N] [--limit N] [--keys-only] [--count]\n"
     "                    [--serializable] [--value-only]\n"
@@ -26,12 +30,23 @@ constexpr const char* kUsage =
     "  compact REVISION\n"
     "  status\n"
     "  snapshot save FILE | snapshot status FILE\n"
-    "  restore FILE      [--bump-revision N]\n"
-    "  serve             keeps the store of DIR open for others until SIGTERM\n"
+    "  restore FILE      [--bump-revision N] (--data)\n"
+    "  check             verifies the files of a stopped store (--data)\n"
+    "  lease grant TTL | keep-alive ID | revoke ID | ttl ID | list\n"
+    "  members list | add NAME ADDR [--learner] [--force] | promote ID | remove ID [--force] |\n"
+    "          update ID ADDR | transfer ID\n"
+    "  migrate FROM TO   copies a whole store into an empty one; FROM and TO are folders or URLs of an etcd\n"
+    "  serve --data DIR  [--listen A] [--peer-listen A] [--peer-address A] [--name N] [--lan-fast]\n"
+    "                    [--initial-peers N=A,..] [--join A,..] [--durability sync|none] [--insecure]\n"
+    "                    keeps the store of DIR open for others until SIGTERM\n"
+    "Without --endpoint and --data the store at 127.0.0.1:2390 is asked. ADDR is orchestra://HOST:PORT.\n"
     "DIR is the data folder of a running process (reached by its control.sock) or a stopped one. FILE of\n"
-    "`snapshot status` needs no --data.\n";
+    "`snapshot status` needs no --data. URL is that of an etcd (3.4 or later): http://HOST:PORT, https://..\n"
+    "with [--cacert F] [--cert F --key F], or etcd+unix:/SOCKET; [--user NAME:PASSWORD].\n";
 
+constexpr const char* kDefaultEndpoint = "orchestra://127.0.0.1:2390";
 constexpr std::size_t kStdinMax = 16u << 20;
+constexpr Duration kEndpointWait = std::chrono::seconds(9);  ///< less than what an operation waits for
 constexpr Duration kReconnect = std::chrono::milliseconds(200);
 constexpr Duration kLookForStop = std::chrono::milliseconds(50);
 
@@ -84,7 +99,11 @@ Result<Arguments> parse(const std::vector<std::string>& args) {
       {"--data", true},       {"--timeout", true},       {"--if-revision", true}, {"--lease", true},
       {"--range-end", true},  {"--revision", true},      {"--limit", true},       {"--after", true},
       {"--count", false},     {"--json", false},         {"--previous", false},   {"--prefix", false},
-      {"--keys-only", false}, {"--serializable", false}, {"--value-only", false}, {"--bump-revision", true}};
+      {"--keys-only", false}, {"--serializable", false}, {"--value-only", false}, {"--bump-revision", true},
+      {"--endpoint", true},   {"--listen", true},        {"--peer-listen", true}, {"--peer-address", true},
+      {"--name", true},       {"--initial-peers", true}, {"--join", true},        {"--durability", true},
+      {"--insecure", false},  {"--learner", false},      {"--force", false},      {"--lan-fast", false},
+      {"--cacert", true},     {"--cert", true},          {"--key", true},         {"--user", true}};
   Arguments parsed;
   bool only_words = false;
   for (std::size_t i = 0; i < args.size(); ++i) {
@@ -153,7 +172,55 @@ std::string store_folder(const std::string& data) {
   return holds_log(real_disk(), data) ? data : data + "/store";
 }
 
-/// Where operations run: in the process that owns the folder, or here after opening it.
+std::vector<std::string> split_list(const std::string& text) {
+  std::vector<std::string> parts;
+  std::size_t from = 0;
+  while (from <= text.size() && !text.empty()) {
+    const std::size_t comma = std::min(text.find(',', from), text.size());
+    if (comma > from) parts.push_back(text.substr(from, comma - from));
+    from = comma + 1;
+  }
+  return parts;
+}
+
+bool is_url(const std::string& text) {
+  return text.compare(0, 7, "http://") == 0 || text.compare(0, 8, "https://") == 0 ||
+         text.compare(0, 10, "etcd+unix:") == 0;
+}
+
+/// An etcd by the words of the command line; of its keys only those under `prefix` are followed.
+Result<EtcdStoreOptions> etcd_options(const Arguments& args, const std::string& urls, std::string prefix) {
+  EtcdStoreOptions options;
+  options.prefix = std::move(prefix);
+  options.adopt = true;  // whoever names the server by hand wants to see what is there
+  for (std::size_t at = 0; at <= urls.size();) {
+    const std::size_t comma = std::min(urls.find(',', at), urls.size());
+    std::string url = urls.substr(at, comma - at);
+    at = comma + 1;
+    if (!is_url(url)) {
+      return Error(Error::unsupported, "store",
+                   "endpoint \"" + url + "\" is no URL of an etcd (http://, https://, etcd+unix:)");
+    }
+    if (url.compare(0, 5, "etcd+") == 0) url.erase(0, 5);
+    options.endpoints.push_back(std::move(url));
+  }
+  for (const auto& [flag, to] : {std::pair("--cacert", &options.ca_pem),
+                                 {"--cert", &options.certificate_pem},
+                                 {"--key", &options.key_pem}}) {
+    if (!args.has(flag)) continue;
+    ORC_ASSIGN(*to, real_disk().read_file(args.values.at(flag), 1u << 20));
+  }
+  if (args.has("--user")) {
+    const std::string& user = args.values.at("--user");
+    const std::size_t colon = user.find(':');
+    if (colon == std::string::npos) return usage_error("option --user needs NAME:PASSWORD");
+    options.username = user.substr(0, colon);
+    options.password = user.substr(colon + 1);
+  }
+  return options;
+}
+
+/// Where operations run: at a server, in the process that owns the folder, or here after opening it.
 class Target {
  public:
   using OnLine = std::function<Result<void>(const json::object&)>;
@@ -177,6 +244,22 @@ class Target {
     ORC_ASSIGN(target->store_, RaftStore::open(*target->engine_, options));
     return target;
   }
+  static Result<std::unique_ptr<Target>> connect(const std::string& endpoints, Duration deadline) {
+    auto target = std::unique_ptr<Target>(new Target);
+    target->engine_ = std::make_unique<Engine>();
+    StoreClientOptions options;
+    options.endpoints = split_list(endpoints);
+    options.call_deadline = deadline;
+    ORC_ASSIGN(target->store_, StoreClient::connect(*target->engine_, std::move(options)));
+    return target;
+  }
+  static Result<std::unique_ptr<Target>> open_etcd(const EtcdStoreOptions& options) {
+    auto target = std::unique_ptr<Target>(new Target);
+    target->engine_ = std::make_unique<Engine>();
+    ORC_ASSIGN(target->store_, EtcdStore::open(*target->engine_, options));
+    return target;
+  }
+  StateStore* store() const { return store_.get(); }
   ~Target() {
     if (store_) store_->stop();
     store_.reset();
@@ -227,13 +310,16 @@ class StoreCommand {
     const std::string& command = args_.words[0];
     if (command == "snapshot") return snapshot();
     if (command == "restore") return restore();
-    if (!args_.has("--data")) return usage_error("--data DIR is missing");
+    if (command == "members" || command == "lease") return administer(command);
+    if (command == "check") return check();
+    if (command == "migrate") return migrate();
     if (command == "put") return put();
     if (command == "get") return get();
     if (command == "del") return del();
     if (command == "watch") return watch();
     if (command == "compact") return compact();
     if (command == "status") return status();
+    if (command == "reencrypt") return reencrypt();
     if (command == "serve") return serve();
     return usage_error("there is no command \"" + command + "\"");
   }
@@ -264,9 +350,71 @@ class StoreCommand {
     return request;
   }
 
+  /// `--data`, else the endpoints.
+  Result<std::unique_ptr<Target>> target_of(bool create) const {
+    if (args_.has("--data") && args_.has("--endpoint"))
+      return usage_error("either --data or --endpoint, not both");
+    if (args_.has("--data")) return Target::open(args_.values.at("--data"), create);
+    const auto endpoint = args_.values.find("--endpoint");
+    if (endpoint != args_.values.end() && is_url(endpoint->second)) return etcd_target(endpoint->second);
+    return Target::connect(endpoint == args_.values.end() ? kDefaultEndpoint : endpoint->second,
+                           args_.has("--timeout") ? std::min<Duration>(idle_, kEndpointWait) : kEndpointWait / 2);
+  }
+  /// Only the keys that are asked for are mirrored; `snapshot` takes all.
+  Result<std::unique_ptr<Target>> etcd_target(const std::string& urls) const {
+    std::string prefix = args_.words[0] == "snapshot" ? std::string() : std::string("\0", 1);
+    const bool keyed = args_.words[0] != "compact" && args_.words[0] != "snapshot" && args_.words.size() > 1;
+    if (keyed) prefix = args_.words[1];
+    if (args_.has("--range-end")) {
+      const std::string& end = args_.values.at("--range-end");
+      const auto differs = std::mismatch(prefix.begin(), prefix.end(), end.begin(), end.end());
+      prefix.erase(differs.first, prefix.end());
+    }
+    ORC_ASSIGN(const EtcdStoreOptions options, etcd_options(args_, urls, prefix));
+    return Target::open_etcd(options);
+  }
+  std::string place() const {
+    for (const char* flag : {"--data", "--endpoint"}) {
+      if (args_.has(flag)) return args_.values.at(flag);
+    }
+    return kDefaultEndpoint;
+  }
   Result<void> ask(const json::object& request, const Target::OnLine& on_line, bool create = false) {
-    ORC_ASSIGN(const auto target, Target::open(args_.values.at("--data"), create));
+    ORC_ASSIGN(const auto target, target_of(create));
     return target->run(request, on_line, idle_, {});
+  }
+
+  /// FROM and TO stand for themselves; the other side of a folder is opened here, so nobody may own it.
+  Result<int> migrate() {
+    ORC_TRY(words(3, "FROM and TO"));
+    std::unique_ptr<Target> sides[2];
+    for (int i = 0; i < 2; ++i) {
+      const std::string& name = args_.words[static_cast<std::size_t>(i) + 1];
+      if (is_url(name)) {
+        ORC_ASSIGN(const EtcdStoreOptions options, etcd_options(args_, name, {}));
+        ORC_ASSIGN(sides[i], Target::open_etcd(options));
+      } else {
+        if (i == 1) ORC_TRY(make_directories(name, 0700));
+        ORC_ASSIGN(sides[i], Target::open(name, i == 1));
+      }
+      if (sides[i]->store() == nullptr)
+        return Error(Error::busy, "store", "a process is running on " + name + "; stop it first");
+    }
+    ORC_ASSIGN(const MigrateSummary summary, store::migrate(*sides[0]->store(), *sides[1]->store()));
+    if (json_lines()) {
+      print_line({{"from_revision", summary.from_revision},
+                  {"to_revision", summary.to_revision},
+                  {"keys", summary.keys},
+                  {"bytes", summary.bytes},
+                  {"leases", summary.leases},
+                  {"sha256", summary.sha256}});
+      return 0;
+    }
+    print("keys " + std::to_string(summary.keys) + "\nbytes " + std::to_string(summary.bytes) + "\nleases " +
+          std::to_string(summary.leases) + "\nrevision " + std::to_string(summary.from_revision) +
+          " is now " + std::to_string(summary.to_revision) + "\nsha256 " + summary.sha256 +
+          " on both sides\n");
+    return 0;
   }
 
   void print_kv(const json::object& kv) {
@@ -342,8 +490,7 @@ class StoreCommand {
     }));
     const bool single = !request.contains("prefix") && !request.contains("end");
     if (single && count == 0 && !args_.has("--count")) {
-      return Error(Error::not_found, "store",
-                   "there is no key \"" + args_.words[1] + "\" in " + args_.values.at("--data"));
+      return Error(Error::not_found, "store", "there is no key \"" + args_.words[1] + "\" in " + place());
     }
     return 0;
   }
@@ -384,8 +531,7 @@ class StoreCommand {
     ORC_ASSIGN(const auto count, number_of(args_, "--count"));
     std::int64_t seen = 0;
     const auto full = [&] { return count && seen >= *count; };
-    const std::string& data = args_.values.at("--data");
-    ORC_ASSIGN(const auto target, Target::open(data, false));
+    ORC_ASSIGN(const auto target, target_of(false));
     const auto on_batch = [&](const json::object& batch) -> Result<void> {
       for (const json::value& event : batch.at("events").as_array()) {
         if (full()) break;
@@ -407,7 +553,7 @@ class StoreCommand {
       if (result || result.error().is(Error::cancelled)) return 0;
       if (!result.error().is(Error::unavailable) || !target->remote()) return result.error();
       // The server went away: its successor goes on where it ended. What comes first is not asked for again.
-      while (!target->reconnect(data)) {
+      while (!target->reconnect(place())) {
         if (stopped()) return 0;
         pause(kReconnect);
       }
@@ -417,22 +563,95 @@ class StoreCommand {
   /// Owns the folder and answers other commands through control.sock until told to stop.
   Result<int> serve() {
     ORC_TRY(words(1, "no arguments"));
+    if (!args_.has("--data")) return usage_error("--data DIR is missing");
     const std::string& data = args_.values.at("--data");
+    const auto text = [this](const char* flag, const char* otherwise) {
+      return args_.has(flag) ? args_.values.at(flag) : std::string(otherwise);
+    };
     Engine engine;
     const std::int64_t began = engine.clock().now().steady_ns;
     ORC_TRY(make_directories(data, 0700));
     RaftStoreOptions options;
     options.data_dir = store_folder(data);
+    options.name = text("--name", "a");
+    options.initial_peers = split_list(text("--initial-peers", ""));
+    options.join = split_list(text("--join", ""));
+    options.peer_listen = text("--peer-listen", options.initial_peers.empty() ? "127.0.0.1:2391" : "");
+    options.peer_address = text("--peer-address", "");
+    if (args_.has("--lan-fast")) use_lan_fast_timing(options);
+    const std::string durability = text("--durability", "sync");
+    if (durability != "sync" && durability != "none")
+      return usage_error("--durability is sync or none, not \"" + durability + "\"");
+    if (durability == "none") options.durability = RaftStoreOptions::Durability::none;
+    ORC_TRY(refuse_open_peers(options));
     ORC_ASSIGN(const auto store, RaftStore::open(engine, options));
     ControlServer server(engine, data + "/control.sock");
     register_store_ops(server, store);
     ORC_TRY(server.start());
+    StoreServer::Options offered;
+    offered.listen = text("--listen", "127.0.0.1:2390");
+    offered.insecure = args_.has("--insecure");
+    StoreServer clients(engine, store, offered);
+    ORC_TRY(clients.start());
     const std::int64_t took = (engine.clock().now().steady_ns - began) / 1'000'000;
-    print("ready in " + std::to_string(took) + " ms on " + data + "/control.sock\n");
+    print("ready in " + std::to_string(took) + " ms on " + data + "/control.sock, clients " +
+          clients.address() + ", peers " + (options.peer_listen.empty() ? "none" : options.peer_listen) +
+          (durability == "none" ? ", NOT durable: a crash of the machine may lose writes" : "") + "\n");
     std::fflush(out_);
     while (!stopped()) pause(kLookForStop);
+    clients.stop();
     server.stop();
     store->stop();
+    return 0;
+  }
+
+  /// Traffic between peers is not encrypted yet.
+  Result<void> refuse_open_peers(const RaftStoreOptions& options) const {
+    std::string listen = options.peer_listen;
+    for (const std::string& peer : options.initial_peers) {
+      const std::size_t equals = peer.find('=');
+      if (listen.empty() && peer.substr(0, equals) == options.name) listen = peer.substr(equals + 1);
+    }
+    if (listen.empty() || listen.rfind("127.", 0) == 0 || args_.has("--insecure")) return {};
+    return Error(Error::denied, "store",
+                 "peers at " + listen +
+                     " would talk unencrypted over the network; use a loopback address, or --insecure");
+  }
+
+  /// `members ...` and `lease ...`: one operation each, printed as it comes.
+  Result<int> administer(const std::string& command) {
+    if (args_.words.size() < 2) return usage_error("`store " + command + "` needs an action; see --help");
+    json::object request{{"op", "store." + command}, {"action", args_.words[1]}};
+    json::array words;
+    for (std::size_t i = 2; i < args_.words.size(); ++i) words.emplace_back(args_.words[i]);
+    request["words"] = std::move(words);
+    if (args_.has("--learner")) request["learner"] = true;
+    if (args_.has("--force")) request["force"] = true;
+    if (command == "lease" && args_.words[1] == "grant" && args_.words.size() > 2) {
+      ORC_ASSIGN(request["ttl_s"], seconds_of(args_.words[2]));
+    }
+    ORC_TRY(ask(request, [&](const json::object& line) -> Result<void> {
+      if (json_lines()) {
+        print_line(line);
+        return {};
+      }
+      std::string out;
+      for (const auto& [name, value] : line) {
+        const std::string shown = value.is_string() ? std::string(value.as_string()) : to_json(value);
+        if (!shown.empty()) out += (out.empty() ? "" : "  ") + std::string(name) + " " + shown;
+      }
+      print(out + "\n");
+      return {};
+    }));
+    return 0;
+  }
+
+  Result<int> check() {
+    ORC_TRY(words(1, "no arguments"));
+    if (!args_.has("--data")) return usage_error("--data DIR is missing");
+    const std::string folder = store_folder(args_.values.at("--data"));
+    ORC_ASSIGN(const auto lines, check_folder(real_disk(), folder));
+    for (const std::string& line : lines) print(line + "\n");
     return 0;
   }
 
@@ -484,12 +703,29 @@ class StoreCommand {
           "\nbytes " + std::to_string(summary.bytes) + "\nsha256 " + summary.sha256 + "\n");
   }
 
+  Result<int> reencrypt() {
+    ORC_TRY(words(1, "no further words"));
+    auto done = ask({{"op", "store.reencrypt"}}, [&](const json::object& line) -> Result<void> {
+      print(std::to_string(int_at(json::value(line), "/rewritten")) + " values rewritten\n");
+      return {};
+    });
+    if (!done && done.error().is(Error::unsupported)) {
+      return Error(Error::unavailable, "store",
+                   "reencrypt is done by the API server of this folder; start `orchestra up` with it first");
+    }
+    ORC_TRY(done);
+    return 0;
+  }
+
   Result<int> snapshot() {
     ORC_TRY(words(3, "`save FILE` or `status FILE`"));
     const std::string& file = args_.words[2];
     if (args_.words[1] == "save") {
-      if (!args_.has("--data")) return usage_error("--data DIR is missing");
       ORC_TRY(save_snapshot(file));
+      const std::string keys = place() + "/pki/encryption.yaml";
+      if (args_.has("--data") && real_disk().exists(keys)) {
+        print("Sealed values in this file open only with " + keys + ": keep a copy of it apart.\n");
+      }
     } else if (args_.words[1] != "status") {
       return usage_error("`store snapshot` takes `save FILE` or `status FILE`");
     }

@@ -4,6 +4,7 @@
 #include "base/assert.hpp"
 #include "orchestra/env.hpp"
 #include "store/local_store.hpp"
+#include "store/planted.hpp"
 
 namespace orchestra::store {
 namespace {
@@ -119,6 +120,7 @@ class WatchImpl : public Watch::Impl {
       const std::size_t before = part.changes.size();
       Sequence next = at;
       for (; next < history.end() && history.at(next).revision == revision; ++next) {
+        if (at - start >= 2 && planted(Bug::drop_watch_event)) continue;
         if (!watcher_->wants(history.at(next))) continue;
         part.changes.push_back(history.at(next));
         bytes += cost(history.at(next));
@@ -188,32 +190,62 @@ Result<std::shared_ptr<const Root>> LocalStore::root_at(Revision revision) const
   return std::shared_ptr<const Root>(std::move(root));
 }
 
+/// `read` once this state is current, or the error why it is not.
+template <class T>
+Pending<T> LocalStore::when_current_then(std::function<Result<T>()> read) {
+  if (!reads_need_round()) return Pending<T>(read());
+  Promise<T> promise;
+  auto pending = promise.pending();
+  when_current([promise, read = std::move(read)](std::optional<Error> no) {
+    promise.set(no ? Result<T>(std::move(*no)) : read());
+  });
+  return pending;
+}
+
+Result<GetResult> LocalStore::get_here(const std::string& key, const GetOptions& options) const {
+  ORC_ASSIGN(const auto root, root_at(options.revision));
+  GetResult result;
+  result.revision = options.revision == 0 ? root->revision : revision();
+  if (const RecordRef record = root->tree.find_ref(key)) result.kv = record->to_key_value();
+  return result;
+}
+
 Pending<GetResult> LocalStore::get(std::string key, GetOptions options) {
   if (auto ok = check_key(key, capabilities()); !ok) return ok.error();
   if (auto no = refusal()) return std::move(*no);
-  auto root = root_at(options.revision);
-  if (!root) return root.error();
-  GetResult result;
-  result.revision = options.revision == 0 ? (*root)->revision : revision();
-  if (const RecordRef record = (*root)->tree.find_ref(key)) result.kv = record->to_key_value();
-  return Pending<GetResult>(std::move(result));
+  if (options.consistency == Consistency::serializable || !reads_need_round())
+    return Pending<GetResult>(get_here(key, options));
+  return when_current_then<GetResult>(
+      [self = shared_from_this(), key = std::move(key), options] { return self->get_here(key, options); });
+}
+
+Result<RangeResult> LocalStore::range_here(const KeyRange& range, const RangeOptions& options) const {
+  ORC_ASSIGN(const auto root, root_at(options.revision));
+  const Revision store = options.revision == 0 ? root->revision : revision();
+  return read_range(root->tree, range, options, store);
 }
 
 Pending<RangeResult> LocalStore::range(KeyRange range, RangeOptions options) {
   if (auto ok = check_range(range, capabilities()); !ok) return ok.error();
   if (auto no = refusal()) return std::move(*no);
-  auto root = root_at(options.revision);
-  if (!root) return root.error();
-  const Revision store = options.revision == 0 ? (*root)->revision : revision();
-  return Pending<RangeResult>(read_range((*root)->tree, range, options, store));
+  if (options.consistency == Consistency::serializable || !reads_need_round())
+    return Pending<RangeResult>(range_here(range, options));
+  return when_current_then<RangeResult>([self = shared_from_this(), range = std::move(range), options] {
+    return self->range_here(range, options);
+  });
 }
 
-Pending<Snapshot> LocalStore::snapshot(Revision revision, Consistency) {
+Result<Snapshot> LocalStore::snapshot_here(Revision revision) const {
+  ORC_ASSIGN(const auto root, root_at(revision));
+  return Snapshot(std::make_shared<SnapshotImpl>(root, engine_.clock(), limits_.snapshot_age_max));
+}
+
+Pending<Snapshot> LocalStore::snapshot(Revision revision, Consistency consistency) {
   if (auto no = refusal()) return std::move(*no);
-  auto root = root_at(revision);
-  if (!root) return root.error();
-  return Pending<Snapshot>(
-      Snapshot(std::make_shared<SnapshotImpl>(*root, engine_.clock(), limits_.snapshot_age_max)));
+  if (consistency == Consistency::serializable || !reads_need_round())
+    return Pending<Snapshot>(snapshot_here(revision));
+  return when_current_then<Snapshot>(
+      [self = shared_from_this(), revision] { return self->snapshot_here(revision); });
 }
 
 Result<Watch> LocalStore::watch(WatchOptions options) {
@@ -244,8 +276,15 @@ Result<Watch> LocalStore::watch(WatchOptions options) {
   return Watch(std::make_unique<WatchImpl>(core_, std::move(watcher), engine_.clock()));
 }
 
+/// A leader that was paused may be none any more: it asks before it promises.
 Pending<void> LocalStore::lease_keep_alive(LeaseId id) {
   if (auto no = refusal()) return std::move(*no);
+  if (!leads()) return remote_keep_alive(id);
+  return when_current_then<void>([self = shared_from_this(), id] { return self->keep_alive_here(id); });
+}
+
+Result<void> LocalStore::keep_alive_here(LeaseId id) {
+  if (!leads()) return Error(Error::unavailable, "store", "leadership has just changed; try again");
   std::lock_guard lock(core_->mutex);
   const auto lease = core_->state.leases().find(id);
   const auto deadline = core_->leases.deadline(id);
@@ -255,7 +294,17 @@ Pending<void> LocalStore::lease_keep_alive(LeaseId id) {
                  "no lease " + std::to_string(id) + ": it has expired or was revoked");
   }
   core_->leases.set(id, now + lease->second.ttl.count() * kSecond);
-  return Pending<void>(Result<void>());
+  return {};
+}
+
+Pending<void> LocalStore::remote_keep_alive(LeaseId) {
+  return Error(Error::unavailable, "store", "no leader is known");
+}
+Pending<LeaseInfo> LocalStore::remote_time_to_live(LeaseId, bool) {
+  return Error(Error::unavailable, "store", "no leader is known");
+}
+Pending<std::vector<LeaseInfo>> LocalStore::remote_lease_list() {
+  return Error(Error::unavailable, "store", "no leader is known");
 }
 
 LeaseInfo LocalStore::lease_info_locked(LeaseId id, const LeaseState& lease, bool want_keys) const {
@@ -268,19 +317,26 @@ LeaseInfo LocalStore::lease_info_locked(LeaseId id, const LeaseState& lease, boo
   return info;
 }
 
-Pending<LeaseInfo> LocalStore::lease_time_to_live(LeaseId id, bool want_keys) {
-  if (auto no = refusal()) return std::move(*no);
+Result<LeaseInfo> LocalStore::time_to_live_here(LeaseId id, bool want_keys) const {
   std::lock_guard lock(core_->mutex);
   const auto lease = core_->state.leases().find(id);
   if (lease == core_->state.leases().end()) {
     return Error(Error::not_found, "store",
                  "no lease " + std::to_string(id) + ": it has expired or was revoked");
   }
-  return Pending<LeaseInfo>(lease_info_locked(id, lease->second, want_keys));
+  return lease_info_locked(id, lease->second, want_keys);
+}
+
+Pending<LeaseInfo> LocalStore::lease_time_to_live(LeaseId id, bool want_keys) {
+  if (auto no = refusal()) return std::move(*no);
+  if (!leads()) return remote_time_to_live(id, want_keys);
+  return when_current_then<LeaseInfo>(
+      [self = shared_from_this(), id, want_keys] { return self->time_to_live_here(id, want_keys); });
 }
 
 Pending<std::vector<LeaseInfo>> LocalStore::lease_list() {
   if (auto no = refusal()) return std::move(*no);
+  if (!leads()) return remote_lease_list();
   std::lock_guard lock(core_->mutex);
   std::vector<LeaseInfo> all;
   for (const auto& [id, lease] : core_->state.leases()) all.push_back(lease_info_locked(id, lease, false));

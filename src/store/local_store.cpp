@@ -258,7 +258,42 @@ void LocalStore::start_timers() {
   if (limits_.history_age > Duration::zero()) schedule_compaction();
 }
 
+void LocalStore::restart_leases() {
+  {
+    std::lock_guard lock(core_->mutex);
+    for (const auto& [id, lease] : core_->state.leases())
+      core_->leases.set(id, steady_now() + lease.ttl.count() * kSecond);
+  }
+  arm_lease_timer();
+}
+
+void LocalStore::install(MvccState state, ProposalId last) {
+  WatchHub::Wake wake;
+  std::vector<Core::Waiter> reached;
+  {
+    std::lock_guard lock(core_->mutex);
+    core_->hub.move_to(core_->state, state, wake);
+    for (const auto& [id, lease] : core_->state.leases()) core_->leases.forget(id);
+    core_->state = std::move(state);
+    for (const auto& [id, lease] : core_->state.leases())
+      core_->leases.set(id, steady_now() + lease.ttl.count() * kSecond);
+    core_->applied = last;
+    core_->old_trees.clear();
+    publish_locked();
+    while (!core_->waiters.empty() && core_->waiters.begin()->first.first <= core_->state.revision()) {
+      reached.push_back(std::move(core_->waiters.begin()->second));
+      core_->waiters.erase(core_->waiters.begin());
+    }
+  }
+  for (const auto& watcher : wake) watcher->signal();
+  for (const Core::Waiter& waiter : reached) {
+    engine_.cancel_timer(waiter.timer);
+    waiter.promise.set({});
+  }
+}
+
 void LocalStore::arm_lease_timer() {
+  if (!leads()) return;  // restart_leases() arms it
   std::optional<std::int64_t> next;
   {
     std::lock_guard lock(core_->mutex);
@@ -283,7 +318,7 @@ void LocalStore::expire_leases() {
   std::vector<LeaseId> expired;
   {
     std::lock_guard lock(core_->mutex);
-    if (core_->stopped) return;
+    if (core_->stopped || !leads()) return;
     expired = core_->leases.take_expired(steady_now(), kExpireAgain, kExpireBatch);
   }
   for (LeaseId id : expired) propose(LeaseRevoke{id}, [](Outcome) {});
@@ -313,7 +348,7 @@ void LocalStore::compact_by_age() {
       target = samples_.front().revision;
     }
   }
-  if (target > 1) propose(Compact{target}, [](Outcome) {});
+  if (target > 1 && leads()) propose(Compact{target}, [](Outcome) {});
   schedule_compaction();
 }
 
@@ -323,7 +358,7 @@ void LocalStore::compact_by_size() {
   {
     std::lock_guard lock(core_->mutex);
     const History& history = core_->state.history();
-    if (core_->stopped || size_compaction_running_ || history.begin() == history.end()) return;
+    if (core_->stopped || size_compaction_running_ || !leads() || history.begin() == history.end()) return;
     size_compaction_running_ = true;
     target = history.at(history.begin() + (history.end() - history.begin()) / 2).revision;
   }

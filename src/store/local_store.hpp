@@ -94,8 +94,22 @@ class LocalStore : public StateStore, public std::enable_shared_from_this<LocalS
 
   /// Makes `command` final and calls `answer` once, from any thread, with no lock of ours held.
   virtual void propose(Command command, Answer answer) = 0;
-  /// Why reads cannot be served now, if so (the store failed, no leader).
+  /// Why reads cannot be served now, if so (the store failed).
   virtual std::optional<Error> read_refusal() const { return std::nullopt; }
+  /// Whether this peer expires leases and compacts by age: with several, the leader does.
+  virtual bool leads() const { return true; }
+  /// Linearizable reads and leases must ask others first; when_current() then calls `done` once this peer's
+  /// state is at least as new as anything acknowledged before the call.
+  virtual bool reads_need_round() const { return false; }
+  virtual void when_current(std::function<void(std::optional<Error>)> done) { done(std::nullopt); }
+  /// Of the leader, when this peer is not.
+  virtual Pending<void> remote_keep_alive(LeaseId id);
+  virtual Pending<LeaseInfo> remote_time_to_live(LeaseId id, bool want_keys);
+  virtual Pending<std::vector<LeaseInfo>> remote_lease_list();
+  /// Each lease has its full time again: this peer has become the one that ends them.
+  void restart_leases();
+  /// Replaces everything by a state that a peer sent; watches go on where they were, or end `compacted`.
+  void install(MvccState state, ProposalId last);
 
   /// Who this store is, in snapshots.
   virtual LogIdentity identity() const = 0;
@@ -103,6 +117,15 @@ class LocalStore : public StateStore, public std::enable_shared_from_this<LocalS
   /// Applies in order, publishes, wakes watches and waiters, then returns the outcomes. One caller at a
   /// time. `last` is the log entry up to which the state then is.
   std::vector<Outcome> apply(std::vector<Command> commands, ProposalId last = {});
+  // For a store whose changes are decided elsewhere and only followed here (local_follow.cpp). ----
+  /// Whole revisions in order, all later than revision(); publishes, wakes, as apply() does.
+  void follow(const std::vector<KeyValue>& changes);
+  /// No change up to `revision` is missing.
+  void follow_to(Revision revision);
+  void follow_compaction(Revision revision);
+  /// Begins anew with these records: all watches end with `compacted`.
+  void follow_from(std::vector<RecordRef> records, Revision revision);
+
   /// The state as it is now, without history; then, at leisure, the history that belongs to it.
   SnapshotImage capture() const;
   void add_history(SnapshotImage& image) const;
@@ -115,12 +138,20 @@ class LocalStore : public StateStore, public std::enable_shared_from_this<LocalS
 
  private:
   Result<std::shared_ptr<const Root>> root_at(Revision revision) const;
+  Result<GetResult> get_here(const std::string& key, const GetOptions& options) const;
+  Result<RangeResult> range_here(const KeyRange& range, const RangeOptions& options) const;
+  Result<Snapshot> snapshot_here(Revision revision) const;
+  Result<void> keep_alive_here(LeaseId id);
+  Result<LeaseInfo> time_to_live_here(LeaseId id, bool want_keys) const;
+  template <class T>
+  Pending<T> when_current_then(std::function<Result<T>()> read);
   std::optional<Error> refusal() const;
   std::optional<Error> admit(const Txn& txn) const;
   void run_txn(Txn txn, Answer answer);
   Pending<WriteResult> run_conditional(const KeyRange& range, Txn txn);
   Pending<void> propose_void(Command command);
   void publish_locked();
+  void announce(WatchHub::Wake wake);
   LeaseInfo lease_info_locked(LeaseId id, const LeaseState& lease, bool want_keys) const;
   void arm_lease_timer();
   void expire_leases();

@@ -1,7 +1,10 @@
 // The store's operations over JSON (ops.hpp).
 #include "store/ops.hpp"
 
+#include <charconv>
+
 #include "base/base64.hpp"
+#include "orchestra/raft_store.hpp"
 
 namespace orchestra::store {
 namespace {
@@ -191,6 +194,99 @@ Result<void> run_snapshot(StateStore& store, const OpContext& context) {
   return {};
 }
 
+/// The words of the command line after the action.
+Result<std::string> word_at(const json::object& request, std::size_t index, const char* what) {
+  const json::value* words = request.if_contains("words");
+  if (words == nullptr || !words->is_array() || words->get_array().size() <= index ||
+      !words->get_array()[index].is_string()) {
+    return Error(Error::invalid, "store", std::string(what) + " is missing");
+  }
+  return std::string(words->get_array()[index].get_string());
+}
+Result<std::uint64_t> id_at(const json::object& request, std::size_t index) {
+  ORC_ASSIGN(const std::string text, word_at(request, index, "an ID"));
+  std::uint64_t id = 0;
+  const auto end = std::from_chars(text.data(), text.data() + text.size(), id);
+  if (end.ec != std::errc() || end.ptr != text.data() + text.size() || id == 0)
+    return Error(Error::invalid, "store", "\"" + text + "\" is not an id");
+  return id;
+}
+
+Result<void> run_members(StateStore& store, const json::object& request, const OpContext& context) {
+  auto* members = dynamic_cast<StoreMembers*>(&store);
+  if (members == nullptr) return Error(Error::unsupported, "store", "this store has no peers");
+  const std::string action = string_at(request, "/action");
+  if (action == "list") {
+    ORC_ASSIGN(const auto all, members->members().wait(kDeadline));
+    for (const StoreMember& member : all) {
+      const bool more = context.emit({{"id", std::to_string(member.id)},
+                                      {"name", member.name},
+                                      {"address", member.address},
+                                      {"role", member.role},
+                                      {"lag", member.lag},
+                                      {"reachable", member.reachable},
+                                      {"trouble", member.trouble}});
+      if (!more) break;
+    }
+    return {};
+  }
+  if (action == "add") {
+    ORC_ASSIGN(std::string name, word_at(request, 0, "NAME"));
+    ORC_ASSIGN(std::string address, word_at(request, 1, "ADDR"));
+    ORC_ASSIGN(const std::uint64_t id, members
+                                           ->add_member(std::move(name), std::move(address),
+                                                        flag(request, "learner"), flag(request, "force"))
+                                           .wait(kDeadline));
+    context.emit({{"id", std::to_string(id)}});
+    return {};
+  }
+  ORC_ASSIGN(const std::uint64_t id, id_at(request, 0));
+  if (action == "promote") return members->promote_member(id).wait(kDeadline);
+  if (action == "remove") return members->remove_member(id, flag(request, "force")).wait(kDeadline);
+  if (action == "transfer") return members->transfer_leadership(id).wait(kDeadline);
+  if (action != "update")
+    return Error(Error::invalid, "store",
+                 "there is no `members " + action + "`; see `orchestra store --help`");
+  ORC_ASSIGN(std::string address, word_at(request, 1, "ADDR"));
+  return members->update_member(id, std::move(address)).wait(kDeadline);
+}
+
+json::object to_json_object(const LeaseInfo& info) {
+  json::array keys;
+  for (const std::string& key : info.keys) keys.emplace_back(key);
+  return {{"id", std::to_string(info.id)},
+          {"ttl_s", info.ttl.count()},
+          {"remaining_s", info.remaining.count()},
+          {"keys", std::move(keys)}};
+}
+
+Result<void> run_lease(StateStore& store, const json::object& request, const OpContext& context) {
+  const std::string action = string_at(request, "/action");
+  if (action == "grant") {
+    const auto ttl = number(request, "ttl_s");
+    if (!ttl) return Error(Error::invalid, "store", "TTL is missing");
+    ORC_ASSIGN(const LeaseId id, store.lease_grant(std::chrono::seconds(*ttl)).wait(kDeadline));
+    context.emit({{"id", std::to_string(id)}});
+    return {};
+  }
+  if (action == "list") {
+    ORC_ASSIGN(const auto all, store.lease_list().wait(kDeadline));
+    for (const LeaseInfo& info : all) {
+      if (!context.emit(to_json_object(info))) break;
+    }
+    return {};
+  }
+  ORC_ASSIGN(const std::uint64_t number_of, id_at(request, 0));
+  const auto id = static_cast<LeaseId>(number_of);
+  if (action == "keep-alive") return store.lease_keep_alive(id).wait(kDeadline);
+  if (action == "revoke") return store.lease_revoke(id).wait(kDeadline);
+  if (action != "ttl")
+    return Error(Error::invalid, "store", "there is no `lease " + action + "`; see `orchestra store --help`");
+  ORC_ASSIGN(const LeaseInfo info, store.lease_time_to_live(id, true).wait(kDeadline));
+  context.emit(to_json_object(info));
+  return {};
+}
+
 }  // namespace
 
 Result<void> run_store_op(StateStore& store, const json::object& request, const OpContext& context) {
@@ -201,6 +297,8 @@ Result<void> run_store_op(StateStore& store, const json::object& request, const 
   if (op == "store.watch") return run_watch(store, request, context);
   if (op == "store.status") return run_status(store, context);
   if (op == "store.snapshot") return run_snapshot(store, context);
+  if (op == "store.members") return run_members(store, request, context);
+  if (op == "store.lease") return run_lease(store, request, context);
   if (op != "store.compact")
     return Error(Error::unsupported, "store", "there is no operation \"" + op + "\"");
   const auto revision = number(request, "revision");
@@ -229,7 +327,7 @@ void register_store_ops(ControlServer& server, std::shared_ptr<StateStore> store
     if (result) return reply.done();
     reply.fail(result.error(), store::error_detail(result.error()));
   };
-  for (const char* op : {"get", "put", "del", "watch", "status", "compact", "snapshot"}) {
+  for (const char* op : {"get", "put", "del", "watch", "status", "compact", "snapshot", "members", "lease"}) {
     server.handle(std::string("store.") + op, handler);
   }
 }

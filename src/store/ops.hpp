@@ -9,6 +9,7 @@
 //   "previous"?} store.watch    {key, end?, prefix?, after?, previous?, count?}        {"events", "revision"}
 //   per batch store.compact  {revision} store.status   {} the status store.snapshot {} {"data"}.., then
 //   {"revision"}
+//   store.members  {action, words, learner?, force?}   store.lease {action, words, ttl_s?}
 #include <functional>
 #include <memory>
 

@@ -1,4 +1,5 @@
-// RaftStore at work: proposing, the log thread, applying, failing, stopping (raft_store.hpp).
+// RaftStore at work: proposing, the log thread, failing, stopping (raft_store.hpp). Applying is in
+// raft_store_apply.cpp, everything about other peers in raft_store_peers.cpp.
 #include "store/raft_store.hpp"
 
 #include <algorithm>
@@ -9,10 +10,9 @@
 namespace orchestra::store {
 namespace {
 
-constexpr std::size_t kApplyBatch = 1024;
 constexpr std::uint64_t kApplyBacklogMax = 64u << 20;  ///< bytes committed and not applied
+constexpr std::size_t kWaitingMax = 4096;              ///< writes that wait for a leader
 constexpr std::size_t kSyncSamplesMax = 512;
-constexpr std::int64_t kSecond = 1'000'000'000;
 constexpr std::int64_t kSlowSync = 100'000'000;
 
 bool has_put(const Command& command) {
@@ -39,7 +39,7 @@ std::optional<Error> RaftStoreImpl::read_refusal() const {
 
 // ---- proposing
 
-std::optional<Error> RaftStoreImpl::refuse_locked(const Command& command) {
+std::optional<Error> RaftStoreImpl::refuse_locked(const Command* command) {
   if (failed_) return failed_;
   if (stopping_) return Error(Error::unavailable, "store", "the store has been stopped; nothing was applied");
   if (committed_bytes_ > kApplyBacklogMax) {
@@ -47,7 +47,7 @@ std::optional<Error> RaftStoreImpl::refuse_locked(const Command& command) {
                  std::to_string(committed_bytes_) + " bytes of writes wait to be applied (limit " +
                      std::to_string(kApplyBacklogMax) + "); try again later");
   }
-  if (low_space_ && has_put(command)) {
+  if (low_space_ && command != nullptr && has_put(*command)) {
     // Ask the log thread to look again, so that the alarm goes when space is back.
     wake_log_locked();
     return Error(Error::no_space, "store",
@@ -59,31 +59,70 @@ std::optional<Error> RaftStoreImpl::refuse_locked(const Command& command) {
 }
 
 void RaftStoreImpl::propose(Command command, Answer answer) {
-  auto bytes = std::make_shared<const std::string>(encode_command(command));
+  Submission submission;
+  submission.bytes = std::make_shared<const std::string>(encode_command(command));
   std::optional<Error> refused;
   {
     std::lock_guard lock(raft_mutex_);
-    refused = refuse_locked(command);
+    refused = refuse_locked(&command);
     if (!refused) {
-      auto id = core_raft_->propose(std::move(bytes));
-      if (id) {
-        proposals_.emplace(*id, Proposal{std::move(command), std::move(answer)});
-        collect_locked();
-        return;
-      }
-      refused = id.error();
+      submission.proposal = {std::move(command), std::move(answer), net_ ? steady_now() : 0};
+      refused = submit_locked(submission);
+      if (refused) answer = std::move(submission.proposal.answer);
     }
   }
-  answer(std::move(*refused));
+  if (refused) answer(std::move(*refused));
+}
+
+/// To the own core, to the leader, or into the line of those who wait for one. Refused: it stays as it was.
+std::optional<Error> RaftStoreImpl::submit_locked(Submission& submission) {
+  if (core_raft_->role() == Role::leader && !core_raft_->transferring()) {
+    auto id = core_raft_->propose(submission.bytes);
+    if (!id) return id.error();
+    proposals_.emplace(*id, std::move(submission.proposal));
+    collect_locked();
+    return std::nullopt;
+  }
+  const PeerId leader = core_raft_->leader();
+  if (leader.value != 0 && leader.value != identity_.peer && net_ && net_->connected(leader)) {
+    if (forward_locked(submission)) return std::nullopt;
+    return Error(Error::unavailable, "store", "the leader cannot be reached; nothing was applied");
+  }
+  if (waiting_.size() >= kWaitingMax) {
+    return Error(Error::unavailable, "store",
+                 "no leader is known and " + std::to_string(kWaitingMax) +
+                     " writes wait for one already; nothing was applied");
+  }
+  waiting_.push_back(std::move(submission));
+  return std::nullopt;
+}
+
+/// An answer that must not come while locks are held.
+void RaftStoreImpl::answer_later(Answer answer, Error error) {
+  if (!answer) return;
+  engine_.post([answer = std::move(answer), error = std::move(error)] { answer(error); });
 }
 
 /// Moves what the core wants done to those who do it.
 void RaftStoreImpl::collect_locked() {
   Ready ready = core_raft_->take_ready();
+  if (net_) {
+    for (const Message& message : ready.messages_now) net_->send(message);
+    if (core_raft_->configuration_changes() != configuration_seen_) {
+      configuration_seen_ = core_raft_->configuration_changes();
+      net_->set_members(core_raft_->configuration().members);
+    }
+  }
+  if (ready.snapshot) take_install_locked(*ready.snapshot);
   if (ready.must_store()) {
     if (ready.hard_state) batch_.hard_state = ready.hard_state;
     for (Entry& entry : ready.entries) batch_.entries.push_back(std::move(entry));
     receipt_ = ready.receipt;
+  }
+  for (Message& message : ready.messages_after_sync) after_sync_.push_back(std::move(message));
+  if (!after_sync_.empty() && batch_.empty() && !storing_) {
+    send_after_sync(after_sync_);
+  } else if (!batch_.empty()) {
     wake_log_locked();
   }
   if (!ready.committed.empty()) {
@@ -93,6 +132,25 @@ void RaftStoreImpl::collect_locked() {
     }
     schedule_apply_locked();
   }
+  if (!net_) return;
+  for (const ReadState& read : ready.reads) on_read_locked(read);
+  for (const PeerId peer : ready.snapshots_wanted) snapshots_wanted_.push_back(peer);
+  if (!snapshots_wanted_.empty()) send_snapshots_locked();
+  if (ready.lost_quorum) {
+    for (auto& [id, proposal] : std::exchange(proposals_, {})) {
+      answer_later(std::move(proposal.answer),
+                   Error(Error::unknown_outcome, "store",
+                         "this peer lost its majority while it wrote this; it may or may not be done later"));
+    }
+  }
+  note_role_locked();
+}
+
+void RaftStoreImpl::send_after_sync(std::vector<Message>& messages) {
+  if (net_) {
+    for (const Message& message : messages) net_->send(message);
+  }
+  messages.clear();
 }
 
 // ---- the log
@@ -110,12 +168,17 @@ void RaftStoreImpl::wake_log_locked() {
 
 void RaftStoreImpl::log_loop() {
   std::unique_lock lock(raft_mutex_);
+  const auto work = [this] { return !batch_.empty() || !after_sync_.empty(); };
   while (!failed_) {
-    if (batch_.empty() && stopping_) break;
-    if (batch_.empty() && !low_space_)
-      log_wake_.wait(lock, [this] { return !batch_.empty() || stopping_ || low_space_; });
-    if (batch_.empty() && low_space_) log_wake_.wait_for(lock, std::chrono::seconds(1));
+    if (!work() && stopping_) break;
+    if (!work() && !low_space_) log_wake_.wait(lock, [&] { return work() || stopping_ || low_space_; });
+    if (!work() && low_space_) log_wake_.wait_for(lock, std::chrono::seconds(1));
     if (!store_next(lock)) break;
+    if (std::exchange(apply_inline_, false)) {
+      lock.unlock();
+      run_apply_inline();
+      lock.lock();
+    }
   }
   log_done_ = true;
   quiet_.notify_all();
@@ -125,28 +188,37 @@ void RaftStoreImpl::drain_log() {
   std::unique_lock lock(raft_mutex_);
   log_scheduled_ = false;
   if (low_space_ && batch_.empty() && !failed_) (void)store_next(lock);  // look for space again
-  while (!failed_ && !batch_.empty() && store_next(lock)) {
+  while (!failed_ && (!batch_.empty() || !after_sync_.empty()) && store_next(lock)) {
   }
 }
 
 /// Stores one batch, with the lock released meanwhile. False: the store failed.
 bool RaftStoreImpl::store_next(std::unique_lock<std::mutex>& lock) {
   LogBatch batch = std::exchange(batch_, {});
+  std::vector<Message> messages = std::exchange(after_sync_, {});
   const StoredReceipt receipt = receipt_;
   const bool retry_space = low_space_;
+  storing_ = true;
   lock.unlock();
-  const std::int64_t before = engine_.clock().now().steady_ns;
+  const std::int64_t before = steady_now();
   Result<void> stored;
   if (!batch.empty()) stored = log_->append(batch);
-  const std::int64_t took = engine_.clock().now().steady_ns - before;
+  const std::int64_t took = steady_now() - before;
   if (!stored && stored.error().is(Error::no_space)) {
     // Nothing was written. The entries stay first in line; the alarm refuses further puts.
     lock.lock();
+    storing_ = false;
     low_space_ = true;
+    if (batch_.install) batch.entries.clear();
     for (Entry& entry : batch_.entries) batch.entries.push_back(std::move(entry));
     if (batch_.hard_state) batch.hard_state = batch_.hard_state;
-    if (batch_.snapshot) batch.snapshot = batch_.snapshot;
+    if (batch_.snapshot) {
+      batch.snapshot = batch_.snapshot;
+      batch.install = batch_.install;
+    }
     batch_ = std::move(batch);
+    for (Message& message : after_sync_) messages.push_back(std::move(message));
+    after_sync_ = std::move(messages);
     if (!options_.log_thread && !stopping_) return false;  // the next proposal asks again
     if (!stopping_) log_wake_.wait_for(lock, std::chrono::seconds(1));
     if (!stopping_) return true;
@@ -158,27 +230,40 @@ bool RaftStoreImpl::store_next(std::unique_lock<std::mutex>& lock) {
   if (!stored) {
     fail(stored.error());
     lock.lock();
+    storing_ = false;
     return false;
   }
   if (batch.snapshot) after_store(batch);
   Result<void> reserved;
   if (retry_space || log_->needs_reserve()) reserved = log_->reserve();
   lock.lock();
+  storing_ = false;
   low_space_ = !reserved && reserved.error().is(Error::no_space);
   log_bytes_ = log_->bytes();
+  send_after_sync(messages);
   if (batch.empty()) return true;
   note_sync(took);
-  if (!batch.entries.empty() || batch.hard_state) {
-    core_raft_->report_stored(receipt);
-    collect_locked();
+  if (batch.snapshot) {
+    newest_snapshot_ = batch.snapshot;
+    snapshot_configuration_ = marker_configurations_[batch.snapshot->index];
+    marker_configurations_.erase(marker_configurations_.begin(),
+                                 marker_configurations_.upper_bound(batch.snapshot->index));
   }
+  if (net_ && !batch.entries.empty()) net_->set_fresh(false);
+  if (!batch.entries.empty() || batch.hard_state || batch.install) {
+    core_raft_->report_stored(receipt);
+    may_apply_inline_ = options_.log_thread && batch_.empty();
+    collect_locked();
+    may_apply_inline_ = false;
+  }
+  if (batch.snapshot && !snapshots_wanted_.empty()) send_snapshots_locked();
   return true;
 }
 
 /// A snapshot is on disk and in the log: what it covers may go. Failing here costs space, not data.
 void RaftStoreImpl::after_store(const LogBatch& batch) {
   auto trimmed = log_->trim(batch.snapshot->index);
-  if (trimmed) trimmed = remove_other_snapshots(batch.snapshot);
+  if (trimmed) trimmed = remove_older_snapshots(*batch.snapshot);
   if (!trimmed)
     engine_.log(LogLevel::warning, "store", "old log segments stay: " + trimmed.error().to_string());
 }
@@ -194,7 +279,8 @@ void RaftStoreImpl::note_sync(std::int64_t nanoseconds) {
 
 /// For good: the kernel may have dropped what it could not write, so no second try can be believed.
 void RaftStoreImpl::fail(const Error& cause) {
-  std::map<ProposalId, Proposal> lost;
+  std::vector<Answer> lost;
+  std::vector<Read> reads;
   {
     std::lock_guard lock(raft_mutex_);
     if (failed_) return;
@@ -202,99 +288,44 @@ void RaftStoreImpl::fail(const Error& cause) {
                     "the store in " + options_.data_dir + " has failed and must be opened again")
                   .because(cause);
     has_failed_.store(true, std::memory_order_release);
-    lost.swap(proposals_);
+    leads_.store(false, std::memory_order_release);
+    for (auto& [id, proposal] : std::exchange(proposals_, {})) lost.push_back(std::move(proposal.answer));
+    for (auto& [id, proposal] : std::exchange(forwarded_, {})) lost.push_back(std::move(proposal.answer));
+    for (Submission& each : std::exchange(waiting_, {})) lost.push_back(std::move(each.proposal.answer));
+    for (auto* list : {&reads_gathering_, &reads_round_}) {
+      for (Read& read : *list) reads.push_back(std::move(read));
+      list->clear();
+    }
+    for (auto& [index, read] : std::exchange(reads_applying_, {})) reads.push_back(std::move(read));
   }
   engine_.log(LogLevel::error, "store", "the store has failed: " + cause.to_string());
   const Error unknown =
       Error(Error::unknown_outcome, "store",
             "the store failed while it wrote this; it may or may not be there after a restart")
           .because(cause);
-  for (auto& [id, proposal] : lost) proposal.answer(unknown);
-}
-
-// ---- applying
-
-void RaftStoreImpl::schedule_apply_locked() {
-  if (applying_ != Applying::idle) return;
-  applying_ = Applying::scheduled;
-  engine_.post([weak = weak_from_this()] {
-    if (auto self = weak.lock()) static_cast<RaftStoreImpl&>(*self).run_apply();
-  });
-}
-
-void RaftStoreImpl::run_apply() {
-  {
-    std::lock_guard lock(raft_mutex_);
-    if (applying_ != Applying::scheduled) return;  // stop() did it
-    applying_ = Applying::running;
-    applier_ = std::this_thread::get_id();
+  for (const Answer& answer : lost) {
+    if (answer) answer(unknown);
   }
-  while (apply_some()) {
-  }
-}
-
-Result<Command> RaftStoreImpl::take_command(const Entry& entry, Answer& answer) {
-  const auto found = proposals_.find({entry.term, entry.index});
-  if (found == proposals_.end()) return decode_command(entry.bytes());
-  Command command = std::move(found->second.command);
-  answer = std::move(found->second.answer);
-  proposals_.erase(found);
-  return command;
-}
-
-/// One round; false when there is nothing left.
-bool RaftStoreImpl::apply_some() {
-  std::vector<Command> commands;
-  std::vector<Answer> answers;
-  ProposalId last{};
-  std::optional<Error> unreadable;
-  {
-    std::lock_guard lock(raft_mutex_);
-    if (committed_.empty() || failed_) {
-      applying_ = Applying::idle;
-      applier_ = {};
-      quiet_.notify_all();
-      return false;
-    }
-    while (!committed_.empty() && commands.size() < kApplyBatch && !unreadable) {
-      const Entry& entry = committed_.front();
-      if (entry.type == EntryType::command) {
-        Answer answer;
-        auto command = take_command(entry, answer);
-        if (!command) {
-          unreadable = command.error();
-          break;
-        }
-        commands.push_back(std::move(*command));
-        answers.push_back(std::move(answer));
-      }
-      last = {entry.term, entry.index};
-      committed_bytes_ -= entry.bytes().size();
-      committed_.pop_front();
-    }
-  }
-  if (last.index.value != 0) {
-    auto outcomes = apply(std::move(commands), last);
-    for (std::size_t i = 0; i < answers.size(); ++i) {
-      if (answers[i]) answers[i](std::move(outcomes[i]));
-    }
-    std::lock_guard lock(raft_mutex_);
-    core_raft_->report_applied(last.index);
-    maybe_snapshot_locked();
-  }
-  if (unreadable) fail(*unreadable);
-  return true;
+  for (const Read& read : reads) read.done(failed_);
 }
 
 // ---- the end
 
 void RaftStoreImpl::stop() {
+  if (log_thread_.get_id() == std::this_thread::get_id()) {
+    // Called from an answer on the log thread, which cannot wait for itself.
+    (void)engine_.post_blocking([self = shared_from_this()] { self->stop(); });
+    return;
+  }
+  if (net_ && options_.log_thread) hand_over();
   {
     std::unique_lock lock(raft_mutex_);
     if (std::exchange(stopping_, true)) return;
     log_wake_.notify_all();
+    if (tick_timer_ != 0) engine_.cancel_timer(tick_timer_);
   }
   LocalStore::stop();
+  if (net_) net_->stop();
   if (log_thread_.joinable()) log_thread_.join();
   if (!options_.log_thread && core_raft_) drain_log();
   {
@@ -309,10 +340,21 @@ void RaftStoreImpl::stop() {
     }
     quiet_.wait(lock, [this] { return !snapshot_running_; });
   }
-  std::map<ProposalId, Proposal> left;
+  std::vector<Answer> left;
+  std::vector<Answer> never;
+  std::vector<Read> reads;
+  std::vector<std::pair<Index, PeerHandlers::Reply>> changes;
   {
     std::lock_guard lock(raft_mutex_);
-    left.swap(proposals_);
+    for (auto& [id, proposal] : std::exchange(proposals_, {})) left.push_back(std::move(proposal.answer));
+    for (auto& [id, proposal] : std::exchange(forwarded_, {})) left.push_back(std::move(proposal.answer));
+    for (Submission& each : std::exchange(waiting_, {})) never.push_back(std::move(each.proposal.answer));
+    changes.swap(change_waiters_);
+    for (auto* list : {&reads_gathering_, &reads_round_}) {
+      for (Read& read : *list) reads.push_back(std::move(read));
+      list->clear();
+    }
+    for (auto& [index, read] : std::exchange(reads_applying_, {})) reads.push_back(std::move(read));
     if (!failed_ && log_ && core_raft_) {
       LogBatch last;
       last.close = true;
@@ -321,9 +363,16 @@ void RaftStoreImpl::stop() {
     log_.reset();
     folder_lock_.reset();
   }
-  for (auto& [id, proposal] : left) {
-    proposal.answer(Error(Error::unknown_outcome, "store", "the store was stopped while it wrote this"));
+  const Error unknown(Error::unknown_outcome, "store", "the store was stopped while it wrote this");
+  const Error stopped(Error::unavailable, "store", "the store has been stopped; nothing was applied");
+  for (const Answer& answer : left) {
+    if (answer) answer(unknown);
   }
+  for (const Answer& answer : never) {
+    if (answer) answer(stopped);
+  }
+  for (const auto& [index, reply] : changes) reply(unknown);
+  for (const Read& read : reads) read.done(stopped);
 }
 
 StoreStatus RaftStoreImpl::status() const {
@@ -331,7 +380,11 @@ StoreStatus RaftStoreImpl::status() const {
   status.kind = "raft";
   status.durability = options_.durability == RaftStoreOptions::Durability::sync ? "sync" : "none";
   std::lock_guard lock(raft_mutex_);
-  status.role = failed_ ? "failed" : to_string(core_raft_->role());
+  if (!core_raft_) return status;
+  status.role = to_string(core_raft_->role());
+  if (core_raft_->role() == Role::follower && !core_raft_->configuration().votes(PeerId{identity_.peer}))
+    status.role = "learner";
+  if (failed_) status.role = "failed";
   status.term = core_raft_->term().value;
   status.log_index = core_raft_->last_index().value;
   status.applied_index = core_raft_->applied().value;
@@ -339,6 +392,14 @@ StoreStatus RaftStoreImpl::status() const {
   status.notes = notes_;
   if (failed_) status.alarms.push_back(failed_->to_string());
   if (low_space_) status.alarms.push_back("no space for the next log segment under " + options_.data_dir);
+  if (net_) {
+    if (core_raft_->leader().value == 0) status.alarms.push_back("no leader is known");
+    for (const LinkInfo& link : net_->links()) {
+      if (!link.connected && core_raft_->configuration().find(link.id) != nullptr && !link.trouble.empty())
+        status.alarms.push_back("peer " + std::to_string(link.id.value) +
+                                " is not connected: " + link.trouble);
+    }
+  }
   std::vector<std::int64_t> sorted(sync_ns_.begin(), sync_ns_.end());
   std::sort(sorted.begin(), sorted.end());
   if (!sorted.empty()) {
@@ -346,6 +407,18 @@ StoreStatus RaftStoreImpl::status() const {
     status.sync_p99_us = static_cast<double>(sorted[sorted.size() * 99 / 100]) / 1000.0;
   }
   return status;
+}
+
+RaftStoreImpl::RaftView RaftStoreImpl::raft_view() const {
+  std::lock_guard lock(raft_mutex_);
+  const RaftCore& core = *core_raft_;
+  return {core.role(),    core.term(),   core.commit(),       core.last_index(),
+          core.applied(), core.leader(), core.configuration()};
+}
+
+std::pair<Index, std::uint64_t> RaftStoreImpl::state_hash() const {
+  std::lock_guard lock(core_->mutex);
+  return {core_->applied.index, core_->state.hash()};
 }
 
 }  // namespace orchestra::store

@@ -1,12 +1,12 @@
 #pragma once
-// The shell around RaftCore and LogFile: who calls what, on which thread.
+// The shell around RaftCore, LogFile and PeerNet: who calls what, on which thread.
 //
-//   caller          encode, core.propose                              (raft_mutex_)
-//   log thread      write + sync everything that arrived meanwhile, core.report_stored
-//   event thread    apply what is committed, publish, wake, answer    (one at a time)
-//   worker          stream a snapshot file from an immutable image
+//   caller          encode, core.propose (or ask the leader to)       (raft_mutex_)
+//   log thread      write + sync everything that arrived meanwhile, core.report_stored, send what waited for
+//   it event threads   messages of peers, ticks; apply what is committed, publish, wake, answer (one at a
+//   time) worker          stream a snapshot file from an immutable image; send and receive snapshots
 //
-// Lock order: raft_mutex_ before the Core's mutex; neither is held while a callback runs.
+// Lock order: raft_mutex_, then PeerNet's or the Core's mutex; none is held while a callback runs.
 #include <atomic>
 #include <condition_variable>
 #include <thread>
@@ -16,85 +16,218 @@
 #include "store/disk/snapshot.hpp"
 #include "store/local_store.hpp"
 #include "store/raft/core.hpp"
+#include "store/transport/peer_net.hpp"
 
 namespace orchestra::store {
 
-class RaftStoreImpl final : public LocalStore {
+/// Who a fresh peer is, when it need not ask (the simulator).
+struct GivenIdentity {
+  LogIdentity identity;
+  std::optional<Configuration> founds;  ///< the cluster that it founds
+};
+
+class RaftStoreImpl final : public LocalStore, public StoreMembers {
  public:
-  RaftStoreImpl(Engine& engine, RaftStoreOptions options);
+  RaftStoreImpl(Engine& engine, RaftStoreOptions options, std::optional<GivenIdentity> given = {});
   ~RaftStoreImpl() override;
-  /// Recovers, becomes leader, starts the threads.
+  /// Recovers and starts the threads; alone, becomes leader first.
   Result<void> start();
 
   std::string cluster_id() const override;
   StoreStatus status() const override;
   void stop() override;
 
+  Pending<std::vector<StoreMember>> members() override;
+  Pending<std::uint64_t> add_member(std::string name, std::string address, bool learner, bool force) override;
+  Pending<void> promote_member(std::uint64_t id) override;
+  Pending<void> remove_member(std::uint64_t id, bool force) override;
+  Pending<void> update_member(std::uint64_t id, std::string address) override;
+  Pending<void> transfer_leadership(std::uint64_t id) override;
+
+  /// For checkers: the state's hash with the log index that it belongs to.
+  std::pair<Index, std::uint64_t> state_hash() const;
+  /// What the core knows (simulator, tests).
+  struct RaftView {
+    Role role{};
+    Term term;
+    Index commit, last, applied;
+    PeerId leader;
+    Configuration configuration;
+  };
+  RaftView raft_view() const;
+
  private:
+  using Done = std::function<void(std::optional<Error>)>;
   struct Proposal {
-    Command command;
-    Answer answer;
+    std::optional<Command> command;  ///< spares decoding it again
+    Answer answer;                   ///< empty: nobody here waits for it
+    std::int64_t at_ns = 0;
+  };
+  struct Submission {
+    std::shared_ptr<const std::string> bytes;
+    Proposal proposal;
+  };
+  struct ByIndex {
+    bool operator()(const ProposalId& a, const ProposalId& b) const {
+      return a.index != b.index ? a.index < b.index : a.term < b.term;
+    }
   };
   enum class Applying : std::uint8_t { idle, scheduled, running };
+  struct Arrived {  ///< a snapshot from a peer
+    SnapshotPoint point;
+    MvccState state;
+  };
+  class Receiver;
 
   // raft_store_open.cpp: before any other thread exists
+  Result<void> open_log(RecoveredLog& recovered);
+  Result<void> find_identity(RecoveredLog& recovered);
+  Result<LogIdentity> ask_identity();
+  Result<void> found_cluster(const Configuration& configuration, RecoveredLog& recovered);
+  Result<Configuration> base_configuration(const RecoveredLog& recovered) const;
   Result<void> load_newest_snapshot(const RecoveredLog& recovered);
   Result<void> load_snapshot_file(const SnapshotMarker& marker);
   Result<void> remove_other_snapshots(std::optional<SnapshotMarker> keep);
+  Result<void> remove_older_snapshots(const SnapshotMarker& keep);
   Result<void> become_leader_alone();
+  RaftOptions raft_options() const;
+  Result<void> start_peers();
 
   // raft_store.cpp
   void propose(Command command, Answer answer) override;
   std::optional<Error> read_refusal() const override;
   LogIdentity identity() const override { return identity_; }
-  std::optional<Error> refuse_locked(const Command& command);
+  std::optional<Error> refuse_locked(const Command* command);
+  std::optional<Error> submit_locked(Submission& submission);
   void collect_locked();
+  void take_install_locked(const SnapshotPoint& point);
   void wake_log_locked();
   void log_loop();
   void drain_log();
   bool store_next(std::unique_lock<std::mutex>& lock);
+  void send_after_sync(std::vector<Message>& messages);
   void after_store(const LogBatch& batch);
   void note_sync(std::int64_t nanoseconds);
   void fail(const Error& error);
+  void answer_later(Answer answer, Error error);
+  std::int64_t steady_now() const { return engine_.clock().now().steady_ns; }
+
+  // raft_store_apply.cpp
   void schedule_apply_locked();
+  void post_apply();
   void run_apply();
+  void run_apply_inline();
   bool apply_some();
-  Result<Command> take_command(const Entry& entry, Answer& answer);
+  bool apply_install();
+  void take_proposals_locked(const Entry& entry, Proposal& taken);
+  void release_reads_locked(Index applied);
+
+  // raft_store_peers.cpp
+  bool leads() const override { return leads_.load(std::memory_order_acquire); }
+  bool reads_need_round() const override { return net_ != nullptr; }
+  void when_current(Done done) override;
+  Pending<void> remote_keep_alive(LeaseId id) override;
+  Pending<LeaseInfo> remote_time_to_live(LeaseId id, bool want_keys) override;
+  Pending<std::vector<LeaseInfo>> remote_lease_list() override;
+  void on_tick();
+  void arm_tick();
+  void look_after_locked();
+  void note_role_locked();
+  void flush_waiting_locked();
+  bool forward_locked(Submission& submission);
+  void on_forwarded(std::uint64_t sequence, const Result<std::string>& answer);
+  void start_round_locked();
+  void on_read_locked(const ReadState& read);
+  void on_request(PeerId from, RequestKind kind, const std::string& body, const PeerHandlers::Reply& reply);
+  void on_propose_request(const std::string& body, const PeerHandlers::Reply& reply);
+  Pending<std::string> ask_leader(RequestKind kind, std::string body);
+  Pending<std::uint64_t> change(MemberChange change);
+  void change_here(const MemberChange& change, const PeerHandlers::Reply& reply, std::int64_t until = 0);
+  std::vector<StoreMember> members_here() const;
+  Result<void> admit_peer(const Hello& hello) const;
+  Result<LogIdentity> enrol_peer(const Hello& hello);
+  void hand_over();
+  PeerHandlers peer_handlers();
 
   // raft_store_snapshot.cpp
   void maybe_snapshot_locked();
+  void begin_snapshot_locked();
   void take_snapshot(SnapshotImage image, std::uint64_t log_bytes);
   std::string snapshot_path(const SnapshotMarker& marker) const;
+  void send_snapshots_locked();
+  void send_snapshot_now(PeerId to, SnapshotMarker marker, Message message);
+  void snapshot_sent(PeerId to, Index index, const Result<void>& result);
+  Result<std::shared_ptr<SnapshotReceiver>> receive_snapshot(const Hello& hello);
+  Result<void> install_snapshot(const std::string& file, Message message);
 
   const RaftStoreOptions options_;
+  const std::optional<GivenIdentity> given_;
   Disk& disk_;
   std::shared_ptr<void> folder_lock_;
   LogIdentity identity_;
   std::unique_ptr<LogFile> log_;  ///< start(), then the log thread only
+  std::shared_ptr<PeerNet> net_;  ///< set by start(), constant then; none: alone for good
 
   mutable std::mutex raft_mutex_;
   std::condition_variable log_wake_;
   std::condition_variable quiet_;
   std::optional<RaftCore> core_raft_;
-  std::map<ProposalId, Proposal> proposals_;
+  std::map<ProposalId, Proposal, ByIndex> proposals_;
+  std::map<std::uint64_t, Proposal> forwarded_;  ///< asked of the leader, its place not known yet
+  std::deque<Submission> waiting_;               ///< until a leader is known
+  std::vector<std::pair<Index, PeerHandlers::Reply>> change_waiters_;
+  struct WaitingChange {
+    MemberChange change;
+    PeerHandlers::Reply reply;
+    std::int64_t until_ns = 0;
+  };
+  std::vector<WaitingChange> waiting_changes_;  ///< until the change before is done
+  std::uint64_t next_sequence_ = 1;
   LogBatch batch_;  ///< what the log thread takes next; bounded by uncommitted_bytes_max
+  std::vector<Message> after_sync_;
   StoredReceipt receipt_;
   std::deque<Entry> committed_;  ///< for the applier; proposals stop at kApplyBacklogMax
   std::uint64_t committed_bytes_ = 0;
+  Index dequeued_;                       ///< entries up to here went to the applier
+  std::shared_ptr<Arrived> arriving_;    ///< offered to the core
+  std::shared_ptr<Arrived> installing_;  ///< taken by it, to be applied before committed_
   Applying applying_ = Applying::idle;
   std::thread::id applier_;
-  bool log_scheduled_ = false;  ///< log_thread = false: a drain is queued or runs
+  bool may_apply_inline_ = false, apply_inline_ = false;  ///< log thread, see run_apply_inline()
+  bool log_scheduled_ = false;                            ///< log_thread = false: a drain is queued or runs
+  bool storing_ = false;
   bool log_done_ = false;
   bool stopping_ = false;
   bool snapshot_running_ = false;
+  std::optional<SnapshotMarker> newest_snapshot_;         ///< with its record synced
+  Configuration snapshot_configuration_;                  ///< as of it
+  std::map<Index, Configuration> marker_configurations_;  ///< as of snapshots whose record is on its way
+  std::vector<PeerId> snapshots_wanted_;
   bool low_space_ = false;
-  std::int64_t space_checked_ns_ = 0;
   std::optional<Error> failed_;
   std::atomic<bool> has_failed_{false};
+  std::atomic<bool> leads_{false};
+  std::uint64_t configuration_seen_ = ~std::uint64_t{0};
   std::vector<std::string> notes_;
   std::uint64_t log_bytes_ = 0;
   std::uint64_t log_bytes_at_snapshot_ = 0;
-  std::deque<std::int64_t> sync_ns_;  ///< the last kSyncSamplesMax
+  std::deque<std::int64_t> sync_ns_;          ///< the last kSyncSamplesMax
+  std::map<PeerId, std::uint64_t> enrolled_;  ///< which attempt got the id
+  std::uint64_t leader_changes_ = 0;
+  PeerId leader_seen_;
+
+  struct Read {
+    Done done;
+    std::int64_t until_ns;
+  };
+  std::vector<Read> reads_gathering_;  ///< for the next round
+  std::vector<Read> reads_round_;      ///< of the round under way
+  std::uint64_t read_context_ = 0;     ///< 0: none is under way
+  std::uint64_t next_context_ = 1;
+  std::int64_t read_asked_ns_ = 0;
+  std::multimap<Index, Read> reads_applying_;
+  Engine::TimerId tick_timer_ = 0;
+  std::int64_t looked_ns_ = 0;
   std::thread log_thread_;
 };
 

@@ -3,6 +3,7 @@
 
 #include "orchestra/env.hpp"
 #include "store/mvcc/command_codec.hpp"
+#include "store/raft/codec.hpp"
 #include "store/raft_store.hpp"
 #include "store/restore.hpp"
 
@@ -11,51 +12,201 @@ namespace store {
 namespace {
 
 constexpr std::size_t kReplayBatch = 1024;
+constexpr Duration kEnrolOnce = std::chrono::seconds(2);
+constexpr Duration kEnrolAgain = std::chrono::milliseconds(100);
 
 bool is_snapshot_name(const std::string& name) { return name.compare(0, 9, "snapshot-") == 0; }
 
 }  // namespace
 
-RaftStoreImpl::RaftStoreImpl(Engine& engine, RaftStoreOptions options)
-    : LocalStore(engine, options.limits), options_(std::move(options)), disk_(engine.disk()) {}
+RaftStoreImpl::RaftStoreImpl(Engine& engine, RaftStoreOptions options, std::optional<GivenIdentity> given)
+    : LocalStore(engine, options.limits),
+      options_(std::move(options)),
+      given_(std::move(given)),
+      disk_(engine.disk()) {}
 
 std::string RaftStoreImpl::snapshot_path(const SnapshotMarker& marker) const {
   return options_.data_dir + "/" + snapshot_file_name(marker.index, marker.term);
 }
 
-Result<void> RaftStoreImpl::start() {
-  ORC_TRY(disk_.make_directories(options_.data_dir, 0700));
-  ORC_ASSIGN(folder_lock_, disk_.lock(options_.data_dir + "/LOCK"));
-  engine_.random().fill(identity_.cluster.data(), identity_.cluster.size());
-  while (identity_.peer == 0) identity_.peer = engine_.random().next();
-  RecoveredLog recovered;
+Result<void> RaftStoreImpl::open_log(RecoveredLog& recovered) {
   LogOptions log;
   log.folder = options_.data_dir;
   log.segment_bytes = options_.segment_bytes.value;
   log.first_segment_bytes = options_.first_segment_bytes.value;
   log.sync = options_.durability == RaftStoreOptions::Durability::sync;
+  recovered = {};
   ORC_ASSIGN(log_, LogFile::open(disk_, log, identity_, recovered));
-  identity_ = recovered.identity;
+  return {};
+}
+
+/// Of a peer of its cluster that knows its members; asks them in turn until one answers.
+Result<LogIdentity> RaftStoreImpl::ask_identity() {
+  Hello hello;
+  hello.purpose = Purpose::enrol;
+  hello.name = options_.name;
+  hello.address = options_.peer_address.empty() ? options_.peer_listen : options_.peer_address;
+  hello.nonce = engine_.random().next();
+  std::vector<std::string> addresses = options_.join;
+  if (addresses.empty()) {
+    const std::string& founder = options_.initial_peers.front();
+    addresses.push_back(founder.substr(founder.find('=') + 1));
+  }
+  const std::int64_t until = steady_now() + options_.enrol_deadline.count();
+  Error last(Error::unavailable, "store", "nobody was asked");
+  while (steady_now() < until) {
+    for (const std::string& address : addresses) {
+      auto identity = PeerNet::enrol(engine_, address, hello).wait(kEnrolOnce);
+      if (identity) return identity;
+      last = identity.error().with_context("joining through " + address);
+      // Only what may pass is tried again.
+      if (!last.is(Error::unavailable) && !last.is(Error::deadline_exceeded) && !last.is(Error::not_found))
+        return last;
+      if (last.is(Error::not_found) && !options_.join.empty()) return last;
+    }
+    const Promise<> nobody;
+    (void)nobody.pending().wait(kEnrolAgain);
+  }
+  return last;
+}
+
+/// Fresh: founded here, given, or asked for. Else what the folder says, if the options agree with it.
+Result<void> RaftStoreImpl::find_identity(RecoveredLog& recovered) {
+  if (!recovered.fresh) {
+    identity_ = recovered.identity;
+    return {};
+  }
+  const auto name_of = [](const std::string& peer) { return peer.substr(0, peer.find('=')); };
+  const auto address_of = [](const std::string& peer) { return peer.substr(peer.find('=') + 1); };
+  const bool founds = options_.join.empty() && (options_.initial_peers.empty() ||
+                                                name_of(options_.initial_peers.front()) == options_.name);
+  if (given_) {
+    identity_ = given_->identity;
+  } else if (founds) {
+    engine_.random().fill(identity_.cluster.data(), identity_.cluster.size());
+    while (identity_.peer == 0) identity_.peer = engine_.random().next();
+  } else {
+    ORC_ASSIGN(identity_, ask_identity());
+  }
+  ORC_TRY(open_log(recovered));
+  if (given_ ? given_->founds.has_value() : founds) {
+    Configuration configuration;
+    if (given_) {
+      configuration = *given_->founds;
+    } else if (options_.initial_peers.empty()) {
+      const std::string address =
+          options_.peer_address.empty() ? options_.peer_listen : options_.peer_address;
+      configuration.members.push_back({PeerId{identity_.peer}, options_.name, address, true});
+    }
+    for (const std::string& peer : given_ ? std::vector<std::string>() : options_.initial_peers) {
+      Member member{PeerId{identity_.peer}, name_of(peer), address_of(peer), true};
+      if (member.name != options_.name) {
+        do {
+          member.id = PeerId{engine_.random().next()};
+        } while (member.id.value == 0 || configuration.find(member.id) != nullptr);
+      }
+      configuration.members.push_back(std::move(member));
+    }
+    std::sort(configuration.members.begin(), configuration.members.end(),
+              [](const Member& a, const Member& b) { return a.id < b.id; });
+    return found_cluster(configuration, recovered);
+  }
+  LogBatch mine;  // from now on the folder says who it belongs to
+  mine.hard_state = HardState{};
+  return log_->append(mine);
+}
+
+/// The first entry of a new cluster says who takes part in it.
+Result<void> RaftStoreImpl::found_cluster(const Configuration& configuration, RecoveredLog& recovered) {
+  LogBatch first;
+  first.hard_state = HardState{Term{1}, {}, {}};
+  first.entries.push_back({Term{1}, Index{1}, EntryType::configuration,
+                           std::make_shared<const std::string>(encode_configuration(configuration))});
+  ORC_TRY(log_->append(first));
+  recovered.hard_state = *first.hard_state;
+  recovered.entries = first.entries;
+  return {};
+}
+
+/// As of the snapshot. Folders of the first release hold no configuration: they are of one peer.
+Result<Configuration> RaftStoreImpl::base_configuration(const RecoveredLog& recovered) const {
+  bool in_log = false;
+  for (const Entry& entry : recovered.entries) {
+    if (entry.type != EntryType::configuration) continue;
+    in_log = true;
+    auto checked = decode_configuration(entry.bytes());
+    if (!checked) return checked.error().with_context("log entry " + std::to_string(entry.index.value));
+  }
+  if (!snapshot_configuration_.members.empty()) return snapshot_configuration_;
+  Configuration none;
+  const bool first_release =
+      !recovered.entries.empty() || recovered.snapshot || recovered.hard_state.vote.value == identity_.peer;
+  if (in_log || !first_release) return none;
+  Configuration alone;
+  const std::string address = options_.peer_address.empty() ? options_.peer_listen : options_.peer_address;
+  alone.members.push_back({PeerId{identity_.peer}, options_.name, address, true, false, true});
+  return alone;
+}
+
+Result<void> RaftStoreImpl::start() {
+  ORC_TRY(disk_.make_directories(options_.data_dir, 0700));
+  ORC_ASSIGN(folder_lock_, disk_.lock(options_.data_dir + "/LOCK"));
+  RecoveredLog recovered;
+  ORC_TRY(open_log(recovered));
+  ORC_TRY(find_identity(recovered));
   notes_ = recovered.notes;
   ORC_TRY(load_newest_snapshot(recovered));
+  newest_snapshot_ = recovered.snapshot;
 
-  RaftOptions raft;
-  raft.self = PeerId{identity_.peer};
-  raft.voters = {raft.self};
-  raft.seed = engine_.random().next();
   RaftStart start;
   start.hard_state = recovered.hard_state;
   if (recovered.snapshot) {
     start.snapshot_index = recovered.snapshot->index;
     start.snapshot_term = recovered.snapshot->term;
   }
+  ORC_ASSIGN(start.configuration, base_configuration(recovered));
+  if (recovered.snapshot && snapshot_configuration_.members.empty())
+    snapshot_configuration_ = start.configuration;
   start.entries = std::move(recovered.entries);
-  core_raft_.emplace(raft, std::move(start));
-  ORC_TRY(become_leader_alone());
+  const bool fresh = start.entries.empty() && !recovered.snapshot;
+  std::lock_guard lock(raft_mutex_);  // peers may talk to us as soon as we listen
+  core_raft_.emplace(raft_options(), std::move(start));
+  dequeued_ = core_raft_->applied();
+  if (!options_.peer_listen.empty()) ORC_TRY(start_peers());
+  if (core_raft_->alone()) {
+    ORC_TRY(become_leader_alone());
+  } else if (!net_) {
+    return Error(
+        Error::invalid, "store",
+        options_.data_dir + " is of a peer of a cluster; open it with a peer listener (--peer-listen)");
+  }
   log_bytes_ = log_->bytes();
   log_bytes_at_snapshot_ = recovered.snapshot ? log_bytes_ : 0;
+  leads_ = core_raft_->serving();
   start_timers();
   if (options_.log_thread) log_thread_ = std::thread([this] { log_loop(); });
+  if (net_) {
+    net_->set_fresh(fresh);
+    collect_locked();
+    arm_tick();
+  }
+  return {};
+}
+
+Result<void> RaftStoreImpl::start_peers() {
+  const Member* self = core_raft_->configuration().find(PeerId{identity_.peer});
+  if (self != nullptr && !self->name.empty() && self->name != options_.name) {
+    return Error(Error::invalid, "store",
+                 options_.data_dir + " holds the data of peer \"" + self->name + "\", not of \"" +
+                     options_.name + "\"; use its own name or folder");
+  }
+  PeerNetOptions net;
+  net.identity = identity_;
+  net.name = options_.name;
+  net.listen = options_.peer_listen;
+  net.address = options_.peer_address;
+  net.snapshot_bytes_per_s = options_.snapshot_bytes_per_s.value;
+  ORC_ASSIGN(net_, PeerNet::start(engine_, std::move(net), peer_handlers()));
   return {};
 }
 
@@ -92,6 +243,7 @@ Result<void> RaftStoreImpl::load_snapshot_file(const SnapshotMarker& marker) {
       meta.index != marker.index || meta.term != marker.term) {
     return Error(Error::corrupt, "store", path + " is a snapshot of another store or another time");
   }
+  snapshot_configuration_ = meta.configuration;
   return {};
 }
 
@@ -102,6 +254,17 @@ Result<void> RaftStoreImpl::remove_other_snapshots(std::optional<SnapshotMarker>
   for (const std::string& name : names) {
     const std::string path = options_.data_dir + "/" + name;
     if (is_snapshot_name(name) && path != kept) ORC_TRY(disk_.remove(path));
+  }
+  return {};
+}
+
+/// Newer ones may be on their way from a peer.
+Result<void> RaftStoreImpl::remove_older_snapshots(const SnapshotMarker& keep) {
+  ORC_ASSIGN(const auto names, disk_.list(options_.data_dir));
+  const std::string kept = snapshot_file_name(keep.index, keep.term);  // fixed width: sorts by index
+  for (const std::string& name : names) {
+    if (is_snapshot_name(name) && name.compare(0, kept.size(), kept) < 0)
+      ORC_TRY(disk_.remove(options_.data_dir + "/" + name));
   }
   return {};
 }
@@ -138,15 +301,37 @@ Result<void> RaftStoreImpl::become_leader_alone() {
   return Error(Error::internal, "store", "the only peer of a store did not become its leader");
 }
 
+namespace {
+
+Result<void> check_peers(RaftStoreOptions& options) {
+  const auto wrong = [](const std::string& what) { return Error(Error::invalid, "store", what); };
+  bool listed = options.initial_peers.empty();
+  for (const std::string& peer : options.initial_peers) {
+    const std::size_t equals = peer.find('=');
+    if (equals == std::string::npos || equals == 0 || peer.find(':', equals) == std::string::npos)
+      return wrong("initial peer \"" + peer + "\" is not NAME=HOST:PORT");
+    if (peer.substr(0, equals) != options.name) continue;
+    listed = true;
+    if (options.peer_listen.empty()) options.peer_listen = peer.substr(equals + 1);
+    if (options.peer_address.empty()) options.peer_address = peer.substr(equals + 1);
+  }
+  if (!listed) return wrong("the list of initial peers does not name this peer, \"" + options.name + "\"");
+  if (!options.join.empty() && !options.initial_peers.empty())
+    return wrong("a peer either founds a cluster (initial peers) or joins one, not both");
+  if (!options.join.empty() && options.peer_listen.empty())
+    return wrong("a peer that joins a cluster needs an address for the others (peer_listen)");
+  if (!options.peer_listen.empty() && options.election_min < 4 * options.heartbeat)
+    return wrong("election_min must be at least four heartbeats");
+  if (options.election_max < options.election_min) return wrong("election_max lies below election_min");
+  return {};
+}
+
+}  // namespace
 }  // namespace store
 
 Result<std::shared_ptr<StateStore>> RaftStore::open(Engine& engine, RaftStoreOptions options) {
   if (options.data_dir.empty()) return Error(Error::invalid, "store", "a RaftStore needs a data_dir");
-  if (options.initial_peers.size() > 1) {
-    return Error(Error::unsupported, "store",
-                 "a store of " + std::to_string(options.initial_peers.size()) +
-                     " peers is not possible in this release; open it with one");
-  }
+  ORC_TRY(store::check_peers(options));
   if (options.segment_bytes.value < (64u << 10) || options.segment_bytes.value > store::kSegmentSizeMax) {
     return Error(Error::invalid, "store", "segment_bytes must lie between 64 KiB and 1 GiB");
   }

@@ -112,6 +112,32 @@ void WatchHub::end_all(const Error& error, Wake& wake) {
   for (auto& [watcher, shared] : all_) {
     if (watcher->ended) continue;
     watcher->ended = error;
+    watcher->cursor.reset();
+    wake.push_back(shared);
+  }
+}
+
+void WatchHub::move_to(const MvccState& before, const MvccState& after, Wake& wake) {
+  for (auto& [watcher, shared] : all_) {
+    if (watcher->ended) continue;
+    const History& old = before.history();
+    Revision seen = before.revision();
+    if (watcher->cursor) {
+      // Where it fell off the ring already, the next read says so.
+      if (*watcher->cursor < old.begin())
+        seen = 0;
+      else
+        seen = old.at(*watcher->cursor).revision - 1;
+    }
+    seen = std::max(seen, watcher->floor);
+    watcher->cursor.reset();
+    if (seen < after.compacted()) {
+      watcher->ended = compacted_error(seen, after.compacted(), after.revision());
+    } else if (const Sequence next = after.history().after(seen); next < after.history().end()) {
+      watcher->cursor = next;
+    } else {
+      continue;
+    }
     wake.push_back(shared);
   }
 }

@@ -17,7 +17,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "store/mvcc/history.hpp"
+#include "store/mvcc/state.hpp"
 
 namespace orchestra::store {
 
@@ -66,6 +66,8 @@ class WatchHub {
   void match(const Change& change, Sequence sequence, Wake& wake) const;
   /// Ends all watchers with `error` and adds them to `wake`.
   void end_all(const Error& error, Wake& wake);
+  /// The state is about to be replaced: cursors move to the same revision there, or end `compacted`.
+  void move_to(const MvccState& before, const MvccState& after, Wake& wake);
   std::size_t size() const { return all_.size(); }
 
  private:

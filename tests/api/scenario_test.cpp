@@ -100,7 +100,7 @@ std::string run(const Scenario& scenario) {
   if (command.starts_with("patch-")) return patched(command, documents->at(0), documents->at(1));
   const json::value object = defaulted(documents->back());
   const auto record = test::type_of(object);
-  const std::string version = record->versions.front().name;
+  const api::SchemaRef version = test::schema_of(object);
   if (command == "validate") return print(api::validate_create(*record, version, object));
   if (command == "update")
     return print(api::validate_update(*record, version, object, defaulted(documents->at(0))));

@@ -27,7 +27,8 @@ inline api::TypePtr type_of(const json::value& object) {
   return record;
 }
 inline api::SchemaRef schema_of(const json::value& object) {
-  return type_of(object)->versions.front().schema;
+  const std::string version = api::split_api_version(string_at(object, "/apiVersion")).second;
+  return type_of(object)->version(version)->schema;
 }
 
 }  // namespace orchestra::test

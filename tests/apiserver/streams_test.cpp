@@ -2,13 +2,14 @@
 #include "apiserver/streams/remote_command.hpp"
 #include "apiserver/streams/spdy_codec.hpp"
 #include "apiserver/streams/spdy_dictionary.hpp"
-#include "apiserver/streams/websocket_codec.hpp"
+#include "net/http/websocket_codec.hpp"
 #include "tests/support/test.hpp"
 
 #include <zlib.h>
 
 using namespace orchestra;
 using namespace orchestra::apiserver;
+using namespace orchestra::http;
 
 namespace {
 std::string masked_frame(int opcode, const std::string& payload, bool final = true) {

@@ -266,6 +266,8 @@ spec: {holderIdentity: n1, leaseDurationSeconds: 40, renewTime: "2020-01-01T00:0
               .patch("v1", "nodes", "n1", "", PatchType::merge,
                      R"({"status":{"conditions":[{"type":"Ready","status":"True"}]}})", status)
               .wait(10s));
+  // Admission taints new nodes; this one was known to be well before.
+  REQUIRE(cluster.client.patch("v1", "nodes", "n1", "", PatchType::merge, R"({"spec":{"taints":null}})").wait(10s));
   REQUIRE(cluster.controllers.start());
   REQUIRE(cluster.eventually([&] {
     const auto last = cluster.controllers.decision("node-lifecycle", "n1");

@@ -32,6 +32,8 @@ struct Scheduled : test::Cluster {
                                  status())
                           .wait(10s);
     REQUIRE_MESSAGE(done, (done ? "" : done.error().to_string()));
+    // Admission taints new nodes until somebody knows that they are well.
+    REQUIRE(client.patch("v1", "nodes", name, "", PatchType::merge, R"({"spec":{"taints":null}})").wait(10s));
   }
   static WriteOptions status() {
     WriteOptions options;

@@ -34,8 +34,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::string once = to_json(body->tree);
   apply_defaults(schema, body->tree);
   if (to_json(body->tree) != once) std::abort();
-  (void)validate_create(*record, gvk.version, body->tree);
-  (void)validate_update(*record, gvk.version, body->tree, body->tree);
+  (void)validate_create(*record, record->versions.front().schema, body->tree);
+  (void)validate_update(*record, record->versions.front().schema, body->tree, body->tree);
   if (table_cells(*record, body->tree.get_object(), Now{}).size() != record->columns.size()) std::abort();
   return 0;
 }

@@ -6,10 +6,11 @@
 #include <string_view>
 #include <vector>
 
-#include "apiserver/streams/websocket_codec.hpp"
+#include "net/http/websocket_codec.hpp"
 
 namespace {
 using namespace orchestra::apiserver;
+using namespace orchestra::http;
 
 std::vector<WebSocketMessage> read_all(std::string_view bytes, std::size_t piece, bool& broken) {
   WebSocketParser parser;

@@ -337,7 +337,11 @@ TEST_CASE("errors name file, line and instruction") {
       {"FROM scratch\nCOPY --chmod=rwx a /\n", "is not octal", 2},
       {"FROM scratch\nEXPOSE http\n", "EXPOSE \"http\" is not PORT", 2},
       {"FROM $NOTHING\n", "the base image is empty", 1},
-      {"FROM scratch\nADD http://example.invalid/x /\n", "only local files", 2},
+      {"FROM scratch\nADD http://example.invalid/x /\n", "without an HTTP client", 2},
+      {"FROM scratch\nADD git://example.invalid/x.git /\n", "without a way to start git", 2},
+      {"FROM scratch\nRUN --security=insecure x\n", "steps run in the sandbox only", 2},
+      {"FROM scratch\nRUN --network=host x\n", "--network=host was not allowed", 2},
+      {"FROM scratch\nRUN --mount=type=secret,id=k,required x\n", "the secret \"k\" was not given", 2},
   };
   for (const Row& row : rows) {
     CAPTURE(row.text);

@@ -2,6 +2,7 @@
 #include "image/build/dockerfile.hpp"
 
 #include "image/build/ignore.hpp"
+#include "image/build/run_mounts.hpp"
 #include "tests/support/test.hpp"
 
 using namespace orchestra;
@@ -82,10 +83,13 @@ TEST_CASE("Dockerfiles are read as written") {
       {"FROM a AS 1x\n", "line 1: \"1x\" cannot name a stage"},
       {"FROM a AS b\nFROM c AS B\n", "line 2: the stage name \"b\" was used on line 1"},
       {"FROM a\nCOPY x\n", "line 2: COPY needs a source and a destination"},
-      {"FROM a\nCOPY --link x y\n", "line 2: COPY does not support --link"},
+      {"FROM a\nCOPY --link x y\n", "stage a\n2 COPY {link=} x y\n"},
+      {"FROM a\nCOPY --checksum=x x y\n", "line 2: COPY does not support --checksum"},
       {"FROM a\nCOPY --from x y\n", "line 2: COPY --from needs a value"},
-      {"FROM a\nRUN --mount=type=cache,target=/x y\n", "line 2: RUN does not support --mount"},
-      {"FROM a\nRUN <<EOF\nx\nEOF\n", "line 2: RUN with a heredoc is not supported"},
+      {"FROM a\nRUN --mount=type=cache,target=/x y\n", "stage a\n2 RUN {mount=type=cache,target=/x} y\n"},
+      {"FROM a\nRUN --device=x y\n", "line 2: RUN does not support --device"},
+      {"FROM a\nRUN <<EOF\nx\n", "line 2: the heredoc <<EOF has no line \"EOF\" that ends it"},
+      {"FROM a\nCOPY --link=x a b\n", "line 2: COPY --link=x is neither true nor false"},
       {"FROM a\nSHELL sh -c\n", "line 2: SHELL needs the JSON form: SHELL [\"/bin/sh\", \"-c\"]"},
       {"FROM a\nUSER a b\n", "line 2: USER takes one argument"},
       {"FROM a\nONBUILD FROM b\n", "line 2: ONBUILD FROM is not allowed"},
@@ -127,7 +131,20 @@ TEST_CASE("variables are expanded as in a shell word") {
       {"\"a\"'b'c", "abc"},
       {"${a", "!malformed"},
       {"${missing:-x", "!without its }"},
-      {"${a#x}", "!only ${x}"},
+      {"${a@x}", "!only - + ?"},
+      {"${missing-other}", "other"},
+      {"${empty-other}", ""},
+      {"${empty+other}", "other"},
+      {"${missing+other}", ""},
+      {"${a:?no}", "1"},
+      {"${missing?is needed}", "!missing: is needed"},
+      {"${path#*/}", "x/y"},
+      {"${path##*/}", "y"},
+      {"${path%/*}", "/x"},
+      {"${path%%/*}", ""},
+      {"${path/x/z}", "/z/y"},
+      {"${path//\\//-}", "-x-y"},
+      {"${path/nothing/z}", "/x/y"},
       {"'a", "!without its end"},
       {"\"a", "!without its end"},
       {"${}", "!malformed"},
@@ -144,6 +161,43 @@ TEST_CASE("variables are expanded as in a shell word") {
       CHECK(*value == want);
     }
   }
+}
+
+TEST_CASE("heredocs belong to their instruction, and the next line is the next instruction") {
+  const auto file = parse_dockerfile(
+      "FROM a\nRUN <<EOF\n  one $x\nRUN no\nEOF\nCOPY <<-\"A\" <<B /to/\n\ttab\n\tA\nb\nB\nRUN cat <<X > "
+      "f\nx\nX\nENV a=b\n");
+  REQUIRE_MESSAGE(file, (file ? "" : file.error().message()));
+  const auto& all = file->stages[0].instructions;
+  REQUIRE(all.size() == 4);
+  REQUIRE(all[0].heredocs.size() == 1);
+  CHECK(all[0].heredocs[0].content == "  one $x\nRUN no\n");
+  CHECK(all[0].heredocs[0].expand);
+  REQUIRE(all[1].heredocs.size() == 2);
+  CHECK(all[1].heredocs[0].content == "tab\n");
+  CHECK_FALSE(all[1].heredocs[0].expand);
+  CHECK(all[1].heredocs[1].content == "b\n");
+  CHECK(all[2].shell_text() == "cat <<X > f\nx\nX");
+  CHECK(all[3].name == "ENV");
+  CHECK(all[3].line == 14);
+}
+
+TEST_CASE("mounts of RUN are read, defaults filled in, and unknown keys named") {
+  const auto good = parse_mount("type=cache,target=/c,sharing=locked,uid=5,mode=0700").value();
+  CHECK(good.id == "/c");
+  CHECK(good.sharing == "locked");
+  CHECK(good.uid == 5);
+  CHECK(good.mode == 0700);
+  CHECK(parse_mount("target=/b").value().read_only);
+  CHECK_FALSE(parse_mount("target=/b,rw").value().read_only);
+  CHECK(parse_mount("type=secret,id=key").value().target == "/run/secrets/key");
+  CHECK(parse_mount("type=secret,id=key,env=KEY").value().target.empty());
+  CHECK(parse_mount("type=ssh").value().target == "/run/buildkit/ssh_agent.0");
+  const auto why = [](const char* text) { return parse_mount(text).error().message(); };
+  CHECK(why("type=disk,target=/x").find("type=disk is not") != std::string::npos);
+  CHECK(why("target=/x,colour=red").find("\"colour\" is not known") != std::string::npos);
+  CHECK(why("type=cache").find("needs target=") != std::string::npos);
+  CHECK(why("type=cache,target=/x,sharing=all").find("sharing=all") != std::string::npos);
 }
 
 TEST_CASE("assignments keep quotes until they are expanded") {

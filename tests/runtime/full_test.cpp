@@ -228,6 +228,20 @@ TEST_CASE("containers and their shim leave every cgroup of the host, so that sto
   CHECK(eventually([&] { return all_left(parent); }));
 }
 
+TEST_CASE("cgroups: a device that no rule allows can be made but not opened, the default ones can") {
+  ORC_NEEDS_FULL_CONTAINERS("device rules");
+  RuntimeHouse house;
+  const PodSandbox sandbox = house.pod();
+  const std::string seen = house.run("c1", {"/bin/busybox", "sh", "-c",
+                                            "busybox mknod /data/kmsg c 1 11 && echo made; cat /data/kmsg; "
+                                            "head -c 4 /dev/zero | wc -c; echo x >/dev/full"});
+  fs::remove(house.path("rootfs/data/kmsg"));
+  CHECK(seen.find("F made\n") != std::string::npos);
+  CHECK_MESSAGE(seen.find("'/data/kmsg': Operation not permitted") != std::string::npos, seen);
+  CHECK(seen.find("F 4\n") != std::string::npos);
+  CHECK(seen.find("No space left") != std::string::npos);
+}
+
 TEST_CASE("create and remove are idempotent, an unknown container is not found") {
   ORC_NEEDS_FULL_CONTAINERS("idempotent");
   RuntimeHouse house;

@@ -27,6 +27,8 @@ class OciHouse {
       std::error_code ignored;
       fs::remove(hierarchy.path() / ("orchestra-" + mark_), ignored);  // the parent was asked for by us
     }
+    std::error_code ignored;
+    fs::remove("/sys/fs/cgroup/orchestra-" + mark_, ignored);  // v2
     CHECK_MESSAGE(Leftovers::now("orchestra-" + mark_).empty(), Leftovers::now("orchestra-" + mark_));
   }
   /// {exit status, stdout, stderr}

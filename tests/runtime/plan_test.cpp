@@ -44,14 +44,14 @@ TEST_CASE("a specification becomes the plan that this text shows") {
                  {"/data/", "bind", "/host", {"rbind", "ro", "rslave"}}};
   spec.masked_paths = {"/proc/kcore"};
   PlanContext context;
-  context.cgroup_files = {"/cg/cgroup.procs"};
+  context.cgroup_files = {"/cg/tasks"};
   const auto plan = make_plan(spec, context);
   REQUIRE_MESSAGE(plan.has_value(), (plan ? "" : plan.error().to_string()));
   CHECK(print_plan(*plan) ==
         "flags 0x981\n"
         "namespaces 0x20020000\n"
         "root /srv/root\n"
-        "cgroup /cg/cgroup.procs\n"
+        "cgroup /cg/tasks\n"
         "mount tmpfs tmpfs on /dev set=0x2 clear=0x0 propagation=0x0 mode=755\n"
         "devices /dev\n"
         "bind /host on /data set=0x1 clear=0x0 propagation=0x80000 recursive\n"
@@ -135,37 +135,6 @@ TEST_CASE("config.json errors name the JSON path and the value") {
   CHECK(json_error("{").find("config.json") != std::string::npos);
   CHECK(json_error("[]").find("expected an object") != std::string::npos);
   CHECK(json_error(with(R"("someday":{"new":1})")).empty());
-}
-
-TEST_CASE("what has no effect here is refused with its JSON path, asking for nothing is fine") {
-  struct Row {
-    const char *process, *linux_part, *path;
-  };
-  const auto document = [](const Row& row) {
-    return std::string(
-               R"({"ociVersion":"1.0.2","root":{"path":"rootfs"},"process":{"cwd":"/","args":["/x"],"user":{"uid":0,"gid":0})") +
-           row.process + R"(},"linux":{)" + row.linux_part + "}}";
-  };
-  for (const Row& row : {Row{R"(,"apparmorProfile":"strict")", "", "process.apparmorProfile"},
-                         {R"(,"selinuxLabel":"a:b")", "", "process.selinuxLabel"},
-                         {"", R"("resources":{"blockIO":{"weight":10}})", "linux.resources.blockIO"},
-                         {"", R"("resources":{"hugepageLimits":[{"pageSize":"2MB","limit":1}]})",
-                          "linux.resources.hugepageLimits"},
-                         {"", R"("resources":{"cpu":{"burst":5}})", "linux.resources.cpu.burst"},
-                         {"", R"("resources":{"memory":{"disableOOMKiller":true}})",
-                          "linux.resources.memory.disableOOMKiller"},
-                         {"", R"("netDevices":{"eth0":{}})", "linux.netDevices"}}) {
-    const auto spec = ContainerSpec::from_json(document(row));
-    CAPTURE(row.path);
-    REQUIRE_FALSE(spec);
-    CHECK(spec.error().message().find(row.path) != std::string::npos);
-  }
-  for (const Row& row :
-       {Row{R"(,"apparmorProfile":"unconfined","selinuxLabel":"")", "", ""},
-        {"", R"("resources":{"blockIO":{},"hugepageLimits":[],"memory":{"disableOOMKiller":false}})", ""}}) {
-    const auto spec = ContainerSpec::from_json(document(row));
-    CHECK_MESSAGE(spec, (spec ? "" : spec.error().message()));
-  }
 }
 
 TEST_CASE("capabilities: 14 by default, ALL first, then single names; unknown ones are told") {
@@ -254,11 +223,11 @@ TEST_CASE("limits become the files of v1 or v2; what no controller takes is name
       "cgroup cgroup rw,pids\n",
       {});
   CHECK(files(v1, missing) ==
-        "cpu.shares=1024;cpu.cfs_period_us=100000;cpu.cfs_quota_us=50000;memory.limit_in_bytes=1000;memory."
+        "cpu.shares=1024;cpu.cfs_quota_us=50000;memory.limit_in_bytes=1000;memory."
         "memsw.limit_in_bytes=3000;pids.max=5;");
   CHECK(missing.empty());
   CHECK(files({}, missing).empty());
-  CHECK(missing.size() == 4);
+  CHECK(missing.size() == 3);
 }
 
 TEST_CASE("cpu.shares become cpu.weight as runc and the kernel documentation have it") {

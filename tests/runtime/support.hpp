@@ -73,6 +73,8 @@ struct Leftovers {
       if (line.find(mark) != std::string::npos) found += "mount: " + line + "\n";
     }
     std::error_code failed;
+    if (fs::exists(fs::path("/sys/fs/cgroup") / mark, failed))
+      found += "cgroup: /sys/fs/cgroup/" + mark + "\n";
     for (const auto& hierarchy : fs::directory_iterator("/sys/fs/cgroup", failed)) {
       if (fs::exists(hierarchy.path() / mark, failed))
         found += "cgroup: " + (hierarchy.path() / mark).string() + "\n";
@@ -115,7 +117,8 @@ class RuntimeHouse {
     auto opened = make_pod_runtime(*engine_, {.state_dir = folder_ / "state",
                                               .data_dir = folder_ / "data",
                                               .isolation = isolation_,
-                                              .instance = instance_});
+                                              .instance = instance_,
+                                              .move_host_to_leaf = true});
     REQUIRE_MESSAGE(opened.has_value(), (opened ? "" : opened.error().to_string()));
     runtime_ = *opened;
   }

@@ -100,7 +100,8 @@ TEST_CASE("serve keeps a store open for other commands, and a watch outlives its
     std::FILE* out = std::tmpfile();
     StoreCommandOptions options;
     options.stop = &stop;
-    CHECK(run_store_command({"serve", "--data", data}, out, stderr, options) == 0);
+    CHECK(run_store_command({"serve", "--data", data, "--listen", "127.0.0.1:0", "--peer-listen", "127.0.0.1:0"}, out,
+                            stderr, options) == 0);
     std::fclose(out);
   };
   const auto is_up = [&] { return ControlClient::connect(data + "/control.sock").has_value(); };
@@ -128,7 +129,7 @@ TEST_CASE("serve keeps a store open for other commands, and a watch outlives its
 
 TEST_CASE("usage mistakes exit with 2 and one sentence, a missing store with 3") {
   orchestra::test::TempDir folder;
-  CHECK(run({"get", "k"}).status == 2);
+  CHECK(run({"get", "k", "--endpoint", "127.0.0.1:1", "--timeout", "1s"}).status == 5);
   CHECK(run({"get", "--data", folder.path()}).status == 2);
   CHECK(run({"frob", "--data", folder.path()}).status == 2);
   CHECK(run({"get", "k", "--frob"}).err == "orchestra store: there is no option --frob\n");

@@ -181,7 +181,9 @@ class Run {
 
   /// Replays the events into a map of its own: the end must be the model's newest.
   void follow(Watch& watch) {
-    while (auto batch = watch.poll()) {
+    while (watch.progress() < store_.revision()) {
+      const auto batch = watch.next(kSoon);
+      if (!batch) break;
       for (const WatchEvent& event : batch->events) {
         const auto before = followed_.find(event.kv.key);
         CHECK(event.previous.has_value() == (before != followed_.end()));

@@ -81,12 +81,18 @@ TEST_CASE("dropping the last handle closes the store there and then, whatever st
   }
 }
 
-TEST_CASE("more than one peer is refused by name") {
+TEST_CASE("a list of peers that cannot be right is refused by name") {
   orchestra::test::TempDir folder;
   Engine engine;
   auto options = options_for(folder / "s");
+  options.name = "c";
   options.initial_peers = {"a=127.0.0.1:1", "b=127.0.0.1:2"};
-  CHECK(RaftStore::open(engine, options).error().is(Error::unsupported));
+  CHECK(RaftStore::open(engine, options).error().is(Error::invalid));
+  options.initial_peers = {"c 127.0.0.1:1"};
+  CHECK(RaftStore::open(engine, options).error().is(Error::invalid));
+  options.initial_peers = {};
+  options.join = {"127.0.0.1:1"};
+  CHECK(RaftStore::open(engine, options).error().is(Error::invalid));
 }
 
 TEST_CASE("snapshots bound the log, and state and history come back from them") {

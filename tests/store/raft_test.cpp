@@ -1,176 +1,11 @@
-// RaftCore, pure: three and five peers over a network that loses, doubles, delays and cuts, with crashes.
-// After each step: one leader per term, equal logs up to what is committed, nothing committed is ever lost.
-#include <algorithm>
-#include <deque>
-#include <map>
+// RaftCore, pure: peers over a network that loses, doubles, delays and cuts, with crashes. After each step:
+// one leader per term, equal logs up to what is committed, nothing committed is ever lost.
+#include "tests/store/raft_peers.hpp"
 
-#include "sim/sim_env.hpp"
-#include "store/raft/core.hpp"
-#include "store/raft/majority.hpp"
-#include "tests/store/support.hpp"
+#include "store/raft/quorum.hpp"
 
 namespace orchestra::store::test {
 namespace {
-
-struct Faults {
-  unsigned lose_percent = 0;
-  unsigned double_percent = 0;
-  bool reorder = false;
-};
-
-/// Peers, their disks (what report_stored made durable), and the messages between them.
-class Peers {
- public:
-  Peers(std::size_t count, std::uint64_t seed) : random_(seed) {
-    for (std::size_t i = 1; i <= count; ++i) voters_.push_back(PeerId{i});
-    for (const PeerId peer : voters_) start(peer);
-  }
-
-  Faults faults;
-  std::set<PeerId> cut_off;
-
-  void run(int ticks) {
-    for (int i = 0; i < ticks; ++i) {
-      for (auto& [peer, node] : nodes_) {
-        if (node.core) node.core->tick();
-      }
-      settle();
-    }
-  }
-  /// Delivers until nothing moves.
-  void settle() {
-    for (int round = 0; round < 50; ++round) {
-      for (auto& [peer, node] : nodes_) work(peer, node);
-      if (network_.empty()) return;
-      deliver();
-      check();
-    }
-  }
-  std::optional<PeerId> leader() const {
-    std::optional<PeerId> found;
-    for (const auto& [peer, node] : nodes_) {
-      if (!node.core || node.core->role() != Role::leader || cut_off.contains(peer)) continue;
-      if (!found || nodes_.at(*found).core->term() < node.core->term()) found = peer;
-    }
-    return found;
-  }
-  PeerId wait_for_leader() {
-    for (int i = 0; i < 200; ++i) {
-      run(1);
-      if (const auto found = leader(); found && core(*found).serving()) return *found;
-    }
-    FAIL("no leader in 200 ticks");
-    return {};
-  }
-  RaftCore& core(PeerId peer) { return *nodes_.at(peer).core; }
-  bool propose(PeerId peer, const std::string& data) {
-    auto result = core(peer).propose(std::make_shared<const std::string>(data));
-    return result.has_value();
-  }
-  bool applied(PeerId peer, const std::string& data) const {
-    const auto& all = nodes_.at(peer).applied;
-    return std::find(all.begin(), all.end(), data) != all.end();
-  }
-  const std::vector<std::string>& applied(PeerId peer) const { return nodes_.at(peer).applied; }
-  std::vector<ReadState> take_reads(PeerId peer) { return std::exchange(nodes_.at(peer).reads, {}); }
-
-  /// What was not reported stored is gone; the applied state is rebuilt from the log.
-  void crash(PeerId peer) { nodes_.at(peer).core.reset(); }
-  void restart(PeerId peer) {
-    nodes_.at(peer).applied.clear();
-    start(peer);
-  }
-  bool down(PeerId peer) const { return !nodes_.at(peer).core; }
-  const std::vector<PeerId>& voters() const { return voters_; }
-  /// Disks that answer late: receipts wait until this is cleared.
-  std::set<PeerId> slow_disks;
-  sim::SimRandom& random() { return random_; }
-
- private:
-  struct Node {
-    std::optional<RaftCore> core;
-    HardState hard;
-    std::vector<Entry> log;  ///< durable
-    struct Write {
-      Ready ready;
-    };
-    std::deque<Write> writing;
-    std::vector<std::string> applied;
-    std::vector<ReadState> reads;
-  };
-
-  void start(PeerId peer) {
-    Node& node = nodes_[peer];
-    node.writing.clear();
-    RaftOptions options;
-    options.self = peer;
-    options.voters = voters_;
-    options.seed = random_.next();
-    node.core.emplace(options, RaftStart{node.hard, {}, {}, node.log});
-  }
-
-  void work(PeerId peer, Node& node) {
-    if (!node.core) return;
-    Ready ready = node.core->take_ready();
-    for (Message& message : ready.messages_now) send(std::move(message));
-    for (const Entry& entry : ready.committed) {
-      note_committed(entry);
-      if (entry.type == EntryType::command) node.applied.emplace_back(entry.bytes());
-    }
-    if (!ready.committed.empty()) node.core->report_applied(ready.committed.back().index);
-    for (const ReadState& read : ready.reads) node.reads.push_back(read);
-    if (ready.must_store() || !ready.messages_after_sync.empty()) node.writing.push_back({std::move(ready)});
-    while (!node.writing.empty() && !slow_disks.contains(peer)) {
-      Ready stored = std::move(node.writing.front().ready);
-      node.writing.pop_front();
-      if (stored.hard_state) node.hard = *stored.hard_state;
-      for (const Entry& entry : stored.entries) {
-        while (!node.log.empty() && node.log.back().index >= entry.index) node.log.pop_back();
-        node.log.push_back(entry);
-      }
-      node.core->report_stored(stored.receipt);
-      for (Message& message : stored.messages_after_sync) send(std::move(message));
-    }
-  }
-
-  void send(Message message) {
-    if (random_.below(100) < faults.lose_percent) return;
-    if (random_.below(100) < faults.double_percent) network_.push_back(message);
-    network_.push_back(std::move(message));
-  }
-  void deliver() {
-    std::deque<Message> now = std::exchange(network_, {});
-    if (faults.reorder) {
-      for (std::size_t i = now.size(); i > 1; --i) std::swap(now[i - 1], now[random_.below(i)]);
-    }
-    for (const Message& message : now) {
-      if (cut_off.contains(message.from) || cut_off.contains(message.to)) continue;
-      Node& node = nodes_.at(message.to);
-      if (node.core) node.core->step(message);
-    }
-  }
-
-  void note_committed(const Entry& entry) {
-    const auto [found, fresh] = committed_.try_emplace(entry.index, entry);
-    // The committed prefix never changes, whoever tells it.
-    CHECK(found->second.term == entry.term);
-    CHECK(found->second.bytes() == entry.bytes());
-  }
-  void check() {
-    for (const auto& [peer, node] : nodes_) {
-      if (!node.core || node.core->role() != Role::leader) continue;
-      const auto [found, fresh] = leader_of_term_.try_emplace(node.core->term(), peer);
-      CHECK(found->second == peer);
-    }
-  }
-
-  sim::SimRandom random_;
-  std::vector<PeerId> voters_;
-  std::map<PeerId, Node> nodes_;
-  std::deque<Message> network_;
-  std::map<Index, Entry> committed_;
-  std::map<Term, PeerId> leader_of_term_;
-};
 
 TEST_CASE("majority_index is what more than half have reached") {
   // By brute force over all clusters of up to 5 peers with indexes 0..3.
@@ -193,8 +28,7 @@ TEST_CASE("majority_index is what more than half have reached") {
 TEST_CASE("a single voter campaigns at once, and commits only what it has stored") {
   RaftOptions options;
   options.self = PeerId{1};
-  options.voters = {PeerId{1}};
-  RaftCore core(options, {});
+  RaftCore core(options, {{}, {}, {}, voters_of({PeerId{1}}), {}});
   CHECK(core.role() == Role::candidate);
   Ready ready = core.take_ready();
   REQUIRE(ready.hard_state.has_value());
@@ -219,8 +53,11 @@ TEST_CASE("a single voter campaigns at once, and commits only what it has stored
 TEST_CASE("the stored commit index never exceeds the log after recovery") {
   RaftOptions options;
   options.self = PeerId{1};
-  options.voters = {PeerId{1}, PeerId{2}, PeerId{3}};
-  RaftCore core(options, {HardState{Term{3}, {}, Index{99}}, {}, {}, {Entry{Term{1}, Index{1}}}});
+  RaftCore core(options, {HardState{Term{3}, {}, Index{99}},
+                          {},
+                          {},
+                          voters_of({PeerId{1}, PeerId{2}, PeerId{3}}),
+                          {Entry{Term{1}, Index{1}}}});
   CHECK(core.commit() == Index{1});
 }
 
@@ -229,7 +66,7 @@ TEST_CASE("three peers elect one leader, replicate and apply in one order") {
   const PeerId leader = peers.wait_for_leader();
   for (int i = 0; i < 20; ++i) CHECK(peers.propose(leader, std::to_string(i)));
   peers.run(3);
-  for (const PeerId peer : peers.voters()) CHECK(peers.applied(peer) == peers.applied(leader));
+  for (const PeerId peer : peers.ids()) CHECK(peers.applied(peer) == peers.applied(leader));
   CHECK(peers.applied(leader).size() == 20);
 }
 
@@ -268,7 +105,7 @@ TEST_CASE("a peer that was away does not disturb the leader when it comes back")
 TEST_CASE("an acknowledgement counts only after the follower's sync") {
   Peers peers(3, 5);
   const PeerId leader = peers.wait_for_leader();
-  for (const PeerId peer : peers.voters()) {
+  for (const PeerId peer : peers.ids()) {
     if (peer != leader) peers.slow_disks.insert(peer);
   }
   CHECK(peers.propose(leader, "x"));
@@ -324,12 +161,6 @@ TEST_CASE("proposals are refused by a follower, and past the bound of uncommitte
   CHECK(peers.core(leader).propose(std::make_shared<const std::string>(big)).error().is(Error::overloaded));
 }
 
-TEST_CASE("what cannot be done yet says so") {
-  Peers peers(1, 1);
-  CHECK(peers.core(PeerId{1}).change_membership({}).error().is(Error::unsupported));
-  CHECK(peers.core(PeerId{1}).transfer_leadership(PeerId{2}).error().is(Error::unsupported));
-}
-
 /// Faults of all kinds for a while, then quiet: progress, and everything acknowledged is everywhere.
 void run_chaos(std::uint64_t seed) {
   CAPTURE(seed);
@@ -342,7 +173,7 @@ void run_chaos(std::uint64_t seed) {
   std::size_t proposed = 0;
   for (int round = 0; round < 150; ++round) {
     peers.run(1 + static_cast<int>(random.below(4)));
-    const PeerId someone = peers.voters()[random.below(count)];
+    const PeerId someone = peers.ids()[random.below(count)];
     switch (random.below(8)) {
       case 0:
         peers.cut_off.insert(someone);
@@ -361,7 +192,7 @@ void run_chaos(std::uint64_t seed) {
         peers.slow_disks.clear();
         break;
       default:
-        for (const PeerId peer : peers.voters()) {
+        for (const PeerId peer : peers.ids()) {
           if (peers.down(peer)) peers.restart(peer);
         }
     }
@@ -371,13 +202,13 @@ void run_chaos(std::uint64_t seed) {
   peers.faults = {};
   peers.cut_off.clear();
   peers.slow_disks.clear();
-  for (const PeerId peer : peers.voters()) {
+  for (const PeerId peer : peers.ids()) {
     if (peers.down(peer)) peers.restart(peer);
   }
   const PeerId leader = peers.wait_for_leader();
   CHECK(peers.propose(leader, "the last"));
   peers.run(20);
-  for (const PeerId peer : peers.voters()) {
+  for (const PeerId peer : peers.ids()) {
     CHECK(peers.applied(peer, "the last"));
     CHECK(peers.applied(peer) == peers.applied(leader));
   }

@@ -2,12 +2,82 @@
 
 #include <thread>
 
+#include "orchestra/env.hpp"
+#include "orchestra/etcd_store.hpp"
 #include "orchestra/raft_store.hpp"
+#include "orchestra/store_client.hpp"
+#include "tests/store/etcd_server.hpp"
 
 namespace orchestra::store::test {
 
-const std::vector<Implementation>& implementations() {
-  static const std::vector<Implementation> all{
+namespace {
+struct ClientFixture : Fixture {
+  std::shared_ptr<StateStore> served;
+  std::unique_ptr<StoreServer> server;
+  ~ClientFixture() override {
+    if (store) store->stop();
+    store.reset();
+    server.reset();
+    served->stop();
+  }
+};
+}  // namespace
+
+std::vector<std::string> free_addresses(Engine& engine, std::size_t count) {
+  std::vector<std::unique_ptr<TransportListener>> listeners;
+  std::vector<std::string> addresses;
+  for (std::size_t i = 0; i < count; ++i) {
+    auto listener = engine.transport().listen("127.0.0.1:0", [](auto) { return TransportHandler{}; });
+    REQUIRE(listener.has_value());
+    addresses.push_back((*listener)->address());
+    listeners.push_back(std::move(*listener));
+  }
+  return addresses;
+}
+
+void PeersFixture::open(std::size_t count, StoreLimits limits) {
+  const auto addresses = free_addresses(engine, count);
+  for (std::size_t i = 0; i < count; ++i)
+    list.push_back(std::string(1, static_cast<char>('a' + i)) + "=" + addresses[i]);
+  peers.resize(count);
+  for (std::size_t i = 0; i < count; ++i) start(i, limits);
+}
+
+void PeersFixture::start(std::size_t number, StoreLimits limits) {
+  RaftStoreOptions options;
+  options.name = list[number].substr(0, 1);
+  options.data_dir = folder / options.name;
+  options.initial_peers = list;
+  options.limits = limits;
+  use_lan_fast_timing(options);
+  if (change) change(options);
+  auto opened = RaftStore::open(engine, options);
+  REQUIRE_MESSAGE(opened.has_value(), (opened ? "" : opened.error().to_string()));
+  peers[number] = *opened;
+}
+
+namespace {
+
+std::unique_ptr<Fixture> make_etcd_fixture(StoreLimits limits) {
+  struct EtcdFixture : Fixture {
+    EtcdServer server;  // ends after the store: ~Fixture stops it, this destructor does so before
+    ~EtcdFixture() override {
+      if (store) store->stop();
+      store.reset();
+    }
+  };
+  auto fixture = std::make_unique<EtcdFixture>();
+  EtcdStoreOptions options;
+  options.endpoints = {fixture->server.url()};
+  options.limits = limits;
+  auto opened = EtcdStore::open(fixture->engine, options);
+  REQUIRE_MESSAGE(opened.has_value(), (opened ? "" : opened.error().to_string()));
+  fixture->store = *opened;
+  return fixture;
+}
+
+std::vector<Implementation> all_implementations() {
+  std::vector<Implementation> all{
       {"MemoryStore",
        [](StoreLimits limits) {
          auto fixture = std::make_unique<Fixture>();
@@ -25,7 +95,36 @@ const std::vector<Implementation>& implementations() {
          fixture->store = *opened;
          return fixture;
        }},
+      {"StoreClient of a StoreServer",
+       [](StoreLimits limits) {
+         auto fixture = std::make_unique<ClientFixture>();
+         fixture->served = MemoryStore::create(fixture->engine, {.limits = limits});
+         fixture->server = std::make_unique<StoreServer>(fixture->engine, fixture->served,
+                                                         StoreServer::Options{.listen = "127.0.0.1:0"});
+         REQUIRE(fixture->server->start().has_value());
+         auto client = StoreClient::connect(fixture->engine, {.endpoints = {fixture->server->address()}});
+         REQUIRE(client.has_value());
+         fixture->store = std::move(*client);
+         fixture->remote = true;
+         (void)fixture->store->get("x").wait(kSoon);  // it is connected, and knows the revision
+         return fixture;
+       }},
+      {"RaftStore, three peers, called on the second",
+       [](StoreLimits limits) {
+         auto fixture = std::make_unique<PeersFixture>();
+         fixture->open(3, limits);
+         fixture->store = std::move(fixture->peers[1]);
+         return fixture;
+       }},
   };
+  if (have_etcd()) all.push_back({"EtcdStore", make_etcd_fixture});
+  return all;
+}
+
+}  // namespace
+
+const std::vector<Implementation>& implementations() {
+  static const std::vector<Implementation> all = all_implementations();
   return all;
 }
 

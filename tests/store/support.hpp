@@ -7,6 +7,7 @@
 
 #include "orchestra/engine.hpp"
 #include "orchestra/memory_store.hpp"
+#include "orchestra/raft_store.hpp"
 #include "orchestra/state_store.hpp"
 #include "tests/support/test.hpp"
 
@@ -20,12 +21,29 @@ struct Fixture {
   orchestra::test::TempDir folder;
   Engine engine;
   std::shared_ptr<StateStore> store;
-  ~Fixture() {
+  bool remote = false;  ///< events of watches arrive later than the answers of writes
+  virtual ~Fixture() {
     if (store) store->stop();
     store.reset();
   }
   StateStore* operator->() const { return store.get(); }
 };
+
+/// Several peers in one process, over real sockets on the loopback.
+struct PeersFixture : Fixture {
+  std::vector<std::string> list;  ///< NAME=ADDRESS
+  std::vector<std::shared_ptr<StateStore>> peers;
+  std::function<void(RaftStoreOptions&)> change;
+  ~PeersFixture() override {
+    for (auto& peer : peers) {
+      if (peer) peer->stop();
+    }
+  }
+  void open(std::size_t count, StoreLimits limits);
+  void start(std::size_t number, StoreLimits limits);
+};
+/// Addresses of the loopback that nobody listens on.
+std::vector<std::string> free_addresses(Engine& engine, std::size_t count);
 
 struct Implementation {
   std::string name;

@@ -7,9 +7,16 @@
 
 #include "apiserver/streams/frame_sink.hpp"
 #include "apiserver/streams/remote_command.hpp"
-#include "apiserver/streams/websocket_codec.hpp"
+#include "net/http/websocket_codec.hpp"
 
 namespace orchestra::apiserver {
+
+using http::websocket_accept;
+using http::websocket_close_frame;
+using http::websocket_frame;
+using http::WebSocketMessage;
+using http::WebSocketOpcode;
+using http::WebSocketParser;
 
 class WebSocketConnection : public std::enable_shared_from_this<WebSocketConnection> {
  public:

@@ -7,10 +7,13 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <set>
 #include <tuple>
 
 #include "image/byte_source.hpp"
 #include "image/digest.hpp"
+#include "image/transfers.hpp"
+#include "orchestra/env.hpp"
 
 namespace orchestra::image {
 namespace {
@@ -43,7 +46,13 @@ class Planner {
                      source + " fits " + std::to_string(matches.size()) +
                          " files; the destination must end with /: " + wanted);
       }
-      for (const LayerStack::Found& match : matches) ORC_TRY(add_source(match, as_directory));
+      for (const LayerStack::Found& match : matches) {
+        if (spec_.parents) {
+          ORC_TRY(add_with_parents(source, match));
+        } else {
+          ORC_TRY(add_source(match, as_directory));
+        }
+      }
     }
     ORC_TRY(hash());
     return std::move(plan_);
@@ -54,8 +63,7 @@ class Planner {
   Result<std::vector<LayerStack::Found>> find_sources(const std::string& text) {
     auto parts = split_path(text);
     if (!parts) {
-      return Error(Error::invalid, "image",
-                   text + " leads out of the " + (spec_.ignore != nullptr ? "context" : "stage"));
+      return Error(Error::invalid, "image", text + " leads out of the " + where());
     }
     std::vector<LayerStack::Found> out;
     if (!has_pattern(text)) {
@@ -72,9 +80,12 @@ class Planner {
     return out;
   }
 
+  std::string where() const {
+    return spec_.remote ? "fetched files" : spec_.ignore != nullptr ? "context" : "stage";
+  }
+
   Error missing(const std::string& text, const std::string& why) const {
-    return Error(Error::not_found, "image",
-                 "no \"" + text + "\" in the " + (spec_.ignore != nullptr ? "context" : "stage") + why);
+    return Error(Error::not_found, "image", "no \"" + text + "\" in the " + where() + why);
   }
 
   Result<void> match_patterns(const std::string& directory, const std::vector<std::string>& parts,
@@ -95,10 +106,47 @@ class Planner {
   }
 
   bool ignored(const std::string& path) const {
-    return spec_.ignore != nullptr && spec_.ignore->ignores(path);
+    return spec_.ignore != nullptr && !spec_.ignore->empty() && spec_.ignore->ignores(path);
+  }
+
+  /// --exclude, against the path below the source that is being copied.
+  bool excluded(const std::string& path) const {
+    if (spec_.exclude.empty()) return false;
+    const std::string inner =
+        base_.empty() || !path.starts_with(base_ + "/") ? path : path.substr(base_.size() + 1);
+    return spec_.exclude.ignores(inner);
+  }
+
+  /// --parents: "a/./b/c" goes to DESTINATION/b/c, "b/c" too.
+  Result<void> add_with_parents(const std::string& source, const LayerStack::Found& found) {
+    std::string base;
+    if (const std::size_t pivot = source.find("/./"); pivot != std::string::npos) {
+      ORC_ASSIGN(const auto parts, split_path(source.substr(0, pivot)));
+      base = join_path(parts);
+    }
+    const std::string inner =
+        base.empty() || !found.path.starts_with(base + "/") ? found.path : found.path.substr(base.size() + 1);
+    base_ = S_ISDIR(found.status.st_mode) ? found.path : std::string(parent_of(found.path));
+    ORC_TRY(add_directory(destination_));
+    for (std::size_t slash = inner.find('/'); slash != std::string::npos;
+         slash = inner.find('/', slash + 1)) {
+      const std::string folder = inner.substr(0, slash);
+      ORC_ASSIGN(const auto from, spec_.source->lookup(join(base, folder)));
+      const std::string target = join(destination_, folder);
+      ORC_ASSIGN(const auto there, spec_.image->lookup(target));
+      const bool known = !seen_folders_.insert(target).second;
+      if (!known && from && !(there && S_ISDIR(there->status.st_mode))) ORC_TRY(add_entry(*from, target));
+    }
+    const std::string target = join(destination_, inner);
+    if (!S_ISDIR(found.status.st_mode)) return add_entry(found, target);
+    ORC_ASSIGN(const auto there, spec_.image->lookup(target));
+    if (seen_folders_.insert(target).second && !(there && S_ISDIR(there->status.st_mode)))
+      ORC_TRY(add_entry(found, target));
+    return add_content(found.path, target, 0);
   }
 
   Result<void> add_source(const LayerStack::Found& found, bool as_directory) {
+    base_ = S_ISDIR(found.status.st_mode) ? found.path : std::string(parent_of(found.path));
     if (S_ISDIR(found.status.st_mode)) {
       ORC_TRY(add_directory(destination_));
       return add_content(found.path, destination_, 0);
@@ -114,6 +162,7 @@ class Planner {
         return push(std::move(item));
       }
     }
+    if (excluded(found.path)) return {};
     if (into) ORC_TRY(add_directory(destination_));
     return add_entry(found, into ? join(destination_, name_of(found.path)) : destination_);
   }
@@ -155,6 +204,7 @@ class Planner {
       ORC_ASSIGN(const auto found, spec_.source->lookup(path));
       if (!found) continue;
       const bool is_directory = S_ISDIR(found->status.st_mode);
+      if (excluded(path) && !(is_directory && spec_.exclude.may_take_back())) continue;
       if (ignored(path)) {
         // Something below may be taken back by a `!` pattern; its parents then exist only for it.
         if (is_directory && spec_.ignore->may_take_back())
@@ -204,24 +254,65 @@ class Planner {
   Result<void> hash() {
     std::stable_sort(plan_.items.begin(), plan_.items.end(),
                      [](const CopyItem& a, const CopyItem& b) { return a.entry.path < b.entry.path; });
+    std::vector<std::string> digests(plan_.items.size());
+    ORC_TRY(hash_contents(digests));
     Hasher all;
-    for (const CopyItem& item : plan_.items) {
+    for (std::size_t i = 0; i < plan_.items.size(); ++i) {
+      const CopyItem& item = plan_.items[i];
       const TarEntry& entry = item.entry;
       all.update(entry.path + '\0' + static_cast<char>(entry.type) + std::to_string(entry.mode) + ':' +
                  std::to_string(entry.uid) + ':' + std::to_string(entry.gid) + ':' + entry.link + '\0');
-      const auto& content = item.file ? item.file : item.archive;
-      if (!content) continue;
-      ORC_ASSIGN(Fd file, spec_.source->open_found(*content, O_RDONLY));
-      HashingSource source(make_file_source(std::move(file)), std::uint64_t{1} << 50);
-      ORC_TRY(drain(source));
-      all.update(source.digest() + (item.archive ? "x" : ""));
+      all.update(digests[i] + (item.archive ? "x" : ""));
     }
     plan_.digest = all.finish();
     return {};
   }
 
+  /// Known digests first, the other files read by several workers.
+  Result<void> hash_contents(std::vector<std::string>& digests) {
+    std::vector<std::size_t> unknown;
+    for (std::size_t i = 0; i < plan_.items.size(); ++i) {
+      const auto& content = plan_.items[i].file ? plan_.items[i].file : plan_.items[i].archive;
+      if (!content) continue;
+      if (spec_.hashes != nullptr) digests[i] = spec_.hashes->find(content->status);
+      if (digests[i].empty()) unknown.push_back(i);
+    }
+    constexpr std::size_t kPiece = 256;
+    std::vector<Transfer> pieces;
+    for (std::size_t start = 0; start < unknown.size(); start += kPiece) {
+      pieces.push_back([this, &unknown, &digests, start]() -> Result<void> {
+        for (std::size_t i = start; i < std::min(start + kPiece, unknown.size()); ++i) {
+          ORC_ASSIGN(digests[unknown[i]], hash_content(plan_.items[unknown[i]]));
+        }
+        return {};
+      });
+    }
+    if (spec_.engine != nullptr) return run_transfers(*spec_.engine, std::move(pieces));
+    for (const Transfer& piece : pieces) ORC_TRY(piece());
+    return {};
+  }
+
+  Result<std::string> hash_content(const CopyItem& item) const {
+    const auto& content = item.file ? item.file : item.archive;
+    ORC_ASSIGN(Fd file, spec_.source->open_found(*content, O_RDONLY));
+    Hasher hasher;
+    char buffer[32 << 10];
+    while (true) {
+      const ssize_t got = ::read(file.get(), buffer, sizeof buffer);
+      if (got < 0 && errno == EINTR) continue;
+      if (got < 0) return system_error("image", "read", content->path, errno);
+      if (got == 0) break;
+      hasher.update({buffer, static_cast<std::size_t>(got)});
+    }
+    std::string digest = hasher.finish();
+    if (spec_.hashes != nullptr && spec_.engine != nullptr)
+      spec_.hashes->put(content->status, digest, spec_.engine->clock().now().wall_ns);
+    return digest;
+  }
+
   const CopySpec& spec_;
-  std::string destination_;
+  std::string destination_, base_;
+  std::set<std::string> seen_folders_;
   CopyPlan plan_;
 };
 

@@ -11,9 +11,11 @@
 #include <utility>
 #include <vector>
 
+#include "image/build/file_hashes.hpp"
 #include "image/build/ignore.hpp"
 #include "image/build/layer_writer.hpp"
 #include "image/layer_stack.hpp"
+#include "orchestra/engine.hpp"
 #include "orchestra/result.hpp"
 
 namespace orchestra::image {
@@ -21,6 +23,10 @@ namespace orchestra::image {
 struct CopySpec {
   const LayerStack* source = nullptr;
   const IgnoreList* ignore = nullptr;  ///< of the context; nullptr for stages
+  IgnoreList exclude;                  ///< --exclude: of paths below each source
+  bool parents = false;                ///< --parents: the folders of a source come along
+  FileHashes* hashes = nullptr;        ///< remembers digests of the context's files
+  Engine* engine = nullptr;            ///< files are hashed on its workers too
   const LayerStack* image = nullptr;
   std::vector<std::string> sources;
   std::string destination, working_directory;
@@ -29,6 +35,7 @@ struct CopySpec {
   std::optional<std::uint32_t> mode;
   bool keep_owner = false;
   bool unpack_archives = false;  ///< ADD: local tar files are unpacked into the destination
+  bool remote = false;           ///< the source was fetched: not "in the context" for messages
   std::size_t files_max = 100'000;
 };
 

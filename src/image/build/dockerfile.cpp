@@ -68,7 +68,43 @@ Error unknown_instruction(int line, const std::string& name) {
 struct LogicalLine {
   int line = 0;
   std::string text;
+  std::vector<Heredoc> heredocs;
 };
+
+/// The heredocs that a RUN, COPY or ADD line opens: `<<WORD`, `<<-WORD`, `<<"WORD"` outside of quotes.
+std::vector<Heredoc> find_heredocs(std::string_view text) {
+  std::vector<Heredoc> out;
+  const std::string name = upper(text.substr(0, text.find_first_of(" \t")));
+  if (name != "RUN" && name != "COPY" && name != "ADD") return out;
+  char quote = 0;
+  for (std::size_t i = 0; i + 2 < text.size(); ++i) {
+    const char c = text[i];
+    if (quote != 0) {
+      if (c == '\\' && quote == '"') ++i;
+      if (c == quote) quote = 0;
+      continue;
+    }
+    if (c == '"' || c == '\'') quote = c;
+    if (c == '\\') ++i;
+    if (c != '<' || text[i + 1] != '<') continue;
+    if (text[i + 2] == '<' || (i > 0 && text[i - 1] == '<')) continue;  // a here-string
+    Heredoc one;
+    std::size_t at = i + 2;
+    if (text[at] == '-') one.strip_tabs = true, ++at;
+    const char mark = at < text.size() ? text[at] : '\0';
+    if (mark == '"' || mark == '\'') one.expand = false, ++at;
+    while (at < text.size() && (std::isalnum(static_cast<unsigned char>(text[at])) != 0 || text[at] == '_' ||
+                                text[at] == '.' || text[at] == '-'))
+      one.name += text[at++];
+    const bool one_quoted = !one.expand;
+    const bool closed = one.expand || (at < text.size() && text[at] == mark);
+    const bool good = !one.name.empty() && closed &&
+                      (std::isalpha(static_cast<unsigned char>(one.name[0])) != 0 || one.name[0] == '_');
+    if (good) out.push_back(std::move(one));
+    i = one_quoted && at < text.size() ? at : at - 1;  // also behind the closing quote
+  }
+  return out;
+}
 
 struct Lines {
   char escape = '\\';
@@ -87,6 +123,23 @@ Result<bool> take_directive(std::string_view line, int number, std::map<std::str
   if (name != "escape" && name != "syntax" && name != "check") return false;
   if (!seen.emplace(name, value).second) return bad(number, "the directive " + name + " was given twice");
   return true;
+}
+
+/// The lines of one document; `start` and `number` go on behind its end.
+Result<void> read_heredoc(std::string_view text, std::size_t& start, int& number, Heredoc& document) {
+  const int begun = number;
+  while (start < text.size()) {
+    const std::size_t end = std::min(text.find('\n', start), text.size());
+    std::string_view line = text.substr(start, end - start);
+    start = end + 1;
+    ++number;
+    if (line.ends_with('\r')) line.remove_suffix(1);
+    std::string_view stripped = line;
+    while (stripped.starts_with('\t')) stripped.remove_prefix(1);
+    if ((document.strip_tabs ? stripped : line) == document.name) return {};
+    document.content += std::string(document.strip_tabs ? stripped : line) + "\n";
+  }
+  return bad(begun, "the heredoc <<" + document.name + " has no line \"" + document.name + "\" that ends it");
 }
 
 Result<Lines> join_lines(std::string_view text) {
@@ -128,7 +181,10 @@ Result<Lines> join_lines(std::string_view text) {
     if (!open) current = {number, {}};
     current.text += body;
     open = continues;
-    if (!open) out.lines.push_back(std::move(current));
+    if (open) continue;
+    current.heredocs = find_heredocs(current.text);
+    for (Heredoc& document : current.heredocs) ORC_TRY(read_heredoc(text, start, number, document));
+    out.lines.push_back(std::move(current));
   }
   if (open && !trim(current.text).empty()) out.lines.push_back(std::move(current));
   return out;
@@ -168,29 +224,11 @@ std::optional<std::vector<std::string>> exec_form(std::string_view text) {
   return out;
 }
 
-/// `<<WORD` begins a heredoc in current frontends; passing it to a shell would lose its lines.
-bool has_heredoc(std::string_view text) {
-  for (std::size_t at = text.find("<<"); at != std::string_view::npos; at = text.find("<<", at + 2)) {
-    if (at > 0 && text[at - 1] == '<') continue;
-    std::string_view after = text.substr(at + 2);
-    if (after.starts_with('<')) {
-      ++at;
-      continue;
-    }
-    if (after.starts_with('-')) after.remove_prefix(1);
-    if (after.starts_with('"') || after.starts_with('\'')) after.remove_prefix(1);
-    if (!after.empty() &&
-        (std::isalpha(static_cast<unsigned char>(after.front())) != 0 || after.front() == '_')) {
-      return true;
-    }
-  }
-  return false;
-}
-
 Result<void> check_flags(const Instruction& instruction) {
   static const std::map<std::string, std::vector<std::string>> kAllowed{
-      {"COPY", {"from", "chown", "chmod"}},
-      {"ADD", {"chown", "chmod"}},
+      {"COPY", {"from", "chown", "chmod", "link", "parents", "exclude"}},
+      {"ADD", {"chown", "chmod", "link", "exclude", "checksum", "keep-git-dir", "unpack"}},
+      {"RUN", {"mount", "network", "security"}},
       {"FROM", {"platform"}},
       {"HEALTHCHECK", {"interval", "timeout", "start-period", "start-interval", "retries"}},
   };
@@ -198,7 +236,11 @@ Result<void> check_flags(const Instruction& instruction) {
     const auto allowed = kAllowed.find(instruction.name);
     const bool known = allowed != kAllowed.end() && std::find(allowed->second.begin(), allowed->second.end(),
                                                               name) != allowed->second.end();
-    if (known && !value.empty()) continue;
+    const bool is_switch = name == "link" || name == "parents" || name == "keep-git-dir" || name == "unpack";
+    if (known && is_switch && !value.empty() && value != "true" && value != "false")
+      return bad(instruction.line,
+                 instruction.name + " --" + name + "=" + value + " is neither true nor false");
+    if (known && (is_switch || !value.empty())) continue;
     if (known) return bad(instruction.line, instruction.name + " --" + name + " needs a value");
     return Error(
         Error::unsupported, "image",
@@ -213,13 +255,6 @@ Result<void> check_instruction(const Instruction& instruction) {
   const bool is_empty = trim(instruction.rest).empty();
   if (is_empty && name != "CMD" && name != "ENTRYPOINT") {
     return bad(instruction.line, name + " needs an argument");
-  }
-  if (name == "RUN" || name == "COPY" || name == "ADD") {
-    if (!instruction.exec && has_heredoc(instruction.rest)) {
-      return Error(
-          Error::unsupported, "image",
-          "line " + std::to_string(instruction.line) + ": " + name + " with a heredoc is not supported");
-    }
   }
   if (name == "SHELL" && (!instruction.exec || instruction.exec->empty())) {
     return bad(instruction.line, "SHELL needs the JSON form: SHELL [\"/bin/sh\", \"-c\"]");
@@ -269,6 +304,7 @@ Result<Instruction> parse_instruction(const LogicalLine& line) {
   out.line = line.line;
   out.name = upper(text.substr(0, end));
   out.rest = trim(text.substr(end));
+  out.heredocs = line.heredocs;
   if (std::find(kNames.begin(), kNames.end(), out.name) == kNames.end())
     return unknown_instruction(line.line, out.name);
   const bool takes_flags = out.name == "COPY" || out.name == "ADD" || out.name == "FROM" ||
@@ -288,6 +324,20 @@ std::string Instruction::text() const {
   std::string out = name;
   for (const auto& [flag_name, value] : flags) out += " --" + flag_name + (value.empty() ? "" : "=" + value);
   if (!rest.empty()) out += " " + rest;
+  return out;
+}
+
+std::string Instruction::shell_text() const {
+  std::string out = rest;
+  for (const Heredoc& document : heredocs) out += "\n" + document.content + document.name;
+  return out;
+}
+
+std::vector<std::string> Instruction::flags_of(std::string_view wanted) const {
+  std::vector<std::string> out;
+  for (const auto& [flag_name, value] : flags) {
+    if (flag_name == wanted) out.push_back(value);
+  }
   return out;
 }
 

@@ -18,15 +18,26 @@ namespace orchestra::image {
 inline constexpr std::size_t kDockerfileBytesMax = 1 << 20;
 inline constexpr std::size_t kInstructionsMax = 10'000;
 
+/// `<<WORD` of RUN, COPY and ADD, with the lines up to WORD.
+struct Heredoc {
+  std::string name, content;
+  bool expand = true;       ///< WORD was not quoted
+  bool strip_tabs = false;  ///< `<<-`
+};
+
 struct Instruction {
   std::string name;                                        ///< upper case
   int line = 0;                                            ///< of its first line, from 1
   std::vector<std::pair<std::string, std::string>> flags;  ///< --chown=a:b -> {"chown", "a:b"}
   std::string rest;                                        ///< what follows the flags, lines joined
   std::optional<std::vector<std::string>> exec;            ///< the JSON form, where one was given
-  std::string text() const;                                ///< for messages, history and cache keys
+  std::vector<Heredoc> heredocs;                           ///< in the order in which they are named
+  std::string text() const;                                ///< for messages and history
+  /// RUN with heredocs, as a shell reads it: the line, then the documents.
+  std::string shell_text() const;
 
   const std::string* flag(std::string_view name) const;
+  std::vector<std::string> flags_of(std::string_view name) const;  ///< repeated ones
 };
 
 struct Stage {
@@ -58,5 +69,7 @@ using Variables = std::map<std::string, std::string>;
 /// word. Unknown variables are empty. `used` collects the names that were looked up.
 Result<std::string> expand_word(std::string_view word, const Variables& variables, char escape,
                                 std::vector<std::string>* used = nullptr);
+/// The same for the text of a heredoc: variables and escaped dollars only, quotes stay.
+Result<std::string> expand_text(std::string_view text, const Variables& variables, char escape);
 
 }  // namespace orchestra::image

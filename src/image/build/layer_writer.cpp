@@ -71,6 +71,7 @@ Result<std::unique_ptr<LayerWriter>> LayerWriter::begin(BlobStore& blobs, const 
 }
 
 Result<void> LayerWriter::add_parents(const std::string& path) {
+  if (omit_parents_) return {};
   const std::string parent(parent_of(path));
   if (parent.empty() || directories_.contains(parent)) return {};
   ORC_TRY(add_parents(parent));
@@ -85,20 +86,28 @@ Result<void> LayerWriter::add_parents(const std::string& path) {
   entry.type = TarType::directory;
   entry.path = parent;
   directories_.insert(parent);
-  return tar_.add(entry);
+  return tar_.add(clamped(std::move(entry)));
+}
+
+TarEntry LayerWriter::clamped(TarEntry entry) const {
+  if (epoch_ && entry.mtime_s >= *epoch_) {
+    entry.mtime_s = *epoch_;
+    entry.mtime_ns = 0;
+  }
+  return entry;
 }
 
 Result<void> LayerWriter::add(const TarEntry& entry, std::string_view content) {
   if (entry.type == TarType::directory && !directories_.insert(entry.path).second) return {};
   ORC_TRY(add_parents(entry.path));
   wrote_ = true;
-  return tar_.add(entry, content);
+  return tar_.add(clamped(entry), content);
 }
 
 Result<void> LayerWriter::add_file(const TarEntry& entry, int file) {
   ORC_TRY(add_parents(entry.path));
   wrote_ = true;
-  ORC_TRY(tar_.begin(entry));
+  ORC_TRY(tar_.begin(clamped(entry)));
   std::string buffer(kCopyBytes, '\0');
   std::uint64_t left = entry.size;
   while (left > 0) {

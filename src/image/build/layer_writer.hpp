@@ -4,6 +4,7 @@
 // Parents of what is written come first and carry the attributes that the image below shows, so that any
 // runtime unpacks the same tree. The same calls make the same bytes.
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 
@@ -35,6 +36,10 @@ class LayerWriter {
   Result<void> add_file(const TarEntry& entry, int file);
   Result<BuiltLayer> finish();
   bool empty() const { return !wrote_; }
+  /// Times after this one become this one (SOURCE_DATE_EPOCH).
+  void clamp_times(std::optional<std::int64_t> epoch) { epoch_ = epoch; }
+  /// COPY --link: the layer says nothing of directories that it only passes through.
+  void omit_parents() { omit_parents_ = true; }
 
  private:
   LayerWriter(std::unique_ptr<BlobStore::Writer> blob, const LayerStack& below)
@@ -42,12 +47,14 @@ class LayerWriter {
         below_(below),
         tar_([this](std::string_view bytes) { return blob_->write(bytes); }) {}
   Result<void> add_parents(const std::string& path);
+  TarEntry clamped(TarEntry entry) const;
 
   std::unique_ptr<BlobStore::Writer> blob_;
   const LayerStack& below_;
   TarWriter tar_;
   std::set<std::string> directories_;
-  bool wrote_ = false;
+  bool wrote_ = false, omit_parents_ = false;
+  std::optional<std::int64_t> epoch_;
 };
 
 }  // namespace orchestra::image

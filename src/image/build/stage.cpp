@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <ctime>
 
 #include "image/build/copy_plan.hpp"
 #include "image/digest.hpp"
@@ -325,15 +326,35 @@ std::vector<std::string> StageState::take_on_build() {
   return out;
 }
 
+void StageState::set_created(std::optional<std::int64_t> epoch) {
+  if (!epoch) return;
+  const std::time_t seconds = static_cast<std::time_t>(*epoch);
+  std::tm parts{};
+  ::gmtime_r(&seconds, &parts);
+  char text[32];
+  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
+  created_ = text;
+  root_.as_object()["created"] = created_;
+}
+
+void StageState::add_label(const std::string& name, const std::string& value) {
+  json::value& labels = config()["Labels"];
+  if (!labels.is_object()) labels = json::object();
+  labels.as_object()[name] = value;
+}
+
 void StageState::add_layer(const BuiltLayer& layer, const std::string& created_by) {
   layers_.push_back(layer.blob);
   diff_ids_.push_back(layer.diff_id);
-  root_.as_object()["history"].as_array().push_back(json::object{{"created_by", created_by}});
+  json::object entry{{"created_by", created_by}};
+  if (!created_.empty()) entry["created"] = created_;
+  root_.as_object()["history"].as_array().push_back(std::move(entry));
 }
 
 void StageState::add_history(const std::string& created_by) {
-  root_.as_object()["history"].as_array().push_back(
-      json::object{{"created_by", created_by}, {"empty_layer", true}});
+  json::object entry{{"created_by", created_by}, {"empty_layer", true}};
+  if (!created_.empty()) entry["created"] = created_;
+  root_.as_object()["history"].as_array().push_back(std::move(entry));
 }
 
 std::string StageState::next_key(const std::string& parent, const std::vector<std::string>& parts) {

@@ -1,7 +1,9 @@
 #pragma once
 // StageState: an image while it is being built: its configuration, layers and cache key. Pure but for the
 // JSON library; the builder (builder.cpp) is the shell that reads files and runs steps.
+#include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -44,6 +46,9 @@ class StageState {
   /// Triggers of ONBUILD in the base image; taken once.
   std::vector<std::string> take_on_build();
 
+  /// Seconds since 1970 of `created` and of the history from now on (SOURCE_DATE_EPOCH); none: no times.
+  void set_created(std::optional<std::int64_t> epoch);
+  void add_label(const std::string& name, const std::string& value);
   void add_layer(const BuiltLayer& layer, const std::string& created_by);
   void add_history(const std::string& created_by);
   /// The cache key goes on: parent, then these parts.
@@ -73,6 +78,7 @@ class StageState {
   Variables args_;
   std::string key_;
   bool command_set_ = false;
+  std::string created_;  ///< RFC 3339, or empty
 };
 
 }  // namespace orchestra::image

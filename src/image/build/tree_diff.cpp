@@ -21,8 +21,8 @@ bool is_runtime_file(std::string_view path) {
 
 class Walk {
  public:
-  Walk(int root, const LayerStack& below, LayerWriter& layer, bool overlay)
-      : root_(root), below_(below), layer_(layer), overlay_(overlay) {}
+  Walk(int root, const LayerStack& below, LayerWriter& layer, bool overlay, const MountStubs& stubs)
+      : root_(root), below_(below), layer_(layer), overlay_(overlay), stubs_(stubs) {}
 
   Result<void> run() { return directory("", root_, 0); }
 
@@ -81,7 +81,8 @@ class Walk {
       return {};
     }
     ORC_ASSIGN(const Fd inner, open_beneath(at, name, O_RDONLY | O_DIRECTORY));
-    if (!existed || overlay_ || !same_attributes(before->status, status)) {
+    const bool stub = !existed && stubs_.contains(path);  // its parents come along if it holds something
+    if (!stub && (!existed || overlay_ || !same_attributes(before->status, status))) {
       TarEntry entry = entry_of(status);
       entry.path = path;
       entry.xattrs = read_xattrs(inner.get());
@@ -112,7 +113,7 @@ class Walk {
   }
 
   Result<void> entry(const std::string& path, int at, const std::string& name, const struct stat& status) {
-    if (is_runtime_file(path) && status.st_size == 0) {
+    if ((is_runtime_file(path) || stubs_.contains(path)) && status.st_size == 0) {
       ORC_ASSIGN(const auto before, below_.lookup(path));
       if (!before) return {};
     }
@@ -142,16 +143,18 @@ class Walk {
   const LayerStack& below_;
   LayerWriter& layer_;
   bool overlay_;
+  const MountStubs& stubs_;
   std::map<std::pair<dev_t, ino_t>, std::string> links_;
 };
 
 }  // namespace
 
-Result<void> write_upper(int upper, const LayerStack& below, LayerWriter& layer) {
-  return Walk(upper, below, layer, true).run();
+Result<void> write_upper(int upper, const LayerStack& below, LayerWriter& layer, const MountStubs& stubs) {
+  return Walk(upper, below, layer, true, stubs).run();
 }
-Result<void> write_difference(int root, const LayerStack& below, LayerWriter& layer) {
-  return Walk(root, below, layer, false).run();
+Result<void> write_difference(int root, const LayerStack& below, LayerWriter& layer,
+                              const MountStubs& stubs) {
+  return Walk(root, below, layer, false, stubs).run();
 }
 
 }  // namespace orchestra::image

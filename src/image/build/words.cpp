@@ -22,6 +22,26 @@ class Expander {
   Expander(const Variables& variables, char escape, std::vector<std::string>* used)
       : variables_(variables), escape_(escape), used_(used) {}
 
+  /// No quotes: only variables, and the escape before a dollar or itself.
+  Result<std::string> plain(std::string_view text) {
+    std::string out;
+    for (std::size_t at = 0; at < text.size();) {
+      const char c = text[at];
+      const char next = at + 1 < text.size() ? text[at + 1] : '\0';
+      if (c == escape_ && (next == '$' || next == escape_)) {
+        out += next;
+        at += 2;
+      } else if (c == '$') {
+        ORC_TRY(variable(text, at, out, 0));
+      } else {
+        out += c;
+        ++at;
+      }
+      if (out.size() > kExpandedBytesMax) return bad("a text that expands to more than 1 MiB");
+    }
+    return out;
+  }
+
   /// Up to `stop` (0: the end), which stays unread.
   Result<std::string> run(std::string_view text, std::size_t& at, char stop, int depth) {
     if (depth > kNestingMax) return bad("variables nested deeper than 32");
@@ -97,19 +117,7 @@ class Expander {
         if (value != nullptr) out += *value;
         return {};
       }
-      const bool is_default = text.substr(at).starts_with(":-"), is_other = text.substr(at).starts_with(":+");
-      if (!is_default && !is_other) {
-        return Error(
-            Error::unsupported, "image",
-            "${" + name + std::string(text.substr(at, 1)) + "...}: only ${x}, ${x:-default} and ${x:+other}");
-      }
-      at += 2;
-      ORC_ASSIGN(const std::string other, run(text, at, '}', depth + 1));
-      if (at >= text.size()) return bad("a ${" + name + " without its }");
-      ++at;
-      const bool is_set = value != nullptr && !value->empty();
-      if (is_default) out += is_set ? *value : other;
-      if (is_other && is_set) out += other;
+      ORC_TRY(modified(text, at, out, name, value, depth));
       return {};
     }
     if (at < text.size() && begins_name(text[at])) {
@@ -120,6 +128,95 @@ class Expander {
     }
     out += '$';
     return {};
+  }
+
+  /// What stands between the name and the }: - + ? with or without colon, # ## % %% / //.
+  Result<void> modified(std::string_view text, std::size_t& at, std::string& out, const std::string& name,
+                        const std::string* value, int depth) {
+    const bool colon = text[at] == ':';
+    if (colon) ++at;
+    const char mark = at < text.size() ? text[at] : '\0';
+    const bool known = std::string_view("-+?").find(mark) != std::string_view::npos ||
+                       (!colon && std::string_view("#%/").find(mark) != std::string_view::npos);
+    if (!known) {
+      return Error(Error::unsupported, "image",
+                   "${" + name + std::string(text.substr(at, 1)) + "...}: only - + ? # % / are known");
+    }
+    ++at;
+    const bool twice = (mark == '#' || mark == '%' || mark == '/') && at < text.size() && text[at] == mark;
+    if (twice) ++at;
+    ORC_ASSIGN(const std::string word, run(text, at, mark == '/' ? '/' : '}', depth + 1));
+    std::string replacement;
+    if (mark == '/' && at < text.size()) {
+      ++at;
+      ORC_ASSIGN(replacement, run(text, at, '}', depth + 1));
+    }
+    if (at >= text.size()) return bad("a ${" + name + " without its }");
+    ++at;
+    const bool is_set = value != nullptr && (!colon || !value->empty());
+    const std::string have = value == nullptr ? "" : *value;
+    if (mark == '-') out += is_set ? have : word;
+    if (mark == '+' && is_set) out += word;
+    if (mark == '?') {
+      if (!is_set) return bad(name + ": " + (word.empty() ? "is not set" : word));
+      out += have;
+    }
+    if (mark == '#') out += without_prefix(have, word, twice);
+    if (mark == '%') out += without_suffix(have, word, twice);
+    if (mark == '/') out += replaced(have, word, replacement, twice);
+    return {};
+  }
+
+  /// The shortest prefix (or longest) that fits the pattern goes.
+  static std::string without_prefix(const std::string& text, const std::string& pattern, bool longest) {
+    for (std::size_t i = 0; i <= text.size(); ++i) {
+      const std::size_t size = longest ? text.size() - i : i;
+      if (match_text(pattern, std::string_view(text).substr(0, size))) return text.substr(size);
+    }
+    return text;
+  }
+  static std::string without_suffix(const std::string& text, const std::string& pattern, bool longest) {
+    for (std::size_t i = 0; i <= text.size(); ++i) {
+      const std::size_t size = longest ? text.size() - i : i;
+      if (match_text(pattern, std::string_view(text).substr(text.size() - size)))
+        return text.substr(0, text.size() - size);
+    }
+    return text;
+  }
+  static std::string replaced(const std::string& text, const std::string& pattern, const std::string& with,
+                              bool all) {
+    std::string out;
+    for (std::size_t at = 0; at < text.size();) {
+      std::size_t size = text.size() - at;
+      while (size > 0 && !match_text(pattern, std::string_view(text).substr(at, size))) --size;
+      if (size == 0) {
+        out += text[at++];
+        continue;
+      }
+      out += with;
+      at += size;
+      if (!all) return out + text.substr(at);
+    }
+    return out;
+  }
+  /// * and ? of shell patterns; the text may hold anything, also slashes.
+  static bool match_text(std::string_view pattern, std::string_view text) {
+    std::size_t p = 0, t = 0, star = std::string_view::npos, from = 0;
+    while (t < text.size()) {
+      if (p < pattern.size() && (pattern[p] == '?' || pattern[p] == text[t]) && pattern[p] != '*') {
+        ++p, ++t;
+      } else if (p < pattern.size() && pattern[p] == '*') {
+        star = p++;
+        from = t;
+      } else if (star != std::string_view::npos) {
+        p = star + 1;
+        t = ++from;
+      } else {
+        return false;
+      }
+    }
+    while (p < pattern.size() && pattern[p] == '*') ++p;
+    return p == pattern.size();
   }
 
   const Variables& variables_;
@@ -191,6 +288,10 @@ Result<std::string> expand_word(std::string_view word, const Variables& variable
                                 std::vector<std::string>* used) {
   std::size_t at = 0;
   return Expander(variables, escape, used).run(word, at, 0, 0);
+}
+
+Result<std::string> expand_text(std::string_view text, const Variables& variables, char escape) {
+  return Expander(variables, escape, nullptr).plain(text);
 }
 
 }  // namespace orchestra::image

@@ -110,7 +110,8 @@ std::optional<RegistryCredentials> read_entry(const json::value& entry) {
     // Some tools pad the password with zero bytes.
     while (out.password.ends_with('\0')) out.password.pop_back();
   }
-  if (out.user.empty() && out.token.empty()) return std::nullopt;
+  out.identity_token = string_at(entry, "/identitytoken");
+  if (out.user.empty() && out.token.empty() && out.identity_token.empty()) return std::nullopt;
   return out;
 }
 
@@ -180,7 +181,8 @@ std::vector<RegistryCredentials> match_credentials(const std::vector<KeyringEntr
   std::vector<RegistryCredentials> out;
   const auto take = [&](const RegistryCredentials& one) {
     const bool known = std::any_of(out.begin(), out.end(), [&](const auto& other) {
-      return other.user == one.user && other.password == one.password && other.token == one.token;
+      return other.user == one.user && other.password == one.password && other.token == one.token &&
+             other.identity_token == one.identity_token;
     });
     if (!known) out.push_back(one);
   };

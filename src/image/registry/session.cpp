@@ -5,9 +5,11 @@
 
 #include <algorithm>
 #include <charconv>
+#include <ctime>
 
 #include "base/base64.hpp"
 #include "base/json.hpp"
+#include "image/digest.hpp"
 #include "orchestra/env.hpp"
 
 namespace orchestra::image {
@@ -17,6 +19,7 @@ constexpr std::size_t kErrorBytesMax = 64 << 10;
 constexpr std::size_t kTokenBytesMax = 64 << 10;
 constexpr int kRedirectsMax = 5;
 constexpr int kAuthenticationsMax = 8;
+constexpr int kAllRights = 2;  // a login is not bound to a scope
 constexpr std::int64_t kTokenSecondsDefault = 60;
 constexpr std::int64_t kRenewEarlySeconds = 10;
 constexpr Duration kRequestDeadline = std::chrono::hours(4);
@@ -51,8 +54,8 @@ std::string basic_authorization(const RegistryCredentials& credentials) {
 }
 
 RegistrySession::RegistrySession(Engine& engine, std::shared_ptr<HttpClient> http, RegistryTarget target,
-                                 RegistryLimits limits)
-    : engine_(engine), http_(std::move(http)), target_(std::move(target)), limits_(limits) {
+                                 RegistryLimits limits, TokenCache* tokens)
+    : engine_(engine), http_(std::move(http)), target_(std::move(target)), limits_(limits), tokens_(tokens) {
   base_ = target_.base;
   if (base_.empty()) base_ = (target_.plain_http ? "http://" : "https://") + target_.host;
   while (base_.ends_with('/')) base_.pop_back();
@@ -66,7 +69,10 @@ bool RegistrySession::is_loopback() const {
 
 std::string RegistrySession::url_of(const std::string& path) const {
   if (path.starts_with("http://") || path.starts_with("https://")) return path;
-  return base_ + "/v2/" + target_.repository + path;
+  std::string url = base_ + target_.api_path + "/" + target_.repository + path;
+  if (target_.name_space)
+    url += (url.find('?') == std::string::npos ? "?ns=" : "&ns=") + encode_query(target_.upstream);
+  return url;
 }
 
 std::string RegistrySession::absolute_url(const std::string& location, const std::string& request_url) const {
@@ -84,14 +90,18 @@ Result<HttpResponse> RegistrySession::send_once(const RegistryRequest& request, 
   http.body = request.body;
   http.body_bytes_max = request.body_bytes_max;
   http.redirects_max = request.body_source ? 0 : kRedirectsMax;
-  http.tls.ca_pem = target_.ca_pem;
+  http.tls = target_.tls;
   if (request.body_source) {
     ORC_ASSIGN(http.body_source, request.body_source());
     http.body_size = request.body_size;
   }
   {
     std::lock_guard lock(mutex_);
+    const int rights = request.remove ? 2 : request.push ? 1 : 0;
+    if (authorization_.empty()) use_cached_token(rights);
     http.url = url_of(request.path);
+    if (http.url.starts_with(base_ + "/"))
+      http.headers.insert(http.headers.end(), target_.headers.begin(), target_.headers.end());
     // Upload locations may lie elsewhere (blob stores): no credentials there.
     if (!authorization_.empty() && http.url.starts_with(base_ + "/")) {
       used = authorization_;
@@ -119,23 +129,74 @@ Result<HttpResponse> RegistrySession::send_once(const RegistryRequest& request, 
   return answer;
 }
 
-void RegistrySession::pause(int attempt, const HttpResponse* answer) {
+void RegistrySession::pause(int attempt, std::optional<Duration> told) {
   Duration delay =
       std::min<Duration>(limits_.first_delay * (1LL << std::min(attempt, 10)), limits_.delay_max);
   // Between half and all of it, so that many nodes do not come back at once.
   const std::uint64_t half = static_cast<std::uint64_t>(delay.count()) / 2;
   delay = Duration(static_cast<std::int64_t>(half + (half > 0 ? engine_.random().below(half) : 0)));
-  if (answer != nullptr) {
-    const std::string text = header_of(*answer, "retry-after");
-    std::int64_t seconds = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seconds);
-    if (error == std::errc() && end == text.data() + text.size() && seconds >= 0)
-      delay = std::chrono::seconds(seconds);
-  }
+  if (told) delay = *told;
   Promise<void> done;
   Pending<void> pending = done.pending();
   engine_.after(delay, [done] { done.set(Result<void>()); });
   (void)pending.wait(delay + std::chrono::seconds(5));
+}
+
+std::optional<Duration> parse_retry_after(std::string_view text, std::int64_t wall_ns) {
+  std::int64_t seconds = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seconds);
+  constexpr std::int64_t kSecondsMax = 366LL * 86400;
+  if (error == std::errc() && end == text.data() + text.size() && seconds >= 0)
+    return std::chrono::seconds(std::min(seconds, kSecondsMax));
+  std::tm date{};
+  const std::string copy(text);
+  if (::strptime(copy.c_str(), "%a, %d %b %Y %H:%M:%S GMT", &date) == nullptr) return std::nullopt;
+  const std::int64_t until = static_cast<std::int64_t>(::timegm(&date)) - wall_ns / 1'000'000'000;
+  return std::chrono::seconds(std::clamp<std::int64_t>(until, 0, kSecondsMax));
+}
+
+std::string next_link(std::string_view header) {
+  for (std::size_t at = header.find('<'); at != std::string_view::npos; at = header.find('<', at + 1)) {
+    const std::size_t close = header.find('>', at);
+    if (close == std::string_view::npos) return {};
+    const std::size_t end = std::min(header.find(", <", close), header.size());
+    std::string parameters(header.substr(close + 1, end - close - 1));
+    for (char& c : parameters) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    const bool is_next = parameters.find("rel=\"next\"") != std::string::npos ||
+                         parameters.find("rel=next") != std::string::npos;
+    if (is_next) return std::string(header.substr(at + 1, close - at - 1));
+  }
+  return {};
+}
+
+std::optional<TokenCache::Token> TokenCache::find(const std::string& key, std::int64_t now_ns) {
+  std::lock_guard lock(mutex_);
+  const auto found = tokens_.find(key);
+  if (found == tokens_.end()) return std::nullopt;
+  if (found->second.expires_ns > now_ns) return found->second;
+  tokens_.erase(found);
+  return std::nullopt;
+}
+void TokenCache::put(const std::string& key, Token token) {
+  std::lock_guard lock(mutex_);
+  if (tokens_.size() >= kTokensMax) tokens_.clear();
+  tokens_[key] = std::move(token);
+}
+void TokenCache::drop(const std::string& value) {
+  std::lock_guard lock(mutex_);
+  std::erase_if(tokens_, [&](const auto& item) { return item.second.value == value; });
+}
+
+std::unique_ptr<HostSlots::Slot> HostSlots::take(const std::string& host) {
+  std::unique_lock lock(mutex_);
+  freed_.wait(lock, [&] { return used_[host] < kTransfersPerHost; });
+  ++used_[host];
+  return std::make_unique<Slot>(*this, host);
+}
+void HostSlots::give_back(const std::string& host) {
+  std::lock_guard lock(mutex_);
+  if (--used_[host] == 0) used_.erase(host);
+  freed_.notify_all();
 }
 
 Result<HttpResponse> RegistrySession::send(const RegistryRequest& request) {
@@ -152,20 +213,20 @@ Result<HttpResponse> RegistrySession::send(const RegistryRequest& request) {
     if (!answer) {
       std::unique_lock lock(mutex_);
       // A registry on this machine without TLS: tried only after TLS did not work.
-      if (!body_began && !tried_plain_ && target_.base.empty() && is_loopback() &&
-          base_.starts_with("https://")) {
+      const bool may_fall_back = target_.plain_fallback || (target_.base.empty() && is_loopback());
+      if (!body_began && !tried_plain_ && may_fall_back && base_.starts_with("https://")) {
         tried_plain_ = true;
-        base_ = "http://" + target_.host;
+        base_ = "http://" + base_.substr(8);
         continue;
       }
       lock.unlock();
       const bool network = answer.error().is(Error::unavailable) || answer.error().is(Error::io) ||
                            answer.error().is(Error::deadline_exceeded) ||
                            answer.error().is(Error::unknown_outcome);
-      if (!network || body_began || attempt + 1 >= limits_.attempts) {
+      if (!network || body_began || request.once || attempt + 1 >= limits_.attempts) {
         return answer.error().with_context("registry " + target_.host);
       }
-      pause(attempt, nullptr);
+      pause(attempt, std::nullopt);
       continue;
     }
     const int status = answer->status;
@@ -178,18 +239,20 @@ Result<HttpResponse> RegistrySession::send(const RegistryRequest& request) {
       return answer;
     }
     if (status == 401 && authentications++ < kAuthenticationsMax) {
-      ORC_ASSIGN(const bool again, authenticate(header_of(*answer, "www-authenticate"), request.push, used));
+      ORC_ASSIGN(const bool again, authenticate(header_of(*answer, "www-authenticate"),
+                                                request.remove ? 2
+                                                : request.push ? 1
+                                                               : 0,
+                                                used));
       if (again) {
         --attempt;
         continue;
       }
     }
-    if (is_transient(status) && attempt + 1 < limits_.attempts) {
-      std::int64_t seconds = 0;
-      const std::string text = header_of(*answer, "retry-after");
-      std::from_chars(text.data(), text.data() + text.size(), seconds);
-      if (std::chrono::seconds(seconds) <= limits_.retry_after_max) {
-        pause(attempt, &*answer);
+    if (is_transient(status) && !request.once && attempt + 1 < limits_.attempts) {
+      const auto told = parse_retry_after(header_of(*answer, "retry-after"), engine_.clock().now().wall_ns);
+      if (!told || *told <= limits_.retry_after_max) {
+        pause(attempt, told);
         continue;
       }
     }
@@ -198,10 +261,11 @@ Result<HttpResponse> RegistrySession::send(const RegistryRequest& request) {
 }
 
 /// Finds the next authorization to try. False: nothing is left.
-Result<bool> RegistrySession::authenticate(const std::string& challenges, bool push,
+Result<bool> RegistrySession::authenticate(const std::string& challenges, int rights,
                                            const std::string& used) {
   std::lock_guard lock(mutex_);
-  const bool grows = push && !token_can_push_;
+  const bool grows = !authorization_.empty() && rights > token_rights_;
+  if (tokens_ != nullptr && used.starts_with("Bearer ")) tokens_->drop(used.substr(7));
   // Another transfer of this pull logged in meanwhile.
   if (!authorization_.empty() && authorization_ != used && !grows) return true;
   const auto parsed = parse_challenges(challenges);
@@ -223,14 +287,16 @@ Result<bool> RegistrySession::authenticate(const std::string& challenges, bool p
     if (!credentials.token.empty()) {
       authorization_ = "Bearer " + credentials.token;
       expires_ns_ = 0;
+      token_rights_ = kAllRights;
       return true;
     }
     if (!is_bearer) {
       authorization_ = basic_authorization(credentials);
       expires_ns_ = 0;
+      token_rights_ = kAllRights;
       return true;
     }
-    auto token = fetch_token(*bearer, push, &credentials);
+    auto token = fetch_token(*bearer, rights, &credentials);
     if (!token && !token.error().is(Error::unauthenticated)) return token.error();
     if (token) {
       authorization_ = "Bearer " + *token;
@@ -239,7 +305,7 @@ Result<bool> RegistrySession::authenticate(const std::string& challenges, bool p
   }
   if (is_bearer && target_.credentials.empty() && !tried_anonymous_) {
     tried_anonymous_ = true;
-    auto token = fetch_token(*bearer, push, nullptr);
+    auto token = fetch_token(*bearer, rights, nullptr);
     if (!token && !token.error().is(Error::unauthenticated)) return token.error();
     if (token) {
       authorization_ = "Bearer " + *token;
@@ -249,7 +315,73 @@ Result<bool> RegistrySession::authenticate(const std::string& challenges, bool p
   return false;
 }
 
-Result<std::string> RegistrySession::fetch_token(const Challenge& challenge, bool push,
+std::vector<std::string> RegistrySession::scopes(int rights) const {
+  constexpr const char* kActions[] = {":pull", ":pull,push", ":pull,push,delete"};
+  std::vector<std::string> out{"repository:" + target_.repository + kActions[rights]};
+  for (const std::string& repository : extra_scopes_) out.push_back("repository:" + repository + ":pull");
+  return out;
+}
+
+std::string RegistrySession::cache_key(int rights, const RegistryCredentials* credentials) const {
+  std::string key = base_ + " ";
+  for (const std::string& scope : scopes(rights)) key += scope + " ";
+  if (credentials != nullptr)
+    key +=
+        sha256_digest(credentials->user + '\0' + credentials->password + '\0' + credentials->identity_token);
+  return key;
+}
+
+/// Before the first challenge: what an earlier session got for the same.
+void RegistrySession::use_cached_token(int rights) {
+  if (tokens_ == nullptr || next_credential_ > 0 || tried_anonymous_) return;
+  const RegistryCredentials* first = target_.credentials.empty() ? nullptr : &target_.credentials.front();
+  const auto known = tokens_->find(cache_key(rights, first), engine_.clock().now().steady_ns);
+  if (!known) return;
+  authorization_ = "Bearer " + known->value;
+  expires_ns_ = known->expires_ns;
+  token_rights_ = rights;
+  worked_ = true;  // if it is refused: the same login again
+  if (first != nullptr) next_credential_ = 1;
+  tried_anonymous_ = first == nullptr;
+}
+
+/// GET, or for an identity token the OAuth2 POST with GET as the way out of services that have none.
+Result<HttpResponse> RegistrySession::ask_token_service(const std::string& realm, const std::string& service,
+                                                        const std::vector<std::string>& scopes,
+                                                        const RegistryCredentials* credentials) {
+  HttpRequest request;
+  request.tls = target_.tls;
+  request.body_bytes_max = kTokenBytesMax;
+  constexpr Duration kDeadline = std::chrono::minutes(2);
+  if (credentials != nullptr && !credentials->identity_token.empty()) {
+    std::string all;
+    for (const std::string& scope : scopes) all += (all.empty() ? "" : " ") + scope;
+    request.method = "POST";
+    request.url = realm;
+    request.headers.emplace_back("Content-Type", "application/x-www-form-urlencoded");
+    request.body = "grant_type=refresh_token&client_id=orchestra&service=" + encode_query(service) +
+                   "&scope=" + encode_query(all) +
+                   "&refresh_token=" + encode_query(credentials->identity_token);
+    auto answer = http_->send(request).wait(kDeadline);
+    const bool has_none = answer && (answer->status == 404 || answer->status == 405);
+    if (!has_none) return answer;
+    request.method = "GET";
+    request.body.clear();
+    request.headers.clear();
+  }
+  request.url = realm;
+  for (const std::string& scope : scopes)
+    request.url += (request.url.find('?') == std::string::npos ? "?scope=" : "&scope=") + encode_query(scope);
+  if (!service.empty()) request.url += "&service=" + encode_query(service);
+  if (credentials != nullptr) {
+    RegistryCredentials basic = *credentials;
+    if (!basic.identity_token.empty()) basic = {"<token>", basic.identity_token, "", ""};
+    request.headers.emplace_back("Authorization", basic_authorization(basic));
+  }
+  return http_->send(std::move(request)).wait(kDeadline);
+}
+
+Result<std::string> RegistrySession::fetch_token(const Challenge& challenge, int rights,
                                                  const RegistryCredentials* credentials) {
   const auto parameter = [&](const char* name) {
     const auto found = challenge.parameters.find(name);
@@ -264,17 +396,7 @@ Result<std::string> RegistrySession::fetch_token(const Challenge& challenge, boo
                  "registry " + target_.host + " sends its logins to " + without_query(realm) +
                      ", which is not encrypted");
   }
-  const std::string scope = "repository:" + target_.repository + (push ? ":pull,push" : ":pull");
-  HttpRequest request;
-  request.url = realm + (realm.find('?') == std::string::npos ? "?" : "&") + "scope=" + encode_query(scope);
-  if (const std::string service = parameter("service"); !service.empty()) {
-    request.url += "&service=" + encode_query(service);
-  }
-  if (credentials != nullptr)
-    request.headers.emplace_back("Authorization", basic_authorization(*credentials));
-  request.tls.ca_pem = target_.ca_pem;
-  request.body_bytes_max = kTokenBytesMax;
-  auto answer = http_->send(std::move(request)).wait(std::chrono::minutes(2));
+  auto answer = ask_token_service(realm, parameter("service"), scopes(rights), credentials);
   if (!answer) return answer.error().with_context("token service of registry " + target_.host);
   if (answer->status == 401 || answer->status == 403) {
     return Error(Error::unauthenticated, "image",
@@ -296,7 +418,8 @@ Result<std::string> RegistrySession::fetch_token(const Challenge& challenge, boo
   const std::int64_t seconds = std::max<std::int64_t>(int_at(*root, "/expires_in", kTokenSecondsDefault), 1);
   const std::int64_t useful = seconds > 2 * kRenewEarlySeconds ? seconds - kRenewEarlySeconds : seconds;
   expires_ns_ = engine_.clock().now().steady_ns + std::min<std::int64_t>(useful, 86400) * 1'000'000'000;
-  token_can_push_ = push;
+  token_rights_ = rights;
+  if (tokens_ != nullptr) tokens_->put(cache_key(rights, credentials), {token, expires_ns_});
   return token;
 }
 
@@ -330,7 +453,16 @@ Error RegistrySession::status_error(const RegistryRequest& request, const HttpRe
       return Error(Error::not_found, "image", what);
     case 429: {
       const std::string left = header_of(answer, "ratelimit-remaining");
-      return Error(Error::unavailable, "image", what + (left.empty() ? "" : "; requests left: " + left));
+      const std::string limit = header_of(answer, "ratelimit-limit");
+      if (!left.empty()) what += "; requests left: " + left + (limit.empty() ? "" : " of " + limit);
+      if (const std::string when = header_of(answer, "retry-after"); !when.empty())
+        what += "; it asks to wait: Retry-After " + when.substr(0, 64);
+      return Error(Error::unavailable, "image", what);
+    }
+    case 503: {
+      if (const std::string when = header_of(answer, "retry-after"); !when.empty())
+        what += "; it asks to wait: Retry-After " + when.substr(0, 64);
+      return Error(Error::unavailable, "image", what);
     }
     default:
       return Error(answer.status >= 500 ? Error::unavailable : Error::invalid, "image", what);

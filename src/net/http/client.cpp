@@ -11,6 +11,7 @@
 #include "net/http/client_attempt.hpp"
 #include "net/http/client_pool.hpp"
 #include "net/http/http_server.hpp"
+#include "net/http/websocket_client.hpp"
 #include "orchestra/env.hpp"
 
 namespace orchestra {
@@ -169,6 +170,12 @@ class Client final : public HttpClient {
     auto url = http::parse_url(request.url);
     if (!url) return url.error();
     return std::make_shared<Exchange>(engine_, pool_, std::move(request), std::move(*url))->run();
+  }
+
+  Pending<std::shared_ptr<WebSocket>> open_web_socket(HttpRequest request,
+                                                      WebSocketHandler handler) override {
+    if (auto checked = check(request); !checked) return checked.error();
+    return http::connect_web_socket(engine_, pool_, std::move(request), std::move(handler));
   }
 
  private:

@@ -264,13 +264,14 @@ bool ClientAttempt::take_head() {
   if (result.state == HeadState::complete) {
     result = parse_response_head(buffer.view().substr(0, scanner_.bytes()), kLimits, request_->method, head);
   }
-  if (result.state == HeadState::bad || head.status == 101) {
+  const bool upgrades = head.status == 101 && accepts_upgrade_;
+  if (result.state == HeadState::bad || (head.status == 101 && !upgrades)) {
     const char* why = result.state == HeadState::bad ? result.why : "the server changes the protocol unasked";
     fail(Error(Error::io, "http", where() + ": malformed answer: " + why));
     return false;
   }
   scanner_.reset();
-  if (head.status < 200) {  // 100 Continue and the like announce the real one
+  if (head.status < 200 && !upgrades) {  // 100 Continue and the like announce the real one
     buffer.consume(head.bytes);
     return true;
   }
@@ -280,6 +281,11 @@ bool ClientAttempt::take_head() {
     std::string& value = response_.headers[lower_case(field.name)];
     if (!value.empty()) value += ", ";
     value += field.value;
+  }
+  if (upgrades) {
+    buffer.consume(head.bytes);
+    hand_over();
+    return false;
   }
   keep_alive_ = head.keep_alive;
   body_ = BodyDecoder(head.framing, head.content_length);
@@ -347,12 +353,23 @@ void ClientAttempt::complete() {
   std::exchange(done_, nullptr)({.response = std::move(response_), .sent = true});
 }
 
+void ClientAttempt::hand_over() {
+  if (std::exchange(ended_, true)) return;
+  deadline_->clear();
+  total_->clear();
+  std::exchange(
+      done_, nullptr)({.response = std::move(response_), .sent = true, .upgraded = std::move(connection_)});
+}
+
 void ClientAttempt::fail(Error error) {
   if (std::exchange(ended_, true)) return;
   if (deadline_) deadline_->clear();
   if (total_) total_->clear();
   const bool stale = connection_ && connection_->reused && bytes_received_ == 0;
   if (connection_ && connection_->wire) connection_->wire->close();
+  // The consumer's own errors (on_body, body_source) keep what they carry.
+  if (error.detail<HttpFailure>() == nullptr && error.domain() == std::string_view("http"))
+    error = error.with_detail(HttpFailure{any_sent_});
   std::exchange(done_, nullptr)({.response = std::move(error), .stale = stale, .sent = any_sent_});
 }
 

@@ -23,6 +23,8 @@ struct AttemptResult {
   Result<HttpResponse> response;
   bool stale = false;  ///< a reused connection was closed before the first byte of the answer
   bool sent = false;   ///< the server may have seen the request
+  /// After 101, where it was asked for: the connection, with what was read ahead.
+  std::unique_ptr<ClientConnection> upgraded = nullptr;
 };
 
 class ClientAttempt : public std::enable_shared_from_this<ClientAttempt> {
@@ -33,6 +35,8 @@ class ClientAttempt : public std::enable_shared_from_this<ClientAttempt> {
 
   ClientAttempt(Engine& engine, std::shared_ptr<ClientPool> pool, std::shared_ptr<HttpRequest> request,
                 Url url, IsFinal is_final, Done done);
+  /// To be called before start(): an answer 101 hands the connection over.
+  void accept_upgrade() { accepts_upgrade_ = true; }
   void start(bool fresh_connection, Duration total_left);
   /// Any thread.
   void cancel();
@@ -51,6 +55,7 @@ class ClientAttempt : public std::enable_shared_from_this<ClientAttempt> {
   bool take_body();
   bool deliver(std::string_view data);
   void complete();
+  void hand_over();
   void fail(Error error);
   void fail_io(const std::string& what, ErrorCode failed);
   void expire(const std::string& what, Duration deadline);
@@ -77,7 +82,7 @@ class ClientAttempt : public std::enable_shared_from_this<ClientAttempt> {
   std::size_t body_sent_ = 0;
   std::uint64_t bytes_received_ = 0;
   bool head_done_ = false, final_ = true, keep_alive_ = false, all_sent_ = false, any_sent_ = false,
-       ended_ = false;
+       ended_ = false, accepts_upgrade_ = false;
 };
 
 }  // namespace orchestra::http

@@ -63,7 +63,7 @@ Result<Url> parse_url(std::string_view text) {
   if (!is_printable(text)) return bad(text, "holds a space or a control character; write it as %20");
   Url url;
   if (text.substr(0, 5) == "unix:") {
-    const std::size_t colon = text.find(':', 5);
+    const std::size_t colon = text.find(":/", 6);  // a socket's name may hold colons (etcd's c:0)
     url.scheme = "unix";
     url.host = text.substr(5, colon == std::string_view::npos ? text.npos : colon - 5);
     url.target = colon == std::string_view::npos ? "/" : std::string(text.substr(colon + 1));

@@ -44,8 +44,54 @@ void join_cgroups(const Plan* plan, bool in_unified) {
   }
   for (uint32_t i = 0; i < plan->cgroup_files.count; ++i) {
     const char* path = text_at(plan, texts(plan, plan->cgroup_files)[i]);
-    check(write_text(path, "0"), Stage::cgroup, path);
+    // The right to write is the opener's: with a user namespace of our own that was the parent.
+    check(i < kept().cgroup_count ? sys(__NR_write, kept().cgroups[i], arg("0"), 1) : write_text(path, "0"),
+          Stage::cgroup, path);
   }
+}
+
+void set_affinity(const Plan* plan, Table words) {
+  if (words.count == 0) return;
+  check(sys(__NR_sched_setaffinity, 0, words.count * 8, arg(table_at<uint64_t>(plan, words))), Stage::limits,
+        "cpu affinity");
+}
+
+/// How eagerly the program runs, and on which memory.
+void set_placement(const Plan* plan) {
+  if (plan->scheduler.count != 0) {
+    check(sys(__NR_sched_setattr, 0, arg(table_at<SchedulerStep>(plan, plan->scheduler)), 0), Stage::limits,
+          "scheduler");
+  }
+  if (plan->io_priority >= 0)
+    check(sys(__NR_ioprio_set, 1, 0, plan->io_priority), Stage::limits, "io priority");
+  if (plan->memory_policy >= 0) {
+    const uint32_t words = plan->memory_nodes.count;
+    check(sys(__NR_set_mempolicy, plan->memory_policy,
+              words != 0 ? arg(table_at<uint64_t>(plan, plan->memory_nodes)) : 0, words * 64),
+          Stage::limits, "memory policy");
+  }
+  if (plan->personality >= 0)
+    check(sys(__NR_personality, static_cast<long>(plan->personality)), Stage::limits, "personality");
+}
+
+/// The file that takes the program's label: opened while /proc is still the machine's own, as a container's
+/// could have been swapped (CVE-2019-16884). The kernel takes a write from the opener only.
+int open_label(const Plan* plan) {
+  if (plan->apparmor == 0 && plan->selinux == 0) return -1;
+  long fd = -ENOENT;
+  if (plan->apparmor != 0) fd = open_at(AT_FDCWD, "/proc/thread-self/attr/apparmor/exec", O_WRONLY);
+  if (fd < 0) fd = open_at(AT_FDCWD, "/proc/thread-self/attr/exec", O_WRONLY);
+  return static_cast<int>(check(fd, Stage::label, "/proc/thread-self/attr/exec"));
+}
+
+void write_label(const Plan* plan, int fd) {
+  if (fd < 0) return;
+  Line<4096> label;
+  if (plan->apparmor != 0) label.add("exec ");
+  label.add(text_at(plan, plan->apparmor != 0 ? plan->apparmor : plan->selinux));
+  const long n = sys(__NR_write, fd, arg(label.text), static_cast<long>(label.used));
+  check(n, Stage::label, label.text);
+  close_fd(fd);
 }
 
 void join_namespaces(const Plan* plan, const InitFds& fds) {
@@ -54,6 +100,7 @@ void join_namespaces(const Plan* plan, const InitFds& fds) {
     check(sys(__NR_setns, fds.container_pidfd, static_cast<long>(plan->clone_flags)), Stage::join_namespace,
           "setns to the container");
   }
+  if (plan->uid_maps.count != 0) return;  // all were joined before this process was made
   for (uint32_t i = 0; i < plan->joins.count; ++i) {
     const JoinStep& step = table_at<JoinStep>(plan, plan->joins)[i];
     if (step.clone_flag == CLONE_NEWPID) continue;  // entered before this process was made
@@ -61,6 +108,10 @@ void join_namespaces(const Plan* plan, const InitFds& fds) {
     const long fd = check(open_at(AT_FDCWD, path, O_RDONLY), Stage::join_namespace, path);
     check(sys(__NR_setns, fd, step.clone_flag), Stage::join_namespace, path);
     close_fd(static_cast<int>(fd));
+    if (step.clone_flag != CLONE_NEWUSER) continue;
+    sys(__NR_setresgid, 0, 0, 0);
+    sys(__NR_setresuid, 0, 0, 0);
+    sys(__NR_prctl, PR_SET_DUMPABLE, 1);
   }
 }
 
@@ -141,7 +192,9 @@ void drop_bounding_set(const Plan* plan) {
 
 void set_ids(const Plan* plan) {
   const uint32_t* groups = table_at<uint32_t>(plan, plan->groups);
-  check(sys(__NR_setgroups, plan->groups.count, arg(groups)), Stage::ids, "setgroups");
+  const long set = sys(__NR_setgroups, plan->groups.count, arg(groups));
+  // A user namespace with one id denies the call; there are no other groups to be had then.
+  if (set != -EPERM || plan->groups.count != 0) check(set, Stage::ids, "setgroups");
   check(sys(__NR_setresgid, plan->gid, plan->gid, plan->gid), Stage::ids, "setresgid");
   check(sys(__NR_setresuid, plan->uid, plan->uid, plan->uid), Stage::ids, "setresuid");
 }
@@ -165,6 +218,7 @@ void set_capabilities(const Plan* plan) {
 
 void load_seccomp(const Plan* plan) {
   if (plan->seccomp.count == 0) return;
+  if (plan->notify_socket != 0) return load_with_listener(plan);
   const FilterProgram program{static_cast<unsigned short>(plan->seccomp.count),
                               table_at<char>(plan, plan->seccomp)};
   check(sys(__NR_seccomp, SECCOMP_SET_MODE_FILTER, plan->seccomp_flags, arg(&program)), Stage::seccomp,
@@ -255,22 +309,67 @@ void check_program(const Plan* plan) {
   fail(Stage::exec, static_cast<int>(-answer), program);
 }
 
-/// Moves the descriptors that init keeps to 0..5 and closes all others.
-InitFds keep_only(InitFds fds) {
-  int* all[] = {&fds.input, &fds.output, &fds.error, &fds.report, &fds.container_pidfd};
-  for (int*& fd : all) {
-    if (*fd < 0) continue;
-    const long moved = sys(__NR_fcntl, *fd, F_DUPFD_CLOEXEC, 16);
-    check(moved, Stage::exec, "duplicate descriptor");
-    *fd = static_cast<int>(moved);
+/// Closes what is between the descriptors of `fds` (`count`, sorted here), from `first` on.
+void close_others(int* fds, uint32_t count, unsigned first) {
+  for (uint32_t i = 1; i < count; ++i) {
+    for (uint32_t k = i; k > 0 && fds[k - 1] > fds[k]; --k) {
+      const int other = fds[k];
+      fds[k] = fds[k - 1];
+      fds[k - 1] = other;
+    }
   }
+  for (uint32_t i = 0; i < count; ++i) {
+    const auto fd = static_cast<unsigned>(fds[i]);
+    if (fd > first) sys(__NR_close_range, first, fd - 1, 0);
+    if (fd >= first) first = fd + 1;
+  }
+  sys(__NR_close_range, first, ~0u, 0);
+}
+
+int lift(int fd) {
+  return fd < 0 ? fd
+                : static_cast<int>(
+                      check(sys(__NR_fcntl, fd, F_DUPFD_CLOEXEC, 16), Stage::exec, "duplicate descriptor"));
+}
+
+int g_preserved[orchestra::wire::kPreservedFdsMax];
+
+/// Moves the descriptors that init needs to 0..5, keeps those for the program, closes all others.
+InitFds keep_only(const Plan* plan, InitFds fds) {
+  static int wanted[2 + kIdMappedMountsMax + orchestra::wire::kPreservedFdsMax];
+  uint32_t count = 0;
+  int* all[] = {&fds.input, &fds.output, &fds.error, &fds.report, &fds.container_pidfd};
+  for (int*& fd : all) *fd = lift(*fd);
+  Kept& ours = kept();
+  ours.start = lift(ours.start);
+  for (uint32_t i = 0; i < ours.tree_count; ++i) wanted[count++] = ours.trees[i] = lift(ours.trees[i]);
+  const uint32_t preserved = fds.preserved < 0 ? 0 : plan->preserved_fds;
+  for (uint32_t i = 0; i < preserved && i < orchestra::wire::kPreservedFdsMax; ++i)
+    wanted[count++] = g_preserved[i] = lift(fds.preserved + static_cast<int>(i));
   for (int i = 0; i < 3; ++i) {
     if (*all[i] >= 0) sys(__NR_dup3, *all[i], i, 0);
   }
   if (fds.report >= 0) sys(__NR_dup3, fds.report, 3, O_CLOEXEC);
   if (fds.container_pidfd >= 0) sys(__NR_dup3, fds.container_pidfd, 4, O_CLOEXEC);
-  fds = {0, 1, 2, fds.report >= 0 ? 3 : -1, fds.container_pidfd >= 0 ? 4 : -1, fds.in_cgroup};
+  if (ours.start >= 0) sys(__NR_dup3, ours.start, kStartFd, O_CLOEXEC);
+  const unsigned first = static_cast<unsigned>(kStartFd) + (ours.start >= 0 ? 1 : 0);
+  close_others(wanted, count, first);
+  fds = {0, 1, 2, fds.report >= 0 ? 3 : -1, fds.container_pidfd >= 0 ? 4 : -1, fds.in_cgroup, fds.preserved};
   return fds;
+}
+
+/// --preserve-fds: the program finds them at 3, 4, ..; all else closes itself.
+void place_preserved(const Plan* plan) {
+  const int count = static_cast<int>(plan->preserved_fds);
+  if (count != 0 && g_preserved[0] != 0) {
+    if (g_report >= 0) g_report = static_cast<int>(sys(__NR_fcntl, g_report, F_DUPFD_CLOEXEC, 200));
+    for (int i = 0; i < count; ++i)
+      g_preserved[i] = static_cast<int>(sys(__NR_fcntl, g_preserved[i], F_DUPFD_CLOEXEC, 100));
+    for (int i = 0; i < count; ++i) sys(__NR_dup3, g_preserved[i], 3 + i, 0);
+    sys(__NR_close_range, 3 + count, ~0u, CLOSE_RANGE_CLOEXEC);
+    return;
+  }
+  sys(__NR_close_range, 3, ~0u, CLOSE_RANGE_CLOEXEC);
 }
 }  // namespace
 
@@ -302,19 +401,15 @@ void pause_for_hooks(const Plan* plan) {
 void run_init(const Plan* plan, InitFds fds) {
   reset_signals();
   g_report = fds.report;
-  fds = keep_only(fds);
+  set_affinity(plan, plan->affinity);
+  join_cgroups(plan, fds.in_cgroup);
+  fds = keep_only(plan, fds);
   g_report = fds.report;
-  long start_fd = -1;
-  if ((plan->flags & kStartByFifo) != 0) {
-    start_fd = check(open_at(AT_FDCWD, text_at(plan, plan->start_fifo), O_RDWR), Stage::start,
-                     text_at(plan, plan->start_fifo));
-    sys(__NR_dup3, start_fd, kStartFd, O_CLOEXEC);
-  }
-  sys(__NR_close_range, kStartFd + ((plan->flags & kStartByFifo) != 0 ? 1 : 0), ~0u, 0);
+  const int label = open_label(plan);
+  connect_listener(plan);
   sys(__NR_prctl, PR_SET_NAME, arg("orch-init"));
   sys(__NR_umask, plan->umask);
 
-  join_cgroups(plan, fds.in_cgroup);
   set_oom_score(plan);
   join_namespaces(plan, fds);
   if ((plan->flags & kCgroupNamespace) != 0)
@@ -329,10 +424,13 @@ void run_init(const Plan* plan, InitFds fds) {
   if ((plan->flags & kChroot) != 0) enter_plain_root(plan);
   if ((plan->flags & kTerminal) != 0 && (plan->flags & (kOwnRoot | kChroot)) == 0) open_terminal(plan, -1);
   set_limits(plan);
+  set_placement(plan);
   if ((plan->flags & kCheckProgram) != 0) check_program(plan);
   if ((plan->flags & kJoinContainer) == 0) wait_for_start(plan);
 
   run_hooks(plan, plan->hooks_start_container);
+  set_affinity(plan, plan->affinity_final);
+  write_label(plan, label);
   if ((plan->flags & kSetCapabilities) != 0) drop_bounding_set(plan);
   if ((plan->flags & kNoNewPrivileges) == 0) load_seccomp(plan);
   enter_cwd(plan, false);
@@ -343,7 +441,7 @@ void run_init(const Plan* plan, InitFds fds) {
     check(sys(__NR_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), Stage::no_new_privileges, "prctl");
   }
   enter_cwd(plan, true);
-  sys(__NR_close_range, 3, ~0u, CLOSE_RANGE_CLOEXEC);
+  place_preserved(plan);
   if ((plan->flags & kNoNewPrivileges) != 0) load_seccomp(plan);
   exec_program(plan);
 }

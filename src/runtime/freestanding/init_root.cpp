@@ -85,16 +85,20 @@ int open_or_make(int root, const char* path, bool folder, unsigned mode, Stage s
   return static_cast<int>(parent);
 }
 
-void set_attributes(int mount_fd, bool recursive, uint64_t set, uint64_t clear, uint64_t propagation,
-                    Stage stage, const char* what) {
+long change_attributes(int mount_fd, bool recursive, uint64_t set, uint64_t clear, uint64_t propagation) {
   struct mount_attr attributes;
   zero(&attributes, sizeof attributes);
   attributes.attr_set = set;
   attributes.attr_clr = clear;
   attributes.propagation = propagation;
-  if (set == 0 && clear == 0 && propagation == 0) return;
+  if (set == 0 && clear == 0 && propagation == 0) return 0;
   const unsigned flags = AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0);
-  check(sys(__NR_mount_setattr, mount_fd, arg(""), flags, arg(&attributes), sizeof attributes), stage, what);
+  return sys(__NR_mount_setattr, mount_fd, arg(""), flags, arg(&attributes), sizeof attributes);
+}
+
+void set_attributes(int mount_fd, bool recursive, uint64_t set, uint64_t clear, uint64_t propagation,
+                    Stage stage, const char* what) {
+  check(change_attributes(mount_fd, recursive, set, clear, propagation), stage, what);
 }
 
 void attach(int mount_fd, int target_fd, Stage stage, const char* target) {
@@ -138,35 +142,78 @@ void mount_filesystem(const Plan* plan, int root, const MountStep& step) {
   }
   const int target_fd = open_or_make(root, target, true, step.mode, Stage::mount);
   set_attributes(static_cast<int>(mount_fd), false, 0, 0, step.propagation, Stage::mount, target);
+  set_attributes(static_cast<int>(mount_fd), true, step.all_set, step.all_clear, 0, Stage::mount, target);
+  if (step.copy_up != 0) copy_up(target_fd, static_cast<int>(mount_fd), target);
   attach(static_cast<int>(mount_fd), target_fd, Stage::mount, target);
   close_fd(static_cast<int>(mount_fd));
   close_fd(target_fd);
 }
 
-void mount_bind(const Plan* plan, int root, const MountStep& step) {
+void mount_bind(const Plan* plan, int root, const MountStep& step, uint32_t& mapped) {
   const char* source = text_at(plan, step.source);
   const char* target = text_at(plan, step.target);
   Line<512> why;
   why.add("bind ").add(source).add(" on ").add(target);
   const unsigned recursive = step.recursive != 0 ? unsigned(AT_RECURSIVE) : 0u;
   const long mount_fd =
-      sys(__NR_open_tree, AT_FDCWD, arg(source), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | recursive);
+      step.mapping != IdMapping::none
+          ? kept().trees[mapped++]
+          : sys(__NR_open_tree, AT_FDCWD, arg(source), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | recursive);
   if (mount_fd < 0 && step.optional != 0) return;
   check(mount_fd, Stage::mount, why.text);
   struct stat info;
   if (!stat_fd(static_cast<int>(mount_fd), &info)) fail(Stage::mount, EIO, why.text);
   const int target_fd = open_or_make(root, target, S_ISDIR(info.st_mode), step.mode, Stage::mount);
-  set_attributes(static_cast<int>(mount_fd), step.recursive != 0, step.attr_set, step.attr_clear,
+  // ro and its like are of this mount alone (rro is of all); how it propagates is of all that is bound.
+  set_attributes(static_cast<int>(mount_fd), step.recursive != 0, 0, 0,
                  step.propagation != 0 ? step.propagation : uint64_t{MS_PRIVATE}, Stage::mount, why.text);
+  long changed = change_attributes(static_cast<int>(mount_fd), false, step.attr_set, step.attr_clear, 0);
+  if (changed == -EPERM) {
+    // In a user namespace the flags of the machine's mounts are locked: what may not be cleared stays.
+    changed = change_attributes(static_cast<int>(mount_fd), false,
+                                step.attr_set & ~uint64_t{MOUNT_ATTR__ATIME}, 0, 0);
+  }
+  check(changed, Stage::mount, why.text);
+  set_attributes(static_cast<int>(mount_fd), true, step.all_set, step.all_clear, 0, Stage::mount, why.text);
   attach(static_cast<int>(mount_fd), target_fd, Stage::mount, why.text);
   close_fd(static_cast<int>(mount_fd));
   close_fd(target_fd);
 }
 
+/// Without CAP_MKNOD (a user namespace never has it) the machine's own node is bound, once its kind and
+/// number are verified. `path` is that node's path on the machine.
+void bind_node(int folder, const char* name, const char* path, unsigned mode, unsigned long number) {
+  const long node = check(open_at(AT_FDCWD, path, O_PATH | O_NOFOLLOW), Stage::device, path);
+  struct stat info;
+  if (!stat_fd(static_cast<int>(node), &info) || (info.st_mode & S_IFMT) != (mode & S_IFMT) ||
+      info.st_rdev != number) {
+    fail(Stage::device, ENODEV, path);
+  }
+  const long file =
+      check(sys(__NR_openat, folder, arg(name), O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600),
+            Stage::device, path);
+  close_fd(static_cast<int>(file));
+  const long target =
+      check(sys(__NR_openat, folder, arg(name), O_PATH | O_NOFOLLOW | O_CLOEXEC), Stage::device, path);
+  const long tree =
+      check(sys(__NR_open_tree, node, arg(""), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH),
+            Stage::device, path);
+  attach(static_cast<int>(tree), static_cast<int>(target), Stage::device, path);
+  close_fd(static_cast<int>(tree));
+  close_fd(static_cast<int>(target));
+  close_fd(static_cast<int>(node));
+}
+
 void make_node(int folder, const char* name, unsigned mode, unsigned major_number, unsigned minor_number) {
-  const long result = sys(__NR_mknodat, folder, arg(name), mode,
-                          static_cast<long>(device_number(major_number, minor_number)));
-  if (result != -EEXIST) check(result, Stage::device, name);
+  const unsigned long number = device_number(major_number, minor_number);
+  const long result = sys(__NR_mknodat, folder, arg(name), mode, static_cast<long>(number));
+  if (result == -EPERM) {
+    Line<64> path;
+    path.add("/dev/").add(name);
+    bind_node(folder, name, path.text, mode, number);
+  } else if (result != -EEXIST) {
+    check(result, Stage::device, name);
+  }
 }
 
 void make_default_devices(int folder) {
@@ -208,6 +255,8 @@ void make_device(const Plan* plan, int root, const DeviceStep& step) {
     const bool same = (info.st_mode & S_IFMT) == (step.mode & S_IFMT) &&
                       info.st_rdev == device_number(step.major, step.minor);
     if (!same) fail(Stage::device, EEXIST, path);
+  } else if (made == -EPERM && !S_ISFIFO(step.mode)) {
+    bind_node(folder, name, path, step.mode, device_number(step.major, step.minor));
   } else {
     check(made, Stage::device, path);
     check(sys(__NR_fchownat, folder, arg(name), step.uid, step.gid, AT_SYMLINK_NOFOLLOW), Stage::device,
@@ -217,9 +266,10 @@ void make_device(const Plan* plan, int root, const DeviceStep& step) {
 }
 
 void do_mounts(const Plan* plan, int root) {
+  uint32_t mapped = 0;
   for (uint32_t i = 0; i < plan->mounts.count; ++i) {
     const MountStep& step = table_at<MountStep>(plan, plan->mounts)[i];
-    if (step.kind == MountKind::bind) mount_bind(plan, root, step);
+    if (step.kind == MountKind::bind) mount_bind(plan, root, step, mapped);
     if (step.kind == MountKind::filesystem) mount_filesystem(plan, root, step);
     if (step.kind == MountKind::devices) {
       const int folder = open_or_make(root, text_at(plan, step.target), true, 0755, Stage::device);
@@ -350,6 +400,11 @@ void make_own_root(const Plan* plan) {
   sys(__NR_umask, plan->umask);
   change_root(plan, root);
   close_fd(root);
+  if (plan->root_propagation != 0) {
+    // The bind above is a copy of what lay there before: what the specification asks for is the root's own.
+    check(sys(__NR_mount, 0, arg("/"), 0, static_cast<long>(plan->root_propagation), 0), Stage::propagation,
+          "/");
+  }
 }
 
 void enter_plain_root(const Plan* plan) {

@@ -42,14 +42,17 @@ const Plan* map_plan() {
                                                                  : nullptr;
 }
 
-long join_pid_namespace(const Plan* plan) {
+/// What has to be joined before the clone: a pid namespace (it is for children), and beside a new user
+/// namespace all others, as rights over them are needed that the child will not have.
+long join_before(const Plan* plan, const char*& which) {
   if ((plan->flags & kJoinContainer) != 0) return sys(__NR_setns, kOciPidfdFd, CLONE_NEWPID);
   for (uint32_t i = 0; i < plan->joins.count; ++i) {
     const JoinStep& step = table_at<JoinStep>(plan, plan->joins)[i];
-    if (step.clone_flag != CLONE_NEWPID) continue;
-    const long fd = open_at(AT_FDCWD, text_at(plan, step.path), O_RDONLY);
+    if (step.clone_flag != CLONE_NEWPID && plan->uid_maps.count == 0) continue;
+    which = text_at(plan, step.path);
+    const long fd = open_at(AT_FDCWD, which, O_RDONLY);
     if (fd < 0) return fd;
-    const long result = sys(__NR_setns, fd, CLONE_NEWPID);
+    const long result = sys(__NR_setns, fd, step.clone_flag);
     close_fd(static_cast<int>(fd));
     if (result < 0) return result;
   }
@@ -62,18 +65,22 @@ int run_oci(const char* role) {
   const bool wait = equal(role, "oci-wait");
   const Plan* plan = map_plan();
   if (plan == nullptr) return give_up(Stage::plan, -EINVAL, "the plan is not sound");
-  const long joined = join_pid_namespace(plan);
-  if (joined < 0) return give_up(Stage::join_namespace, joined, "pid namespace");
+  const char* which = "pid namespace";
+  const long joined = join_before(plan, which);
+  if (joined < 0) return give_up(Stage::join_namespace, joined, which);
   const bool inside = (plan->flags & kJoinContainer) != 0;
   const uint64_t flags = inside ? 0 : plan->clone_flags;
   int pidfd = -1;
   bool in_cgroup = false;
-  const long pid = clone_into(text_at(plan, plan->cgroup_unified), flags, SIGCHLD, &pidfd, in_cgroup);
-  if (pid < 0) return give_up(Stage::clone, pid, "clone3");
+  Refusal why;
+  const long pid = clone_container(plan, flags, &pidfd, in_cgroup, why);
+  if (pid < 0) return give_up(why.stage, pid, why.text.text);
   if (pid == 0) {
     const bool terminal = (plan->flags & kTerminal) != 0;
-    run_init(plan, terminal ? InitFds{-1, -1, 2, kOciReportFd, inside ? kOciPidfdFd : -1, in_cgroup}
-                            : InitFds{0, 1, 2, kOciReportFd, inside ? kOciPidfdFd : -1, in_cgroup});
+    run_init(plan,
+             terminal
+                 ? InitFds{-1, -1, 2, kOciReportFd, inside ? kOciPidfdFd : -1, in_cgroup, kOciPreservedFd}
+                 : InitFds{0, 1, 2, kOciReportFd, inside ? kOciPidfdFd : -1, in_cgroup, kOciPreservedFd});
   }
   ReportMessage message;
   message.kind = Report::process;

@@ -78,6 +78,7 @@ struct Shim {
   Client clients[orchestra::wire::kClientsMax];
   int epoll = -1, listener = -1, signals = -1, own_pid_namespace = -1, pause_pidfd = -1;
   uint64_t sequence = 0;
+  int host = -1;  ///< the client whose end is ours (ends_with_host)
   Waiter shutdown;
   bool ending = false;
   int64_t ending_until_ns = 0;

@@ -94,13 +94,60 @@ bool open_streams(Container& container, Streams& s) {
   return s.input >= 0;
 }
 
+struct Born {
+  long pid = -EIO;
+  int pidfd = -1;
+};
+
+/// The way of a shim that could not come back (its own pid namespace belongs to the user namespace above):
+/// a short-lived child with our descriptors enters and clones; CLONE_PARENT makes the result our child.
+long clone_inside_by_child(int pid_namespace, const Plan* plan, uint64_t flags, int* pidfd, bool& in_cgroup) {
+  int ends[2], ignored = -1;
+  const long piped = sys(__NR_pipe2, arg(ends), O_CLOEXEC);
+  if (piped < 0) return piped;
+  const long between = clone_process(CLONE_FILES, SIGCHLD, &ignored);
+  if (between == 0) {
+    Born born;
+    born.pid = sys(__NR_setns, pid_namespace, CLONE_NEWPID);
+    if (born.pid >= 0)
+      born.pid =
+          clone_into(text_at(plan, plan->cgroup_unified), flags | CLONE_PARENT, 0, &born.pidfd, in_cgroup);
+    if (born.pid == 0) return 0;
+    write_fd(ends[1], &born, sizeof born);
+    exit_now(0);
+  }
+  Born born;
+  if (between > 0) {
+    int status;
+    sys(__NR_wait4, between, arg(&status), 0, 0);
+    sys(__NR_read, ends[0], arg(&born), sizeof born);
+  } else {
+    born.pid = between;
+  }
+  close_fd(ignored);
+  close_fd(ends[0]);
+  close_fd(ends[1]);
+  *pidfd = born.pidfd;
+  return born.pid;
+}
+
 /// Enters the pid namespace for children, clones, comes back.
-long clone_inside(int pid_namespace, const Plan* plan, uint64_t flags, int* pidfd, bool& in_cgroup) {
+long clone_inside(int pid_namespace, const Plan* plan, uint64_t flags, int* pidfd, bool& in_cgroup,
+                  Refusal& why) {
+  if (pid_namespace >= 0 && (shim().config.namespaces & CLONE_NEWUSER) != 0) {
+    const long pid = clone_inside_by_child(pid_namespace, plan, flags, pidfd, in_cgroup);
+    if (pid < 0) why.text.add("clone3 in the pod's pid namespace");
+    return pid;
+  }
   if (pid_namespace >= 0) {
     const long entered = sys(__NR_setns, pid_namespace, CLONE_NEWPID);
-    if (entered < 0) return entered;
+    if (entered < 0) {
+      why.stage = Stage::join_namespace;
+      why.text.add("pid namespace");
+      return entered;
+    }
   }
-  const long pid = clone_into(text_at(plan, plan->cgroup_unified), flags, SIGCHLD, pidfd, in_cgroup);
+  const long pid = clone_container(plan, flags, pidfd, in_cgroup, why);
   if (pid != 0 && pid_namespace >= 0) sys(__NR_setns, shim().own_pid_namespace, CLONE_NEWPID);
   return pid;
 }
@@ -348,7 +395,8 @@ void create_container(const Waiter& waiter, const CreateRequest& request, const 
                                 ? shim().pause_pidfd
                                 : -1;
   bool in_cgroup = false;
-  const long pid = clone_inside(pid_namespace, plan, plan->clone_flags, &container.pidfd, in_cgroup);
+  Refusal why;
+  const long pid = clone_inside(pid_namespace, plan, plan->clone_flags, &container.pidfd, in_cgroup, why);
   if (pid == 0) {
     const bool terminal = (request.flags & kWantTerminal) != 0;
     run_init(plan, terminal ? InitFds{-1, -1, -1, streams.report[1], -1, in_cgroup}
@@ -357,7 +405,7 @@ void create_container(const Waiter& waiter, const CreateRequest& request, const 
   }
   streams.close_all();
   if (pid < 0) {
-    answer_failure(waiter, static_cast<int>(-pid), Stage::clone, "clone3");
+    answer_failure(waiter, static_cast<int>(-pid), why.stage, why.text.text);
     close_fd(streams.report[0]);
     release(container);
     return;
@@ -459,7 +507,8 @@ void start_exec(const Waiter& waiter, int index, uint32_t flags, const Plan* pla
   exec = Exec{};
   const bool joins = (plan->flags & kJoinContainer) != 0 && (plan->flags & kChroot) == 0;
   bool in_cgroup = false;
-  exec.pid = clone_inside(joins ? container.pidfd : -1, plan, 0, &exec.pidfd, in_cgroup);
+  Refusal why;
+  exec.pid = clone_inside(joins ? container.pidfd : -1, plan, 0, &exec.pidfd, in_cgroup, why);
   if (exec.pid == 0) {
     const bool terminal = (flags & kWantTerminal) != 0;
     const int pidfd = joins ? container.pidfd : -1;
@@ -469,8 +518,7 @@ void start_exec(const Waiter& waiter, int index, uint32_t flags, const Plan* pla
   close_fd(report[1]);
   if (exec.pid < 0) {
     close_fd(report[0]);
-    answer_failure(waiter, static_cast<int>(-exec.pid), Stage::clone,
-                   "clone3 in the container's pid namespace");
+    answer_failure(waiter, static_cast<int>(-exec.pid), why.stage, why.text.text);
     return;
   }
   exec.used = true;

@@ -171,7 +171,6 @@ void handle_id_request(int index, const FrameHeader& header, const char* payload
 
 /// False: not now, the frame stays in the buffer.
 bool handle_frame(int index, const FrameHeader& header, const char* payload) {
-  Client& client = shim().clients[index];
   const Waiter waiter = waiter_of(index, header);
   switch (header.op) {
     case Op::list:
@@ -273,6 +272,10 @@ void close_client(int index) {
   drop_fds(client);
   sys(__NR_munmap, arg(client.buffer), kBufferBytes);
   client.buffer = nullptr;
+  if (index == shim().host) {
+    shim().host = -1;
+    begin_shutdown(Waiter{});
+  }
   if (client.attached >= 0) {
     Container& container = shim().containers[client.attached];
     const bool wrote = (client.attach_flags & kWantInput) != 0;

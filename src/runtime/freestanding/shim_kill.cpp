@@ -84,6 +84,16 @@ int kill_cgroup(const char* procs_file) {
   static char text[65536];
   if (read_text(AT_FDCWD, procs_file, text, sizeof text) <= 0) return 0;
   const size_t count = append_pids(text, 0);
+  // v2 since 5.14 kills the whole group at once, so that no fork escapes: DIR/cgroup.procs ->
+  // DIR/cgroup.kill.
+  Line<kPathBytes + 16> at_once;
+  at_once.add(procs_file);
+  constexpr size_t kName = sizeof "procs" - 1;
+  if (count > 0 && at_once.used > kName) {
+    at_once.used -= kName;
+    at_once.add("kill");
+    if (write_text(at_once.text, "1") >= 0) return static_cast<int>(count);
+  }
   for (size_t i = 0; i < count; ++i) sys(__NR_kill, g_found[i], SIGKILL);
   return static_cast<int>(count);
 }

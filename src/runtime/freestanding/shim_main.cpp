@@ -78,7 +78,10 @@ void make_namespaces() {
     if (result < 0) not_ready(Stage::join_namespace, result, "namespaces of the pod's containers");
     close_fd(static_cast<int>(pidfd));
   } else if (config.namespaces != 0) {
-    const long result = sys(__NR_unshare, static_cast<long>(config.namespaces));
+    Line<512> why;
+    const long entered = config.user.wanted != 0 ? enter_user_namespace(config.user, why) : 0;
+    if (entered < 0) not_ready(Stage::user_namespace, entered, why.text);
+    const long result = sys(__NR_unshare, static_cast<long>(config.namespaces & ~uint64_t{CLONE_NEWUSER}));
     if (result < 0) not_ready(Stage::unshare, result, "namespaces of the pod");
   }
   const bool fresh = config.join_pid == 0;
@@ -225,37 +228,6 @@ void loop() {
 }
 }  // namespace
 
-long clone_process(uint64_t flags, int exit_signal, int* pidfd, int cgroup) {
-  clone_args args;
-  zero(&args, sizeof args);
-  int fd = -1;
-  args.flags = flags | CLONE_PIDFD;
-  if (cgroup >= 0) {
-    args.flags |= CLONE_INTO_CGROUP;
-    args.cgroup = static_cast<uint64_t>(cgroup);
-  }
-  args.pidfd = reinterpret_cast<uint64_t>(&fd);
-  args.exit_signal = static_cast<uint64_t>(exit_signal);
-  const long pid = sys(__NR_clone3, arg(&args), sizeof args);
-  if (pid > 0) *pidfd = fd;
-  return pid;
-}
-
-long clone_into(const char* cgroup, uint64_t flags, int exit_signal, int* pidfd, bool& inside) {
-  inside = false;
-  if (*cgroup == 0) return clone_process(flags, exit_signal, pidfd);
-  const long folder = open_at(AT_FDCWD, cgroup, O_PATH | O_DIRECTORY);
-  inside = folder >= 0;  // set before, as the child sees the memory of this moment
-  long pid = folder < 0 ? folder : clone_process(flags, exit_signal, pidfd, static_cast<int>(folder));
-  close_fd(static_cast<int>(folder));
-  // Kernels before 5.7, threaded groups, delegated trees: the child writes itself in.
-  if (pid == -EBUSY || pid == -EOPNOTSUPP || pid == -EACCES || pid == -EINVAL || pid == -ENOENT) {
-    inside = false;
-    pid = clone_process(flags, exit_signal, pidfd);
-  }
-  return pid;
-}
-
 void watch(int fd, uint32_t events, Source source, uint32_t index) {
   epoll_event event;
   event.events = events;
@@ -279,7 +251,8 @@ int run_shim() {
   // Slots of containers and execs are made when they are used; zero means unused.
   for (Client& client : shim().clients) client.fd = -1;
   shim().epoll = shim().listener = shim().signals = shim().own_pid_namespace = shim().pause_pidfd = -1;
-  shim().shutdown.client = -1;
+  shim().shutdown.client = shim().host = -1;
+  kept().start = -1;
   read_config();
   leave_host();
   make_namespaces();
@@ -293,7 +266,9 @@ int run_shim() {
   write_fd(kShimReadyFd, &ready, sizeof ready);
   sys(__NR_fcntl, kShimReadyFd, F_SETFD, FD_CLOEXEC);
   sys(__NR_fcntl, kShimReadyFd, F_SETFL, O_NONBLOCK);
-  subscribe(add_client(kShimReadyFd));
+  const int host = add_client(kShimReadyFd);
+  shim().host = shim().config.ends_with_host != 0 ? host : -1;
+  subscribe(host);
   loop();
   return 0;
 }

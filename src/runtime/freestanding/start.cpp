@@ -119,6 +119,8 @@ extern "C" [[noreturn]] __attribute__((used)) void orch_start(long* stack) {
   int code = 2;
   if (orch::equal(role, "shim")) code = orch::run_shim();
   if (orch::starts_with(role, "oci")) code = orch::run_oci(role);
+  if (orch::equal(role, "probe")) code = orch::run_probe();
+  if (orch::equal(role, "reclaim")) code = orch::run_reclaim();
   if (orch::equal(role, "version")) code = 0;
   orch::exit_now(code);
 }

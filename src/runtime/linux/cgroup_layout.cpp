@@ -1,6 +1,5 @@
 // Which controller lives where: from /proc/self/mountinfo and cgroup.controllers. Pure but for detect.
 #include <algorithm>
-#include <cmath>
 #include <sstream>
 
 #include "runtime/linux/cgroups.hpp"
@@ -121,111 +120,6 @@ Result<CgroupLayout> detect_cgroups() {
     if (text) controllers[hierarchy.mount] = *text;
   }
   return parse_cgroup_layout(mountinfo, controllers);
-}
-
-std::uint64_t cpu_weight(std::uint64_t shares) {
-  if (shares == 0) return 0;
-  if (shares <= 2) return 1;
-  if (shares >= 262144) return 10000;
-  const double l = std::log2(static_cast<double>(shares));
-  const double exponent = (l * l + 125 * l) / 612.0 - 7.0 / 34.0;
-  return static_cast<std::uint64_t>(std::ceil(std::pow(10, exponent)));
-}
-
-std::vector<CgroupWrite> plan_limits(const CgroupLayout& layout, const ContainerSpec::Resources& resources,
-                                     std::vector<std::string>& missing) {
-  std::vector<CgroupWrite> writes;
-  const auto where = [&](const char* controller, const char* what) -> const CgroupHierarchy* {
-    const CgroupHierarchy* found = layout.find(controller);
-    if (found == nullptr || !found->writable) {
-      missing.push_back(std::string(what) + ": the cgroup controller \"" + controller + "\" is " +
-                        (found == nullptr ? "absent" : "mounted read-only"));
-      return nullptr;
-    }
-    return found;
-  };
-  const auto number = [](auto value) { return std::to_string(value); };
-  if (resources.cpu_shares) {
-    if (const auto* at = where("cpu", "cpu shares")) {
-      writes.push_back(at->unified
-                           ? CgroupWrite{"cpu", "cpu.weight", number(cpu_weight(*resources.cpu_shares))}
-                           : CgroupWrite{"cpu", "cpu.shares", number(*resources.cpu_shares)});
-    }
-  }
-  if (resources.cpu_quota || resources.cpu_period) {
-    const std::int64_t quota = resources.cpu_quota.value_or(-1);
-    const std::uint64_t period = resources.cpu_period.value_or(100000);
-    if (const auto* at = where("cpu", "cpu quota")) {
-      if (at->unified) {
-        writes.push_back(
-            {"cpu", "cpu.max", (quota > 0 ? number(quota) : std::string("max")) + " " + number(period)});
-      } else {
-        writes.push_back({"cpu", "cpu.cfs_period_us", number(period)});
-        writes.push_back({"cpu", "cpu.cfs_quota_us", number(quota)});
-      }
-    }
-  }
-  if (!resources.cpuset_cpus.empty() || !resources.cpuset_mems.empty()) {
-    if (where("cpuset", "cpuset") != nullptr) {
-      if (!resources.cpuset_cpus.empty()) writes.push_back({"cpuset", "cpuset.cpus", resources.cpuset_cpus});
-      if (!resources.cpuset_mems.empty()) writes.push_back({"cpuset", "cpuset.mems", resources.cpuset_mems});
-    }
-  }
-  if (resources.memory_limit || resources.memory_reservation || resources.memory_swap) {
-    if (const auto* at = where("memory", "memory limit")) {
-      const std::int64_t limit = resources.memory_limit.value_or(0);
-      if (at->unified) {
-        if (limit != 0) writes.push_back({"memory", "memory.max", limit < 0 ? "max" : number(limit)});
-        if (resources.memory_reservation)
-          writes.push_back({"memory", "memory.low", number(*resources.memory_reservation)});
-        if (resources.memory_swap) {
-          const std::int64_t swap = *resources.memory_swap;
-          writes.push_back({"memory", "memory.swap.max",
-                            swap < 0 ? "max" : number(swap - std::max<std::int64_t>(limit, 0)), false});
-        }
-      } else {
-        if (limit != 0) writes.push_back({"memory", "memory.limit_in_bytes", number(limit)});
-        if (resources.memory_reservation)
-          writes.push_back({"memory", "memory.soft_limit_in_bytes", number(*resources.memory_reservation)});
-        if (resources.memory_swap)
-          writes.push_back({"memory", "memory.memsw.limit_in_bytes", number(*resources.memory_swap), false});
-      }
-    }
-  }
-  if (resources.pids_limit) {
-    if (where("pids", "pids limit") != nullptr) {
-      writes.push_back(
-          {"pids", "pids.max", *resources.pids_limit <= 0 ? "max" : number(*resources.pids_limit)});
-    }
-  }
-  const CgroupHierarchy* devices = layout.find("devices");
-  if (devices != nullptr && !devices->unified && devices->writable) {
-    for (const auto& rule : resources.devices) {
-      const auto part = [](const std::optional<std::int64_t>& n) {
-        return n && *n >= 0 ? std::to_string(*n) : std::string("*");
-      };
-      const std::string text = rule.type == 'a' ? "a"
-                                                : std::string(1, rule.type) + " " + part(rule.major) + ":" +
-                                                      part(rule.minor) + " " + rule.access;
-      writes.push_back({"devices", rule.allow ? "devices.allow" : "devices.deny", text});
-    }
-  }
-  const bool restricts = std::any_of(resources.devices.begin(), resources.devices.end(),
-                                     [](const auto& rule) { return !rule.allow; });
-  if (restricts && (devices == nullptr || devices->unified || !devices->writable)) {
-    missing.push_back(
-        "device rules: no cgroup v1 devices hierarchy (device programs of v2 are not loaded); /dev holds the "
-        "default nodes only");
-  }
-  for (const auto& [file, value] : resources.unified) {
-    const CgroupHierarchy* at = layout.find(file.substr(0, file.find('.')));
-    if (at == nullptr || !at->unified || file.find('/') != std::string::npos) {
-      missing.push_back("unified \"" + file + "\": no cgroup v2 controller of that name");
-    } else {
-      writes.push_back({file.substr(0, file.find('.')), file, value});
-    }
-  }
-  return writes;
 }
 
 }  // namespace orchestra::runtime

@@ -1,5 +1,7 @@
 #include "runtime/linux/cgroups.hpp"
 
+#include "runtime/linux/device_filter.hpp"
+
 #include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -16,6 +18,7 @@ namespace {
 
 constexpr const char* kDomain = "runtime";
 constexpr std::size_t kFileBytesMax = 1 << 20;
+constexpr const char* kHostLeaf = "orchestra-host";  ///< where a host moves itself out of the way
 constexpr const char* kShims = "shims";  ///< of all pods, in hierarchies that limit nothing of ours
 // Controllers whose v1 hierarchies a container gets a group in; others only when a limit asks for them.
 constexpr std::string_view kUsedControllers[] = {"cpu", "cpuacct", "memory", "pids", "devices", "freezer"};
@@ -84,6 +87,7 @@ bool remove_once(const std::string& path) {
   for (const std::string& name : folders_in(path)) remove_once(path + "/" + name);
   if (rmdir(path.c_str()) == 0 || errno == ENOENT) return true;
   if (errno == EBUSY || errno == ENOTEMPTY) {
+    if (write_value(path + "/cgroup.kill", "1")) return false;  // v2 since 5.14: no fork escapes it
     for (const int pid : pids_in(path + "/cgroup.procs")) kill(pid, SIGKILL);
   }
   return false;
@@ -112,6 +116,87 @@ Result<std::shared_ptr<Cgroups>> Cgroups::open(CgroupLayout layout, std::string 
         });
     if (used) made->used_.push_back(&hierarchy);
   }
+  return made;
+}
+
+const CgroupHierarchy* Cgroups::device_programs() const {
+  const CgroupHierarchy* devices = layout_.find("devices");
+  if (delegated_ || (devices != nullptr && devices->writable)) return nullptr;
+  const CgroupHierarchy* unified = layout_.unified();
+  return std::find(used_.begin(), used_.end(), unified) != used_.end() ? unified : nullptr;
+}
+
+namespace {
+/// Our own group of the v2 hierarchy: "/user.slice/..". A leaf that an earlier call moved us into is left
+/// out.
+Result<std::string> own_group() {
+  ORC_ASSIGN(const std::string text, read_file("/proc/self/cgroup", kFileBytesMax));
+  std::size_t at = text.starts_with("0::") ? 0 : text.find("\n0::");
+  if (at == std::string::npos) return Error(Error::unsupported, kDomain, "no cgroup v2 hierarchy");
+  at = text.find("::", at) + 2;
+  std::string path = text.substr(at, text.find('\n', at) - at);
+  const std::string leaf = std::string("/") + kHostLeaf;
+  if (path.ends_with(leaf)) path.resize(path.size() - leaf.size());
+  return path == "/" ? std::string() : path;
+}
+
+std::vector<std::string> words_in(const std::string& path) {
+  std::vector<std::string> words;
+  const auto text = read_file(path, 4096);
+  for (std::size_t at = 0; text && at < text->size();) {
+    const std::size_t end = std::min(text->find_first_of(" \n", at), text->size());
+    if (end > at) words.push_back(text->substr(at, end - at));
+    at = end + 1;
+  }
+  return words;
+}
+
+/// Hands the controllers of `folder` on to its children; moves this process out of the way if it may. A group
+/// with members must not try: cpu and pids alone would go through, and make all its children "domain
+/// invalid".
+bool hand_on(const std::string& folder, bool move_host) {
+  const std::string members = folder + "/cgroup.procs", leaf = folder + "/" + kHostLeaf;
+  const std::vector<int> before = pids_in(members);
+  if (move_host && std::find(before.begin(), before.end(), getpid()) != before.end() &&
+      (mkdir(leaf.c_str(), 0755) == 0 || errno == EEXIST)) {
+    (void)write_value(leaf + "/cgroup.procs", std::to_string(getpid()));
+  }
+  if (!pids_in(members).empty()) return false;
+  for (const std::string& controller : words_in(folder + "/cgroup.controllers"))
+    (void)write_value(folder + "/cgroup.subtree_control", "+" + controller);
+  return true;
+}
+}  // namespace
+
+Result<std::shared_ptr<Cgroups>> Cgroups::open_delegated(const CgroupLayout& layout,
+                                                         const std::string& parent, bool move_host) {
+  const CgroupHierarchy* unified = layout.unified();
+  if (unified == nullptr) return Error(Error::unsupported, kDomain, "no cgroup v2 hierarchy is mounted");
+  ORC_ASSIGN(const std::string own, own_group());
+  const std::string folder = unified->mount + own;
+  for (const char* file : {"", "/cgroup.procs", "/cgroup.subtree_control"}) {
+    if (own.empty() || access((folder + file).c_str(), W_OK) != 0) {
+      return Error(Error::denied, kDomain,
+                   "no cgroup v2 subtree is delegated to uid " + std::to_string(geteuid()) + ": " + folder +
+                       file +
+                       " is not writable; as root: systemctl edit user@.service, [Service] Delegate=yes");
+    }
+  }
+  const bool handed_on = hand_on(folder, move_host);
+  CgroupHierarchy hierarchy = *unified;
+  hierarchy.controllers = words_in(folder + "/cgroup.subtree_control");
+  hierarchy.writable = true;
+  if (!handed_on || hierarchy.controllers.empty()) {
+    return Error(Error::busy, kDomain,
+                 folder +
+                     " has processes besides this one, so its controllers cannot be handed on; start this "
+                     "program in a scope of its own: systemd-run --user --scope -p Delegate=yes");
+  }
+  CgroupLayout own_layout;
+  own_layout.hierarchies.push_back(std::move(hierarchy));
+  std::shared_ptr<Cgroups> made(new Cgroups(std::move(own_layout), own + parent));
+  made->delegated_ = true;
+  made->all_ = made->used_ = {&made->layout_.hierarchies.front()};
   return made;
 }
 
@@ -167,21 +252,85 @@ Result<void> make_in(const CgroupHierarchy& hierarchy, const std::string& whole)
 }
 }  // namespace
 
-Result<void> Cgroups::make(const std::string& group, bool everywhere) {
-  for (const CgroupHierarchy* hierarchy : everywhere ? all_ : used_)
+std::vector<const CgroupHierarchy*> Cgroups::chosen(const ContainerSpec::Resources& resources) const {
+  std::vector<const CgroupHierarchy*> all = used_;
+  std::vector<std::string> missing;
+  for (const CgroupWrite& write : plan_limits(layout_, resources, missing)) {
+    const CgroupHierarchy* at = layout_.find(write.controller);
+    if (at != nullptr && std::find(all.begin(), all.end(), at) == all.end()) all.push_back(at);
+  }
+  return all;
+}
+
+Result<void> Cgroups::make(const std::string& group, const ContainerSpec::Resources& resources) {
+  for (const CgroupHierarchy* hierarchy : chosen(resources))
     ORC_TRY(make_in(*hierarchy, folder(*hierarchy, group)));
   return {};
 }
 
+namespace {
+Result<void> write_limit(const std::string& folder, const CgroupWrite& write) {
+  const std::string path = folder + "/" + write.file;
+  if (!write.other_file.empty() && access(path.c_str(), F_OK) != 0) {
+    return write_value(folder + "/" + write.other_file,
+                       write.other_value.empty() ? write.value : write.other_value);
+  }
+  return write_value(path, write.value);
+}
+}  // namespace
+
 Result<void> Cgroups::apply(const std::string& group, const ContainerSpec::Resources& resources,
-                            std::vector<std::string>& missing) {
-  for (const CgroupWrite& write : plan_limits(layout_, resources, missing)) {
-    const std::string path = folder_of(write.controller, group) + "/" + write.file;
-    auto written = write_value(path, write.value);
+                            std::vector<std::string>& missing, std::vector<std::string>& refused) {
+  const auto where = [&](const CgroupWrite& write) {
+    return write.controller == "cgroup" ? unified_folder(group) : folder_of(write.controller, group);
+  };
+  std::vector<CgroupWrite> again;
+  for (CgroupWrite& write : plan_limits(layout_, resources, missing)) {
+    if (!write_limit(where(write), write)) again.push_back(std::move(write));
+  }
+  // Quota before period or after it, limit before swap or after it: what is in force decides.
+  for (const CgroupWrite& write : again) {
+    auto written = write_limit(where(write), write);
     if (!written && write.required) return written.error();
-    if (!written) missing.push_back(written.error().message());
+    if (!written && write.file.find(".rsvd.") == std::string::npos)
+      refused.push_back(written.error().message());
+  }
+  if (const CgroupHierarchy* unified = device_programs(); unified != nullptr && !resources.devices.empty()) {
+    auto attached = attach_device_program(folder(*unified, group), resources.devices);
+    if (!attached) refused.push_back("device rules: " + attached.error().message());
   }
   return {};
+}
+
+Result<void> Cgroups::update(const std::string& group, const ContainerSpec::Resources& resources,
+                             std::vector<std::string>& missing) {
+  const CgroupHierarchy* memory = layout_.find("memory");
+  if (resources.check_before_update.value_or(false) && memory != nullptr &&
+      resources.memory_limit.value_or(0) > 0) {
+    const std::string file = memory->unified ? "/memory.current" : "/memory.usage_in_bytes";
+    const std::uint64_t used = number_in(folder(*memory, group) + file).value_or(0);
+    if (used > static_cast<std::uint64_t>(*resources.memory_limit)) {
+      return Error(Error::conflict, kDomain,
+                   "memory limit " + std::to_string(*resources.memory_limit) + " is below the " +
+                       std::to_string(used) + " bytes in use (checkBeforeUpdate)");
+    }
+  }
+  for (const CgroupHierarchy* hierarchy : chosen(resources)) {
+    const std::string whole = folder(*hierarchy, group);
+    if (access(whole.c_str(), F_OK) == 0) continue;
+    ORC_TRY(make_in(*hierarchy, whole));
+    ORC_ASSIGN(const std::vector<int> members, processes(group));
+    for (const int pid : members) {
+      auto moved = write_value(whole + "/cgroup.procs", std::to_string(pid));
+      if (!moved && !moved.error().is(Error::not_found)) return moved.error();
+    }
+  }
+  return apply(group, resources, missing, missing);
+}
+
+std::string Cgroups::unified_folder(const std::string& group) const {
+  const CgroupHierarchy* unified = layout_.unified();
+  return unified == nullptr ? std::string() : folder(*unified, group);
 }
 
 std::string Cgroups::shim_folder(const CgroupHierarchy& hierarchy, const std::string& pod) const {
@@ -213,9 +362,9 @@ Result<void> Cgroups::make_shim(const std::string& pod, bool unified) {
   return {};
 }
 
-CgroupPlace Cgroups::place(const std::string& group, bool everywhere) const {
+CgroupPlace Cgroups::place(const std::string& group, const ContainerSpec::Resources& resources) const {
   CgroupPlace place;
-  for (const CgroupHierarchy* hierarchy : everywhere ? all_ : used_) {
+  for (const CgroupHierarchy* hierarchy : chosen(resources)) {
     if (hierarchy->unified) {
       place.unified = folder(*hierarchy, group);
     } else {
@@ -223,6 +372,15 @@ CgroupPlace Cgroups::place(const std::string& group, bool everywhere) const {
     }
   }
   return place;
+}
+
+std::vector<CgroupMount> Cgroups::mounts(const std::string& group) const {
+  std::vector<CgroupMount> all;
+  for (const CgroupHierarchy* hierarchy : used_) {
+    all.push_back({hierarchy->mount.substr(hierarchy->mount.rfind('/') + 1), folder(*hierarchy, group),
+                   hierarchy->unified});
+  }
+  return all;
 }
 
 std::string Cgroups::members_file(const std::string& group) const {
@@ -283,7 +441,16 @@ Result<void> Cgroups::freeze(const std::string& group, bool frozen, Duration dea
     return Error(Error::unsupported, kDomain, "freeze: no freezer controller on this machine");
   const std::string path = freezer != nullptr ? folder(*freezer, group) : folder(*unified, group);
   const auto limit_ms = std::chrono::duration_cast<std::chrono::milliseconds>(deadline).count();
-  if (freezer == nullptr) return write_value(path + "/cgroup.freeze", frozen ? "1" : "0");
+  if (freezer == nullptr) {
+    ORC_TRY(write_value(path + "/cgroup.freeze", frozen ? "1" : "0"));
+    for (std::int64_t waited = 0; number_in(path + "/cgroup.events", "frozen") != (frozen ? 1u : 0u);
+         waited += 5) {
+      if (waited >= limit_ms)
+        return Error(Error::deadline_exceeded, kDomain, "freeze: " + path + " did not change in time");
+      pause_ms(5);
+    }
+    return {};
+  }
   const std::string wanted = frozen ? "FROZEN" : "THAWED";
   for (std::int64_t waited = 0;; waited += 10) {
     ORC_TRY(write_value(path + "/freezer.state", wanted));
@@ -293,6 +460,15 @@ Result<void> Cgroups::freeze(const std::string& group, bool frozen, Duration dea
       return Error(Error::deadline_exceeded, kDomain, "freeze: " + path + " did not become " + wanted);
     pause_ms(10);
   }
+}
+
+bool Cgroups::frozen(const std::string& group) const {
+  if (const CgroupHierarchy* freezer = layout_.find("freezer")) {
+    const auto state = read_file(folder(*freezer, group) + "/freezer.state", 64);
+    return state && !state->starts_with("THAWED");
+  }
+  const auto state = read_file(unified_folder(group) + "/cgroup.freeze", 64);
+  return state && state->starts_with("1");
 }
 
 Result<std::vector<int>> Cgroups::processes(const std::string& group) const {

@@ -12,6 +12,7 @@
 #include "api/pod_runtime.hpp"
 #include "base/fd.hpp"
 #include "orchestra/container_spec.hpp"
+#include "runtime/plan/make_plan.hpp"
 
 namespace orchestra::runtime {
 
@@ -37,6 +38,7 @@ Result<CgroupLayout> detect_cgroups();
 struct CgroupWrite {
   std::string controller, file, value;
   bool required = true;
+  std::string other_file = {}, other_value = {};  ///< where `file` does not exist; an empty value: the same
 };
 /// Pure: limits as the files of v1 or v2 of each controller. What cannot be enforced goes to `missing`.
 std::vector<CgroupWrite> plan_limits(const CgroupLayout& layout, const ContainerSpec::Resources& resources,
@@ -56,20 +58,61 @@ struct CgroupPlace {
   std::string unified;             ///< v2: the folder; empty without v2
 };
 
+/// What the controllers count; a number that a machine does not have is absent or 0.
+struct CgroupStats {
+  std::uint64_t cpu_ns = 0, cpu_user_ns = 0, cpu_system_ns = 0;
+  std::vector<std::uint64_t> cpu_each_ns;
+  std::uint64_t periods = 0, throttled_periods = 0, throttled_ns = 0;
+  std::uint64_t memory_bytes = 0, memory_max_bytes = 0, memory_working_set_bytes = 0, memory_failures = 0;
+  std::uint64_t memory_limit_bytes = 0;  ///< 0 = none
+  std::uint64_t swap_bytes = 0, swap_limit_bytes = 0;
+  std::map<std::string, std::uint64_t> memory_raw;  ///< memory.stat
+  std::uint64_t oom_kills = 0;
+  std::uint64_t pids = 0, pids_limit = 0;
+  struct Io {
+    std::uint64_t major = 0, minor = 0;
+    std::string operation;  ///< Read, Write
+    std::uint64_t value = 0;
+  };
+  std::vector<Io> io_bytes, io_operations;
+  struct Hugepages {
+    std::uint64_t usage = 0, max = 0, failures = 0;
+  };
+  std::map<std::string, Hugepages> hugepages;
+  struct Pressure {
+    double some_avg10 = 0, some_avg60 = 0, some_avg300 = 0, full_avg10 = 0, full_avg60 = 0, full_avg300 = 0;
+    std::uint64_t some_total_us = 0, full_total_us = 0;
+  };
+  std::map<std::string, Pressure> pressure;  ///< cpu, memory, io; v2 only
+};
+
 class Cgroups {
  public:
   /// `parent` = "/orchestra-INSTANCE": below each mount.
   static Result<std::shared_ptr<Cgroups>> open(CgroupLayout layout, std::string parent);
 
+  /// For an ordinary user: below our own v2 group, where that was handed to us, with the controllers that
+  /// came along. `move_host`: this process goes into a leaf of it, since a group with members hands nothing
+  /// on. Denied, busy or unsupported: there is no such subtree, the message says why.
+  static Result<std::shared_ptr<Cgroups>> open_delegated(const CgroupLayout& layout,
+                                                         const std::string& parent, bool move_host);
+
   const CgroupLayout& layout() const { return layout_; }
   const std::string& parent() const { return parent_; }
   bool usable() const { return !used_.empty(); }
-  /// Makes the group (and those above it) in each hierarchy. Idempotent. `everywhere`: also in hierarchies
-  /// that limit nothing of ours.
-  Result<void> make(const std::string& group, bool everywhere = false);
+  /// Makes the group (and those above it) in each hierarchy that has limits of ours: the usual ones, and
+  /// those that `resources` ask for. Idempotent.
+  Result<void> make(const std::string& group, const ContainerSpec::Resources& resources);
+  /// `missing`: what this machine has no controller for. `refused`: what the kernel did not take and the
+  /// specification lets us go on without.
   Result<void> apply(const std::string& group, const ContainerSpec::Resources& resources,
-                     std::vector<std::string>& missing);
-  CgroupPlace place(const std::string& group, bool everywhere = false) const;
+                     std::vector<std::string>& missing, std::vector<std::string>& refused);
+  /// apply() to a group with members; they enter hierarchies that they are not in yet.
+  Result<void> update(const std::string& group, const ContainerSpec::Resources& resources,
+                      std::vector<std::string>& missing);
+  CgroupPlace place(const std::string& group, const ContainerSpec::Resources& resources) const;
+  /// The group in each hierarchy, for mounts of type cgroup.
+  std::vector<CgroupMount> mounts(const std::string& group) const;
   /// Where the shim of a pod goes, so that it leaves the host's service in every hierarchy.
   CgroupPlace place_shim(const std::string& pod) const;
   /// Makes these groups where they are missing: those of v2 (before the shim is born) or of v1.
@@ -80,19 +123,27 @@ class Cgroups {
   Result<void> remove(const std::string& group, Duration deadline);
   std::string oom_file(const std::string& group) const;
   Result<ContainerUsage> usage(const std::string& group) const;
+  /// More than usage(): everything that `events` and stats tell.
+  Result<CgroupStats> stats(const std::string& group) const;
   Result<void> freeze(const std::string& group, bool frozen, Duration deadline);
+  bool frozen(const std::string& group) const;
   Result<std::vector<int>> processes(const std::string& group) const;
   /// The parent itself, once nothing is below it.
   void remove_parent();
 
  private:
   Cgroups(CgroupLayout layout, std::string parent) : layout_(std::move(layout)), parent_(std::move(parent)) {}
+  std::vector<const CgroupHierarchy*> chosen(const ContainerSpec::Resources& resources) const;
   std::string folder(const CgroupHierarchy& hierarchy, const std::string& group) const;
+  std::string unified_folder(const std::string& group) const;  ///< empty without v2
   std::string shim_folder(const CgroupHierarchy& hierarchy, const std::string& pod) const;
+  /// The v2 hierarchy where device rules are programs; nullptr where v1 has them, or nobody may load them.
+  const CgroupHierarchy* device_programs() const;
   std::string folder_of(std::string_view controller, const std::string& group) const;
 
   CgroupLayout layout_;
   std::string parent_;
+  bool delegated_ = false;
   std::vector<const CgroupHierarchy*> used_, all_;
 };
 

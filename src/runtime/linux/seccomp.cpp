@@ -36,8 +36,7 @@ Result<std::uint32_t> action_of(const std::string& name, std::optional<std::uint
   if (name == "SCMP_ACT_KILL_PROCESS") return std::uint32_t{SCMP_ACT_KILL_PROCESS};
   if (name == "SCMP_ACT_TRAP") return std::uint32_t{SCMP_ACT_TRAP};
   if (name == "SCMP_ACT_LOG") return std::uint32_t{SCMP_ACT_LOG};
-  if (name == "SCMP_ACT_NOTIFY")
-    return Error(Error::unsupported, "runtime", "linux.seccomp: SCMP_ACT_NOTIFY is not supported");
+  if (name == "SCMP_ACT_NOTIFY") return std::uint32_t{SCMP_ACT_NOTIFY};
   return invalid("unknown action \"" + name + "\"");
 }
 

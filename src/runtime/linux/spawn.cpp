@@ -35,7 +35,7 @@ namespace {
 
 constexpr const char* kDomain = "runtime";
 constexpr std::size_t kStackBytes = 64 << 10;
-constexpr int kDescriptorsMax = 16;
+constexpr int kDescriptorsMax = 48;
 constexpr int kBusyRetries = 7;  // 1, 2 .. 64 ms
 
 Result<Fd> make_memory_program() {

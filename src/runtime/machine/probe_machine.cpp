@@ -17,6 +17,7 @@
 #include "orchestra/machine.hpp"
 #include "runtime/linux/cgroups.hpp"
 #include "runtime/linux/try_in_child.hpp"
+#include "runtime/linux/user_namespace.hpp"
 
 namespace orchestra {
 namespace {
@@ -79,31 +80,27 @@ void probe_namespaces(std::vector<MachineAbility>& all) {
   }
 }
 
-std::string user_namespace_remedy() {
-  const auto value = [](const char* path) {
-    auto text = read_file(path, 64);
-    return text ? *text : std::string();
-  };
-  if (value("/proc/sys/kernel/unprivileged_userns_clone").starts_with("0"))
-    return "sysctl kernel.unprivileged_userns_clone=1";
-  if (value("/proc/sys/user/max_user_namespaces").starts_with("0"))
-    return "sysctl user.max_user_namespaces=15000";
-  if (value("/proc/sys/kernel/apparmor_restrict_unprivileged_userns").starts_with("1")) {
-    return "sysctl kernel.apparmor_restrict_unprivileged_userns=0, or an AppArmor profile that allows userns";
-  }
-  return "an outer container's seccomp filter or a chroot withholds them (EPERM)";
-}
-
 void probe_user_namespaces(std::vector<MachineAbility>& all) {
   const int error = try_in_child([](long) { return unshare(CLONE_NEWUSER) == 0 ? 0 : errno; }, 0);
-  all.push_back(
-      ability("user namespaces", error, "unshare(CLONE_NEWUSER)", user_namespace_remedy(), kRootless));
-  for (const char* program : {"newuidmap", "newgidmap"}) {
-    const std::string path = std::string("/usr/bin/") + program;
-    const bool there = access(path.c_str(), X_OK) == 0;
-    all.push_back({program, there, path + (there ? " is there" : " is missing"),
-                   there ? "" : "install the Debian package uidmap", kRootless});
-  }
+  MachineAbility spaces = ability("user namespaces", error, "unshare(CLONE_NEWUSER)", "", kRootless);
+  const runtime::UserNamespaceCause cause = runtime::why_no_user_namespaces();
+  if (error != 0 && !cause.cause.empty()) spaces.evidence += "; " + cause.cause;
+  if (error != 0) spaces.remedy = cause.remedy;
+  all.push_back(spaces);
+  const runtime::RootlessIds ids = runtime::find_rootless_ids();
+  all.push_back({"ranges of user ids", ids.maps.ranged,
+                 ids.maps.ranged ? ids.maps.describe() : ids.single_because,
+                 ids.maps.ranged ? "" : "none needed where all programs of pods run as root inside",
+                 "users other than root in rootless pods"});
+  // Really made, with what a container starts with: flags and files alone lie.
+  const auto tried = runtime::try_rootless(ids.maps, "");
+  MachineAbility level{
+      kRootless, tried.has_value(),
+      tried ? "a user namespace with its maps, /proc and /tmp was made" : tried.error().message(), "",
+      "containers without root"};
+  if (!tried && !cause.cause.empty()) level.evidence += "; " + cause.cause;
+  if (!tried) level.remedy = cause.remedy.empty() ? "use full (as root) or process" : cause.remedy;
+  all.push_back(level);
 }
 
 void probe_file_systems(std::vector<MachineAbility>& all) {
@@ -185,10 +182,12 @@ void probe_cgroups(std::vector<MachineAbility>& all) {
   }
   const auto* devices = layout->find("devices");
   const bool v1_devices = devices != nullptr && devices->writable;
-  all.push_back({"device rules", v1_devices, v1_devices ? "v1 " + devices->mount : "no v1 devices hierarchy",
-                 v1_devices ? ""
-                            : "device rules by eBPF (cgroup v2) are not built in yet; nodes in /dev are "
-                              "still only the default ones",
+  const bool programs = !v1_devices && layout->unified() != nullptr && geteuid() == 0;
+  all.push_back({"device rules", v1_devices || programs,
+                 v1_devices ? "v1 " + devices->mount
+                 : programs ? "eBPF programs at v2 " + layout->unified()->mount
+                            : "no v1 devices hierarchy, and eBPF programs need root",
+                 v1_devices || programs ? "" : "run as root; nodes in /dev are only the default ones",
                  "device access rules"});
 }
 }  // namespace
@@ -208,8 +207,6 @@ std::vector<MachineAbility> probe_machine() {
   all.push_back({"isolation level full", full,
                  full ? "all that it needs is there" : "something above is missing",
                  full ? "" : root_remedy(), "containers as in production"});
-  all.push_back({"isolation level rootless", false, "not built in yet", "use full (as root) or process",
-                 "containers without root"});
   all.push_back({"isolation level process", chroot_works, chroot_works ? "chroot works" : "chroot is refused",
                  chroot_works ? "" : "run with CAP_SYS_CHROOT", "machines that allow no namespaces"});
   return all;

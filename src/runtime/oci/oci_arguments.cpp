@@ -35,8 +35,10 @@ constexpr Option kOptions[] = {
     {" run exec ", "detach", 'd', false},
     {" run ", "keep", 0, false},
     {" run ", "no-subreaper", 0, false},
+    {" create run exec ", "pidfd-socket", 0, true},
     {" kill ", "all", 'a', false},
     {" delete ", "force", 'f', false},
+    {" delete ", "regex", 0, false},
     {" exec ", "process", 'p', true},
     {" exec ", "tty", 't', false},
     {" exec ", "cwd", 0, true},
@@ -46,6 +48,31 @@ constexpr Option kOptions[] = {
     {" exec ", "cap", 'c', true},
     {" exec ", "no-new-privs", 0, false},
     {" exec ", "ignore-paused", 0, false},
+    {" exec ", "apparmor", 0, true},
+    {" exec ", "process-label", 0, true},
+    {" exec ", "cgroup", 0, true},
+    {" update ", "resources", 'r', true},
+    {" update ", "blkio-weight", 0, true},
+    {" update ", "cpu-period", 0, true},
+    {" update ", "cpu-quota", 0, true},
+    {" update ", "cpu-burst", 0, true},
+    {" update ", "cpu-share", 0, true},
+    {" update ", "cpu-rt-period", 0, true},
+    {" update ", "cpu-rt-runtime", 0, true},
+    {" update ", "cpu-idle", 0, true},
+    {" update ", "cpuset-cpus", 0, true},
+    {" update ", "cpuset-mems", 0, true},
+    {" update ", "kernel-memory", 0, true},
+    {" update ", "kernel-memory-tcp", 0, true},
+    {" update ", "memory", 0, true},
+    {" update ", "memory-reservation", 0, true},
+    {" update ", "memory-swap", 0, true},
+    {" update ", "pids-limit", 0, true},
+    {" update ", "l3-cache-schema", 0, true},
+    {" update ", "mem-bw-schema", 0, true},
+    {" events ", "interval", 0, true},
+    {" events ", "stats", 0, false},
+    {" spec ", "rootless", 0, false},
     {" list ps ", "format", 'f', true},
     {" list ", "quiet", 'q', false},
 };
@@ -158,7 +185,9 @@ std::string oci_help() {
          "  ps [-f table|json] ID\n"
          "  kill [-a] ID [SIGNAL]         by number or name; TERM if not given\n"
          "  pause ID, resume ID\n"
-         "  delete [-f] ID\n"
+         "  delete [-f] [--regex] ID\n"
+         "  update [-r FILE|-] [--memory N] [--cpu-quota N] [--pids-limit N] .. ID\n"
+         "  events [--stats] [--interval SECONDS] ID\n"
          "  features                      what this runtime can do, as JSON\n"
          "  spec [-b BUNDLE]              writes a config.json that runs\n";
 }

@@ -2,6 +2,7 @@
 #include "runtime/oci/oci_command.hpp"
 
 #include <fcntl.h>
+#include <regex.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/stat.h>
@@ -11,23 +12,27 @@
 #include <cerrno>
 #include <charconv>
 #include <cstdio>
+#include <cstdlib>
 #include <ctime>
+#include <tuple>
 
 #include "base/fd.hpp"
 #include "base/json.hpp"
 #include "orchestra/env.hpp"
 #include "orchestra/runtime.hpp"
+#include "runtime/linux/labels.hpp"
 #include "runtime/oci/oci_process.hpp"
 #include "runtime/oci/oci_terminal.hpp"
 #include "runtime/oci/seccomp_cache.hpp"
 #include "runtime/plan/make_plan.hpp"
 #include "runtime/spec/capabilities.hpp"
+#include "runtime/spec/pod_spec.hpp"
+#include "runtime/wire/protocol.hpp"
 
 namespace orchestra::runtime {
 namespace {
 constexpr const char* kDomain = "runtime";
 constexpr auto kRemoveDeadline = std::chrono::seconds(10);
-constexpr const char* kSpecVersion = "1.2.0";
 
 Result<std::string> absolute(const std::string& path) {
   char resolved[PATH_MAX];
@@ -72,7 +77,7 @@ void OciCommand::print(const std::string& text) const { (void)write_all(output_,
 
 Result<int> OciCommand::run() {
   if (args_.has("version")) {
-    print("orchestra-oci version 0.1.0\nspec: " + std::string(kSpecVersion) + "\n");
+    print("orchestra-oci version 0.1.0\nspec: " + std::string(kOciSpecVersion) + "\n");
     return 0;
   }
   if (args_.has("help") || args_.command.empty()) {
@@ -91,6 +96,8 @@ Result<int> OciCommand::run() {
   if (command == "exec") return exec();
   if (command == "pause") return freeze(true);
   if (command == "resume") return freeze(false);
+  if (command == "update") return update();
+  if (command == "events") return events();
   if (command == "features") return features();
   if (command == "spec") return spec();
   return Error(Error::invalid, kDomain, "unknown command \"" + command + "\"; see --help");
@@ -118,16 +125,20 @@ Result<void> OciCommand::place(OciState& state, const ContainerSpec& spec, PlanC
   if (path[0] != '/') path = "/orchestra/" + path;
   std::tie(state.cgroup_parent, state.cgroup) = split_path(path);
   ORC_ASSIGN(const auto cgroups, cgroups_of(state));
-  const bool everywhere = !spec.resources.cpuset_cpus.empty() || !spec.resources.cpuset_mems.empty();
-  ORC_TRY(cgroups->make(state.cgroup, everywhere));
+  ORC_TRY(cgroups->make(state.cgroup, spec.resources));
   const auto members = cgroups->processes(state.cgroup);
   if (members && !members->empty())
     return Error(Error::busy, kDomain, "linux.cgroupsPath: the cgroup " + path + " has processes");
-  std::vector<std::string> missing;
-  ORC_TRY(cgroups->apply(state.cgroup, spec.resources, missing));
-  CgroupPlace place = cgroups->place(state.cgroup, everywhere);
+  std::vector<std::string> missing, refused;
+  ContainerSpec whole = spec;
+  allow_default_devices(whole);
+  ORC_TRY(cgroups->apply(state.cgroup, whole.resources, missing, refused));
+  if (!missing.empty()) return Error(Error::unsupported, kDomain, "linux.resources: " + missing.front());
+  for (const std::string& reason : refused) warn("linux.resources: " + reason);
+  CgroupPlace place = cgroups->place(state.cgroup, spec.resources);
   context.cgroup_files = std::move(place.files);
   context.cgroup_unified = std::move(place.unified);
+  context.cgroup_mounts = cgroups->mounts(state.cgroup);
   return {};
 }
 
@@ -140,12 +151,11 @@ Result<int> OciCommand::create(bool start_too) {
   if (args_.operands.empty()) return Error(Error::invalid, kDomain, args_.command + ": name the container");
   const std::string& id = args_.operands.front();
   ORC_TRY(check_container_id(id));
-  if (args_.get("preserve-fds", "0") != "0")
-    return Error(Error::unsupported, kDomain, "--preserve-fds is not supported");
   ORC_ASSIGN(const std::string bundle, absolute(args_.get("bundle", ".")));
   ORC_ASSIGN(ContainerSpec spec, ContainerSpec::from_bundle(bundle));
   if (!spec.process) return Error(Error::invalid, kDomain, "config.json: process: missing");
   ORC_ASSIGN(spec.root_path, absolute(spec.root_path));
+  ORC_ASSIGN(const int preserved, preserved_fds(*spec.process));
   ORC_ASSIGN(std::string filter, seccomp_of(spec));
   OciState state;
   state.id = id;
@@ -160,6 +170,7 @@ Result<int> OciCommand::create(bool start_too) {
     if (auto cgroups = cgroups_of(state); cgroups && *cgroups)
       (void)(*cgroups)->remove(state.cgroup, kRemoveDeadline);
     (void)store_.forget(id);
+    if (state.pid != 0) run_poststop(state, spec);
     return error;
   };
   PlanContext context;
@@ -167,6 +178,8 @@ Result<int> OciCommand::create(bool start_too) {
   context.start_fifo = store_.fifo(id);
   context.seccomp_filter = std::move(filter);
   context.state_json = hook_state(state, "created", 0);
+  context.state_members = state_members_json(state, "creating");
+  std::tie(context.apparmor, context.selinux) = detect_labels();
   context.no_pivot = args_.has("no-pivot");
   context.no_new_keyring = args_.has("no-new-keyring");
   context.runtime_hooks = !spec.hooks.prestart.empty() || !spec.hooks.create_runtime.empty();
@@ -182,14 +195,18 @@ Result<int> OciCommand::create(bool start_too) {
     }
     ORC_TRY(place(state, spec, context));
     OciProcessRequest request;
+    context.preserved_fds = preserved;
     ORC_ASSIGN(request.plan, make_plan(spec, context));
     request.terminal = terminal;
     request.wait = !detached;
+    request.preserved_fds = preserved;
+    request.pidfd_socket = args_.get("pidfd-socket");
     request.input = input_;
     request.output = output_;
     request.error = error_;
     request.console_socket = args_.get("console-socket");
     request.runtime_hooks = [&](int pid) -> Result<void> {
+      state.pid = pid;
       const std::string json = hook_state(state, "creating", pid);
       ORC_TRY(run_runtime_hooks(spec.hooks.prestart, json, "prestart"));
       return run_runtime_hooks(spec.hooks.create_runtime, json, "createRuntime");
@@ -225,7 +242,10 @@ Result<void> OciCommand::start_created(const OciState& state) {
   if (unlink(path.c_str()) != 0) return system_error(kDomain, "unlink", path, errno);
   const auto spec = ContainerSpec::from_bundle(state.bundle);
   if (!spec || spec->hooks.poststart.empty()) return {};
-  return run_runtime_hooks(spec->hooks.poststart, hook_state(state, "running", state.pid), "poststart");
+  auto hooked =
+      run_runtime_hooks(spec->hooks.poststart, hook_state(state, "running", state.pid), "poststart");
+  if (!hooked) kill(state.pid, SIGKILL);  // since runtime-spec 1.3 a failure ends the container
+  return hooked;
 }
 
 Result<int> OciCommand::start() {
@@ -322,16 +342,66 @@ Result<void> OciCommand::delete_container(const OciState& state, bool force) {
     if (state.cgroup_parent == "/orchestra") cgroups->remove_parent();
   }
   ORC_TRY(store_.forget(state.id));
-  if (const auto spec = ContainerSpec::from_bundle(state.bundle)) {
-    for (const auto& hook : spec->hooks.poststop) {  // each runs, a failure is only told
-      if (auto ran = run_runtime_hooks({hook}, hook_state(state, "stopped", 0), "poststop"); !ran)
-        (void)write_all(error_, ran.error().message() + "\n");
-    }
-  }
+  if (const auto spec = ContainerSpec::from_bundle(state.bundle)) run_poststop(state, *spec);
   return {};
 }
 
+void OciCommand::run_poststop(const OciState& state, const ContainerSpec& spec) const {
+  for (const auto& hook : spec.hooks.poststop) {  // each runs, a failure is only told
+    if (auto ran = run_runtime_hooks({hook}, hook_state(state, "stopped", 0), "poststop"); !ran)
+      warn(ran.error().message());
+  }
+}
+
+void OciCommand::warn(const std::string& message) const {
+  (void)write_all(error_, "orchestra oci: warning: " + message + "\n");
+}
+
+Result<int> OciCommand::preserved_fds(ContainerSpec::Process& process) const {
+  const auto number = [](const std::string& text) -> int {
+    int value = -1;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    return error == std::errc() && end == text.data() + text.size() ? value : -1;
+  };
+  int count = number(args_.get("preserve-fds", "0"));
+  if (const char* listen = std::getenv("LISTEN_FDS"); listen != nullptr && number(listen) > 0) {
+    count += number(listen);
+    process.env.push_back(std::string("LISTEN_FDS=") + listen);
+    process.env.push_back("LISTEN_PID=1");
+    if (const char* names = std::getenv("LISTEN_FDNAMES"))
+      process.env.push_back(std::string("LISTEN_FDNAMES=") + names);
+  }
+  if (count < 0 || count > wire::kPreservedFdsMax) {
+    return Error(Error::invalid, kDomain,
+                 "--preserve-fds " + args_.get("preserve-fds", "0") + ": 0.." +
+                     std::to_string(wire::kPreservedFdsMax) + " descriptors are taken");
+  }
+  for (int fd = 3; fd < 3 + count; ++fd) {
+    if (fcntl(fd, F_GETFD) < 0)
+      return Error(Error::invalid, kDomain,
+                   "--preserve-fds: descriptor " + std::to_string(fd) + " is not open");
+  }
+  return count;
+}
+
 Result<int> OciCommand::remove() {
+  if (args_.has("regex")) {
+    if (args_.operands.empty()) return Error(Error::invalid, kDomain, "delete --regex: name a pattern");
+    regex_t pattern;
+    if (regcomp(&pattern, args_.operands.front().c_str(), REG_EXTENDED | REG_NOSUB) != 0)
+      return Error(Error::invalid, kDomain,
+                   "delete --regex \"" + args_.operands.front() + "\": no extended regular expression");
+    Result<void> last;
+    for (const std::string& id : store_.ids()) {
+      if (regexec(&pattern, id.c_str(), 0, nullptr, 0) != 0) continue;
+      auto state = store_.load(id);
+      auto gone = state ? delete_container(*state, args_.has("force")) : Result<void>(state.error());
+      if (!gone) last = gone;
+    }
+    regfree(&pattern);
+    ORC_TRY(last);
+    return 0;
+  }
   auto state = load_operand();
   if (!state && args_.has("force") && state.error().is(Error::not_found)) return 0;
   if (!state) return state.error();
@@ -368,6 +438,15 @@ Result<ContainerSpec> OciCommand::exec_spec(const OciState& state) const {
       return Error(Error::invalid, kDomain, "--user \"" + user + "\": expected UID or UID:GID");
     }
   }
+  if (args_.has("apparmor")) process.apparmor_profile = args_.get("apparmor");
+  if (args_.has("process-label")) process.selinux_label = args_.get("process-label");
+  for (const std::string& text : args_.all("additional-gids")) {
+    std::uint32_t gid = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), gid);
+    if (error != std::errc() || end != text.data() + text.size())
+      return Error(Error::invalid, kDomain, "--additional-gids \"" + text + "\": expected a number");
+    process.user.additional_gids.push_back(gid);
+  }
   for (const std::string& cap : args_.all("cap")) {
     if (!capability_number(cap))
       return Error(Error::invalid, kDomain, "--cap \"" + cap + "\": unknown capability");
@@ -386,22 +465,31 @@ Result<int> OciCommand::exec() {
     return Error(Error::conflict, kDomain,
                  "cannot exec in container " + state.id + ": container not running (it is " + status + ")");
   }
-  ORC_ASSIGN(const ContainerSpec spec, exec_spec(state));
+  ORC_ASSIGN(ContainerSpec spec, exec_spec(state));
   PlanContext context;
+  context.state_members = state_members_json(state, status);
+  std::tie(context.apparmor, context.selinux) = detect_labels();
+  ORC_ASSIGN(context.preserved_fds, preserved_fds(*spec.process));
   context.exec = true;
   for (const auto& space : spec.namespaces) {
     constexpr std::pair<std::string_view, int> flags[] = {{"mount", CLONE_NEWNS},
                                                           {"ipc", CLONE_NEWIPC},
                                                           {"uts", CLONE_NEWUTS},
                                                           {"network", CLONE_NEWNET},
-                                                          {"cgroup", CLONE_NEWCGROUP}};
+                                                          {"cgroup", CLONE_NEWCGROUP},
+                                                          {"user", CLONE_NEWUSER},
+                                                          {"time", 0x80 /* CLONE_NEWTIME */}};
     for (const auto& [name, flag] : flags) {
       if (space.type == name) context.join_namespaces |= static_cast<std::uint64_t>(flag);
     }
   }
   ORC_ASSIGN(const auto cgroups, cgroups_of(state));
   if (cgroups) {
-    CgroupPlace place = cgroups->place(state.cgroup);
+    std::string group = state.cgroup;
+    if (args_.has("cgroup")) group += "/" + args_.get("cgroup");
+    if (group.find("..") != std::string::npos)
+      return Error(Error::invalid, kDomain, "--cgroup " + args_.get("cgroup") + ": has a \"..\"");
+    CgroupPlace place = cgroups->place(group, spec.resources);
     context.cgroup_files = std::move(place.files);
     context.cgroup_unified = std::move(place.unified);
   }
@@ -411,6 +499,8 @@ Result<int> OciCommand::exec() {
   ORC_ASSIGN(request.plan, make_plan(spec, context));
   request.terminal = spec.process->terminal;
   request.wait = !args_.has("detach");
+  request.preserved_fds = context.preserved_fds;
+  request.pidfd_socket = args_.get("pidfd-socket");
   request.input = input_;
   request.output = output_;
   request.error = error_;
@@ -432,53 +522,6 @@ Result<int> OciCommand::freeze(bool frozen) {
   ORC_ASSIGN(const auto cgroups, cgroups_of(state));
   if (!cgroups) return Error(Error::unsupported, kDomain, "pause: container " + state.id + " has no cgroup");
   ORC_TRY(cgroups->freeze(state.cgroup, frozen, std::chrono::seconds(2)));
-  return 0;
-}
-
-Result<int> OciCommand::features() {
-  json::array capabilities, options;
-  for (const std::string& name : capability_names(kAllCapabilities)) capabilities.emplace_back(name);
-  for (const char* option :
-       {"async",       "atime",       "bind",       "defaults", "dev",        "diratime",      "exec",
-        "noatime",     "nodev",       "nodiratime", "noexec",   "norelatime", "nostrictatime", "nosuid",
-        "nosymfollow", "private",     "rbind",      "relatime", "ro",         "rprivate",      "rshared",
-        "rslave",      "runbindable", "rw",         "shared",   "silent",     "slave",         "strictatime",
-        "suid",        "unbindable"}) {
-    options.emplace_back(option);
-  }
-  const json::object out{
-      {"ociVersionMin", "1.0.0"},
-      {"ociVersionMax", kSpecVersion},
-      {"hooks", {"prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"}},
-      {"mountOptions", options},
-      {"linux",
-       json::object{
-           {"namespaces", {"cgroup", "ipc", "mount", "network", "pid", "uts"}},
-           {"capabilities", capabilities},
-           {"cgroup",
-            json::object{
-                {"v1", true}, {"v2", true}, {"systemd", false}, {"systemdUser", false}, {"rdma", false}}},
-           {"seccomp",
-            json::object{{"enabled", true},
-                         {"actions",
-                          {"SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS",
-                           "SCMP_ACT_KILL_THREAD", "SCMP_ACT_LOG", "SCMP_ACT_TRACE", "SCMP_ACT_TRAP"}},
-                         {"operators",
-                          {"SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT",
-                           "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE"}}}},
-           {"apparmor", json::object{{"enabled", false}}},
-           {"selinux", json::object{{"enabled", false}}},
-           {"intelRdt", json::object{{"enabled", false}}},
-           {"mountExtensions", json::object{{"idmap", json::object{{"enabled", false}}}}}}}};
-  print(to_pretty_json(out) + "\n");
-  return 0;
-}
-
-Result<int> OciCommand::spec() {
-  const std::string path = args_.get("bundle", ".") + "/config.json";
-  if (access(path.c_str(), F_OK) == 0)
-    return Error(Error::already_exists, kDomain, path + " exists; remove it first");
-  ORC_TRY(replace_file(path, ContainerSpec::example().to_json() + "\n", 0644, false));
   return 0;
 }
 

@@ -7,6 +7,8 @@
 
 namespace orchestra::runtime {
 
+inline constexpr const char* kOciSpecVersion = "1.3.0";  ///< newest runtime-spec that is understood
+
 class OciCommand {
  public:
   OciCommand(OciArguments args, int input, int output, int error);
@@ -23,11 +25,18 @@ class OciCommand {
   Result<int> remove();
   Result<int> exec();
   Result<int> freeze(bool frozen);
+  Result<int> update();
+  Result<int> events();
   Result<int> features();
   Result<int> spec();
 
   Result<OciState> load_operand();
   Result<void> start_created(const OciState& state);
+  Result<ContainerSpec::Resources> update_resources(const OciState& state, const Cgroups& cgroups) const;
+  /// --preserve-fds and what systemd hands over (LISTEN_FDS, told to the program in `process`).
+  Result<int> preserved_fds(ContainerSpec::Process& process) const;
+  void run_poststop(const OciState& state, const ContainerSpec& spec) const;
+  void warn(const std::string& message) const;
   Result<void> delete_container(const OciState& state, bool force);
   Result<std::shared_ptr<Cgroups>> cgroups_of(const OciState& state) const;
   Result<void> place(OciState& state, const ContainerSpec& spec, PlanContext& context);

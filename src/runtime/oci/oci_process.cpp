@@ -45,19 +45,18 @@ Result<wire::ReportMessage> receive_report(int socket, Fd& descriptor, bool& end
   }
 }
 
-/// conmon and the containerd shim take the master with any payload; its name is customary.
-Result<void> send_terminal(const std::string& path, const Fd& master) {
+/// conmon and the containerd shim take the descriptor with any payload; its name is customary.
+Result<void> send_to_socket(const std::string& path, const Fd& sent, std::string name, const char* option) {
   const Fd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (path.size() >= sizeof address.sun_path)
-    return Error(Error::invalid, kDomain, "--console-socket " + path + ": the path is too long");
+    return Error(Error::invalid, kDomain, std::string(option) + " " + path + ": the path is too long");
   path.copy(address.sun_path, path.size());
   if (!socket || connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
     return system_error(kDomain, "connect", path, errno);
   }
-  char name[] = "/dev/ptmx";
-  iovec piece{name, sizeof name - 1};
+  iovec piece{name.data(), name.size()};
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
   msghdr header{};
   header.msg_iov = &piece;
@@ -68,7 +67,7 @@ Result<void> send_terminal(const std::string& path, const Fd& master) {
   extra->cmsg_level = SOL_SOCKET;
   extra->cmsg_type = SCM_RIGHTS;
   extra->cmsg_len = CMSG_LEN(sizeof(int));
-  const int fd = master.get();
+  const int fd = sent.get();
   std::memcpy(CMSG_DATA(extra), &fd, sizeof fd);
   if (sendmsg(socket.get(), &header, MSG_NOSIGNAL) < 0) return system_error(kDomain, "sendmsg", path, errno);
   return {};
@@ -106,7 +105,8 @@ Result<OciProcess> make_oci_process(const OciProcessRequest& request) {
   spawn.role = request.wait ? "oci-wait" : "oci";
   spawn.orphan = false;
   spawn.descriptors = {request.input, request.output, request.error, plan.get(), report.second.get()};
-  if (request.container_pidfd >= 0) spawn.descriptors.push_back(request.container_pidfd);
+  spawn.descriptors.push_back(request.container_pidfd);
+  for (int fd = 3; fd < 3 + request.preserved_fds; ++fd) spawn.descriptors.push_back(fd);
   OciProcess process;
   ORC_ASSIGN(process.parent, spawn_embedded(spawn));
   report.second.reset();
@@ -141,12 +141,23 @@ Result<OciProcess> make_oci_process(const OciProcessRequest& request) {
     }
   }
   report.first.reset();
+  const auto hand_over = [&](const std::string& socket, const Fd& fd, const char* name, const char* option) {
+    auto sent = send_to_socket(socket, fd, name, option);
+    if (sent) return;
+    failure = sent.error();
+    failed = true;
+  };
   if (!failed && process.terminal && !request.console_socket.empty()) {
-    if (auto sent = send_terminal(request.console_socket, process.terminal); !sent) {
-      failure = sent.error();
+    hand_over(request.console_socket, process.terminal, "/dev/ptmx", "--console-socket");
+    process.terminal.reset();
+  }
+  if (!failed && !request.pidfd_socket.empty()) {
+    if (auto pidfd = open_pidfd(process.pid)) {
+      hand_over(request.pidfd_socket, *pidfd, "pidfd", "--pidfd-socket");
+    } else {
+      failure = pidfd.error();
       failed = true;
     }
-    process.terminal.reset();
   }
   if (failed) {
     if (process.pid > 0) kill(process.pid, SIGKILL);

@@ -15,7 +15,9 @@ struct OciProcessRequest {
   bool wait = false;  ///< its parent stays and ends with its code
   int input = 0, output = 1, error = 2;
   int container_pidfd = -1;    ///< exec
+  int preserved_fds = 0;       ///< this program's 3.. that the container gets
   std::string console_socket;  ///< where the terminal's master goes
+  std::string pidfd_socket;    ///< where a pidfd of the process goes
   std::function<Result<void>(int pid)> runtime_hooks;
 };
 struct OciProcess {

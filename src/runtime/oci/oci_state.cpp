@@ -118,6 +118,13 @@ std::string OciStore::status(const OciState& state) const {
   return is_frozen(state) ? "paused" : "running";
 }
 
+std::string state_members_json(const OciState& state, const std::string& status) {
+  json::object out{
+      {"ociVersion", state.oci_version}, {"id", state.id}, {"status", status}, {"bundle", state.bundle}};
+  if (!state.annotations.empty()) out["annotations"] = annotations_json(state);
+  return to_json(out);
+}
+
 std::string state_json(const OciState& state, const std::string& status, bool with_extras) {
   json::object out{{"ociVersion", state.oci_version},
                    {"id", state.id},

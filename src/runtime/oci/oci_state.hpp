@@ -38,6 +38,8 @@ class OciStore {
   std::string root_;
 };
 
+/// The state without its pid, as an object: what a seccomp listener is told beside the pid.
+std::string state_members_json(const OciState& state, const std::string& status);
 /// The state as the runtime-spec's "state" operation prints it.
 std::string state_json(const OciState& state, const std::string& status, bool with_extras);
 

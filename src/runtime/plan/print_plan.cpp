@@ -16,6 +16,54 @@ void print_texts(std::ostream& out, const char* name, const wire::Plan* plan, wi
   for (std::uint32_t i = 0; i < table.count; ++i) out << name << " " << wire::text_at(plan, all[i]) << "\n";
 }
 
+void print_maps(std::ostream& out, const wire::Plan* plan, wire::Table maps) {
+  const auto* all = wire::table_at<wire::IdMapStep>(plan, maps);
+  for (std::uint32_t i = 0; i < maps.count; ++i)
+    out << " " << all[i].inside << ":" << all[i].outside << ":" << all[i].count;
+}
+
+void print_words(std::ostream& out, const char* name, const wire::Plan* plan, wire::Table words) {
+  if (words.count == 0) return;
+  out << name;
+  for (std::uint32_t i = 0; i < words.count; ++i)
+    out << " " << hex(wire::table_at<std::uint64_t>(plan, words)[i]);
+  out << "\n";
+}
+
+/// What most containers have nothing of.
+void print_extras(std::ostream& out, const wire::Plan* plan) {
+  if (plan->uid_maps.count != 0) {
+    out << "uids";
+    print_maps(out, plan, plan->uid_maps);
+    out << "\ngids";
+    print_maps(out, plan, plan->gid_maps);
+    out << "\n";
+  }
+  const auto* joins = wire::table_at<wire::JoinStep>(plan, plan->joins);
+  for (std::uint32_t i = 0; i < plan->joins.count; ++i)
+    out << "join " << hex(joins[i].clone_flag) << " " << wire::text_at(plan, joins[i].path) << "\n";
+  if (plan->time_offsets != 0) out << "time " << wire::text_at(plan, plan->time_offsets);
+  if (plan->scheduler.count != 0) {
+    const auto& step = *wire::table_at<wire::SchedulerStep>(plan, plan->scheduler);
+    out << "scheduler " << step.policy << " flags=" << hex(step.flags) << " nice=" << step.nice
+        << " priority=" << step.priority << " " << step.runtime << "/" << step.deadline << "/" << step.period
+        << "\n";
+  }
+  if (plan->io_priority >= 0) out << "io priority " << plan->io_priority << "\n";
+  if (plan->personality >= 0) out << "personality " << plan->personality << "\n";
+  print_words(out, "cpus", plan, plan->affinity);
+  print_words(out, "cpus at last", plan, plan->affinity_final);
+  if (plan->memory_policy >= 0) out << "memory policy " << plan->memory_policy << "\n";
+  print_words(out, "memory nodes", plan, plan->memory_nodes);
+  if (plan->apparmor != 0) out << "apparmor " << wire::text_at(plan, plan->apparmor) << "\n";
+  if (plan->selinux != 0) out << "selinux " << wire::text_at(plan, plan->selinux) << "\n";
+  if (plan->preserved_fds != 0) out << "descriptors " << plan->preserved_fds << "\n";
+  if (plan->notify_socket != 0)
+    out << "listener " << wire::text_at(plan, plan->notify_socket) << " "
+        << wire::text_at(plan, plan->notify_head) << "0" << wire::text_at(plan, plan->notify_middle) << "0"
+        << wire::text_at(plan, plan->notify_tail) << "\n";
+}
+
 void print_mounts(std::ostream& out, const wire::Plan* plan) {
   const auto* steps = wire::table_at<wire::MountStep>(plan, plan->mounts);
   for (std::uint32_t i = 0; i < plan->mounts.count; ++i) {
@@ -29,7 +77,14 @@ void print_mounts(std::ostream& out, const wire::Plan* plan) {
         << wire::text_at(plan, step.source) << " on " << wire::text_at(plan, step.target)
         << " set=" << hex(step.attr_set) << " clear=" << hex(step.attr_clear)
         << " propagation=" << hex(step.propagation) << (step.recursive != 0 ? " recursive" : "")
-        << (step.optional != 0 ? " optional" : "");
+        << (step.optional != 0 ? " optional" : "") << (step.copy_up != 0 ? " copy-up" : "");
+    if (step.all_set != 0 || step.all_clear != 0)
+      out << " all-set=" << hex(step.all_set) << " all-clear=" << hex(step.all_clear);
+    if (step.mapping != wire::IdMapping::none) {
+      out << (step.mapping == wire::IdMapping::own ? " ids" : " ids-of-container")
+          << (step.mapping_recursive != 0 ? "-recursive" : "");
+      print_maps(out, plan, step.uids);
+    }
     const auto* options = wire::table_at<wire::Text>(plan, step.options);
     for (std::uint32_t k = 0; k < step.options.count; k += 2) {
       out << " " << wire::text_at(plan, options[k]);
@@ -71,7 +126,10 @@ std::string print_plan(std::string_view block) {
   for (std::uint32_t i = 0; i < plan->limits.count; ++i) {
     out << "limit " << limits[i].resource << " " << limits[i].soft << " " << limits[i].hard << "\n";
   }
-  out << "seccomp " << plan->seccomp.count << "\ncwd " << wire::text_at(plan, plan->cwd) << "\n";
+  print_extras(out, plan);
+  out << "seccomp " << plan->seccomp.count
+      << (plan->seccomp_flags != 0 ? " flags=" + hex(plan->seccomp_flags) : "") << "\ncwd "
+      << wire::text_at(plan, plan->cwd) << "\n";
   print_texts(out, "arg", plan, plan->args);
   print_texts(out, "env", plan, plan->env);
   return out.str();

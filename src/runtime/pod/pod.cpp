@@ -94,18 +94,21 @@ Pending<ContainerStatus> Pod::exited(const std::string& id) {
 void Pod::update(const wire::ContainerRecord& record) {
   std::vector<Promise<ContainerStatus>> waiters;
   std::optional<ContainerStatus> status;
+  bool changed = false;
   {
     std::lock_guard lock(mutex_);
     const auto found = containers_.find(std::string(record.id, strnlen(record.id, sizeof record.id)));
     if (found == containers_.end()) return;  // being created by a call that stores its own record, or removed
     Known& known = found->second;
     if (known.record.phase == wire::Phase::exited || record.phase < known.record.phase) return;
+    changed = record.phase != known.record.phase;
     known.record = record;
     if (record.phase == wire::Phase::exited) {
       waiters.swap(known.waiters);
       status = status_of(record, config_.uid, known.config);
     }
   }
+  if (changed && on_change) on_change(record);
   for (const auto& waiter : waiters) waiter.set(*status);
 }
 

@@ -44,6 +44,8 @@ class Pod : public std::enable_shared_from_this<Pod> {
   Pending<ContainerStatus> exited(const std::string& id);
   /// A newer record of a container (by sequence); completes those who wait for its end.
   void update(const wire::ContainerRecord& record);
+  /// Is told each change of a container's phase. Set before the pod is shared.
+  std::function<void(const wire::ContainerRecord&)> on_change;
 
   /// Follows the shim's events. `on_lost` is called (event thread) when the shim is gone.
   /// `connection`: one that is subscribed already; none = a new one is made.

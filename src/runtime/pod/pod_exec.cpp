@@ -6,8 +6,10 @@
 
 #include <cerrno>
 #include <cstring>
+#include <tuple>
 
 #include "orchestra/env.hpp"
+#include "runtime/linux/labels.hpp"
 #include "runtime/linux/seccomp.hpp"
 #include "runtime/plan/make_plan.hpp"
 #include "runtime/pod/pod_runtime.hpp"
@@ -37,23 +39,39 @@ bool read_available(int fd, std::string& output, std::size_t max, bool& truncate
 
 Result<std::string> RealPodRuntime::exec_plan(const Pod& pod, const ContainerConfig& config,
                                               const ExecOptions& options) {
+  if (cgroups_ && cgroups_->frozen(container_group(pod, config.id)))
+    return Error(Error::conflict, kDomain, "container " + config.id + " is paused; resume it first");
   ContainerSpec spec = make_pod_container_spec(pod.config(), config, isolation_);
   if (const auto text = read_file(pod.container_directory(config.id) + "/spec.json", kSpecBytesMax)) {
     ORC_ASSIGN(spec, ContainerSpec::from_json(*text));
   }
+  (void)drop_groups(spec);
   spec.process->args = options.command;
   spec.process->terminal = options.tty;
   PlanContext context;
   context.isolation = isolation_;
   context.exec = true;
   context.root = config.root;
+  std::tie(context.apparmor, context.selinux) = detect_labels();
+  if (isolation_ == Isolation::rootless) {
+    // The shim is in the pod's user, ipc and uts namespaces; what belongs to the machine may not be entered.
+    context.ids = &ids_.maps;
+    context.join_namespaces = CLONE_NEWNS;
+    for (const auto& space : spec.namespaces) {
+      if (space.type == "cgroup") context.join_namespaces |= CLONE_NEWCGROUP;
+    }
+  }
   if (isolation_ == Isolation::full) {
     context.join_namespaces = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET | CLONE_NEWCGROUP;
-    if (cgroups_) {
-      CgroupPlace place = cgroups_->place(container_group(pod, config.id));
-      context.cgroup_files = std::move(place.files);
-      context.cgroup_unified = std::move(place.unified);
+    for (const auto& space : spec.namespaces) {
+      if (space.type == "user") context.join_namespaces |= CLONE_NEWUSER;
+      if (space.type == "time") context.join_namespaces |= 0x80;  // CLONE_NEWTIME
     }
+  }
+  if (cgroups_) {
+    CgroupPlace place = cgroups_->place(container_group(pod, config.id), spec.resources);
+    context.cgroup_files = std::move(place.files);
+    context.cgroup_unified = std::move(place.unified);
   }
   ORC_ASSIGN(context.seccomp_filter, seccomp_filter(config, spec));
   return make_plan(spec, context);

@@ -7,15 +7,20 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/file.h>
 #include <sys/mount.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <tuple>
+#include <utility>
 
 #include "orchestra/env.hpp"
+#include "runtime/linux/labels.hpp"
 #include "runtime/linux/seccomp.hpp"
 #include "runtime/linux/try_in_child.hpp"
 #include "runtime/plan/make_plan.hpp"
@@ -28,9 +33,15 @@ using std::chrono::seconds;
 constexpr Duration kCreateDeadline = seconds(120), kStartDeadline = seconds(10),
                    kSignalDeadline = seconds(10), kRemoveDeadline = seconds(30);
 constexpr const char* kDomain = "runtime";
+constexpr std::size_t kConfigBytesMax = 4 << 20;
 
 std::string as_bytes(const wire::CreateRequest& request) {
   return {reinterpret_cast<const char*>(&request), sizeof request};
+}
+
+bool is_running(const std::string& pid) {
+  const long number = std::strtol(pid.c_str(), nullptr, 10);
+  return number > 0 && (kill(static_cast<pid_t>(number), 0) == 0 || errno != ESRCH);
 }
 
 /// A runtime of this very process may be on its way out: a last call on a worker still holds it.
@@ -41,13 +52,23 @@ Result<void> take_lock(const Fd& lock, const std::string& state_dir) {
     if (flock(lock.get(), LOCK_EX | LOCK_NB) == 0) return {};
     const auto text = read_file(state_dir + "/lock", 64);
     const std::string holder = text && !text->empty() ? *text : "unknown";
-    if (holder != own || look >= kLooks) {
+    // A killed host's lock lives on for a moment in a shim that was just being started.
+    const bool waits = holder == own || !is_running(holder);
+    if (!waits || look >= kLooks) {
       return Error(
           Error::busy, kDomain,
           state_dir + ": another runtime (pid " + holder + ") runs the pods of this folder; stop it first");
     }
     poll(nullptr, 0, kLookMs);
   }
+}
+
+/// What an id of the container is on the machine.
+std::uint32_t id_outside(const std::vector<ContainerSpec::IdMapping>& mappings, std::uint32_t id) {
+  for (const auto& one : mappings) {
+    if (id >= one.container && id - one.container < one.size) return one.host + (id - one.container);
+  }
+  return id;
 }
 
 Result<wire::ContainerRecord> record_in(const ShimReply& reply) {
@@ -60,6 +81,7 @@ Result<wire::ContainerRecord> record_in(const ShimReply& reply) {
 }  // namespace
 
 RealPodRuntime::~RealPodRuntime() {
+  events_->close();
   for (auto& [uid, pod] : pods_) {
     pod->stop_following();
     pod->abandon(Error(Error::cancelled, kDomain, "the runtime was closed; its containers go on"));
@@ -119,6 +141,14 @@ Pending<ContainerStatus> RealPodRuntime::create_from_spec(std::string pod_uid, C
   });
   spec.hostname.clear();
   spec.domainname.clear();
+  allow_default_devices(spec);
+  if (isolation_ == Isolation::rootless) {
+    // A sysfs of its own needs a network namespace of its own: the machine's is bound, read-only.
+    for (ContainerSpec::Mount& mount : spec.mounts) {
+      if (mount.type == "sysfs")
+        mount = {mount.destination, "bind", "/sys", {"rbind", "rslave", "nosuid", "noexec", "nodev", "ro"}};
+    }
+  }
   if (isolation_ == Isolation::process) {
     spec.namespaces.clear();
     spec.mounts.clear();
@@ -147,8 +177,9 @@ Pending<ContainerStatus> RealPodRuntime::create(std::string pod_uid, ContainerCo
       ORC_TRY(make_directories(directory + "/root", 0700));
       ORC_TRY(replace_file(directory + "/config.json", to_json(to_record(config)), 0600, false));
       if (spec) ORC_TRY(replace_file(directory + "/spec.json", spec->to_json(), 0600, false));
-      return self->make_container(
-          *pod, config, spec ? *spec : make_pod_container_spec(pod->config(), config, self->isolation_));
+      ContainerSpec whole = spec ? *spec : make_pod_container_spec(pod->config(), config, self->isolation_);
+      if (self->drop_groups(whole)) pod->add_degraded({"supplementary groups: " + self->ids_.single_because});
+      return self->make_container(*pod, config, whole);
     }();
     if (!made) (void)self->undo_container(*pod, config.id);
     return made;
@@ -178,16 +209,21 @@ Result<ContainerStatus> RealPodRuntime::make_container(Pod& pod, const Container
   context.isolation = isolation_;
   context.root = config.root;
   context.root_target = directory + "/root";
+  std::tie(context.apparmor, context.selinux) = detect_labels();
+  context.state_members = to_json(json::object{
+      {"ociVersion", spec.oci_version}, {"id", config.id}, {"status", "creating"}, {"bundle", directory}});
   wire::CreateRequest request;
-  if (cgroups_ && isolation_ == Isolation::full) {
+  if (isolation_ == Isolation::rootless) context.ids = &ids_.maps;
+  if (cgroups_) {
     const std::string group = container_group(pod, config.id);
     std::vector<std::string> missing;
-    ORC_TRY(cgroups_->make(group));
-    ORC_TRY(cgroups_->apply(group, spec.resources, missing));
+    ORC_TRY(cgroups_->make(group, spec.resources));
+    ORC_TRY(cgroups_->apply(group, spec.resources, missing, missing));
     pod.add_degraded(missing);
-    CgroupPlace place = cgroups_->place(group);
+    CgroupPlace place = cgroups_->place(group, spec.resources);
     context.cgroup_files = std::move(place.files);
     context.cgroup_unified = std::move(place.unified);
+    context.cgroup_mounts = cgroups_->mounts(group);
     set_field(request.oom_file, cgroups_->oom_file(group));
     set_field(request.cgroup, cgroups_->members_file(group));
   }
@@ -200,8 +236,8 @@ Result<ContainerStatus> RealPodRuntime::make_container(Pod& pod, const Container
   set_field(request.log_path, config.log_path);
   if (isolation_ == Isolation::process) set_field(request.root, config.root.directory);
   request.log_bytes_max = config.log_file_bytes_max;
-  request.uid = config.uid;
-  request.gid = config.gid;
+  request.uid = id_outside(spec.uid_mappings, config.uid);
+  request.gid = id_outside(spec.gid_mappings, config.gid);
   if (config.tty) request.flags |= wire::kWantTerminal;
   if (config.in) request.flags |= wire::kWantInput;
   if (config.in_once) request.flags |= wire::kInputOnce;
@@ -216,6 +252,7 @@ Result<ContainerStatus> RealPodRuntime::make_container(Pod& pod, const Container
 }
 
 Result<void> RealPodRuntime::undo_container(Pod& pod, const std::string& id) {
+  thaw(pod, id);
   if (auto shim = ShimConnection::connect(pod.directory())) {
     if (auto removed = shim->call(wire::Op::remove, id_request(id), kRemoveDeadline);
         !removed && !removed.error().is(Error::unavailable)) {
@@ -223,7 +260,9 @@ Result<void> RealPodRuntime::undo_container(Pod& pod, const std::string& id) {
     }
   }
   if (cgroups_) ORC_TRY(cgroups_->remove(container_group(pod, id), kRemoveDeadline));
+  ORC_TRY(reclaim_root(pod.container_directory(id)));
   ORC_TRY(remove_tree(pod.container_directory(id)));
+  if (pod.container(id)) tell(RuntimeEvent::Kind::removed, pod.uid(), id);
   pod.forget_container(id);
   return {};
 }
@@ -305,7 +344,7 @@ Pending<ContainerUsage> RealPodRuntime::usage(std::string pod_uid, std::string i
         if (status.state != ContainerState::running)
           return Error(Error::conflict, kDomain, "container " + id + " is not running");
         ContainerUsage usage;
-        if (self->cgroups_ && self->isolation_ == Isolation::full) {
+        if (self->cgroups_) {
           ORC_ASSIGN(usage, self->cgroups_->usage(self->container_group(*pod, id)));
         } else {
           ORC_ASSIGN(usage, process_tree_usage(static_cast<int>(status.pid)));
@@ -327,39 +366,97 @@ bool full_works() {
       0);
   return error == 0;
 }
+
+struct Level {
+  Isolation isolation = Isolation::process;
+  RootlessIds ids;
+};
+
+Result<Level> try_rootless_level(const RuntimeOptions& options) {
+  Level level{Isolation::rootless, find_rootless_ids(options.keep_id)};
+  const std::string programs = options.data_dir.empty() ? std::string() : options.data_dir + "/lib";
+  auto tried = try_rootless(level.ids.maps, programs);
+  if (!tried && level.ids.maps.ranged) {  // the helpers may be refused (no_new_privs) where one id is allowed
+    const std::string why = tried.error().message();
+    level.ids.maps = plan_id_maps(geteuid(), getegid(), {}, {});
+    tried = try_rootless(level.ids.maps, programs);
+    if (tried) level.ids.single_because = why;
+  }
+  if (tried) return level;
+  const UserNamespaceCause cause = why_no_user_namespaces();
+  std::string text = "isolation level \"rootless\" does not work here: " + tried.error().message();
+  if (!cause.cause.empty()) text += "; " + cause.cause + "; remedy: " + cause.remedy;
+  return Error(Error::unsupported, kDomain, text + " (orchestra doctor tells more)");
+}
+
+/// best: the highest that works, tried by really making what it needs.
+Result<Level> choose_level(const RuntimeOptions& options) {
+  using Choice = RuntimeOptions::Isolation;
+  const bool wants_full = options.isolation == Choice::full || options.isolation == Choice::best;
+  if (wants_full && full_works()) return Level{Isolation::full, {}};
+  if (options.isolation == Choice::full) {
+    return Error(Error::unsupported, kDomain,
+                 "isolation level \"full\" does not work here (it needs CAP_SYS_ADMIN); run as root, or use "
+                 "\"rootless\" or \"process\"");
+  }
+  std::string refused;
+  if (options.isolation != Choice::process) {
+    auto rootless = try_rootless_level(options);
+    if (rootless || options.isolation == Choice::rootless) return rootless;
+    refused = rootless.error().message() + "; ";
+  }
+  if (try_in_child([](long) { return chroot("/") == 0 ? 0 : errno; }, 0) != 0) {
+    return Error(Error::unsupported, kDomain,
+                 refused +
+                     "isolation level \"process\" needs chroot, which is refused here (CAP_SYS_CHROOT); "
+                     "run as root");
+  }
+  return Level{Isolation::process, {}};
+}
 }  // namespace
 
+bool RealPodRuntime::drop_groups(ContainerSpec& spec) const {
+  if (isolation_ != Isolation::rootless || ids_.maps.ranged) return false;
+  return !std::exchange(spec.process->user.additional_gids, {}).empty();
+}
+
+Result<void> RealPodRuntime::reclaim_root(const std::string& container_directory) const {
+  if (isolation_ != Isolation::rootless) return {};
+  const auto text = read_file(container_directory + "/config.json", kConfigBytesMax);
+  const auto record = text ? parse_json(*text) : Result<json::value>(text.error());
+  const auto config = record ? container_from_record(*record) : Result<ContainerConfig>(record.error());
+  if (!config || config->root.directory.empty()) return {};  // never described, so it never ran
+  return reclaim(config->root.directory);
+}
+
+Result<void> RealPodRuntime::reclaim(const std::string& path) const {
+  return isolation_ == Isolation::rootless ? reclaim_tree(ids_.maps, path, program_directory())
+                                           : Result<void>();
+}
+
 Result<std::shared_ptr<RealPodRuntime>> open_pod_runtime(Engine& engine, RuntimeOptions options) {
-  using Choice = RuntimeOptions::Isolation;
   if (options.state_dir.empty()) {
     return Error(Error::invalid, kDomain,
                  "state_dir: missing; name a folder on tmpfs such as /run/orchestra/ID");
   }
-  if (options.isolation == Choice::rootless) {
-    return Error(Error::unsupported, kDomain,
-                 "isolation level \"rootless\" is not supported; use \"full\" (root) or \"process\"");
-  }
-  const bool full = options.isolation != Choice::process && full_works();
-  if (options.isolation == Choice::full && !full) {
-    return Error(Error::unsupported, kDomain,
-                 "isolation level \"full\" does not work here (it needs CAP_SYS_ADMIN); run as root, or use "
-                 "\"process\"");
-  }
-  const Isolation level = full ? Isolation::full : Isolation::process;
-  if (!full && try_in_child([](long) { return chroot("/") == 0 ? 0 : errno; }, 0) != 0) {
-    return Error(
-        Error::unsupported, kDomain,
-        "isolation level \"process\" needs chroot, which is refused here (CAP_SYS_CHROOT); run as root");
-  }
+  ORC_ASSIGN(const Level level, choose_level(options));
   if (options.cgroup_parent.empty()) {
     options.cgroup_parent = options.instance.empty() ? "/orchestra" : "/orchestra-" + options.instance;
   }
   std::shared_ptr<Cgroups> cgroups;
-  if (level == Isolation::full) {
+  if (level.isolation == Isolation::full) {
     ORC_ASSIGN(CgroupLayout layout, detect_cgroups());
     ORC_ASSIGN(cgroups, Cgroups::open(std::move(layout), options.cgroup_parent));
   }
-  auto made = std::make_shared<RealPodRuntime>(engine, std::move(options), level, std::move(cgroups));
+  std::string no_limits;
+  if (level.isolation == Isolation::rootless) {
+    ORC_ASSIGN(const CgroupLayout layout, detect_cgroups());
+    auto delegated = Cgroups::open_delegated(layout, options.cgroup_parent, options.move_host_to_leaf);
+    if (delegated) cgroups = *delegated;
+    if (!delegated) no_limits = delegated.error().message();
+  }
+  auto made = std::make_shared<RealPodRuntime>(engine, std::move(options), level.isolation,
+                                               std::move(cgroups), level.ids, std::move(no_limits));
   ORC_TRY(made->open());
   return made;
 }

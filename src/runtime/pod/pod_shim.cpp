@@ -26,7 +26,9 @@ constexpr std::size_t kRecordBytesMax = 4 << 20;
 std::uint64_t pod_namespaces(const PodSandboxConfig& config, Isolation isolation) {
   if (isolation == Isolation::process) return 0;
   std::uint64_t flags = CLONE_NEWUTS;
-  if (!config.host_network) flags |= CLONE_NEWNET;
+  // Rootless: the network is that of level process until it has a node namespace (spec/net.md 3).
+  if (isolation == Isolation::rootless) flags |= CLONE_NEWUSER;
+  if (isolation == Isolation::full && !config.host_network) flags |= CLONE_NEWNET;
   if (!config.host_ipc) flags |= CLONE_NEWIPC;
   return flags;
 }
@@ -90,16 +92,18 @@ Result<void> RealPodRuntime::start_shim(const std::shared_ptr<Pod>& shared,
   Pod& pod = *shared;
   auto config = std::make_unique<wire::ShimConfig>();
   config->namespaces = pod_namespaces(pod.config(), isolation_);
-  config->share_pid = isolation_ == Isolation::full && pod.config().share_process_namespace &&
+  if (isolation_ == Isolation::rootless) config->user = to_wire(ids_.maps);
+  config->share_pid = isolation_ != Isolation::process && pod.config().share_process_namespace &&
                               !pod.config().host_pid && join_pid == 0
                           ? 1
                           : 0;
   config->oom_protect = isolation_ == Isolation::full ? 1 : 0;
   config->join_pid = join_pid;
+  config->ends_with_host = options_.keep_alive ? 0 : 1;
   set_field(config->hostname, pod.config().hostname);
   set_field(config->directory, pod.directory());
   std::string unified;
-  if (cgroups_ && isolation_ == Isolation::full) {
+  if (cgroups_) {
     const CgroupPlace place = cgroups_->place_shim(pod.group());
     ORC_TRY(cgroups_->make_shim(pod.group(), true));
     unified = place.unified;
@@ -130,11 +134,11 @@ Result<void> RealPodRuntime::start_shim(const std::shared_ptr<Pod>& shared,
   plan.role = "shim";
   plan.cgroup = unified;
   plan.descriptors = {-1, -1, errors.get(), memory.get(), listener.get(), connection.second.get()};
-  plan.fallback_directory = options_.data_dir.empty() ? std::string() : options_.data_dir + "/lib";
+  plan.fallback_directory = program_directory();
   ORC_TRY(spawn_embedded(plan));
   connection.second.reset();
   ORC_TRY(meanwhile());
-  if (cgroups_ && isolation_ == Isolation::full) ORC_TRY(cgroups_->make_shim(pod.group(), false));
+  if (cgroups_) ORC_TRY(cgroups_->make_shim(pod.group(), false));
   if (const char go = 1; send(connection.first.get(), &go, 1, MSG_NOSIGNAL) != 1)
     return Error(Error::internal, kDomain, "the shim ended before it was ready; see " + log);
   ORC_TRY(wait_until_ready(connection.first, log));
@@ -167,8 +171,24 @@ Result<void> RealPodRuntime::make_pod_groups(const Pod& pod, std::vector<std::st
   }
   if (limits.memory_bytes > 0) resources.memory_limit = limits.memory_bytes;
   if (limits.pids > 0) resources.pids_limit = limits.pids;
-  ORC_TRY(cgroups_->make(pod.group()));
-  return cgroups_->apply(pod.group(), resources, degraded);
+  ORC_TRY(cgroups_->make(pod.group(), resources));
+  return cgroups_->apply(pod.group(), resources, degraded, degraded);
+}
+
+std::vector<std::string> RealPodRuntime::missing_by_level() const {
+  if (isolation_ == Isolation::process) {
+    return {"network, pid, mount, ipc, uts namespaces: isolation level process has none",
+            "cpu, memory and pids limits: isolation level process has no cgroups"};
+  }
+  if (isolation_ == Isolation::full) return {};
+  std::vector<std::string> missing{
+      "network namespace: at isolation level rootless pods use the machine's network with addresses of their "
+      "own",
+      "device rules: they need root; /dev holds the default nodes only"};
+  if (!cgroups_) missing.push_back("cpu, memory and pids limits: " + no_limits_);
+  if (!ids_.single_because.empty())
+    missing.push_back("user and group ids other than 0: " + ids_.single_because);
+  return missing;
 }
 
 Result<PodSandbox> RealPodRuntime::make_pod(const PodSandboxConfig& config) {
@@ -182,7 +202,7 @@ Result<PodSandbox> RealPodRuntime::make_pod(const PodSandboxConfig& config) {
   // No such pod, or one whose shim and namespaces are gone: what is left of it is removed first.
   // (A folder goes last, so without one there is nothing.)
   if (access((pods_directory() + "/" + config.uid).c_str(), F_OK) == 0) ORC_TRY(destroy_pod(config.uid));
-  const auto pod = std::make_shared<Pod>(engine_, pods_directory() + "/" + config.uid, config);
+  const auto pod = new_pod(pods_directory() + "/" + config.uid, config);
   std::lock_guard lock(pod->operation);
   {
     std::lock_guard table(mutex_);
@@ -190,16 +210,14 @@ Result<PodSandbox> RealPodRuntime::make_pod(const PodSandboxConfig& config) {
       return Error(Error::conflict, kDomain, "pod " + config.uid + " is being created by another call");
   }
   const auto make = [&]() -> Result<PodSandbox> {
-    std::vector<std::string> degraded;
-    if (isolation_ == Isolation::process)
-      degraded = {"network, pid, mount, ipc, uts namespaces: isolation level process has none",
-                  "cpu, memory and pids limits: isolation level process has no cgroups"};
+    std::vector<std::string> degraded = missing_by_level();
     ORC_TRY(make_directories(pod->directory() + "/c", 0700));
     ORC_TRY(start_shim(pod, {}, 0, [&]() -> Result<void> {
       ORC_TRY(make_pod_groups(*pod, degraded));
       return replace_file(pod->directory() + "/config.json", to_json(to_record(config, degraded)), 0600,
                           false);
     }));
+    tell(RuntimeEvent::Kind::pod_created, config.uid);
     return open_sandbox(*pod, std::move(degraded));
   };
   auto made = make();
@@ -283,7 +301,7 @@ Result<void> RealPodRuntime::load_pod(const std::string& uid) {
   ORC_ASSIGN(PodSandboxConfig config, pod_from_record(record, degraded));
   if (config.uid != uid)
     return Error(Error::corrupt, kDomain, directory + "/config.json names pod " + config.uid);
-  const auto pod = std::make_shared<Pod>(engine_, directory, std::move(config));
+  const auto pod = new_pod(directory, std::move(config));
   PodSandbox sandbox;
   sandbox.uid = uid;
   sandbox.isolation = isolation_;
@@ -301,6 +319,7 @@ Result<void> RealPodRuntime::load_pod(const std::string& uid) {
     ORC_ASSIGN(ContainerConfig container, container_from_record(container_record));
     pod->add_container(std::move(container));
     pod->update(state->record);
+    if (state->record.phase == wire::Phase::running) tell(RuntimeEvent::Kind::adopted, uid, id);
   }
   if (const auto identity = read_identity(directory); !identity)
     return destroy_pod(uid);  // the shim was never ready
@@ -352,6 +371,8 @@ Result<void> RealPodRuntime::destroy_pod(const std::string& uid) {
     pods_.erase(uid);
   }
   if (known) known->stop_following();
+  for (const std::string& id : known ? names_in(directory + "/c") : std::vector<std::string>())
+    thaw(*known, id);
   ORC_TRY(end_shim(directory));
   // A shim that died left its containers to others: they are found by their records.
   for (const std::string& id : names_in(directory + "/c")) {
@@ -360,6 +381,7 @@ Result<void> RealPodRuntime::destroy_pod(const std::string& uid) {
         is_alive(state->record.pid, state->record.start_ticks)) {
       kill(state->record.pid, SIGKILL);
     }
+    ORC_TRY(reclaim_root(directory + "/c/" + id));
   }
   std::string group = "pod" + uid;
   if (known) {
@@ -376,7 +398,10 @@ Result<void> RealPodRuntime::destroy_pod(const std::string& uid) {
     if (pods_.empty()) cgroups_->remove_parent();
   }
   ORC_TRY(remove_tree(directory));
-  if (known) known->abandon(Error(Error::not_found, kDomain, "pod " + uid + " was removed"));
+  if (known) {
+    known->abandon(Error(Error::not_found, kDomain, "pod " + uid + " was removed"));
+    tell(RuntimeEvent::Kind::pod_removed, uid);
+  }
   return {};
 }
 

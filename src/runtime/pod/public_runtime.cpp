@@ -164,19 +164,35 @@ Pending<ContainerExecResult> Container::exec(ContainerExecOptions options) {
 
 Pending<ContainerInfo> Container::info() {
   return impl_->real->status(impl_->pod, impl_->id)
-      .then([](Result<ContainerStatus> status) -> Result<ContainerInfo> {
+      .then([real = impl_->real, pod = impl_->pod](Result<ContainerStatus> status) -> Result<ContainerInfo> {
         if (!status) return status.error();
-        return info_of(*status);
+        ContainerInfo info = info_of(*status);
+        if (info.state == ContainerInfo::State::running && real->is_frozen(pod, info.id))
+          info.state = ContainerInfo::State::paused;
+        return info;
       });
 }
 
-Pending<ContainerStats> Container::stats() {
-  return impl_->real->usage(impl_->pod, impl_->id)
-      .then([](Result<ContainerUsage> usage) -> Result<ContainerStats> {
-        if (!usage) return usage.error();
-        return ContainerStats{usage->cpu_ns, usage->memory_bytes, usage->memory_working_set_bytes,
-                              usage->pids};
-      });
+Pending<ContainerStats> Container::stats() { return impl_->real->stats(impl_->pod, impl_->id); }
+Pending<void> Container::update(ContainerSpec::Resources resources) {
+  return impl_->real->update_container(impl_->pod, impl_->id, std::move(resources));
+}
+Pending<void> Container::pause() { return impl_->real->freeze_container(impl_->pod, impl_->id, true); }
+Pending<void> Container::resume() { return impl_->real->freeze_container(impl_->pod, impl_->id, false); }
+Pending<void> Container::resize(std::uint16_t columns, std::uint16_t rows) {
+  return impl_->real->resize_container(impl_->pod, impl_->id, columns, rows);
+}
+
+struct RuntimeEvents::Impl {
+  std::shared_ptr<RealPodRuntime> real;
+  std::uint64_t last = 0;
+};
+std::optional<std::vector<RuntimeEvent>> RuntimeEvents::next(Duration deadline) {
+  return impl_->real->events()->next(impl_->last, deadline);
+}
+RuntimeEvents Runtime::events(std::optional<std::uint64_t> from) const {
+  const std::uint64_t last = from ? (*from == 0 ? 0 : *from - 1) : impl_->real->events()->last();
+  return RuntimeEvents(std::make_shared<RuntimeEvents::Impl>(RuntimeEvents::Impl{impl_->real, last}));
 }
 
 Pending<ExitRecord> Container::exited() {

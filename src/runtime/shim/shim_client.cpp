@@ -24,6 +24,8 @@ Result<sockaddr_un> short_address(const Fd& directory) {
   path.copy(address.sun_path, sizeof address.sun_path - 1);
   return address;
 }
+
+Error gone() { return Error(Error::unavailable, kDomain, "the shim ended; it closed the connection"); }
 }  // namespace
 
 Error failure_error(const wire::ReportMessage& message, std::string_view what) {
@@ -97,6 +99,7 @@ Result<void> ShimConnection::send(wire::Op op, std::string_view payload,
     }
     const ssize_t n = sendmsg(socket_.get(), &message, MSG_NOSIGNAL);
     if (n < 0 && errno == EINTR) continue;
+    if (n < 0 && (errno == EPIPE || errno == ECONNRESET)) return gone();
     if (n < 0) return system_error(kDomain, "send to", "shim", errno);
     sent += static_cast<std::size_t>(n);
   }
@@ -122,8 +125,9 @@ Result<void> ShimConnection::receive_bytes(char* bytes, std::size_t size, std::i
     message.msg_controllen = sizeof control;
     const ssize_t n = recvmsg(socket_.get(), &message, MSG_CMSG_CLOEXEC);
     if (n < 0 && errno == EINTR) continue;
+    // A shim that ends with our frame unread, or before it accepted us, resets the connection.
+    if (n == 0 || (n < 0 && errno == ECONNRESET)) return gone();
     if (n < 0) return system_error(kDomain, "receive from", "shim", errno);
-    if (n == 0) return Error(Error::unavailable, kDomain, "the shim closed the connection");
     if (cmsghdr* extra = CMSG_FIRSTHDR(&message); extra != nullptr && extra->cmsg_type == SCM_RIGHTS) {
       int fd = -1;
       std::memcpy(&fd, CMSG_DATA(extra), sizeof fd);

@@ -8,6 +8,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/json.hpp"
@@ -59,6 +60,20 @@ class JsonReader {
     std::size_t index = 0;
     for (const json::value& item : value_->get_array())
       all.emplace_back(&item, path_ + "[" + std::to_string(index++) + "]", failure_);
+    return all;
+  }
+  /// The members of an object, by name.
+  std::vector<std::pair<std::string, JsonReader>> members() const {
+    std::vector<std::pair<std::string, JsonReader>> all;
+    if (!present()) return all;
+    if (!value_->is_object()) {
+      fail("expected an object");
+      return all;
+    }
+    for (const auto& member : value_->get_object()) {
+      const std::string name(member.key());
+      all.emplace_back(name, JsonReader(&member.value(), path_ + "." + name, failure_));
+    }
     return all;
   }
   std::string text(std::string other = {}) const {

@@ -5,11 +5,14 @@
 #include "base/fd.hpp"
 #include "orchestra/container_spec.hpp"
 #include "runtime/spec/json_reader.hpp"
+#include "runtime/spec/parse_resources.hpp"
 
 namespace orchestra {
 namespace {
 
+using runtime::device_type;
 using runtime::JsonReader;
+using runtime::parse_resources;
 constexpr std::size_t kConfigBytesMax = 4 << 20;
 constexpr std::uint32_t kIdMax = 4294967294u;  ///< the last id; a wrapped one became root in a peer
 
@@ -28,13 +31,66 @@ void check_version(const JsonReader& reader) {
   if (!major_one) reader.fail("version \"" + version + "\" is not supported; 1.x is");
 }
 
-void refuse(const JsonReader& reader, const char* what) {
-  if (reader.present()) reader.fail(std::string(what) + " is not supported");
+/// "0-3,5": the numbers of cpus or memory nodes.
+std::string cpu_list(const JsonReader& reader) {
+  std::string text = reader.text();
+  if (text.find_first_not_of("0123456789-, ") != std::string::npos)
+    reader.fail("\"" + text + "\" is no list of numbers like 0-3,5");
+  return text;
 }
 
-/// As refuse, but a caller that spells out "nothing" (false, 0, an empty list) is fine.
-void refuse_asked(const JsonReader& reader) {
-  if (reader.asked()) reader.fail("is not supported");
+template <std::size_t N>
+void check_word(const JsonReader& reader, const std::string& word, const std::string_view (&known)[N]) {
+  if (std::find(std::begin(known), std::end(known), word) == std::end(known))
+    reader.fail("unknown value \"" + word + "\"");
+}
+
+std::vector<ContainerSpec::IdMapping> parse_mappings(const JsonReader& r) {
+  std::vector<ContainerSpec::IdMapping> all;
+  for (const JsonReader& entry : r.items()) {
+    const ContainerSpec::IdMapping mapping{id_of(entry["containerID"]), id_of(entry["hostID"]),
+                                           entry["size"].number<std::uint32_t>().value_or(0)};
+    const std::uint64_t inner_end = std::uint64_t{mapping.container} + mapping.size;
+    const std::uint64_t outer_end = std::uint64_t{mapping.host} + mapping.size;
+    if (mapping.size == 0) entry["size"].fail("0: a mapping has at least one id");
+    if (inner_end > std::uint64_t{kIdMax} + 1 || outer_end > std::uint64_t{kIdMax} + 1)
+      entry["size"].fail("the mapping goes beyond id " + std::to_string(kIdMax));
+    for (const auto& other : all) {
+      const bool inside =
+          other.container < inner_end && mapping.container < std::uint64_t{other.container} + other.size;
+      const bool outside = other.host < outer_end && mapping.host < std::uint64_t{other.host} + other.size;
+      if (inside || outside) entry.fail("overlaps another mapping");
+    }
+    all.push_back(mapping);
+  }
+  if (all.size() > 340) r.fail(std::to_string(all.size()) + " mappings; the kernel takes 340");
+  return all;
+}
+
+void parse_scheduler(const JsonReader& r, ContainerSpec::Process& process) {
+  constexpr std::string_view policies[] = {"SCHED_OTHER", "SCHED_FIFO", "SCHED_RR",      "SCHED_BATCH",
+                                           "SCHED_ISO",   "SCHED_IDLE", "SCHED_DEADLINE"};
+  constexpr std::string_view flags[] = {"SCHED_FLAG_RESET_ON_FORK", "SCHED_FLAG_RECLAIM",
+                                        "SCHED_FLAG_DL_OVERRUN",    "SCHED_FLAG_KEEP_POLICY",
+                                        "SCHED_FLAG_KEEP_PARAMS",   "SCHED_FLAG_UTIL_CLAMP_MIN",
+                                        "SCHED_FLAG_UTIL_CLAMP_MAX"};
+  auto& scheduler = process.scheduler.emplace();
+  scheduler.policy = r["policy"].text();
+  check_word(r["policy"], scheduler.policy, policies);
+  scheduler.nice = r["nice"].number<int>().value_or(0);
+  if (scheduler.nice < -20 || scheduler.nice > 19)
+    r["nice"].fail(std::to_string(scheduler.nice) + ": -20..19 are taken");
+  scheduler.priority = r["priority"].number<int>().value_or(0);
+  const bool real_time = scheduler.policy == "SCHED_FIFO" || scheduler.policy == "SCHED_RR";
+  if (scheduler.priority != 0 && !real_time) r["priority"].fail("only SCHED_FIFO and SCHED_RR have one");
+  scheduler.flags = r["flags"].texts();
+  for (const std::string& flag : scheduler.flags) check_word(r["flags"], flag, flags);
+  scheduler.runtime = r["runtime"].number<std::uint64_t>().value_or(0);
+  scheduler.deadline = r["deadline"].number<std::uint64_t>().value_or(0);
+  scheduler.period = r["period"].number<std::uint64_t>().value_or(0);
+  const bool timed = scheduler.runtime != 0 || scheduler.deadline != 0 || scheduler.period != 0;
+  if (timed && scheduler.policy != "SCHED_DEADLINE")
+    r["runtime"].fail("runtime, deadline and period belong to SCHED_DEADLINE");
 }
 
 ContainerSpec::Process parse_process(const JsonReader& r) {
@@ -66,14 +122,19 @@ ContainerSpec::Process parse_process(const JsonReader& r) {
   process.oom_score_adj = r["oomScoreAdj"].number<int>();
   process.apparmor_profile = r["apparmorProfile"].text();
   process.selinux_label = r["selinuxLabel"].text();
-  if (!process.apparmor_profile.empty() && process.apparmor_profile != "unconfined")
-    r["apparmorProfile"].fail("\"" + process.apparmor_profile +
-                              "\": AppArmor profiles are not supported; use unconfined");
-  if (!process.selinux_label.empty())
-    r["selinuxLabel"].fail("SELinux labels are not supported; leave it empty");
-  refuse(r["scheduler"], "process.scheduler");
-  refuse(r["ioPriority"], "process.ioPriority");
-  refuse(r["execCPUAffinity"], "process.execCPUAffinity");
+  if (const JsonReader scheduler = r["scheduler"]; scheduler.present()) parse_scheduler(scheduler, process);
+  if (const JsonReader io = r["ioPriority"]; io.present()) {
+    process.io_priority =
+        ContainerSpec::IoPriority{io["class"].text(), io["priority"].number<int>().value_or(0)};
+    const auto& chosen = *process.io_priority;
+    if (chosen.io_class != "IOPRIO_CLASS_RT" && chosen.io_class != "IOPRIO_CLASS_BE" &&
+        chosen.io_class != "IOPRIO_CLASS_IDLE")
+      io["class"].fail("unknown class \"" + chosen.io_class + "\"");
+    if (chosen.priority < 0 || chosen.priority > 7)
+      io["priority"].fail(std::to_string(chosen.priority) + ": 0..7 are priorities");
+  }
+  process.exec_affinity_initial = cpu_list(r["execCPUAffinity"]["initial"]);
+  process.exec_affinity_final = cpu_list(r["execCPUAffinity"]["final"]);
   return process;
 }
 
@@ -82,18 +143,12 @@ void parse_mounts(const JsonReader& r, ContainerSpec& spec) {
     spec.mounts.push_back({mount["destination"].text(), mount["type"].text(), mount["source"].text(),
                            mount["options"].texts()});
     if (spec.mounts.back().destination.empty()) mount["destination"].fail("missing");
-    refuse(mount["uidMappings"], "an id-mapped mount");
+    auto& entry = spec.mounts.back();
+    entry.uid_mappings = parse_mappings(mount["uidMappings"]);
+    entry.gid_mappings = parse_mappings(mount["gidMappings"]);
+    if (entry.uid_mappings.empty() != entry.gid_mappings.empty())
+      mount["uidMappings"].fail("uidMappings and gidMappings come together");
   }
-}
-
-char device_type(const JsonReader& reader, bool rule) {
-  const std::string type = reader.text(rule ? "a" : "");
-  const std::string_view known = rule ? "acb" : "cbup";
-  if (type.size() != 1 || known.find(type[0]) == std::string_view::npos) {
-    reader.fail("unknown device type \"" + type + "\"");
-    return 'c';
-  }
-  return type[0];
 }
 
 void parse_devices(const JsonReader& r, ContainerSpec& spec) {
@@ -111,42 +166,6 @@ void parse_devices(const JsonReader& r, ContainerSpec& spec) {
   }
 }
 
-void parse_resources(const JsonReader& r, ContainerSpec::Resources& resources) {
-  for (const JsonReader& rule : r["devices"].items()) {
-    ContainerSpec::DeviceRule entry;
-    entry.allow = rule["allow"].boolean();
-    entry.type = device_type(rule["type"], true);
-    entry.major = rule["major"].number<std::int64_t>();
-    entry.minor = rule["minor"].number<std::int64_t>();
-    entry.access = rule["access"].text("rwm");
-    if (entry.access.find_first_not_of("rwm") != std::string::npos)
-      rule["access"].fail("only r, w and m may occur");
-    resources.devices.push_back(std::move(entry));
-  }
-  const JsonReader cpu = r["cpu"], memory = r["memory"];
-  resources.cpu_shares = cpu["shares"].number<std::uint64_t>();
-  resources.cpu_quota = cpu["quota"].number<std::int64_t>();
-  resources.cpu_period = cpu["period"].number<std::uint64_t>();
-  resources.cpuset_cpus = cpu["cpus"].text();
-  resources.cpuset_mems = cpu["mems"].text();
-  resources.memory_limit = memory["limit"].number<std::int64_t>();
-  resources.memory_reservation = memory["reservation"].number<std::int64_t>();
-  resources.memory_swap = memory["swap"].number<std::int64_t>();
-  const auto limit = resources.memory_limit.value_or(0), swap = resources.memory_swap.value_or(0);
-  if (swap > 0 && limit <= 0) memory["swap"].fail("needs memory.limit");
-  if (swap > 0 && limit > 0 && swap < limit)
-    memory["swap"].fail(std::to_string(swap) + " is below memory.limit " + std::to_string(limit));
-  for (const char* name : {"blockIO", "hugepageLimits", "rdma", "network"}) refuse_asked(r[name]);
-  for (const char* name : {"burst", "idle", "realtimeRuntime", "realtimePeriod"}) refuse_asked(cpu[name]);
-  for (const char* name : {"swappiness", "disableOOMKiller", "checkBeforeUpdate"}) refuse_asked(memory[name]);
-  resources.pids_limit = r["pids"]["limit"].number<std::int64_t>();
-  resources.unified = r["unified"].text_map();
-  for (const auto& [file, value] : resources.unified) {
-    if (file.find('/') != std::string::npos || file.find("..") != std::string::npos)
-      r["unified"].fail("\"" + file + "\" is no file of a cgroup");
-  }
-}
-
 ContainerSpec::Seccomp parse_seccomp(const JsonReader& r) {
   ContainerSpec::Seccomp seccomp;
   seccomp.default_action = r["defaultAction"].text();
@@ -154,7 +173,14 @@ ContainerSpec::Seccomp parse_seccomp(const JsonReader& r) {
   seccomp.default_errno_ret = r["defaultErrnoRet"].number<std::uint32_t>();
   seccomp.architectures = r["architectures"].texts();
   seccomp.flags = r["flags"].texts();
-  refuse(r["listenerPath"], "a seccomp listener");
+  constexpr std::string_view flags[] = {"SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG",
+                                        "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
+                                        "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"};
+  for (const std::string& flag : seccomp.flags) check_word(r["flags"], flag, flags);
+  seccomp.listener_path = r["listenerPath"].text();
+  seccomp.listener_metadata = r["listenerMetadata"].text();
+  if (!seccomp.listener_metadata.empty() && seccomp.listener_path.empty())
+    r["listenerMetadata"].fail("needs listenerPath");
   for (const JsonReader& rule : r["syscalls"].items()) {
     ContainerSpec::SeccompRule entry;
     entry.names = rule["names"].texts();
@@ -202,6 +228,53 @@ void check_sysctls(const JsonReader& r, const ContainerSpec& spec) {
   }
 }
 
+void parse_memory_policy(const JsonReader& r, ContainerSpec& spec) {
+  constexpr std::string_view modes[] = {
+      "MPOL_DEFAULT",   "MPOL_BIND",           "MPOL_INTERLEAVE", "MPOL_WEIGHTED_INTERLEAVE",
+      "MPOL_PREFERRED", "MPOL_PREFERRED_MANY", "MPOL_LOCAL"};
+  constexpr std::string_view flags[] = {"MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES",
+                                        "MPOL_F_STATIC_NODES"};
+  auto& policy = spec.memory_policy.emplace();
+  policy.mode = r["mode"].text();
+  check_word(r["mode"], policy.mode, modes);
+  policy.nodes = cpu_list(r["nodes"]);
+  policy.flags = r["flags"].texts();
+  for (const std::string& flag : policy.flags) check_word(r["flags"], flag, flags);
+  const bool takes_none = policy.mode == "MPOL_DEFAULT" || policy.mode == "MPOL_LOCAL";
+  if (takes_none && !policy.nodes.empty()) r["nodes"].fail(policy.mode + " takes no nodes");
+  if (!takes_none && policy.mode != "MPOL_PREFERRED" && policy.nodes.empty())
+    r["nodes"].fail(policy.mode + " needs nodes");
+}
+
+void parse_extras(const JsonReader& r, ContainerSpec& spec) {
+  for (const auto& [device, options] : r["netDevices"].members()) {
+    std::string name = options["name"].text();
+    if (name.empty()) name = device;
+    const bool bad = name.size() > 15 || name == "." || name == ".." || name.find('/') != std::string::npos;
+    if (bad) options["name"].fail("\"" + name + "\" is no name of a network device");
+    spec.net_devices[device] = name;
+  }
+  if (!spec.net_devices.empty() && std::none_of(spec.namespaces.begin(), spec.namespaces.end(),
+                                                [](const auto& space) { return space.type == "network"; }))
+    r["netDevices"].fail("needs a network namespace in linux.namespaces");
+  spec.mount_label = r["mountLabel"].text();
+  if (const JsonReader personality = r["personality"]; personality.present()) {
+    constexpr std::string_view domains[] = {"LINUX", "LINUX32"};
+    spec.personality = personality["domain"].text();
+    check_word(personality["domain"], *spec.personality, domains);
+    if (personality["flags"].asked()) personality["flags"].fail("no flag is defined by the specification");
+  }
+  if (const JsonReader policy = r["memoryPolicy"]; policy.present()) parse_memory_policy(policy, spec);
+  if (const JsonReader rdt = r["intelRdt"]; rdt.present()) {
+    spec.intel_rdt =
+        ContainerSpec::IntelRdt{rdt["closID"].text(), rdt["l3CacheSchema"].text(), rdt["memBwSchema"].text(),
+                                rdt["schemata"].texts(), rdt["enableMonitoring"].boolean()};
+    const std::string& id = spec.intel_rdt->clos_id;
+    if (id == "." || id == ".." || id.find('/') != std::string::npos)
+      rdt["closID"].fail("\"" + id + "\" is no name of a folder");
+  }
+}
+
 void parse_linux(const JsonReader& r, ContainerSpec& spec) {
   std::set<std::string> seen;
   for (const JsonReader& space : r["namespaces"].items()) {
@@ -210,17 +283,33 @@ void parse_linux(const JsonReader& r, ContainerSpec& spec) {
     if (std::find(std::begin(known), std::end(known), entry.type) == std::end(known))
       space["type"].fail("unknown namespace \"" + entry.type + "\"");
     if (!seen.insert(entry.type).second) space["type"].fail("\"" + entry.type + "\" is listed twice");
-    if (entry.type == "user" || entry.type == "time")
-      space["type"].fail("\"" + entry.type + "\" namespaces are not supported");
     spec.namespaces.push_back(std::move(entry));
   }
-  refuse(r["uidMappings"], "linux.uidMappings");
-  refuse(r["gidMappings"], "linux.gidMappings");
-  refuse(r["intelRdt"], "linux.intelRdt");
-  for (const char* name : {"netDevices", "memoryPolicy"}) refuse_asked(r[name]);
-  refuse_asked(r["seccomp"]["flags"]);
-  refuse(r["personality"], "linux.personality");
-  refuse(r["timeOffsets"], "linux.timeOffsets");
+  spec.uid_mappings = parse_mappings(r["uidMappings"]);
+  spec.gid_mappings = parse_mappings(r["gidMappings"]);
+  const auto space_of = [&](const char* type) {
+    return std::find_if(spec.namespaces.begin(), spec.namespaces.end(),
+                        [&](const auto& space) { return space.type == type; });
+  };
+  const auto user = space_of("user");
+  const bool mapped = !spec.uid_mappings.empty() || !spec.gid_mappings.empty();
+  if (mapped && user == spec.namespaces.end())
+    r["uidMappings"].fail("mappings need a user namespace in linux.namespaces");
+  if (mapped && user != spec.namespaces.end() && !user->path.empty())
+    r["uidMappings"].fail("a joined user namespace has its own mappings");
+  if (user != spec.namespaces.end() && user->path.empty() &&
+      (spec.uid_mappings.empty() || spec.gid_mappings.empty()))
+    r["uidMappings"].fail("a new user namespace needs uidMappings and gidMappings");
+  for (const auto& [clock, offset] : r["timeOffsets"].members()) {
+    if (clock != "monotonic" && clock != "boottime") offset.fail("unknown clock; monotonic and boottime are");
+    spec.time_offsets[clock] = {offset["secs"].number<std::int64_t>().value_or(0),
+                                offset["nanosecs"].number<std::uint32_t>().value_or(0)};
+    if (spec.time_offsets[clock].nanoseconds >= 1'000'000'000)
+      offset["nanosecs"].fail("0..999999999 are taken");
+  }
+  if (!spec.time_offsets.empty() && space_of("time") == spec.namespaces.end())
+    r["timeOffsets"].fail("needs a time namespace in linux.namespaces");
+  parse_extras(r, spec);
   parse_devices(r["devices"], spec);
   spec.cgroups_path = r["cgroupsPath"].text();
   if (spec.cgroups_path.find("..") != std::string::npos) r["cgroupsPath"].fail("has a \"..\"");

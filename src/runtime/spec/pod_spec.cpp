@@ -77,6 +77,13 @@ std::vector<ContainerSpec::DeviceRule> default_device_rules() {
   return rules;
 }
 
+void allow_default_devices(ContainerSpec& spec) {
+  auto& rules = spec.resources.devices;
+  if (rules.empty() || (rules.back().allow && rules.back().type == 'a')) return;
+  const auto defaults = default_device_rules();
+  rules.insert(rules.end(), defaults.begin() + 1, defaults.end());  // without its "deny all"
+}
+
 ContainerSpec make_pod_container_spec(const PodSandboxConfig& pod, const ContainerConfig& container,
                                       Isolation isolation) {
   ContainerSpec spec;
@@ -106,7 +113,7 @@ ContainerSpec make_pod_container_spec(const PodSandboxConfig& pod, const Contain
   spec.namespaces.push_back({"mount", ""});
   if (!container.privileged) spec.namespaces.push_back({"cgroup", ""});
   spec.root_readonly = container.read_only_root;
-  add_default_mounts(spec, container.privileged, !pod.host_network);
+  add_default_mounts(spec, container.privileged, isolation == Isolation::full && !pod.host_network);
   if (container.privileged) {
     spec.resources.devices = {{true, 'a', {}, {}, "rwm"}};
   } else {

@@ -12,5 +12,8 @@ void add_default_mounts(ContainerSpec& spec, bool privileged, bool own_network);
 void add_default_protections(ContainerSpec& spec);
 /// c 1:3, 1:5 .., 5:2, 136:* rwm; mknod of anything.
 std::vector<ContainerSpec::DeviceRule> default_device_rules();
+/// The devices that every container has (runtime-spec, "Default Devices") may be used whatever the rules of a
+/// specification say before: podman's begin with "deny all" and stop there.
+void allow_default_devices(ContainerSpec& spec);
 
 }  // namespace orchestra::runtime

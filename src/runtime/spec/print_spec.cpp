@@ -62,7 +62,79 @@ json::object process_json(const ContainerSpec::Process& process) {
   put(out, "oomScoreAdj", process.oom_score_adj);
   put(out, "apparmorProfile", process.apparmor_profile);
   put(out, "selinuxLabel", process.selinux_label);
+  if (process.scheduler) {
+    const auto& from = *process.scheduler;
+    json::object scheduler{{"policy", from.policy}};
+    if (from.nice != 0) scheduler["nice"] = from.nice;
+    if (from.priority != 0) scheduler["priority"] = from.priority;
+    put(scheduler, "flags", texts(from.flags));
+    if (from.runtime != 0) scheduler["runtime"] = from.runtime;
+    if (from.deadline != 0) scheduler["deadline"] = from.deadline;
+    if (from.period != 0) scheduler["period"] = from.period;
+    out["scheduler"] = std::move(scheduler);
+  }
+  if (process.io_priority)
+    out["ioPriority"] = {{"class", process.io_priority->io_class},
+                         {"priority", process.io_priority->priority}};
+  json::object affinity;
+  put(affinity, "initial", process.exec_affinity_initial);
+  put(affinity, "final", process.exec_affinity_final);
+  put(out, "execCPUAffinity", std::move(affinity));
   return out;
+}
+
+json::array mappings_json(const std::vector<ContainerSpec::IdMapping>& mappings) {
+  json::array out;
+  for (const auto& one : mappings)
+    out.push_back({{"containerID", one.container}, {"hostID", one.host}, {"size", one.size}});
+  return out;
+}
+
+json::array rates_json(const std::vector<ContainerSpec::BlockRate>& rates) {
+  json::array out;
+  for (const auto& one : rates)
+    out.push_back({{"major", one.major}, {"minor", one.minor}, {"rate", one.rate}});
+  return out;
+}
+
+json::object block_json(const ContainerSpec::BlockIo& io) {
+  json::object out;
+  put(out, "weight", io.weight);
+  put(out, "leafWeight", io.leaf_weight);
+  json::array weights;
+  for (const auto& one : io.weight_device) {
+    json::object entry{{"major", one.major}, {"minor", one.minor}};
+    put(entry, "weight", one.weight);
+    put(entry, "leafWeight", one.leaf_weight);
+    weights.push_back(std::move(entry));
+  }
+  put(out, "weightDevice", std::move(weights));
+  put(out, "throttleReadBpsDevice", rates_json(io.read_bps));
+  put(out, "throttleWriteBpsDevice", rates_json(io.write_bps));
+  put(out, "throttleReadIOPSDevice", rates_json(io.read_iops));
+  put(out, "throttleWriteIOPSDevice", rates_json(io.write_iops));
+  return out;
+}
+
+void put_other_resources(json::object& out, const ContainerSpec::Resources& resources) {
+  if (resources.block_io) out["blockIO"] = block_json(*resources.block_io);
+  json::array pages, priorities;
+  for (const auto& one : resources.hugepage_limits)
+    pages.push_back({{"pageSize", one.page_size}, {"limit", one.limit}});
+  put(out, "hugepageLimits", std::move(pages));
+  json::object rdma, network;
+  for (const auto& [device, limit] : resources.rdma) {
+    json::object entry;
+    put(entry, "hcaHandles", limit.handles);
+    put(entry, "hcaObjects", limit.objects);
+    rdma[device] = std::move(entry);
+  }
+  put(out, "rdma", std::move(rdma));
+  put(network, "classID", resources.network_class);
+  for (const auto& [name, priority] : resources.network_priorities)
+    priorities.push_back({{"name", name}, {"priority", priority}});
+  put(network, "priorities", std::move(priorities));
+  put(out, "network", std::move(network));
 }
 
 json::object resources_json(const ContainerSpec::Resources& resources) {
@@ -84,9 +156,17 @@ json::object resources_json(const ContainerSpec::Resources& resources) {
   put(memory, "limit", resources.memory_limit);
   put(memory, "reservation", resources.memory_reservation);
   put(memory, "swap", resources.memory_swap);
+  put(cpu, "burst", resources.cpu_burst);
+  put(cpu, "idle", resources.cpu_idle);
+  put(cpu, "realtimeRuntime", resources.realtime_runtime);
+  put(cpu, "realtimePeriod", resources.realtime_period);
+  put(memory, "swappiness", resources.memory_swappiness);
+  put(memory, "disableOOMKiller", resources.disable_oom_killer);
+  put(memory, "checkBeforeUpdate", resources.check_before_update);
   put(out, "cpu", std::move(cpu));
   put(out, "memory", std::move(memory));
   if (resources.pids_limit) out["pids"] = {{"limit", *resources.pids_limit}};
+  put_other_resources(out, resources);
   put(out, "unified", text_map(resources.unified));
   return out;
 }
@@ -111,6 +191,8 @@ json::object seccomp_json(const ContainerSpec::Seccomp& seccomp) {
     rules.push_back(std::move(entry));
   }
   put(out, "syscalls", std::move(rules));
+  put(out, "listenerPath", seccomp.listener_path);
+  put(out, "listenerMetadata", seccomp.listener_metadata);
   return out;
 }
 
@@ -124,6 +206,32 @@ json::array hooks_json(const std::vector<ContainerSpec::Hook>& hooks) {
     out.push_back(std::move(entry));
   }
   return out;
+}
+
+void put_extras(json::object& out, const ContainerSpec& spec) {
+  json::object offsets, devices;
+  for (const auto& [clock, offset] : spec.time_offsets)
+    offsets[clock] = {{"secs", offset.seconds}, {"nanosecs", offset.nanoseconds}};
+  put(out, "timeOffsets", std::move(offsets));
+  for (const auto& [device, name] : spec.net_devices) devices[device] = {{"name", name}};
+  put(out, "netDevices", std::move(devices));
+  put(out, "mountLabel", spec.mount_label);
+  if (spec.personality) out["personality"] = {{"domain", *spec.personality}};
+  if (spec.memory_policy) {
+    json::object policy{{"mode", spec.memory_policy->mode}};
+    put(policy, "nodes", spec.memory_policy->nodes);
+    put(policy, "flags", texts(spec.memory_policy->flags));
+    out["memoryPolicy"] = std::move(policy);
+  }
+  if (spec.intel_rdt) {
+    json::object rdt;
+    put(rdt, "closID", spec.intel_rdt->clos_id);
+    put(rdt, "l3CacheSchema", spec.intel_rdt->l3_cache_schema);
+    put(rdt, "memBwSchema", spec.intel_rdt->mem_bw_schema);
+    put(rdt, "schemata", texts(spec.intel_rdt->schemata));
+    if (spec.intel_rdt->enable_monitoring) rdt["enableMonitoring"] = true;
+    out["intelRdt"] = std::move(rdt);
+  }
 }
 
 json::object linux_json(const ContainerSpec& spec) {
@@ -153,6 +261,9 @@ json::object linux_json(const ContainerSpec& spec) {
   if (spec.seccomp) out["seccomp"] = seccomp_json(*spec.seccomp);
   put(out, "maskedPaths", texts(spec.masked_paths));
   put(out, "readonlyPaths", texts(spec.readonly_paths));
+  put(out, "uidMappings", mappings_json(spec.uid_mappings));
+  put(out, "gidMappings", mappings_json(spec.gid_mappings));
+  put_extras(out, spec);
   return out;
 }
 }  // namespace
@@ -169,6 +280,8 @@ std::string ContainerSpec::to_json() const {
     put(entry, "type", mount.type);
     put(entry, "source", mount.source);
     put(entry, "options", texts(mount.options));
+    put(entry, "uidMappings", mappings_json(mount.uid_mappings));
+    put(entry, "gidMappings", mappings_json(mount.gid_mappings));
     mount_list.push_back(std::move(entry));
   }
   put(out, "mounts", std::move(mount_list));

@@ -12,11 +12,13 @@
 namespace orchestra::wire {
 
 inline constexpr std::uint32_t kPlanMagic = 0x4c50524f;  // "ORPL"
-inline constexpr std::uint32_t kPlanVersion = 1;
+inline constexpr std::uint32_t kPlanVersion = 2;
 inline constexpr std::uint32_t kPlanBytesMax = 1 << 20;
 inline constexpr std::uint32_t kMountsMax = 4096;
 inline constexpr std::uint32_t kEnvMax = 8192;
 inline constexpr std::uint32_t kHooksMax = 64;
+inline constexpr std::uint32_t kIdMapsMax = 340;         ///< the kernel's bound
+inline constexpr std::uint32_t kIdMappedMountsMax = 64;  ///< each keeps a descriptor until it is attached
 
 /// A table: `count` elements at `offset` bytes from the start of the block.
 struct Table {
@@ -30,6 +32,10 @@ enum class MountKind : std::uint32_t {
   filesystem,  ///< a new file system of `type`
   devices,     ///< the container's default device nodes and links go into `target` (/dev)
 };
+struct IdMapStep {  ///< a line of /proc/PID/uid_map
+  std::uint32_t inside = 0, outside = 0, count = 0;
+};
+enum class IdMapping : std::uint32_t { none, own, of_container };
 struct MountStep {
   MountKind kind = MountKind::filesystem;
   std::uint32_t recursive = 0;  ///< bind: rbind
@@ -39,6 +45,11 @@ struct MountStep {
   std::uint32_t mode = 0;                      ///< of a directory that has to be made; 0 = 0755
   std::uint64_t attr_set = 0, attr_clear = 0;  ///< MOUNT_ATTR_*
   std::uint64_t propagation = 0;               ///< MS_PRIVATE ..; 0 = private
+  std::uint64_t all_set = 0, all_clear = 0;    ///< MOUNT_ATTR_* of everything below, too
+  IdMapping mapping = IdMapping::none;         ///< bind: files have other owners inside
+  std::uint32_t mapping_recursive = 0;
+  Table uids, gids;                       ///< IdMapStep, of IdMapping::own
+  std::uint32_t copy_up = 0, unused = 0;  ///< tmpfs: begins with what the target holds
 };
 struct DeviceStep {
   Text path = 0;           ///< absolute, in the container
@@ -52,6 +63,13 @@ struct LimitStep {
 struct JoinStep {
   std::uint32_t clone_flag = 0;  ///< CLONE_NEWNET ..
   Text path = 0;
+};
+struct SchedulerStep {  ///< struct sched_attr, first version
+  std::uint32_t size = 48, policy = 0;
+  std::uint64_t flags = 0;
+  std::int32_t nice = 0;
+  std::uint32_t priority = 0;
+  std::uint64_t runtime = 0, deadline = 0, period = 0;
 };
 struct WriteStep {  ///< sysctl: `text` into `path` below /proc/sys
   Text path = 0, text = 0;
@@ -78,6 +96,7 @@ enum PlanFlags : std::uint32_t {
   kStartByFifo = 1 << 12,  ///< `start_fifo` instead of the report socket
   kKeepSession = 1 << 13,
   kRuntimeHooks = 1 << 14,  ///< pauses for prestart and createRuntime hooks, which the parent runs
+  kTimeNamespace = 1 << 16,
   kCheckProgram = 1 << 15,  ///< a missing program fails the create, not the start
 };
 
@@ -104,8 +123,19 @@ struct Plan {
   Table hooks_create_container, hooks_start_container;  ///< HookStep
   Text hook_state = 0;                                  ///< state JSON for the hooks above
   std::uint32_t seccomp_flags = 0;
-  Text cgroup_unified = 0;  ///< v2 group the process is born in
-  std::uint32_t unused_too = 0;
+  Text cgroup_unified = 0;          ///< v2 group the process is born in
+  Text time_offsets = 0;            ///< text for timens_offsets; with kTimeNamespace
+  Table uid_maps, gid_maps;         ///< IdMapStep: of a new user namespace, written by the parent
+  Table scheduler;                  ///< SchedulerStep, at most one
+  Table affinity, affinity_final;   ///< uint64 words of a cpu mask: before and after the cgroup is joined
+  Table memory_nodes;               ///< uint64 words
+  std::int32_t memory_policy = -1;  ///< mode and flags of set_mempolicy; -1: as it is
+  std::int32_t io_priority = -1;    ///< class << 13 | level; -1: as it is
+  std::int64_t personality = -1;
+  Text apparmor = 0, selinux = 0;                            ///< labels of the program
+  Text notify_socket = 0;                                    ///< where the seccomp listener goes
+  Text notify_head = 0, notify_middle = 0, notify_tail = 0;  ///< the message, around two times the pid
+  std::uint32_t preserved_fds = 0;
 };
 
 /// Where init was when something failed; `stage_name` is part of the error message.
@@ -138,23 +168,28 @@ enum class Stage : std::uint32_t {
   exec,
   clone,
   log,
+  user_namespace,
+  reclaim,
+  label,
   count
 };
 constexpr const char* stage_name(Stage stage) {
-  constexpr const char* names[] = {"none",          "plan",
-                                   "cgroup",        "join namespace",
-                                   "unshare",       "session",
-                                   "propagation",   "root",
-                                   "mount",         "device",
-                                   "hook",          "pivot_root",
-                                   "mask",          "read-only path",
-                                   "hostname",      "sysctl",
-                                   "terminal",      "limits",
-                                   "oom_score_adj", "start",
-                                   "capabilities",  "user and groups",
-                                   "no_new_privs",  "working directory",
-                                   "seccomp",       "exec",
-                                   "clone",         "log"};
+  constexpr const char* names[] = {"none",           "plan",
+                                   "cgroup",         "join namespace",
+                                   "unshare",        "session",
+                                   "propagation",    "root",
+                                   "mount",          "device",
+                                   "hook",           "pivot_root",
+                                   "mask",           "read-only path",
+                                   "hostname",       "sysctl",
+                                   "terminal",       "limits",
+                                   "oom_score_adj",  "start",
+                                   "capabilities",   "user and groups",
+                                   "no_new_privs",   "working directory",
+                                   "seccomp",        "exec",
+                                   "clone",          "log",
+                                   "user namespace", "reclaim",
+                                   "security label"};
   static_assert(sizeof(names) / sizeof(names[0]) == static_cast<std::size_t>(Stage::count));
   const auto index = static_cast<std::uint32_t>(stage);
   return index < static_cast<std::uint32_t>(Stage::count) ? names[index] : "unknown";
@@ -201,7 +236,9 @@ inline bool plan_is_sound(const char* block, std::size_t bytes) {
   const Text texts[] = {p.root,         p.overlay_directory, p.overlay_lower,  p.overlay_upper,
                         p.overlay_work, p.overlay_extra,     p.overlay_target, p.cwd,
                         p.hostname,     p.domainname,        p.start_fifo,     p.program,
-                        p.hook_state,   p.cgroup_unified};
+                        p.hook_state,   p.cgroup_unified,    p.time_offsets,   p.apparmor,
+                        p.selinux,      p.notify_socket,     p.notify_head,    p.notify_middle,
+                        p.notify_tail};
   for (const Text text : texts) {
     if (!text_is_sound(block, size, text)) return false;
   }
@@ -213,11 +250,20 @@ inline bool plan_is_sound(const char* block, std::size_t bytes) {
   if (!table_is_sound(block, size, p.groups, 4, 65536)) return false;
   if (!table_is_sound(block, size, p.seccomp, 8, 4096)) return false;
   if (!table_is_sound(block, size, p.limits, sizeof(LimitStep), 64)) return false;
+  if (!table_is_sound(block, size, p.uid_maps, sizeof(IdMapStep), kIdMapsMax)) return false;
+  if (!table_is_sound(block, size, p.gid_maps, sizeof(IdMapStep), kIdMapsMax)) return false;
+  if (!table_is_sound(block, size, p.scheduler, sizeof(SchedulerStep), 1)) return false;
+  const Table masks[] = {p.affinity, p.affinity_final, p.memory_nodes};
+  for (const Table words : masks) {
+    if (!table_is_sound(block, size, words, 8, 128)) return false;
+  }
   if (!table_is_sound(block, size, p.mounts, sizeof(MountStep), kMountsMax)) return false;
   for (std::uint32_t i = 0; i < p.mounts.count; ++i) {
     const MountStep& step = table_at<MountStep>(&p, p.mounts)[i];
     if (!text_is_sound(block, size, step.source) || !text_is_sound(block, size, step.target)) return false;
     if (!text_is_sound(block, size, step.type)) return false;
+    if (!table_is_sound(block, size, step.uids, sizeof(IdMapStep), kIdMapsMax)) return false;
+    if (!table_is_sound(block, size, step.gids, sizeof(IdMapStep), kIdMapsMax)) return false;
     if (step.options.count % 2 != 0 || !texts_are_sound(block, size, step.options, 256)) return false;
   }
   if (!table_is_sound(block, size, p.devices, sizeof(DeviceStep), kMountsMax)) return false;

@@ -117,7 +117,26 @@ struct ReportMessage {
 };
 
 // Roles `oci..` take the plan as a memory file and a report socket; for an exec also the container's pidfd.
-inline constexpr int kOciPlanFd = 3, kOciReportFd = 4, kOciPidfdFd = 5;
+inline constexpr int kOciPlanFd = 3, kOciReportFd = 4, kOciPidfdFd = 5, kOciPreservedFd = 6;
+inline constexpr int kPreservedFdsMax = 32;
+
+/// One line of /proc/PID/uid_map.
+struct IdRange {
+  std::uint32_t inside = 0, outside = 0, count = 0;
+};
+inline constexpr std::uint32_t kIdRangesMax = 8;
+/// The user namespace that a rootless process makes for itself before anything else.
+struct UserNamespace {
+  std::uint32_t wanted = 0;      ///< 0: stay in the one it was born in
+  std::uint32_t by_helpers = 0;  ///< newuidmap and newgidmap write the maps; else it does: one id each
+  std::uint32_t uid_count = 0, gid_count = 0;
+  IdRange uids[kIdRangesMax], gids[kIdRangesMax];
+  char newuidmap[64] = {}, newgidmap[64] = {};  ///< paths
+};
+// Roles `probe` (makes a user namespace and in it what a container needs, and tells) and `reclaim` (gives
+// the folders below a directory to id 0, so that our user can remove them): the UserNamespace as a memory
+// file, a pipe for the ReportMessage, and the directory.
+inline constexpr int kRoleConfigFd = 3, kRoleResultFd = 4, kRoleDirectoryFd = 5;
 
 // What a shim is started with: a memory file at kShimConfigFd, a listening socket at kShimSocketFd, and
 // a stream socket at kShimReadyFd: one byte in once its v1 cgroups are there, a ReportMessage (created or
@@ -127,9 +146,11 @@ inline constexpr std::uint32_t kShimCgroupsMax = 16, kShimSysctlsMax = 32;
 struct ShimConfig {
   std::uint32_t magic = kPlanMagic, version = kProtocolVersion;
   std::uint64_t namespaces = 0;  ///< CLONE_NEW* that the pod shares and the shim makes
+  UserNamespace user;            ///< made before the others; `namespaces` has CLONE_NEWUSER then
   std::uint32_t share_pid = 0;   ///< containers live in one pid namespace, whose pid 1 is ours
   std::uint32_t oom_protect = 0;
   std::uint32_t cgroup_count = 0, sysctl_count = 0, adopt_count = 0;
+  std::uint32_t ends_with_host = 0, unused = 0;  ///< when the first connection closes, everything ends
   std::int32_t join_pid = 0;  ///< a live container of a dead shim: its namespaces are joined, not made
   char hostname[256] = {};
   char directory[kPathBytes] = {};  ///< of the pod

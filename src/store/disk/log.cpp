@@ -6,6 +6,7 @@
 
 #include "base/assert.hpp"
 #include "store/mvcc/wire.hpp"
+#include "store/planted.hpp"
 
 namespace orchestra::store {
 namespace {
@@ -41,10 +42,15 @@ void LogFile::encode_record(std::string& out, RecordType type, Term term, Index 
 }
 
 void LogFile::encode(const LogBatch& batch, std::string& out) {
-  if (batch.hard_state) {
+  if (batch.hard_state && !planted(Bug::lose_hard_state)) {
     hard_state_ = batch.hard_state;
     encode_record(out, RecordType::hard_state, hard_state_->term, {}, hard_state_bytes(*hard_state_));
   }
+  const auto encode_marker = [&] {
+    marker_ = batch.snapshot;
+    encode_record(out, RecordType::snapshot, marker_->term, marker_->index, {});
+  };
+  if (batch.snapshot && batch.install) encode_marker();
   std::string payload;
   for (const Entry& entry : batch.entries) {
     payload.assign(1, static_cast<char>(entry.type));
@@ -52,10 +58,7 @@ void LogFile::encode(const LogBatch& batch, std::string& out) {
     encode_record(out, RecordType::entry, entry.term, entry.index, payload);
     segments_.back().last = std::max(segments_.back().last, entry.index);
   }
-  if (batch.snapshot) {
-    marker_ = batch.snapshot;
-    encode_record(out, RecordType::snapshot, marker_->term, marker_->index, {});
-  }
+  if (batch.snapshot && !batch.install) encode_marker();
   if (batch.close) encode_record(out, RecordType::clean_close, {}, {}, {});
 }
 
@@ -79,7 +82,7 @@ Result<void> LogFile::append(const LogBatch& batch) {
   encode(batch, bytes);
   ORC_ASSERT(end_ + bytes.size() <= segments_.back().size);
   ORC_TRY(file_->write_at(end_, bytes));
-  if (options_.sync) ORC_TRY(file_->sync());
+  if (options_.sync && !planted(Bug::skip_sync)) ORC_TRY(file_->sync());
   if (new_segment && options_.sync) ORC_TRY(disk_.sync_directory(options_.folder));
   end_ += bytes.size();
   synced_ = end_;

@@ -33,6 +33,8 @@ struct LogBatch {
   std::optional<HardState> hard_state;
   std::vector<Entry> entries;
   std::optional<SnapshotMarker> snapshot;
+  bool install =
+      false;  ///< the snapshot came from a peer: its record comes before the entries, which follow it
   bool close = false;
   bool empty() const { return !hard_state && entries.empty() && !snapshot && !close; }
 };
@@ -77,6 +79,7 @@ class LogFile {
   Result<void> recover(RecoveredLog& recovered);
   Result<std::vector<std::uint32_t>> list_segments() const;
   Result<bool> read_segment(std::uint32_t id, bool newest, RecoveredLog& recovered);
+  static void drop_replaced(const SnapshotMarker& marker, std::vector<Entry>& entries);
   Result<void> take_record(const ScannedRecord& record, std::uint32_t id, RecoveredLog& recovered);
   Result<void> cut_tail(const SegmentScan& scan, const SegmentHeader& header, RecoveredLog& recovered);
   Result<void> drop_unborn(std::uint32_t id, RecoveredLog& recovered);

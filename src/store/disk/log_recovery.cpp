@@ -128,6 +128,14 @@ Result<bool> LogFile::read_segment(std::uint32_t id, bool newest, RecoveredLog& 
   return true;
 }
 
+/// A snapshot that came from a peer replaces the whole log before it; an own one only repeats what entries
+/// say, which are then here up to its index, or begin right behind it.
+void LogFile::drop_replaced(const SnapshotMarker& marker, std::vector<Entry>& entries) {
+  if (entries.empty() || entries.front().index > marker.index) return;
+  const std::uint64_t at = marker.index.value - entries.front().index.value;
+  if (at >= entries.size() || entries[at].term != marker.term) entries.clear();
+}
+
 Result<void> LogFile::take_record(const ScannedRecord& record, std::uint32_t id, RecoveredLog& recovered) {
   const auto bad = [&](const char* what) { return corrupt_error(path(id), record.header.offset, what); };
   switch (record.header.type) {
@@ -155,6 +163,7 @@ Result<void> LogFile::take_record(const ScannedRecord& record, std::uint32_t id,
     }
     case RecordType::snapshot:
       recovered.snapshot = SnapshotMarker{Index{record.header.index}, Term{record.header.term}};
+      drop_replaced(*recovered.snapshot, recovered.entries);
       break;
     case RecordType::clean_close:
       break;

@@ -9,12 +9,13 @@
 #include "store/disk/crc32c.hpp"
 #include "store/disk/sha256.hpp"
 #include "store/mvcc/wire.hpp"
+#include "store/raft/codec.hpp"
 
 namespace orchestra::store {
 namespace {
 
 constexpr std::string_view kMagic = "ORCSNAP\n";
-constexpr std::uint32_t kVersion = 1;
+constexpr std::uint32_t kVersion = 2;  ///< 1 had no configuration; it is still read
 constexpr std::size_t kFileHeaderSize = 16;
 constexpr std::size_t kBlockHeaderSize = 12;
 constexpr std::size_t kBlockTarget = 64 << 10;
@@ -93,6 +94,7 @@ Result<void> write_meta(const SnapshotMeta& meta, BlockWriter& blocks) {
   out.u64(meta.term.value);
   out.u64(static_cast<std::uint64_t>(meta.revision));
   out.u64(static_cast<std::uint64_t>(meta.compacted));
+  out.bytes(encode_configuration(meta.configuration));
   return blocks.flush(kMeta);
 }
 
@@ -215,11 +217,12 @@ class SnapshotParser {
     Reader in(std::string_view(head).substr(8));
     const std::uint32_t version = in.u32();
     if (in.u32() != crc32c(std::string_view(head).substr(0, 12))) return bad("its header has a bad checksum");
-    if (version != kVersion) {
-      return Error(
-          Error::unsupported, "store",
-          "the snapshot has format version " + std::to_string(version) + "; this release reads version 1");
+    if (version < 1 || version > kVersion) {
+      return Error(Error::unsupported, "store",
+                   "the snapshot has format version " + std::to_string(version) +
+                       "; this release reads versions 1 and 2");
     }
+    version_ = version;
     hash_.add(head);
     return {};
   }
@@ -249,6 +252,11 @@ class SnapshotParser {
     meta.term = Term{in.u64()};
     meta.revision = static_cast<Revision>(in.u64());
     meta.compacted = static_cast<Revision>(in.u64());
+    if (version_ >= 2) {
+      auto configuration = decode_configuration(in.bytes());
+      if (!configuration) return false;
+      meta.configuration = std::move(*configuration);
+    }
     return in.done() && meta.revision >= 1 && meta.compacted >= 0 && meta.compacted <= meta.revision;
   }
 
@@ -314,6 +322,7 @@ class SnapshotParser {
   MvccState* const state_;
   Sha256 hash_;
   SnapshotSummary summary_;
+  std::uint32_t version_ = 0;
   std::uint32_t last_type_ = 0;
   std::uint64_t offset_ = 0;
   std::uint64_t changes_ = 0;

@@ -22,6 +22,7 @@ struct SnapshotMeta {
   Term term;
   Revision revision = 1;
   Revision compacted = 0;
+  Configuration configuration;  ///< as of the index; no members: of a store of one peer
 };
 
 /// What is written: immutable copies, taken under the store's mutex.

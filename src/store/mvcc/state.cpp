@@ -261,6 +261,41 @@ Outcome MvccState::apply_compact(const Compact& compact) {
   return TxnResult{true, revision_, {}};
 }
 
+void MvccState::follow(const KeyValue& change) {
+  ORC_ASSERT(change.mod_revision >= revision_);
+  RecordRef now = change.version == 0
+                      ? RecordRef::tombstone(change.key, change.mod_revision)
+                      : RecordRef::make(change.key, change.value, change.create_revision, change.mod_revision,
+                                        change.version, change.lease);
+  RecordRef previous = now->tombstone() ? tree_.erase(change.key) : tree_.put(now);
+  if (previous) {
+    hash_ -= record_hash(*previous);
+    bytes_ -= previous->bytes();
+  }
+  if (!now->tombstone()) {
+    hash_ += record_hash(*now);
+    bytes_ += now->bytes();
+  }
+  history_.append({change.mod_revision, std::move(now), std::move(previous)});
+}
+
+void MvccState::follow_to(Revision revision) {
+  ORC_ASSERT(revision >= revision_);
+  revision_ = revision;
+  history_.keep_tree(tree_, revision_);
+}
+
+void MvccState::follow_from(std::vector<RecordRef> records, Revision revision) {
+  *this = MvccState();
+  for (const RecordRef& record : records) {
+    hash_ += record_hash(*record);
+    bytes_ += record->bytes();
+  }
+  tree_ = Tree::from_sorted(std::move(records));
+  revision_ = revision;
+  compacted_ = revision > 1 ? revision : 0;
+}
+
 void MvccState::load_record(RecordRef record) {
   hash_ += record_hash(*record);
   bytes_ += record->bytes();

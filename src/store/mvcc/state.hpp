@@ -47,6 +47,14 @@ class MvccState {
   void load_change(Change change) { history_.append(std::move(change)); }
   void finish_load(Revision revision, Revision compacted);
 
+  // What another store decided (EtcdStore's mirror); leases are its own matter. ----
+  /// One change; version 0: a removal. Revisions never go back.
+  void follow(const KeyValue& change);
+  /// All changes up to `revision` were given.
+  void follow_to(Revision revision);
+  /// Exactly these records at `revision`, without history.
+  void follow_from(std::vector<RecordRef> records, Revision revision);
+
  private:
   struct Written {
     Revision revision;  ///< that the running command takes, if it changes something

@@ -1,7 +1,11 @@
-// RaftCore: roles, elections, proposals, what is ready. Replication and reads are in replication.cpp.
+// RaftCore: roles, elections, proposals, what is ready. See also replication.cpp, reads.cpp, membership.cpp.
 #include "store/raft/core.hpp"
 
 #include <algorithm>
+
+#include "store/planted.hpp"
+#include "store/raft/codec.hpp"
+#include "store/raft/quorum.hpp"
 
 namespace orchestra::store {
 
@@ -29,42 +33,56 @@ RaftCore::RaftCore(RaftOptions options, RaftStart start)
   // The stored commit index is advisory: never beyond the log, never before the snapshot.
   hard_.commit = std::clamp(hard_.commit, start.snapshot_index, log_.last());
   taken_hard_ = hard_;
+  stored_term_ = hard_.term;
   taken_ = stored_ = log_.last();
   handed_ = applied_ = start.snapshot_index;
+  configurations_.push_back({start.snapshot_index, std::move(start.configuration)});
+  for (Index index{log_.base().value + 1}; index <= log_.last(); ++index.value) {
+    if (log_.at(index).type == EntryType::configuration) note_configuration(log_.at(index));
+  }
   draw_election_timeout();
   if (alone()) campaign(false);  // nobody else could win: no election wait
 }
 
-void RaftCore::draw_election_timeout() {
+bool RaftCore::alone() const {
+  const Configuration& now = configuration();
+  return now.members.size() == 1 && now.members[0].voter && now.members[0].id == options_.self;
+}
+
+std::uint64_t RaftCore::random() {
   random_ += 0x9E3779B97F4A7C15ull;  // splitmix64 (Steele, Lea, Flood 2014)
   std::uint64_t z = random_;
   z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
   z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
-  const unsigned span = options_.election_ticks_max - options_.election_ticks_min + 1;
-  election_timeout_ = options_.election_ticks_min + static_cast<unsigned>((z ^ (z >> 31)) % span);
+  return z ^ (z >> 31);
 }
 
+void RaftCore::draw_election_timeout() {
+  const unsigned span = options_.election_ticks_max - options_.election_ticks_min + 1;
+  election_timeout_ = options_.election_ticks_min + static_cast<unsigned>(random() % span);
+}
+
+/// A learner, a removed peer and one that waits for its first configuration never campaign.
+bool RaftCore::promotable() const { return configuration().votes(options_.self) && handed_ >= log_.base(); }
+
 void RaftCore::tick() {
+  ++ticks_;
   ++elapsed_;
   if (role_ == Role::leader) return tick_leader();
-  if (elapsed_ < election_timeout_) return;
-  if (std::find(options_.voters.begin(), options_.voters.end(), options_.self) == options_.voters.end())
-    return;
+  if (elapsed_ < election_timeout_ || !promotable()) return;
   campaign(!alone());
 }
 
 void RaftCore::tick_leader() {
   if (elapsed_ >= options_.heartbeat_ticks) {
     elapsed_ = 0;
-    if (!alone()) broadcast_heartbeat();
+    broadcast_heartbeat();
   }
-  if (++quorum_elapsed_ < options_.election_ticks_min) return;
-  quorum_elapsed_ = 0;
-  std::size_t active = 0;
-  for (auto& [peer, progress] : progress_) {
-    if (peer == options_.self || std::exchange(progress.active, false)) ++active;
-  }
-  if (active < majority()) become_follower(hard_.term, {});
+  if (transfer_to_.value != 0 && ++transfer_elapsed_ >= options_.election_ticks_max) transfer_to_ = {};
+  if (planted(Bug::no_check_quorum)) return;
+  if (has_quorum(configuration(), [this](PeerId id) { return recently_heard(id); })) return;
+  out_.lost_quorum = true;
+  become_follower(hard_.term, {});
 }
 
 void RaftCore::become_follower(Term term, PeerId leader) {
@@ -80,60 +98,64 @@ void RaftCore::become_follower(Term term, PeerId leader) {
   progress_.clear();
   pending_reads_.clear();
   early_reads_.clear();
+  read_round_open_ = false;
+  transfer_to_ = {};
+  appends_due_ = commit_due_ = false;
   draw_election_timeout();
 }
 
 /// A pre-campaign asks whether a campaign could succeed, and changes no term.
-void RaftCore::campaign(bool pre) {
+void RaftCore::campaign(bool pre, bool transfer) {
   leader_ = {};
   elapsed_ = 0;
   draw_election_timeout();
   votes_.clear();
   role_ = pre ? Role::pre_candidate : Role::candidate;
+  campaign_transfer_ = transfer;
   if (!pre) {
     ++hard_.term.value;
     hard_.vote = options_.self;
   }
-  if (pre) votes_[options_.self] = true;  // the own real vote counts when it is stored
+  // The own real vote counts when it is stored.
+  if (pre || planted(Bug::count_own_vote_unstored)) votes_[options_.self] = true;
   Message ask;
   ask.type = pre ? MessageType::pre_vote : MessageType::vote;
   ask.term = pre ? Term{hard_.term.value + 1} : hard_.term;
   ask.index = log_.last();
   ask.log_term = log_.last_term();
-  for (const PeerId peer : options_.voters) {
-    if (peer == options_.self) continue;
-    ask.to = peer;
-    send(ask, true);
+  ask.transfer = transfer;
+  for (const Member& member : configuration().members) {
+    if (member.id == options_.self || !configuration().votes(member.id)) continue;
+    ask.to = member.id;
+    send(ask, !pre);
   }
+  if (pre) count_votes_now();
 }
 
-void RaftCore::count_votes() {
-  std::size_t yes = 0;
-  std::size_t no = 0;
-  for (const auto& [peer, granted] : votes_) ++(granted ? yes : no);
-  if (yes >= majority()) {
-    if (role_ == Role::pre_candidate) return campaign(false);
-    return become_leader();
+void RaftCore::count_votes_now() {
+  switch (count_votes(configuration(), votes_)) {
+    case VoteCount::open:
+      return;
+    case VoteCount::lost:
+      return become_follower(hard_.term, {});
+    case VoteCount::won:
+      if (role_ == Role::pre_candidate) return campaign(false);
+      return become_leader();
   }
-  if (no >= majority()) become_follower(hard_.term, {});
 }
 
 void RaftCore::become_leader() {
   ORC_ASSERT(role_ == Role::candidate);
   role_ = Role::leader;
   leader_ = options_.self;
-  elapsed_ = quorum_elapsed_ = 0;
+  elapsed_ = 0;
   uncommitted_bytes_ = 0;
   read_round_ = 0;
+  read_round_open_ = false;
+  transfer_to_ = {};
   progress_.clear();
-  for (const PeerId peer : options_.voters) progress_[peer].next = Index{log_.last().value + 1};
-  progress_[options_.self].match = stored_;
+  configuration_changed();
   append_own(EntryType::empty, nullptr);
-}
-
-void RaftCore::append_own(EntryType type, std::shared_ptr<const std::string> data) {
-  log_.append({hard_.term, Index{log_.last().value + 1}, type, std::move(data)});
-  broadcast_append();
 }
 
 Result<ProposalId> RaftCore::propose(std::shared_ptr<const std::string> data) {
@@ -143,6 +165,11 @@ Result<ProposalId> RaftCore::propose(std::shared_ptr<const std::string> data) {
     return Error(Error::not_leader, "store",
                  "this peer is not the leader (" + known + "); nothing was applied")
         .with_detail(leader_);
+  }
+  if (transfer_to_.value != 0) {
+    return Error(Error::unavailable, "store",
+                 "leadership is being handed to peer " + std::to_string(transfer_to_.value) +
+                     "; nothing was applied, try again");
   }
   const std::size_t size = data ? data->size() : 0;
   if (uncommitted_bytes_ > 0 && uncommitted_bytes_ + size > options_.uncommitted_bytes_max) {
@@ -155,15 +182,6 @@ Result<ProposalId> RaftCore::propose(std::shared_ptr<const std::string> data) {
   return ProposalId{hard_.term, log_.last()};
 }
 
-Result<void> RaftCore::change_membership(std::vector<PeerId>) {
-  return Error(Error::unsupported, "store",
-               "changing the members of a store is not possible in this release");
-}
-Result<void> RaftCore::transfer_leadership(PeerId to) {
-  if (role_ == Role::leader && to == options_.self) return {};
-  return Error(Error::unsupported, "store", "handing over leadership is not possible in this release");
-}
-
 void RaftCore::send(Message message, bool after_sync) {
   message.from = options_.self;
   if (message.type != MessageType::pre_vote && message.type != MessageType::pre_vote_answer)
@@ -172,6 +190,7 @@ void RaftCore::send(Message message, bool after_sync) {
 }
 
 bool RaftCore::up_to_date(const Message& candidate) const {
+  if (planted(Bug::vote_for_stale_log)) return true;
   if (candidate.log_term != log_.last_term()) return candidate.log_term > log_.last_term();
   return candidate.index >= log_.last();
 }
@@ -179,7 +198,9 @@ bool RaftCore::up_to_date(const Message& candidate) const {
 void RaftCore::on_vote_request(const Message& message) {
   const bool pre = message.type == MessageType::pre_vote;
   const bool free_to_vote = pre ? message.term > hard_.term
-                                : hard_.vote == message.from || (hard_.vote.value == 0 && leader_.value == 0);
+                                : hard_.vote == message.from ||
+                                      (hard_.vote.value == 0 && leader_.value == 0) ||
+                                      planted(Bug::vote_twice);
   Message answer;
   answer.type = pre ? MessageType::pre_vote_answer : MessageType::vote_answer;
   answer.to = message.from;
@@ -189,14 +210,30 @@ void RaftCore::on_vote_request(const Message& message) {
     hard_.vote = message.from;
     elapsed_ = 0;
   }
-  send(std::move(answer), true);
+  send(std::move(answer), !planted(Bug::vote_before_sync));
 }
 
 void RaftCore::on_vote_answer(const Message& message) {
   const Role asked = message.type == MessageType::pre_vote_answer ? Role::pre_candidate : Role::candidate;
   if (role_ != asked) return;
   votes_[message.from] = !message.reject;
-  count_votes();
+  count_votes_now();
+}
+
+/// A stale peer learns the term from any answer.
+void RaftCore::refuse_stale(const Message& message) {
+  const bool asks = message.type == MessageType::append || message.type == MessageType::heartbeat ||
+                    message.type == MessageType::pre_vote || message.type == MessageType::vote ||
+                    message.type == MessageType::snapshot;
+  if (!asks) return;
+  Message answer;
+  answer.type =
+      message.type == MessageType::pre_vote ? MessageType::pre_vote_answer : MessageType::append_answer;
+  answer.to = message.from;
+  answer.reject = true;
+  answer.term = hard_.term;
+  answer.index = log_.last();
+  send(std::move(answer), true);
 }
 
 void RaftCore::step(const Message& message) {
@@ -205,27 +242,21 @@ void RaftCore::step(const Message& message) {
   if (message.term > hard_.term) {
     // A leader was heard lately: whoever campaigns is cut off or mistaken, and must not disturb.
     const bool sticky = leader_.value != 0 && elapsed_ < options_.election_ticks_min;
-    if (asks_vote && (sticky || role_ == Role::leader)) return;
+    if (asks_vote && !message.transfer && (sticky || role_ == Role::leader)) return;
     const bool only_asked = message.type == MessageType::pre_vote ||
                             (message.type == MessageType::pre_vote_answer && !message.reject);
     if (!only_asked) {
-      const bool leads = message.type == MessageType::append || message.type == MessageType::heartbeat;
+      const bool leads = message.type == MessageType::append || message.type == MessageType::heartbeat ||
+                         message.type == MessageType::snapshot;
       become_follower(message.term, leads ? message.from : PeerId{});
     }
-  } else if (message.term < hard_.term) {
-    // A stale peer learns the term from any answer.
-    if (message.type == MessageType::append || message.type == MessageType::heartbeat || asks_vote) {
-      Message answer;
-      answer.type =
-          message.type == MessageType::pre_vote ? MessageType::pre_vote_answer : MessageType::append_answer;
-      answer.to = message.from;
-      answer.reject = true;
-      answer.term = hard_.term;
-      answer.index = log_.last();
-      send(std::move(answer), true);
-    }
-    return;
+  } else if (message.term < hard_.term && !planted(Bug::accept_stale_term)) {
+    return refuse_stale(message);
   }
+  step_same_term(message);
+}
+
+void RaftCore::step_same_term(const Message& message) {
   switch (message.type) {
     case MessageType::pre_vote:
     case MessageType::vote:
@@ -242,36 +273,44 @@ void RaftCore::step(const Message& message) {
     case MessageType::heartbeat_answer:
       return on_heartbeat_answer(message);
     case MessageType::timeout_now:
-      return;  // leadership transfer: not in this release
+      if (role_ != Role::leader && promotable()) campaign(false, true);
+      return;
+    case MessageType::read_index:
+      if (role_ == Role::leader) add_read(message.context, message.from);
+      return;
+    case MessageType::read_index_answer:
+      if (!message.reject) out_.reads.push_back({message.context, message.index});
+      return;
+    case MessageType::snapshot:
+      return on_snapshot(message);
   }
 }
 
 void RaftCore::report_stored(const StoredReceipt& receipt) {
+  stored_term_ = std::max(stored_term_, receipt.hard_term);
   // Of an older history: what was stored has been cut off since.
-  if (receipt.entry_index.value != 0 && log_.term_at(receipt.entry_index) == receipt.entry_term) {
-    stored_ = std::max(stored_, receipt.entry_index);
+  if (receipt.entry_index.value != 0 &&
+      (log_.term_at(receipt.entry_index) == receipt.entry_term || planted(Bug::stale_receipt))) {
+    stored_ = std::max(stored_, std::min(receipt.entry_index, log_.last()));
   }
   if (role_ == Role::candidate && receipt.hard_term == hard_.term && receipt.vote == options_.self &&
       !votes_.contains(options_.self)) {
     votes_[options_.self] = true;
-    count_votes();
+    count_votes_now();
   }
   if (role_ == Role::leader) {
-    progress_[options_.self].match = stored_;
+    const auto self = progress_.find(options_.self);
+    if (self != progress_.end()) self->second.match = stored_;
     advance_commit();
   }
 }
 
-void RaftCore::report_applied(Index index) {
-  ORC_ASSERT(index <= handed_);
-  applied_ = std::max(applied_, index);
-  // Alone, nobody will ask for old entries; with peers they stay until a snapshot covers them.
-  if (alone()) log_.trim(applied_);
-}
-
 Ready RaftCore::take_ready() {
+  if (role_ == Role::leader && appends_due_) send_appends(std::exchange(commit_due_, false));
+  appends_due_ = false;
   Ready ready = std::exchange(out_, {});
   if (hard_.term != taken_hard_.term || hard_.vote != taken_hard_.vote) ready.hard_state = hard_;
+  if (ready.hard_state && planted(Bug::vote_not_stored)) ready.hard_state->vote = {};
   for (Index index{taken_.value + 1}; index <= log_.last(); ++index.value)
     ready.entries.push_back(log_.at(index));
   taken_ = log_.last();

@@ -5,9 +5,10 @@
 // Storage is asynchronous: a peer's acknowledgement - the leader's own and that of a cluster of one too -
 // counts only after report_stored(). Rules kept: election restriction, commit by counting only in the own
 // term (section 3.6), an empty entry at the start of a term, pre-vote with leader stickiness (9.6, 4.2.3),
-// check-quorum (6.2), conflict hints by term (3.5), reads by ReadIndex (6.4).
-// Not here yet: membership changes, leadership transfer, sending snapshots to slow peers; they answer
-// `unsupported`.
+// check-quorum (6.2), conflict hints by term (3.5), reads by ReadIndex with shared rounds (6.4), leadership
+// transfer (3.10), joint consensus (4.3) with learners, snapshots for those who fell behind (5).
+// A configuration counts from the moment it is in the log, and goes with the entry when that is cut off.
+#include <deque>
 #include <map>
 #include <set>
 #include <vector>
@@ -23,12 +24,16 @@ const char* to_string(Role role);
 
 struct RaftOptions {
   PeerId self;
-  std::vector<PeerId> voters;
   unsigned heartbeat_ticks = 1;
   unsigned election_ticks_min = 5;  ///< drawn anew each time from [min, max]
   unsigned election_ticks_max = 9;
   std::size_t append_bytes_max = 1u << 20;
+  std::size_t inflight_messages_max = 512;  ///< appends per peer that wait for their answer
+  std::size_t inflight_bytes_max = 64u << 20;
   std::size_t uncommitted_bytes_max = 64u << 20;
+  std::size_t keep_entries = 10'000;     ///< kept for slow followers, ...
+  std::size_t keep_bytes = 64u << 20;    ///< ... or this many bytes, whichever is more
+  std::uint64_t promote_lag_max = 1000;  ///< entries that a learner may lack when it becomes a voter
   std::uint64_t seed = 0;
 };
 
@@ -37,6 +42,7 @@ struct RaftStart {
   HardState hard_state;
   Index snapshot_index;
   Term snapshot_term;
+  Configuration configuration;  ///< as of the snapshot index
   std::vector<Entry> entries;
 };
 
@@ -53,18 +59,27 @@ struct ReadState {
   Index index;  ///< serve the read once this is applied
 };
 
+/// The log up to here is replaced by a snapshot that the owner holds.
+struct SnapshotPoint {
+  Index index;
+  Term term;
+};
+
 struct Ready {
   std::optional<HardState> hard_state;       ///< write first
-  std::vector<Entry> entries;                ///< write second; one sync for both
+  std::optional<SnapshotPoint> snapshot;     ///< write second: then older entries do not count any more
+  std::vector<Entry> entries;                ///< write third; one sync for all
   StoredReceipt receipt;                     ///< for report_stored() after that sync
   std::vector<Message> messages_now;         ///< may leave before the sync
-  std::vector<Message> messages_after_sync;  ///< must not
-  std::vector<Entry> committed;              ///< apply in this order, exactly once
+  std::vector<Message> messages_after_sync;  ///< must not, nor before any earlier sync is done
+  std::vector<Entry> committed;              ///< apply in this order, exactly once (after the snapshot)
   std::vector<ReadState> reads;
-  bool must_store() const { return hard_state.has_value() || !entries.empty(); }
+  std::vector<PeerId> snapshots_wanted;  ///< send one, then report_snapshot()
+  bool lost_quorum = false;              ///< no longer leader because no majority answers
+  bool must_store() const { return hard_state.has_value() || snapshot.has_value() || !entries.empty(); }
   bool empty() const {
     return !must_store() && messages_now.empty() && messages_after_sync.empty() && committed.empty() &&
-           reads.empty();
+           reads.empty() && snapshots_wanted.empty() && !lost_quorum;
   }
 };
 
@@ -73,6 +88,21 @@ struct ProposalId {
   Term term;
   Index index;
   friend auto operator<=>(const ProposalId&, const ProposalId&) = default;
+  friend bool operator==(const ProposalId&, const ProposalId&) = default;
+};
+
+struct MemberChange {
+  enum class Type : std::uint8_t { add_learner, add_voter, promote, remove, update };
+  Type type{};
+  Member member;       ///< promote, remove: the id alone counts
+  bool force = false;  ///< also when those connected now would be no majority afterwards
+};
+
+/// What the leader knows of another peer.
+struct PeerProgress {
+  Index match;
+  bool active = false;
+  const char* state = "";
 };
 
 class RaftCore {
@@ -83,13 +113,19 @@ class RaftCore {
   void step(const Message& message);
   /// `not_leader` with the leader's id as PeerId detail; `overloaded` past uncommitted_bytes_max.
   Result<ProposalId> propose(std::shared_ptr<const std::string> data);
-  /// A ReadState with this context follows once leadership is confirmed.
+  /// A ReadState with this context follows once leadership is confirmed; a follower asks its leader. It may
+  /// never come (leader lost): ask again.
   Result<void> read_index(std::uint64_t context);
-  Result<void> change_membership(std::vector<PeerId> voters);
+  /// An error says why, and then nothing was appended.
+  Result<ProposalId> change_membership(const MemberChange& change);
   Result<void> transfer_leadership(PeerId to);
   void report_stored(const StoredReceipt& receipt);
-  /// Applied (and, alone, no longer needed in memory).
   void report_applied(Index index);
+  /// The peer's connection broke: what is under way to it may be lost.
+  void report_unreachable(PeerId peer);
+  /// The connection from `peer` was reset; if it is the leader, a pre-vote may begin early (safe).
+  void report_reset(PeerId peer);
+  void report_snapshot(PeerId peer, Index index, bool arrived);
   Ready take_ready();
 
   Role role() const { return role_; }
@@ -97,68 +133,124 @@ class RaftCore {
   PeerId leader() const { return leader_; }
   Index commit() const { return hard_.commit; }
   Index last_index() const { return log_.last(); }
+  Index base_index() const { return log_.base(); }
+  Term term_at(Index index) const { return log_.term_at(index); }
   Index applied() const { return applied_; }
-  bool alone() const { return options_.voters.size() == 1 && options_.voters[0] == options_.self; }
+  const Configuration& configuration() const { return configurations_.back().what; }
+  /// Counts every change of configuration(), forth or back.
+  std::uint64_t configuration_changes() const { return configuration_changes_; }
+  /// As of an applied index that is not below the base.
+  const Configuration& configuration_at(Index index) const;
+  std::map<PeerId, PeerProgress> progress() const;
+  bool transferring() const { return transfer_to_.value != 0; }
+  /// The only member, and a voter.
+  bool alone() const;
   /// Leader, and an entry of the own term is committed: reads and writes can be served.
   bool serving() const { return role_ == Role::leader && log_.term_at(hard_.commit) == hard_.term; }
 
  private:
+  enum class Flow : std::uint8_t { probe, replicate, snapshot };
   struct Progress {
     Index match;
     Index next;
-    bool active = false;   ///< heard from since the last quorum check
-    bool probing = true;   ///< one append at a time until the first that fits
-    bool waiting = false;  ///< a probe is on its way
+    Flow flow = Flow::probe;
+    bool waiting = false;     ///< a probe is on its way
+    std::uint64_t heard = 0;  ///< tick of the last answer; 0: never
     std::uint64_t confirmed_round = 0;
+    std::deque<std::pair<Index, std::size_t>> inflight;  ///< last index and bytes of each append
+    std::size_t inflight_bytes = 0;
+    unsigned stalled_beats = 0;
+    Index snapshot_index;
   };
   struct PendingRead {
     std::uint64_t context;
+    PeerId from;
     Index index;
     std::uint64_t round;
   };
+  struct PlacedConfiguration {
+    Index index;
+    Configuration what;
+  };
 
+  // core.cpp
   void become_follower(Term term, PeerId leader);
-  void campaign(bool pre);
+  void campaign(bool pre, bool transfer = false);
   void become_leader();
-  void count_votes();
-  std::size_t majority() const { return options_.voters.size() / 2 + 1; }
+  void count_votes_now();
+  bool promotable() const;
   void draw_election_timeout();
   void tick_leader();
+  std::uint64_t random();
   void send(Message message, bool after_sync);
-  void send_append(PeerId peer);
-  void broadcast_append();
-  void broadcast_heartbeat();
   void on_vote_request(const Message& message);
   void on_vote_answer(const Message& message);
+  void step_same_term(const Message& message);
+  void refuse_stale(const Message& message);
+  bool up_to_date(const Message& candidate) const;
+
+  // replication.cpp
+  void append_own(EntryType type, std::shared_ptr<const std::string> data);
+  void send_append(PeerId peer, Progress& progress, bool even_if_empty);
+  void send_appends(bool even_if_empty);
+  bool window_open(const Progress& progress) const;
+  void reset_flow(Progress& progress);
+  void broadcast_heartbeat();
   void on_append(const Message& message);
   void on_append_answer(const Message& message);
   void on_heartbeat(const Message& message);
   void on_heartbeat_answer(const Message& message);
-  void append_own(EntryType type, std::shared_ptr<const std::string> data);
+  void on_snapshot(const Message& message);
   void advance_commit();
+  void trim_log();
+
+  // reads.cpp
+  void add_read(std::uint64_t context, PeerId from);
+  void start_read_round();
   void confirm_reads();
-  bool up_to_date(const Message& candidate) const;
+  void answer_read(std::uint64_t context, PeerId to, Index index);
+
+  // membership.cpp
+  void note_configuration(const Entry& entry);
+  void forget_configurations(Index from);
+  void configuration_changed();
+  void leave_joint();
+  void mark_started();
+  Result<Configuration> changed(const MemberChange& change) const;
+  Result<void> check_connected(const Configuration& next) const;
+  bool recently_heard(PeerId peer) const;
+  void append_configuration(const Configuration& next);
+  void maybe_send_timeout_now(PeerId peer, const Progress& progress);
 
   const RaftOptions options_;
   LogView log_;
   HardState hard_;
   HardState taken_hard_;
-  Index taken_;   ///< entries up to here went out by take_ready
-  Index stored_;  ///< of the own log, reported
-  Index handed_;  ///< committed entries up to here went out
+  std::uint64_t configuration_changes_ = 0;
+  std::deque<PlacedConfiguration> configurations_;  ///< the first is as of the log's base or later
+  Index taken_;                                     ///< entries up to here went out by take_ready
+  Index stored_;                                    ///< of the own log, reported
+  Term stored_term_;                                ///< the hard state's, reported
+  Index handed_;                                    ///< committed entries up to here went out
   Index applied_;
   Role role_ = Role::follower;
   PeerId leader_;
+  std::uint64_t ticks_ = 1;
   unsigned elapsed_ = 0;
-  unsigned quorum_elapsed_ = 0;
   unsigned election_timeout_ = 0;
   std::uint64_t random_;
   std::map<PeerId, bool> votes_;
+  bool campaign_transfer_ = false;
   std::map<PeerId, Progress> progress_;
   std::uint64_t read_round_ = 0;
-  std::vector<PendingRead> pending_reads_;
-  std::vector<std::uint64_t> early_reads_;  ///< until an entry of this term is committed
+  bool read_round_open_ = false;
+  std::deque<PendingRead> pending_reads_;
+  std::vector<std::pair<std::uint64_t, PeerId>> early_reads_;  ///< until an own entry is committed
+  PeerId transfer_to_;
+  unsigned transfer_elapsed_ = 0;
   std::size_t uncommitted_bytes_ = 0;
+  bool appends_due_ = false;  ///< new entries or a new commit index have not been sent yet
+  bool commit_due_ = false;
   Ready out_;
 };
 

@@ -1,13 +1,13 @@
 // The WebSocket codec: see websocket_codec.hpp.
-#include "apiserver/streams/websocket_codec.hpp"
+#include "net/http/websocket_codec.hpp"
 
 #include <openssl/sha.h>
 
 #include <array>
 
-#include "apiserver/text.hpp"
+#include "base/base64.hpp"
 
-namespace orchestra::apiserver {
+namespace orchestra::http {
 namespace {
 constexpr std::size_t kControlBytesMax = 125;
 constexpr std::string_view kAcceptSalt = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -15,25 +15,36 @@ constexpr std::string_view kAcceptSalt = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 Error broken(const std::string& what) { return Error(Error::invalid, "websocket", what); }
 }  // namespace
 
+Error WebSocketParser::too_long() const {
+  return broken("1009 a message is longer than " + std::to_string(message_bytes_max_ >> 20) + " MiB");
+}
+
 Result<void> WebSocketParser::feed(std::string_view bytes) {
   buffer_ += bytes;
   for (;;) {
     ORC_ASSIGN(const bool more, read_frame());
-    if (!more) return {};
+    if (!more) break;
   }
+  buffer_.erase(0, used_);
+  used_ = 0;
+  return {};
 }
 
 Result<bool> WebSocketParser::read_frame() {
-  const auto byte = [this](std::size_t at) { return static_cast<unsigned char>(buffer_[at]); };
-  if (buffer_.size() < 2) return false;
+  const std::string_view rest = std::string_view(buffer_).substr(used_);
+  const auto byte = [rest](std::size_t at) { return static_cast<unsigned char>(rest[at]); };
+  if (rest.size() < 2) return false;
   const bool final = (byte(0) & 0x80) != 0;
+  const bool masked = (byte(1) & 0x80) != 0;
   const std::uint8_t opcode = byte(0) & 0x0F;
   if ((byte(0) & 0x70) != 0) return broken("1002 reserved bits are set, but no extension was agreed on");
-  if ((byte(1) & 0x80) == 0) return broken("1002 a frame of a client must be masked");
+  if (from_ == From::client && !masked) return broken("1002 a frame of a client must be masked");
+  if (from_ == From::server && masked) return broken("1002 a frame of a server must not be masked");
   std::uint64_t length = byte(1) & 0x7F;
   std::size_t at = 2;
   const std::size_t wide = length == 126 ? 2 : length == 127 ? 8 : 0;
-  if (buffer_.size() < at + wide + 4) return false;
+  const std::size_t mask_bytes = masked ? 4 : 0;
+  if (rest.size() < at + wide + mask_bytes) return false;
   if (wide > 0) {
     length = 0;
     for (std::size_t i = 0; i < wide; ++i) length = length << 8 | byte(at + i);
@@ -41,13 +52,15 @@ Result<bool> WebSocketParser::read_frame() {
   }
   if (opcode >= 8 && (length > kControlBytesMax || !final))
     return broken("1002 a control frame is too long or in parts");
-  if (length > kMessageBytesMax) return broken("1009 a message is longer than 4 MiB");
-  if (buffer_.size() < at + 4 + length) return false;
-  const std::array<char, 4> mask = {buffer_[at], buffer_[at + 1], buffer_[at + 2], buffer_[at + 3]};
-  at += 4;
-  std::string payload = buffer_.substr(at, length);
-  for (std::size_t i = 0; i < payload.size(); ++i) payload[i] = static_cast<char>(payload[i] ^ mask[i % 4]);
-  buffer_.erase(0, at + length);
+  if (length > message_bytes_max_) return too_long();
+  if (rest.size() < at + mask_bytes + length) return false;
+  std::string payload(rest.substr(at + mask_bytes, length));
+  if (masked) {
+    for (std::size_t i = 0; i < payload.size(); ++i) {
+      payload[i] = static_cast<char>(payload[i] ^ rest[at + i % 4]);
+    }
+  }
+  used_ += at + mask_bytes + length;
   ORC_TRY(take(opcode, final, std::move(payload)));
   return true;
 }
@@ -84,8 +97,7 @@ Result<void> WebSocketParser::take(std::uint8_t opcode, bool final, std::string 
     default:
       return broken("1002 unknown opcode " + std::to_string(opcode));
   }
-  if (joined_.size() + payload.size() > kMessageBytesMax)
-    return broken("1009 a message is longer than 4 MiB");
+  if (joined_.size() + payload.size() > message_bytes_max_) return too_long();
   joined_ += payload;
   if (final) {
     messages_.push_back({*joining_, std::move(joined_), 0});
@@ -118,6 +130,18 @@ std::string websocket_frame(WebSocketOpcode opcode, std::string_view payload) {
   return frame;
 }
 
+std::string websocket_masked_frame(WebSocketOpcode opcode, std::string_view payload, std::uint32_t mask) {
+  std::string frame = websocket_frame(opcode, payload);
+  const std::size_t head = frame.size() - payload.size();
+  frame[1] = static_cast<char>(frame[1] | 0x80);
+  char bytes[4];
+  for (int i = 0; i < 4; ++i) bytes[i] = static_cast<char>(mask >> (8 * i) & 0xFF);
+  for (std::size_t i = 0; i < payload.size(); ++i) {
+    frame[head + i] = static_cast<char>(frame[head + i] ^ bytes[i % 4]);
+  }
+  return frame.insert(head, bytes, 4);
+}
+
 std::string websocket_close_frame(std::uint16_t code, std::string_view reason) {
   std::string payload;
   payload += static_cast<char>(code >> 8);
@@ -130,7 +154,7 @@ std::string websocket_accept(std::string_view key) {
   const std::string text = std::string(key) + std::string(kAcceptSalt);
   std::array<unsigned char, SHA_DIGEST_LENGTH> digest{};
   SHA1(reinterpret_cast<const unsigned char*>(text.data()), text.size(), digest.data());
-  return base64_encode({reinterpret_cast<const char*>(digest.data()), digest.size()});
+  return encode_base64_text({reinterpret_cast<const char*>(digest.data()), digest.size()});
 }
 
-}  // namespace orchestra::apiserver
+}  // namespace orchestra::http

@@ -1,0 +1,89 @@
+// Managers as text and as values: see managed_fields.hpp. What they own changes in ownership.cpp.
+#include "api/apply/managed_fields.hpp"
+
+#include <algorithm>
+
+#include "api/tree.hpp"
+#include "base/json.hpp"
+
+namespace orchestra::api {
+namespace {
+bool printable(char c) { return c >= ' ' && c <= '~'; }
+}  // namespace
+
+bool FieldManager::is(const FieldManager& other) const {
+  return name == other.name && operation == other.operation && subresource == other.subresource &&
+         (applies() || api_version == other.api_version);
+}
+
+Result<FieldManagers> read_managers(const json::value& managed_fields) {
+  FieldManagers managers;
+  if (!managed_fields.is_array()) return managers;
+  for (const json::value& entry : managed_fields.get_array()) {
+    FieldManager manager;
+    manager.name = string_at(entry, "/manager");
+    manager.operation = string_at(entry, "/operation");
+    manager.api_version = string_at(entry, "/apiVersion");
+    manager.subresource = string_at(entry, "/subresource");
+    manager.time = string_at(entry, "/time");
+    if (manager.operation != "Apply" && manager.operation != "Update")
+      return Error(Error::invalid, "api", "metadata.managedFields: operation must be Apply or Update");
+    if (manager.api_version.empty() || string_at(entry, "/fieldsType") != "FieldsV1")
+      return Error(Error::invalid, "api", "metadata.managedFields: fieldsType must be FieldsV1");
+    const json::value* fields = find(entry, "/fieldsV1");
+    if (fields != nullptr) {
+      ORC_ASSIGN(manager.fields, FieldSet::from_json(*fields));
+      manager.fields.member = false;
+    }
+    managers.push_back(std::move(manager));
+  }
+  return managers;
+}
+
+json::array print_managers(const FieldManagers& managers) {
+  std::vector<const FieldManager*> sorted;
+  for (const FieldManager& manager : managers) sorted.push_back(&manager);
+  std::stable_sort(sorted.begin(), sorted.end(), [](const FieldManager* a, const FieldManager* b) {
+    return std::tie(a->operation, a->time, a->name, a->api_version, a->subresource) <
+           std::tie(b->operation, b->time, b->name, b->api_version, b->subresource);
+  });
+  json::array out;
+  for (const FieldManager* manager : sorted) {
+    json::object entry{
+        {"manager", manager->name}, {"operation", manager->operation}, {"apiVersion", manager->api_version}};
+    if (!manager->time.empty()) entry["time"] = manager->time;
+    entry["fieldsType"] = "FieldsV1";
+    entry["fieldsV1"] = manager->fields.to_json();
+    if (!manager->subresource.empty()) entry["subresource"] = manager->subresource;
+    out.push_back(std::move(entry));
+  }
+  return out;
+}
+
+bool same_but_times(const FieldManagers& a, const FieldManagers& b) {
+  if (a.size() != b.size()) return false;
+  return std::all_of(a.begin(), a.end(), [&](const FieldManager& one) {
+    return std::any_of(b.begin(), b.end(), [&](const FieldManager& other) {
+      return one.is(other) && one.api_version == other.api_version && one.fields == other.fields;
+    });
+  });
+}
+
+std::string manager_of_user_agent(std::string_view user_agent) {
+  std::string name;
+  for (const char c : user_agent.substr(0, user_agent.find('/'))) {
+    if (printable(c) && name.size() < kManagerNameMax) name += c;
+  }
+  return name.empty() ? "unknown" : name;
+}
+
+std::string check_manager_name(std::string_view name) {
+  if (name.size() > kManagerNameMax)
+    return "Too long: may not be more than " + std::to_string(kManagerNameMax) + " bytes";
+  if (!std::all_of(name.begin(), name.end(), printable))
+    return "Invalid value: " + json::serialize(json::string(name)) +
+           ": should only contain printable characters";
+  return {};
+}
+
+}  // namespace orchestra::api

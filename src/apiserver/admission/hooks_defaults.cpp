@@ -1,0 +1,126 @@
+// What objects get from others that exist: RuntimeClass of pods, default classes of storage and ingress, and
+// the taint of nodes that are not known to be well yet.
+//
+// Upstream plug-ins runtimeclass, storage/storageclass/setdefault, network/defaultingressclass,
+// nodetaint.
+#include <algorithm>
+
+#include "api/meta.hpp"
+#include "apiserver/admission/plugins.hpp"
+
+namespace orchestra::apiserver {
+namespace {
+constexpr std::size_t kClassesMax = 1000;
+
+// The newest class with this annotation "true"; of equally old ones the first by name.
+Result<std::string> default_class(const View& view, const TypePlace& place, const std::string& annotation) {
+  ORC_ASSIGN(const auto classes, view.range(objects_range(place, ""), kClassesMax));
+  std::string name;
+  std::string made;
+  for (const KeyValue& kv : classes) {
+    ORC_ASSIGN(const StoredView stored, decode_stored_frame(kv.value.bytes()));
+    ORC_ASSIGN(const json::value tree, parse_json(stored.json));
+    const json::object* annotations = object_at(tree, "/metadata/annotations");
+    const json::value* flag = annotations == nullptr ? nullptr : annotations->if_contains(annotation);
+    if (flag == nullptr || *flag != "true") continue;
+    const std::string at = string_at(tree, "/metadata/creationTimestamp");
+    if (!name.empty() && at <= made) continue;
+    name = api::meta_string(tree, "name");
+    made = at;
+  }
+  return name;
+}
+
+bool has_annotation(const json::value& object, const std::string& name) {
+  const json::object* annotations = object_at(object, "/metadata/annotations");
+  return annotations != nullptr && annotations->contains(name);
+}
+json::object& spec_of(json::value& object) {
+  json::value& spec = object.get_object()["spec"];
+  if (!spec.is_object()) spec = json::object();
+  return spec.get_object();
+}
+}  // namespace
+
+Result<void> admit_default_class(Admission& admission) {
+  if (!creates(admission)) return {};
+  json::value& object = *admission.object;
+  if (is_type(admission, "", "persistentvolumeclaims")) {
+    if (find(object, "/spec/storageClassName") != nullptr ||
+        has_annotation(object, "volume.beta.kubernetes.io/storage-class")) {
+      return {};
+    }
+    ORC_ASSIGN(const std::string name, default_class(admission.view, {"storage.k8s.io", "storageclasses"},
+                                                     "storageclass.kubernetes.io/is-default-class"));
+    if (!name.empty()) spec_of(object)["storageClassName"] = name;
+  } else if (is_type(admission, "networking.k8s.io", "ingresses")) {
+    if (find(object, "/spec/ingressClassName") != nullptr ||
+        has_annotation(object, "kubernetes.io/ingress.class")) {
+      return {};
+    }
+    ORC_ASSIGN(const std::string name, default_class(admission.view, {"networking.k8s.io", "ingressclasses"},
+                                                     "ingressclass.kubernetes.io/is-default-class"));
+    if (!name.empty()) spec_of(object)["ingressClassName"] = name;
+  }
+  return {};
+}
+
+Result<void> admit_node_taint(Admission& admission) {
+  if (!is_type(admission, "", "nodes") || !creates(admission)) return {};
+  json::value& taints = spec_of(*admission.object)["taints"];
+  if (!taints.is_array()) taints = json::array();
+  for (const json::value& taint : taints.get_array()) {
+    if (string_at(taint, "/key") == "node.kubernetes.io/not-ready" &&
+        string_at(taint, "/effect") == "NoSchedule")
+      return {};
+  }
+  taints.get_array().push_back(
+      json::object{{"key", "node.kubernetes.io/not-ready"}, {"effect", "NoSchedule"}});
+  return {};
+}
+
+Result<void> admit_runtime_class(Admission& admission) {
+  if (!is_type(admission, "", "pods") || !creates(admission)) return {};
+  json::value& pod = *admission.object;
+  const std::string name = string_at(pod, "/spec/runtimeClassName");
+  if (name.empty()) {
+    if (find(pod, "/spec/overhead") == nullptr) return {};
+    return deny(admission,
+                "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead");
+  }
+  ORC_ASSIGN(const auto found, admission.view.load(object_key({"node.k8s.io", "runtimeclasses"}, "", name)));
+  if (!found) return deny(admission, "pod rejected: RuntimeClass \"" + name + "\" not found");
+  ORC_ASSIGN(const json::value chosen, found->tree());
+  json::object& spec = spec_of(pod);
+  const json::value* overhead = find(chosen, "/overhead/podFixed");
+  if (const json::value* given = spec.if_contains("overhead")) {
+    if (overhead == nullptr || *given != *overhead) {
+      return deny(admission, "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead");
+    }
+  } else if (overhead != nullptr) {
+    spec["overhead"] = *overhead;
+  }
+  if (const json::object* selector = object_at(chosen, "/scheduling/nodeSelector")) {
+    json::value& own = spec["nodeSelector"];
+    if (!own.is_object()) own = json::object();
+    for (const auto& [key, value] : *selector) {
+      const json::value* before = own.get_object().if_contains(key);
+      if (before != nullptr && *before != value) {
+        return deny(admission, "conflict: runtimeClass.scheduling.nodeSelector[" + std::string(key) +
+                                   "] = " + to_json(value) + "; pod.spec.nodeSelector has another value");
+      }
+      own.get_object()[key] = value;
+    }
+  }
+  if (const json::array* tolerations = array_at(chosen, "/scheduling/tolerations")) {
+    json::value& own = spec["tolerations"];
+    if (!own.is_array()) own = json::array();
+    for (const json::value& one : *tolerations) {
+      json::array& list = own.get_array();
+      if (std::find(list.begin(), list.end(), one) == list.end()) list.push_back(one);
+    }
+  }
+  return {};
+}
+
+}  // namespace orchestra::apiserver

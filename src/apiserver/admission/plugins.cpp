@@ -1,0 +1,32 @@
+// The order of the plug-ins: see plugins.hpp.
+#include "apiserver/admission/plugins.hpp"
+
+#include "api/meta.hpp"
+#include "api/status.hpp"
+
+namespace orchestra::apiserver {
+
+Error deny(const Admission& admission, const std::string& why) {
+  const json::value& object = admission.object != nullptr ? *admission.object : *admission.old;
+  return api::forbidden(*admission.input.type, std::string(api::meta_string(object, "name")), why);
+}
+
+Result<void> admit_mutating(Admission& admission) {
+  if (admission.input.type->virtual_only) return {};
+  ORC_TRY(admit_limit_ranges(admission));
+  ORC_TRY(admit_service_account(admission));
+  ORC_TRY(admit_node_restriction(admission));
+  ORC_TRY(admit_node_taint(admission));
+  ORC_TRY(admit_default_class(admission));
+  return admit_runtime_class(admission);
+}
+
+Result<void> admit_validating(Admission& admission) {
+  if (admission.input.type->virtual_only) return {};
+  ORC_TRY(check_policy(admission));
+  ORC_TRY(admit_policies(admission));
+  ORC_TRY(admit_pod_security(admission));
+  return admit_quota(admission);
+}
+
+}  // namespace orchestra::apiserver

@@ -1,0 +1,536 @@
+// The run of store_sim.hpp.
+#include "sim/store_sim.hpp"
+
+#include <algorithm>
+
+namespace orchestra::sim {
+namespace {
+
+using namespace std::chrono_literals;
+using store::Configuration;
+using store::GivenIdentity;
+using store::Index;
+using store::Member;
+using store::PeerId;
+using store::RaftStoreImpl;
+using store::Role;
+using store::Term;
+
+StoreLimits small_history() {
+  StoreLimits limits;
+  limits.history_age = 5s;
+  return limits;
+}
+
+class StoreSim {
+ public:
+  explicit StoreSim(const StoreSimOptions& options)
+      : options_(options),
+        simulator_(options.seed, network_options(options.seed)),
+        random_(simulator_.random()) {}
+
+  StoreSimReport run() {
+    const std::uint64_t dice = random_.below(10);
+    const std::size_t peers = options_.peers != 0 ? options_.peers : dice == 0 ? 1 : dice < 8 ? 3 : 5;
+    found(peers);
+    draw_rates();
+    simulator_.on_event = [this] { check(); };
+    for (std::size_t client = 0; client < options_.clients; ++client) think(static_cast<int>(client));
+    plan_fault();
+    simulator_.run_for(options_.chaos);
+    heal();
+    simulator_.run_for(options_.heal);
+    finish();
+    report_.events = simulator_.events();
+    report_.trace_hash = trace_hash_;
+    for (auto& [name, peer] : peers_) stop(peer);
+    return report_;
+  }
+
+ private:
+  struct Peer {
+    std::string name;
+    Simulator::Host* host = nullptr;
+    GivenIdentity identity;
+    std::shared_ptr<RaftStoreImpl> store;
+    std::unique_ptr<Watch> watch;
+    Revision watched = 1;  ///< delivered up to here
+    std::set<Revision> seen;
+    Revision revision = 0;
+    std::int64_t restart_at = 0;
+    bool removed = false;
+    std::string opened_wrong;
+  };
+
+  static SimNetworkOptions network_options(std::uint64_t seed) {
+    SimRandom random(seed * 77 + 5);
+    SimNetworkOptions network;
+    network.delay_min = std::chrono::microseconds(50 + random.below(1000));
+    network.delay_max = network.delay_min + std::chrono::microseconds(random.below(4) == 0 ? 200'000 : 3'000);
+    if (random.below(2) == 0) network.resets_per_million = static_cast<std::uint32_t>(random.below(5'000));
+    return network;
+  }
+  void note(const std::string& line) {
+    for (const char c : line) trace_hash_ = (trace_hash_ ^ static_cast<unsigned char>(c)) * 0x100000001B3ull;
+    trace_hash_ = (trace_hash_ ^ static_cast<std::uint64_t>(simulator_.now_ns())) * 0x100000001B3ull;
+    if (options_.trace)
+      report_.trace.push_back(std::to_string(simulator_.now_ns() / 1'000'000) + " ms " + line);
+  }
+  void violated(const std::string& what) {
+    if (report_.violation.empty()) report_.violation = what;
+    note("VIOLATION " + what);
+  }
+
+  // ---- peers
+
+  void found(std::size_t count) {
+    store::LogIdentity cluster;
+    random_.fill(cluster.cluster.data(), cluster.cluster.size());
+    Configuration configuration;
+    for (std::size_t i = 0; i < count; ++i) {
+      const std::string name(1, static_cast<char>('a' + i));
+      Peer& peer = peers_[name];
+      peer.name = name;
+      peer.host = &simulator_.add_host(name);
+      peer.identity.identity = cluster;
+      peer.identity.identity.peer = 1 + i;
+      configuration.members.push_back({PeerId{1 + i}, name, name + ":1", true});
+    }
+    cluster_ = cluster;
+    next_peer_ = count + 1;
+    peers_.begin()->second.identity.founds = configuration;
+    for (auto& [name, peer] : peers_) open(peer);
+  }
+
+  void open(Peer& peer) {
+    RaftStoreOptions options;
+    options.data_dir = "/s";
+    options.name = peer.name;
+    options.peer_listen = peer.name + ":1";
+    options.limits = small_history();
+    options.segment_bytes = Bytes{64u << 10};
+    options.first_segment_bytes = Bytes{16u << 10};
+    options.snapshot_log_bytes = Bytes{24u << 10};
+    options.log_thread = false;
+    auto made = std::make_shared<RaftStoreImpl>(*peer.host->engine, options, peer.identity);
+    auto started = made->start();
+    note("open " + peer.name + (started ? "" : ": " + started.error().to_string()));
+    if (!started) {
+      made->stop();
+      made.reset();
+      simulator_.run_host(*peer.host);
+      // A power failure while it opened; anything else must not happen.
+      if (!peer.host->disk.crashed() && started.error().is(Error::corrupt))
+        violated("peer " + peer.name + " cannot open: " + started.error().to_string());
+      peer.host->disk.restart();
+      return;
+    }
+    peer.store = std::move(made);
+    peer.revision = 0;
+    WatchOptions wanted;
+    wanted.range = KeyPrefix("");
+    wanted.after = peer.watched;
+    auto watch = peer.store->watch(wanted);
+    if (watch) peer.watch = std::make_unique<Watch>(std::move(*watch));
+  }
+
+  void stop(Peer& peer) {
+    peer.watch.reset();
+    if (!peer.store) return;
+    simulator_.run_host(*peer.host);
+    peer.store->stop();
+    peer.store.reset();
+    simulator_.run_host(*peer.host);
+  }
+  /// The power fails; what was not synced is lost or not, by chance.
+  void crash(Peer& peer) {
+    note("crash " + peer.name);
+    peer.host->paused = false;
+    peer.host->disk.power_off();
+    stop(peer);
+    peer.host->disk.restart();
+    peer.restart_at = simulator_.now_ns() + static_cast<std::int64_t>(random_.below(3'000'000'000));
+  }
+
+  Peer& any_peer() {
+    auto at = peers_.begin();
+    std::advance(at, static_cast<std::ptrdiff_t>(random_.below(peers_.size())));
+    return at->second;
+  }
+  Peer* leader() {
+    Peer* found = nullptr;
+    Term best;
+    for (auto& [name, peer] : peers_) {
+      if (!peer.store) continue;
+      const auto view = peer.store->raft_view();
+      if (view.role == Role::leader && (found == nullptr || view.term > best)) {
+        found = &peer;
+        best = view.term;
+      }
+    }
+    return found;
+  }
+
+  // ---- clients
+
+  void think(int client) {
+    simulator_.after(Duration(static_cast<std::int64_t>(1'000'000 + random_.below(120'000'000))),
+                     [this, client] { call(client); });
+  }
+
+  void call(int client) {
+    if (done_) return;
+    Peer& peer = any_peer();
+    if (!peer.store) return think(client);
+    ++report_.calls;
+    auto op = std::make_shared<Operation>();
+    op->client = client;
+    op->key = "k" + std::to_string(random_.below(options_.keys));
+    op->called = simulator_.now_ns();
+    const std::uint64_t kind = random_.below(10);
+    const std::string value = std::to_string(client) + "." + std::to_string(report_.calls) +
+                              std::string(random_.below(20) == 0 ? 3000 : 0, 'v');
+    const std::uint64_t slot = history_.size();
+    history_.push_back(op);
+    op->outcome = Operation::Outcome::unknown;
+    op->type = kind < 4   ? Operation::Type::read
+               : kind < 7 ? Operation::Type::write
+               : kind < 9 ? Operation::Type::compare_and_write
+                          : Operation::Type::remove;
+    // On the machine itself: one that is paused begins later.
+    peer.host->engine->post([this, store = peer.store, op, client, kind, value, slot] {
+      start(*store, op, client, kind, value, slot);
+    });
+    peer.host->dirty = true;
+    think(client);
+  }
+
+  void start(StateStore& store, const std::shared_ptr<Operation>& op, int client, std::uint64_t kind,
+             const std::string& value, std::uint64_t slot) {
+    if (kind < 4) {
+      store.get(op->key, {}).on_ready([this, op, client](Result<GetResult> got) {
+        op->returned = simulator_.now_ns();
+        if (got) {
+          op->outcome = Operation::Outcome::done;
+          op->value = got->kv ? std::string(got->kv->value.bytes()) : "";
+          op->revision = got->revision;
+          last_mod_[{client, op->key}] = {got->kv ? got->kv->mod_revision : 0, op->value};
+        }
+        answered(*op, got ? nullptr : &got.error());
+      });
+    } else if (kind < 7) {
+      op->value = value;
+      store.put(op->key, value, {}).on_ready([this, op, slot](Result<WriteResult> put) {
+        wrote(op, slot, put);
+      });
+    } else if (kind < 9) {
+      op->value = value;
+      const auto& [revision, expected] = last_mod_[{client, op->key}];
+      op->expected = expected;
+      PutOptions options;
+      options.if_mod_revision = revision;
+      store.put(op->key, value, options).on_ready([this, op, slot](Result<WriteResult> put) {
+        wrote(op, slot, put);
+      });
+    } else {
+      store.remove(Key(op->key), {}).on_ready([this, op, slot](Result<WriteResult> put) {
+        wrote(op, slot, put);
+      });
+    }
+  }
+
+  void wrote(const std::shared_ptr<Operation>& op, std::uint64_t, const Result<WriteResult>& result) {
+    op->returned = simulator_.now_ns();
+    if (result) {
+      op->outcome = Operation::Outcome::done;
+      op->revision = result->revision;
+      ++report_.acknowledged;
+    } else if (result.error().is(Error::conflict)) {
+      op->outcome = Operation::Outcome::failed_compare;
+      // A read of the value that is there now, really; its revision is not part of the answer.
+    } else if (result.error().is(Error::unavailable) || result.error().is(Error::overloaded) ||
+               result.error().is(Error::no_space)) {
+      op->key.clear();  // certainly not applied: it never was
+    }
+    answered(*op, result ? nullptr : &result.error());
+  }
+  void answered(const Operation& op, const Error* error) {
+    note("client " + std::to_string(op.client) + " " + op.key + " revision " + std::to_string(op.revision) +
+         (error != nullptr ? std::string(" ") + to_string(error->code()) : ""));
+  }
+
+  // ---- faults
+
+  void draw_rates() {
+    for (unsigned& weight : weights_)
+      weight = static_cast<unsigned>(random_.below(3) == 0 ? 0 : random_.below(6));
+    pause_between_ = static_cast<std::int64_t>(200'000'000 + random_.below(1'500'000'000));
+  }
+  void plan_fault() {
+    simulator_.after(
+        Duration(static_cast<std::int64_t>(1 + random_.below(static_cast<std::uint64_t>(pause_between_)))),
+        [this] {
+          if (healing_) return;
+          fault();
+          plan_fault();
+        });
+  }
+  void fault() {
+    ++report_.faults;
+    unsigned all = 1;
+    for (const unsigned weight : weights_) all += weight;
+    std::uint64_t pick = random_.below(all);
+    std::size_t kind = 0;
+    while (kind < kFaults && pick >= weights_[kind]) pick -= weights_[kind++];
+    Peer& peer = any_peer();
+    Peer& other = any_peer();
+    switch (kind) {
+      case 0:
+        if (peer.store) crash(peer);
+        break;
+      case 1:  // at an operation of the disk that is still to come
+        note("crash soon " + peer.name);
+        if (peer.store) peer.host->disk.crash_at(1 + random_.below(20));
+        break;
+      case 2: {
+        if (&peer == &other) break;
+        const bool one_way = random_.below(2) == 0;
+        note("cut " + peer.name + other.name + (one_way ? " one way" : ""));
+        simulator_.network().cut(peer.name, other.name, one_way);
+        break;
+      }
+      case 3:
+        note("heal");
+        simulator_.network().heal();
+        break;
+      case 4: {
+        note("pause " + peer.name);
+        peer.host->paused = true;
+        Simulator::Host* host = peer.host;
+        simulator_.after(Duration(static_cast<std::int64_t>(random_.below(5'000'000'000))),
+                         [host] { host->paused = false, host->dirty = true; });
+        break;
+      }
+      case 5:
+        note("sync fails " + peer.name);
+        if (peer.store) peer.host->disk.fail_syncs(true);
+        break;
+      case 6:
+        peer.host->clock.set_rate(0.8 + static_cast<double>(random_.below(40)) / 100);
+        peer.host->clock.step_wall(
+            Duration(static_cast<std::int64_t>(random_.below(7200)) * 1'000'000'000 - 3'600'000'000'000));
+        break;
+      case 7:
+        if (Peer* leads = leader()) {
+          note("transfer to " + peer.name);
+          leads->store->transfer_leadership(peer.identity.identity.peer).on_ready([](Result<void>) {});
+          leads->host->dirty = true;
+        }
+        break;
+      case 8:
+        if (options_.members) change_members(peer);
+        break;
+      case 9:  // everybody at once
+        for (auto& [name, each] : peers_) {
+          if (each.store) crash(each);
+        }
+        break;
+      default:
+        break;
+    }
+  }
+
+  void change_members(Peer& peer) {
+    Peer* leads = leader();
+    if (leads == nullptr || leads->host->paused) return;
+    auto& members = *leads->store;
+    leads->host->dirty = true;
+    const std::uint64_t what = random_.below(3);
+    if (what == 0 && peers_.size() < 7) {
+      // The identity is what the cluster gave: the simulator brings it to the new machine.
+      const std::string name(1, static_cast<char>('a' + next_peer_));
+      const std::uint64_t shown = next_peer_++;
+      note("add " + name);
+      members.add_member(name, name + ":1", true, false)
+          .on_ready([this, name, shown](Result<std::uint64_t> id) {
+            if (!id || healing_) return;
+            (void)shown;
+            Peer& fresh = peers_[name];
+            fresh.name = name;
+            fresh.host = &simulator_.add_host(name);
+            fresh.identity.identity = cluster_;
+            fresh.identity.identity.peer = *id;
+            fresh.restart_at = simulator_.now_ns() + 1;
+          });
+    } else if (what == 1) {
+      note("promote " + peer.name);
+      members.promote_member(peer.identity.identity.peer).on_ready([](Result<void>) {});
+    } else if (voters() > 2) {
+      note("remove " + peer.name);
+      members.remove_member(peer.identity.identity.peer, false).on_ready([](Result<void>) {});
+    }
+  }
+  std::size_t voters() {
+    Peer* leads = leader();
+    if (leads == nullptr) return 0;
+    std::size_t count = 0;
+    for (const Member& member : leads->store->raft_view().configuration.members) count += member.voter;
+    return count;
+  }
+
+  // ---- checks
+
+  void check() {
+    for (auto& [name, peer] : peers_) {
+      if (!peer.store) {
+        if (peer.restart_at != 0 && simulator_.now_ns() >= peer.restart_at) {
+          peer.restart_at = 0;
+          open(peer);
+          if (!peer.store) peer.restart_at = simulator_.now_ns() + 1'000'000'000;
+        }
+        continue;
+      }
+      if (peer.host->disk.crashed()) {
+        crash(peer);
+        continue;
+      }
+      const auto view = peer.store->raft_view();
+      if (view.role == Role::leader) {
+        const auto [found, fresh] = leader_of_term_.try_emplace(view.term, name);
+        if (fresh) ++report_.elections;
+        if (found->second != name)
+          violated("two leaders in term " + std::to_string(view.term.value) + ": " + name + " and " +
+                   found->second);
+      }
+      const auto [index, hash] = peer.store->state_hash();
+      if (index.value != 0) {
+        const auto [known, fresh] = hash_of_index_.try_emplace(index, hash);
+        if (known->second != hash)
+          violated("peer " + name + " has another state at index " + std::to_string(index.value));
+      }
+      const Revision revision = peer.store->revision();
+      if (revision < peer.revision) violated("the revision of peer " + name + " went back");
+      peer.revision = revision;
+      read_watch(peer);
+      if (peer.store->status().role == "failed" && !peer.host->disk.crashed()) {
+        note("failed " + name);
+        crash(peer);
+      }
+    }
+  }
+
+  void read_watch(Peer& peer) {
+    if (!peer.watch) return;
+    while (auto batch = peer.watch->poll()) {
+      for (const WatchEvent& event : batch->events) {
+        if (event.kv.mod_revision <= peer.watched && event.kv.mod_revision != last_event_[peer.name])
+          violated("a watch of peer " + peer.name + " went back to revision " +
+                   std::to_string(event.kv.mod_revision));
+        last_event_[peer.name] = event.kv.mod_revision;
+        peer.seen.insert(event.kv.mod_revision);
+        const std::string what = event.kv.key + (event.type == WatchEvent::Type::put ? "=" : "-") +
+                                 std::string(event.kv.value.bytes());
+        const auto [known, fresh] = events_.try_emplace(std::pair(event.kv.mod_revision, event.kv.key), what);
+        if (known->second != what)
+          violated("watches disagree about revision " + std::to_string(event.kv.mod_revision));
+      }
+      peer.watched = std::max(peer.watched, batch->revision);
+    }
+    if (peer.watch->error()) {
+      // Compacted: a watcher begins again at the present, and says so.
+      peer.watch.reset();
+      peer.seen.clear();
+      peer.watched = peer.store->revision();
+      gaps_.insert(peer.name);
+      WatchOptions wanted;
+      wanted.range = KeyPrefix("");
+      wanted.after = peer.watched;
+      auto watch = peer.store->watch(wanted);
+      if (watch) peer.watch = std::make_unique<Watch>(std::move(*watch));
+    }
+  }
+
+  void heal() {
+    note("heal everything");
+    healing_ = true;
+    simulator_.network().heal();
+    for (auto& [name, peer] : peers_) {
+      peer.host->paused = false;
+      peer.host->dirty = true;
+      peer.host->clock.set_rate(1.0);
+      peer.host->disk.fail_syncs(false);
+      peer.host->disk.set_capacity(0);
+      if (peer.store && peer.host->disk.crashed()) crash(peer);
+      if (!peer.store) peer.restart_at = simulator_.now_ns() + 1;
+    }
+  }
+
+  void finish() {
+    done_ = true;
+    Peer* leads = leader();
+    if (leads == nullptr) return violated("no leader after everything was healed");
+    auto written = leads->store->put("the last", "x", {});
+    leads->host->dirty = true;
+    simulator_.run_for(8s);
+    if (!written.is_ready() || !written.wait(Duration{}))
+      return violated("no progress after everything was healed");
+    const auto configuration = leads->store->raft_view().configuration;
+    const auto wanted = leads->store->state_hash();
+    for (const Member& member : configuration.members) {
+      const auto peer = std::find_if(peers_.begin(), peers_.end(), [&](const auto& entry) {
+        return entry.second.identity.identity.peer == member.id.value;
+      });
+      if (peer == peers_.end()) continue;  // added, and its machine never came
+      if (!peer->second.store) return violated("peer " + peer->first + " did not come back");
+      const auto have = peer->second.store->state_hash();
+      if (have != wanted)
+        violated("peer " + peer->first + " did not converge: index " + std::to_string(have.first.value) +
+                 " of " + std::to_string(wanted.first.value));
+      // Every change that anybody saw in the stretch that this watch covers was seen by it.
+      if (peer->second.seen.empty()) continue;
+      const Revision first = *peer->second.seen.begin();
+      for (const auto& [place, what] : events_) {
+        if (place.first <= first || place.first > peer->second.watched) continue;
+        if (!peer->second.seen.contains(place.first))
+          return violated("the watch of peer " + peer->first + " missed revision " +
+                          std::to_string(place.first));
+      }
+    }
+    std::vector<Operation> history;
+    for (const auto& op : history_) {
+      if (!op->key.empty()) history.push_back(*op);
+    }
+    if (const std::string wrong = check_linearizable(history); !wrong.empty()) violated(wrong);
+    std::vector<Operation> with_revision;
+    for (const Operation& op : history) {
+      if (op.outcome == Operation::Outcome::done) with_revision.push_back(op);
+    }
+    if (const std::string wrong = check_revisions(with_revision); !wrong.empty()) violated(wrong);
+  }
+
+  static constexpr std::size_t kFaults = 10;
+  const StoreSimOptions options_;
+  Simulator simulator_;
+  SimRandom& random_;
+  std::map<std::string, Peer> peers_;
+  store::LogIdentity cluster_;
+  std::uint64_t next_peer_ = 1;
+  unsigned weights_[kFaults] = {};
+  std::int64_t pause_between_ = 0;
+  bool healing_ = false, done_ = false;
+  std::vector<std::shared_ptr<Operation>> history_;
+  std::map<std::pair<int, std::string>, std::pair<Revision, std::string>> last_mod_;
+  std::map<Term, std::string> leader_of_term_;
+  std::map<Index, std::uint64_t> hash_of_index_;
+  std::map<std::pair<Revision, std::string>, std::string> events_;
+  std::map<std::string, Revision> last_event_;
+  std::set<std::string> gaps_;
+  std::uint64_t trace_hash_ = 0xCBF29CE484222325ull;
+  StoreSimReport report_;
+};
+
+}  // namespace
+
+StoreSimReport run_store_sim(const StoreSimOptions& options) { return StoreSim(options).run(); }
+
+}  // namespace orchestra::sim

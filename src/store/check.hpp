@@ -1,0 +1,13 @@
+#pragma once
+// `orchestra store check`: are the files of a stopped store sound? Reads only.
+#include <string>
+#include <vector>
+
+#include "orchestra/env.hpp"
+
+namespace orchestra::store {
+
+/// What was found, a line per file. `corrupt` names the first file and offset that are damaged.
+Result<std::vector<std::string>> check_folder(Disk& disk, const std::string& folder);
+
+}  // namespace orchestra::store

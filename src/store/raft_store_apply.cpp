@@ -1,0 +1,170 @@
+// RaftStore: applying what is committed, in order, one round at a time on an event thread.
+#include <algorithm>
+
+#include "base/engine_impl.hpp"
+#include "orchestra/env.hpp"
+#include "store/mvcc/command_codec.hpp"
+#include "store/planted.hpp"
+#include "store/raft_store.hpp"
+
+namespace orchestra::store {
+namespace {
+constexpr std::size_t kApplyBatch = 1024;
+constexpr std::size_t kInlineMax = 4;
+}  // namespace
+
+void RaftStoreImpl::schedule_apply_locked() {
+  if (applying_ != Applying::idle) return;
+  applying_ = Applying::scheduled;
+  if (may_apply_inline_ && committed_.size() <= kInlineMax) {
+    apply_inline_ = true;
+    return;
+  }
+  post_apply();
+}
+
+void RaftStoreImpl::post_apply() {
+  engine_.post([weak = weak_from_this()] {
+    if (auto self = weak.lock()) static_cast<RaftStoreImpl&>(*self).run_apply();
+  });
+}
+
+void RaftStoreImpl::run_apply() {
+  {
+    std::lock_guard lock(raft_mutex_);
+    if (applying_ != Applying::scheduled) return;  // stop() did it
+    applying_ = Applying::running;
+    applier_ = std::this_thread::get_id();
+  }
+  while (apply_some()) {
+  }
+}
+
+/// On the log thread, when nothing else waits for it: a lone writer is spared a change of threads. One round;
+/// whatever has come meanwhile goes to an event thread.
+void RaftStoreImpl::run_apply_inline() {
+  const EventThreadScope scope;
+  {
+    std::lock_guard lock(raft_mutex_);
+    if (applying_ != Applying::scheduled) return;
+    applying_ = Applying::running;
+    applier_ = std::this_thread::get_id();
+  }
+  if (!apply_some()) return;  // nothing was left: it is idle already
+  std::lock_guard lock(raft_mutex_);
+  applier_ = {};
+  if (committed_.empty() && !installing_) {
+    applying_ = Applying::idle;
+    quiet_.notify_all();
+    return;
+  }
+  applying_ = Applying::scheduled;
+  post_apply();
+}
+
+/// The proposal that this entry is, if it came from here; those that it shows to be lost are told so: another
+/// entry took their place, so they were certainly not applied.
+void RaftStoreImpl::take_proposals_locked(const Entry& entry, Proposal& taken) {
+  while (!proposals_.empty() && proposals_.begin()->first.index <= entry.index) {
+    const ProposalId id = proposals_.begin()->first;
+    Proposal proposal = std::move(proposals_.begin()->second);
+    proposals_.erase(proposals_.begin());
+    if (id.index == entry.index && (id.term == entry.term || planted(Bug::reply_by_index))) {
+      taken = std::move(proposal);
+    } else {
+      answer_later(
+          std::move(proposal.answer),
+          Error(Error::unavailable, "store",
+                "a new leader was elected before this was stored by a majority; nothing was applied"));
+    }
+  }
+}
+
+/// A snapshot that came from a peer takes the place of the state.
+bool RaftStoreImpl::apply_install() {
+  std::shared_ptr<Arrived> arrived;
+  {
+    std::lock_guard lock(raft_mutex_);
+    arrived = std::exchange(installing_, nullptr);
+    if (!arrived || failed_) return false;
+    dequeued_ = std::max(dequeued_, arrived->point.index);
+    while (!proposals_.empty() && proposals_.begin()->first.index <= arrived->point.index) {
+      answer_later(std::move(proposals_.begin()->second.answer),
+                   Error(Error::unknown_outcome, "store",
+                         "this peer fell behind and took a snapshot that may or may not contain this write"));
+      proposals_.erase(proposals_.begin());
+    }
+  }
+  if (!planted(Bug::install_keeps_state))
+    install(std::move(arrived->state), {arrived->point.term, arrived->point.index});
+  std::lock_guard lock(raft_mutex_);
+  core_raft_->report_applied(arrived->point.index);
+  release_reads_locked(arrived->point.index);
+  return true;
+}
+
+/// One round; false when there is nothing left.
+bool RaftStoreImpl::apply_some() {
+  if (net_ && apply_install()) return true;
+  std::vector<Command> commands;
+  std::vector<Answer> answers;
+  ProposalId last{};
+  std::optional<Error> unreadable;
+  {
+    std::lock_guard lock(raft_mutex_);
+    if (installing_) return true;
+    if (committed_.empty() || failed_) {
+      applying_ = Applying::idle;
+      applier_ = {};
+      quiet_.notify_all();
+      return false;
+    }
+    while (!committed_.empty() && commands.size() < kApplyBatch && !unreadable) {
+      const Entry& entry = committed_.front();
+      Proposal proposal;
+      take_proposals_locked(entry, proposal);
+      if (entry.type == EntryType::command) {
+        auto command =
+            proposal.command ? Result<Command>(std::move(*proposal.command)) : decode_command(entry.bytes());
+        if (!command) {
+          unreadable = command.error();
+          break;
+        }
+        commands.push_back(std::move(*command));
+        answers.push_back(std::move(proposal.answer));
+      }
+      last = {entry.term, entry.index};
+      dequeued_ = entry.index;
+      committed_bytes_ -= entry.bytes().size();
+      committed_.pop_front();
+    }
+  }
+  if (last.index.value != 0) {
+    auto outcomes = apply(std::move(commands), last);
+    for (std::size_t i = 0; i < answers.size(); ++i) {
+      if (answers[i]) answers[i](std::move(outcomes[i]));
+    }
+    std::lock_guard lock(raft_mutex_);
+    core_raft_->report_applied(last.index);
+    if (net_) release_reads_locked(last.index);
+    maybe_snapshot_locked();
+  }
+  if (unreadable) fail(*unreadable);
+  return true;
+}
+
+/// Reads that waited for this index, and changes of members that are settled by it.
+void RaftStoreImpl::release_reads_locked(Index applied) {
+  while (!reads_applying_.empty() && reads_applying_.begin()->first <= applied) {
+    engine_.post([done = std::move(reads_applying_.begin()->second.done)] { done(std::nullopt); });
+    reads_applying_.erase(reads_applying_.begin());
+  }
+  if (change_waiters_.empty() || core_raft_->configuration().joint) return;
+  std::erase_if(change_waiters_, [&](auto& waiter) {
+    if (waiter.first > applied) return false;
+    engine_.post([reply = std::move(waiter.second)] { reply(std::string()); });
+    return true;
+  });
+}
+
+}  // namespace orchestra::store

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# The runtime on a real kernel with cgroup v2, v1 and both (tests/vm): the same test program as on this machine, as
+# root and as an ordinary user with a delegated subtree.
+set -uo pipefail
+cd "$(dirname "$0")/../.."
+source tests/e2e/lib.sh
+for mode in ${ORCHESTRA_VM_MODES:-v2 v1 hybrid}; do
+  tests/vm/boot.sh $mode 180 >"$work/$mode.tap"
+  if [ $? = 77 ]; then grep '^SKIP' "$work/$mode.tap" | while read -r line; do echo "$line"; done; skips=$((skips + 1)); continue; fi
+  while IFS= read -r line; do
+    case $line in
+      "ok "*"# SKIP"*) skip "$mode: ${line#ok - }" ;;
+      "ok "*) pass "$mode: ${line#ok - }" ;;
+      "not ok "*) failed "$mode: ${line#not ok - }" ;;
+      *) echo "$line" ;;
+    esac
+  done <"$work/$mode.tap"
+done
+finish

@@ -1,0 +1,197 @@
+// RaftStore on three peers over real sockets: writes through any of them, a leader that goes, members that
+// come.
+#include <algorithm>
+
+#include "store/raft_store.hpp"
+#include "tests/store/support.hpp"
+
+namespace orchestra::store::test {
+namespace {
+
+RaftStoreImpl& raft(const std::shared_ptr<StateStore>& store) { return dynamic_cast<RaftStoreImpl&>(*store); }
+
+std::size_t wait_for_leader(PeersFixture& fixture) {
+  std::size_t leader = fixture.peers.size();
+  REQUIRE(eventually([&] {
+    for (std::size_t i = 0; i < fixture.peers.size(); ++i) {
+      if (fixture.peers[i] && fixture.peers[i]->status().role == "leader") leader = i;
+    }
+    return leader < fixture.peers.size();
+  }));
+  return leader;
+}
+StateStore& any_other(PeersFixture& fixture, std::size_t than) {
+  return *fixture.peers[(than + 1) % fixture.peers.size()];
+}
+
+TEST_CASE("three peers: a write through any of them is read from all, and all have the same state") {
+  PeersFixture fixture;
+  fixture.open(3, no_compaction());
+  for (std::size_t i = 0; i < 30; ++i) put(*fixture.peers[i % 3], "k" + std::to_string(i), std::to_string(i));
+  for (auto& peer : fixture.peers) {
+    CHECK(get(*peer, "k29") == "29");
+    CHECK(peer->range(KeyPrefix("k")).wait(kSoon)->count == 30);
+  }
+  CHECK(fixture.peers[0]->cluster_id() == fixture.peers[2]->cluster_id());
+  REQUIRE(eventually([&] {
+    return raft(fixture.peers[0]).state_hash() == raft(fixture.peers[1]).state_hash() &&
+           raft(fixture.peers[1]).state_hash() == raft(fixture.peers[2]).state_hash();
+  }));
+}
+
+TEST_CASE(
+    "three peers: the leader stops in order or is gone, and writes go on; it comes back and catches up") {
+  PeersFixture fixture;
+  fixture.open(3, no_compaction());
+  const std::size_t leader = wait_for_leader(fixture);
+  put(any_other(fixture, leader), "before", "1");
+  fixture.peers[leader]->stop();
+  fixture.peers[leader].reset();
+  put(any_other(fixture, leader), "without", "2");
+  fixture.start(leader, no_compaction());
+  CHECK(get(*fixture.peers[leader], "before") == "1");
+  CHECK(get(*fixture.peers[leader], "without") == "2");
+  put(*fixture.peers[leader], "again", "3");
+  CHECK(get(any_other(fixture, leader), "again") == "3");
+}
+
+TEST_CASE("three peers: without a majority nothing is acknowledged, and errors say what is certain") {
+  PeersFixture fixture;
+  fixture.change = [](RaftStoreOptions& options) { options.write_deadline = 300ms; };
+  fixture.open(3, no_compaction());
+  const std::size_t leader = wait_for_leader(fixture);
+  put(*fixture.peers[leader], "k", "1");
+  for (std::size_t i = 0; i < 3; ++i) {
+    if (i == leader) continue;
+    fixture.peers[i]->stop();
+    fixture.peers[i].reset();
+  }
+  auto written = fixture.peers[leader]->put("k", "2").wait(kSoon);
+  REQUIRE_FALSE(written.has_value());
+  CHECK((written.error().is(Error::unknown_outcome) || written.error().is(Error::unavailable)));
+  auto read = fixture.peers[leader]->get("k").wait(kSoon);
+  REQUIRE_FALSE(read.has_value());
+  CHECK(read.error().is(Error::unavailable));
+  auto local = fixture.peers[leader]->get("k", {.consistency = Consistency::serializable}).wait(kSoon);
+  REQUIRE(local.has_value());
+  CHECK(text(local->kv) == "1");
+}
+
+TEST_CASE("one peer grows to three while it serves, by learners and promotion; a member may go") {
+  PeersFixture fixture;
+  const auto addresses = free_addresses(fixture.engine, 3);
+  fixture.list = {"a=" + addresses[0]};
+  fixture.peers.resize(3);
+  fixture.start(0, no_compaction());
+  for (int i = 0; i < 100; ++i) put(*fixture.peers[0], "k" + std::to_string(i), "v");
+  auto& members = dynamic_cast<StoreMembers&>(*fixture.peers[0]);
+  for (std::size_t i = 1; i < 3; ++i) {
+    const std::string name(1, static_cast<char>('a' + i));
+    auto id = members.add_member(name, addresses[i], true, false).wait(kSoon);
+    REQUIRE_MESSAGE(id.has_value(), (id ? "" : id.error().to_string()));
+    fixture.list.push_back(name + "=" + addresses[i]);
+    fixture.change = [&](RaftStoreOptions& options) {
+      options.initial_peers.clear();
+      options.join = {addresses[0]};
+      options.peer_listen = addresses[i];
+    };
+    fixture.start(i, no_compaction());
+    REQUIRE(eventually([&] { return members.promote_member(*id).wait(kSoon).has_value(); }));
+    put(*fixture.peers[i], "from " + name, "v");
+  }
+  auto all = members.members().wait(kSoon);
+  REQUIRE(all.has_value());
+  CHECK(all->size() == 3);
+  CHECK(std::count_if(all->begin(), all->end(), [](const StoreMember& m) { return m.role == "voter"; }) == 2);
+  // The founder goes; the others keep everything.
+  REQUIRE(eventually([&] {
+    return dynamic_cast<StoreMembers&>(*fixture.peers[1])
+        .remove_member(
+            raft(fixture.peers[0]).raft_view().configuration.find(PeerId{(*all)[0].id}) != nullptr
+                ? std::find_if(all->begin(), all->end(), [](const StoreMember& m) { return m.self; })->id
+                : 0,
+            false)
+        .wait(kSoon)
+        .has_value();
+  }));
+  fixture.peers[0]->stop();
+  fixture.peers[0].reset();
+  put(*fixture.peers[2], "after", "v");
+  CHECK(fixture.peers[1]->range(KeyPrefix("k")).wait(kSoon)->count == 100);
+}
+
+TEST_CASE("a peer that was away longer than the log reaches back takes a snapshot, and its watches go on") {
+  PeersFixture fixture;
+  fixture.change = [](RaftStoreOptions& options) {
+    options.segment_bytes = Bytes{64u << 10};
+    options.first_segment_bytes = Bytes{64u << 10};
+    options.snapshot_log_bytes = Bytes{64u << 10};
+  };
+  fixture.open(3, no_compaction());
+  const std::size_t leader = wait_for_leader(fixture);
+  const std::size_t away = (leader + 1) % 3;
+  fixture.peers[away]->stop();
+  fixture.peers[away].reset();
+  const std::string value(2000, 'v');
+  StateStore& other = *fixture.peers[(leader + 2) % 3];
+  for (int i = 0; i < 200; ++i) put(other, "k" + std::to_string(i % 50), value + std::to_string(i));
+  fixture.start(away, no_compaction());
+  CHECK(get(*fixture.peers[away], "k49") == value + "199");
+  put(*fixture.peers[away], "after", "x");
+  REQUIRE(eventually(
+      [&] { return raft(fixture.peers[away]).state_hash() == raft(fixture.peers[leader]).state_hash(); }));
+}
+
+TEST_CASE("an empty disk under the name of a member that took part is refused, and so is a foreign cluster") {
+  PeersFixture fixture;
+  fixture.open(3, no_compaction());
+  put(*fixture.peers[0], "k", "v");
+  put(*fixture.peers[1], "k", "v");
+  REQUIRE(eventually([&] {
+    for (const Member& member : raft(fixture.peers[0]).raft_view().configuration.members) {
+      if (!member.started) return false;
+    }
+    return true;
+  }));
+  fixture.peers[2]->stop();
+  fixture.peers[2].reset();
+  RaftStoreOptions options;
+  options.name = "c";
+  options.data_dir = fixture.folder / "empty";
+  options.initial_peers = fixture.list;
+  options.enrol_deadline = 2s;
+  auto refused = RaftStore::open(fixture.engine, options);
+  REQUIRE_FALSE(refused.has_value());
+  CHECK(refused.error().to_string().find("add it anew") != std::string::npos);
+  options.name = "x";
+  options.join = {fixture.list[0].substr(2)};
+  options.initial_peers.clear();
+  options.peer_listen = "127.0.0.1:1";
+  auto unknown = RaftStore::open(fixture.engine, options);
+  REQUIRE_FALSE(unknown.has_value());
+  CHECK(unknown.error().to_string().find("members add") != std::string::npos);
+}
+
+TEST_CASE("leadership is handed over on request, and leases survive it") {
+  PeersFixture fixture;
+  fixture.open(3, no_compaction());
+  const std::size_t leader = wait_for_leader(fixture);
+  auto lease = any_other(fixture, leader).lease_grant(60s).wait(kSoon);
+  REQUIRE(lease.has_value());
+  put(any_other(fixture, leader), "leased", "v", {.lease = *lease});
+  const auto all = dynamic_cast<StoreMembers&>(*fixture.peers[leader]).members().wait(kSoon);
+  REQUIRE(all.has_value());
+  const auto heir = std::find_if(all->begin(), all->end(), [](const StoreMember& m) { return !m.self; });
+  auto handed =
+      dynamic_cast<StoreMembers&>(any_other(fixture, leader)).transfer_leadership(heir->id).wait(kSoon);
+  REQUIRE_MESSAGE(handed.has_value(), (handed ? "" : handed.error().to_string()));
+  REQUIRE(eventually([&] { return fixture.peers[leader]->status().role != "leader"; }));
+  REQUIRE(
+      eventually([&] { return fixture.peers[leader]->lease_keep_alive(*lease).wait(kSoon).has_value(); }));
+  auto info = fixture.peers[leader]->lease_time_to_live(*lease, true).wait(kSoon);
+  REQUIRE(info.has_value());
+  CHECK(info->keys == std::vector<std::string>{"leased"});
+}
+
+}  // namespace
+}  // namespace orchestra::store::test
