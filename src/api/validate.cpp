@@ -7,6 +7,7 @@
 #include "api/type_hooks.hpp"
 #include "api/walk.hpp"
 #include "api/walker.hpp"
+#include "base/json.hpp"
 
 namespace orchestra::api {
 namespace {
