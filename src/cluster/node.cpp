@@ -111,7 +111,6 @@ Node::Node(Engine& engine, Client client, NodeOptions options, ChosenRuntime run
 
 Node::~Node() { stop(); }
 
-std::string Node::gateway() const { return attacher_ ? attacher_->node_address() : std::string(); }
 
 Result<void> Node::open_images() {
   ImageStoreOptions options;
