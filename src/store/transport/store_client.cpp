@@ -248,8 +248,12 @@ class ClientImpl final : public StateStore,
     auto pending = promise.pending();
     submit(
         op, std::move(body),
-        [promise](Result<std::string_view> answer) {
-          promise.set(answer ? Result<void>() : Result<void>(answer.error()));
+        [promise, weak = weak_from_this()](Result<std::string_view> answer) {
+          if (!answer) return promise.set(answer.error());
+          Reader in(*answer);  // the store's revision after it, where it changed something
+          const auto revision = static_cast<Revision>(in.u64());
+          if (auto self = weak.lock(); self && in.ok()) self->saw(revision);
+          promise.set({});
         },
         deadline);
     return pending;
@@ -777,7 +781,9 @@ Result<std::shared_ptr<StateStore>> StoreClient::connect(Engine& engine, StoreCl
   }
   auto made = std::make_shared<store::ClientImpl>(engine, std::move(options));
   made->start();
-  return std::shared_ptr<StateStore>(std::move(made));
+  // Watches hold the client too: dropping the caller's last handle ends them there and then.
+  store::ClientImpl* const impl = made.get();
+  return std::shared_ptr<StateStore>(impl, [made = std::move(made)](StateStore*) { made->stop(); });
 }
 
 }  // namespace orchestra

@@ -177,7 +177,9 @@ void StoreServer::Impl::call(const std::shared_ptr<Client>& client, const Call& 
   const auto refuse = [&](const Error& error) {
     answer(client, call.id, ServerFrame::error, encode_error(error));
   };
-  const auto nothing = [](Writer&) {};
+  const auto nothing = [store = this->store](Writer& out) {
+    out.u64(static_cast<std::uint64_t>(store->revision()));
+  };
   const auto write = [](Writer& out, const auto& result) { write_result(out, result); };
   switch (call.op) {
     case ClientOp::get: {
@@ -297,7 +299,9 @@ void StoreServer::Impl::member_call(const std::shared_ptr<Client>& client, const
                   encode_error(Error(Error::unsupported, "store", "this store has no peers")));
   }
   Reader in(call.body);
-  const auto nothing = [](Writer&) {};
+  const auto nothing = [store = this->store](Writer& out) {
+    out.u64(static_cast<std::uint64_t>(store->revision()));
+  };
   if (call.op == ClientOp::members) {
     return reply(client, call.id, members->members(), [](Writer& out, const std::vector<StoreMember>& all) {
       for (const StoreMember& member : all) write_store_member(out, member);
