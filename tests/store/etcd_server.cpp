@@ -1,5 +1,6 @@
 #include "tests/store/etcd_server.hpp"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -65,7 +66,8 @@ void EtcdServer::start() {
   if (pid_ == 0) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (::chdir(folder_.c_str()) != 0) ::_exit(126);
-    if (std::freopen("log", "a", stdout) == nullptr || ::dup2(1, 2) < 0) ::_exit(126);
+    const int log = ::open("log", O_WRONLY | O_CREAT | O_APPEND, 0600);
+    if (log < 0 || ::dup2(log, 1) < 0 || ::dup2(log, 2) < 0) ::_exit(126);
     ::execvp("etcd", argv.data());
     ::_exit(127);
   }

@@ -101,7 +101,7 @@ TEST_CASE("kill -9 of etcd: what was not sent is unavailable, and everything goe
   store->stop();
 }
 
-TEST_CASE("a stopped etcd (SIGSTOP) leaves a write of unknown outcome, which may happen later") {
+TEST_CASE("a stopped etcd (SIGSTOP) leaves a write of unknown outcome") {
   NEEDS_ETCD("SIGSTOP of etcd");
   EtcdServer server;
   Engine engine;
@@ -118,7 +118,8 @@ TEST_CASE("a stopped etcd (SIGSTOP) leaves a write of unknown outcome, which may
   CHECK(read.error().is(Error::deadline_exceeded));
   server.go_on();
   REQUIRE(eventually([&] { return store->get("k").wait(kSoon).has_value(); }));
-  REQUIRE(eventually([&] { return get(*store, "k") == "2"; }));  // this one did happen
+  const std::string now = get(*store, "k");
+  CHECK((now == "1" || now == "2"));  // etcd drops it if it sees in time that the client is gone
   store->stop();
 }
 
