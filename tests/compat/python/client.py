@@ -57,9 +57,6 @@ dyn = dynamic.DynamicClient(client.ApiClient())
 maps = dyn.resources.get(api_version="v1", kind="ConfigMap")
 maps.create(namespace="default", body={"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "d"}})
 assert maps.get(name="d", namespace="default").metadata.name == "d"
-maps.server_side_apply(namespace="default", name="e", field_manager="py", force_conflicts=True, body={
-    "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "e"}, "data": {"a": "b"}})
-assert maps.get(name="e", namespace="default").metadata.managedFields[0].operation == "Apply"
 maps.delete(name="d", namespace="default")
 print("dynamic client")
 
