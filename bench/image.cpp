@@ -3,16 +3,21 @@
 // Unpacking is compared with bsdtar (else GNU tar) on the same archive in the same run, interleaved. Roots
 // are measured without the mount, which is the runtime's.
 #include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
 
 #include "base/fd.hpp"
+#include "base/http_client.hpp"
 #include "bench/bench.hpp"
 #include "image/layer_apply.hpp"
 #include "image/manifest.hpp"
 #include "image/tar.hpp"
+#include "net/http/http_server.hpp"
 #include "orchestra/engine.hpp"
 #include "orchestra/image_builder.hpp"
 #include "orchestra/image_store.hpp"
@@ -241,7 +246,201 @@ void measure_build(const Options& options, Report& report) {
               .note = "20 steps, " + std::to_string(files) + " context files"});
 }
 
+/// Debian's docker-registry on a loopback port; ended with the scope, by its pid.
+class LocalRegistry {
+ public:
+  explicit LocalRegistry(Engine& engine, const Folder& folder) {
+    if (find_program("docker-registry").empty()) return;
+    std::string port;
+    {
+      auto server = HttpServer::start(engine, {.listen = "127.0.0.1:0"}, [](auto, auto) {});
+      if (!server) return;
+      port = (*server)->address().substr((*server)->address().rfind(':') + 1);
+      (*server)->stop(0ms);
+    }
+    host_ = "127.0.0.1:" + port;
+    const std::string config = folder / "registry.yml";
+    (void)write_file(config,
+                     "version: 0.1\nlog:\n  level: error\n  accesslog:\n    disabled: true\nstorage:\n"
+                     "  filesystem:\n    rootdirectory: " +
+                         (folder / "registry") + "\nhttp:\n  addr: " + host_ + "\n");
+    const char* args[] = {"docker-registry", "serve", config.c_str(), nullptr};
+    posix_spawn_file_actions_t quiet;
+    posix_spawn_file_actions_init(&quiet);
+    posix_spawn_file_actions_addopen(&quiet, 1, "/dev/null", O_WRONLY, 0);
+    posix_spawn_file_actions_addopen(&quiet, 2, "/dev/null", O_WRONLY, 0);
+    if (::posix_spawnp(&pid_, args[0], &quiet, nullptr, const_cast<char**>(args), environ) != 0) pid_ = -1;
+    posix_spawn_file_actions_destroy(&quiet);
+    const auto http = make_http_client(engine);
+    for (int i = 0; i < 200 && pid_ > 0; ++i) {
+      if (http->send({.url = "http://" + host_ + "/v2/"}).wait(2s)) return;
+      Promise<void> soon;
+      engine.after(25ms, [soon] { soon.set(Result<void>()); });
+      (void)soon.pending().wait(5s);
+    }
+    host_.clear();
+  }
+  ~LocalRegistry() {
+    if (pid_ <= 0) return;
+    ::kill(pid_, SIGKILL);
+    ::waitpid(pid_, nullptr, 0);
+  }
+  const std::string& host() const { return host_; }
+
+ private:
+  pid_t pid_ = -1;
+  std::string host_;
+};
+
+std::uint64_t resident_kib() {
+  const auto text = read_file("/proc/self/status", 1 << 16).value_or("");
+  const std::size_t at = text.find("VmHWM:");
+  return at == std::string::npos ? 0 : std::strtoull(text.c_str() + at + 6, nullptr, 10);
+}
+
+/// Ten layers of gzip, as registries hold them: half random text, half small files.
+std::string ten_layers(const Folder& folder, bool quick) {
+  const std::size_t size = quick ? (6 << 20) : (100 << 20);
+  std::vector<std::string> layers;
+  for (std::uint64_t i = 0; i < 10; ++i) {
+    std::string out;
+    image::TarWriter tar([&out](std::string_view bytes) {
+      out += bytes;
+      return Result<void>();
+    });
+    image::TarEntry entry;
+    for (std::uint64_t n = 0; n < 100; ++n) {
+      entry.path = "l" + std::to_string(i) + "/f" + std::to_string(n);
+      (void)tar.add(entry, random_text(size / 100, i * 1000 + n + 1));
+    }
+    (void)tar.finish();
+    layers.push_back(std::move(out));
+  }
+  write_docker_archive(folder / "ten.tar", "ten:1", layers);
+  return folder / "ten.tar";
+}
+
+double command_ms(const std::string& command) {
+  const std::int64_t start = now_ns();
+  return std::system((command + " >/dev/null 2>&1").c_str()) == 0 ? milliseconds(start) : -1;
+}
+
+void measure_transfer(const Options& options, Report& report) {
+  const Folder folder;
+  Engine engine;
+  const LocalRegistry registry(engine, folder);
+  const bool peers = !find_program("skopeo").empty() && !find_program("umoci").empty();
+  if (registry.host().empty() || !peers) {
+    report.add({.name = "pull_unpack_ms",
+                .unit = "ms",
+                .note = "docker-registry, skopeo or umoci is not installed"});
+    return;
+  }
+  const std::string archive = ten_layers(folder, options.quick);
+  // skopeo puts the gzip form into the registry, so both pull the same bytes.
+  const std::string remote = "docker://" + registry.host() + "/ten:1";
+  if (command_ms("skopeo --insecure-policy copy --dest-tls-verify=false docker-archive:" + archive + " " +
+                 remote) < 0)
+    return;
+  fs::remove(archive);
+  const auto http = make_http_client(engine);
+  std::vector<double> ours, theirs, warm;
+  const std::uint64_t idle_kib = resident_kib();
+  std::uint64_t peak_kib = 0;
+  for (int round = 0; round < (options.quick ? 3 : 3); ++round) {
+    const std::string number = std::to_string(round);
+    {
+      const auto store = ImageStore::open(engine, {.dir = folder / ("store" + number), .http = http});
+      if (!store) return;
+      std::int64_t start = now_ns();
+      ImagePullOptions pull;
+      pull.plain_http = true;
+      if (auto pulled = (*store)->pull(registry.host() + "/ten:1", pull).wait(10min); !pulled) return;
+      ours.push_back(milliseconds(start));
+      peak_kib = std::max(peak_kib, resident_kib());
+      start = now_ns();
+      if (!(*store)->pull(registry.host() + "/ten:1", pull).wait(1min)) return;
+      warm.push_back(milliseconds(start));
+    }
+    fs::remove_all(folder / ("store" + number));
+    // The same durability for both: what is unpacked is on the disk in the end.
+    const std::string oci = folder / ("oci" + number), bundle = folder / ("bundle" + number);
+    const double ms =
+        command_ms("skopeo --insecure-policy copy --src-tls-verify=false " + remote + " oci:" + oci +
+                   ":x && umoci unpack --image " + oci + ":x " + bundle + " && sync -f " + bundle);
+    if (ms < 0) return;
+    theirs.push_back(ms);
+    fs::remove_all(oci);
+    fs::remove_all(bundle);
+  }
+  const double our_ms = percentile(ours, 0.5), peer_ms = percentile(theirs, 0.5);
+  const std::string size = options.quick ? "10 layers, 60 MiB" : "10 layers, 1 GiB";
+  report.add({.name = "pull_unpack_ms",
+              .value = our_ms,
+              .unit = "ms",
+              .peer = Peer{"skopeo+umoci", "", peer_ms},
+              .note = size + ", gzip, synced"});
+  report.add({.name = "ratio_skopeo_umoci",
+              .value = peer_ms / our_ms,
+              .unit = "x",
+              .goal = 2,
+              .op = ">=",
+              .note = size});
+  report.add({.name = "pull_warm_ms", .value = percentile(warm, 0.5), .unit = "ms", .note = "one HEAD"});
+  report.add({.name = "pull_rss_peak_mib",
+              .value = static_cast<double>(peak_kib - idle_kib) / 1024,
+              .unit = "MiB",
+              .goal = 32,
+              .note = "over the peak before it (making the archive); at least 0"});
+}
+
+void measure_build_peer(const Options& options, Report& report) {
+  if (find_program("buildah").empty() || ::geteuid() != 0) {
+    report.add(
+        {.name = "build_cached_ratio_buildah", .unit = "x", .note = "buildah is not installed, or no root"});
+    return;
+  }
+  const Folder folder;
+  Engine engine;
+  fs::create_directories(folder / "src");
+  const std::size_t files = options.quick ? 1'000 : 10'000;
+  for (std::size_t i = 0; i < files; ++i) {
+    const std::string directory = folder / ("src/d" + std::to_string(i / 100));
+    if (i % 100 == 0) fs::create_directory(directory);
+    (void)write_file(directory + "/f" + std::to_string(i), random_text(500, i));
+  }
+  std::string text = "FROM scratch\nCOPY . /src\n";
+  for (int i = 0; i < 18; ++i) text += "ENV V" + std::to_string(i) + "=" + std::to_string(i) + "\n";
+  if (!write_file(folder / "src/Dockerfile", text)) return;
+  const std::string peer = "buildah --root '" + (folder / "bs") + "' --runroot '" + (folder / "br") +
+                           "' --storage-driver vfs bud -q --layers --isolation chroot -t x '" +
+                           (folder / "src") + "'";
+  const auto store = ImageStore::open(engine, {.dir = folder / "store"});
+  if (!store || command_ms(peer) < 0) return;
+  BuildOptions build;
+  build.context = folder / "src";
+  build.tag = "bench:1";
+  std::vector<double> ours, theirs;
+  for (int i = 0; i < 4; ++i) {
+    const std::int64_t start = now_ns();
+    if (!ImageBuilder(*store).build(build).wait(5min)) return;
+    if (i > 0) ours.push_back(milliseconds(start));
+    if (const double ms = command_ms(peer); i > 0 && ms > 0) theirs.push_back(ms);
+  }
+  if (theirs.empty()) return;
+  report.add({.name = "build_cached_ratio_buildah",
+              .value = percentile(theirs, 0.5) / percentile(ours, 0.5),
+              .unit = "x",
+              .goal = 5,
+              .op = ">=",
+              .peer = Peer{"buildah", "", percentile(theirs, 0.5)},
+              .note = "20 steps, " + std::to_string(files) + " files; ours " +
+                      std::to_string(percentile(ours, 0.5)) + " ms"});
+}
+
 void run(const Options& options, Report& report) {
+  measure_transfer(options, report);
+  measure_build_peer(options, report);
   measure_unpack(options, report);
   measure_import(options, report);
   measure_roots(options, report);

@@ -97,6 +97,10 @@ class ORC_API ApiServer {
 
   /// How pods are reached for logs, exec, attach and port-forward; until then these answer 503.
   void set_pod_streams(std::shared_ptr<PodStreams> streams);
+  /// Who knows the objects of a computed kind ("metrics.k8s.io", "pods"): called for each get and list with the
+  /// namespace (empty: all), on the thread of the request. Until then these answer 503. Since 0.2.
+  void set_computed(const std::string& group, const std::string& resource,
+                    std::function<Result<std::vector<Object>>(const std::string& ns)> source);
   /// Prometheus text appended to /metrics.
   void set_metrics(std::function<std::string()> text);
   /// GET `path` answers `text()`; administrators only.

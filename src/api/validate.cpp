@@ -7,6 +7,7 @@
 #include "api/type_hooks.hpp"
 #include "api/walk.hpp"
 #include "api/walker.hpp"
+#include "base/json.hpp"
 
 namespace orchestra::api {
 namespace {
@@ -79,7 +80,7 @@ bool covered(const json::object& a, const json::object& b) {
 std::optional<json::value> with_claim_volumes(const TypeRecord& record, const json::value& object) {
   const json::array* claims =
       record.kind == "StatefulSet" ? array_at(object, "/spec/volumeClaimTemplates") : nullptr;
-  if (claims == nullptr || claims->empty() || object_at(object, "/spec/template/spec") == nullptr)
+  if (claims == nullptr || claims->empty() || orchestra::object_at(object, "/spec/template/spec") == nullptr)
     return std::nullopt;
   json::value copy = object;
   json::array volumes;

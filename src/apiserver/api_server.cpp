@@ -378,6 +378,10 @@ std::string ApiServer::ca_pem() const {
 void ApiServer::set_pod_streams(std::shared_ptr<PodStreams> streams) {
   impl_->core->set_pod_streams(std::move(streams));
 }
+void ApiServer::set_computed(const std::string& group, const std::string& resource,
+                             std::function<Result<std::vector<Object>>(const std::string& ns)> source) {
+  impl_->core->set_computed(group, resource, std::move(source));
+}
 void ApiServer::set_metrics(std::function<std::string()> text) {
   if (impl_->front) impl_->front->set_metrics(std::move(text));
 }

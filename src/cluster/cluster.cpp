@@ -343,9 +343,9 @@ Result<void> Cluster::Impl::start() {
   cluster::ControlLoopsOptions loops_options;
   loops_options.elect = !options.peers.empty();
   loops_options.ttl = kLeaderTtl;
-  loops_options.identity =
-      loops_options.elect ? (options.name.empty() ? info.node_name : options.name) + " " + info.instance
-                          : info.node_name;
+  loops_options.identity = loops_options.elect
+                               ? (options.name.empty() ? info.node_name : options.name) + " " + info.instance
+                               : info.node_name;
   loops_options.controllers.root_ca_pem = server->ca_pem();
   loops_options.controllers.local_volume_root = options.data_dir + "/volumes";
   loops_options.scheduler.process_level = options.node && runtime.isolation != Isolation::full;
@@ -378,6 +378,12 @@ Result<void> Cluster::Impl::start() {
     node = std::make_unique<cluster::Node>(engine, client, node_options, std::move(runtime));
     ORC_TRY(node->start());
     server->set_pod_streams(node->streams());
+    server->set_computed(
+        "metrics.k8s.io", "pods",
+        [this](const std::string& ns) -> Result<std::vector<Object>> { return node->pod_metrics(ns); });
+    server->set_computed(
+        "metrics.k8s.io", "nodes",
+        [this](const std::string&) -> Result<std::vector<Object>> { return node->node_metrics(); });
     if (options.serve_http) reach_from_pods();
     info.ingress_address = node->ingress_address();
     info.dns_address = node->dns_address();

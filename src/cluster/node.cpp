@@ -111,6 +111,7 @@ Node::Node(Engine& engine, Client client, NodeOptions options, ChosenRuntime run
 
 Node::~Node() { stop(); }
 
+
 Result<void> Node::open_images() {
   ImageStoreOptions options;
   options.dir = options_.data_dir + "/images";
@@ -347,6 +348,7 @@ void Node::publish_ingress_status() {
   }
 }
 
+std::string Node::gateway() const { return attacher_ ? attacher_->node_address() : std::string(); }
 std::string Node::ingress_address() const {
   return ingress_ && !ingress_->addresses().empty() ? ingress_->addresses().front() : "";
 }

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "api/pod_attacher.hpp"
 #include "image/ops.hpp"
 #include "orchestra/dns_server.hpp"
 #include "orchestra/http_proxy.hpp"
@@ -61,9 +62,11 @@ class Node {
   void undo_start();
 
   std::shared_ptr<PodStreams> streams() const { return agent_->streams(); }
+  std::vector<Object> pod_metrics(const std::string& ns) const { return agent_->pod_metrics(ns); }
+  std::vector<Object> node_metrics() const { return agent_->node_metrics(); }
   std::shared_ptr<ImageStore> images() const { return images_; }
   /// The node's address in the pod network; empty: none.
-  std::string gateway() const { return attacher_ ? attacher_->node_address() : std::string(); }
+  std::string gateway() const;
   std::string ingress_address() const;
   std::string dns_address() const;
   std::string proxy_mode() const { return proxy_ ? proxy_->mode() : ""; }

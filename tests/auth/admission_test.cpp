@@ -225,7 +225,7 @@ TEST_CASE("an eviction takes from the budget, and a spent budget is a 429 that s
 
 TEST_CASE("new nodes are tainted until they are known to be well") {
   Shop shop;
-  const Object node = shop.make("apiVersion: v1\nkind: Node\nmetadata: {name: n}\n");
+  const Object node = shop.make("apiVersion: v1\nkind: Node\nmetadata: {name: node-a}\n");
   CHECK(node.get("/spec/taints/0/key") == "node.kubernetes.io/not-ready");
   CHECK(node.get("/spec/taints/0/effect") == "NoSchedule");
 }

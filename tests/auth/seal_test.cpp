@@ -137,7 +137,6 @@ TEST_CASE("rotation: a new first key writes, the old one reads, and reencrypt ma
   Server s;
   for (const char* provider : {"aesgcm", "aescbc"}) {
     s.start(config(key("aesgcm", "old", 'A')));
-    (void)s.client.remove("v1", "secrets", "s", "default").wait(10s);
     REQUIRE(s.client.create(Object::from_yaml(kSecret).value()).wait(10s));
     s.start(config(key(provider, "new", 'B') + key("aesgcm", "old", 'A')));
     CHECK(s.password() == "aHVudGVyMjI=");
@@ -149,6 +148,9 @@ TEST_CASE("rotation: a new first key writes, the old one reads, and reencrypt ma
     CHECK(s.server->reencrypt().value() == 0);
     s.start(config(key(provider, "new", 'B')));
     CHECK(s.password() == "aHVudGVyMjI=");
+    if (std::string_view(provider) == "aesgcm") {
+      REQUIRE(s.client.remove("v1", "secrets", "s", "default").wait(10s));
+    }
   }
   // And back to plain text.
   s.start(config("  - identity: {}\n" + key("aescbc", "new", 'B')));

@@ -16,7 +16,7 @@ echo 'root:x:0:0::/:/bin/sh' >"$root/etc/passwd"
 podman_cases() {
   command -v podman >/dev/null && command -v conmon >/dev/null || { skip "podman: needs the Debian packages podman and conmon"; return; }
   local p=(timeout 60 podman --root "$work/podman/root" --runroot "$work/podman/run" --tmpdir "$work/podman/tmp" --runtime "$runtime" --cgroup-manager cgroupfs --storage-driver vfs --events-backend none) out status
-  local run=("${p[@]}" run --network none --cgroups enabled)
+  local run=("${p[@]}" run --network none --cgroups enabled --ulimit nofile=1024:1024 --ulimit nproc=4096:4096)
   cleanups+=("podman --root $work/podman/root --runroot $work/podman/run --tmpdir $work/podman/tmp --runtime $runtime --cgroup-manager cgroupfs --storage-driver vfs --events-backend none rm -fa >/dev/null 2>&1; umount -q $work/podman/root/vfs $work/podman/root 2>/dev/null")
   out=$("${run[@]}" --rm --rootfs "$root" echo from podman 2>&1)
   [ "$out" = "from podman" ] && pass "podman run --rm prints what the program prints" || { failed "podman run: $out"; return; }

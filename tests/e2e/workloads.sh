@@ -123,10 +123,11 @@ kubectl rollout status deployment/web --timeout=60s >/dev/null && kubectl rollou
 until_is 1 pdb/web '{.status.disruptionsAllowed}' && pass "the budget allows one" || failed "budget: $(field pdb/web '{.status}')"
 wait_for 20 bash -c '[ -n "$(kubectl get deployment web -o "jsonpath={.metadata.annotations.orchestra\.dev/config-hash}")" ]'
 kubectl patch configmap settings --type=merge -p '{"data":{"color":"blue"}}' >/dev/null
-wait_for 40 bash -c '[ "$(kubectl exec deployment/web -- printenv color 2>/dev/null)" = blue ]' && kubectl rollout status deployment/web --timeout=60s >/dev/null && pass "a changed ConfigMap rolls the Deployment" || failed "config rollout: $(kubectl exec deployment/web -- printenv color)"
+wait_for 40 bash -c '[ "$(kubectl exec deployment/web -- /bin/sh -c "echo \$color" 2>/dev/null)" = blue ]' && kubectl rollout status deployment/web --timeout=60s >/dev/null && pass "a changed ConfigMap rolls the Deployment" || failed "config rollout: $(kubectl get deployment web -o yaml)"
 pod=$(get pods -l app=web -o name | head -n 1)
 echo content >"$work/file"
 kubectl cp "$work/file" "${pod#pod/}:/tmp/file" >/dev/null 2>&1 && [ "$(kubectl exec "$pod" -- cat /tmp/file)" = content ] && pass "kubectl cp" || skip "kubectl cp: the image has no tar"
+wait_for 40 kubectl top pod "${pod#pod/}" && kubectl top pod "${pod#pod/}" --no-headers | grep -Eq ' [0-9]+m +[0-9]+Mi' && kubectl top node --no-headers | grep -q '^n1 ' && pass "kubectl top: $(kubectl top pod "${pod#pod/}" --no-headers | tr -s ' ')" || failed "top: $(kubectl top pod 2>&1) $(kubectl top node 2>&1)"
 timeout 6 kubectl attach "$pod" >"$work/attached" 2>/dev/null; grep -q tick "$work/attached" && pass "kubectl attach sees the output" || failed "attach: $(cat "$work/attached")"
 timeout 20 kubectl debug "$pod" --image=$image --quiet -c looker -- /bin/sh -c 'echo debugging' >/dev/null 2>&1
 wait_for 20 bash -c "[ \"\$(kubectl logs $pod -c looker 2>/dev/null)\" = debugging ]" && pass "kubectl debug adds a container to a running pod" || failed "debug: $(kubectl logs "$pod" -c looker 2>&1)"

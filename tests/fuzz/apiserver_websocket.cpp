@@ -9,7 +9,6 @@
 #include "net/http/websocket_codec.hpp"
 
 namespace {
-using namespace orchestra::apiserver;
 using namespace orchestra::http;
 
 std::vector<WebSocketMessage> read_all(std::string_view bytes, std::size_t piece, bool& broken) {

@@ -27,6 +27,7 @@ Result<RegistryCredentials> ask_helper(Spawner& spawner, const std::string& name
   request.deadline = std::chrono::seconds(30);
   request.output_bytes_max = 64 << 10;
   auto ended = spawner.run(request).wait(std::chrono::seconds(40));
+  // A helper that is not installed knows nothing: public images can be pulled all the same.
   if (!ended) return ended.error().with_context("docker-credential-" + name);
   if (ended->exit_code != 0) {
     // The helper's words may hold secrets: only what it always says when it has nothing.

@@ -108,6 +108,7 @@ long clone_inside_by_child(int pid_namespace, const Plan* plan, uint64_t flags, 
   const long between = clone_process(CLONE_FILES, SIGCHLD, &ignored);
   if (between == 0) {
     Born born;
+    kept().start = -1;  // nothing was opened for this child: zero would be a descriptor
     born.pid = sys(__NR_setns, pid_namespace, CLONE_NEWPID);
     if (born.pid >= 0)
       born.pid =
