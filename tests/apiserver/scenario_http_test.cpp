@@ -73,7 +73,7 @@ std::string normalised(std::string text) {
       {std::regex("\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\d(\\.\\d+)?Z"), "TIME"},
       {std::regex("resourceVersion: \"\\d+\""), "resourceVersion: \"RV\""},
       {std::regex("10\\.96\\.(?!0\\.1\\b)\\d+\\.\\d+"), "CLUSTERIP"},
-      {std::regex("(\\| |^)\\d+(m\\d+)?s(?= \\||\\n)"), "$1AGE"},
+      {std::regex("(\\| |\\n)(\\d+[dhms])+(?= \\||\\n)"), "$1AGE"},
       {std::regex("(\\S+-)[bcdfghjklmnpqrstvwxz2456789]{5}\\b"), "$1XXXXX"},
   };
   for (const auto& [rule, word] : kRules) text = std::regex_replace(text, rule, word);

@@ -34,7 +34,7 @@ Result<void> furnish_namespace(Admission& admission);
 Result<void> spend_budget(const View& view, const json::value& pod, std::int64_t wall_ns, Change& change);
 
 using Usage = std::map<std::string, Quantity>;
-/// What an object counts for in quotas: pods 1, requests.cpu 500m, count/pods 1, ....
+/// What an object counts for in quotas: {pods: 1, requests.cpu: 500m, count/pods: 1, ...}.
 Usage usage_of(const api::TypeRecord& type, const json::value& object);
 /// Do the scopes of a quota's spec select this object?
 bool quota_selects(const json::value& quota, const api::TypeRecord& type, const json::value& object);
