@@ -111,7 +111,9 @@ Result<OciProcess> make_oci_process(const OciProcessRequest& request) {
   ORC_ASSIGN(process.parent, spawn_embedded(spawn));
   report.second.reset();
   const bool exec = request.container_pidfd >= 0;
-  bool ready = false, failed = false;
+  // Init and its parent write to the same socket, and on a busy machine init may be ready before its parent
+  // has told the pid: nothing is done with a process whose pid is not known (0 is this whole process group).
+  bool ready = false, failed = false, created = false, hooks_wait = false;
   Error failure(Error::internal, kDomain, "the container's init ended before it was ready");
   while (!ready && !failed) {
     bool ended = false;
@@ -126,6 +128,15 @@ Result<OciProcess> make_oci_process(const OciProcessRequest& request) {
     } else if (message.kind == wire::Report::terminal) {
       process.terminal = std::move(descriptor);
     } else if (message.kind == wire::Report::hooks) {
+      hooks_wait = true;
+    } else if (message.kind == wire::Report::created) {
+      created = true;
+    } else {
+      failure = start_error(message);
+      failed = true;
+    }
+    if (hooks_wait && process.pid != 0 && !failed) {
+      hooks_wait = false;
       auto hooked = request.runtime_hooks ? request.runtime_hooks(process.pid) : Result<void>();
       if (!hooked) {
         failure = hooked.error();
@@ -133,12 +144,8 @@ Result<OciProcess> make_oci_process(const OciProcessRequest& request) {
       }
       const char go = 1;
       if (hooked) (void)!send(report.first.get(), &go, 1, MSG_NOSIGNAL);
-    } else if (message.kind == wire::Report::created) {
-      ready = true;
-    } else {
-      failure = start_error(message);
-      failed = true;
     }
+    if (created && process.pid != 0) ready = true;
   }
   report.first.reset();
   const auto hand_over = [&](const std::string& socket, const Fd& fd, const char* name, const char* option) {
