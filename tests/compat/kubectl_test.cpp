@@ -90,6 +90,8 @@ std::string normalise(std::string text, const std::string& folder, const std::st
       {std::regex("127\\.0\\.0\\.1:\\d+"), "ADDRESS"},
       {std::regex("\"resourceVersion\":\"\\d+\""), "\"resourceVersion\":\"RV\""},
       {std::regex("current: \\d+"), "current: RV"},
+      {std::regex("kube-api-access-[a-z0-9]{5}"), "kube-api-access-RANDOM"},
+      {std::regex("-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\\\\\n]*-----END CERTIFICATE-----"), "CERTIFICATE"},
       {std::regex("(IPv4 +)\\d+"), "$1PORT"},
       {std::regex(" +\\n"), "\n"},
       // Columns are as wide as their widest cell, and cells were replaced.
