@@ -1,5 +1,6 @@
 #include "tests/store/support.hpp"
 
+#include <filesystem>
 #include <thread>
 
 #include "orchestra/env.hpp"
@@ -36,14 +37,28 @@ std::vector<std::string> free_addresses(Engine& engine, std::size_t count) {
 }
 
 void PeersFixture::open(std::size_t count, StoreLimits limits) {
-  const auto addresses = free_addresses(engine, count);
-  for (std::size_t i = 0; i < count; ++i)
-    list.push_back(std::string(1, static_cast<char>('a' + i)) + "=" + addresses[i]);
-  peers.resize(count);
-  for (std::size_t i = 0; i < count; ++i) start(i, limits);
+  // A free port may be taken by somebody's outgoing connection before its peer listens: then all again.
+  for (int attempt = 0;; ++attempt) {
+    const auto addresses = free_addresses(engine, count);
+    list.clear();
+    for (std::size_t i = 0; i < count; ++i)
+      list.push_back(std::string(1, static_cast<char>('a' + i)) + "=" + addresses[i]);
+    peers.assign(count, nullptr);
+    std::size_t opened = 0;
+    while (opened < count && try_start(opened, limits, attempt < 9)) ++opened;
+    if (opened == count) return;
+    for (auto& peer : peers) {
+      if (peer) peer->stop();
+    }
+    peers.clear();
+    for (const std::string& peer : list) std::filesystem::remove_all(folder / peer.substr(0, 1));
+  }
 }
 
-void PeersFixture::start(std::size_t number, StoreLimits limits) {
+void PeersFixture::start(std::size_t number, StoreLimits limits) { (void)try_start(number, limits, false); }
+
+/// False only where a taken port `may_fail`.
+bool PeersFixture::try_start(std::size_t number, StoreLimits limits, bool may_fail) {
   RaftStoreOptions options;
   options.name = list[number].substr(0, 1);
   options.data_dir = folder / options.name;
@@ -52,8 +67,10 @@ void PeersFixture::start(std::size_t number, StoreLimits limits) {
   use_lan_fast_timing(options);
   if (change) change(options);
   auto opened = RaftStore::open(engine, options);
+  if (!opened && may_fail && opened.error().to_string().find("in use") != std::string::npos) return false;
   REQUIRE_MESSAGE(opened.has_value(), (opened ? "" : opened.error().to_string()));
   peers[number] = *opened;
+  return true;
 }
 
 namespace {

@@ -41,6 +41,7 @@ struct PeersFixture : Fixture {
   }
   void open(std::size_t count, StoreLimits limits);
   void start(std::size_t number, StoreLimits limits);
+  bool try_start(std::size_t number, StoreLimits limits, bool may_fail);
 };
 /// Addresses of the loopback that nobody listens on.
 std::vector<std::string> free_addresses(Engine& engine, std::size_t count);
