@@ -216,7 +216,7 @@ class PackageTest(unittest.TestCase):
                     self.assertEqual(len(cluster.client().list("v1", "nodes")["items"]), 1)
                     self.assertTrue(logged.wait(PATIENCE))
                     cluster.down()
-        self.assertTrue(any("bad.tar" in line and level == 3 for level, line in lines), lines)
+        self.assertTrue(any("bad.tar" in line and level == 2 for level, line in lines), lines)
 
     def test_a_script_that_closes_nothing_ends_by_itself(self):
         script = "import orchestra; e = orchestra.Engine(); s = orchestra.MemoryStore(e); s.put('a', 'b'); w = s.watch()"
