@@ -31,13 +31,13 @@ struct Node {
     options.service_cidr = "10.96.0.0/16";
     options.name_space = host;
     network = PodNetwork::open(engine, options).value();
-    network->attacher()->attach({"uid-a", "default", "a", pod_a.fd()}).wait(5s).value();
-    network->attacher()->attach({"uid-b", "default", "b", pod_b.fd()}).wait(5s).value();
+    network->attacher()->attach({"uid-a", "default", "a", pod_a.fd()}).wait(60s).value();
+    network->attacher()->attach({"uid-b", "default", "b", pod_b.fd()}).wait(60s).value();
     make_proxy();
   }
   ~Node() {
-    if (proxy) CHECK(proxy->teardown().wait(5s));
-    CHECK(network->teardown().wait(5s));
+    if (proxy) CHECK(proxy->teardown().wait(60s));
+    CHECK(network->teardown().wait(60s));
     CHECK(ruleset(host).empty());
   }
   void make_proxy() {
@@ -54,7 +54,7 @@ struct Node {
     proxy = *made;
   }
   ApplyResult apply(std::vector<Object> services, std::vector<Object> slices) {
-    auto done = proxy->apply(make_snapshot(std::move(services), std::move(slices))).wait(10s);
+    auto done = proxy->apply(make_snapshot(std::move(services), std::move(slices))).wait(60s);
     REQUIRE_MESSAGE(done, (done ? "" : done.error().to_string()));
     return *done;
   }
@@ -182,17 +182,17 @@ TEST_CASE("a new process takes the table over, and only real changes are written
   node.proxy.reset();  // the process is gone, the rules serve on
   CHECK(ask_tcp(node.pod_b, "10.96.0.10", 80) == "a");
   node.make_proxy();
-  auto unsynced = node.proxy->apply(NetworkSnapshot::build(NetworkInputs{})).wait(5s);
+  auto unsynced = node.proxy->apply(NetworkSnapshot::build(NetworkInputs{})).wait(60s);
   REQUIRE_FALSE(unsynced);
   CHECK(unsynced.error().is(Error::unavailable));
   CHECK(ask_tcp(node.pod_b, "10.96.0.10", 80) ==
         "a");  // an empty list that is not complete withdraws nothing
   auto first = make_snapshot({web, api}, {to_a, api_to_a});
-  CHECK(node.proxy->apply(first).wait(5s).value().full);
+  CHECK(node.proxy->apply(first).wait(60s).value().full);
   auto same = make_snapshot({web, api}, {to_a, api_to_a}, first.get());
-  CHECK(node.proxy->apply(same).wait(5s).value().changes == 0);
+  CHECK(node.proxy->apply(same).wait(60s).value().changes == 0);
   auto moved = make_snapshot({web, api}, {to_a, api_to_b}, same.get());
-  const auto result = node.proxy->apply(moved).wait(5s).value();
+  const auto result = node.proxy->apply(moved).wait(60s).value();
   CHECK_FALSE(result.full);
   CHECK(result.changes == 3);  // e0 of api removed and added, a's hairpin stays (web), b's is new
   CHECK(ask_tcp(node.pod_a, "10.96.0.11", 80) == "b");
@@ -275,7 +275,7 @@ TEST_CASE("leftovers of a killed process go without opening anything") {
     SUBCASE("by nftables") { options.mode = ServiceProxyOptions::Mode::nftables; }
     SUBCASE("in userspace") { options.mode = ServiceProxyOptions::Mode::userspace; }
     auto proxy = ServiceProxy::create(engine, options).value();
-    auto applied = proxy->apply(make_snapshot({make_service("web", "10.96.0.10", {{}})}, {})).wait(5s);
+    auto applied = proxy->apply(make_snapshot({make_service("web", "10.96.0.10", {{}})}, {})).wait(60s);
     REQUIRE(applied);
   }
   CHECK(machine_state(host) != before);

@@ -38,7 +38,7 @@ struct Lab {
 };
 
 Result<Attachment> attach(PodNetwork& network, const NetworkNamespace& pod, const std::string& uid) {
-  return network.attacher()->attach({uid, "default", "pod-" + uid, pod.fd()}).wait(5s);
+  return network.attacher()->attach({uid, "default", "pod-" + uid, pod.fd()}).wait(60s);
 }
 
 bool has_line(const std::vector<std::string>& lines, const std::string& part) {
@@ -81,7 +81,7 @@ TEST_CASE("two pods and their node reach one another, and a pod cannot forge its
   CHECK(ask_tcp(pod_a, "10.244.1.1", 5353) == "node here");
   CHECK(ask_tcp(pod_b, "127.0.0.1", 8080) == "b here");
   CHECK(sysctl_in(lab.host, "net/ipv4/conf/orc0a1b2c3d0102/rp_filter") == "1");
-  network->teardown().wait(5s).value();
+  network->teardown().wait(60s).value();
 }
 
 TEST_CASE("unassigned pod and Service addresses are unreachable at once instead of leaving by the uplink") {
@@ -111,7 +111,7 @@ TEST_CASE("unassigned pod and Service addresses are unreachable at once instead 
   CHECK(ask_tcp(pod, "192.0.2.2", 80) == "outside");
   CHECK(server.last_client() == "192.0.2.1");
   CHECK(uplink.ipv4_frames() > 0);
-  network->teardown().wait(5s).value();
+  network->teardown().wait(60s).value();
 }
 
 TEST_CASE("attach and detach may be repeated") {
@@ -123,18 +123,18 @@ TEST_CASE("attach and detach may be repeated") {
   const auto second = attach(*network, pod, "uid-a").value();
   CHECK(first.addresses == second.addresses);
   CHECK(network->attacher()->list().value().size() == 1);
-  network->attacher()->detach("uid-a").wait(5s).value();
-  network->attacher()->detach("uid-a").wait(5s).value();
+  network->attacher()->detach("uid-a").wait(60s).value();
+  network->attacher()->detach("uid-a").wait(60s).value();
   CHECK(network->attacher()->list().value().empty());
   CHECK(ask_tcp(lab.host, "10.244.1.2", 80) == "error: EHOSTUNREACH");  // cut off when detach() answers
   // The same pod again at once: another address, the old one cools down.
   CHECK(attach(*network, pod, "uid-a").value().addresses.front() == "10.244.1.3");
   CHECK(is_gone(lab.host, "orc0a1b2c3d0102"));
   CHECK(ask_tcp(lab.host, "10.244.1.3", 80) == "error: ECONNREFUSED");
-  network->attacher()->detach("uid-a").wait(5s).value();
+  network->attacher()->detach("uid-a").wait(60s).value();
   CHECK(is_gone(lab.host, "orc0a1b2c3d0103"));
   CHECK_FALSE(has_line(machine_state(pod), "eth0"));
-  network->teardown().wait(5s).value();
+  network->teardown().wait(60s).value();
 }
 
 TEST_CASE("a restart adopts pods, with and without the address journal, and removes half-made links") {
@@ -162,10 +162,10 @@ TEST_CASE("a restart adopts pods, with and without the address journal, and remo
   CHECK(network->attacher()->list().value().size() == 2);
   CHECK(attach(*network, pod_a, "uid-a").value().addresses.front() == "10.244.1.2");
   CHECK(ask_tcp(pod_a, "10.244.1.3", 8080) == "b here");
-  CHECK(network->reconcile({"uid-b"}).wait(5s).value() == 1);
+  CHECK(network->reconcile({"uid-b"}).wait(60s).value() == 1);
   CHECK(is_gone(lab.host, "orc0a1b2c3d0102"));
   CHECK(ask_tcp(lab.host, "10.244.1.3", 8080) == "b here");
-  network->teardown().wait(5s).value();
+  network->teardown().wait(60s).value();
 }
 
 TEST_CASE("two hundred attachments leave no descriptor, link or address behind") {
@@ -180,18 +180,18 @@ TEST_CASE("two hundred attachments leave no descriptor, link or address behind")
   };
   auto pod = NetworkNamespace::create().value();
   attach(*network, pod, "warm").value();
-  network->attacher()->detach("warm").wait(5s).value();
+  network->attacher()->detach("warm").wait(60s).value();
   const auto before = descriptors();
   for (int i = 0; i < 200; ++i) {
     const std::string uid = "uid-" + std::to_string(i / 4);  // each pod comes back three times
     REQUIRE(attach(*network, pod, uid));
-    REQUIRE(network->attacher()->detach(uid).wait(5s));
+    REQUIRE(network->attacher()->detach(uid).wait(60s));
     if (i % 4 == 3) pod = NetworkNamespace::create().value();
   }
   CHECK(descriptors() == before);
   CHECK(network->attacher()->list().value().empty());
   CHECK(is_gone(lab.host, "orc0a1b2c3d"));
-  network->teardown().wait(5s).value();
+  network->teardown().wait(60s).value();
 }
 
 TEST_CASE("teardown leaves the machine as it was") {
@@ -209,7 +209,7 @@ TEST_CASE("teardown leaves the machine as it was") {
     listed = listed || change.what == "net/ipv4/ip_forward";
   CHECK(listed);
   CHECK(ruleset(lab.host).find("orc_0a1b2c3d_out") != std::string::npos);
-  SUBCASE("by the running network") { network->teardown().wait(5s).value(); }
+  SUBCASE("by the running network") { network->teardown().wait(60s).value(); }
   SUBCASE("after a crash") {
     network.reset();
     PodNetwork::remove_leftovers(lab.data.path(), lab.host).value();
@@ -257,10 +257,10 @@ TEST_CASE("a second instance with the same ranges is refused, with other ranges 
   auto pod_a = NetworkNamespace::create().value(), pod_b = NetworkNamespace::create().value();
   attach(*first, pod_a, "uid-a").value();
   CHECK(attach(*second, pod_b, "uid-a").value().addresses.front() == "10.250.1.2");
-  second->teardown().wait(5s).value();
+  second->teardown().wait(60s).value();
   TcpAnswerer in_a(pod_a, "0.0.0.0", 80, "a here");
   CHECK(ask_tcp(lab.host, "10.244.1.2", 80) == "a here");
-  first->teardown().wait(5s).value();
+  first->teardown().wait(60s).value();
 }
 
 TEST_CASE("a pod dialer reaches programs that listen on 127.0.0.1 inside the pod") {
@@ -274,13 +274,13 @@ TEST_CASE("a pod dialer reaches programs that listen on 127.0.0.1 inside the pod
     if (uid == "uid-a") return pod.fd();
     return Error(Error::not_found, "test", "no pod " + uid);
   });
-  auto connected = dialer->dial("uid-a", "127.0.0.1", 6379, 2s).wait(5s);
+  auto connected = dialer->dial("uid-a", "127.0.0.1", 6379, 2s).wait(60s);
   REQUIRE(connected);
   CHECK(read_all(**connected) == "only inside");
-  CHECK(dialer->dial("uid-a", "127.0.0.1", 6380, 2s).wait(5s).error().message().find("ECONNREFUSED") !=
+  CHECK(dialer->dial("uid-a", "127.0.0.1", 6380, 2s).wait(60s).error().message().find("ECONNREFUSED") !=
         std::string::npos);
-  CHECK(dialer->dial("uid-x", "127.0.0.1", 6379, 2s).wait(5s).error().is(Error::not_found));
-  network->teardown().wait(5s).value();
+  CHECK(dialer->dial("uid-x", "127.0.0.1", 6379, 2s).wait(60s).error().is(Error::not_found));
+  network->teardown().wait(60s).value();
 }
 
 TEST_CASE("the probe says what works, and leaves nothing behind") {
