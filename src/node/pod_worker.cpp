@@ -485,6 +485,9 @@ PodView PodWorker::view(const Object& pod) {
   for (const auto& [name, slot] : slots_) {
     ContainerView c;
     c.current = slot.current;
+    // An end whose last words were not read yet is not told: a final status is never mended later.
+    if (c.current && !slot.end_seen && c.current->state == ContainerState::exited)
+      c.current->state = ContainerState::running;
     c.last = slot.last;
     c.restarts = slot.attempt;
     c.waiting_reason = slot.waiting_reason;

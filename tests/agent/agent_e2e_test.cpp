@@ -262,6 +262,7 @@ void ends_and_restarts(RuntimeOptions::Isolation level) {
   CHECK(
       node.wait_pod("broken", [](const Object& pod) { return pod && pod.get("/status/phase") == "Failed"; }));
   CHECK(node.pod("broken").get_int("/status/containerStatuses/0/state/terminated/exitCode") == 7);
+  CHECK(node.pod("broken").get("/status/containerStatuses/0/state/terminated/message") == "no\n");
   node.create(pod_yaml("loop", "'echo attempt; exit 1'"));
   CHECK(node.wait_pod("loop", [](const Object& pod) {
     return pod && pod.get_int("/status/containerStatuses/0/restartCount").value_or(0) >= 2;
@@ -414,6 +415,8 @@ TEST_CASE("an ephemeral container looks around; a failed one tells the end of it
                        "    terminationMessagePolicy: FallbackToLogsOnError\n"));
   REQUIRE(
       node.wait_pod("talks", [](const Object& pod) { return pod && pod.get("/status/phase") == "Failed"; }));
+  CHECK(node.pod("talks").get("/status/containerStatuses/0/state/terminated/message") ==
+        "first\nlast words\n");
 
   const std::string mount = "    volumeMounts: [{name: m, mountPath: /m}]\n";
   node.create(pod_yaml(
