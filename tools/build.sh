@@ -8,11 +8,10 @@ jobs=$(nproc)
 memory_gib=$(awk '/MemTotal/ {print int($2/1048576)}' /proc/meminfo)
 [ "$memory_gib" -lt $((jobs * 2)) ] && jobs=$((memory_gib / 2 > 0 ? memory_gib / 2 : 1))
 start=$(date +%s)
-if [ ! -f "build/$preset/build.ninja" ]; then
-  echo "build: configuring build/$preset"
-  cmake --preset "$preset" >"build-$preset.log" 2>&1 || { cat "build-$preset.log"; rm -f "build-$preset.log"; exit 1; }
-  rm -f "build-$preset.log"
-fi
+# Each time: which sources are compiled together depends on what they define.
+[ -f "build/$preset/build.ninja" ] || echo "build: configuring build/$preset"
+cmake --preset "$preset" >"build-$preset.log" 2>&1 || { cat "build-$preset.log"; rm -f "build-$preset.log"; exit 1; }
+rm -f "build-$preset.log"
 export NINJA_STATUS='build: [%f/%t, %es] '
 if [ -t 1 ]; then
   ninja -C "build/$preset" -j "$jobs" "$@"

@@ -1,3 +1,4 @@
+// compile: alone (orchestra-oci takes the rest of base, and links without libyaml)
 // YAML to JSON as sigs.k8s.io/yaml does it.
 //
 // libyaml gives events (its grammar is the reference); this file decides what a plain scalar means (the rules

@@ -46,7 +46,7 @@ const unsigned char* bytes_of(std::string_view text) {
 }
 
 /// A key with all that its tokens say about it.
-struct Key {
+struct TokenKey {
   KeyHandle handle;
   std::string id, algorithm, jwk;
 };
@@ -61,8 +61,8 @@ std::string number_base64(EVP_PKEY* key, const char* name, std::size_t width) {
   return base64url_encode(bytes);
 }
 
-Result<std::shared_ptr<const Key>> load_key(const std::string& pem, bool must_be_private) {
-  auto key = std::make_shared<Key>();
+Result<std::shared_ptr<const TokenKey>> load_key(const std::string& pem, bool must_be_private) {
+  auto key = std::make_shared<TokenKey>();
   const BioHandle bio(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
   key->handle.reset(PEM_read_bio_PrivateKey(bio.get(), nullptr, nullptr, nullptr));
   if (!key->handle && !must_be_private) {
@@ -103,7 +103,7 @@ Result<std::shared_ptr<const Key>> load_key(const std::string& pem, bool must_be
   jwk["kid"] = key->id;
   jwk["alg"] = key->algorithm;
   key->jwk = json::serialize(jwk);
-  return std::shared_ptr<const Key>(std::move(key));
+  return std::shared_ptr<const TokenKey>(std::move(key));
 }
 
 // JWS holds the two numbers of an ECDSA signature, 32 bytes each (RFC 7518 3.4); OpenSSL speaks DER.
@@ -131,7 +131,7 @@ std::optional<std::string> der_of_raw(const std::string& raw) {
   return out;
 }
 
-bool signature_holds(const Key& key, std::string_view signed_text, std::string signature) {
+bool signature_holds(const TokenKey& key, std::string_view signed_text, std::string signature) {
   if (key.algorithm == "ES256") {
     auto der = der_of_raw(signature);
     if (!der) return false;
@@ -219,7 +219,7 @@ Result<json::value> decoded_part(std::string_view part, const char* what) {
 }  // namespace
 
 struct TokenIssuer::Impl {
-  std::shared_ptr<const Key> key;
+  std::shared_ptr<const TokenKey> key;
   std::string issuer, jwks;
 };
 
@@ -280,7 +280,7 @@ const std::string& TokenIssuer::jwks() const { return impl_->jwks; }
 
 struct TokenVerifier::Impl {
   std::string issuer;
-  std::vector<std::shared_ptr<const Key>> keys;
+  std::vector<std::shared_ptr<const TokenKey>> keys;
 };
 TokenVerifier::TokenVerifier(std::string issuer) : impl_(std::make_shared<Impl>()) {
   impl_->issuer = std::move(issuer);
