@@ -85,7 +85,8 @@ finish() {
   exit
 }
 
-[ -n "$setup" ] && { tools/setup.sh --tests || exit 1; }
+[ -n "$setup" ] && { tools/setup.sh --tests && tools/fetch-peers.sh || exit 1; }
+export PATH=$PATH:$PWD/build/peers/root/usr/bin
 if [ -n "$sanitize" ]; then
   for preset in asan tsan clang; do
     logs=build/$preset/test-logs

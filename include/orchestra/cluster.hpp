@@ -15,6 +15,7 @@
 
 #include "orchestra/client.hpp"
 #include "orchestra/engine.hpp"
+#include "orchestra/metrics_source.hpp"
 #include "orchestra/state_store.hpp"
 
 namespace orchestra {
@@ -47,6 +48,8 @@ struct ClusterOptions {
   std::string token_file = {};          ///< the cluster's token; the first peer makes DIR/token if absent
   bool insecure_peers = false;          ///< peers beyond the loopback, unencrypted
   bool serve_http = true;               ///< false: no socket for the API, in process only
+  /// Answers metrics.k8s.io (`kubectl top`) instead of this node's own statistics. Since 0.2.
+  std::shared_ptr<MetricsSource> metrics = nullptr;
   /// Told in one line each: what was chosen, what is degraded. Called on the thread of start().
   std::function<void(const std::string&)> notice = {};
 };

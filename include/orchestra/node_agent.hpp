@@ -13,6 +13,7 @@
 
 #include "orchestra/client.hpp"
 #include "orchestra/engine.hpp"
+#include "orchestra/metrics_source.hpp"
 
 namespace orchestra {
 
@@ -74,10 +75,9 @@ class ORC_API NodeAgent {
   Result<void> drain(DrainOptions options);
   /// Ends every pod of this node and removes all traces; for `orchestra down`. Blocks up to `deadline`.
   Result<void> remove_all_pods(Duration deadline);
-  /// metrics.k8s.io objects of the pods of this node (`ns` empty: all) and of the node, from the last pass (each 10
-  /// s). What has no two samples yet is absent. Any thread. Since 0.2.
-  std::vector<Object> pod_metrics(const std::string& ns) const;
-  std::vector<Object> node_metrics() const;
+  /// What the pods of this node and the node use, from the last pass (each 10 s). Valid as long as the agent.
+  /// Since 0.2.
+  std::shared_ptr<MetricsSource> metrics() const;
   /// Logs, exec, attach, port-forward for pods of this node; valid as long as the agent.
   std::shared_ptr<PodStreams> streams();
 

@@ -17,6 +17,7 @@
 #include "cluster/options.hpp"
 #include "cluster/shared_keys.hpp"
 #include "image/ops.hpp"
+#include "metrics/resource_metrics.hpp"
 #include "orchestra/api_server.hpp"
 #include "orchestra/env.hpp"
 #include "orchestra/etcd_store.hpp"
@@ -64,6 +65,7 @@ struct Cluster::Impl {
   Result<void> share_keys(const std::string& own_name);
   Result<void> make_ingress_class();
   void reach_from_pods();
+  void serve_metrics(std::shared_ptr<MetricsSource> source);
   Result<void> make_storage_class();
   Result<void> start();
   void stop();
@@ -355,6 +357,7 @@ Result<void> Cluster::Impl::start() {
       ORC_TRY(cluster::put_shared_keys(*store, options.data_dir, cluster_token, engine.random()));
     }
   }
+  if (options.metrics) serve_metrics(options.metrics);
   loops = std::make_shared<cluster::ControlLoops>(engine, client, store, loops_options);
   ORC_TRY(loops->start());
   ORC_TRY(make_ingress_class());
@@ -378,12 +381,7 @@ Result<void> Cluster::Impl::start() {
     node = std::make_unique<cluster::Node>(engine, client, node_options, std::move(runtime));
     ORC_TRY(node->start());
     server->set_pod_streams(node->streams());
-    server->set_computed(
-        "metrics.k8s.io", "pods",
-        [this](const std::string& ns) -> Result<std::vector<Object>> { return node->pod_metrics(ns); });
-    server->set_computed(
-        "metrics.k8s.io", "nodes",
-        [this](const std::string&) -> Result<std::vector<Object>> { return node->node_metrics(); });
+    if (!options.metrics) serve_metrics(node->metrics());
     if (options.serve_http) reach_from_pods();
     info.ingress_address = node->ingress_address();
     info.dns_address = node->dns_address();
@@ -394,6 +392,23 @@ Result<void> Cluster::Impl::start() {
   info.ready_ms = (engine.clock().now().steady_ns - begin) / 1'000'000;
   for (const std::string& line : info.degraded) notice("degraded: " + line);
   return {};
+}
+
+void Cluster::Impl::serve_metrics(std::shared_ptr<MetricsSource> source) {
+  server->set_computed("metrics.k8s.io", "pods",
+                       [source](const std::string& ns) -> Result<std::vector<Object>> {
+                         std::vector<Object> out;
+                         for (const PodUse& pod : source->pods(ns))
+                           out.push_back(object_from_tree(metrics::pod_metrics(pod)));
+                         return out;
+                       });
+  server->set_computed("metrics.k8s.io", "nodes",
+                       [source](const std::string&) -> Result<std::vector<Object>> {
+                         std::vector<Object> out;
+                         for (const NodeUse& one : source->nodes())
+                           out.push_back(object_from_tree(metrics::node_metrics(one)));
+                         return out;
+                       });
 }
 
 void Cluster::Impl::stop() {

@@ -62,8 +62,7 @@ class Node {
   void undo_start();
 
   std::shared_ptr<PodStreams> streams() const { return agent_->streams(); }
-  std::vector<Object> pod_metrics(const std::string& ns) const { return agent_->pod_metrics(ns); }
-  std::vector<Object> node_metrics() const { return agent_->node_metrics(); }
+  std::shared_ptr<MetricsSource> metrics() const { return agent_->metrics(); }
   std::shared_ptr<ImageStore> images() const { return images_; }
   /// The node's address in the pod network; empty: none.
   std::string gateway() const;

@@ -402,7 +402,7 @@ void NodeAgent::Impl::relieve(const std::vector<node::Shortage>& shortages) {
       const auto rates = statistics.pod(pod.uid());
       if (rates) candidate.usage = rates->working_set;
       if (rates) {
-        for (const node::ContainerRate& each : rates->containers) {
+        for (const ContainerUse& each : rates->containers) {
           if (each.working_set <= candidate.container_usage) continue;
           candidate.container_usage = each.working_set;
           candidate.main_container = each.container;
@@ -592,23 +592,26 @@ Result<void> NodeAgent::start() { return impl_->start(); }
 void NodeAgent::stop() { impl_->stop(); }
 std::shared_ptr<PodStreams> NodeAgent::streams() { return impl_->streams; }
 
-std::vector<Object> NodeAgent::pod_metrics(const std::string& ns) const {
-  std::vector<Object> out;
-  for (const node::PodRates& pod : impl_->statistics.pods(ns))
-    out.push_back(object_from_tree(node::pod_metrics(pod)));
-  return out;
-}
+namespace {
 
-std::vector<Object> NodeAgent::node_metrics() const {
-  Impl::MachineUse use;
-  {
-    std::lock_guard lock(impl_->mutex);
-    use = impl_->machine_use;
+class AgentMetrics final : public MetricsSource {
+ public:
+  explicit AgentMetrics(std::shared_ptr<NodeAgent::Impl> agent) : agent_(std::move(agent)) {}
+  std::vector<PodUse> pods(const std::string& ns) const override { return agent_->statistics.pods(ns); }
+  std::vector<NodeUse> nodes() const override {
+    std::lock_guard lock(agent_->mutex);
+    const NodeAgent::Impl::MachineUse& use = agent_->machine_use;
+    if (use.window_ns == 0) return {};
+    return {{agent_->context.options.node_name, use.at_ns, use.window_ns, use.nanocores, use.working_set}};
   }
-  if (use.window_ns == 0) return {};
-  return {object_from_tree(node::node_metrics(impl_->context.options.node_name, use.at_ns, use.window_ns,
-                                              use.nanocores, use.working_set))};
-}
+
+ private:
+  std::shared_ptr<NodeAgent::Impl> agent_;
+};
+
+}  // namespace
+
+std::shared_ptr<MetricsSource> NodeAgent::metrics() const { return std::make_shared<AgentMetrics>(impl_); }
 
 Result<void> NodeAgent::drain(DrainOptions options) {
   std::vector<std::shared_ptr<PodWorker>> normal, critical;

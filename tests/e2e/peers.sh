@@ -80,4 +80,6 @@ X
 }
 podman_cases
 containerd_cases
+# podman names no root to the runtime: its own is made by the first container and empty after the last.
+cleanups+=("rmdir /run/orchestra/oci /run/orchestra 2>/dev/null")
 finish

@@ -1,5 +1,6 @@
 // Eviction, statistics, gRPC health calls and static pods: pure parts by table.
 #include "api/object_tree.hpp"
+#include "metrics/resource_metrics.hpp"
 #include "node/eviction.hpp"
 #include "node/grpc_health.hpp"
 #include "node/static_pods.hpp"
@@ -73,7 +74,7 @@ TEST_CASE("a rate needs two samples of one container, and a restarted one begins
   CHECK(statistics.pods("other").empty());
   CHECK(statistics.pods("")[0].containers[0].nanocores == 250'000'000);
   CHECK(
-      to_json(pod_metrics(statistics.pods("")[0])) ==
+      to_json(metrics::pod_metrics(statistics.pods("")[0])) ==
       R"({"apiVersion":"metrics.k8s.io/v1beta1","kind":"PodMetrics","metadata":{"name":"web","namespace":"shop",)"
       R"("creationTimestamp":"1970-01-01T00:01:50Z","labels":{"app":"web"}},"timestamp":"1970-01-01T00:01:50Z",)"
       R"("window":"10s","containers":[{"name":"main","usage":{"cpu":"250000000n","memory":"4Ki"}}]})");

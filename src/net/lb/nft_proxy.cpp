@@ -171,6 +171,10 @@ class NftProxy final : public ServiceProxy, public std::enable_shared_from_this<
                object.substr(object.find(' ')) + "\n";
     }
     objects_to_remove_ = batch.objects_removed;
+    // What a set remembers is gone at once: an endpoint that comes back has no clients yet.
+    for (const auto& object : objects_to_remove_) {
+      if (object.starts_with("set ")) after += "flush set ip " + table_ + object.substr(3) + "\n";
+    }
     if (!after.empty()) ORC_TRY(session_->run(after));
     return {};
   }

@@ -1,0 +1,49 @@
+// A host's MetricsSource behind metrics.k8s.io.
+#include "orchestra/cluster.hpp"
+#include "orchestra/object.hpp"
+#include "tests/support/test.hpp"
+
+using namespace orchestra;
+using namespace std::chrono_literals;
+
+namespace {
+
+class HostMetrics final : public MetricsSource {
+ public:
+  std::vector<PodUse> pods(const std::string& ns) const override {
+    if (!ns.empty() && ns != "shop") return {};
+    PodUse pod{"uid", "shop", "web", {{"app", "web"}}, 100'000'000'000, 10'000'000'000, {}, 4096};
+    pod.containers.push_back({"main", 250'000'000, 4096});
+    return {pod};
+  }
+  std::vector<NodeUse> nodes() const override {
+    return {{"elsewhere", 100'000'000'000, 5'500'000'000, 1'000'000'000, 1 << 20}};
+  }
+};
+
+}  // namespace
+
+TEST_CASE("a host's own metrics are served as metrics.k8s.io") {
+  test::TempDir dir;
+  Engine engine;
+  ClusterOptions options;
+  options.data_dir = dir / "data";
+  options.node = false;
+  options.memory_store = true;
+  options.serve_http = false;
+  options.metrics = std::make_shared<HostMetrics>();
+  Cluster cluster(engine, options);
+  const auto started = cluster.start();
+  REQUIRE_MESSAGE(started, (started ? "" : started.error().to_string()));
+  const Client client = cluster.client();
+  const auto pods = client.list("metrics.k8s.io/v1beta1", "pods").wait(5s);
+  REQUIRE_MESSAGE(pods, (pods ? "" : pods.error().to_string()));
+  REQUIRE(pods->items.size() == 1);
+  CHECK(pods->items[0].name() == "web");
+  CHECK(pods->items[0].json().find(R"("cpu":"250000000n","memory":"4Ki")") != std::string::npos);
+  const auto nodes = client.list("metrics.k8s.io/v1beta1", "nodes").wait(5s);
+  REQUIRE(nodes);
+  REQUIRE(nodes->items.size() == 1);
+  CHECK(nodes->items[0].json().find(R"("window":"5.5s")") != std::string::npos);
+  cluster.stop();
+}
