@@ -6,7 +6,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <filesystem>
+#include <sstream>
 
 #include "base/base64.hpp"
 #include "tests/store/support.hpp"
@@ -16,8 +18,10 @@ namespace orchestra::store::test {
 
 bool have_etcd() {
   static const bool have = [] {
-    for (const char* path : {"/usr/bin/etcd", "/usr/local/bin/etcd"}) {
-      if (::access(path, X_OK) == 0) return true;
+    const char* path = ::getenv("PATH");
+    std::istringstream folders(path == nullptr ? "" : path);
+    for (std::string folder; std::getline(folders, folder, ':');) {
+      if (::access((folder + "/etcd").c_str(), X_OK) == 0) return true;
     }
     return false;
   }();

@@ -13,7 +13,7 @@ namespace orchestra::store::test {
 
 /// Whether there is one; else tests that need it are skipped by name.
 bool have_etcd();
-constexpr const char* kNoEtcd = "etcd is not installed (Debian package etcd-server)";
+constexpr const char* kNoEtcd = "etcd is not in PATH (Debian package etcd-server; tools/fetch-peers.sh)";
 
 class EtcdServer {
  public:
