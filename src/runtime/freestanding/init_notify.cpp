@@ -2,10 +2,13 @@
 //
 // The listener's descriptor exists only in the process that loaded the filter, and that process may not be
 // able to hand it over: the filter may stop sendmsg itself. So a helper, forked before, stays outside of the
-// filter, takes the descriptor with pidfd_getfd and sends it with the one message that runtime-spec asks for.
-// The two meet in a shared page; from the load on this process makes no system call until the helper is done.
+// filter. It shares the table of descriptors (CLONE_FILES), so that it has the listener at once, whatever rights are
+// left (pidfd_getfd would need those of a tracer), sends it with the one message that runtime-spec asks for, and
+// closes it for both. The two meet in a shared page; from the load on this process makes no system call until the
+// helper is done.
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sched.h>
 #include <linux/seccomp.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -55,18 +58,15 @@ long send_listener(const Plan* plan, int listener) {
 }
 
 [[noreturn]] void run_helper(const Plan* plan, Shared* shared) {
-  const long parent = sys(__NR_pidfd_open, sys(__NR_getppid), 0);
   const int64_t until = steady_ns() + kHandOverNs;
-  long listener = -ETIMEDOUT;
-  while (parent >= 0 && steady_ns() < until) {
-    listener = shared->number == 0 ? -EBADF : sys(__NR_pidfd_getfd, parent, shared->number - 1, 0);
-    if (listener != -EBADF) break;
+  while (shared->number == 0 && steady_ns() < until) {
     const timespec pause{0, 100000};
     sys(__NR_nanosleep, arg(&pause), 0);
   }
-  const long sent = parent < 0     ? parent
-                    : listener < 0 ? listener
-                                   : send_listener(plan, static_cast<int>(listener));
+  const int listener = shared->number - 1;
+  const long sent = listener < 0 ? -ETIMEDOUT : send_listener(plan, listener);
+  if (listener >= 0) close_fd(listener);
+  close_fd(g_socket);
   shared->done = sent < 0 ? static_cast<int>(sent) : 1;
   exit_now(0);
 }
@@ -96,13 +96,9 @@ void load_with_listener(const Plan* plan) {
   shared->number = 0;
   shared->done = 0;
   int pidfd = -1;
-  const long helper = check(clone_process(0, SIGCHLD, &pidfd), Stage::seccomp, "clone");
+  const long helper = check(clone_process(CLONE_FILES, SIGCHLD, &pidfd), Stage::seccomp, "clone");
   if (helper == 0) run_helper(plan, shared);
   close_fd(pidfd);
-  close_fd(g_socket);
-  // The kernel takes the lowest free number: the one that a copy gets now.
-  const long next = check(sys(__NR_fcntl, report_fd(), F_DUPFD_CLOEXEC, 0), Stage::seccomp, "dup");
-  close_fd(static_cast<int>(next));
   struct {
     unsigned short size;
     const void* filter;
