@@ -16,8 +16,15 @@ export NINJA_STATUS='build: [%f/%t, %es] '
 if [ -t 1 ]; then
   ninja -C "build/$preset" -j "$jobs" "$@"
 else
-  # One line every fifteen seconds instead of one per file.
-  ninja -C "build/$preset" -j "$jobs" "$@" 2>&1 | awk '/error|FAILED|warning|undefined|ninja:/ {print; fflush(); next}
-    /^build:/ {now=systime(); if (now - last >= 15) {print; fflush(); last=now} next} {print; fflush()}'
+  # One line every fifteen seconds instead of one per file. Read by the shell: mawk would hold lines back.
+  ninja -C "build/$preset" -j "$jobs" "$@" 2>&1 | {
+    last=-15
+    while IFS= read -r line; do
+      case $line in
+        build:*) [ $((SECONDS - last)) -lt 15 ] && continue; last=$SECONDS ;;
+      esac
+      printf '%s\n' "$line"
+    done
+  }
 fi
 echo "build: build/$preset is up to date after $(( $(date +%s) - start )) s"
