@@ -87,6 +87,8 @@ finish() {
 
 [ -n "$setup" ] && { tools/setup.sh --tests && tools/fetch-peers.sh || exit 1; }
 export PATH=$PATH:$PWD/build/peers/root/usr/bin
+old_kubectl=$PWD/build/peers/kubectl/usr/bin/kubectl
+[ -x "$old_kubectl" ] && command -v kubectl >/dev/null && export ORCHESTRA_KUBECTL=${ORCHESTRA_KUBECTL:-$old_kubectl}
 if [ -n "$sanitize" ]; then
   for preset in asan tsan clang; do
     logs=build/$preset/test-logs
