@@ -1,6 +1,6 @@
 #pragma once
 // MetricsSource: what pods and nodes use, as numbers. The node agent is one (its statistics pass, each 10 s);
-// a host may bring its own. metrics.k8s.io (`kubectl top`), eviction and autoscaling read it. Since 0.2.
+// a host may bring its own (ClusterOptions::metrics). metrics.k8s.io (`kubectl top`) reads it. Since 0.2.
 //
 // A rate needs two samples of the same container, so it is never negative, and a pod without two samples of
 // each of its containers is absent, not zero. Calls are thread safe and do not wait.
@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "orchestra/pending.hpp"
+#include "orchestra/error.hpp"
 
 namespace orchestra {
 

@@ -75,7 +75,7 @@ class ORC_API NodeAgent {
   Result<void> drain(DrainOptions options);
   /// Ends every pod of this node and removes all traces; for `orchestra down`. Blocks up to `deadline`.
   Result<void> remove_all_pods(Duration deadline);
-  /// What the pods of this node and the node use, from the last pass (each 10 s). Valid as long as the agent.
+  /// What the pods of this node and the node use, from the last pass (each 10 s). Empty once the agent is gone.
   /// Since 0.2.
   std::shared_ptr<MetricsSource> metrics() const;
   /// Logs, exec, attach, port-forward for pods of this node; valid as long as the agent.

@@ -594,19 +594,25 @@ std::shared_ptr<PodStreams> NodeAgent::streams() { return impl_->streams; }
 
 namespace {
 
+/// Weak: an API server that serves these numbers is what the agent's own client stands on.
 class AgentMetrics final : public MetricsSource {
  public:
-  explicit AgentMetrics(std::shared_ptr<NodeAgent::Impl> agent) : agent_(std::move(agent)) {}
-  std::vector<PodUse> pods(const std::string& ns) const override { return agent_->statistics.pods(ns); }
+  explicit AgentMetrics(std::weak_ptr<NodeAgent::Impl> agent) : agent_(std::move(agent)) {}
+  std::vector<PodUse> pods(const std::string& ns) const override {
+    const auto agent = agent_.lock();
+    return agent ? agent->statistics.pods(ns) : std::vector<PodUse>();
+  }
   std::vector<NodeUse> nodes() const override {
-    std::lock_guard lock(agent_->mutex);
-    const NodeAgent::Impl::MachineUse& use = agent_->machine_use;
+    const auto agent = agent_.lock();
+    if (!agent) return {};
+    std::lock_guard lock(agent->mutex);
+    const NodeAgent::Impl::MachineUse& use = agent->machine_use;
     if (use.window_ns == 0) return {};
-    return {{agent_->context.options.node_name, use.at_ns, use.window_ns, use.nanocores, use.working_set}};
+    return {{agent->context.options.node_name, use.at_ns, use.window_ns, use.nanocores, use.working_set}};
   }
 
  private:
-  std::shared_ptr<NodeAgent::Impl> agent_;
+  std::weak_ptr<NodeAgent::Impl> agent_;
 };
 
 }  // namespace
