@@ -438,7 +438,8 @@ TEST_CASE("referrers: by the registry, or by the fall-back tag that survives a r
   ImageStoreOptions options;
   options.http = make_http_client(f.engine);
   options.registry_retry_delay = 5ms;
-  RegistryClient client(f.engine, options);
+  RegistryClient own(f.engine, options);
+  ArtifactRegistry& artifacts = own;  // as its users see it
   const std::string name = server.registry.host() + "/app:1";
   const auto pushed = f.push(name);
   REQUIRE_MESSAGE(pushed, why(pushed));
@@ -454,16 +455,16 @@ TEST_CASE("referrers: by the registry, or by the fall-back tag that survives a r
     }
     return false;
   };
-  const auto attached = client.attach(name, artifact).wait(30s);
+  const auto attached = artifacts.attach(name, artifact).wait(30s);
   REQUIRE_MESSAGE(attached, (attached ? "" : attached.error().to_string()));
-  const auto found = client.referrers(name).wait(30s).value();
+  const auto found = artifacts.referrers(name, "").wait(30s).value();
   REQUIRE(found.size() == 1);
   CHECK(found[0].artifact_type == "application/vnd.test.bill");
-  CHECK(client.referrers(name, "other/type").wait(30s)->empty());
-  const auto document = client.manifest(*attached).wait(30s).value();
+  CHECK(artifacts.referrers(name, "other/type").wait(30s)->empty());
+  const auto document = artifacts.manifest(*attached).wait(30s).value();
   const auto manifest = parse_manifest(document.bytes).value();
   REQUIRE(manifest.subject);
-  CHECK(client.remove(name).wait(30s).error().is(Error::unsupported));
+  CHECK(own.remove(name).wait(30s).error().is(Error::unsupported));
 }
 
 TEST_CASE("tags are read page by page, and never from another host") {
