@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 mkdir -p build/peers/packages build/peers/root
-for package in etcd-server containerd kubernetes-client; do
+for package in etcd-server containerd docker-registry kubernetes-client; do
   # An old kubectl beside the machine's own, never in its place.
   root=build/peers/root
   [ "$package" = kubernetes-client ] && root=build/peers/kubectl

@@ -29,21 +29,9 @@ namespace {
 
 int run(const std::string& command) { return std::system(command.c_str()); }
 
-/// The program's path, or empty.
+/// The program's name, or empty.
 std::string find_docker_registry() {
-  static const std::string found = []() -> std::string {
-    if (run("command -v docker-registry >/dev/null 2>&1") == 0) return "docker-registry";
-    const std::string folder = std::string(ORCHESTRA_BINARY_DIR) + "/peers/docker-registry";
-    const std::string program = folder + "/root/usr/bin/docker-registry";
-    if (::access(program.c_str(), X_OK) == 0) return program;
-    std::error_code ignored;
-    std::filesystem::create_directories(folder, ignored);
-    const bool unpacked = run("cd '" + folder +
-                              "' && timeout 60 apt-get download -qq docker-registry >/dev/null 2>&1 && "
-                              "dpkg-deb -x docker-registry_*.deb root") == 0;
-    return unpacked && ::access(program.c_str(), X_OK) == 0 ? program : "";
-  }();
-  return found;
+  return run("command -v docker-registry >/dev/null 2>&1") == 0 ? "docker-registry" : "";
 }
 
 /// A running registry; ended with the scope.
@@ -143,7 +131,7 @@ void round_trip(Fixture& f, const std::string& host, const ImagePullOptions& opt
 
 TEST_CASE("docker-registry without TLS: push, pull, moved tags, digests") {
   if (find_docker_registry().empty())
-    ORC_SKIP("docker-registry plain", "the package docker-registry is not available");
+    ORC_SKIP("docker-registry plain", "docker-registry is not in PATH (Debian package docker-registry; tools/fetch-peers.sh)");
   Fixture f;
   const DockerRegistry registry(f.engine, f.dir, "", "", "127.0.0.1", {});
   round_trip(f, registry.host(), {});
@@ -151,7 +139,7 @@ TEST_CASE("docker-registry without TLS: push, pull, moved tags, digests") {
 
 TEST_CASE("docker-registry with TLS and a login") {
   if (find_docker_registry().empty())
-    ORC_SKIP("docker-registry TLS", "the package docker-registry is not available");
+    ORC_SKIP("docker-registry TLS", "docker-registry is not in PATH (Debian package docker-registry; tools/fetch-peers.sh)");
   Fixture f;
   const auto [certificate, key] = http::make_self_signed("localhost").value();
   REQUIRE(write_file(f.dir / "cert.pem", certificate));
