@@ -95,10 +95,17 @@ class ORC_API ApiServer {
   /// PEM of the authority that signed the serving certificate.
   std::string ca_pem() const;
 
+  /// A certificate (PEM) of the server's own authority for the names and the key of a PKCS#10 request, never
+  /// one of an authority. Judges nothing but the request's own signature: who may have what is for the
+  /// caller, as for the signing controller. `usages` in Kubernetes' words ("client auth"). Any thread. Since
+  /// 0.2.
+  Result<std::string> sign_certificate(const std::string& request_pem, const std::vector<std::string>& usages,
+                                       Duration life) const;
+
   /// How pods are reached for logs, exec, attach and port-forward; until then these answer 503.
   void set_pod_streams(std::shared_ptr<PodStreams> streams);
-  /// Who knows the objects of a computed kind ("metrics.k8s.io", "pods"): called for each get and list with the
-  /// namespace (empty: all), on the thread of the request. Until then these answer 503. Since 0.2.
+  /// Who knows the objects of a computed kind ("metrics.k8s.io", "pods"): called for each get and list with
+  /// the namespace (empty: all), on the thread of the request. Until then these answer 503. Since 0.2.
   void set_computed(const std::string& group, const std::string& resource,
                     std::function<Result<std::vector<Object>>(const std::string& ns)> source);
   /// Prometheus text appended to /metrics.

@@ -24,6 +24,12 @@ struct ControllersOptions {
   std::vector<std::string> disable = {};
   /// The CA certificates (PEM) that pods find in the ConfigMap kube-root-ca.crt; empty: no such ConfigMap.
   std::string root_ca_pem = {};
+  /// Signs approved CertificateSigningRequests (PKCS#10 as PEM, usages, life) with the cluster's authority
+  /// and answers the certificate: ApiServer::sign_certificate. Any thread; must not block. Empty: nothing is
+  /// signed. Since 0.2.
+  std::function<Result<std::string>(const std::string& request_pem, const std::vector<std::string>& usages,
+                                    Duration life)>
+      sign_certificate = {};
   /// Where the folders of volumes of the class local-path lie on every node, unless the class says otherwise.
   std::string local_volume_root = "/var/lib/orchestra/volumes";
   /// Decisions only, to on_decision; nothing is written.

@@ -32,6 +32,8 @@ struct AccessRequest {
   std::string ns = {};    ///< empty: cluster scope or all namespaces
   std::string name = {};  ///< empty: a collection
   std::string path = {};
+  /// Of list, watch and deletecollection, as it was sent; RBAC does not look at it. Since 0.2.
+  std::string field_selector = {};
 };
 
 struct AccessDecision {

@@ -1,4 +1,5 @@
-// PrepareForCreate and -Update of Pod, Namespace and Job: pkg/registry/{core,batch}/*/strategy.go.
+// PrepareForCreate and -Update of Pod, Namespace, Job and CertificateSigningRequest:
+// pkg/registry/{core,batch,certificates}/*/strategy.go.
 #include "api/prepare.hpp"
 
 #include <map>
@@ -67,6 +68,17 @@ void prepare_namespace_create(json::object& object) {
 }
 
 void prepare_namespace_update(json::object& object, const json::object& old) {
+  const json::value* spec = old.if_contains("spec");
+  if (spec != nullptr) object["spec"] = *spec;
+}
+
+void prepare_csr_create(json::object& object) {
+  json::object& spec = object_at(object, "spec");
+  for (const char* field : {"username", "uid", "groups", "extra"}) spec.erase(field);
+  object.erase("status");
+}
+
+void prepare_csr_update(json::object& object, const json::object& old) {
   const json::value* spec = old.if_contains("spec");
   if (spec != nullptr) object["spec"] = *spec;
 }

@@ -7,7 +7,10 @@ void prepare_pod(json::object& object);               ///< status.phase Pending,
 void prepare_namespace_create(json::object& object);  ///< spec.finalizers, status.phase Active
 /// spec.finalizers change only through /finalize.
 void prepare_namespace_update(json::object& object, const json::object& old);
-void prepare_job(json::object& object);  ///< selector and labels from the uid
+/// Who asks is told by the server, what was answered by /approval and /status.
+void prepare_csr_create(json::object& object);
+void prepare_csr_update(json::object& object, const json::object& old);  ///< the spec never changes
+void prepare_job(json::object& object);                                  ///< selector and labels from the uid
 /// Guaranteed, Burstable or BestEffort.
 const char* pod_qos_class(const json::object& pod);
 }  // namespace orchestra::api

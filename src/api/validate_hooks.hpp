@@ -58,6 +58,8 @@ void validate_persistent_volume(const json::object& object, FieldErrors& errors)
 void validate_persistent_volume_claim(const json::object& object, FieldErrors& errors);
 void validate_limit_range(const json::object& object, FieldErrors& errors);
 void validate_resource_quota(const json::object& object, FieldErrors& errors);
+void validate_csr(const json::object& object, FieldErrors& errors);
+void validate_csr_status(const json::object& object, const json::object& old, FieldErrors& errors);
 void validate_controller_revision(const json::object& object, FieldErrors& errors);
 void validate_autoscaler(const json::object& object, FieldErrors& errors);
 void validate_disruption_budget(const json::object& object, FieldErrors& errors);

@@ -41,6 +41,7 @@ const std::vector<KindHooks>& workload_hooks();
 const std::vector<KindHooks>& network_hooks();
 const std::vector<KindHooks>& review_hooks();
 const std::vector<KindHooks>& rbac_hooks();
+const std::vector<KindHooks>& certificate_hooks();
 
 /// Rules for every namespaced kind: the namespace exists and is not ending.
 Result<void> admit_namespace(Admission& admission);

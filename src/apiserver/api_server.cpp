@@ -375,6 +375,17 @@ std::string ApiServer::ca_pem() const {
   return impl_->pki ? impl_->pki->ca_pem() : std::string();
 }
 
+Result<std::string> ApiServer::sign_certificate(const std::string& request_pem,
+                                                const std::vector<std::string>& usages, Duration life) const {
+  std::shared_ptr<Pki> pki;
+  {
+    std::lock_guard lock(impl_->mutex);
+    pki = impl_->pki;
+  }
+  if (!pki) return Error(Error::unavailable, "apiserver", "the server has no authority before it is started");
+  return pki->sign_request(request_pem, usages, life);
+}
+
 void ApiServer::set_pod_streams(std::shared_ptr<PodStreams> streams) {
   impl_->core->set_pod_streams(std::move(streams));
 }

@@ -150,7 +150,8 @@ const std::vector<KindHooks>& workload_hooks() {
 }
 
 const KindHooks* kind_hooks(const api::TypeRecord& type) {
-  for (const auto* list : {&workload_hooks(), &network_hooks(), &review_hooks(), &rbac_hooks()}) {
+  for (const auto* list :
+       {&workload_hooks(), &network_hooks(), &review_hooks(), &rbac_hooks(), &certificate_hooks()}) {
     for (const KindHooks& hooks : *list) {
       if (hooks.group == type.group && hooks.resource == type.plural) return &hooks;
     }

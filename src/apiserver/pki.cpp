@@ -7,8 +7,11 @@
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 
+#include <algorithm>
 #include <array>
+#include <set>
 
+#include "api/x509/request.hpp"
 #include "apiserver/text.hpp"
 #include "base/fd.hpp"
 #include "orchestra/service_account_token.hpp"
@@ -25,6 +28,7 @@ struct Deleter {
 };
 using KeyHandle = std::unique_ptr<EVP_PKEY, Deleter<EVP_PKEY_free>>;
 using CertificateHandle = std::unique_ptr<X509, Deleter<X509_free>>;
+using RequestHandle = std::unique_ptr<X509_REQ, Deleter<X509_REQ_free>>;
 using BioHandle = std::unique_ptr<BIO, Deleter<BIO_free_all>>;
 using ExtensionHandle = std::unique_ptr<X509_EXTENSION, Deleter<X509_EXTENSION_free>>;
 
@@ -99,6 +103,86 @@ CertificateHandle blank_certificate(Clock& clock, Random& random, EVP_PKEY* key,
                 now + std::chrono::duration_cast<std::chrono::seconds>(life).count());
   X509_set_pubkey(certificate.get(), key);
   return certificate;
+}
+
+// notBefore and notAfter as upstream's signer sets them: the end of a short life is not moved.
+void set_life(X509* certificate, Now now, Duration life) {
+  constexpr std::int64_t kBackdate = 300, kShort = 8 * 3600;
+  const time_t at = now.wall_ns / 1'000'000'000;
+  const std::int64_t seconds = std::chrono::duration_cast<std::chrono::seconds>(life).count();
+  ASN1_TIME_set(X509_getm_notBefore(certificate), at - kBackdate);
+  ASN1_TIME_set(X509_getm_notAfter(certificate), at + seconds - (seconds < kShort ? 0 : kBackdate));
+}
+
+struct UsageName {
+  std::string_view usage;
+  const char* key;       // keyUsage, or null
+  const char* extended;  // extendedKeyUsage, or null
+};
+constexpr UsageName kUsageNames[] = {
+    {"signing", "digitalSignature", nullptr},
+    {"digital signature", "digitalSignature", nullptr},
+    {"content commitment", "nonRepudiation", nullptr},
+    {"key encipherment", "keyEncipherment", nullptr},
+    {"key agreement", "keyAgreement", nullptr},
+    {"data encipherment", "dataEncipherment", nullptr},
+    {"cert sign", "keyCertSign", nullptr},
+    {"crl sign", "cRLSign", nullptr},
+    {"encipher only", "encipherOnly", nullptr},
+    {"decipher only", "decipherOnly", nullptr},
+    {"any", nullptr, "anyExtendedKeyUsage"},
+    {"server auth", nullptr, "serverAuth"},
+    {"client auth", nullptr, "clientAuth"},
+    {"code signing", nullptr, "codeSigning"},
+    {"email protection", nullptr, "emailProtection"},
+    {"s/mime", nullptr, "emailProtection"},
+    {"ipsec end system", nullptr, "1.3.6.1.5.5.7.3.5"},
+    {"ipsec tunnel", nullptr, "1.3.6.1.5.5.7.3.6"},
+    {"ipsec user", nullptr, "1.3.6.1.5.5.7.3.7"},
+    {"timestamping", nullptr, "timeStamping"},
+    {"ocsp signing", nullptr, "OCSPSigning"},
+    {"microsoft sgc", nullptr, "msSGC"},
+    {"netscape sgc", nullptr, "nsSGC"},
+};
+// Texts in OpenSSL's notation, of words that are ours.
+std::pair<std::string, std::string> usage_texts(const std::vector<std::string>& usages) {
+  std::set<std::string> key;
+  std::set<std::string> extended;
+  for (const UsageName& name : kUsageNames) {
+    if (std::find(usages.begin(), usages.end(), name.usage) == usages.end()) continue;
+    if (name.key != nullptr) key.insert(name.key);
+    if (name.extended != nullptr) extended.insert(name.extended);
+  }
+  const auto joined = [](const std::set<std::string>& words) {
+    std::string text;
+    for (const std::string& word : words) text += (text.empty() ? "" : ",") + word;
+    return text;
+  };
+  return {joined(key), joined(extended)};
+}
+
+// The names of a request that a certificate may have; others (directory names...) are left out.
+bool copy_names(X509_REQ* request, X509* certificate) {
+  STACK_OF(X509_EXTENSION)* extensions = X509_REQ_get_extensions(request);
+  auto* names =
+      static_cast<GENERAL_NAMES*>(X509V3_get_d2i(extensions, NID_subject_alt_name, nullptr, nullptr));
+  sk_X509_EXTENSION_pop_free(extensions, X509_EXTENSION_free);
+  if (names == nullptr) return true;
+  GENERAL_NAMES* kept = GENERAL_NAMES_new();
+  while (GENERAL_NAME* name = sk_GENERAL_NAME_shift(names)) {
+    const bool fine =
+        name->type == GEN_DNS || name->type == GEN_EMAIL || name->type == GEN_URI || name->type == GEN_IPADD;
+    if (fine) {
+      sk_GENERAL_NAME_push(kept, name);
+    } else {
+      GENERAL_NAME_free(name);
+    }
+  }
+  const bool done = sk_GENERAL_NAME_num(kept) == 0 ||
+                    X509_add1_ext_i2d(certificate, NID_subject_alt_name, kept, 0, X509V3_ADD_DEFAULT) == 1;
+  GENERAL_NAMES_free(kept);
+  GENERAL_NAMES_free(names);
+  return done;
 }
 
 std::string indent_base64(const std::string& key, const std::string& pem) {
@@ -227,6 +311,35 @@ Result<KeyPair> Pki::issue(const std::string& common_name, const std::vector<std
     return ssl_error("cannot sign a certificate for \"" + common_name + "\"");
   }
   return KeyPair{pem_of(raw), pem_of(key.get())};
+}
+
+Result<std::string> Pki::sign_request(const std::string& request_pem, const std::vector<std::string>& usages,
+                                      Duration life) const {
+  ORC_TRY(api::read_certificate_request(request_pem));  // form and signature
+  const BioHandle bio(BIO_new_mem_buf(request_pem.data(), static_cast<int>(request_pem.size())));
+  const RequestHandle request(PEM_read_bio_X509_REQ(bio.get(), nullptr, nullptr, nullptr));
+  if (!request) return ssl_error("cannot read the certificate request");
+  const CertificateHandle certificate =
+      blank_certificate(clock_, random_, X509_REQ_get0_pubkey(request.get()), life);
+  X509* raw = certificate.get();
+  X509* issuer = impl_->certificate.get();
+  set_life(raw, clock_.now(), life);
+  // No certificate outlives its authority.
+  if (ASN1_TIME_compare(X509_get0_notAfter(raw), X509_get0_notAfter(issuer)) > 0)
+    X509_set1_notAfter(raw, X509_get0_notAfter(issuer));
+  X509_set_subject_name(raw, X509_REQ_get_subject_name(request.get()));
+  X509_set_issuer_name(raw, X509_get_subject_name(issuer));
+  bool extended = add_extension(raw, issuer, NID_basic_constraints, "critical,CA:FALSE") &&
+                  add_extension(raw, issuer, NID_authority_key_identifier, "keyid");
+  const auto [key_usage, extended_usage] = usage_texts(usages);
+  if (!key_usage.empty())
+    extended = extended && add_extension(raw, issuer, NID_key_usage, "critical," + key_usage);
+  if (!extended_usage.empty())
+    extended = extended && add_extension(raw, issuer, NID_ext_key_usage, extended_usage);
+  extended = extended && copy_names(request.get(), raw);
+  if (!extended || X509_sign(raw, impl_->key.get(), EVP_sha256()) == 0)
+    return ssl_error("cannot sign the certificate request");
+  return pem_of(raw);
 }
 
 Result<KeyPair> Pki::issue_server(const std::string& common_name,

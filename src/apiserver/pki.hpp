@@ -35,6 +35,10 @@ class Pki {
   /// For a server: `names` are DNS names or IP addresses.
   Result<KeyPair> issue_server(const std::string& common_name, const std::vector<std::string>& names) const;
   Result<KeyPair> issue_client(const std::string& user, const std::vector<std::string>& groups) const;
+  /// For somebody else's key: a PKCS#10 request's subject and DNS, IP, e-mail and URI names (upstream
+  /// pkg/controller/certificates/authority/policies.go).
+  Result<std::string> sign_request(const std::string& request_pem, const std::vector<std::string>& usages,
+                                   Duration life) const;
   /// 32 random bytes that outlive restarts: seals continue tokens.
   const std::string& secret() const { return secret_; }
   /// The private key of service account tokens, made at the first start (sa.key, 0600).

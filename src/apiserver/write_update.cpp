@@ -173,7 +173,7 @@ Result<Change> finish_update(const WriteInput& input, const View& view, const Lo
   if (fields == nullptr) {
     ORC_TRY(admit_mutating(admission));
   } else {
-    ORC_TRY(admit_node_restriction(admission));
+    ORC_TRY(admit_subresource(admission));
   }
   if (type.has_generation && api::spec_differs(next.get_object(), old_tree.get_object())) {
     api::metadata(next)["generation"] = int_at(old_tree, "/metadata/generation") + 1;

@@ -349,6 +349,10 @@ Result<void> Cluster::Impl::start() {
                                ? (options.name.empty() ? info.node_name : options.name) + " " + info.instance
                                : info.node_name;
   loops_options.controllers.root_ca_pem = server->ca_pem();
+  loops_options.controllers.sign_certificate = [this](const std::string& request,
+                                                      const std::vector<std::string>& usages, Duration life) {
+    return server->sign_certificate(request, usages, life);
+  };
   loops_options.controllers.local_volume_root = options.data_dir + "/volumes";
   loops_options.scheduler.process_level = options.node && runtime.isolation != Isolation::full;
   if (loops_options.elect) {

@@ -3,6 +3,7 @@
 
 #include <functional>
 
+#include "controllers/certificates/decide.hpp"
 #include "controllers/configrollout/decide.hpp"
 #include "controllers/cronjob/decide.hpp"
 #include "controllers/daemonset/decide.hpp"
@@ -32,6 +33,10 @@ const std::vector<Builtin>& builtins() {
       {"namespace", [](Options o) { return make_namespace_reconciler(o.catalog); }},
       {"serviceaccount", [](Options) { return make_service_account_reconciler(); }},
       {"root-ca-certificate-publisher", [](Options o) { return make_root_ca_reconciler(o.root_ca_pem); }},
+      {"certificatesigningrequest-approver", [](Options) { return make_certificate_approver(); }},
+      {"certificatesigningrequest-signer",
+       [](Options o) { return make_certificate_signer(o.sign_certificate); }},
+      {"certificatesigningrequest-cleaner", [](Options) { return make_certificate_cleaner(); }},
       {"deployment", [](Options) { return make_deployment_reconciler(); }},
       {"replicaset", [](Options) { return make_replica_set_reconciler(); }},
       {"replicationcontroller", [](Options) { return make_replication_controller_reconciler(); }},

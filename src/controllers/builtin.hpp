@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "controllers/certificates/decide.hpp"
 #include "controllers/common/catalog.hpp"
 #include "controllers/cronjob/decide.hpp"
 #include "controllers/nodelifecycle/decide.hpp"
@@ -19,6 +20,7 @@ struct BuiltinOptions {
   NodeLifecycleOptions node_lifecycle = {};
   PodGcOptions pod_gc = {};
   VolumeOptions volumes = {};
+  CertificateSign sign_certificate = {};  ///< empty: certificate requests are approved and not signed
   ZoneSource zones = [](const std::string& name) { return TimeZone::load(name); };
 };
 

@@ -260,22 +260,6 @@ TEST_CASE("the restricted level refuses with all reasons at once; warn only warn
   CHECK(shop.attempt(pod("c", "{hostPID: true, containers: [{name: c, image: x}]}", "soft")) == "ok");
 }
 
-TEST_CASE("a node writes only what is its own") {
-  Shop shop;
-  shop.make(
-      "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRoleBinding\nmetadata: {name: nodes}\nroleRef: "
-      "{apiGroup: "
-      "rbac.authorization.k8s.io, kind: ClusterRole, name: system:node}\nsubjects: [{kind: Group, name: "
-      "system:nodes, "
-      "apiGroup: rbac.authorization.k8s.io}]\n");
-  const Client node = shop.server.client_as("system:node:n1", {"system:nodes"});
-  CHECK(shop.try_make(node, "apiVersion: v1\nkind: Node\nmetadata: {name: n1}\n") == "ok");
-  CHECK(shop.try_make(node, "apiVersion: v1\nkind: Node\nmetadata: {name: n2}\n") ==
-        "403 nodes \"n2\" is forbidden: node \"n1\" is not allowed to modify node \"n2\"");
-  CHECK(shop.try_make(node, pod("p", "{containers: [{name: c, image: x}]}"))
-            .find("can only create mirror pods") != std::string::npos);
-}
-
 TEST_CASE("classes that are the default are filled in, the newest wins") {
   Shop shop;
   shop.make(

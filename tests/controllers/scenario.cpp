@@ -50,6 +50,9 @@ const std::map<std::string, ResourceRef>& kinds() {
       {"StorageClass", storage_classes()},
       {"ResourceQuota", resource_quotas()},
       {"Secret", secrets()},
+      {"CertificateSigningRequest", {"certificates.k8s.io/v1", "certificatesigningrequests"}},
+      {"ClusterRole", {"rbac.authorization.k8s.io/v1", "clusterroles"}},
+      {"ClusterRoleBinding", {"rbac.authorization.k8s.io/v1", "clusterrolebindings"}},
   };
   return all;
 }
@@ -72,6 +75,13 @@ BuiltinOptions options_of_scenarios() {
                      {replica_sets(), "ReplicaSet", true},
                      {nodes(), "Node", false}};
   options.pod_gc.terminated_max = 2;
+  options.sign_certificate = [](const std::string&, const std::vector<std::string>& usages,
+                                Duration life) -> Result<std::string> {
+    std::string text = "for";
+    for (const std::string& usage : usages) text += " " + usage;
+    return text + ", " + std::to_string(std::chrono::duration_cast<std::chrono::seconds>(life).count()) +
+           " s";
+  };
   return options;
 }
 

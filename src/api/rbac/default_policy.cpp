@@ -8,6 +8,9 @@
 //   VERBS url PATHS         a rule on paths
 //   bind NAME SUBJECT..     ClusterRoleBinding to the ClusterRole of that name; u: g: s:NS/NAME
 //   bind NS NAME SUBJECT..  RoleBinding to the Role of that name
+//   grant NAME ROLE SUBJECT..  ClusterRoleBinding NAME to the ClusterRole ROLE: what upstream leaves to
+//   kubeadm, so
+//                           that a bootstrap token is all that a node needs to join
 //   controller NAME         ClusterRole system:controller:NAME, bound to its account in kube-system
 #include <sstream>
 
@@ -363,6 +366,9 @@ bind system:kube-scheduler u:system:kube-scheduler
 bind system:monitoring g:system:monitoring
 bind system:node
 bind system:node-proxier u:system:kube-proxy
+grant orchestra:node-autoapprove-bootstrap system:certificates.k8s.io:certificatesigningrequests:nodeclient g:system:bootstrappers
+grant orchestra:node-autoapprove-certificate-rotation system:certificates.k8s.io:certificatesigningrequests:selfnodeclient g:system:nodes
+grant orchestra:node-bootstrapper system:node-bootstrapper g:system:bootstrappers
 bind system:public-info-viewer g:system:authenticated g:system:unauthenticated
 bind system:service-account-issuer-discovery g:system:serviceaccounts
 bind system:volume-scheduler u:system:kube-scheduler
@@ -499,6 +505,11 @@ std::vector<json::value> parse() {
       for (std::size_t i = cluster ? 2 : 3; i < words.size(); ++i) subjects.push_back(subject_of(words[i]));
       bindings.push_back(
           binding_of(cluster ? "" : words[1], cluster ? words[1] : words[2], std::move(subjects)));
+    } else if (words[0] == "grant") {
+      json::array subjects;
+      for (std::size_t i = 3; i < words.size(); ++i) subjects.push_back(subject_of(words[i]));
+      bindings.push_back(binding_of("", words[1], std::move(subjects)));
+      set_at(bindings.back(), "/roleRef/name", json::value(words[2]));
     } else {
       json::value& rules = out.back().get_object()["rules"];
       if (!rules.is_array()) rules = json::array();

@@ -21,6 +21,11 @@ Result<void> admit_mutating(Admission& admission) {
   return admit_runtime_class(admission);
 }
 
+Result<void> admit_subresource(Admission& admission) {
+  ORC_TRY(admit_node_restriction(admission));
+  return admit_certificates(admission);
+}
+
 Result<void> admit_validating(Admission& admission) {
   if (admission.input.type->virtual_only) return {};
   ORC_TRY(check_policy(admission));

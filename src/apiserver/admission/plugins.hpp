@@ -14,6 +14,8 @@ namespace orchestra::apiserver {
 
 Result<void> admit_mutating(Admission& admission);
 Result<void> admit_validating(Admission& admission);
+/// Of writes through /status, /approval and their like, whatever the kind.
+Result<void> admit_subresource(Admission& admission);
 
 // Single plug-ins; each looks only at what it knows.
 Result<void> admit_service_account(Admission& admission);
@@ -23,7 +25,9 @@ Result<void> admit_default_class(Admission& admission);
 Result<void> admit_node_taint(Admission& admission);
 Result<void> admit_quota(Admission& admission);
 Result<void> admit_pod_security(Admission& admission);
-Result<void> admit_node_restriction(Admission& admission);
+Result<void> admit_node_restriction(Admission& admission);  ///< also of deletions and subresources
+/// Who may approve and sign: CertificateApproval, CertificateSigning.
+Result<void> admit_certificates(Admission& admission);
 Result<void> admit_policies(Admission& admission);  ///< also of deletions
 Result<void> check_policy(Admission& admission);
 

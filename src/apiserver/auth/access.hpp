@@ -1,15 +1,18 @@
 #pragma once
-// Who may do what: the RBAC objects of the store in an RbacAuthorizer that is never older than what this
+// Who may do what: the rules of nodes, then the RBAC objects of the store, both never older than what this
 // process has committed.
 //
-// A watch on the RBAC keys is polled before each decision, so a binding counts for the very next request
-// and nothing has to run between requests. Impersonation and the checks against escalation are here too.
+// Watches on the keys are polled before each decision, so a binding counts for the very next request and
+// nothing has to run between requests. What nodes need (pods, volumes) is followed from the first request of
+// a node on: a control plane without remote nodes pays nothing.
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "api/rbac/node_authorizer.hpp"
+#include "apiserver/auth/store_feed.hpp"
 #include "apiserver/call.hpp"
 #include "orchestra/engine.hpp"
 #include "orchestra/rbac_authorizer.hpp"
@@ -19,7 +22,7 @@ namespace orchestra::apiserver {
 
 class Access {
  public:
-  Access(Engine& engine, std::shared_ptr<StateStore> store) : engine_(engine), store_(std::move(store)) {}
+  Access(Engine& engine, std::shared_ptr<StateStore> store);
 
   /// Reads what exists. Blocks.
   Result<void> open();
@@ -31,16 +34,20 @@ class Access {
   std::vector<std::pair<std::string, std::vector<PolicyRule>>> aggregated();
 
  private:
-  Result<void> load();
-  void refresh();
-  void take(const std::string& key, const Value* value);
+  AccessDecision decide_as_node(const AccessRequest& request);
+  void take_role(const std::string& key, const Value* value);
+  void take_pod(const std::string& key, const Value* value);
+  void take_volume(const std::string& key, const Value* value);
+  void take_attachment(const std::string& key, const Value* value);
 
   Engine& engine_;
-  std::shared_ptr<StateStore> store_;
-  std::mutex mutex_;
+  std::mutex mutex_;  ///< guards roles
   RbacAuthorizer rbac_;
-  std::optional<Watch> watch_;
-  bool complained_ = false;
+  StoreFeed roles_;
+  std::mutex node_mutex_;  ///< guards what follows
+  api::NodeAuthorizer nodes_;
+  std::vector<StoreFeed> node_feeds_;
+  bool nodes_open_ = false;
 };
 
 /// The 403 of a decision.

@@ -2,6 +2,7 @@
 #include "api/meta.hpp"
 #include "api/status.hpp"
 #include "apiserver/admission.hpp"
+#include "apiserver/admission/plugins.hpp"
 #include "apiserver/auth/tokens.hpp"
 
 namespace orchestra::apiserver {
@@ -76,6 +77,11 @@ Result<Change> request_token(const WriteInput& input, const View& view) {
                               field);
     }
   }
+  Change unchanged;
+  json::value body = input.body;
+  api::metadata(body)["name"] = input.name();
+  Admission admission{input, view, unchanged, &body, nullptr};
+  ORC_TRY(admit_node_restriction(admission));
   ORC_ASSIGN(auto account, load_target(input, view));
   ORC_ASSIGN(const std::int64_t seconds, seconds_of(input));
   TokenClaims claims;

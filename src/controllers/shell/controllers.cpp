@@ -52,6 +52,7 @@ struct Controllers::Impl {
   std::vector<std::shared_ptr<const Reconciler>> reconcilers() const {
     controllers::BuiltinOptions builtin;
     builtin.root_ca_pem = options.root_ca_pem;
+    builtin.sign_certificate = options.sign_certificate;
     builtin.volumes.local_root = options.local_volume_root;
     builtin.catalog = controllers::builtin_catalog();
     builtin.node_lifecycle.grace = options.node_grace;
