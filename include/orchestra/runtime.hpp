@@ -41,6 +41,10 @@ struct RuntimeOptions {
   bool move_host_to_leaf = false;
   /// false: pods end with this program, for jobs that nobody would come back for.
   bool keep_alive = true;
+  /// What the logs of one pod may grow by, all its containers together, at most 1 GB/s; 0 = no limit. What is
+  /// over it is dropped and counted in the log, never held back: no container waits for its log. A pod's
+  /// annotation `orchestra.dev/log-bytes-per-second` comes first. Since 0.2.
+  std::int64_t log_bytes_per_second = 0;
 };
 
 struct RuntimePodOptions {
@@ -48,6 +52,7 @@ struct RuntimePodOptions {
   std::string hostname;
   bool host_network = false, host_pid = false, host_ipc = false;
   bool share_process_namespace = false;
+  std::int64_t log_bytes_per_second = 0;  ///< 0 = as RuntimeOptions says. Since 0.2.
 };
 struct ContainerOptions {
   std::string id;

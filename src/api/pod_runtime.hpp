@@ -38,6 +38,9 @@ struct ResourceLimits {
   int oom_score_adj = 0;
 };
 
+/// Annotation of a pod: what its logs may grow by, in bytes a second (spec/observability.md A.1).
+inline constexpr const char* kLogLimitAnnotation = "orchestra.dev/log-bytes-per-second";
+
 struct PodSandboxConfig {
   std::string uid, ns, name;
   std::string hostname;

@@ -316,6 +316,94 @@ TEST_CASE("a pod's log rotates at its size, at record boundaries, and loses no l
   CHECK(next == 20001);
 }
 
+TEST_CASE("output over a pod's limit is dropped and counted in the log, and nothing waits for it") {
+  ORC_NEEDS_FULL_CONTAINERS("log limit");
+  RuntimeHouse house;
+  PodSandboxConfig pod;
+  pod.uid = "pod-1";
+  pod.annotations["orchestra.dev/log-bytes-per-second"] = "20000";
+  house.pod(pod);
+  house.start(house.config("c1", {"seq", "1000000", "1049999"}));  // lines of 7 bytes, records of 49
+  CHECK(house.wait_exit("c1").exit_code == 0);
+  long kept = 0, said_lines = 0, said_bytes = 0;
+  std::istringstream lines(log_contents(house.path("logs/c1.log")));
+  for (std::string line; std::getline(lines, line);) {
+    long dropped = 0, bytes = 0;
+    int end = 0;
+    if (std::sscanf(line.c_str(), "stdout F [orchestra] dropped %ld lines (%ld bytes): over 20000 B/s%n",
+                    &dropped, &bytes, &end) == 2) {
+      CHECK(line.size() == static_cast<std::size_t>(end));
+      said_lines += dropped;
+      said_bytes += bytes;
+    } else {
+      ++kept;
+    }
+  }
+  CHECK(kept + said_lines == 50000);
+  CHECK(said_bytes == said_lines * 7);
+  CHECK(kept >= 20000 / 49);  // at least what the first second may bring
+  CHECK(said_lines > 0);
+
+  pod.uid = "pod-2";
+  pod.annotations["orchestra.dev/log-bytes-per-second"] = "1 MB";
+  const auto refused = house.runtime().create_pod(pod).wait(30s);
+  REQUIRE(!refused.has_value());
+  CHECK(refused.error().is(Error::invalid));
+  CHECK(
+      refused.error().message() ==
+      "pod pod-2: annotation orchestra.dev/log-bytes-per-second: \"1 MB\" is not a number of bytes from 1 to "
+      "1000000000");
+}
+
+TEST_CASE("on a full disk the oldest rotated logs go, then lines, and the log says how many once it can") {
+  ORC_NEEDS_FULL_CONTAINERS("full log disk");
+  RuntimeHouse house;
+  house.pod();
+  const std::string logs = house.path("logs");
+  fs::create_directories(logs);
+  REQUIRE(mount("orc-test-logs", logs.c_str(), "tmpfs", 0, "size=400k") == 0);
+  struct Unmount {
+    std::string path;
+    ~Unmount() { umount2(path.c_str(), MNT_DETACH); }
+  } unmount{logs};
+  // Five files of 100,000 bytes would not fit.
+  ContainerConfig rotating = house.config("c1", {"seq", "1", "20000"});
+  rotating.log_file_bytes_max = 100'000;
+  house.start(rotating);
+  CHECK(house.wait_exit("c1").exit_code == 0);
+  const std::string rotated = log_contents(logs + "/c1.log");
+  CHECK(rotated.ends_with("stdout F 20000\n"));
+  CHECK(rotated.find("dropped") == std::string::npos);
+  const std::size_t files = static_cast<std::size_t>(std::distance(fs::directory_iterator(logs), {}));
+  CHECK(files >= 2);
+  CHECK(files < 5);
+
+  for (const auto& entry : fs::directory_iterator(logs)) fs::remove(entry.path());
+  // The first record fills its page: on the full disk not one more fits.
+  house.start(
+      house.config("c2", {"sh", "-c",
+                          "printf '%04055d\\n' 0; while [ ! -e /data/go ]; do usleep 5000; done; seq 1 30; "
+                          "touch /data/done; sleep 1000"}));
+  std::error_code absent;
+  REQUIRE(eventually([&] { return fs::file_size(logs + "/c2.log", absent) == 4096; }));
+  {
+    std::ofstream filler(logs + "/filler");
+    const std::string page(4096, 'x');
+    while (filler.write(page.data(), 4096).flush()) {
+    }
+  }
+  std::ofstream(house.path("rootfs/data/go")) << "";
+  REQUIRE(eventually([&] { return fs::exists(house.path("rootfs/data/done")); }));
+  fs::remove(logs + "/filler");
+  CHECK(eventually([&] {
+    return log_contents(logs + "/c2.log")
+               .find(
+                   "stdout F [orchestra] dropped 30 lines (51 bytes): the log could "
+                   "not be written, errno 28\n") != std::string::npos;
+  }));
+  CHECK(log_contents(logs + "/c2.log").find("stdout F 1\n") == std::string::npos);
+}
+
 TEST_CASE("of a container's log files five stay: the live one and the four newest before it") {
   ORC_NEEDS_FULL_CONTAINERS("log files");
   RuntimeHouse house;

@@ -568,6 +568,53 @@ def a_seccomp_listener_gets_one_message_with_its_descriptor():
         os.unlink(path)
 
 
+# --- network devices ------------------------------------------------------------------------------------
+
+def in_a_network(script):
+    """Runs a shell script in a network namespace of its own; $RUN is this runtime with its bundle."""
+    done = subprocess.run(["unshare", "--net", "sh", "-ec", script], capture_output=True, text=True, timeout=30,
+                          env=dict(os.environ, RUN="%s --root %s/state run -b %s/bundle c" % (RUNTIME, WORK, WORK)))
+    return done
+
+
+@case
+def a_network_device_moves_in_with_its_name_and_addresses():
+    if NAME not in ("orchestra-oci", "orchestra"):
+        raise Skip("linux.netDevices is of runtime-spec 1.3")
+    document = config("ip -o addr show; ip -o link show")
+    document["linux"]["netDevices"] = {"orc-a": {"name": "eth7"}, "orc-b": {"name": "eth%d"}, "orc-c": {}}
+    bundle(document)
+    done = in_a_network(
+        "for d in a b c; do ip link add orc-$d type veth peer name orc-$d-peer; done\n"
+        "ip addr add 192.0.2.7/24 dev orc-a; ip addr add 2001:db8::7/64 dev orc-a nodad\n"
+        "ip addr add 192.0.2.8/25 dev orc-b; ip link set orc-a up\n"
+        "$RUN; ip -o link show")
+    assert done.returncode == 0, done.stderr
+    inside, outside = done.stdout[:done.stdout.rindex("1: lo:")], done.stdout[done.stdout.rindex("1: lo:"):]
+    for wanted in ("eth7    inet 192.0.2.7/24", "eth7    inet6 2001:db8::7/64", "eth0    inet 192.0.2.8/25", "orc-c@"):
+        assert wanted in inside, "no %r in %s" % (wanted, inside)
+    for name in ("eth7", "eth0", "orc-c"):
+        assert re.search(r" %s@\S+ <[^>]*\bUP\b" % name, inside), inside
+    assert "orc-a@" not in outside and "orc-b@" not in outside, outside
+
+
+@case
+def a_network_device_that_is_not_there_or_whose_name_is_taken_is_an_error_that_names_it():
+    if NAME not in ("orchestra-oci", "orchestra"):
+        raise Skip("linux.netDevices is of runtime-spec 1.3")
+    document = config("true")
+    document["linux"]["netDevices"] = {"orc-none": {}}
+    said = refused(document)
+    assert "linux.netDevices.orc-none: this network namespace has no device of that name" in said, said
+    document["linux"]["netDevices"] = {"orc-a": {"name": "lo"}}
+    bundle(document)
+    done = in_a_network("ip link add orc-a type veth peer name orc-b; ip addr add 192.0.2.7/24 dev orc-a; $RUN")
+    assert done.returncode != 0 and "linux.netDevices.orc-a" in done.stderr, done.stderr
+    document["linux"]["namespaces"] = [s for s in document["linux"]["namespaces"] if s["type"] != "network"]
+    said = refused(document)
+    assert "needs a network namespace" in said, said
+
+
 # --- hooks --------------------------------------------------------------------------------------------
 
 @case

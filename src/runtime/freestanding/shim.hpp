@@ -27,11 +27,27 @@ struct LineBuffers {
   } streams[2];
 };
 
+/// Output that did not reach the log and is not yet reported in it.
+struct Dropped {
+  uint64_t lines = 0, bytes = 0;
+  void add(uint64_t more_lines, uint64_t more_bytes) {
+    lines += more_lines;
+    bytes += more_bytes;
+  }
+};
+
 struct LogFile {
-  int fd = -1;
+  int fd = -1, write_error = 0;
   int64_t bytes = 0, last_ns = 0;
-  uint64_t dropped_records = 0, dropped_bytes = 0;  ///< not yet reported in the log
+  int64_t report_ns = 0;  ///< steady; when what was dropped is due to be said, 0 = nothing was
+  Dropped unwritten, over_limit;
   LineBuffers* lines = nullptr;
+};
+
+/// What all logs of the pod together may grow by.
+struct LogLimit {
+  int64_t bytes_per_second = 0;  ///< 0 = no limit
+  int64_t left = 0, filled_ns = 0;
 };
 
 struct Container {
@@ -78,6 +94,7 @@ struct Shim {
   Client clients[orchestra::wire::kClientsMax];
   int epoll = -1, listener = -1, signals = -1, own_pid_namespace = -1, pause_pidfd = -1;
   uint64_t sequence = 0;
+  LogLimit log_limit;
   int host = -1;  ///< the client whose end is ours (ends_with_host)
   Waiter shutdown;
   bool ending = false;
@@ -129,6 +146,7 @@ void save_state(Container& container);
 // shim_log.cpp
 void open_log(Container& container);
 void write_log(Container& container, int stream, const char* bytes, size_t size);
+void report_log(Container& container);  ///< says what was dropped
 void end_log(Container& container);
 
 // shim_kill.cpp

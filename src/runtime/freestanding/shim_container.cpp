@@ -592,7 +592,10 @@ void reap() {
 int64_t next_deadline_ns() {
   int64_t next = shim().ending ? steady_ns() + 10000000 : 0;
   for (const Container& container : shim().containers) {
-    if (!container.used || container.drain_until_ns == 0) continue;
+    if (!container.used) continue;
+    const int64_t report = container.log.report_ns;
+    if (report != 0 && (next == 0 || report < next)) next = report;
+    if (container.drain_until_ns == 0) continue;
     const int64_t look = steady_ns() + 20000000;  // processes to be killed are looked for every 20 ms
     const int64_t at = container.drain_until_ns < look ? container.drain_until_ns : look;
     if (next == 0 || at < next) next = at;
@@ -602,7 +605,9 @@ int64_t next_deadline_ns() {
 
 void tick(int64_t now) {
   for (Container& container : shim().containers) {
-    if (!container.used || container.drain_until_ns == 0) continue;
+    if (!container.used) continue;
+    if (container.log.report_ns != 0 && now >= container.log.report_ns) report_log(container);
+    if (container.drain_until_ns == 0) continue;
     const bool processes = still_has_processes(container);
     const bool output = container.streams[0] >= 0 || container.streams[1] >= 0;
     if (now >= container.drain_until_ns || (!processes && !output)) finish(container);

@@ -3,7 +3,8 @@
 // One clock read per read(), never running backwards inside one log. Lines longer than 16 KiB become P
 // records and a last F; a rest without a newline at the end of the stream becomes P (containerd's
 // internal/cri/io/logger.go). Rotation happens here, at a record boundary, by a rename that never
-// replaces. A full disk drops records, counts them and says so in the log; it never blocks.
+// replaces. A full disk costs the oldest rotated files, then records; so does a pod that writes more than
+// its limit. What is dropped is counted and said in the log; nothing here ever blocks.
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <sys/mman.h>
@@ -21,6 +22,8 @@ constexpr size_t kOutBytes = 256 << 10;
 constexpr size_t kPrefixBytes = 30 + 1 + 6 + 1;  // time, stream, their spaces
 char g_out[kOutBytes];
 size_t g_out_used = 0;
+uint64_t g_out_lines = 0, g_out_content = 0;  ///< lines ended in g_out, bytes of content
+constexpr int64_t kReportNs = 1000000000;     ///< what was dropped is said at most once a second
 
 struct Civil {
   long year;
@@ -65,23 +68,6 @@ size_t make_prefix(char* at, int64_t ns, int stream) {
   p = put(p, static_cast<unsigned long>(ns % 1000000000), 9);
   copy(p, stream == 0 ? "Z stdout " : "Z stderr ", 9);
   return static_cast<size_t>(p + 9 - at);
-}
-
-void flush(Container& container) {
-  LogFile& log = container.log;
-  if (g_out_used == 0) return;
-  if (log.fd >= 0) {
-    const long result = write_fd(log.fd, g_out, g_out_used);
-    if (result < 0) {
-      log.dropped_bytes += g_out_used;
-      ++log.dropped_records;
-      // A torn record is cut off, so that what follows stays readable.
-      sys(__NR_ftruncate, log.fd, log.bytes);
-    } else {
-      log.bytes += static_cast<int64_t>(g_out_used);
-    }
-  }
-  g_out_used = 0;
 }
 
 void open_file(Container& container) {
@@ -129,21 +115,47 @@ int find_oldest(int folder, const char* base, Line<256>& oldest) {
   return count;
 }
 
-/// Keeps the newest kLogFilesMax - 1 rotated files: their names sort by time.
-void drop_oldest(const Container& container) {
+/// Removes rotated files, the oldest first (their names sort by time), until fewer than `keep` are left or
+/// `removals` are gone. The number removed.
+int drop_oldest(const Container& container, int keep, int removals) {
   Line<kPathBytes> folder_path;
   folder_path.add(container.config.log_path);
   while (folder_path.used > 0 && folder_path.text[folder_path.used - 1] != '/') --folder_path.used;
   const char* base = container.config.log_path + folder_path.used;
   folder_path.text[folder_path.used] = 0;
   const long folder = open_at(AT_FDCWD, folder_path.text, O_RDONLY | O_DIRECTORY);
-  if (folder < 0) return;
-  for (int pass = 0; pass < 64; ++pass) {
+  if (folder < 0) return 0;
+  int removed = 0;
+  while (removed < removals) {
     Line<256> oldest;
-    if (find_oldest(static_cast<int>(folder), base, oldest) < kLogFilesMax) break;
-    sys(__NR_unlinkat, folder, arg(oldest.text), 0);
+    if (find_oldest(static_cast<int>(folder), base, oldest) < keep) break;
+    if (sys(__NR_unlinkat, folder, arg(oldest.text), 0) < 0) break;
+    ++removed;
   }
   close_fd(static_cast<int>(folder));
+  return removed;
+}
+
+/// False: what was collected is lost, and counted.
+bool flush(Container& container) {
+  LogFile& log = container.log;
+  if (g_out_used == 0) return true;
+  long result = log.fd >= 0 ? write_fd(log.fd, g_out, g_out_used) : -EBADF;
+  while (log.fd >= 0 && result < 0) {
+    // A torn record is cut off, so that what follows stays readable.
+    sys(__NR_ftruncate, log.fd, log.bytes);
+    if ((result != -ENOSPC && result != -EDQUOT) || drop_oldest(container, 1, 1) == 0) break;
+    result = write_fd(log.fd, g_out, g_out_used);
+  }
+  if (result < 0) {
+    log.unwritten.add(g_out_lines, g_out_content);
+    log.write_error = static_cast<int>(-result);
+  } else {
+    log.bytes += static_cast<int64_t>(g_out_used);
+  }
+  g_out_used = 0;
+  g_out_lines = g_out_content = 0;
+  return result >= 0;
 }
 
 void rotate(Container& container) {
@@ -174,7 +186,7 @@ void rotate(Container& container) {
   }
   close_fd(log.fd);
   open_file(container);
-  drop_oldest(container);
+  drop_oldest(container, kLogFilesMax, 64);
 }
 
 void emit(Container& container, const char* prefix, size_t prefix_bytes, bool whole, const char* bytes,
@@ -194,22 +206,80 @@ void emit(Container& container, const char* prefix, size_t prefix_bytes, bool wh
   copy(at + prefix_bytes + 2, bytes, size);
   at[prefix_bytes + 2 + size] = '\n';
   g_out_used += record;
+  g_out_lines += whole ? 1 : 0;
+  g_out_content += size;
+}
+
+/// The pod's limit: a bucket that holds what one second may bring, and may owe one record. True: the record
+/// may be written.
+bool take_from_limit(LogLimit& limit, size_t record, int64_t now) {
+  if (limit.bytes_per_second <= 0) return true;
+  constexpr int64_t kHour = 3600ll * 1000000000;
+  const int64_t passed = now - limit.filled_ns < kHour ? now - limit.filled_ns : kHour;
+  const int64_t more = limit.bytes_per_second * (passed / 1000) / 1000000;
+  if (more > 0) {
+    limit.left = limit.left + more > limit.bytes_per_second ? limit.bytes_per_second : limit.left + more;
+    limit.filled_ns = now;
+  }
+  if (limit.left <= 0) return false;
+  limit.left -= static_cast<int64_t>(record);
+  return true;
+}
+
+/// A record of the container's own output: written where the pod's limit allows.
+void emit_output(Container& container, const char* prefix, size_t prefix_bytes, bool whole, const char* bytes,
+                 size_t size, int64_t now) {
+  if (take_from_limit(shim().log_limit, prefix_bytes + 3 + size, now)) {
+    emit(container, prefix, prefix_bytes, whole, bytes, size);
+  } else {
+    container.log.over_limit.add(whole ? 1 : 0, size);
+  }
 }
 
 const char* find_newline(const char* at, const char* end) {
+  constexpr uint64_t kOnes = 0x0101010101010101, kHighs = 0x8080808080808080, kNewlines = kOnes * '\n';
+  for (; at + 8 <= end; at += 8) {
+    uint64_t eight;
+    copy(&eight, at, 8);
+    eight ^= kNewlines;
+    // The lowest bit set marks the first zero byte: both CPUs are little-endian.
+    const uint64_t zeros = (eight - kOnes) & ~eight & kHighs;
+    if (zeros != 0) return at + __builtin_ctzll(zeros) / 8;
+  }
   while (at < end && *at != '\n') ++at;
   return at;
 }
 
+void report(Container& container, Dropped& dropped, const char* prefix, size_t prefix_bytes,
+            const char* because, long number, const char* unit) {
+  if (!flush(container) || (dropped.bytes == 0 && dropped.lines == 0)) return;
+  Line<160> text;
+  text.add("[orchestra] dropped ").add(static_cast<long>(dropped.lines)).add(" lines (");
+  text.add(static_cast<long>(dropped.bytes)).add(" bytes): ").add(because).add(number).add(unit);
+  const Dropped said = dropped, unwritten = container.log.unwritten;
+  emit(container, prefix, prefix_bytes, true, text.text, text.used);
+  if (!flush(container)) {  // said when it can be; this sentence itself does not count
+    container.log.unwritten = unwritten;
+    return;
+  }
+  dropped.lines -= said.lines;
+  dropped.bytes -= said.bytes;
+}
+
 void report_dropped(Container& container, const char* prefix, size_t prefix_bytes) {
   LogFile& log = container.log;
-  if (log.dropped_records == 0) return;
-  Line<128> text;
-  text.add("[orchestra] dropped ")
-      .add(static_cast<long>(log.dropped_bytes))
-      .add(" bytes: the log could not be written");
-  log.dropped_records = log.dropped_bytes = 0;
-  emit(container, prefix, prefix_bytes, true, text.text, text.used);
+  log.report_ns = 0;
+  report(container, log.unwritten, prefix, prefix_bytes, "the log could not be written, errno ",
+         log.write_error, "");
+  report(container, log.over_limit, prefix, prefix_bytes, "over ",
+         static_cast<long>(shim().log_limit.bytes_per_second), " B/s");
+}
+
+/// The start of a record of now: time never runs backwards inside one log.
+size_t prefix_of_now(Container& container, char* prefix, int stream) {
+  const int64_t now = wall_ns();
+  if (now > container.log.last_ns) container.log.last_ns = now;
+  return make_prefix(prefix, container.log.last_ns, stream);
 }
 }  // namespace
 
@@ -230,18 +300,17 @@ void open_log(Container& container) {
 void write_log(Container& container, int stream, const char* bytes, size_t size) {
   LogFile& log = container.log;
   if (log.lines == nullptr) return;
-  const int64_t now = wall_ns();
-  if (now > log.last_ns) log.last_ns = now;
   char prefix[kPrefixBytes];
-  const size_t prefix_bytes = make_prefix(prefix, log.last_ns, stream);
-  report_dropped(container, prefix, prefix_bytes);
+  const size_t prefix_bytes = prefix_of_now(container, prefix, stream);
+  const int64_t now = steady_ns();
+  if (log.report_ns != 0 && now >= log.report_ns) report_dropped(container, prefix, prefix_bytes);
   LineBuffers::Stream& line = log.lines->streams[stream];
   const char* end = bytes + size;
   while (bytes < end) {
     const char* newline = find_newline(bytes, end);
     const auto piece = static_cast<size_t>(newline - bytes);
     if (line.used == 0 && newline < end && piece <= kLogRecordBytes) {
-      emit(container, prefix, prefix_bytes, true, bytes, piece);
+      emit_output(container, prefix, prefix_bytes, true, bytes, piece, now);
       bytes = newline + 1;
       continue;
     }
@@ -251,14 +320,23 @@ void write_log(Container& container, int stream, const char* bytes, size_t size)
     line.used += static_cast<uint32_t>(taken);
     bytes += taken;
     if (bytes < end && *bytes == '\n') {
-      emit(container, prefix, prefix_bytes, true, line.bytes, line.used);
+      emit_output(container, prefix, prefix_bytes, true, line.bytes, line.used, now);
       line.used = 0;
       ++bytes;
     } else if (bytes < end) {  // the buffer is full and the line goes on
-      emit(container, prefix, prefix_bytes, false, line.bytes, line.used);
+      emit_output(container, prefix, prefix_bytes, false, line.bytes, line.used, now);
       line.used = 0;
     }
   }
+  flush(container);
+  if (log.report_ns == 0 && (log.over_limit.bytes != 0 || log.unwritten.bytes != 0))
+    log.report_ns = now + kReportNs;
+}
+
+void report_log(Container& container) {
+  char prefix[kPrefixBytes];
+  const size_t prefix_bytes = prefix_of_now(container, prefix, 0);
+  report_dropped(container, prefix, prefix_bytes);
   flush(container);
 }
 
@@ -269,13 +347,11 @@ void end_log(Container& container) {
       LineBuffers::Stream& line = log.lines->streams[stream];
       if (line.used == 0) continue;
       char prefix[kPrefixBytes];
-      const int64_t now = wall_ns();
-      if (now > log.last_ns) log.last_ns = now;
-      const size_t prefix_bytes = make_prefix(prefix, log.last_ns, stream);
-      emit(container, prefix, prefix_bytes, false, line.bytes, line.used);
+      const size_t prefix_bytes = prefix_of_now(container, prefix, stream);
+      emit_output(container, prefix, prefix_bytes, false, line.bytes, line.used, steady_ns());
       line.used = 0;
     }
-    flush(container);
+    report_log(container);
     sys(__NR_munmap, arg(log.lines), sizeof(LineBuffers));
     log.lines = nullptr;
   }

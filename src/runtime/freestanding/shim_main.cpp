@@ -133,6 +133,7 @@ void read_config() {
     not_ready(Stage::plan, -EINVAL, "version of the shim's configuration");
   }
   close_fd(kShimConfigFd);
+  shim().log_limit.bytes_per_second = shim().config.log_bytes_per_second;
 }
 
 void leave_host() {

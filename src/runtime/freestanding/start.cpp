@@ -13,6 +13,21 @@ extern "C" {
 void* memcpy(void* __restrict to, const void* __restrict from, size_t bytes) {
   auto* t = static_cast<char*>(to);
   const auto* f = static_cast<const char*>(from);
+  // Pieces of sixteen, the last one overlapping: for the lines of a log several times faster than a string
+  // instruction, whose start alone costs more than such a line.
+  if (bytes >= 16 && bytes <= 2048) {
+    struct Sixteen {
+      uint64_t half[2];
+    } piece;
+    size_t at = 0;
+    for (; at + 16 < bytes; at += 16) {
+      __builtin_memcpy(&piece, f + at, 16);
+      __builtin_memcpy(t + at, &piece, 16);
+    }
+    __builtin_memcpy(&piece, f + bytes - 16, 16);
+    __builtin_memcpy(t + bytes - 16, &piece, 16);
+    return to;
+  }
 #if defined(__x86_64__)
   __asm__ volatile("rep movsb" : "+D"(t), "+S"(f), "+c"(bytes) : : "memory");
 #else

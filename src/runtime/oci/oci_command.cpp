@@ -21,6 +21,7 @@
 #include "orchestra/env.hpp"
 #include "orchestra/runtime.hpp"
 #include "runtime/linux/labels.hpp"
+#include "runtime/linux/net_device.hpp"
 #include "runtime/oci/oci_process.hpp"
 #include "runtime/oci/oci_terminal.hpp"
 #include "runtime/oci/seccomp_cache.hpp"
@@ -182,7 +183,9 @@ Result<int> OciCommand::create(bool start_too) {
   std::tie(context.apparmor, context.selinux) = detect_labels();
   context.no_pivot = args_.has("no-pivot");
   context.no_new_keyring = args_.has("no-new-keyring");
-  context.runtime_hooks = !spec.hooks.prestart.empty() || !spec.hooks.create_runtime.empty();
+  context.moves_net_devices = true;
+  context.runtime_hooks =
+      !spec.hooks.prestart.empty() || !spec.hooks.create_runtime.empty() || !spec.net_devices.empty();
   context.check_program = true;
   const bool detached = !start_too || args_.has("detach");
   const bool terminal = spec.process->terminal;
@@ -207,6 +210,7 @@ Result<int> OciCommand::create(bool start_too) {
     request.console_socket = args_.get("console-socket");
     request.runtime_hooks = [&](int pid) -> Result<void> {
       state.pid = pid;
+      ORC_TRY(move_net_devices(spec.net_devices, pid));
       const std::string json = hook_state(state, "creating", pid);
       ORC_TRY(run_runtime_hooks(spec.hooks.prestart, json, "prestart"));
       return run_runtime_hooks(spec.hooks.create_runtime, json, "createRuntime");

@@ -74,7 +74,7 @@ Result<int> OciCommand::features() {
                                  "MPOL_PREFERRED", "MPOL_PREFERRED_MANY", "MPOL_WEIGHTED_INTERLEAVE"})},
                 {"flags", words({"MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"})}}},
            {"mountExtensions", json::object{{"idmap", enabled}}},
-           {"netDevices", json::object{{"enabled", false}}}}},
+           {"netDevices", enabled}}},
       {"annotations",
        json::object{{"io.github.seccomp.libseccomp.version", seccomp}, {"dev.orchestra.version", "0.1.0"}}},
       {"potentiallyUnsafeConfigAnnotations", json::array()}};

@@ -125,9 +125,9 @@ class Planner {
       return invalid("hostname: needs a uts namespace in linux.namespaces");
     if (!spec_.domainname.empty() && !own_uts)
       return invalid("domainname: needs a uts namespace in linux.namespaces");
-    if (!spec_.net_devices.empty())
+    if (!spec_.net_devices.empty() && !context_.moves_net_devices)
       return Error(Error::unsupported, "runtime",
-                   "linux.netDevices is not supported yet; move the device yourself");
+                   "linux.netDevices: the network of a pod's container is the pod's; move the device there");
     if (spec_.intel_rdt)
       return Error(Error::unsupported, "runtime", "linux.intelRdt: resctrl is not supported");
     plan().hostname = builder_.text(spec_.hostname);

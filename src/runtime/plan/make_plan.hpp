@@ -20,21 +20,22 @@ struct CgroupMount {
 /// What is not in the specification: where things are on this machine.
 struct PlanContext {
   Isolation isolation = Isolation::full;
-  MountPlan root;                           ///< used when spec.root_path is empty
-  std::string root_target;                  ///< where an overlay is mounted
-  std::vector<std::string> cgroup_files;    ///< v1 `tasks` files, in join order
-  std::string cgroup_unified;               ///< v2 group to be born in
+  MountPlan root;                         ///< used when spec.root_path is empty
+  std::string root_target;                ///< where an overlay is mounted
+  std::vector<std::string> cgroup_files;  ///< v1 `tasks` files, in join order
+  std::string cgroup_unified;             ///< v2 group to be born in
   std::vector<CgroupMount> cgroup_mounts;
-  std::string seccomp_filter;               ///< struct sock_filter[]
-  std::string bundle;                       ///< for relative bind sources
-  std::string start_fifo;                   ///< `orchestra oci`: start comes through it
-  std::string state_json;                   ///< stdin of hooks
-  std::string state_members;                ///< state JSON without its pid: of a seccomp listener's message
-  bool apparmor = false, selinux = false;   ///< what this machine has on
-  bool exec = false;                        ///< a further process of a running container
+  std::string seccomp_filter;              ///< struct sock_filter[]
+  std::string bundle;                      ///< for relative bind sources
+  std::string start_fifo;                  ///< `orchestra oci`: start comes through it
+  std::string state_json;                  ///< stdin of hooks
+  std::string state_members;               ///< state JSON without its pid: of a seccomp listener's message
+  bool apparmor = false, selinux = false;  ///< what this machine has on
+  bool exec = false;                       ///< a further process of a running container
   bool make_cwd = true;
   bool no_pivot = false, no_new_keyring = false;
   bool runtime_hooks = false;         ///< init pauses for hooks that the caller runs
+  bool moves_net_devices = false;     ///< the caller does, while init pauses
   int preserved_fds = 0;              ///< descriptors 3.. that the program keeps
   bool check_program = false;         ///< a missing program fails before the start
   const IdMaps* ids = nullptr;        ///< rootless: the ids that there are

@@ -8,7 +8,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <cstring>
 #include <filesystem>
 
@@ -31,6 +33,22 @@ std::uint64_t pod_namespaces(const PodSandboxConfig& config, Isolation isolation
   if (isolation == Isolation::full && !config.host_network) flags |= CLONE_NEWNET;
   if (!config.host_ipc) flags |= CLONE_NEWIPC;
   return flags;
+}
+
+/// Of the annotation where the pod has one, else that of all pods.
+Result<std::int64_t> log_limit_of(const PodSandboxConfig& config, std::int64_t of_all) {
+  constexpr std::int64_t kMost = 1'000'000'000;
+  const auto given = config.annotations.find(kLogLimitAnnotation);
+  if (given == config.annotations.end()) return std::clamp(of_all, std::int64_t{0}, kMost);
+  const std::string& text = given->second;
+  std::int64_t limit = 0;
+  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), limit);
+  if (failed != std::errc() || end != text.data() + text.size() || limit < 1 || limit > kMost) {
+    return Error(Error::invalid, kDomain,
+                 "pod " + config.uid + ": annotation " + kLogLimitAnnotation + ": \"" + text +
+                     "\" is not a number of bytes from 1 to 1000000000");
+  }
+  return limit;
 }
 
 Result<wire::ShimIdentity> read_identity(const std::string& directory) {
@@ -100,6 +118,7 @@ Result<void> RealPodRuntime::start_shim(const std::shared_ptr<Pod>& shared,
   config->oom_protect = isolation_ == Isolation::full ? 1 : 0;
   config->join_pid = join_pid;
   config->ends_with_host = options_.keep_alive ? 0 : 1;
+  ORC_ASSIGN(config->log_bytes_per_second, log_limit_of(pod.config(), options_.log_bytes_per_second));
   set_field(config->hostname, pod.config().hostname);
   set_field(config->directory, pod.directory());
   std::string unified;

@@ -74,6 +74,8 @@ Pending<RuntimePod> Runtime::create_pod(RuntimePodOptions options) {
   config.host_pid = options.host_pid;
   config.host_ipc = options.host_ipc;
   config.share_process_namespace = options.share_process_namespace;
+  if (options.log_bytes_per_second != 0)
+    config.annotations[kLogLimitAnnotation] = std::to_string(options.log_bytes_per_second);
   return impl_->real->create_pod(std::move(config))
       .then([real = impl_->real, id = options.id](Result<PodSandbox> made) -> Result<RuntimePod> {
         if (!made) return made.error();

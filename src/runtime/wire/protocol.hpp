@@ -151,6 +151,7 @@ struct ShimConfig {
   std::uint32_t oom_protect = 0;
   std::uint32_t cgroup_count = 0, sysctl_count = 0, adopt_count = 0;
   std::uint32_t ends_with_host = 0, unused = 0;  ///< when the first connection closes, everything ends
+  std::int64_t log_bytes_per_second = 0;         ///< of all its containers together; 0 = no limit
   std::int32_t join_pid = 0;  ///< a live container of a dead shim: its namespaces are joined, not made
   char hostname[256] = {};
   char directory[kPathBytes] = {};  ///< of the pod
