@@ -83,6 +83,7 @@ struct ORC_API ContainerSpec {
     char type = 'a';
     std::optional<std::int64_t> major, minor;
     std::string access = "rwm";
+    bool operator==(const DeviceRule&) const = default;
   };
   struct BlockWeight {
     std::int64_t major = 0, minor = 0;

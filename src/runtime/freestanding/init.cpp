@@ -399,7 +399,7 @@ void pause_for_hooks(const Plan* plan) {
 }
 
 void run_init(const Plan* plan, InitFds fds) {
-  reset_signals();
+  unblock_signals();  // their dispositions are default in all that become an init
   g_report = fds.report;
   set_affinity(plan, plan->affinity);
   join_cgroups(plan, fds.in_cgroup);

@@ -2,10 +2,10 @@
 //
 // The listener's descriptor exists only in the process that loaded the filter, and that process may not be
 // able to hand it over: the filter may stop sendmsg itself. So a helper, forked before, stays outside of the
-// filter. It shares the table of descriptors (CLONE_FILES), so that it has the listener at once, whatever rights are
-// left (pidfd_getfd would need those of a tracer), sends it with the one message that runtime-spec asks for, and
-// closes it for both. The two meet in a shared page; from the load on this process makes no system call until the
-// helper is done.
+// filter. It shares the table of descriptors (CLONE_FILES), so that it has the listener at once, whatever
+// rights are left (pidfd_getfd would need those of a tracer), sends it with the one message that runtime-spec
+// asks for, and closes it for both. The two meet in a shared page; from the load on this process makes no
+// system call until the helper is done.
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/sched.h>

@@ -92,6 +92,8 @@ struct Shim {
   Container containers[orchestra::wire::kContainersMax];
   Exec execs[orchestra::wire::kExecsMax];
   Client clients[orchestra::wire::kClientsMax];
+  uint32_t containers_end = 0,
+           execs_end = 0;  ///< slots from here on were never used, nor their memory touched
   int epoll = -1, listener = -1, signals = -1, own_pid_namespace = -1, pause_pidfd = -1;
   uint64_t sequence = 0;
   LogLimit log_limit;
@@ -100,8 +102,28 @@ struct Shim {
   bool ending = false;
   int64_t ending_until_ns = 0;
 };
+/// Slots that are or were in use.
+template <class T>
+struct Slots {
+  T* first;
+  uint32_t count;
+  T* begin() const { return first; }
+  T* end() const { return first + count; }
+};
 /// The one instance: zero bytes at start (so the program file stays small), made by run_shim().
 Shim& shim();
+inline Slots<Container> containers() { return {shim().containers, shim().containers_end}; }
+inline Slots<Exec> execs() { return {shim().execs, shim().execs_end}; }
+/// A slot that nobody uses; nullptr: all are taken.
+template <class T, size_t N>
+T* free_slot(T (&all)[N], uint32_t& end) {
+  for (uint32_t i = 0; i < N; ++i) {
+    if (i < end && all[i].used) continue;
+    if (i >= end) end = i + 1;
+    return &all[i];
+  }
+  return nullptr;
+}
 
 // What epoll answers with: a kind and an index.
 enum class Source : uint32_t { listener, signals, client, report, exec_report, stream, input, orphan };

@@ -141,6 +141,8 @@ long clone_inside(int pid_namespace, const Plan* plan, uint64_t flags, int* pidf
     return pid;
   }
   if (pid_namespace >= 0) {
+    if (shim().own_pid_namespace < 0)
+      shim().own_pid_namespace = static_cast<int>(open_at(AT_FDCWD, "/proc/self/ns/pid", O_RDONLY));
     const long entered = sys(__NR_setns, pid_namespace, CLONE_NEWPID);
     if (entered < 0) {
       why.stage = Stage::join_namespace;
@@ -285,10 +287,10 @@ void end_exec(Exec& exec, const siginfo_t& info) {
 }
 
 bool is_known_child(long pid) {
-  for (const Container& container : shim().containers) {
+  for (const Container& container : containers()) {
     if (container.used && container.record.pid == pid) return true;
   }
-  for (const Exec& exec : shim().execs) {
+  for (const Exec& exec : execs()) {
     if (exec.used && exec.pid == pid) return true;
   }
   return false;
@@ -349,7 +351,7 @@ void save_state(Container& container) {
 }
 
 int find_container(const char* id) {
-  for (uint32_t i = 0; i < kContainersMax; ++i) {
+  for (uint32_t i = 0; i < shim().containers_end; ++i) {
     if (shim().containers[i].used && equal(shim().containers[i].config.id, id)) return static_cast<int>(i);
   }
   return -1;
@@ -366,10 +368,7 @@ void create_container(const Waiter& waiter, const CreateRequest& request, const 
     }
     return;
   }
-  Container* slot = nullptr;
-  for (Container& container : shim().containers) {
-    if (slot == nullptr && !container.used) slot = &container;
-  }
+  Container* slot = free_slot(shim().containers, shim().containers_end);
   if (slot == nullptr || shim().ending) {
     answer_failure(waiter, EAGAIN, Stage::clone,
                    shim().ending ? "the pod is being removed" : "64 containers in the pod");
@@ -495,10 +494,7 @@ void start_exec(const Waiter& waiter, int index, uint32_t flags, const Plan* pla
     answer_failure(waiter, ESRCH, Stage::exec, "the container is not running");
     return;
   }
-  Exec* slot = nullptr;
-  for (Exec& exec : shim().execs) {
-    if (slot == nullptr && !exec.used) slot = &exec;
-  }
+  Exec* slot = free_slot(shim().execs, shim().execs_end);
   int report[2];
   if (slot == nullptr || sys(__NR_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, arg(report)) < 0) {
     answer_failure(waiter, EAGAIN, Stage::exec, "128 commands run in the pod at once");
@@ -577,12 +573,12 @@ void close_input(Container& container) {
 
 void reap() {
   siginfo_t info;
-  for (Container& container : shim().containers) {
+  for (Container& container : containers()) {
     if (!container.used || container.adopted || container.ended || container.record.pid <= 0) continue;
     if (poll_child(container.record.pid, info) == 1)
       begin_end(container, code_of(info), signal_of(info), true);
   }
-  for (Exec& exec : shim().execs) {
+  for (Exec& exec : execs()) {
     if (exec.used && poll_child(exec.pid, info) == 1) end_exec(exec, info);
   }
   reap_orphans();
@@ -591,7 +587,7 @@ void reap() {
 
 int64_t next_deadline_ns() {
   int64_t next = shim().ending ? steady_ns() + 10000000 : 0;
-  for (const Container& container : shim().containers) {
+  for (const Container& container : containers()) {
     if (!container.used) continue;
     const int64_t report = container.log.report_ns;
     if (report != 0 && (next == 0 || report < next)) next = report;
@@ -604,7 +600,7 @@ int64_t next_deadline_ns() {
 }
 
 void tick(int64_t now) {
-  for (Container& container : shim().containers) {
+  for (Container& container : containers()) {
     if (!container.used) continue;
     if (container.log.report_ns != 0 && now >= container.log.report_ns) report_log(container);
     if (container.drain_until_ns == 0) continue;
@@ -614,7 +610,7 @@ void tick(int64_t now) {
   }
   if (!shim().ending) return;
   bool all_ended = true;
-  for (const Container& container : shim().containers)
+  for (const Container& container : containers())
     all_ended &= !container.used || container.record.phase == Phase::exited;
   const int left = kill_descendants(nullptr);
   if (now < shim().ending_until_ns && (!all_ended || left > 0)) return;
@@ -632,7 +628,7 @@ void begin_shutdown(const Waiter& waiter) {
   if (shim().ending) return;
   shim().ending = true;
   shim().ending_until_ns = steady_ns() + kEndingNs;
-  for (Container& container : shim().containers) {
+  for (Container& container : containers()) {
     if (container.used && container.pidfd >= 0) sys(__NR_pidfd_send_signal, container.pidfd, SIGKILL, 0, 0);
     if (container.used && !container.ended && container.config.cgroup[0] != 0)
       kill_cgroup(container.config.cgroup);
@@ -733,7 +729,9 @@ void orphan_ended(int index) {
 void adopt_containers() {
   static StateFile state;
   for (uint32_t i = 0; i < shim().config.adopt_count && i < kContainersMax; ++i) {
-    if (load_state(shim().config.adopt[i], state)) adopt(shim().containers[i], state);
+    if (!load_state(shim().config.adopt[i], state)) continue;
+    shim().containers_end = i + 1;
+    adopt(shim().containers[i], state);
   }
 }
 

@@ -78,7 +78,7 @@ void list_containers(const Waiter& waiter) {
   alignas(ContainerRecord) static char bytes[kContainersMax * sizeof(ContainerRecord)];
   auto* all = reinterpret_cast<ContainerRecord*>(bytes);
   uint32_t count = 0;
-  for (const Container& container : shim().containers) {
+  for (const Container& container : containers()) {
     if (container.used) all[count++] = container.record;
   }
   answer(waiter, 0, all, count * static_cast<uint32_t>(sizeof(ContainerRecord)));
@@ -260,7 +260,7 @@ int add_client(int fd) {
 void subscribe(int index) {
   if (index < 0) return;
   shim().clients[index].subscribed = true;
-  for (Container& container : shim().containers) {
+  for (Container& container : containers()) {
     if (container.used) send_frame(index, Op::event, 0, 0, 0, &container.record, sizeof container.record);
   }
 }
@@ -283,7 +283,7 @@ void close_client(int index) {
       close_input(container);
     client.attached = -1;
   }
-  for (Exec& exec : shim().execs) {
+  for (Exec& exec : execs()) {
     // Whoever asked for it is gone: the process and its session end.
     if (!exec.used || exec.ended || exec.waiter.client != index ||
         exec.waiter.generation != client.generation)

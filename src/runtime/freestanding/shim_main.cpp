@@ -97,7 +97,6 @@ void make_namespaces() {
     const long result = write_text(path.text, config.sysctls[i].text);
     if (result < 0) not_ready(Stage::sysctl, result, path.text);
   }
-  shim().own_pid_namespace = static_cast<int>(open_at(AT_FDCWD, "/proc/self/ns/pid", O_RDONLY));
   if (config.share_pid != 0) {
     const long pid = clone_process(CLONE_NEWPID, SIGCHLD, &shim().pause_pidfd);
     if (pid == 0) run_pause();
@@ -112,8 +111,7 @@ void write_identity() {
   me.version = kProtocolVersion;
   me.pid = static_cast<int>(sys(__NR_getpid));
   me.start_ticks = start_ticks_of(me.pid);
-  const long n = read_text(AT_FDCWD, "/proc/sys/kernel/random/boot_id", me.boot_id, sizeof me.boot_id);
-  if (n > 0 && me.boot_id[n - 1] == '\n') me.boot_id[n - 1] = 0;
+  copy(me.boot_id, shim().config.boot_id, sizeof me.boot_id);
   Line<kPathBytes + 32> path, temporary;
   path.add(shim().config.directory).add("/shim");
   temporary.add(path.text).add(".new");

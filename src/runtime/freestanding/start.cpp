@@ -109,6 +109,10 @@ static int64_t clock_ns(int clock) {
 }
 int64_t wall_ns() { return clock_ns(CLOCK_REALTIME); }
 int64_t steady_ns() { return clock_ns(CLOCK_BOOTTIME); }
+void unblock_signals() {
+  const uint64_t none = 0;
+  sys(__NR_rt_sigprocmask, SIG_SETMASK, arg(&none), 0, 8);
+}
 void reset_signals() {
   struct {
     void* handler;
@@ -118,8 +122,7 @@ void reset_signals() {
   } action;
   zero(&action, sizeof action);
   for (int number = 1; number <= 64; ++number) sys(__NR_rt_sigaction, number, arg(&action), 0, 8);
-  const uint64_t none = 0;
-  sys(__NR_rt_sigprocmask, SIG_SETMASK, arg(&none), 0, 8);
+  unblock_signals();
 }
 void exit_now(int code) {
   while (true) sys(__NR_exit_group, code);

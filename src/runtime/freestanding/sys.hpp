@@ -99,6 +99,7 @@ long read_text(int directory, const char* path, char* buffer, size_t size);
 /// Wall clock in nanoseconds.
 int64_t wall_ns();
 int64_t steady_ns();
+void unblock_signals();
 void reset_signals();  ///< all dispositions default, nothing blocked
 [[noreturn]] void exit_now(int code);
 

@@ -19,6 +19,7 @@ namespace {
 constexpr const char* kDomain = "runtime";
 constexpr std::size_t kFileBytesMax = 1 << 20;
 constexpr const char* kHostLeaf = "orchestra-host";  ///< where a host moves itself out of the way
+constexpr const char* kSharedDevices = "devices";    ///< of all containers with the usual device rules
 constexpr const char* kShims = "shims";  ///< of all pods, in hierarchies that limit nothing of ours
 // Controllers whose v1 hierarchies a container gets a group in; others only when a limit asks for them.
 constexpr std::string_view kUsedControllers[] = {"cpu", "cpuacct", "memory", "pids", "devices", "freezer"};
@@ -252,11 +253,41 @@ Result<void> make_in(const CgroupHierarchy& hierarchy, const std::string& whole)
 }
 }  // namespace
 
+void Cgroups::share_device_group(std::vector<ContainerSpec::DeviceRule> rules) {
+  const CgroupHierarchy* devices = layout_.find("devices");
+  if (devices == nullptr || devices->unified || devices->controllers.size() != 1) return;
+  if (std::erase(used_, devices) == 0) return;
+  shared_devices_ = devices;
+  shared_rules_ = std::move(rules);
+}
+
+bool Cgroups::shares_devices(const ContainerSpec::Resources& resources) const {
+  return shared_devices_ != nullptr && (resources.devices.empty() || resources.devices == shared_rules_);
+}
+
+Result<void> Cgroups::make_shared_devices() {
+  const std::string whole = folder(*shared_devices_, kSharedDevices);
+  std::lock_guard lock(shared_mutex_);
+  // Its rules are in the list, one a line. A program that was killed while it wrote them left others.
+  const auto listed = read_file(whole + "/devices.list", kFileBytesMax);
+  const auto allowed = static_cast<std::ptrdiff_t>(shared_rules_.size()) - 1;
+  if (listed && std::count(listed->begin(), listed->end(), '\n') == allowed) return {};
+  ORC_TRY(make_in(*shared_devices_, whole));
+  ContainerSpec::Resources resources;
+  resources.devices = shared_rules_;
+  std::vector<std::string> missing;
+  for (const CgroupWrite& write : plan_limits(layout_, resources, missing))
+    ORC_TRY(write_value(whole + "/" + write.file, write.value));
+  return {};
+}
+
 std::vector<const CgroupHierarchy*> Cgroups::chosen(const ContainerSpec::Resources& resources) const {
   std::vector<const CgroupHierarchy*> all = used_;
   std::vector<std::string> missing;
+  const bool shared = shares_devices(resources);
   for (const CgroupWrite& write : plan_limits(layout_, resources, missing)) {
     const CgroupHierarchy* at = layout_.find(write.controller);
+    if (shared && at == shared_devices_) continue;
     if (at != nullptr && std::find(all.begin(), all.end(), at) == all.end()) all.push_back(at);
   }
   return all;
@@ -265,6 +296,7 @@ std::vector<const CgroupHierarchy*> Cgroups::chosen(const ContainerSpec::Resourc
 Result<void> Cgroups::make(const std::string& group, const ContainerSpec::Resources& resources) {
   for (const CgroupHierarchy* hierarchy : chosen(resources))
     ORC_TRY(make_in(*hierarchy, folder(*hierarchy, group)));
+  if (shares_devices(resources) && !resources.devices.empty()) return make_shared_devices();
   return {};
 }
 
@@ -285,7 +317,9 @@ Result<void> Cgroups::apply(const std::string& group, const ContainerSpec::Resou
     return write.controller == "cgroup" ? unified_folder(group) : folder_of(write.controller, group);
   };
   std::vector<CgroupWrite> again;
+  const bool shared = shares_devices(resources);
   for (CgroupWrite& write : plan_limits(layout_, resources, missing)) {
+    if (shared && layout_.find(write.controller) == shared_devices_) continue;
     if (!write_limit(where(write), write)) again.push_back(std::move(write));
   }
   // Quota before period or after it, limit before swap or after it: what is in force decides.
@@ -371,6 +405,8 @@ CgroupPlace Cgroups::place(const std::string& group, const ContainerSpec::Resour
       place.files.push_back(folder(*hierarchy, group) + "/tasks");
     }
   }
+  if (shares_devices(resources) && !resources.devices.empty())
+    place.files.push_back(folder(*shared_devices_, kSharedDevices) + "/tasks");
   return place;
 }
 
@@ -380,7 +416,17 @@ std::vector<CgroupMount> Cgroups::mounts(const std::string& group) const {
     all.push_back({hierarchy->mount.substr(hierarchy->mount.rfind('/') + 1), folder(*hierarchy, group),
                    hierarchy->unified});
   }
+  if (shared_devices_ != nullptr) {
+    const std::string own = folder(*shared_devices_, group);
+    const bool has_own = access(own.c_str(), F_OK) == 0;
+    all.push_back({shared_devices_->mount.substr(shared_devices_->mount.rfind('/') + 1),
+                   has_own ? own : folder(*shared_devices_, kSharedDevices), false});
+  }
   return all;
+}
+
+void Cgroups::remove_empty(const std::string& group) {
+  for (const CgroupHierarchy* hierarchy : all_) rmdir(folder(*hierarchy, group).c_str());
 }
 
 std::string Cgroups::members_file(const std::string& group) const {

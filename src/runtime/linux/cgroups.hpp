@@ -5,6 +5,7 @@
 // groups are named by a path like "kubepods/podUID/web", made in every hierarchy that we use.
 #include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -97,6 +98,11 @@ class Cgroups {
   static Result<std::shared_ptr<Cgroups>> open_delegated(const CgroupLayout& layout,
                                                          const std::string& parent, bool move_host);
 
+  /// v1 only, where devices are a hierarchy of their own: groups whose device rules are these, or that have
+  /// none, get no device group of their own but share one. For a container and its pod that is two groups and
+  /// a dozen writes less. Call before the first make().
+  void share_device_group(std::vector<ContainerSpec::DeviceRule> rules);
+
   const CgroupLayout& layout() const { return layout_; }
   const std::string& parent() const { return parent_; }
   bool usable() const { return !used_.empty(); }
@@ -119,6 +125,8 @@ class Cgroups {
   Result<void> make_shim(const std::string& pod, bool unified);
   /// A cgroup.procs file that lists the members of the group; empty without hierarchies.
   std::string members_file(const std::string& group) const;
+  /// Removes what of the group is empty, now.
+  void remove_empty(const std::string& group);
   /// Kills what is left, waits until it is empty, removes the group and what appeared below.
   Result<void> remove(const std::string& group, Duration deadline);
   std::string oom_file(const std::string& group) const;
@@ -140,10 +148,17 @@ class Cgroups {
   /// The v2 hierarchy where device rules are programs; nullptr where v1 has them, or nobody may load them.
   const CgroupHierarchy* device_programs() const;
   std::string folder_of(std::string_view controller, const std::string& group) const;
+  /// Whether the shared device group serves these resources.
+  bool shares_devices(const ContainerSpec::Resources& resources) const;
+  /// Makes the shared device group with its rules; nobody sees it without them.
+  Result<void> make_shared_devices();
 
   CgroupLayout layout_;
   std::string parent_;
   bool delegated_ = false;
+  const CgroupHierarchy* shared_devices_ = nullptr;
+  std::vector<ContainerSpec::DeviceRule> shared_rules_;
+  std::mutex shared_mutex_;
   std::vector<const CgroupHierarchy*> used_, all_;
 };
 

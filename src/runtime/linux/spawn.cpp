@@ -24,6 +24,7 @@
 #include <memory>
 #include <mutex>
 
+#include "runtime/linux/child_stack.hpp"
 #include "runtime/shim/embedded_shim.hpp"
 
 #ifndef MFD_EXEC
@@ -175,21 +176,17 @@ Result<std::vector<Fd>> lift(const SpawnPlan& plan, Fd& null) {
 }
 
 Result<Spawned> spawn_once(const SpawnPlan& plan, Birth& birth) {
-  const std::size_t bytes = 2 * kStackBytes;
-  void* stacks = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
-  if (stacks == MAP_FAILED) return system_error(kDomain, "mmap", "stacks", errno);
-  birth.inner_stack = static_cast<char*>(stacks);
-  char* outer_stack = birth.inner_stack + kStackBytes;
+  const ChildStack stacks(2 * kStackBytes);
+  if (!stacks) return system_error(kDomain, "mmap", "stacks", errno);
+  birth.inner_stack = stacks.bottom();
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
   int pidfd = -1;
   const int flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | (plan.orphan ? 0 : SIGCHLD);
-  const pid_t pid =
-      clone(plan.orphan ? middle : exec_program, outer_stack + kStackBytes, flags, &birth, &pidfd);
+  const pid_t pid = clone(plan.orphan ? middle : exec_program, stacks.top(), flags, &birth, &pidfd);
   const int clone_error = errno;
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  munmap(stacks, bytes);
   if (pid < 0) return system_error(kDomain, "clone", "orch-shim", clone_error);
   Spawned spawned{pid, Fd(pidfd)};
   if (plan.orphan || birth.error != 0) {

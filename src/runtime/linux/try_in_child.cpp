@@ -2,11 +2,12 @@
 
 #include <sched.h>
 #include <signal.h>
-#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
+
+#include "runtime/linux/child_stack.hpp"
 
 namespace orchestra::runtime {
 namespace {
@@ -24,17 +25,15 @@ int run(void* argument) {
 }  // namespace
 
 int try_in_child(int (*call)(long), long argument) {
-  void* stack =
-      mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
-  if (stack == MAP_FAILED) return ENOMEM;
+  const ChildStack stack(kStackBytes);
+  if (!stack) return ENOMEM;
   Attempt attempt{call, argument};
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
   int pidfd = -1;
   // Exit signal 0: neither SIGCHLD nor anybody's waitpid(-1).
-  const pid_t pid = clone(run, static_cast<char*>(stack) + kStackBytes, CLONE_VM | CLONE_VFORK | CLONE_PIDFD,
-                          &attempt, &pidfd);
+  const pid_t pid = clone(run, stack.top(), CLONE_VM | CLONE_VFORK | CLONE_PIDFD, &attempt, &pidfd);
   const int clone_error = errno;
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   if (pid > 0) {
@@ -43,7 +42,6 @@ int try_in_child(int (*call)(long), long argument) {
     }
     close(pidfd);
   }
-  munmap(stack, kStackBytes);
   return pid < 0 ? clone_error : attempt.answer;
 }
 

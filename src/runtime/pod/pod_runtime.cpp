@@ -447,6 +447,7 @@ Result<std::shared_ptr<RealPodRuntime>> open_pod_runtime(Engine& engine, Runtime
   if (level.isolation == Isolation::full) {
     ORC_ASSIGN(CgroupLayout layout, detect_cgroups());
     ORC_ASSIGN(cgroups, Cgroups::open(std::move(layout), options.cgroup_parent));
+    cgroups->share_device_group(default_device_rules());
   }
   std::string no_limits;
   if (level.isolation == Isolation::rootless) {

@@ -95,6 +95,16 @@ Result<void> wait_until_ready(const Fd& connection, const std::string& log) {
   return {};
 }
 
+/// Of this boot; records of another one are of processes that are gone.
+const std::string& boot_id() {
+  static const std::string id = [] {
+    std::string text = read_file("/proc/sys/kernel/random/boot_id", 64).value_or(std::string());
+    while (!text.empty() && text.back() == '\n') text.pop_back();
+    return text;
+  }();
+  return id;
+}
+
 std::vector<std::string> names_in(const std::string& directory) {
   std::vector<std::string> names;
   std::error_code failed;
@@ -120,6 +130,7 @@ Result<void> RealPodRuntime::start_shim(const std::shared_ptr<Pod>& shared,
   config->ends_with_host = options_.keep_alive ? 0 : 1;
   ORC_ASSIGN(config->log_bytes_per_second, log_limit_of(pod.config(), options_.log_bytes_per_second));
   set_field(config->hostname, pod.config().hostname);
+  set_field(config->boot_id, boot_id());
   set_field(config->directory, pod.directory());
   std::string unified;
   if (cgroups_) {
@@ -358,8 +369,8 @@ Result<void> RealPodRuntime::load_pod(const std::string& uid) {
 }
 
 namespace {
-/// Asks the shim to end everything and waits until it is gone itself.
-Result<void> end_shim(const std::string& directory) {
+/// Asks the shim to end everything and waits until it is gone itself. `meanwhile` runs while it does so.
+Result<void> end_shim(const std::string& directory, const std::function<void()>& meanwhile) {
   constexpr int kGoneMs = 5000;
   Fd pidfd;
   if (const auto identity = read_identity(directory);
@@ -368,7 +379,12 @@ Result<void> end_shim(const std::string& directory) {
   }
   auto shim = ShimConnection::connect(directory);
   if (!shim) return {};
-  auto ended = shim->call(wire::Op::shutdown, {}, seconds(20));
+  auto ended = shim->send(wire::Op::shutdown, {});
+  meanwhile();
+  if (ended) {
+    const auto answered = shim->receive(seconds(20));
+    if (!answered) ended = answered.error();
+  }
   if (!ended && !ended.error().is(Error::unavailable)) return ended.error();
   if (!pidfd) return {};
   pollfd gone{pidfd.get(), POLLIN, 0};
@@ -390,9 +406,19 @@ Result<void> RealPodRuntime::destroy_pod(const std::string& uid) {
     pods_.erase(uid);
   }
   if (known) known->stop_following();
-  for (const std::string& id : known ? names_in(directory + "/c") : std::vector<std::string>())
-    thaw(*known, id);
-  ORC_TRY(end_shim(directory));
+  std::vector<std::string> ended;
+  for (const std::string& id : known ? names_in(directory + "/c") : std::vector<std::string>()) {
+    const auto status = known->status(id);
+    if (status && status->state == ContainerState::exited) {
+      ended.push_back(id);
+    } else {
+      thaw(*known, id);
+    }
+  }
+  ORC_TRY(end_shim(directory, [&] {
+    for (const std::string& id : cgroups_ ? ended : std::vector<std::string>())
+      cgroups_->remove_empty(container_group(*known, id));
+  }));
   // A shim that died left its containers to others: they are found by their records.
   for (const std::string& id : names_in(directory + "/c")) {
     const auto state = read_state_file(directory + "/c/" + id + "/state");

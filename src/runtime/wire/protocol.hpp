@@ -154,6 +154,7 @@ struct ShimConfig {
   std::int64_t log_bytes_per_second = 0;         ///< of all its containers together; 0 = no limit
   std::int32_t join_pid = 0;  ///< a live container of a dead shim: its namespaces are joined, not made
   char hostname[256] = {};
+  char boot_id[40] = {};
   char directory[kPathBytes] = {};  ///< of the pod
   char cgroup_files[kShimCgroupsMax][kPathBytes] = {};
   struct Sysctl {
