@@ -55,6 +55,13 @@ struct ApiServerOptions {
   /// start (0600). Without data_directory and without this nothing is sealed.
   std::string encryption_config = {};
   KmsPlugins kms = {};  ///< by the name that the configuration uses
+  /// Hears of requests over HTTP as audit.k8s.io/v1 events (JSON), one at a time, on a worker thread; may
+  /// block. Bodies of Secrets and tokens are never told. Requests of client() are not audited. Since 0.2.
+  std::function<void(const std::string& event)> audit_sink = {};
+  /// An audit.k8s.io/v1 Policy (YAML): the first rule that matches a request decides how much is told. Empty:
+  /// everything at level Metadata.
+  std::string audit_policy = {};
+  std::size_t audit_queue_max = 10'000;  ///< events that wait for the sink; more are dropped and counted
   /// Asked about bearer tokens that this server did not issue. Any thread; must not block.
   std::function<std::optional<AuthenticatedUser>(const std::string& token)> authenticate_token = {};
 };
@@ -76,6 +83,9 @@ class ORC_API ApiServer {
   /// Listens at one more address, with a certificate for it, and lets the Service `kubernetes` point there:
   /// an address of this machine that pods can reach. Blocks. Since 0.2.
   Result<void> serve_pods(const std::string& address);
+
+  /// Audit events that did not fit into the queue. Any thread. Since 0.2.
+  std::uint64_t audit_dropped() const;
 
   /// Rewrites what is stored as the encryption configuration would write it now; answers how many values.
   /// Blocks. Since 0.2.

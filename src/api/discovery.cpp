@@ -65,7 +65,8 @@ json::object response_kind(const GroupVersionKind& gvk) {
   return {{"group", gvk.group}, {"version", gvk.version}, {"kind", gvk.kind}};
 }
 
-json::object aggregated_resource(const TypeRecord& record, const std::string& version) {
+json::object aggregated_resource(const TypeRecord& any, const std::string& version) {
+  const TypeRecord& record = any.in_version(version);
   json::object entry{{"resource", record.plural},
                      {"responseKind", response_kind(record.gvk(version))},
                      {"scope", record.namespaced ? "Namespaced" : "Cluster"},
@@ -138,7 +139,7 @@ std::string discovery_resources(const TypeRegistry& registry, std::string_view g
   for (const TypePtr& record : registry.records()) {
     if (record->group != group || record->version(version) == nullptr) continue;
     resources.push_back(resource_entry(*record));
-    for (const Subresource& sub : record->subresources)
+    for (const Subresource& sub : record->in_version(version).subresources)
       resources.push_back(subresource_entry(*record, sub, version));
   }
   json::object document{{"kind", "APIResourceList"}, {"apiVersion", "v1"}};

@@ -80,6 +80,11 @@ class FieldErrors {
   void type_invalid(const FieldPath& path, const json::value& bad, std::string_view detail);
   void not_found(const FieldPath& path, const json::value& bad);
   void add(FieldError error);
+  /// What was wrong before already and is not refused for that: told to the client, at most kMax.
+  void warn(const FieldError& error) {
+    if (warnings_.size() < kMax) warnings_.push_back(error.to_string());
+  }
+  const std::vector<std::string>& warnings() const { return warnings_; }
 
   bool empty() const { return errors_.empty(); }
   std::size_t size() const { return errors_.size(); }
@@ -89,6 +94,7 @@ class FieldErrors {
 
  private:
   std::vector<FieldError> errors_;
+  std::vector<std::string> warnings_;
 };
 
 }  // namespace orchestra::api

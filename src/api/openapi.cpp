@@ -212,7 +212,7 @@ std::string openapi_v3(const TypeRegistry& registry, std::string_view group, std
     paths[base] = operations.collection();
     if (record->virtual_only) continue;
     paths[base + "/{name}"] = operations.item();
-    for (const Subresource& sub : record->subresources) {
+    for (const Subresource& sub : record->in_version(version).subresources) {
       if (sub.kind == record->gvk(version))
         paths[base + "/{name}/" + sub.name] = operations.own_subresource(sub);
     }

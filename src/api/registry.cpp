@@ -297,7 +297,9 @@ TypePtr TypeRegistry::find(std::string_view group, std::string_view version,
   for (const TypePtr& record : records_) {
     if (record->plural != resource || record->group != group) continue;
     const TypeVersion* found = record->version(version);
-    if (found != nullptr && found->served) return record;
+    if (found == nullptr || !found->served) continue;
+    const auto own = record->by_version.find(version);
+    return own == record->by_version.end() ? record : own->second;
   }
   return nullptr;
 }

@@ -89,6 +89,7 @@ struct SchemaPool {
   std::span<const std::uint32_t> type_descriptions;
   /// Custom pools: the OpenAPI schema of each node, for what nodes cannot say; null where there is none.
   std::span<const boost::json::object* const> rules = {};
+  bool has_expressions = false;  ///< some node has x-kubernetes-validations
 };
 
 class SchemaRef {

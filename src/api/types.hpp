@@ -15,6 +15,7 @@
 #include "api/schema.hpp"
 #include "orchestra/env.hpp"
 #include "orchestra/object.hpp"
+#include "orchestra/result.hpp"
 
 namespace orchestra::api {
 namespace json = boost::json;
@@ -69,6 +70,15 @@ struct TypeVersion {
   const VersionConversion* conversion = nullptr;
 };
 
+/// Conversion of a custom type between versions by somebody else. Calls block; not on an event thread.
+class ObjectConverter {
+ public:
+  virtual ~ObjectConverter() = default;
+  /// The same objects, in the same order, in `api_version`; metadata but labels and annotations unchanged.
+  virtual Result<std::vector<json::value>> convert(std::vector<json::value> objects,
+                                                   const std::string& api_version) const = 0;
+};
+
 struct TypeRecord;
 
 /// What a table cannot say. Each may be null.
@@ -118,9 +128,19 @@ struct TypeRecord {
 
   TypeHooks hooks;
   ScalePaths scale;
+  /// Custom types whose versions differ by more than what a schema drops; null: only apiVersion differs.
+  std::shared_ptr<const ObjectConverter> converter;
+  /// Custom types with several versions: the same record with the columns and subresources of each version.
+  /// TypeRegistry::find gives these out, so that nobody else has to ask.
+  std::map<std::string, std::shared_ptr<const TypeRecord>, std::less<>> by_version;
   std::shared_ptr<const void> owned;  ///< the pools of a custom type
 
   const TypeVersion* version(std::string_view name) const;
+  /// As this version shows itself.
+  const TypeRecord& in_version(std::string_view name) const {
+    const auto found = by_version.find(name);
+    return found == by_version.end() ? *this : *found->second;
+  }
   const TypeVersion& storage_version() const;
   /// Schema and apiVersion of what is stored.
   SchemaRef stored_schema() const { return storage_schema ? storage_schema : storage_version().schema; }

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "api/crd/expressions.hpp"
 #include "api/crd/value_rules.hpp"
 #include "api/meta.hpp"
 #include "api/type_hooks.hpp"
@@ -21,9 +22,15 @@ bool is_empty(const json::value* value) {
 
 class ValidateVisitor {
  public:
-  explicit ValidateVisitor(FieldErrors& errors) : errors_(errors) {}
+  ValidateVisitor(FieldErrors& errors, const json::value* old) : errors_(errors), old_(old) {}
+
+  void member(std::string_view name) { old_.member(name); }
+  void item(SchemaRef list, const json::value& item) { old_.item(list, item); }
+  void leave() { old_.leave(); }
 
   bool enter(SchemaRef schema, const json::value& value, const FieldPath& path) {
+    // What a custom object had already stays, even where the definition has become stricter.
+    if (old_.current() != nullptr && schema.has(SchemaNode::custom) && *old_.current() == value) return false;
     if (schema.kind() == SchemaKind::object && value.is_object()) {
       for (std::size_t i = 0; i < schema.size(); ++i) {
         const SchemaRef property = schema.at(i);
@@ -60,7 +67,24 @@ class ValidateVisitor {
     if (std::find(words.begin(), words.end(), text) == words.end()) errors_.not_supported(path, value, words);
   }
   FieldErrors& errors_;
+  OldValues old_;
 };
+
+/// Of a custom type: expressions are judged where the rest of the schema holds.
+void check_expressions_of(const TypeRecord& record, SchemaRef schema, const json::value& object,
+                          const json::value* old, FieldErrors& errors) {
+  if (record.builtin || !schema || !schema.pool()->has_expressions) return;
+  const bool blocked = std::any_of(errors.begin(), errors.end(), [](const FieldError& error) {
+    return error.type == FieldErrorType::not_supported || error.type == FieldErrorType::required ||
+           error.type == FieldErrorType::too_long || error.type == FieldErrorType::too_many ||
+           error.type == FieldErrorType::type_invalid;
+  });
+  if (!blocked) return validate_expressions(schema, object, old, errors);
+  errors.add(
+      {FieldErrorType::invalid, "<nil>", "null",
+       "some validation rules were not checked because the object was invalid; correct the existing errors "
+       "to complete validation"});
+}
 
 bool counts_for_generation(std::string_view member) {
   return member != "metadata" && member != "status" && member != "kind" && member != "apiVersion";
@@ -101,11 +125,13 @@ std::optional<json::value> with_claim_volumes(const TypeRecord& record, const js
 }  // namespace
 
 void validate_schema(SchemaRef schema, const json::value& value, FieldErrors& errors) {
-  ValidateVisitor visitor(errors);
+  ValidateVisitor visitor(errors, nullptr);
   walk(schema, value, FieldPath(), visitor);
 }
 
-FieldErrors validate_create(const TypeRecord& record, SchemaRef schema, const json::value& object) {
+namespace {
+FieldErrors validate_object(const TypeRecord& record, SchemaRef schema, const json::value& object,
+                            const json::value* old) {
   FieldErrors errors;
   if (!object.is_object()) {
     errors.type_invalid(FieldPath(), object, "must be an object");
@@ -114,15 +140,22 @@ FieldErrors validate_create(const TypeRecord& record, SchemaRef schema, const js
   if (!record.virtual_only) validate_metadata(record, object.get_object(), errors);
   if (schema) {
     const std::optional<json::value> whole = with_claim_volumes(record, object);
-    validate_schema(schema, whole ? *whole : object, errors);
+    ValidateVisitor visitor(errors, old);
+    walk(schema, whole ? *whole : object, FieldPath(), visitor);
   }
   if (record.hooks.validate != nullptr) record.hooks.validate(object.get_object(), errors);
+  check_expressions_of(record, schema, object, old, errors);
   return errors;
+}
+}  // namespace
+
+FieldErrors validate_create(const TypeRecord& record, SchemaRef schema, const json::value& object) {
+  return validate_object(record, schema, object, nullptr);
 }
 
 FieldErrors validate_update(const TypeRecord& record, SchemaRef schema, const json::value& object,
                             const json::value& old) {
-  FieldErrors errors = validate_create(record, schema, object);
+  FieldErrors errors = validate_object(record, schema, object, &old);
   if (!object.is_object() || !old.is_object()) return errors;
   validate_metadata_update(object.get_object(), old.get_object(), errors);
   if (record.hooks.validate_update != nullptr) {
@@ -134,7 +167,11 @@ FieldErrors validate_update(const TypeRecord& record, SchemaRef schema, const js
 FieldErrors validate_status_update(const TypeRecord& record, SchemaRef schema, const json::value& object,
                                    const json::value& old) {
   FieldErrors errors;
-  if (schema && !record.builtin) validate_schema(schema, object, errors);
+  if (schema && !record.builtin) {
+    ValidateVisitor visitor(errors, &old);
+    walk(schema, object, FieldPath(), visitor);
+    check_expressions_of(record, schema, object, &old, errors);
+  }
   if (!object.is_object() || !old.is_object()) return errors;
   validate_metadata(record, object.get_object(), errors);
   validate_metadata_update(object.get_object(), old.get_object(), errors);

@@ -53,6 +53,8 @@ void validate_ip_address(const json::object& object, FieldErrors& errors);
 void validate_service_cidr(const json::object& object, FieldErrors& errors);
 void validate_service_cidr_update(const json::object& object, const json::object& old, FieldErrors& errors);
 void validate_spec_immutable(const json::object& object, const json::object& old, FieldErrors& errors);
+/// url or service of a webhook.
+void validate_client_config(const json::object& config, const FieldPath& path, FieldErrors& errors);
 void validate_webhooks(const json::object& object, FieldErrors& errors);
 void validate_persistent_volume(const json::object& object, FieldErrors& errors);
 void validate_persistent_volume_claim(const json::object& object, FieldErrors& errors);

@@ -31,6 +31,29 @@ bool is_cidr(std::string_view text) {
   return (is_ipv4(address) && count <= 32) || (is_ipv6(address) && count <= 128);
 }
 
+void validate_rules(const json::object& parent, const char* list, const FieldPath& path,
+                    FieldErrors& errors) {
+  const FieldPath rules = path / list;
+  for_each_object(parent, list, [&](std::size_t index, const json::object& rule) {
+    const FieldPath at = rules[index];
+    for (const char* field : {"operations", "apiGroups", "apiVersions", "resources"}) {
+      const json::array& words = array_or_empty(rule, field);
+      if (words.empty()) errors.required(at / field);
+      const bool any =
+          std::any_of(words.begin(), words.end(), [](const json::value& word) { return word == "*"; });
+      if (any && words.size() > 1 && std::string_view(field) != "resources") {
+        errors.invalid(at / field, json::value(words),
+                       "if '*' is present, must not specify other " +
+                           std::string(std::string_view(field) == "operations"  ? "operations"
+                                       : std::string_view(field) == "apiGroups" ? "API groups"
+                                                                                : "API versions"));
+      }
+    }
+  });
+}
+
+}  // namespace
+
 void validate_client_config(const json::object& config, const FieldPath& path, FieldErrors& errors) {
   const bool url = config.contains("url"), service = config.contains("service");
   if (url == service) {
@@ -60,29 +83,6 @@ void validate_client_config(const json::object& config, const FieldPath& path, F
     errors.invalid(below / "port", json::value(port),
                    "port is not valid: must be between 1 and 65535, inclusive");
 }
-
-void validate_rules(const json::object& parent, const char* list, const FieldPath& path,
-                    FieldErrors& errors) {
-  const FieldPath rules = path / list;
-  for_each_object(parent, list, [&](std::size_t index, const json::object& rule) {
-    const FieldPath at = rules[index];
-    for (const char* field : {"operations", "apiGroups", "apiVersions", "resources"}) {
-      const json::array& words = array_or_empty(rule, field);
-      if (words.empty()) errors.required(at / field);
-      const bool any =
-          std::any_of(words.begin(), words.end(), [](const json::value& word) { return word == "*"; });
-      if (any && words.size() > 1 && std::string_view(field) != "resources") {
-        errors.invalid(at / field, json::value(words),
-                       "if '*' is present, must not specify other " +
-                           std::string(std::string_view(field) == "operations"  ? "operations"
-                                       : std::string_view(field) == "apiGroups" ? "API groups"
-                                                                                : "API versions"));
-      }
-    }
-  });
-}
-
-}  // namespace
 
 void validate_webhooks(const json::object& object, FieldErrors& errors) {
   const FieldPath webhooks("webhooks");

@@ -252,21 +252,41 @@ bool stored_as(const TypeRecord& record, const TypeVersion& version) {
   return version.storage && version.conversion == nullptr && !record.complete_on_read;
 }
 
-void to_stored(const TypeRecord& record, const TypeVersion& version, json::value& object) {
+namespace {
+/// By the type's converter, where the object is in another version.
+Result<void> convert(const TypeRecord& record, const std::string& api_version, json::value& object) {
+  const std::string now = string_at(object, "/apiVersion");
+  if (record.converter == nullptr || now.empty() || now == api_version) return {};
+  ORC_ASSIGN(std::vector<json::value> converted, record.converter->convert({object}, api_version));
+  object = std::move(converted.front());
+  return {};
+}
+}  // namespace
+
+Result<void> to_stored(const TypeRecord& record, const TypeVersion& version, json::value& object) {
   if (version.conversion != nullptr) {
     version.conversion->to_stored(object.get_object());
     apply_defaults(record.stored_schema(), object);
   }
+  if (record.converter != nullptr) {
+    ORC_TRY(convert(record, record.stored_api_version(), object));
+    (void)prune_unknown(record.stored_schema(), object);
+    apply_defaults(record.stored_schema(), object);
+  }
   object.get_object()["apiVersion"] = record.stored_api_version();
+  return {};
 }
 
-void from_stored(const TypeRecord& record, const TypeVersion& version, json::value& object) {
+Result<void> from_stored(const TypeRecord& record, const TypeVersion& version, json::value& object) {
   if (version.conversion != nullptr) version.conversion->from_stored(object.get_object());
-  object.get_object()["apiVersion"] = record.gvk(version.name).api_version();
-  if (record.builtin) return;
+  const std::string api_version = record.gvk(version.name).api_version();
+  ORC_TRY(convert(record, api_version, object));
+  object.get_object()["apiVersion"] = api_version;
+  if (record.builtin) return {};
   // Written under an older definition, or in another version: what this one knows, completed.
   (void)prune_unknown(version.schema, object);
   apply_defaults(version.schema, object);
+  return {};
 }
 
 }  // namespace orchestra::api

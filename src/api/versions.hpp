@@ -14,9 +14,10 @@ const VersionConversion* conversion_named(std::string_view name);
 
 /// Stored bytes of this type can be sent as `version` unchanged.
 ORC_API bool stored_as(const TypeRecord& record, const TypeVersion& version);
-/// From `version` to what is stored. The object is complete (pruned, with the defaults of `version`).
-ORC_API void to_stored(const TypeRecord& record, const TypeVersion& version, json::value& object);
-/// From what is stored (in whatever version it was written) to `version`.
-ORC_API void from_stored(const TypeRecord& record, const TypeVersion& version, json::value& object);
+/// From `version` to what is stored. The object is complete (pruned, with the defaults of `version`). Fails,
+/// and may block, only where the type has a converter.
+ORC_API Result<void> to_stored(const TypeRecord& record, const TypeVersion& version, json::value& object);
+/// From what is stored (in whatever version it was written) to `version`. Likewise.
+ORC_API Result<void> from_stored(const TypeRecord& record, const TypeVersion& version, json::value& object);
 
 }  // namespace orchestra::api

@@ -5,6 +5,9 @@
 //   bool enter(SchemaRef, Value&, const FieldPath&)   before the children; false: do not go below
 //   bool unknown(const FieldPath&)                    a member without a property; true: remove it
 //   bool absent(SchemaRef, const Value&)              after a member was walked; true: remove it
+// and may have, to follow a second value beside the first one:
+//   void member(std::string_view name), void item(SchemaRef list, const Value&)   before a child
+//   void leave()                                                                  after it
 // Value is json::value or const json::value. Members are visited in their order in the value, so what enter()
 // adds to an object (defaults) is visited too.
 #include <boost/json.hpp>
@@ -15,18 +18,31 @@
 
 namespace orchestra::api {
 
+template <class Visitor>
+concept FollowsChildren = requires(Visitor visitor) {
+  visitor.member(std::string_view());
+  visitor.leave();
+};
+
 template <class Value, class Visitor>
 void walk(SchemaRef schema, Value& value, const FieldPath& path, Visitor& visitor) {
   constexpr bool kMutable = !std::is_const_v<Value>;
   if (!visitor.enter(schema, value, path)) return;
   if (schema.kind() == SchemaKind::list && value.is_array()) {
     std::size_t index = 0;
-    for (auto& item : value.get_array()) walk(schema.element(), item, path[index++], visitor);
+    for (auto& item : value.get_array()) {
+      if constexpr (FollowsChildren<Visitor>) visitor.item(schema, item);
+      walk(schema.element(), item, path[index++], visitor);
+      if constexpr (FollowsChildren<Visitor>) visitor.leave();
+    }
     return;
   }
   if (schema.kind() == SchemaKind::map && value.is_object()) {
-    for (auto& member : value.get_object())
+    for (auto& member : value.get_object()) {
+      if constexpr (FollowsChildren<Visitor>) visitor.member(member.key());
       walk(schema.element(), member.value(), path.key(member.key()), visitor);
+      if constexpr (FollowsChildren<Visitor>) visitor.leave();
+    }
     return;
   }
   if (schema.kind() != SchemaKind::object || !value.is_object()) return;
@@ -38,7 +54,9 @@ void walk(SchemaRef schema, Value& value, const FieldPath& path, Visitor& visito
     if (!property) {
       remove = !schema.has(SchemaNode::preserve_unknown) && visitor.unknown(below);
     } else {
+      if constexpr (FollowsChildren<Visitor>) visitor.member(member->key());
       walk(property, member->value(), below, visitor);
+      if constexpr (FollowsChildren<Visitor>) visitor.leave();
       remove = visitor.absent(property, member->value());
     }
     if constexpr (kMutable) {

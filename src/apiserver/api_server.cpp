@@ -3,6 +3,7 @@
 
 #include <mutex>
 
+#include "apiserver/audit/audit.hpp"
 #include "apiserver/auth/access.hpp"
 #include "apiserver/auth/tokens.hpp"
 #include "apiserver/bootstrap.hpp"
@@ -12,6 +13,7 @@
 #include "apiserver/seal/sealed_store.hpp"
 #include "apiserver/service_range.hpp"
 #include "apiserver/type_source.hpp"
+#include "apiserver/webhook/webhook.hpp"
 #include "base/fd.hpp"
 
 namespace orchestra {
@@ -89,6 +91,7 @@ struct ApiServer::Impl : std::enable_shared_from_this<ApiServer::Impl> {
   std::shared_ptr<SealedStore> store;
   std::shared_ptr<ApiCore> core;
   std::shared_ptr<Pki> pki;
+  std::shared_ptr<AuditLog> audit;
   std::shared_ptr<HttpFront> front;
   std::shared_ptr<TypeSource> types;
   std::shared_ptr<HttpServer> https, http, pods;
@@ -254,10 +257,17 @@ Result<void> ApiServer::start() {
   ORC_TRY(impl.open_sealer());
   ORC_TRY(impl.open_tokens());
   ORC_TRY(impl.core->access().open());
+  ORC_TRY(impl.core->webhooks().list(true));  // read once before anybody writes
   FrontOptions front_options;
   front_options.reads_in_flight_max = impl.options.reads_in_flight_max;
   front_options.writes_in_flight_max = impl.options.writes_in_flight_max;
   front_options.bookmark_interval = impl.options.bookmark_interval;
+  if (impl.options.audit_sink) {
+    ORC_ASSIGN(AuditPolicy policy, AuditPolicy::parse(impl.options.audit_policy));
+    impl.audit = std::make_shared<AuditLog>(impl.engine, std::move(policy), impl.options.audit_sink,
+                                            impl.options.audit_queue_max);
+    front_options.audit = impl.audit;
+  }
   impl.front = std::make_shared<HttpFront>(impl.core, std::move(front_options));
   ORC_TRY(impl.listen_https());
   ORC_TRY(impl.listen_http());
@@ -271,6 +281,11 @@ Result<void> ApiServer::start() {
   impl.schedule_renewal();
   impl.schedule_bootstrap();
   return {};
+}
+
+std::uint64_t ApiServer::audit_dropped() const {
+  std::lock_guard lock(impl_->mutex);
+  return impl_->audit ? impl_->audit->dropped() : 0;
 }
 
 Result<std::size_t> ApiServer::reencrypt() { return impl_->store->reencrypt(); }

@@ -36,6 +36,7 @@ struct Representation {
   std::string meta_version = "v1";  ///< of Table and PartialObjectMetadata
   Include include = Include::metadata;
   bool pretty = false;
+  bool protobuf = false;        ///< of json and partial: the same objects as protobuf messages
   bool managed_fields = false;  ///< of objects; readers in this process do without
 };
 

@@ -11,6 +11,7 @@
 #include "apiserver/auth/tokens.hpp"
 #include "apiserver/encode.hpp"
 #include "apiserver/list_query.hpp"
+#include "apiserver/webhook/webhook.hpp"
 #include "apiserver/writes.hpp"
 
 namespace orchestra::apiserver {
@@ -117,7 +118,22 @@ ApiCore::ApiCore(Engine& engine, std::shared_ptr<StateStore> store, CoreOptions 
       store_(std::move(store)),
       options_(std::move(options)),
       registry_(api::TypeRegistry::builtin()),
-      access_(std::make_shared<Access>(engine_, store_)) {}
+      access_(std::make_shared<Access>(engine_, store_)),
+      webhooks_(std::make_shared<WebhookCatalog>(engine_, store_)),
+      webhook_caller_(std::make_shared<WebhookCaller>(engine_)) {}
+
+void ApiCore::run(bool waits, std::function<void()> work, const std::function<void(const Error&)>& refused) {
+  if (!waits) return work();
+  if (auto queued = engine_.post_blocking(std::move(work)); !queued)
+    refused(api::too_many_requests("too many requests wait for webhooks: " + queued.error().to_string()));
+}
+
+bool ApiCore::may_wait(const WriteTask& task) const {
+  return std::any_of(task.parts.begin(), task.parts.end(), [&](const auto& part) {
+    const api::TypePtr& type = part->input.type;
+    return !part->decided && type != nullptr && (type->converter != nullptr || webhooks_->wants(*type));
+  });
+}
 
 std::shared_ptr<const TokenAuthority> ApiCore::tokens() const {
   std::lock_guard lock(mutex_);
@@ -254,7 +270,12 @@ void ApiCore::attempt(std::shared_ptr<WriteTask> task) {
     return;
   }
   store_->snapshot(0, task->linearizable ? Consistency::linearizable : Consistency::serializable)
-      .on_ready([self, task](Result<Snapshot> snapshot) { self->computed(task, std::move(snapshot)); });
+      .on_ready([self, task](Result<Snapshot> snapshot) {
+        if (!self->may_wait(*task)) return self->computed(task, std::move(snapshot));
+        self->run(
+            true, [self, task, snapshot] { self->computed(task, snapshot); },
+            [task](const Error& error) { task->fail(error); });
+      });
 }
 
 void ApiCore::computed(const std::shared_ptr<WriteTask>& task, Result<Snapshot> snapshot) {

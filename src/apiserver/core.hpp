@@ -23,6 +23,8 @@
 namespace orchestra::apiserver {
 
 class Access;
+class WebhookCaller;
+class WebhookCatalog;
 struct TokenAuthority;
 
 struct CoreOptions {
@@ -66,6 +68,9 @@ class ApiCore : public std::enable_shared_from_this<ApiCore> {
 
   /// Who may do what.
   Access& access() const { return *access_; }
+  /// Whom writes have to be shown, and how they are asked.
+  WebhookCatalog& webhooks() const { return *webhooks_; }
+  const WebhookCaller& webhook_caller() const { return *webhook_caller_; }
   /// Null until the server starts.
   std::shared_ptr<const TokenAuthority> tokens() const;
   void set_tokens(std::shared_ptr<const TokenAuthority> tokens);
@@ -75,6 +80,9 @@ class ApiCore : public std::enable_shared_from_this<ApiCore> {
  private:
   struct WriteTask;
   void attempt(std::shared_ptr<WriteTask> task);
+  bool may_wait(const WriteTask& task) const;
+  /// Here, or on a worker thread where the work may have to wait for a webhook.
+  void run(bool waits, std::function<void()> work, const std::function<void(const Error&)>& refused);
   bool has_lease(std::int64_t ttl_seconds, LeaseId& lease) const;
   void computed(const std::shared_ptr<WriteTask>& task, Result<Snapshot> snapshot);
   void write(Call call, api::TypePtr type, Answer answer);
@@ -92,6 +100,8 @@ class ApiCore : public std::enable_shared_from_this<ApiCore> {
   std::map<std::string, ComputedSource> computed_;
   std::shared_ptr<const TokenAuthority> tokens_;
   std::shared_ptr<Access> access_;
+  std::shared_ptr<WebhookCatalog> webhooks_;
+  std::shared_ptr<const WebhookCaller> webhook_caller_;
   /// Objects that expire (Events) share a lease per some minutes, by time to live.
   struct SharedLease {
     LeaseId id = 0;

@@ -5,6 +5,7 @@
 #include <cstdlib>
 
 #include "api/meta.hpp"
+#include "api/protobuf.hpp"
 #include "api/status.hpp"
 #include "api/table.hpp"
 #include "api/versions.hpp"
@@ -47,13 +48,14 @@ std::vector<MediaRange> parse_accept(std::string_view accept) {
 }
 
 // nullopt: we do not have it.
-std::optional<Representation> form_of(const MediaRange& range) {
+std::optional<Representation> form_of(const MediaRange& range, bool protobuf) {
   Representation want;
   if (range.q <= 0) return std::nullopt;
+  want.protobuf = protobuf && range.type == "application/vnd.kubernetes.protobuf";
   const bool any = range.type == "*/*" || range.type == "application/*";
   if (range.type == "application/yaml") {
     want.form = Form::yaml;
-  } else if (!any && range.type != "application/json") {
+  } else if (!any && !want.protobuf && range.type != "application/json") {
     return std::nullopt;
   }
   const auto as = range.parameters.find("as");
@@ -64,7 +66,7 @@ std::optional<Representation> form_of(const MediaRange& range) {
   if (version == range.parameters.end() || (version->second != "v1" && version->second != "v1beta1"))
     return std::nullopt;
   want.meta_version = version->second;
-  if (as->second == "Table") {
+  if (as->second == "Table" && !want.protobuf) {
     want.form = Form::table;
   } else if (as->second == "PartialObjectMetadata" || as->second == "PartialObjectMetadataList") {
     want.form = Form::partial;
@@ -94,12 +96,59 @@ std::string finish(const json::value& tree, const Representation& want) {
 }
 }  // namespace
 
-Result<Representation> negotiate(std::string_view accept, const Query& query) {
+bool has_protobuf(const api::TypeRecord* type) {
+  return type != nullptr && type->builtin && !type->defines_types && !type->computed;
+}
+
+Result<std::string> protobuf_text(const json::value& tree, api::SchemaRef schema) {
+  const std::string api_version = string_at(tree, "/apiVersion"), kind = string_at(tree, "/kind");
+  if (!schema) {
+    const auto [group, version] = api::split_api_version(api_version);
+    const bool meta = kind == "Status" || kind == "PartialObjectMetadata";
+    const std::string name = meta ? "io.k8s.apimachinery.pkg.apis.meta.v1." + kind
+                                  : "io.k8s.api." +
+                                        (group.empty() ? "core" : group.substr(0, group.find('.'))) + "." +
+                                        version + "." + kind;
+    schema = api::builtin_type(name);
+  }
+  if (kind == "PartialObjectMetadata") {
+    // {1 metadata}
+    std::string out;
+    const json::value* metadata = find(tree, "/metadata");
+    ORC_ASSIGN(
+        const std::string bytes,
+        api::encode_protobuf_message(metadata == nullptr ? json::value(json::object()) : *metadata,
+                                     api::builtin_type("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta")));
+    api::append_protobuf_bytes(out, 1, bytes);
+    return api::protobuf_envelope(api_version, kind, out);
+  }
+  if (!schema)
+    return Error(Error::unsupported, "apiserver", kind + " of " + api_version + " has no protobuf message");
+  ORC_ASSIGN(const std::string message, api::encode_protobuf_message(tree, schema));
+  return api::protobuf_envelope(api_version, kind, message);
+}
+
+Result<std::string> protobuf_list(const api::TypeRecord& type, const std::string& api_version,
+                                  const Representation& want, const std::string& list_metadata,
+                                  const std::string& items) {
+  ORC_ASSIGN(const json::value metadata, parse_json(list_metadata));
+  ORC_ASSIGN(const std::string bytes,
+             api::encode_protobuf_message(
+                 metadata, api::builtin_type("io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta")));
+  std::string message;
+  api::append_protobuf_bytes(message, 1, bytes);
+  message += items;
+  if (want.form == Form::partial)
+    return api::protobuf_envelope(meta_api_version(want), "PartialObjectMetadataList", message);
+  return api::protobuf_envelope(api_version, type.list_kind, message);
+}
+
+Result<Representation> negotiate(std::string_view accept, const Query& query, bool protobuf) {
   Representation want;
   if (!trim(accept).empty()) {
     std::optional<Representation> found;
     for (const MediaRange& range : parse_accept(accept)) {
-      found = form_of(range);
+      found = form_of(range, protobuf);
       if (found) break;
     }
     if (!found) {
@@ -118,6 +167,7 @@ Result<Representation> negotiate(std::string_view accept, const Query& query) {
 }
 
 std::string content_type_of(const Representation& want) {
+  if (want.protobuf) return "application/vnd.kubernetes.protobuf";
   return want.form == Form::yaml ? "application/yaml" : "application/json";
 }
 
@@ -126,6 +176,14 @@ Reply tree_reply(const Call& call, const json::value& tree, int code) {
   reply.code = code;
   Representation want = call.want;
   if (want.form == Form::table || want.form == Form::partial) want.form = Form::json;
+  if (want.protobuf) {
+    if (auto bytes = protobuf_text(tree, {})) {
+      reply.content_type = content_type_of(want);
+      reply.body = std::move(*bytes);
+      return reply;
+    }
+    want.protobuf = false;  // kinds without a message are JSON, and say so
+  }
   reply.content_type = content_type_of(want);
   reply.body = finish(tree, want);
   return reply;
@@ -137,19 +195,25 @@ Result<std::string> json_in_version(const api::TypeRecord& type, std::string_vie
   if (found == nullptr || api::stored_as(type, *found))
     return json_with_revision(view, revision, managed_fields);
   ORC_ASSIGN(json::value tree, parse_json(json_with_revision(view, revision, managed_fields)));
-  api::from_stored(type, *found, tree);
+  ORC_TRY(api::from_stored(type, *found, tree));
   return to_json(tree);
 }
 
 Result<std::string> object_text(const api::TypeRecord& type, std::string_view version,
                                 const Representation& want, const StoredView& view, Revision revision,
                                 Now now, bool with_columns) {
-  // Rows are made from what is stored, whatever the version asked for.
-  const bool as_stored = want.form == Form::table || want.form == Form::partial;
+  // Rows of builtin kinds are made from what is stored, whatever the version asked for.
+  const bool as_stored = type.builtin && (want.form == Form::table || want.form == Form::partial);
   ORC_ASSIGN(std::string text, json_in_version(type, as_stored ? std::string_view() : version, view, revision,
                                                want.managed_fields));
-  if (want.form == Form::json && !want.pretty) return text;
+  if (want.form == Form::json && !want.pretty && !want.protobuf) return text;
   ORC_ASSIGN(json::value tree, parse_json(text));
+  if (want.protobuf && want.form == Form::partial)
+    return protobuf_text(api::partial_metadata(tree, meta_api_version(want)), {});
+  if (want.protobuf) {
+    const api::TypeVersion* found = type.version(version);
+    return protobuf_text(tree, found == nullptr ? api::SchemaRef() : found->schema);
+  }
   if (want.form == Form::partial) return finish(api::partial_metadata(tree, meta_api_version(want)), want);
   if (want.form != Form::table) return finish(tree, want);
   json::object table{
@@ -177,6 +241,7 @@ Reply object_reply(ApiCore& core, const api::TypeRecord& type, const Call& call,
   if (!view) return error_reply(api::internal_error(view.error().to_string()));
   auto text =
       object_text(type, call.info.version, call.want, *view, revision, core.engine().clock().now(), true);
+  if (!text && text.error().detail<Status>() != nullptr) return error_reply(text.error());  // of a conversion
   if (!text) return error_reply(api::internal_error(text.error().to_string()));
   reply.body = std::move(*text);
   reply.content_type = content_type_of(call.want);
@@ -217,6 +282,25 @@ std::string row_or_object(const api::TypeRecord& type, const Representation& wan
 Result<void> append_list_item(std::string& out, const api::TypeRecord& type, std::string_view version,
                               const Representation& want, const StoredView& view, Revision revision,
                               Now now) {
+  if (want.protobuf) {
+    ORC_ASSIGN(const std::string text,
+               json_in_version(type, want.form == Form::partial ? std::string_view() : version, view,
+                               revision, want.managed_fields));
+    ORC_ASSIGN(const json::value tree, parse_json(text));
+    std::string bytes;
+    if (want.form == Form::partial) {
+      const json::value partial = api::partial_metadata(tree, meta_api_version(want));
+      ORC_ASSIGN(
+          const std::string metadata,
+          api::encode_protobuf_message(*find(partial, "/metadata"),
+                                       api::builtin_type("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta")));
+      api::append_protobuf_bytes(bytes, 1, metadata);
+    } else {
+      ORC_ASSIGN(bytes, api::encode_protobuf_message(tree, type.version(version)->schema));
+    }
+    api::append_protobuf_bytes(out, 2, bytes);
+    return {};
+  }
   if (want.form == Form::json || want.form == Form::yaml) {
     const api::TypeVersion* found = type.version(version);
     if (found == nullptr || api::stored_as(type, *found)) {
@@ -227,7 +311,9 @@ Result<void> append_list_item(std::string& out, const api::TypeRecord& type, std
     out += text;
     return {};
   }
-  ORC_ASSIGN(json::value tree, parse_json(json_with_revision(view, revision, want.managed_fields)));
+  ORC_ASSIGN(const std::string text, json_in_version(type, type.builtin ? std::string_view() : version, view,
+                                                     revision, want.managed_fields));
+  ORC_ASSIGN(json::value tree, parse_json(text));
   out += row_or_object(type, want, tree, now);
   return {};
 }

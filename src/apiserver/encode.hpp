@@ -10,8 +10,18 @@
 
 namespace orchestra::apiserver {
 
-/// The best form that we have for an Accept header: 406 if there is none.
-Result<Representation> negotiate(std::string_view accept, const Query& query);
+/// The best form that we have for an Accept header: 406 if there is none. `protobuf`: the kind has it.
+Result<Representation> negotiate(std::string_view accept, const Query& query, bool protobuf = false);
+/// Has this resource messages? Builtin kinds that are stored or reviewed, but not definitions of types, whose
+/// schemas are JSON.
+bool has_protobuf(const api::TypeRecord* type);
+/// An enveloped message of a builtin kind, by its own apiVersion and kind where `schema` is empty;
+/// `unsupported` for kinds without one.
+Result<std::string> protobuf_text(const json::value& tree, api::SchemaRef schema);
+/// The whole list around items that append_list_item made.
+Result<std::string> protobuf_list(const api::TypeRecord& type, const std::string& api_version,
+                                  const Representation& want, const std::string& list_metadata,
+                                  const std::string& items);
 std::string content_type_of(const Representation& want);
 
 /// One stored object as an answer.

@@ -1,5 +1,6 @@
 #pragma once
 // One HTTP request being answered; internal to the front.
+#include "apiserver/audit/audit.hpp"
 #include "apiserver/http_front.hpp"
 
 namespace orchestra::apiserver {
@@ -9,6 +10,7 @@ struct HttpFront::Exchange {
   std::shared_ptr<HttpResponder> responder;
   RequestInfo info;
   Identity user;
+  std::shared_ptr<AuditLog::Record> audit;  ///< null: not audited
   std::int64_t began_ns = 0;
   std::string header(const std::string& name) const {
     const auto found = request.headers.find(name);

@@ -93,6 +93,10 @@ void HttpFront::handle(HttpServerRequest request, std::shared_ptr<HttpResponder>
   exchange->request = std::move(request);
   exchange->responder = std::move(responder);
   exchange->info = std::move(*info);
+  if (options_.audit) {
+    exchange->audit = options_.audit->begin(exchange->request, exchange->info);
+    exchange->responder = options_.audit->watch(exchange->audit, std::move(exchange->responder));
+  }
   auto self = shared_from_this();
   apiserver::authenticate(core_, exchange->request, trusted, [self, exchange](Result<Identity> user) {
     self->authenticated(exchange, std::move(user));
@@ -103,6 +107,7 @@ void HttpFront::authenticated(const std::shared_ptr<Exchange>& exchange, Result<
   Engine& engine = core_->engine();
   if (!user) return send_reply(engine, exchange->responder, error_reply(user.error()));
   exchange->user = std::move(*user);
+  if (exchange->audit) options_.audit->user_known(*exchange->audit, exchange->user);
   if (exchange->info.is_resource) return resource(exchange);
   if (auto allowed = authorize(*core_, exchange->user, exchange->info); !allowed) {
     return send_reply(engine, exchange->responder, error_reply(allowed.error()));
@@ -130,7 +135,9 @@ void HttpFront::resource(const std::shared_ptr<Exchange>& exchange) {
   if (streams) return stream(exchange);
   if (exchange->info.verb == "watch") return watch(exchange);
   Call call;
-  auto want = negotiate(exchange->header("accept"), exchange->info.query);
+  const api::TypePtr known =
+      core_->registry()->find(exchange->info.group, exchange->info.version, exchange->info.resource);
+  auto want = negotiate(exchange->header("accept"), exchange->info.query, has_protobuf(known.get()));
   if (!want) return send_reply(engine, exchange->responder, error_reply(want.error()));
   call.want = *want;
   call.want.managed_fields = true;
@@ -177,7 +184,8 @@ void HttpFront::watch(const std::shared_ptr<Exchange>& exchange) {
   Call call;
   call.info = exchange->info;
   call.user = exchange->user;
-  auto want = negotiate(exchange->header("accept"), exchange->info.query);
+  const api::TypePtr known = core_->registry()->find(call.info.group, call.info.version, call.info.resource);
+  auto want = negotiate(exchange->header("accept"), exchange->info.query, has_protobuf(known.get()));
   auto type = want ? core_->resolve(call.info) : Result<api::TypePtr>(want.error());
   auto request = type ? read_watch(*core_, call, *type) : Result<WatchRequest>(type.error());
   auto cursor = request ? WatchCursor::open(*core_, std::move(*request))
@@ -195,7 +203,9 @@ void HttpFront::watch(const std::shared_ptr<Exchange>& exchange) {
   auto self = shared_from_this();
   options.stopped = [self] { return self->stopped(); };
   auto writer = exchange->responder->start(
-      200, {{"Content-Type", "application/json"}, {"Cache-Control", "no-cache, private"}});
+      200, {{"Content-Type",
+             want->protobuf ? "application/vnd.kubernetes.protobuf;stream=watch" : "application/json"},
+            {"Cache-Control", "no-cache, private"}});
   auto stream = WatchStream::run(engine, std::move(*cursor), std::move(writer), std::move(options));
   std::lock_guard lock(mutex_);
   if (watches_.size() >= sweep_at_) {

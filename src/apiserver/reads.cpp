@@ -5,6 +5,7 @@
 #include "api/meta.hpp"
 #include "api/object_tree.hpp"
 #include "api/status.hpp"
+#include "api/versions.hpp"
 #include "apiserver/admission.hpp"
 #include "apiserver/continue_token.hpp"
 #include "apiserver/core.hpp"
@@ -76,12 +77,46 @@ Result<std::uint64_t> count_behind(const ListWalk& walk) {
   return counted.count;
 }
 
+// All items of a page in the version of the request, by one question to the type's converter.
+Result<std::vector<json::value>> converted_page(ListWalk& walk) {
+  std::vector<json::value> items;
+  ORC_TRY(walk.step(kRangePage, [&](const KeyValue& kv, const StoredView& view) -> Result<void> {
+    ORC_ASSIGN(json::value tree,
+               parse_json(json_with_revision(view, kv.mod_revision, walk.want.managed_fields)));
+    items.push_back(std::move(tree));
+    return {};
+  }));
+  const std::string api_version = walk.type->gvk(walk.version).api_version();
+  std::map<std::string, std::vector<std::size_t>> others;  // by the version that they are in
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    const std::string own = string_at(items[i], "/apiVersion");
+    if (own != api_version) others[own].push_back(i);
+  }
+  for (const auto& [own, places] : others) {
+    std::vector<json::value> some;
+    for (const std::size_t place : places) some.push_back(items[place]);
+    ORC_ASSIGN(auto done, walk.type->converter->convert(std::move(some), api_version));
+    for (std::size_t i = 0; i < places.size(); ++i) items[places[i]] = std::move(done[i]);
+  }
+  const api::TypeVersion* version = walk.type->version(walk.version);
+  for (json::value& item : items) ORC_TRY(api::from_stored(*walk.type, *version, item));  // prune, defaults
+  return items;
+}
+
 // The whole page in memory: with a limit or selectors, in YAML, or when it is short.
 Result<Reply> whole_list(ListWalk& walk, const std::string& api_version, const std::string& secret) {
   std::string items;
+  while (!walk.done && walk.type->converter != nullptr) {
+    ORC_ASSIGN(const auto page, converted_page(walk));
+    for (const json::value& item : page) {
+      if (!walk.first) items += ',';
+      walk.first = false;
+      items += row_or_object(*walk.type, walk.want, item, walk.now);
+    }
+  }
   while (!walk.done) {
     ORC_TRY(walk.step(kRangePage, [&](const KeyValue& kv, const StoredView& view) -> Result<void> {
-      if (!walk.first) items += ',';
+      if (!walk.first && !walk.want.protobuf) items += ',';
       walk.first = false;
       return append_list_item(items, *walk.type, walk.version, walk.want, view, kv.mod_revision, walk.now);
     }));
@@ -96,6 +131,12 @@ Result<Reply> whole_list(ListWalk& walk, const std::string& api_version, const s
     }
   }
   Reply reply;
+  if (walk.want.protobuf) {
+    ORC_ASSIGN(reply.body, protobuf_list(*walk.type, api_version, walk.want,
+                                         list_metadata(walk.snapshot.revision(), token, remaining), items));
+    reply.content_type = content_type_of(walk.want);
+    return reply;
+  }
   reply.body = list_opening(*walk.type, api_version, walk.want,
                             list_metadata(walk.snapshot.revision(), token, remaining));
   reply.body += items;
@@ -240,8 +281,7 @@ void ApiCore::get(Call call, api::TypePtr type, Answer answer) {
   const Consistency consistency = local ? Consistency::serializable : Consistency::linearizable;
   auto self = shared_from_this();
   auto pending = store_->snapshot(0, consistency);
-  pending.on_ready([self, call = std::move(call), type,
-                    answer = std::move(answer)](Result<Snapshot> snapshot) {
+  auto read = [self, call = std::move(call), type, answer](Result<Snapshot> snapshot) {
     if (!snapshot) return answer(error_reply(store_error(snapshot.error())));
     const View view(std::move(*snapshot));
     auto loaded = view.load(key_of(*type, call.info.ns, call.info.name));
@@ -257,7 +297,14 @@ void ApiCore::get(Call call, api::TypePtr type, Answer answer) {
     auto shown = hook->read(*type, *tree);
     if (!shown) return answer(error_reply(shown.error()));
     answer(tree_reply(call, *shown, 200));
-  });
+  };
+  pending.on_ready(
+      [self, read = std::move(read), answer, waits = type->converter != nullptr](Result<Snapshot> snapshot) {
+        if (!waits) return read(std::move(snapshot));
+        self->run(
+            true, [read, snapshot] { read(snapshot); },
+            [answer](const Error& error) { answer(error_reply(error)); });
+      });
 }
 
 void ApiCore::list(Call call, api::TypePtr type, Answer answer) {
@@ -308,7 +355,8 @@ void ApiCore::list(Call call, api::TypePtr type, Answer answer) {
       if (!last_key.empty() && walk.range.single) walk.done = true;
       const std::string api_version = type->gvk(call.info.version).api_version();
       const bool in_pieces = walk.query.limit == 0 && walk.want.form != Form::yaml && !walk.want.pretty &&
-                             !call.want_object && !walk.range.single;
+                             !call.want_object && !walk.range.single && !walk.want.protobuf &&
+                             type->converter == nullptr;
       if (in_pieces) {
         RangeOptions probe;
         probe.limit = kRangePage + 1;
@@ -316,9 +364,14 @@ void ApiCore::list(Call call, api::TypePtr type, Answer answer) {
         auto keys = walk.snapshot.try_range(walk.range, probe);
         if (keys && keys->items.size() > kRangePage) return answer(long_list(std::move(walk), api_version));
       }
-      auto reply = call.want_object ? object_list(walk, *self)
-                                    : whole_list(walk, api_version, self->options_.continue_secret);
-      answer(reply ? std::move(*reply) : error_reply(store_error(reply.error())));
+      const bool waits = type->converter != nullptr;
+      auto step = [self, answer, api_version, walk = std::make_shared<ListWalk>(std::move(walk)),
+                   as_objects = call.want_object] {
+        auto reply = as_objects ? object_list(*walk, *self)
+                                : whole_list(*walk, api_version, self->options_.continue_secret);
+        answer(reply ? std::move(*reply) : error_reply(store_error(reply.error())));
+      };
+      self->run(waits, std::move(step), [answer](const Error& error) { answer(error_reply(error)); });
     });
   };
   if (wait_for == 0) return read();

@@ -9,6 +9,7 @@
 #include "apiserver/client_in_process.hpp"
 #include "apiserver/stored_object.hpp"
 #include "apiserver/view.hpp"
+#include "apiserver/webhook/conversion.hpp"
 
 namespace orchestra::apiserver {
 namespace {
@@ -175,7 +176,7 @@ void TypeSource::sync() {
   for (const Definition& definition : *definitions) {
     api::DefinitionDecision decision = api::judge_definition(definition.object, *registry, now);
     if (decision.served) {
-      auto record = api::record_of_definition(definition.object);
+      auto record = api::record_of_definition(definition.object, converter_of(core_, definition.object));
       if (record) {
         registry = registry->with(*record);
         if (decision.removing) removing.emplace_back(&definition.object, *record);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "api/protobuf.hpp"
 #include "api/status.hpp"
 #include "apiserver/encode.hpp"
 
@@ -12,6 +13,7 @@ namespace {
 constexpr std::int64_t kSecondNs = 1'000'000'000;
 constexpr std::int64_t kTimeoutMinSeconds = 1800;  // upstream's --min-request-timeout, up to twice of it
 constexpr std::int64_t kTimeoutMaxSeconds = 24 * 3600;
+constexpr Duration kBusyPause = std::chrono::milliseconds(100);  // when no worker thread is free
 }  // namespace
 
 WatchStream::WatchStream(Engine& engine, std::unique_ptr<WatchCursor> cursor,
@@ -23,6 +25,7 @@ WatchStream::WatchStream(Engine& engine, std::unique_ptr<WatchCursor> cursor,
     seconds = kTimeoutMinSeconds + static_cast<std::int64_t>(engine_.random().below(kTimeoutMinSeconds));
   }
   bookmarks_ = cursor_->request().bookmarks;
+  waits_ = cursor_->request().type->converter != nullptr;
   ends_ns_ = now + std::min(seconds, kTimeoutMaxSeconds) * kSecondNs;
   bookmark_ns_ = now + options_.bookmark_interval.count();
 }
@@ -69,10 +72,29 @@ void WatchStream::kick() {
     }
     running_ = true;
   }
-  engine_.post([self = shared_from_this()] { self->step(); });
+  post_step();
+}
+
+// Where objects are converted by a webhook, a step waits for it.
+void WatchStream::post_step() {
+  auto step = [self = shared_from_this()] { self->step(); };
+  if (!waits_) return engine_.post(step);
+  if (!engine_.post_blocking(step))
+    engine_.after(kBusyPause, [self = shared_from_this()] { self->post_step(); });
+}
+
+void WatchStream::append_own(std::string& out, const char* type, const std::string& json) const {
+  if (!options_.want.protobuf) return append_event(out, type, json);
+  const auto tree = parse_json(json);
+  const auto bytes = tree ? protobuf_text(*tree, {}) : Result<std::string>(tree.error());
+  if (bytes) append_event(out, type, *bytes);
 }
 
 void WatchStream::append_event(std::string& out, const char* type, const std::string& object) const {
+  if (options_.want.protobuf) {
+    out += api::protobuf_watch_frame(type, object);
+    return;
+  }
   out += "{\"type\":\"";
   out += type;
   out += "\",\"object\":";
@@ -94,7 +116,7 @@ void WatchStream::append_bookmark(std::string& out, Revision revision, bool init
     object = "{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"meta.k8s.io/" +
              options_.want.meta_version + "\"" + object.substr(from.size());
   }
-  append_event(out, "BOOKMARK", object);
+  append_own(out, "BOOKMARK", object);
 }
 
 std::string WatchStream::encode(const std::vector<WatchItem>& items) {
@@ -111,7 +133,7 @@ std::string WatchStream::encode(const std::vector<WatchItem>& items) {
                                    item.revision, now, first_event_)
                      : Result<std::string>(view.error());
     if (!text) {
-      append_event(out, "ERROR", api::status_of(api::internal_error(text.error().to_string())).json);
+      append_own(out, "ERROR", api::status_of(api::internal_error(text.error().to_string())).json);
       continue;
     }
     first_event_ = false;
@@ -148,7 +170,7 @@ void WatchStream::step() {
   if (items) {
     text = encode(*items);
   } else {
-    append_event(text, "ERROR", api::status_of(items.error()).json);
+    append_own(text, "ERROR", api::status_of(items.error()).json);
     end = true;
   }
   const std::int64_t now = engine_.clock().now().steady_ns;
@@ -166,7 +188,7 @@ void WatchStream::step() {
     writer_->write(std::move(text)).on_ready([self, end](Result<void> written) {
       if (end) return self->finish();
       if (!written) return self->release();
-      self->engine_.post([self] { self->step(); });
+      self->post_step();
     });
     return;
   }
@@ -174,7 +196,7 @@ void WatchStream::step() {
   std::unique_lock lock(mutex_);
   if (again_) {
     lock.unlock();
-    engine_.post([self] { self->step(); });
+    post_step();
     return;
   }
   running_ = false;

@@ -33,11 +33,14 @@ class WatchStream : public std::enable_shared_from_this<WatchStream> {
   WatchStream(Engine& engine, std::unique_ptr<WatchCursor> cursor, std::shared_ptr<HttpBodyWriter> writer,
               WatchStreamOptions options);
   void step();
+  void post_step();
   void tick();
   void finish();
   void release();
   std::string encode(const std::vector<WatchItem>& items);
   void append_event(std::string& out, const char* type, const std::string& object) const;
+  /// An event whose object is JSON of our own making (bookmarks, errors), in the form of this watch.
+  void append_own(std::string& out, const char* type, const std::string& json) const;
   void append_bookmark(std::string& out, Revision revision, bool initial_end);
 
   Engine& engine_;
@@ -45,7 +48,7 @@ class WatchStream : public std::enable_shared_from_this<WatchStream> {
   std::shared_ptr<HttpBodyWriter> writer_;
   WatchStreamOptions options_;
   std::int64_t ends_ns_ = 0, bookmark_ns_ = 0;
-  bool first_event_ = true, bookmarks_ = false;
+  bool first_event_ = true, bookmarks_ = false, waits_ = false;
 
   std::mutex mutex_;  ///< guards what follows
   bool running_ = false, again_ = false, armed_ = false, closed_ = false;

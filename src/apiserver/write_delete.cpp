@@ -101,8 +101,7 @@ Result<Change> remove_object(const WriteInput& input, const View& view, const Lo
   change.dry_run = input.dry_run;
   Admission admission{input, view, change, nullptr, &tree};
   if (hooks != nullptr && hooks->on_delete != nullptr) ORC_TRY(hooks->on_delete(admission));
-  ORC_TRY(admit_node_restriction(admission));
-  ORC_TRY(admit_policies(admission));
+  ORC_TRY(admit_deletion(admission));
 
   json::value next = tree;
   api::metadata(next).erase("resourceVersion");

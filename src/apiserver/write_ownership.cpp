@@ -17,7 +17,7 @@ class InRequestVersion {
   InRequestVersion(const WriteInput& input, const json::value& tree) : tree_(&tree) {
     if (input.version->conversion == nullptr) return;
     own_ = tree;
-    api::from_stored(*input.type, *input.version, own_);
+    (void)api::from_stored(*input.type, *input.version, own_);  // no converter: cannot fail
     tree_ = &own_;
   }
   const json::value& operator*() const { return *tree_; }
@@ -45,8 +45,8 @@ api::FieldWrite field_write(const WriteInput& input, const char* operation) {
     if (found == nullptr) return std::nullopt;
     api::VersionView view{found->schema, before, after};
     for (json::value* tree : {&view.before, &view.after}) {
-      api::to_stored(*type, *from, *tree);
-      api::from_stored(*type, *found, *tree);
+      if (type->converter == nullptr && !api::to_stored(*type, *from, *tree)) return std::nullopt;
+      if (!api::from_stored(*type, *found, *tree)) return std::nullopt;
     }
     return view;
   };
@@ -131,7 +131,7 @@ Result<Change> compute_apply(const WriteInput& input, const View& view) {
                                                        input.body, {}, input.force));
     if (input.version->conversion != nullptr) {
       api::apply_defaults(input.version->schema, applied.object);
-      api::to_stored(*input.type, *input.version, applied.object);
+      ORC_TRY(api::to_stored(*input.type, *input.version, applied.object));
     }
     ORC_ASSIGN(Change change,
                create_object(input, view, std::move(applied.object), std::move(applied.managers)));
@@ -141,12 +141,12 @@ Result<Change> compute_apply(const WriteInput& input, const View& view) {
   ORC_ASSIGN(json::value old_tree, work_tree(input, *old));
   json::value live = old_tree;
   const json::value managed = take_managed_fields(live);
-  if (input.version->conversion != nullptr) api::from_stored(*input.type, *input.version, live);
+  if (input.version->conversion != nullptr) ORC_TRY(api::from_stored(*input.type, *input.version, live));
   ORC_ASSIGN(api::Applied applied,
              api::apply_config(write, live, input.body, managers_of(&managed), input.force));
   if (input.version->conversion != nullptr) {
     api::apply_defaults(input.version->schema, applied.object);
-    api::to_stored(*input.type, *input.version, applied.object);
+    ORC_TRY(api::to_stored(*input.type, *input.version, applied.object));
   }
   ORC_TRY(check_identity(input, old_tree, applied.object, true));
   return finish_update(input, view, *old, std::move(old_tree), std::move(applied.object),

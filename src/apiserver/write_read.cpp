@@ -214,7 +214,7 @@ Result<WriteInput> read_write(const ApiCore& core, const Call& call, api::TypePt
     if (!input.body.is_object()) return api::bad_request("the body of the request is not an object");
     if (!own_kind && version->conversion != nullptr) {
       api::apply_defaults(version->schema, input.body);
-      api::to_stored(*input.type, *version, input.body);
+      ORC_TRY(api::to_stored(*input.type, *version, input.body));
     }
   } else if (call.info.verb == "patch") {
     ORC_TRY(read_patch(input));

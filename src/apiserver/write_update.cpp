@@ -139,8 +139,17 @@ Result<Loaded> load_target(const WriteInput& input, const View& view) {
 Result<json::value> work_tree(const WriteInput& input, const Loaded& loaded) {
   ORC_ASSIGN(json::value tree, loaded.tree());
   if (input.version->conversion == nullptr && !api::stored_as(*input.type, *input.version))
-    api::from_stored(*input.type, *input.version, tree);
+    ORC_TRY(api::from_stored(*input.type, *input.version, tree));
   return tree;
+}
+
+Result<Value> stored_value(const WriteInput& input, const json::value& object) {
+  if (input.type->converter == nullptr) return Value(encode_object(*input.type, object));
+  json::value copy = object;
+  const json::value managed = take_managed_fields(copy);
+  ORC_TRY(api::to_stored(*input.type, *input.version, copy));
+  if (!managed.is_null()) api::metadata(copy)["managedFields"] = managed;
+  return Value(encode_object(*input.type, copy));
 }
 
 Result<Change> finish_update(const WriteInput& input, const View& view, const Loaded& old,
@@ -182,11 +191,12 @@ Result<Change> finish_update(const WriteInput& input, const View& view, const Lo
                           ? api::validate_status_update(type, input.work_schema(), next, old_tree)
                           : api::validate_update(type, input.work_schema(), next, old_tree);
   if (!errors.empty()) return api::invalid(type.group, type.kind, input.name(), errors);
+  change.warnings.insert(change.warnings.end(), errors.warnings().begin(), errors.warnings().end());
 
   if (last_finalizer_went(next, hooks)) {
     change.expect(old.kv.key, old.kv);
     change.remove(old.kv.key);
-    change.stored = Value(encode_object(type, next));
+    ORC_ASSIGN(change.stored, stored_value(input, next));
     if (hooks != nullptr && hooks->on_removed != nullptr) {
       Admission removal{input, view, change, nullptr, &old_tree};
       ORC_TRY(hooks->on_removed(removal));
@@ -203,8 +213,12 @@ Result<Change> finish_update(const WriteInput& input, const View& view, const Lo
     return change;
   }
   if (!managers->empty()) api::metadata(next)["managedFields"] = api::print_managers(*managers);
-  if (fields == nullptr) ORC_TRY(admit_validating(admission));
-  change.stored = Value(encode_object(type, next));
+  if (fields == nullptr) {
+    ORC_TRY(admit_validating(admission));
+  } else {
+    ORC_TRY(admit_validating_subresource(admission));
+  }
+  ORC_ASSIGN(change.stored, stored_value(input, next));
   if (change.stored.size() > input.core->options().object_bytes_max) {
     return api::too_large(type.qualified_resource() + " \"" + input.name() + "\" takes " +
                           std::to_string(change.stored.size()) + " bytes, at most " +
@@ -229,7 +243,7 @@ Result<Change> compute_patch(const WriteInput& input, const View& view) {
   ORC_ASSIGN(json::value old_tree, work_tree(input, old));
   json::value next = old_tree;
   const api::TypeVersion& version = *input.version;
-  if (version.conversion != nullptr) api::from_stored(*input.type, version, next);
+  if (version.conversion != nullptr) ORC_TRY(api::from_stored(*input.type, version, next));
   ORC_TRY(apply_patch(input, version.schema, next));
   if (!next.is_object()) return api::bad_request("the patched object is not an object");
   auto unknown = api::prune_unknown(version.schema, next);
@@ -239,11 +253,11 @@ Result<Change> compute_patch(const WriteInput& input, const View& view) {
   ORC_TRY(check_strict(checked, *unknown, {}));
   if (version.conversion != nullptr) {
     api::apply_defaults(version.schema, next);
-    api::to_stored(*input.type, version, next);
+    ORC_TRY(api::to_stored(*input.type, version, next));
   }
   ORC_TRY(check_identity(input, old_tree, next, true));
   ORC_ASSIGN(Change change, finish_update(input, view, old, std::move(old_tree), std::move(next)));
-  change.warnings = std::move(checked.warnings);
+  change.warnings.insert(change.warnings.begin(), checked.warnings.begin(), checked.warnings.end());
   return change;
 }
 

@@ -91,6 +91,8 @@ Result<void> check_strict(WriteInput& input, const std::vector<std::string>& unk
                           const std::vector<std::string>& duplicate);
 /// What is stored, in the form in which the pipeline works (see WriteInput::work_schema).
 Result<json::value> work_tree(const WriteInput& input, const Loaded& loaded);
+/// What is put into the store for an object in the pipeline's form.
+Result<Value> stored_value(const WriteInput& input, const json::value& object);
 /// Loads what the request names; 404 otherwise.
 Result<Loaded> load_target(const WriteInput& input, const View& view);
 /// Applies a patch document of the input's kind.

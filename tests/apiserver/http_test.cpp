@@ -114,7 +114,7 @@ TEST_CASE("what cannot be read or shown is refused with the right code") {
   CHECK(reason(served.ask("POST", kMaps, "x", {{"Content-Type", "text/plain"}})) ==
         "415 UnsupportedMediaType");
   CHECK(reason(served.ask("GET", kMaps, "", {{"Accept", "image/png"}})) == "406 NotAcceptable");
-  CHECK(reason(served.ask("GET", kMaps, "", {{"Accept", "application/vnd.kubernetes.protobuf"}})) ==
+  CHECK(reason(served.ask("GET", kMaps, "", {{"Accept", "application/vnd.kubernetes.cbor"}})) ==
         "406 NotAcceptable");
   CHECK(served.ask("GET", kMaps, "", {{"Accept", "application/vnd.kubernetes.protobuf,application/json"}})
             .status == 200);

@@ -275,7 +275,8 @@ TEST_CASE("rules of custom resources: transitions, messages, reasons, budget") {
                          std::uint64_t budget = cel::kTotalBudget) {
     FieldErrors errors;
     const FieldPath spec("spec");
-    cel::validate_rules(rules.get_array(), {}, self, old, spec, budget, errors);
+    (void)cel::validate_rules(rules.get_array(), {.schema = {}, .self = &self, .old = old}, spec, budget,
+                              errors);
     std::string out;
     for (const FieldError& error : errors)
       out += error.path + "|" + error.detail + "|" + error.reason() + "\n";
@@ -286,12 +287,13 @@ TEST_CASE("rules of custom resources: transitions, messages, reasons, budget") {
         "spec.min|min must not exceed max|FieldValueInvalid\n"
         "spec|name was a|FieldValueForbidden\n"
         "spec|failed rule: !oldSelf.hasValue() || self.max >= oldSelf.value().max|FieldValueInvalid\n"
-        "spec|rule evaluation error: no such key: nothing evaluating rule: self.nothing == "
+        "spec|no such key: nothing evaluating rule: self.nothing == "
         "1|FieldValueInvalid\n");
   CHECK(check(good, nullptr, 3).find("running out of cost budget") != std::string::npos);
   FieldErrors errors;
   const json::value broken = parse_json(R"([{"rule": "self ="}, {"rule": ""}])").value();
-  cel::check_rules(broken.get_array(), FieldPath("x"), errors);
+  double total = 0;
+  cel::check_rules(broken.get_array(), {}, FieldPath("x"), total, errors);
   REQUIRE(errors.size() == 2);
   CHECK(errors.all()[0].path == "x[0].rule");
 }

@@ -5,8 +5,6 @@
 #include "api/cel/program.hpp"
 
 #include <cmath>
-#include <mutex>
-#include <unordered_map>
 
 namespace orchestra::api::cel {
 namespace {
@@ -124,6 +122,8 @@ class Evaluation {
       return no_overload(std::string(type_name(base)) + "." + node.text);
     }
     auto found = member(base, Value(node.text));
+    if (!found && base.as<Json>() != nullptr && node.text.find("__") != std::string::npos)
+      found = member(base, Value(unescaped_field(node.text)));
     if (test) return found.has_value();
     if (optional) return Optional{found ? std::make_shared<const Value>(std::move(*found)) : nullptr};
     if (!found) return failure("no such key: " + node.text);
@@ -340,29 +340,6 @@ class Evaluation {
   std::vector<std::pair<const std::string*, Value>> scope_;
   int depth_ = 0;
 };
-
-/// Compiled rules by their text: definitions are few, objects many.
-Result<Program> compiled_rule(const std::string& text) {
-  static std::mutex mutex;
-  static std::unordered_map<std::string, Program> cache;
-  constexpr std::size_t kCacheMax = 4096;
-  {
-    std::lock_guard lock(mutex);
-    if (const auto found = cache.find(text); found != cache.end()) return found->second;
-  }
-  ORC_ASSIGN(Program program, Program::compile(text, {"self", "oldSelf"}));
-  std::lock_guard lock(mutex);
-  if (cache.size() >= kCacheMax) cache.clear();
-  cache.emplace(text, program);
-  return program;
-}
-
-FieldErrorType error_type(const std::string& reason) {
-  if (reason == "FieldValueForbidden") return FieldErrorType::forbidden;
-  if (reason == "FieldValueRequired") return FieldErrorType::required;
-  if (reason == "FieldValueDuplicate") return FieldErrorType::duplicate;
-  return FieldErrorType::invalid;
-}
 }  // namespace
 
 Result<Program> Program::compile(std::string_view text, const std::vector<std::string>& variables) {
@@ -384,74 +361,6 @@ bool Program::uses(const std::string& variable) const {
     if (node.kind == NodeKind::ident && node.text == variable) return true;
   }
   return false;
-}
-
-void check_rules(const json::array& rules, const FieldPath& path, FieldErrors& errors) {
-  for (std::size_t i = 0; i < rules.size(); ++i) {
-    for (const char* field : {"rule", "messageExpression"}) {
-      const std::string text = string_at(rules[i], std::string("/") + field);
-      if (text.empty()) {
-        if (std::string_view(field) == "rule") errors.required(path[i] / "rule", "rule is not specified");
-        continue;
-      }
-      auto program = Program::compile(text, {"self", "oldSelf"});
-      if (!program) errors.invalid(path[i] / field, text, "compilation failed: " + program.error().message());
-    }
-  }
-}
-
-void validate_rules(const json::array& rules, SchemaRef schema, const json::value& self,
-                    const json::value* old, const FieldPath& path, std::uint64_t& budget,
-                    FieldErrors& errors) {
-  for (const json::value& rule : rules) {
-    const std::string text = string_at(rule, "/rule");
-    auto program = compiled_rule(text);
-    if (!program) {
-      errors.invalid(path, self, "rule compile error: " + program.error().message());
-      continue;
-    }
-    const bool optional_old = bool_at(rule, "/optionalOldSelf");
-    const bool uses_old = program->uses("oldSelf");
-    if (uses_old && !optional_old && old == nullptr) continue;  // a transition needs both sides
-    Program::Variables variables{{"self", from_json(self, schema)}};
-    if (optional_old) {
-      variables["oldSelf"] =
-          Optional{old == nullptr ? nullptr : std::make_shared<const Value>(from_json(*old, schema))};
-    } else if (old != nullptr) {
-      variables["oldSelf"] = from_json(*old, schema);
-    }
-    Context context;
-    context.budget = std::min(kCallBudget, budget);
-    const Value answer = program->evaluate(variables, context);
-    budget -= std::min(budget, context.cost);
-    const bool* holds = answer.as<bool>();
-    if (holds != nullptr && *holds) continue;
-    if (const Failure* failed = answer.as<Failure>()) {
-      if (failed->over_budget) {
-        errors.invalid(
-            path, self,
-            "validation failed due to running out of cost budget, no further validation rules will be run");
-        return;
-      }
-      errors.invalid(path, self, "rule evaluation error: " + failed->message + " evaluating rule: " + text);
-      continue;
-    }
-    std::string message = string_at(rule, "/message");
-    if (const std::string expression = string_at(rule, "/messageExpression"); !expression.empty()) {
-      if (auto text_program = compiled_rule(expression)) {
-        context = Context();
-        context.budget = std::min(kCallBudget, budget);
-        const Value made = text_program->evaluate(variables, context);
-        budget -= std::min(budget, context.cost);
-        if (const auto* own = made.as<std::string>(); own != nullptr && !own->empty()) message = *own;
-      }
-    }
-    if (message.empty()) message = "failed rule: " + text;
-    const FieldErrorType type = error_type(string_at(rule, "/reason"));
-    const std::string below = string_at(rule, "/fieldPath");
-    FieldError error{type, path.to_string() + below, to_json(self), message};
-    errors.add(std::move(error));
-  }
 }
 
 }  // namespace orchestra::api::cel

@@ -22,19 +22,51 @@ class Program {
   const std::string& text() const { return *text_; }
   /// Does the expression use this variable?
   bool uses(const std::string& variable) const;
+  const Ast& ast() const { return *ast_; }
 
  private:
   std::shared_ptr<const std::string> text_;
   std::shared_ptr<const Ast> ast_;
 };
 
-/// x-kubernetes-validations of one node: rules as JSON (rule, message, messageExpression, reason, fieldPath,
-/// optionalOldSelf). `self` and `old` (may be null: a create) are values of that node. Adds to `errors` under
-/// `path`. The budget is shared by all calls of a request; used up, the object is refused.
-void validate_rules(const json::array& rules, SchemaRef schema, const json::value& self,
-                    const json::value* old, const FieldPath& path, std::uint64_t& budget,
-                    FieldErrors& errors);
-/// Errors of rules that do not compile, under `path`[i].rule: for the write of a definition.
-void check_rules(const json::array& rules, const FieldPath& path, FieldErrors& errors);
+/// x-kubernetes-validations of one node, judged (upstream apiextensions-apiserver/pkg/apiserver/schema/cel).
+struct RuleSubject {
+  SchemaRef schema;  ///< may be empty
+  const json::value* self = nullptr;
+  const json::value* old = nullptr;  ///< null: new, or nothing that corresponds
+  bool unchanged = false;            ///< rules that do not compare with the old value only warn
+};
+/// Rules as JSON (rule, message, messageExpression, reason, fieldPath, optionalOldSelf). Adds to `errors`
+/// under `path`. The budget is shared by all calls of a request. False: it is used up, and nothing more may
+/// be judged.
+bool validate_rules(const json::array& rules, const RuleSubject& subject, const FieldPath& path,
+                    std::uint64_t& budget, FieldErrors& errors);
+
+/// What the writer of a definition is told about the rules of one node, under `path`[i].
+struct RulePlace {
+  SchemaRef schema;          ///< of `self`; empty: fields are not checked
+  double cardinality = 1;    ///< how often the rule may run in one object
+  std::string uncorrelated;  ///< the list within which nothing old corresponds to; empty: everything does
+};
+/// Adds the estimated cost of the rules to `total`.
+void check_rules(const json::array& rules, const RulePlace& place, const FieldPath& path, double& total,
+                 FieldErrors& errors);
+
+/// ".spec.replicas" or ".metadata['a.b']" as it is printed behind a path: "spec.replicas", "metadata[a.b]".
+/// `invalid` where the schema has no such field.
+Result<std::string> normalized_field_path(std::string_view text, SchemaRef schema);
+
+/// Fields of `self` and `oldSelf` that the schema does not have, with position.
+Result<void> check_fields(const Ast& ast, std::string_view text, SchemaRef self);
+/// An upper bound of what an evaluation costs, from the bounds of the schema (maxItems, maxLength...), as
+/// upstream's estimator; where there is no bound, what fits into a request.
+double estimate_cost(const Ast& ast, SchemaRef self);
+/// How many elements a list or map of this schema has at most.
+double elements_max(SchemaRef schema);
+inline constexpr double kEstimateMax = 10'000'000;        ///< of one rule
+inline constexpr double kEstimateTotalMax = 100'000'000;  ///< of one schema
+
+/// Property names as they are written in expressions: "a__dash__b" is a-b, "__if__" is if.
+std::string unescaped_field(std::string_view name);
 
 }  // namespace orchestra::api::cel

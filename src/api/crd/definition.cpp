@@ -70,7 +70,7 @@ void add_version(TypeRecord& record, const json::object& version,
   schemas.push_back(std::move(built));
 }
 
-/// Subresources and columns are those of the preferred version; upstream has them per version.
+/// Subresources and columns of one version.
 void add_surface(TypeRecord& record, const json::object& version) {
   const json::object& subresources = object_or_empty(version, "subresources");
   const std::string name(text_of(version, "name"));
@@ -103,12 +103,19 @@ void add_surface(TypeRecord& record, const json::object& version) {
                               .description = "Time since the object was created.",
                               .json_path = ".metadata.creationTimestamp"});
   }
+}
+
+/// Selectable fields are in the header of each stored object, so all versions have those of all.
+void add_selectable(TypeRecord& record, const json::object& version) {
   for_each_object(version, "selectableFields", [&](std::size_t, const json::object& field) {
     std::string path(text_of(field, "jsonPath"));
-    record.selectable.push_back({.label = path.substr(path.starts_with('.') ? 1 : 0),
-                                 .pointer = pointer_of(path),
-                                 .absent = "",
-                                 .stored = ""});
+    SelectableField out{.label = path.substr(path.starts_with('.') ? 1 : 0),
+                        .pointer = pointer_of(path),
+                        .absent = "",
+                        .stored = ""};
+    const bool there = std::any_of(record.selectable.begin(), record.selectable.end(),
+                                   [&](const SelectableField& one) { return one.label == out.label; });
+    if (!there) record.selectable.push_back(std::move(out));
   });
 }
 
@@ -172,7 +179,8 @@ std::string clash(const json::object& names, std::string_view group, const std::
 
 }  // namespace
 
-Result<TypePtr> record_of_definition(const json::value& definition) {
+Result<TypePtr> record_of_definition(const json::value& definition,
+                                     std::shared_ptr<const ObjectConverter> converter) {
   const json::object* spec = object_at(definition, "/spec");
   if (spec == nullptr) return Error(Error::invalid, "api", "a definition without spec");
   const json::object& names = object_or_empty(*spec, "names");
@@ -187,6 +195,7 @@ Result<TypePtr> record_of_definition(const json::value& definition) {
   record->namespaced = text_of(*spec, "scope") != "Cluster";
   record->verbs = {"create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"};
   record->builtin = false;
+  record->converter = std::move(converter);
   record->has_generation = true;
   record->unconditional_update = false;
   std::vector<std::shared_ptr<const CustomSchema>> schemas;
@@ -198,8 +207,17 @@ Result<TypePtr> record_of_definition(const json::value& definition) {
     return priority_of(text_of(*a, "name")) > priority_of(text_of(*b, "name"));
   });
   for (const json::object* version : versions) add_version(*record, *version, schemas);
-  add_surface(*record, *versions.front());
+  for (const json::object* version : versions) add_selectable(*record, *version);
   record->owned = std::make_shared<std::vector<std::shared_ptr<const CustomSchema>>>(std::move(schemas));
+  if (versions.size() > 1) {
+    for (const json::object* version : versions) {
+      auto own = std::make_shared<TypeRecord>(*record);
+      own->by_version.clear();
+      add_surface(*own, *version);
+      record->by_version.emplace(std::string(text_of(*version, "name")), std::move(own));
+    }
+  }
+  add_surface(*record, *versions.front());
   return TypePtr(std::move(record));
 }
 

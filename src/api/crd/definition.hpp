@@ -20,8 +20,10 @@ void validate_definition(const json::object& object, FieldErrors& errors);
 void validate_definition_update(const json::object& object, const json::object& old, FieldErrors& errors);
 void prepare_definition(json::object& object);
 
-/// The record of a valid definition. Shared pools live as long as the record.
-Result<TypePtr> record_of_definition(const json::value& definition);
+/// The record of a valid definition. Shared pools live as long as the record. `converter`: of its conversion
+/// strategy, null for None.
+Result<TypePtr> record_of_definition(const json::value& definition,
+                                     std::shared_ptr<const ObjectConverter> converter = nullptr);
 
 /// Decides on one definition in the light of what others have taken.
 struct DefinitionDecision {

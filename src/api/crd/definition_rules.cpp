@@ -3,6 +3,7 @@
 #include <set>
 
 #include "api/crd/definition.hpp"
+#include "api/crd/expressions.hpp"
 #include "api/crd/structural.hpp"
 #include "api/meta.hpp"
 #include "api/tree.hpp"
@@ -53,7 +54,9 @@ void check_version(const json::object& version, const FieldPath& path, FieldErro
   if (schema == nullptr) {
     errors.required(validation / "openAPIV3Schema", "schemas are required");
   } else {
+    const std::size_t before = errors.size();
     check_structural(*schema, validation / "openAPIV3Schema", errors);
+    if (errors.size() == before) check_expressions(*schema, validation / "openAPIV3Schema", errors);
   }
   const FieldPath columns = path / "additionalPrinterColumns";
   for_each_object(version, "additionalPrinterColumns", [&](std::size_t index, const json::object& column) {
@@ -91,6 +94,34 @@ void check_version(const json::object& version, const FieldPath& path, FieldErro
     under("statusReplicasPath", {".status."}, true, "should be a json path under .status");
     under("labelSelectorPath", {".spec.", ".status."}, false,
           "should be a json path under either .spec or .status");
+  }
+}
+
+void check_conversion(const json::object& conversion, const FieldPath& path, FieldErrors& errors) {
+  const std::string_view strategy = text_of(conversion, "strategy");
+  const FieldPath webhook = path / "webhook";
+  const json::object* config = object_of(conversion, "webhook");
+  if (strategy.empty() || strategy == "None") {
+    if (config != nullptr) errors.forbidden(webhook, "should not be set when strategy is not set to Webhook");
+    return;
+  }
+  if (strategy != "Webhook")
+    return errors.not_supported(path / "strategy", json::string(strategy), {"None", "Webhook"});
+  const json::object* client = config == nullptr ? nullptr : object_of(*config, "clientConfig");
+  if (client == nullptr) {
+    errors.required(webhook / "clientConfig", "required when strategy is set to Webhook");
+  } else {
+    validate_client_config(*client, webhook / "clientConfig", errors);
+  }
+  const json::array& versions = config == nullptr ? array_or_empty(conversion, "")
+                                                  : array_or_empty(*config, "conversionReviewVersions");
+  if (versions.empty()) {
+    errors.required(webhook / "conversionReviewVersions");
+  } else if (std::none_of(versions.begin(), versions.end(), [](const json::value& version) {
+               return version == "v1" || version == "v1beta1";
+             })) {
+    errors.invalid(webhook / "conversionReviewVersions", json::value(versions),
+                   "must include at least one of v1, v1beta1");
   }
 }
 
@@ -148,11 +179,7 @@ void validate_definition(const json::object& object, FieldErrors& errors) {
                    "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in "
                    "spec.versions[*].schema instead");
   }
-  const FieldPath conversion = path / "conversion";
-  const std::string_view strategy = text_of(object_or_empty(spec, "conversion"), "strategy");
-  // Conversion by webhook is not there yet; a definition that needs it must not seem to work.
-  if (!strategy.empty() && strategy != "None")
-    errors.not_supported(conversion / "strategy", json::string(strategy), {"None"});
+  check_conversion(object_or_empty(spec, "conversion"), path / "conversion", errors);
   check_names(names, path / "names", errors);
   check_versions(spec, path / "versions", errors);
 }

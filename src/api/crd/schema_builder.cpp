@@ -34,6 +34,7 @@ class Builder {
     out_.nodes[1].type_name = 1;
     out_.pool = {out_.nodes, out_.strings.c_str(), out_.type_names, out_.type_descriptions};
     out_.pool.rules = out_.rules;
+    out_.pool.has_expressions = out_.has_expressions;
   }
 
  private:
@@ -75,6 +76,7 @@ class Builder {
       out_.has_defaults = true;
     }
     out_.rules[index] = &schema;
+    if (!array_or_empty(schema, "x-kubernetes-validations").empty()) out_.has_expressions = true;
     if (type == "array") {
       fill_list(node, schema);
     } else if (type == "object" || resource || embedded) {

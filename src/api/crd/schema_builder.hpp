@@ -20,6 +20,7 @@ struct CustomSchema {
   std::vector<std::uint32_t> type_names, type_descriptions;
   std::vector<const json::object*> rules;
   bool has_defaults = false;
+  bool has_expressions = false;
   SchemaPool pool;
   SchemaRef root() const { return {&pool, 1}; }
 };

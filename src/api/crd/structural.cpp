@@ -35,10 +35,11 @@ void check_logical(const json::object& schema, const json::object& outside, cons
                    FieldErrors& errors, int depth) {
   if (depth > kSchemaDepthMax) return errors.too_many(path, static_cast<std::size_t>(depth), kSchemaDepthMax);
   const bool int_or_string = flag_of(outside, "x-kubernetes-int-or-string");
-  for (const char* word : {"type", "default", "description", "title", "nullable", "additionalProperties",
-                           "x-kubernetes-preserve-unknown-fields", "x-kubernetes-embedded-resource",
-                           "x-kubernetes-int-or-string", "x-kubernetes-list-type",
-                           "x-kubernetes-list-map-keys", "x-kubernetes-map-type"}) {
+  for (const char* word :
+       {"type", "default", "description", "title", "nullable", "additionalProperties",
+        "x-kubernetes-preserve-unknown-fields", "x-kubernetes-embedded-resource",
+        "x-kubernetes-int-or-string", "x-kubernetes-list-type", "x-kubernetes-list-map-keys",
+        "x-kubernetes-map-type", "x-kubernetes-validations"}) {
     const json::value* value = schema.if_contains(word);
     if (value == nullptr || (value->is_bool() && !value->get_bool())) continue;
     if (int_or_string && std::string_view(word) == "type") continue;

@@ -18,19 +18,36 @@ Result<void> admit_mutating(Admission& admission) {
   ORC_TRY(admit_node_restriction(admission));
   ORC_TRY(admit_node_taint(admission));
   ORC_TRY(admit_default_class(admission));
-  return admit_runtime_class(admission);
+  ORC_TRY(admit_runtime_class(admission));
+  return mutate_by_webhooks(admission);
 }
 
 Result<void> admit_subresource(Admission& admission) {
   ORC_TRY(admit_node_restriction(admission));
+  ORC_TRY(mutate_by_webhooks(admission));
   return admit_certificates(admission);
+}
+
+Result<void> admit_validating_subresource(Admission& admission) {
+  ORC_TRY(admit_policies(admission));
+  return judge_by_webhooks(admission);
+}
+
+Result<void> admit_deletion(Admission& admission) {
+  if (admission.input.type->virtual_only) return {};
+  ORC_TRY(admit_node_restriction(admission));
+  ORC_TRY(mutate_by_webhooks(admission));
+  ORC_TRY(admit_policies(admission));
+  return judge_by_webhooks(admission);
 }
 
 Result<void> admit_validating(Admission& admission) {
   if (admission.input.type->virtual_only) return {};
   ORC_TRY(check_policy(admission));
-  ORC_TRY(admit_policies(admission));
+  ORC_TRY(check_webhooks(admission));
   ORC_TRY(admit_pod_security(admission));
+  ORC_TRY(admit_policies(admission));
+  ORC_TRY(judge_by_webhooks(admission));
   return admit_quota(admission);
 }
 

@@ -16,6 +16,9 @@ Result<void> admit_mutating(Admission& admission);
 Result<void> admit_validating(Admission& admission);
 /// Of writes through /status, /approval and their like, whatever the kind.
 Result<void> admit_subresource(Admission& admission);
+Result<void> admit_validating_subresource(Admission& admission);
+/// Of deletions and evictions.
+Result<void> admit_deletion(Admission& admission);
 
 // Single plug-ins; each looks only at what it knows.
 Result<void> admit_service_account(Admission& admission);
@@ -30,6 +33,10 @@ Result<void> admit_node_restriction(Admission& admission);  ///< also of deletio
 Result<void> admit_certificates(Admission& admission);
 Result<void> admit_policies(Admission& admission);  ///< also of deletions
 Result<void> check_policy(Admission& admission);
+// Webhooks; these wait, so only where ApiCore chose a worker thread (webhook/hooks_admission.cpp).
+Result<void> mutate_by_webhooks(Admission& admission);
+Result<void> judge_by_webhooks(Admission& admission);
+Result<void> check_webhooks(Admission& admission);
 
 /// What a new namespace gets in the same transaction: account `default` and ConfigMap `kube-root-ca.crt`.
 Result<void> furnish_namespace(Admission& admission);
