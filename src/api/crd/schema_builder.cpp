@@ -129,11 +129,22 @@ class Builder {
       const json::object& below = object_or_empty(properties, names[i]);
       if (resource && names[i] == "metadata") {
         import(at, builtin_type("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"));
+        restrict_names(at, object_or_empty(below, "properties"));
       } else if (resource && !properties.contains(names[i])) {
         out_.nodes[at].kind = SchemaKind::string;
       } else {
         fill(at, below, false);
       }
+    }
+  }
+
+  /// Of metadata a definition may restrict the names; everything else there is the server's.
+  void restrict_names(std::uint32_t metadata, const json::object& properties) {
+    const SchemaNode node = out_.nodes[metadata];
+    for (std::uint32_t i = 0; i < node.count; ++i) {
+      const std::string_view name = out_.strings.c_str() + out_.nodes[node.first + i].name;
+      if (name != "name" && name != "generateName") continue;
+      if (const json::object* rules = object_of(properties, name)) out_.rules[node.first + i] = rules;
     }
   }
 

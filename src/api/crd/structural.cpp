@@ -101,6 +101,24 @@ void check_list(const json::object& schema, const FieldPath& path, FieldErrors& 
   }
 }
 
+void check_metadata(const json::object& schema, const FieldPath& path, FieldErrors& errors) {
+  if (const std::string_view type = text_of(schema, "type"); !type.empty() && type != "object")
+    errors.invalid(path / "type", type, "must be object");
+  const FieldPath properties = path / "properties";
+  for (const auto& [name, below] : object_or_empty(schema, "properties")) {
+    if (name != "name" && name != "generateName") {
+      errors.forbidden(
+          properties,
+          "must not specify anything other than name and generateName, but metadata is implicitly specified");
+      return;
+    }
+    const std::string_view type =
+        below.is_object() ? text_of(below.get_object(), "type") : std::string_view();
+    const FieldPath at = properties.key(name);
+    if (type != "string") errors.invalid(at / "type", type, "must be string");
+  }
+}
+
 void check(const json::object& schema, const FieldPath& path, FieldErrors& errors, bool root, int depth) {
   if (depth > kSchemaDepthMax) return errors.too_many(path, static_cast<std::size_t>(depth), kSchemaDepthMax);
   const std::string_view type = text_of(schema, "type");
@@ -144,7 +162,10 @@ void check(const json::object& schema, const FieldPath& path, FieldErrors& error
   const FieldPath properties = path / "properties";
   for (const auto& [name, below] : object_or_empty(schema, "properties")) {
     // metadata is the server's: only its names may be restricted.
-    if (root && std::string_view(name) == "metadata") continue;
+    if (root && std::string_view(name) == "metadata") {
+      if (below.is_object()) check_metadata(below.get_object(), properties.key(name), errors);
+      continue;
+    }
     if (below.is_object()) check(below.get_object(), properties.key(name), errors, false, depth + 1);
   }
   if (more != nullptr && more->is_object())
