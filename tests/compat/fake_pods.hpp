@@ -3,6 +3,7 @@
 //
 // exec knows: `echo WORDS`, `cat` (copies its input), `exit N`, `size` (waits for one resize), `big N`
 // (N bytes of output). Everything else exits with 127.
+#include <cstdio>
 #include <deque>
 #include <mutex>
 
@@ -89,6 +90,8 @@ class FakeProcess final : public ProcessStream {
         output(std::string(static_cast<std::size_t>(std::min(left, 32768)), 'x'));
       }
       exit(0);
+    } else if (name == "tar" && command.size() > 3 && command[1] == "cf") {
+      run_tar(command);
     } else if (name == "attach") {
       output("attached\n");
       exit(0);
@@ -111,6 +114,34 @@ class FakeProcess final : public ProcessStream {
   void close() override { exit(137); }
 
  private:
+  /// `tar cf - PATH` of kubectl cp: an archive with one file of 100,000 bytes under the asked name.
+  void run_tar(const std::vector<std::string>& command) {
+    std::string name = command.back();
+    while (!name.empty() && name.front() == '/') name.erase(0, 1);
+    const std::string content(100'000, 'z');
+    std::string header(512, '\0');
+    const auto put = [&](std::size_t at, const std::string& text) { header.replace(at, text.size(), text); };
+    char size[13];
+    std::snprintf(size, sizeof size, "%011o", static_cast<unsigned>(content.size()));
+    put(0, name);
+    put(100, "0000644");
+    put(108, "0000000");
+    put(116, "0000000");
+    put(124, size);
+    put(136, "00000000000");
+    put(148, "        ");
+    put(156, "0");
+    put(257, std::string("ustar\00000", 8));
+    unsigned sum = 0;
+    for (const char c : header) sum += static_cast<unsigned char>(c);
+    char check[8];
+    std::snprintf(check, sizeof check, "%06o", sum);
+    put(148, std::string(check, 7));
+    output(header);
+    for (std::size_t at = 0; at < content.size(); at += 30'000) output(content.substr(at, 30'000));
+    output(std::string((512 - content.size() % 512) % 512 + 1024, '\0'));
+    exit(0);
+  }
   void output(std::string bytes) {
     channel_.put({ProcessChunk::Channel::standard_output, std::move(bytes), 0, std::nullopt});
   }
