@@ -140,7 +140,7 @@ FieldErrors validate_object(const TypeRecord& record, SchemaRef schema, const js
   if (!record.virtual_only) validate_metadata(record, object.get_object(), errors);
   if (schema) {
     const std::optional<json::value> whole = with_claim_volumes(record, object);
-    ValidateVisitor visitor(errors, old);
+    ValidateVisitor visitor(errors, record.builtin ? nullptr : old);
     walk(schema, whole ? *whole : object, FieldPath(), visitor);
   }
   if (record.hooks.validate != nullptr) record.hooks.validate(object.get_object(), errors);

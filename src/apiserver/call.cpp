@@ -11,6 +11,12 @@ bool Identity::in_group(std::string_view group) const {
   return std::find(groups.begin(), groups.end(), group) != groups.end();
 }
 Identity Identity::masters() { return {"system:admin", "", {"system:masters", "system:authenticated"}, {}}; }
+Identity Identity::server() {
+  Identity self = masters();
+  self.user = "system:apiserver";
+  self.own = true;
+  return self;
+}
 Identity Identity::anonymous() { return {"system:anonymous", "", {"system:unauthenticated"}, {}}; }
 
 Reply error_reply(const Error& error) {

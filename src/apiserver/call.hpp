@@ -23,8 +23,12 @@ struct Identity {
   std::string user, uid;
   std::vector<std::string> groups;
   std::map<std::string, std::vector<std::string>> extra = {};
+  /// The server itself, keeping what every cluster has: neither policies nor webhooks are asked, so none of
+  /// them can keep a server from starting. Nobody outside becomes this.
+  bool own = false;
   bool in_group(std::string_view group) const;
   static Identity masters();  ///< what server.client() is
+  static Identity server();
   static Identity anonymous();
 };
 

@@ -131,7 +131,8 @@ void ApiCore::run(bool waits, std::function<void()> work, const std::function<vo
 bool ApiCore::may_wait(const WriteTask& task) const {
   return std::any_of(task.parts.begin(), task.parts.end(), [&](const auto& part) {
     const api::TypePtr& type = part->input.type;
-    return !part->decided && type != nullptr && (type->converter != nullptr || webhooks_->wants(*type));
+    if (part->decided || type == nullptr) return false;
+    return type->converter != nullptr || (!part->call.user.own && webhooks_->wants(*type));
   });
 }
 

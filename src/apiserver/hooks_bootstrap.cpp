@@ -114,7 +114,7 @@ Result<void> ensure_service(const Client& client, const BootstrapOptions& option
 }  // namespace
 
 Result<void> bootstrap(const std::shared_ptr<ApiCore>& core, const BootstrapOptions& options) {
-  const Client client = make_in_process_client(core, Identity::masters());
+  const Client client = make_in_process_client(core, Identity::server());
   ORC_TRY(ensure_namespaces(client));
   ORC_TRY(ensure_priorities(*core, client));
   // On a full disk the server starts all the same: else nobody could delete anything.

@@ -36,7 +36,7 @@ ApiRequest request_on(const api::TypeRecord& type, const char* verb, std::string
 }  // namespace
 
 TypeSource::TypeSource(std::shared_ptr<ApiCore> core)
-    : core_(std::move(core)), client_(make_in_process_client(core_, Identity::masters())) {
+    : core_(std::move(core)), client_(make_in_process_client(core_, Identity::server())) {
   const auto builtin = api::TypeRegistry::builtin();
   definitions_ = type_that(*builtin, &api::TypeRecord::defines_types);
   services_ = type_that(*builtin, &api::TypeRecord::lists_versions);

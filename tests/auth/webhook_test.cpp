@@ -398,6 +398,37 @@ TEST_CASE("objects of a definition are converted by its webhook, both ways") {
             .find("metadata.name was changed") != std::string::npos);
 }
 
+TEST_CASE("no webhook and no policy keeps a server from starting again") {
+  Engine engine;
+  auto store = MemoryStore::create(engine);
+  {
+    ApiServer first(engine, store, {.listen = "127.0.0.1:0"});
+    REQUIRE(first.start());
+    auto hook = Object::from_yaml(
+        "apiVersion: admissionregistration.k8s.io/v1\nkind: ValidatingWebhookConfiguration\nmetadata: {name: "
+        "all}\n"
+        "webhooks: [{name: all.example.com, admissionReviewVersions: [v1], sideEffects: None, "
+        "timeoutSeconds: 1, "
+        "clientConfig: {service: {namespace: default, name: gone}}, rules: [{apiGroups: ['*'], apiVersions: "
+        "['*'], "
+        "resources: ['*/*'], operations: ['*']}]}]\n");
+    REQUIRE(hook);
+    REQUIRE(first.client().create(*hook).wait(30s));
+    // Others are stopped by it, administrators too.
+    auto map =
+        Object::from_yaml("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: default}\n");
+    CHECK(Served::answer(first.client().create(*map).wait(30s)).starts_with("500 "));
+    first.stop();
+  }
+  ApiServer second(engine, store, {.listen = "127.0.0.1:0"});
+  const auto started = second.start();
+  CHECK_MESSAGE(started, (started ? "" : started.error().to_string()));
+  REQUIRE(second.client()
+              .remove("admissionregistration.k8s.io/v1", "validatingwebhookconfigurations", "all")
+              .wait(30s));
+  second.stop();
+}
+
 TEST_CASE("addresses that webhooks may not have") {
   for (const char* address : {"169.254.169.254", "0.0.0.0", "224.0.0.1", "255.255.255.255", "fe80::1",
                               "::", "ff02::1", "::ffff:169.254.1.1", "nonsense"}) {

@@ -128,7 +128,7 @@ Result<void> sum_up(const Client& client, Access& access, const Known& known) {
 }  // namespace
 
 Result<void> bootstrap_rbac(const std::shared_ptr<ApiCore>& core) {
-  const Client client = make_in_process_client(core, Identity::masters());
+  const Client client = make_in_process_client(core, Identity::server());
   ORC_ASSIGN(Known known, known_objects(client));
   std::vector<ApiRequest> removals;
   std::vector<ApiRequest> writes;

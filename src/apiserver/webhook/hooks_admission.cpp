@@ -283,7 +283,8 @@ class Round {
 };
 
 bool exempt(const Admission& admission) {
-  return admission.input.type->group == kConfigurations || admission.input.type->virtual_only;
+  return admission.input.type->group == kConfigurations || admission.input.type->virtual_only ||
+         admission.input.call->user.own;
 }
 }  // namespace
 
