@@ -2,7 +2,8 @@
 # Installs, builds and runs every test that this machine can; ends with `N passed, N failed, N skipped`.
 #   tests/run.sh [--fast] [--long] [--sanitize] [--no-setup] [--only PATTERN]
 #     --fast      pure tests only (dev build)       --long      also the long targets
-#     --sanitize  ASan+UBSan, TSan and clang builds  --only P    programs and scripts whose name matches P
+#     --sanitize  ASan+UBSan, TSan and clang builds (ORCHESTRA_SANITIZERS="asan tsan": only these)
+#     --only P    programs and scripts whose name matches P
 set -uo pipefail
 cd "$(dirname "$0")/.."
 fast=; long=; sanitize=; setup=yes; only=.
@@ -90,14 +91,15 @@ export PATH=$PATH:$PWD/build/peers/root/usr/bin
 old_kubectl=$PWD/build/peers/kubectl/usr/bin/kubectl
 [ -x "$old_kubectl" ] && command -v kubectl >/dev/null && export ORCHESTRA_KUBECTL=${ORCHESTRA_KUBECTL:-$old_kubectl}
 if [ -n "$sanitize" ]; then
-  for preset in asan tsan clang; do
+  for preset in ${ORCHESTRA_SANITIZERS:-asan tsan clang}; do
     logs=build/$preset/test-logs
     if [ "$preset" = clang ] && ! command -v clang++ >/dev/null; then
       echo "SKIP clang: clang++ is not installed"; skipped=$((skipped + 1)); continue
     fi
     tools/build.sh "$preset" || { failures+=("$preset: the build failed"); failed=$((failed + 1)); continue; }
     mkdir -p "$logs"
-    export TSAN_OPTIONS=halt_on_error=0:exitcode=66 ASAN_OPTIONS=detect_leaks=1
+    # die_after_fork=0: some tests fork a host that is to be killed.
+    export TSAN_OPTIONS=halt_on_error=0:exitcode=66:die_after_fork=0 ASAN_OPTIONS=detect_leaks=1
     run_programs "build/$preset" "-$preset" 900
   done
   finish

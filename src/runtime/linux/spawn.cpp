@@ -24,7 +24,7 @@
 #include <memory>
 #include <mutex>
 
-#include "runtime/linux/child_stack.hpp"
+#include "runtime/linux/shared_child.hpp"
 #include "runtime/shim/embedded_shim.hpp"
 
 #ifndef MFD_EXEC
@@ -127,19 +127,19 @@ int exec_program(void* argument) {
     const long members = syscall(SYS_openat, AT_FDCWD, birth->members, O_WRONLY | O_CLOEXEC);
     if (members < 0 || syscall(SYS_write, members, "0", 1) < 0) {
       birth->error = errno;
-      _exit(127);
+      end_child(127);
     }
   }
   for (int i = 0; i < birth->count; ++i) {
     if (syscall(SYS_dup3, birth->from[static_cast<std::size_t>(i)], i, 0) < 0) {
       birth->error = errno;
-      _exit(127);
+      end_child(127);
     }
   }
   syscall(SYS_close_range, birth->count, ~0u, CLOSE_RANGE_CLOEXEC);
   syscall(SYS_execveat, birth->program, "", birth->args, birth->env, AT_EMPTY_PATH);
   birth->error = errno;
-  _exit(127);
+  end_child(127);
 }
 
 int middle(void* argument) {
@@ -157,11 +157,11 @@ int middle(void* argument) {
     if (pid < 0) birth->members = members;
   }
   if (pid < 0) {
-    pid = clone(exec_program, birth->inner_stack + kStackBytes, CLONE_VM | CLONE_VFORK, birth);
+    pid = clone_child(exec_program, birth->inner_stack + kStackBytes, 0, birth);
     if (pid < 0) birth->error = errno;
   }
   birth->pid = static_cast<pid_t>(pid);
-  _exit(0);
+  end_child(0);
 }
 
 /// The descriptors, moved above the numbers they will get, so that dup3 never overwrites a source.
@@ -183,8 +183,8 @@ Result<Spawned> spawn_once(const SpawnPlan& plan, Birth& birth) {
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
   int pidfd = -1;
-  const int flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | (plan.orphan ? 0 : SIGCHLD);
-  const pid_t pid = clone(plan.orphan ? middle : exec_program, stacks.top(), flags, &birth, &pidfd);
+  const int flags = CLONE_PIDFD | (plan.orphan ? 0 : SIGCHLD);
+  const pid_t pid = clone_child(plan.orphan ? middle : exec_program, stacks.top(), flags, &birth, &pidfd);
   const int clone_error = errno;
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   if (pid < 0) return system_error(kDomain, "clone", "orch-shim", clone_error);

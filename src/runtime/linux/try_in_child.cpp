@@ -7,7 +7,7 @@
 
 #include <cerrno>
 
-#include "runtime/linux/child_stack.hpp"
+#include "runtime/linux/shared_child.hpp"
 
 namespace orchestra::runtime {
 namespace {
@@ -20,7 +20,7 @@ struct Attempt {
 int run(void* argument) {
   auto* attempt = static_cast<Attempt*>(argument);
   attempt->answer = attempt->call(attempt->argument);
-  _exit(0);
+  end_child(0);
 }
 }  // namespace
 
@@ -33,7 +33,7 @@ int try_in_child(int (*call)(long), long argument) {
   pthread_sigmask(SIG_SETMASK, &all, &before);
   int pidfd = -1;
   // Exit signal 0: neither SIGCHLD nor anybody's waitpid(-1).
-  const pid_t pid = clone(run, stack.top(), CLONE_VM | CLONE_VFORK | CLONE_PIDFD, &attempt, &pidfd);
+  const pid_t pid = clone_child(run, stack.top(), CLONE_PIDFD, &attempt, &pidfd);
   const int clone_error = errno;
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   if (pid > 0) {
