@@ -14,7 +14,7 @@ while [ $# -gt 0 ]; do
     --sanitize) sanitize=yes ;;
     --no-setup) setup= ;;
     --only) only=$2; shift ;;
-    -h|--help) sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h|--help) sed -n '2,6s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) echo "run.sh: unknown flag $1; see --help" >&2; exit 2 ;;
   esac
   shift
