@@ -111,7 +111,10 @@ class RegistrySession {
   RegistrySession(Engine& engine, std::shared_ptr<HttpClient> http, RegistryTarget target,
                   RegistryLimits limits, TokenCache* tokens = nullptr);
   /// Tokens also allow to read `repository` (cross-repository mounts).
-  void add_scope(const std::string& repository) { extra_scopes_.push_back(repository); }
+  void add_scope(const std::string& repository) {
+    std::lock_guard lock(mutex_);
+    extra_scopes_.push_back(repository);
+  }
   /// The answer if its status is 2xx or also_good. Codes: not_found, unauthenticated, denied, unavailable,
   /// too_large, or what the sink said.
   Result<HttpResponse> send(const RegistryRequest& request);

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/shared_slot.hpp"
 #include "net/dns/cluster_zone.hpp"
 #include "net/dns/forwarder.hpp"
 #include "net/http/address.hpp"
@@ -44,7 +45,7 @@ class Service : public std::enable_shared_from_this<Service> {
   const ZoneOptions options_;
   const std::vector<net::IpRange> allow_from_;
   const std::shared_ptr<Forwarder> forwarder_;
-  std::atomic<SharedZone> zone_;
+  SharedSlot<const ClusterZone> zone_;
   std::atomic<std::uint32_t> rotation_{0};
   std::atomic<std::uint64_t> queries_{0}, forwarded_{0}, dropped_{0}, name_errors_{0}, failures_{0};
 };

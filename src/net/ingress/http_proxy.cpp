@@ -40,7 +40,7 @@ class Proxy : public std::enable_shared_from_this<Proxy>, public TrafficRouter {
       ORC_ASSIGN(const auto address, http::make_address(text, 0));
       shared_->trusted.push_back(address.host());
     }
-    shared_->published = std::make_shared<const Published>(Published{RouteTable::compile({}, {}), {}});
+    shared_->published.store(std::make_shared<const Published>(Published{RouteTable::compile({}, {}), {}}));
     shared_->on_end = [weak = weak_from_this()](ProxyConnection* connection) {
       if (const auto self = weak.lock()) self->forget(connection);
     };
@@ -103,7 +103,7 @@ class Proxy : public std::enable_shared_from_this<Proxy>, public TrafficRouter {
     std::vector<NetworkRejection> rejected = next->table->rejected();
     make_contexts(*next, *before, rejected);
     const std::shared_ptr<const Published> published = next;
-    shared_->published = published;
+    shared_->published.store(published);
     {
       std::lock_guard rejected_lock(mutex_);
       rejected_ = std::move(rejected);

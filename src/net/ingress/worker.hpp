@@ -11,6 +11,7 @@
 #include <string>
 
 #include "base/bounded_queue.hpp"
+#include "base/shared_slot.hpp"
 #include "net/http/read_buffer.hpp"
 #include "net/http/wire.hpp"
 #include "net/ingress/balancer.hpp"
@@ -30,7 +31,7 @@ struct ProxyShared {
   Engine& engine;
   HttpProxyOptions options;
   std::vector<std::string> trusted;  ///< addresses of trusted proxies
-  std::atomic<std::shared_ptr<const Published>> published;
+  SharedSlot<const Published> published;
   std::atomic<bool> draining{false};
   std::atomic<std::uint64_t> requests{0}, retries{0}, not_routed{0}, upstream_failures{0}, connections{0};
   std::function<void(class ProxyConnection*)> on_end;
