@@ -98,7 +98,7 @@ void print_mounts(std::ostream& out, const wire::Plan* plan) {
 std::string print_plan(std::string_view block) {
   // The block has to lie on an 8-byte boundary, which a string's bytes do not promise.
   std::vector<std::uint64_t> aligned((block.size() + 7) / 8);
-  std::memcpy(aligned.data(), block.data(), block.size());
+  if (!block.empty()) std::memcpy(aligned.data(), block.data(), block.size());
   const auto* bytes = reinterpret_cast<const char*>(aligned.data());
   if (!wire::plan_is_sound(bytes, block.size())) return "not sound\n";
   const auto* plan = reinterpret_cast<const wire::Plan*>(bytes);

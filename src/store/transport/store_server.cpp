@@ -127,11 +127,17 @@ TransportHandler StoreServer::Impl::accept(std::shared_ptr<TransportConnection> 
     clients[client->number] = client;
   }
   TransportHandler handler;
-  handler.on_message = [weak = weak_from_this(), client](const std::string& frame) {
-    if (auto self = weak.lock()) self->on_frame(client, frame);
+  // Weak: the client holds the connection, and a connection whose engine ends is not told that it is closed.
+  handler.on_message = [weak = weak_from_this(),
+                        weak_client = std::weak_ptr<Client>(client)](const std::string& frame) {
+    const auto self = weak.lock();
+    const auto known = weak_client.lock();
+    if (self && known) self->on_frame(known, frame);
   };
-  handler.on_closed = [weak = weak_from_this(), client](const Error&) {
-    if (auto self = weak.lock()) self->drop(client);
+  handler.on_closed = [weak = weak_from_this(), weak_client = std::weak_ptr<Client>(client)](const Error&) {
+    const auto self = weak.lock();
+    const auto known = weak_client.lock();
+    if (self && known) self->drop(known);
   };
   return handler;
 }
