@@ -1,47 +1,71 @@
 #pragma once
 // Scheduler: gives every pod a node, and says why not.
 //
-// Watches pods and nodes through any Client, keeps a SchedulingSnapshot, takes waiting pods by priority,
-// places them with place(), assumes the placement and binds in batches. A pod that fits nowhere gets the
-// condition PodScheduled=False/Unschedulable and an Event, both written only when they change, and is looked
-// at again when a change of a node could help it. Since 0.1.
+// Watches pods, nodes, namespaces, volumes and what owns pods through any Client, keeps a SchedulingSnapshot,
+// takes waiting pods by priority, places them with place(), assumes the placement and binds in batches. A pod
+// that fits nowhere may take the place of pods of lower priority; if that does not help it gets the condition
+// PodScheduled=False/Unschedulable and an Event, both written only when they change, and is looked at again
+// when a change could help it. Since 0.1.
 #include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "orchestra/client.hpp"
 #include "orchestra/engine.hpp"
+#include "orchestra/scheduler_plugin.hpp"
 #include "orchestra/scheduling_snapshot.hpp"
 
 namespace orchestra {
 
+/// What a KubeSchedulerConfiguration says.
+struct SchedulerConfiguration {
+  std::vector<SchedulingProfile> profiles;  ///< at least one; names differ
+  Duration backoff_min = std::chrono::seconds(1);
+  Duration backoff_max = std::chrono::seconds(10);
+  /// `kubescheduler.config.k8s.io/v1`, YAML or JSON. `invalid` names the path of what is wrong or not known.
+  /// percentageOfNodesToScore and parallelism are accepted: all nodes are always examined, on one thread.
+  /// `plugins`: names of the host's plugins, which profiles may weigh or switch off.
+  ORC_API static Result<SchedulerConfiguration> parse(std::string_view text,
+                                                      const std::vector<std::string>& plugins = {});
+};
+
 struct SchedulerOptions {
   std::string name = "default-scheduler";  ///< pods whose spec.schedulerName is this (or empty) are ours
+  /// A KubeSchedulerConfiguration; replaces `name`, backoff_min and backoff_max. Read by start().
+  std::string config_yaml = {};
   /// Pods of all nodes share their node's addresses: containerPorts count as hostPorts. Nodes labelled
   /// orchestra.dev/isolation=process say so themselves.
   bool process_level = false;
   std::uint64_t tie_seed = 0;  ///< see PlaceOptions
   Duration backoff_min = std::chrono::seconds(1);
   Duration backoff_max = std::chrono::seconds(10);
-  /// Unschedulable pods are tried again after this even if nothing changed: a safety net.
+  /// Unschedulable pods are tried again after this even if nothing changed: a safety net. 0: never.
   Duration flush_interval = std::chrono::minutes(5);
   Duration status_interval = std::chrono::seconds(10);  ///< between two messages on one pod
   std::size_t batch_max = 256;                          ///< bindings in one request
   std::size_t in_flight_max = 1000;  ///< assumed pods whose binding is not answered; then placing waits
   std::string fence = {};            ///< the token of a won leader election
+  std::vector<std::shared_ptr<SchedulerPlugin>> plugins = {};  ///< of the host
+  /// How long one call into a plugin may take (pre_bind: a hundred times that). 0: no bound, calls run on the
+  /// scheduler's own thread (simulators).
+  Duration plugin_deadline = std::chrono::milliseconds(100);
+  Duration volume_deadline = std::chrono::seconds(600);  ///< until the claims of a placed pod are bound
 };
 
 struct SchedulerStats {
   std::uint64_t scheduled = 0, unschedulable = 0, errors = 0;  ///< attempts by result
-  std::size_t active = 0, backing_off = 0, waiting = 0, in_flight = 0;
+  std::uint64_t preemptions = 0, victims = 0;
+  std::size_t active = 0, backing_off = 0, waiting = 0, in_flight = 0, gated = 0;
 };
 
 /// The last decision on a pod.
 struct SchedulingDecision {
   std::string pod;  ///< "namespace/name"
   Decision decision;
-  std::string text() const;
+  std::string preempted_on;  ///< a node where others were asked to leave for it
+  ORC_API std::string text() const;
 };
 
 class ORC_API Scheduler {
@@ -53,12 +77,15 @@ class ORC_API Scheduler {
 
   /// Before start(): called on worker threads after each decision; must not block.
   void on_decision(std::function<void(const SchedulingDecision&)> callback);
-  /// Returns at once; pods are placed when the first lists are there.
+  /// Returns at once; pods are placed when the first lists are there. `invalid`: the configuration.
   Result<void> start();
   /// No binding is asked for after this. Idempotent, any thread but the engine's.
   void stop();
   /// Per node: why not, or the scores, as things are now. `not_found`: no such pod.
   Result<std::vector<NodeVerdict>> explain(const std::string& ns, const std::string& name) const;
+  /// The last word on a pod that a plugin's permit() made wait. False: it does not wait.
+  bool allow(const std::string& ns, const std::string& name);
+  bool reject(const std::string& ns, const std::string& name, const std::string& reason);
   SchedulerStats stats() const;
   /// A copy of what it believes runs where.
   SchedulingSnapshot snapshot() const;

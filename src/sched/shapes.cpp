@@ -1,4 +1,4 @@
-// NodeShape and PodShape from API objects.
+// Shapes of nodes, pods, volumes, claims and storage classes from API objects.
 //
 // The request of a pod (resource helpers of component-helpers): the sum of its containers and sidecars, or
 // what its largest init container needs together with the sidecars started before it, whichever is more,
@@ -6,7 +6,9 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "api/meta.hpp"
 #include "api/object_tree.hpp"
+#include "api/select.hpp"
 #include "orchestra/quantity.hpp"
 #include "orchestra/scheduling_snapshot.hpp"
 
@@ -132,20 +134,23 @@ NodeTerm term_from(const json::value& term) {
   return {requirements_at(term, "/matchExpressions"), requirements_at(term, "/matchFields"), 0};
 }
 
-void read_affinity(const json::value& pod, PodShape& shape) {
+std::vector<NodeTerm> terms_at(const json::value& root, std::string_view pointer) {
+  std::vector<NodeTerm> terms;
+  if (const json::array* list = array_at(root, pointer)) {
+    for (const json::value& term : *list) terms.push_back(term_from(term));
+  }
+  return terms;
+}
+
+void read_node_affinity(const json::value& pod, PodShape& shape) {
   if (const json::object* selector = object_at(pod, "/spec/nodeSelector")) {
     for (const auto& [key, value] : *selector) {
       if (value.is_string()) shape.node_selector[std::string(key)] = value.get_string();
     }
   }
   const std::string base = "/spec/affinity/nodeAffinity/";
-  if (find(pod, base + "requiredDuringSchedulingIgnoredDuringExecution") != nullptr) {
-    shape.required_terms.emplace();
-    if (const json::array* terms =
-            array_at(pod, base + "requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms")) {
-      for (const json::value& term : *terms) shape.required_terms->push_back(term_from(term));
-    }
-  }
+  const std::string required = base + "requiredDuringSchedulingIgnoredDuringExecution";
+  if (find(pod, required) != nullptr) shape.required_terms = terms_at(pod, required + "/nodeSelectorTerms");
   if (const json::array* terms = array_at(pod, base + "preferredDuringSchedulingIgnoredDuringExecution")) {
     for (const json::value& entry : *terms) {
       const json::value* preference = find(entry, "/preference");
@@ -154,6 +159,129 @@ void read_affinity(const json::value& pod, PodShape& shape) {
       shape.preferred_terms.push_back(std::move(term));
     }
   }
+}
+
+// A selector that cannot be read matches nothing: admission has refused it before.
+Selector selector_at(const json::value& root, std::string_view pointer) {
+  return api::selector_of(find(root, pointer)).value_or(Selector::nothing());
+}
+
+// Adds "key in (the pod's own value)" for matchLabelKeys, "not in" for mismatchLabelKeys. Keys that the pod
+// lacks, and terms without a selector, are left alone; said twice it means the same as once.
+void merge_keys(const json::value& term, const std::map<std::string, std::string>& labels,
+                Selector& selector) {
+  if (selector == Selector::nothing()) return;
+  std::vector<Selector::Requirement> all = selector.requirements();
+  const std::size_t before = all.size();
+  for (const auto& [pointer, op] : {std::pair("/matchLabelKeys", Selector::Operator::in),
+                                    std::pair("/mismatchLabelKeys", Selector::Operator::not_in)}) {
+    const json::array* keys = array_at(term, pointer);
+    if (keys == nullptr) continue;
+    for (const json::value& key : *keys) {
+      if (!key.is_string()) continue;
+      const auto own = labels.find(std::string(key.get_string()));
+      if (own != labels.end()) all.push_back({own->first, op, {own->second}});
+    }
+  }
+  if (all.size() != before) selector = Selector::from_requirements(std::move(all));
+}
+
+void read_spread(const json::value& pod, PodShape& shape) {
+  const json::array* list = array_at(pod, "/spec/topologySpreadConstraints");
+  if (list == nullptr) return;
+  for (const json::value& entry : *list) {
+    SpreadConstraint made;
+    made.topology_key = string_at(entry, "/topologyKey");
+    made.max_skew = int_at(entry, "/maxSkew", 1);
+    made.min_domains = int_at(entry, "/minDomains", 1);
+    made.hard = string_at(entry, "/whenUnsatisfiable", "DoNotSchedule") != "ScheduleAnyway";
+    made.selector = selector_at(entry, "/labelSelector");
+    merge_keys(entry, shape.labels, made.selector);
+    made.honor_affinity = string_at(entry, "/nodeAffinityPolicy", "Honor") != "Ignore";
+    made.honor_taints = string_at(entry, "/nodeTaintsPolicy", "Ignore") == "Honor";
+    shape.spread.push_back(std::move(made));
+  }
+}
+
+PodTerm pod_term_from(const json::value& entry, const PodShape& shape) {
+  PodTerm term;
+  term.topology_key = string_at(entry, "/topologyKey");
+  term.selector = selector_at(entry, "/labelSelector");
+  merge_keys(entry, shape.labels, term.selector);
+  if (const json::array* names = array_at(entry, "/namespaces")) {
+    for (const json::value& name : *names) {
+      if (name.is_string()) term.namespaces.emplace_back(name.get_string());
+    }
+  }
+  const json::value* selector = find(entry, "/namespaceSelector");
+  if (selector != nullptr && !selector->is_null()) {
+    term.namespace_selector = selector_at(entry, "/namespaceSelector");
+  } else if (term.namespaces.empty()) {
+    term.namespaces.push_back(shape.ns);
+  }
+  std::sort(term.namespaces.begin(), term.namespaces.end());
+  return term;
+}
+
+void read_pod_affinity(const json::value& pod, PodShape& shape) {
+  const auto read = [&](const std::string& base, std::vector<PodTerm>& required,
+                        std::vector<PodTerm>& preferred) {
+    if (const json::array* list = array_at(pod, base + "/requiredDuringSchedulingIgnoredDuringExecution")) {
+      for (const json::value& entry : *list) required.push_back(pod_term_from(entry, shape));
+    }
+    if (const json::array* list = array_at(pod, base + "/preferredDuringSchedulingIgnoredDuringExecution")) {
+      for (const json::value& entry : *list) {
+        const json::value* inner = find(entry, "/podAffinityTerm");
+        if (inner == nullptr) continue;
+        PodTerm term = pod_term_from(*inner, shape);
+        term.weight = std::clamp<std::int64_t>(int_at(entry, "/weight"), 0, 100);
+        preferred.push_back(std::move(term));
+      }
+    }
+  };
+  read("/spec/affinity/podAffinity", shape.affinity, shape.preferred_affinity);
+  read("/spec/affinity/podAntiAffinity", shape.anti_affinity, shape.preferred_anti_affinity);
+}
+
+// "nginx" is "nginx:latest", as the node's list names it.
+std::string with_tag(const std::string& image) {
+  const auto colon = image.rfind(':');
+  const auto slash = image.rfind('/');
+  const bool bare = colon == std::string::npos || (slash != std::string::npos && colon < slash);
+  return bare ? image + ":latest" : image;
+}
+
+void read_images(const json::value& pod, PodShape& shape) {
+  for (const char* list : {"/spec/initContainers", "/spec/containers"}) {
+    const json::array* containers = array_at(pod, list);
+    if (containers == nullptr) continue;
+    for (const json::value& container : *containers)
+      shape.images.push_back(with_tag(string_at(container, "/image")));
+  }
+}
+
+void read_claims(const json::value& pod, PodShape& shape) {
+  const json::array* volumes = array_at(pod, "/spec/volumes");
+  if (volumes == nullptr) return;
+  for (const json::value& volume : *volumes) {
+    std::string claim = string_at(volume, "/persistentVolumeClaim/claimName");
+    if (claim.empty() && object_at(volume, "/ephemeral") != nullptr) {
+      claim = shape.name + "-" + string_at(volume, "/name");
+      shape.late_claims.push_back(claim);
+    }
+    if (!claim.empty()) shape.claims.push_back(std::move(claim));
+  }
+}
+
+std::vector<std::string> sorted_strings(const json::value& root, std::string_view pointer) {
+  std::vector<std::string> all;
+  if (const json::array* list = array_at(root, pointer)) {
+    for (const json::value& each : *list) {
+      if (each.is_string()) all.emplace_back(each.get_string());
+    }
+  }
+  std::sort(all.begin(), all.end());
+  return all;
 }
 
 }  // namespace
@@ -172,6 +300,17 @@ NodeShape NodeShape::from_object(const Object& node) {
           {string_at(taint, "/key"), string_at(taint, "/value"), string_at(taint, "/effect")});
     }
   }
+  if (const json::array* images = array_at(root, "/status/images")) {
+    for (const json::value& image : *images) {
+      const json::array* names = array_at(image, "/names");
+      if (names == nullptr) continue;
+      for (const json::value& name : *names) {
+        if (name.is_string())
+          shape.images[std::string(name.get_string())] =
+              std::clamp<std::int64_t>(int_at(image, "/sizeBytes"), 0, kAmountMax);
+      }
+    }
+  }
   const auto isolation = shape.labels.find("orchestra.dev/isolation");
   shape.shares_ports = isolation != shape.labels.end() && isolation->second != "full";
   return shape;
@@ -183,6 +322,11 @@ PodShape PodShape::from_object(const Object& pod) {
   shape.ns = pod.ns();
   shape.name = pod.name();
   shape.uid = pod.uid();
+  shape.labels = pod.labels();
+  shape.terminating = pod.deleting();
+  shape.never_preempts = string_at(root, "/spec/preemptionPolicy") == "Never";
+  const std::string created = string_at(root, "/metadata/creationTimestamp");
+  shape.started_ns = api::parse_time(string_at(root, "/status/startTime", created)).value_or(0);
   shape.requests = pod_requests(root, requests_of);
   Amounts scored =
       pod_requests(root, [](const json::value& c) { return with_score_defaults(requests_of(c)); });
@@ -196,9 +340,84 @@ PodShape PodShape::from_object(const Object& pod) {
                                    string_at(entry, "/value"), string_at(entry, "/effect")});
     }
   }
-  read_affinity(root, shape);
+  read_node_affinity(root, shape);
   read_ports(root, shape);
+  read_spread(root, shape);
+  read_pod_affinity(root, shape);
+  read_images(root, shape);
+  read_claims(root, shape);
   return shape;
+}
+
+VolumeShape VolumeShape::from_object(const Object& volume) {
+  const json::value& root = tree(volume);
+  VolumeShape shape;
+  shape.name = volume.name();
+  shape.storage_class = string_at(root, "/spec/storageClassName");
+  shape.mode = string_at(root, "/spec/volumeMode", "Filesystem");
+  shape.bytes = amounts_at(root, "/spec/capacity")["storage"];
+  shape.access_modes = sorted_strings(root, "/spec/accessModes");
+  shape.labels = volume.labels();
+  if (find(root, "/spec/nodeAffinity/required") != nullptr)
+    shape.required_terms = terms_at(root, "/spec/nodeAffinity/required/nodeSelectorTerms");
+  if (object_at(root, "/spec/claimRef") != nullptr) {
+    shape.claim = string_at(root, "/spec/claimRef/namespace") + "/" + string_at(root, "/spec/claimRef/name");
+    shape.claim_uid = string_at(root, "/spec/claimRef/uid");
+  }
+  shape.driver = string_at(root, "/spec/csi/driver");
+  shape.handle = string_at(root, "/spec/csi/volumeHandle");
+  const std::string phase = string_at(root, "/status/phase", "Pending");
+  shape.available = !volume.deleting() && (phase == "Available" || phase == "Pending");
+  return shape;
+}
+
+ClaimShape ClaimShape::from_object(const Object& claim) {
+  const json::value& root = tree(claim);
+  ClaimShape shape;
+  shape.ns = claim.ns();
+  shape.name = claim.name();
+  shape.uid = claim.uid();
+  shape.volume = string_at(root, "/spec/volumeName");
+  shape.storage_class = string_at(root, "/spec/storageClassName");
+  shape.mode = string_at(root, "/spec/volumeMode", "Filesystem");
+  shape.bytes = amounts_at(root, "/spec/resources/requests")["storage"];
+  shape.access_modes = sorted_strings(root, "/spec/accessModes");
+  const json::value* selector = find(root, "/spec/selector");
+  if (selector != nullptr && !selector->is_null()) shape.selector = selector_at(root, "/spec/selector");
+  shape.bound = !shape.volume.empty() && claim.annotations().contains("pv.kubernetes.io/bind-completed");
+  shape.deleting = claim.deleting();
+  if (const OwnerReference* owner = claim.controller()) shape.owner_uid = owner->uid;
+  return shape;
+}
+
+StorageClassShape StorageClassShape::from_object(const Object& storage_class) {
+  const json::value& root = tree(storage_class);
+  StorageClassShape shape;
+  shape.name = storage_class.name();
+  shape.provisioner = string_at(root, "/provisioner");
+  shape.waits_for_pod = string_at(root, "/volumeBindingMode") == "WaitForFirstConsumer";
+  if (const json::array* terms = array_at(root, "/allowedTopologies")) {
+    for (const json::value& entry : *terms) {
+      NodeTerm term;
+      if (const json::array* labels = array_at(entry, "/matchLabelExpressions")) {
+        for (const json::value& label : *labels)
+          term.labels.push_back({string_at(label, "/key"), "In", sorted_strings(label, "/values")});
+      }
+      shape.topologies.push_back(std::move(term));
+    }
+  }
+  return shape;
+}
+
+std::map<std::string, std::int64_t> csi_limits_of(const Object& csi_node) {
+  std::map<std::string, std::int64_t> limits;
+  if (const json::array* drivers = array_at(tree(csi_node), "/spec/drivers")) {
+    for (const json::value& driver : *drivers) {
+      if (find(driver, "/allocatable/count") != nullptr)
+        limits[string_at(driver, "/name")] = int_at(driver, "/allocatable/count");
+    }
+  }
+  return limits;
 }
 
 }  // namespace orchestra

@@ -1,7 +1,10 @@
 // The scheduler against a real API server in one process.
 #include "orchestra/scheduler.hpp"
 
+#include <atomic>
 #include <chrono>
+#include <condition_variable>
+#include <stdexcept>
 
 #include "tests/controllers/cluster.hpp"
 
@@ -171,4 +174,234 @@ TEST_CASE(
       [&] { return cluster.why("mine").find("1 Insufficient cpu") != std::string::npos; }));
   CHECK(cluster.node_of("foreign").empty());
   CHECK(cluster.scheduler.snapshot().used("n1").at("cpu") == 800);
+}
+
+TEST_CASE("an important pod takes the place of a lesser one, and both are told") {
+  Scheduled cluster;
+  REQUIRE(cluster.scheduler.start());
+  cluster.create(
+      "apiVersion: scheduling.k8s.io/v1\nkind: PriorityClass\nmetadata: {name: high}\nvalue: 1000\n");
+  cluster.add_node("n1", "1");
+  cluster.add_pod("low", "800m");
+  REQUIRE(cluster.eventually([&] { return cluster.node_of("low") == "n1"; }));
+  cluster.add_pod("never", "800m", "  preemptionPolicy: Never\n");
+  REQUIRE(cluster.eventually([&] {
+    return cluster.why("never").find("preemption: not eligible due to preemptionPolicy=Never.") !=
+           std::string::npos;
+  }));
+  CHECK(cluster.node_of("low") == "n1");
+  cluster.add_pod("boss", "800m", "  priorityClassName: high\n");
+  CHECK_MESSAGE(cluster.eventually([&] { return cluster.node_of("boss") == "n1"; }), cluster.why("boss"));
+  CHECK(cluster.eventually([&] { return !cluster.get(pods(), "default", "low"); }));
+  CHECK(cluster.eventually(
+      [&] { return cluster.events_of("low").find("Preempted: Preempted by pod ") != std::string::npos; }));
+  CHECK(cluster.scheduler.stats().preemptions == 1);
+  CHECK(cluster.scheduler.stats().victims == 1);
+  CHECK(cluster.scheduler.snapshot().used("n1").at("pods") == 1);
+}
+
+TEST_CASE("a gated pod waits outside of all queues and is placed when its last gate goes") {
+  Scheduled cluster;
+  REQUIRE(cluster.scheduler.start());
+  cluster.add_node("n1", "1");
+  cluster.add_pod("gated", "100m", "  schedulingGates: [{name: example.com/wait}]\n");
+  REQUIRE(cluster.eventually(
+      [&] { return cluster.why("gated") == "Scheduling is blocked due to non-empty scheduling gates"; }));
+  CHECK(cluster.scheduler.stats().gated == 1);
+  CHECK(cluster.scheduler.stats().waiting == 0);
+  REQUIRE(cluster.patch(pods(), "default", "gated", R"({"spec":{"schedulingGates":null}})"));
+  CHECK(cluster.eventually([&] { return cluster.node_of("gated") == "n1"; }));
+  CHECK(cluster.scheduler.stats().gated == 0);
+}
+
+TEST_CASE("a pod whose claim waits for its consumer gets a node, then its volume there, then is bound") {
+  Scheduled cluster;
+  REQUIRE(cluster.scheduler.start());
+  ControllersOptions only;
+  only.enable = {"persistentvolume-binder"};
+  Controllers binder(cluster.engine, cluster.client, only);
+  REQUIRE(binder.start());
+  cluster.add_node("n1", "1", "{disk: hdd, kubernetes.io/hostname: n1}");
+  cluster.add_node("n2", "1", "{disk: ssd, kubernetes.io/hostname: n2}");
+  cluster.create(R"(
+apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata: {name: waits}
+provisioner: kubernetes.io/no-provisioner
+volumeBindingMode: WaitForFirstConsumer
+---
+apiVersion: v1
+kind: PersistentVolume
+metadata: {name: on-n2}
+spec:
+  storageClassName: waits
+  capacity: {storage: 1Gi}
+  accessModes: [ReadWriteOnce]
+  local: {path: /srv/data}
+  nodeAffinity:
+    required:
+      nodeSelectorTerms: [{matchExpressions: [{key: disk, operator: In, values: [ssd]}]}]
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: data, namespace: default}
+spec:
+  storageClassName: waits
+  accessModes: [ReadWriteOnce]
+  resources: {requests: {storage: 1Gi}}
+)");
+  cluster.add_pod("user", "100m", "  volumes: [{name: data, persistentVolumeClaim: {claimName: data}}]\n");
+  CHECK_MESSAGE(cluster.eventually([&] { return cluster.node_of("user") == "n2"; }), cluster.why("user"));
+  CHECK(cluster.eventually([&] {
+    const Object claim =
+        cluster.client.get("v1", "persistentvolumeclaims", "data", "default").wait(10s).value();
+    return claim && string_at(tree(claim), "/spec/volumeName") == "on-n2";
+  }));
+  // Another that wants the same volume's space says what is missing.
+  cluster.create(R"(
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: more, namespace: default}
+spec:
+  storageClassName: waits
+  accessModes: [ReadWriteOnce]
+  resources: {requests: {storage: 1Gi}}
+)");
+  cluster.add_pod("second", "100m", "  volumes: [{name: data, persistentVolumeClaim: {claimName: more}}]\n");
+  CHECK_MESSAGE(cluster.eventually([&] {
+    return cluster.why("second").find("2 node(s) didn't find available persistent volumes to bind") !=
+           std::string::npos;
+  }),
+                cluster.why("second"));
+  cluster.add_pod("lost", "100m", "  volumes: [{name: data, persistentVolumeClaim: {claimName: none}}]\n");
+  CHECK(cluster.eventually([&] {
+    return cluster.why("lost").find("0/2 nodes are available: persistentvolumeclaim \"none\" not found.") ==
+           0;
+  }));
+  binder.stop();
+}
+
+TEST_CASE("pods of a Service spread over zones without being told to") {
+  Scheduled cluster;
+  REQUIRE(cluster.scheduler.start());
+  for (const char* name : {"a1", "a2", "b1"}) {
+    cluster.add_node(
+        name, "4",
+        std::string("{topology.kubernetes.io/zone: ") + name[0] + ", kubernetes.io/hostname: " + name + "}");
+  }
+  cluster.create(
+      "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: default}\n"
+      "spec: {selector: {app: web}, ports: [{port: 80}]}\n");
+  for (int i = 0; i < 4; ++i) {
+    cluster.create(
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: web-" + std::to_string(i) +
+        ", namespace: default, labels: {app: web}}\nspec: {containers: [{name: main, image: web}]}\n");
+    REQUIRE(cluster.eventually([&] { return !cluster.node_of("web-" + std::to_string(i)).empty(); }));
+  }
+  const SchedulingSnapshot snapshot = cluster.scheduler.snapshot();
+  CHECK(snapshot.used("b1").at("pods") == 2);
+}
+
+namespace {
+
+// What a plugin of a host can do to its scheduler.
+struct Moody : SchedulerPlugin {
+  std::string name() const override { return "Moody"; }
+  bool filters() const override { return true; }
+  std::optional<std::string> filter(const PodShape& pod, const NodeView&) override {
+    if (pod.name == "throws") throw std::runtime_error("not this one");
+    if (pod.name == "blocks") {
+      std::unique_lock lock(mutex);
+      released.wait(lock, [this] { return free; });
+    }
+    return std::nullopt;
+  }
+  Result<void> reserve(const PodShape& pod, const std::string&) override {
+    if (pod.name == "unreservable" && refusals++ < 1)
+      return Error(Error::unavailable, "moody", "come back later");
+    return {};
+  }
+  PermitAnswer permit(const PodShape& pod, const std::string&) override {
+    if (pod.name != "asks") return {};
+    return {PermitAnswer::Kind::wait, {}, std::chrono::minutes(5)};
+  }
+  Result<void> pre_bind(const PodShape& pod, const std::string& node) override {
+    std::lock_guard lock(mutex);
+    prepared[pod.name] = node;
+    return {};
+  }
+  void release() {
+    std::lock_guard lock(mutex);
+    free = true;
+    released.notify_all();
+  }
+  std::mutex mutex;
+  std::condition_variable released;
+  bool free = false;
+  std::atomic<int> refusals{0};
+  std::map<std::string, std::string> prepared;
+};
+
+}  // namespace
+
+TEST_CASE("a plugin that throws, blocks or refuses costs its pod a while and no other pod anything") {
+  test::Cluster cluster;
+  cluster.pods_become_ready = false;
+  auto moody = std::make_shared<Moody>();
+  SchedulerOptions options = Scheduled::fast();
+  options.plugins.push_back(moody);
+  options.plugin_deadline = 50ms;
+  Scheduler scheduler(cluster.engine, cluster.client, options);
+  REQUIRE(scheduler.start());
+  cluster.create("apiVersion: v1\nkind: Node\nmetadata: {name: n1}\n");
+  REQUIRE(cluster.client
+              .patch("v1", "nodes", "n1", "", PatchType::merge,
+                     R"({"status":{"allocatable":{"cpu":"8","memory":"8Gi","pods":"110"}}})",
+                     Scheduled::status())
+              .wait(10s));
+  REQUIRE(cluster.client.patch("v1", "nodes", "n1", "", PatchType::merge, R"({"spec":{"taints":null}})")
+              .wait(10s));
+  const auto add = [&](const std::string& name) {
+    cluster.create("apiVersion: v1\nkind: Pod\nmetadata: {name: " + name +
+                   ", namespace: default}\nspec: {containers: [{name: main, image: web}]}\n");
+  };
+  const auto node_of = [&](const std::string& name) {
+    return string_at(tree(cluster.get(pods(), "default", name)), "/spec/nodeName");
+  };
+  const auto why = [&](const std::string& name) {
+    const Object pod = cluster.get(pods(), "default", name);
+    const json::object* condition = find_condition(tree(pod), "PodScheduled");
+    return condition == nullptr ? std::string() : string_at(*condition, "/message");
+  };
+  add("throws");
+  CHECK(cluster.eventually([&] { return why("throws") == "plugin Moody: filter: not this one"; }));
+  add("unreservable");
+  CHECK(cluster.eventually([&] { return node_of("unreservable") == "n1"; }));
+  CHECK(moody->refusals >= 1);
+  add("asks");
+  CHECK(cluster.eventually([&] { return scheduler.allow("default", "asks"); }));
+  CHECK(cluster.eventually([&] { return node_of("asks") == "n1"; }));
+  {
+    std::lock_guard lock(moody->mutex);
+    CHECK(moody->prepared["asks"] == "n1");
+  }
+  add("blocks");
+  CHECK(cluster.eventually(
+      [&] { return why("blocks") == "plugin Moody: filter: no answer within its deadline"; }));
+  moody->release();
+  CHECK(cluster.eventually([&] { return node_of("blocks") == "n1"; }));
+  add("well");
+  CHECK(cluster.eventually([&] { return node_of("well") == "n1"; }));
+  scheduler.stop();
+}
+
+TEST_CASE("a scheduler with a configuration that it does not understand does not start") {
+  test::Cluster cluster;
+  SchedulerOptions wrong;
+  wrong.config_yaml =
+      "apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\nprofile: []\n";
+  Scheduler refused(cluster.engine, cluster.client, wrong);
+  const auto started = refused.start();
+  REQUIRE_FALSE(started);
+  CHECK(started.error().is(Error::invalid));
 }

@@ -180,14 +180,69 @@ TEST_CASE("a pod that fits nowhere waits for a change that helps it, and not for
   constexpr std::int64_t kSecond = 1'000'000'000;
   sched::SchedulingQueue queue({});
   queue.add(pod_named("a", 1), 0);
-  queue.add(pod_named("b", 1), 0);
-  for (int i = 0; i < 2; ++i) queue.park(queue.take(0)->uid, 0);
+  queue.add(pod_named("b", 2), 0);
+  queue.park(queue.take(0)->uid, 0, sched::Hint::room);
+  queue.park(queue.take(0)->uid, 0, sched::Hint::topology);
   CHECK(queue.waiting() == 2);
-  queue.wake(2 * kSecond, [](const PodShape& pod) { return pod.name == "b"; });
+  // A change of labels is nothing to the one that waits for room: it is not even asked about.
+  std::vector<std::string> asked;
+  queue.changed(sched::Hint::topology);
+  CHECK(queue.wants_wake());
+  queue.wake(2 * kSecond, [&](const PodShape& pod) {
+    asked.push_back(pod.name);
+    return true;
+  });
+  CHECK(asked == std::vector<std::string>{"b"});
+  CHECK_FALSE(queue.wants_wake());
+  REQUIRE(queue.active() == 1);
   CHECK(queue.take(2 * kSecond)->name == "b");
+  // Asked, and not helped.
+  queue.changed(sched::Hint::room);
+  queue.wake(2 * kSecond, [](const PodShape&) { return false; });
   CHECK_FALSE(queue.take(2 * kSecond));
   // The safety net: after five minutes it is tried even if nothing happened.
-  CHECK(queue.take(301 * kSecond)->name == "a");
+  const auto flushed = queue.take(301 * kSecond);
+  REQUIRE(flushed);
+  CHECK(flushed->name == "a");
+}
+
+TEST_CASE("room for one pod does not wake ten thousand, and none of them is forgotten") {
+  sched::QueueOptions options;
+  options.flush_ns = 0;
+  options.backoff_min_ns = options.backoff_max_ns = 0;
+  options.wake_max = 10;
+  sched::SchedulingQueue queue(options);
+  for (int i = 0; i < 1000; ++i) {
+    PodShape pod = pod_named("pod-" + std::to_string(i), 1);
+    queue.add(pod, i);
+  }
+  for (int i = 0; i < 1000; ++i) queue.park(queue.take(2000)->uid, 2000, sched::Hint::room);
+  CHECK(queue.waiting() == 1000);
+  int room = 0;
+  int tried = 0;
+  const auto turn = [&] {
+    queue.wake(3000, [&](const PodShape&) { return room > 0; });
+    while (const auto pod = queue.take(3000)) {
+      ++tried;
+      if (room > 0) {
+        --room;
+        queue.remove(pod->uid);
+      } else {
+        queue.park(pod->uid, 3000, sched::Hint::room);
+      }
+    }
+  };
+  room = 1;
+  queue.changed(sched::Hint::room);
+  while (queue.wants_wake()) turn();
+  CHECK(queue.waiting() == 999);
+  CHECK(tried <= 20);
+  // Room for all of the others: they come in tens, without another event.
+  room = 999;
+  queue.changed(sched::Hint::room);
+  while (queue.wants_wake()) turn();
+  CHECK(queue.waiting() == 0);
+  CHECK(room == 0);
 }
 
 TEST_CASE("a change while a pod is in hand is not lost, and back-off doubles from 1 s to 10 s") {
@@ -195,8 +250,10 @@ TEST_CASE("a change while a pod is in hand is not lost, and back-off doubles fro
   sched::SchedulingQueue queue({});
   queue.add(pod_named("a", 1), 0);
   REQUIRE(queue.take(0));
+  queue.changed(sched::Hint::room);
+  queue.park("a", 0, sched::Hint::room);
+  REQUIRE(queue.wants_wake());
   queue.wake(0, [](const PodShape&) { return true; });
-  queue.park("a", 0);
   CHECK(queue.waiting() == 0);
   CHECK(*queue.next_due() == 1 * kSecond);
   std::int64_t now = 0;

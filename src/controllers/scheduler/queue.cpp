@@ -1,9 +1,32 @@
-// SchedulingQueue: see queue.hpp. Invariant: a pod is in exactly one of the sets that its `where` names.
+// SchedulingQueue: see queue.hpp. Invariant: a pod is in exactly one of the sets that its `where` names; a
+// kind is there exactly while pods of it wait.
 #include "controllers/scheduler/queue.hpp"
 
 #include <algorithm>
+#include <limits>
 
 namespace orchestra::sched {
+
+std::uint32_t Hint::of(const std::set<std::string>& plugins) {
+  std::uint32_t hints = 0;
+  for (const std::string& name : plugins) {
+    if (name == "NodeUnschedulable" || name == "NodeName" || name == "TaintToleration" ||
+        name == "NodeAffinity") {
+      hints |= node;
+    } else if (name == "NodePorts" || name == "NodeResourcesFit") {
+      hints |= room;
+    } else if (name == "VolumeBinding" || name == "VolumeZone") {
+      hints |= volume;
+    } else if (name == "VolumeRestrictions" || name == "NodeVolumeLimits") {
+      hints |= volume | room;
+    } else if (name == "PodTopologySpread" || name == "InterPodAffinity") {
+      hints |= topology;
+    } else {
+      hints |= all;
+    }
+  }
+  return hints == 0 ? std::uint32_t{all} : hints;
+}
 
 void SchedulingQueue::leave(const std::string& uid, Entry& entry) {
   switch (entry.where) {
@@ -13,11 +36,16 @@ void SchedulingQueue::leave(const std::string& uid, Entry& entry) {
     case Where::delayed:
       delayed_.erase({entry.due, uid});
       break;
-    case Where::waiting:
-      waiting_.erase(uid);
+    case Where::waiting: {
+      const auto kind = kinds_.find(entry.kind);
+      kind->second.waiting.erase(rank(uid, entry));
+      if (kind->second.waiting.empty()) kinds_.erase(kind);
       flushes_.erase({entry.due, uid});
+      --waiting_;
       break;
+    }
     case Where::taken:
+      taken_.erase(uid);
       break;
   }
   entry.where = Where::taken;
@@ -52,12 +80,18 @@ void SchedulingQueue::add(const PodShape& pod, std::int64_t now) {
     leave(pod.uid, entry);
   }
   entry.pod = pod;
+  entry.kind = rules_hash(pod);
   activate(pod.uid, now);
 }
 
 void SchedulingQueue::remove(const std::string& uid) {
   const auto found = pods_.find(uid);
   if (found == pods_.end()) return;
+  if (found->second.where == Where::taken) {
+    // It has its node (or is gone): there may be room for others of its kind.
+    const auto kind = kinds_.find(found->second.kind);
+    if (kind != kinds_.end()) kind->second.dirty = any_dirty_ = true;
+  }
   leave(uid, found->second);
   pods_.erase(found);
 }
@@ -71,7 +105,8 @@ std::optional<PodShape> SchedulingQueue::take(std::int64_t now) {
   const std::string uid = active_.begin()->uid;
   Entry& entry = pods_.at(uid);
   leave(uid, entry);
-  entry.seen_changes = changes_;
+  taken_.insert(uid);
+  entry.changes_seen = 0;
   return entry.pod;
 }
 
@@ -82,16 +117,56 @@ void SchedulingQueue::retry(const std::string& uid, std::int64_t now) {
   activate(uid, now);
 }
 
-void SchedulingQueue::park(const std::string& uid, std::int64_t now) {
+void SchedulingQueue::park(const std::string& uid, std::int64_t now, std::uint32_t reasons) {
   const auto found = pods_.find(uid);
   if (found == pods_.end() || found->second.where != Where::taken) return;
   Entry& entry = found->second;
   set_backoff(entry, now);
-  if (entry.seen_changes != changes_) return activate(uid, now);
+  taken_.erase(uid);
+  Kind& kind = kinds_[entry.kind];
+  // One that was woken and failed answers for its kind, unless something came since it was taken.
+  kind.dirty = (entry.changes_seen & reasons) != 0;
+  any_dirty_ = any_dirty_ || kind.dirty;
+  kind.reasons |= reasons;
   entry.where = Where::waiting;
-  entry.due = now + options_.flush_ns;
-  waiting_.insert(uid);
-  flushes_.insert({entry.due, uid});
+  entry.due = options_.flush_ns == 0 ? std::numeric_limits<std::int64_t>::max() : now + options_.flush_ns;
+  kind.waiting.insert(rank(uid, entry));
+  ++waiting_;
+  if (options_.flush_ns != 0) flushes_.insert({entry.due, uid});
+}
+
+void SchedulingQueue::changed(std::uint32_t hint) {
+  for (const std::string& uid : taken_) pods_.at(uid).changes_seen |= hint;
+  for (auto& [id, kind] : kinds_) {
+    if ((kind.reasons & hint) == 0) continue;
+    kind.dirty = true;
+    any_dirty_ = true;
+  }
+}
+
+void SchedulingQueue::wake_some(Kind& kind, std::int64_t now) {
+  std::vector<std::string> woken;
+  for (const Rank& each : kind.waiting) {
+    if (woken.size() == options_.wake_max) break;
+    woken.push_back(each.uid);
+  }
+  // The kind itself is kept until the caller's loop has passed it.
+  for (const std::string& uid : woken) {
+    Entry& entry = pods_.at(uid);
+    kind.waiting.erase(rank(uid, entry));
+    flushes_.erase({entry.due, uid});
+    --waiting_;
+    entry.where = Where::taken;
+    activate(uid, now);
+  }
+}
+
+void SchedulingQueue::wake_all(std::int64_t now) {
+  for (auto& [id, kind] : kinds_) {
+    while (!kind.waiting.empty()) wake_some(kind, now);
+  }
+  kinds_.clear();
+  any_dirty_ = false;
 }
 
 std::optional<std::int64_t> SchedulingQueue::next_due() const {

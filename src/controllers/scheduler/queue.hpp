@@ -1,12 +1,18 @@
 #pragma once
 // Pods that wait for a node: active (by priority, then since when), backing off, or unschedulable until
 // something changes. Pure; time is an argument. Semantics: pkg/scheduler/backend/queue.
+//
+// Unschedulable pods wait by kind (pods with equal rules share a fate) and by what refused them. An event
+// names what it may change (Hint); only kinds that were refused for such a reason are asked about, once per
+// kind, and then a bounded number of pods of that kind is woken: a node with room for one pod does not wake
+// ten thousand. When one of those found its node, the kind is asked about again.
 #include <cstdint>
 #include <map>
 #include <optional>
 #include <set>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 #include "orchestra/scheduling_snapshot.hpp"
 
@@ -15,7 +21,22 @@ namespace orchestra::sched {
 struct QueueOptions {
   std::int64_t backoff_min_ns = 1'000'000'000;
   std::int64_t backoff_max_ns = 10'000'000'000;
-  std::int64_t flush_ns = 300'000'000'000;
+  std::int64_t flush_ns = 300'000'000'000;  ///< 0: never
+  std::size_t wake_max = 256;               ///< pods of one kind at a time
+};
+
+/// What an event may change, and what a pod was refused for.
+struct Hint {
+  enum : std::uint32_t {
+    node = 1,  ///< labels, taints, names, cordons
+    room = 2,  ///< resources, ports, number of pods
+    volume = 4,
+    topology = 8,  ///< other pods and where they are
+    plugin = 16,   ///< of the host
+    all = 31,
+  };
+  /// Of the names of plugins that said no.
+  static std::uint32_t of(const std::set<std::string>& plugins);
 };
 
 class SchedulingQueue {
@@ -31,44 +52,57 @@ class SchedulingQueue {
   std::optional<PodShape> take(std::int64_t now);
   /// The attempt failed by an error: again after its back-off.
   void retry(const std::string& uid, std::int64_t now);
-  /// Fits nowhere: waits for a change. If changes came since take(), it is tried again after its back-off.
-  void park(const std::string& uid, std::int64_t now);
-  /// Waiting pods for which `helps` holds become active after what is left of their back-off.
+  /// Fits nowhere, for these reasons: waits for a change.
+  void park(const std::string& uid, std::int64_t now, std::uint32_t reasons = Hint::all);
+  /// Something changed; the next wake() asks about those whom it may help.
+  void changed(std::uint32_t hint);
+  /// Waiting pods for whose kind `helps(pod)` holds become active after what is left of their back-off.
   template <class Helps>
   void wake(std::int64_t now, Helps helps) {
-    ++changes_;
-    std::vector<std::string> woken;
-    for (const std::string& uid : waiting_) {
-      if (helps(pods_.at(uid).pod)) woken.push_back(uid);
+    for (auto& [id, kind] : kinds_) {
+      if (!kind.dirty || kind.waiting.empty()) continue;
+      kind.dirty = false;
+      if (helps(pods_.at(kind.waiting.begin()->uid).pod)) wake_some(kind, now);
     }
-    for (const std::string& uid : woken) activate(uid, now);
+    std::erase_if(kinds_, [](const auto& entry) { return entry.second.waiting.empty(); });
+    any_dirty_ = false;
   }
+  bool wants_wake() const { return any_dirty_; }
+  /// Everyone who waits.
+  void wake_all(std::int64_t now);
 
   /// Steady time at which something becomes active by itself.
   std::optional<std::int64_t> next_due() const;
   std::size_t active() const { return active_.size(); }
   std::size_t backing_off() const { return delayed_.size(); }
-  std::size_t waiting() const { return waiting_.size(); }
+  std::size_t waiting() const { return waiting_; }
 
  private:
   enum class Where : std::uint8_t { active, delayed, waiting, taken };
   struct Entry {
     PodShape pod;
     Where where = Where::taken;
+    std::uint64_t kind = 0;
     std::int64_t since = 0;       // in the queue
     std::int64_t due = 0;         // delayed: when; waiting: when it is flushed
     std::int64_t not_before = 0;  // end of the back-off
     std::uint32_t attempts = 0;
-    std::uint64_t seen_changes = 0;  // when it was taken
+    std::uint32_t changes_seen = 0;  // hints that came while it was in hand
   };
   struct Rank {
     std::int64_t minus_priority, since;
     std::string uid;
     friend auto operator<=>(const Rank&, const Rank&) = default;
   };
+  struct Kind {
+    std::set<Rank> waiting;
+    std::uint32_t reasons = 0;
+    bool dirty = false;
+  };
   void leave(const std::string& uid, Entry& entry);
   void activate(const std::string& uid, std::int64_t now);
   void set_backoff(Entry& entry, std::int64_t now);
+  void wake_some(Kind& kind, std::int64_t now);
   static Rank rank(const std::string& uid, const Entry& entry) {
     return {-entry.pod.priority, entry.since, uid};
   }
@@ -77,9 +111,11 @@ class SchedulingQueue {
   std::unordered_map<std::string, Entry> pods_;
   std::set<Rank> active_;
   std::set<std::pair<std::int64_t, std::string>> delayed_;  // (due, uid)
-  std::set<std::string> waiting_;
+  std::map<std::uint64_t, Kind> kinds_;
+  std::set<std::string> taken_;
+  std::size_t waiting_ = 0;
+  bool any_dirty_ = false;
   std::set<std::pair<std::int64_t, std::string>> flushes_;  // of waiting ones
-  std::uint64_t changes_ = 0;
 };
 
 }  // namespace orchestra::sched
