@@ -158,6 +158,44 @@ ORC_CAPI void orc_node_stop(orc_node* node);
 ORC_CAPI orc_code orc_node_down(orc_node* node, int64_t timeout_ms, orc_error** error);
 ORC_CAPI void orc_node_free(orc_node* node);
 
+/* --- the scheduler: decisions on own data, and one for a cluster ---------------------------------------------- */
+typedef struct orc_snapshot orc_snapshot;
+typedef struct orc_scheduler orc_scheduler;
+
+/* A rule of the host beside the builtin ones. Callbacks run one at a time, on a thread of the library (those of
+ * orc_snapshot_place on the caller's); texts that they are given are valid during the call. `node` is a JSON object with
+ * name, labels, allocatable and used. A callback that fails answers below: the pod is then tried again later. */
+typedef struct orc_scheduler_plugin {
+  size_t size;      /* sizeof(orc_scheduler_plugin) */
+  const char* name;
+  int64_t weight;   /* of the score; 0 = 1 */
+  void* context;
+  /* NULL: filters nothing. 0: the node will do; 1: it will not, and `reason` says why (UTF-8, NUL at the end); other: failed. */
+  int (*filter)(void* context, const char* pod, const char* node, char* reason, size_t reason_size);
+  /* NULL: scores nothing. 0..100, the best is 100; anything else: failed. */
+  int64_t (*score)(void* context, const char* pod, const char* node);
+} orc_scheduler_plugin;
+
+/* Nodes and pods as values: no engine, no store. One thread at a time. */
+ORC_CAPI orc_code orc_snapshot_new(orc_snapshot** out, orc_error** error);
+/* Adds or replaces: a Node, a Pod with spec.nodeName, a Namespace, PersistentVolume, PersistentVolumeClaim, StorageClass or CSINode. */
+ORC_CAPI orc_code orc_snapshot_set(orc_snapshot* snapshot, const char* object_json, size_t size, orc_error** error);
+ORC_CAPI orc_code orc_snapshot_remove_node(orc_snapshot* snapshot, const char* name, orc_error** error);
+ORC_CAPI orc_code orc_snapshot_remove_pod(orc_snapshot* snapshot, const char* uid, orc_error** error);
+/* Decides on a Pod. `answer` is {"node", "score", "feasible"} or {"unschedulable": message, "counts": {reason: nodes}}.
+ * With `assume` the pod counts on its node from now on (it needs a metadata.uid then). `plugins` may be NULL. */
+ORC_CAPI orc_code orc_snapshot_place(orc_snapshot* snapshot, const char* pod_json, size_t size, const orc_scheduler_plugin* plugins, size_t plugin_count, int assume, orc_bytes* answer, orc_error** error);
+/* [{"node", "reasons": []} or {"node", "total", "scores": [{"plugin", "raw", "normalised", "weight"}]}] */
+ORC_CAPI orc_code orc_snapshot_explain(orc_snapshot* snapshot, const char* pod_json, size_t size, orc_bytes* answer, orc_error** error);
+ORC_CAPI void orc_snapshot_free(orc_snapshot* snapshot);
+
+/* A scheduler for the API that `client` reaches. `configuration`: a KubeSchedulerConfiguration or NULL. The
+ * plugins' contexts have to live until orc_scheduler_free has returned. */
+ORC_CAPI orc_code orc_scheduler_new(orc_engine* engine, orc_client* client, const char* configuration, const orc_scheduler_plugin* plugins, size_t plugin_count, orc_scheduler** out, orc_error** error);
+ORC_CAPI orc_code orc_scheduler_start(orc_scheduler* scheduler, orc_error** error);
+ORC_CAPI void orc_scheduler_stop(orc_scheduler* scheduler);
+ORC_CAPI void orc_scheduler_free(orc_scheduler* scheduler);
+
 /* --- client: requests and watches --------------------------------------------------------------------------- */
 typedef struct orc_request {
   size_t size;              /* sizeof(orc_request) */
