@@ -74,5 +74,6 @@ struct Flags {
 int run_up(const std::vector<std::string>& args);
 int run_down(const std::vector<std::string>& args);
 int run_doctor(const std::vector<std::string>& args);
+int run_explain(const std::vector<std::string>& args);
 
 }  // namespace orchestra::cli

@@ -23,6 +23,7 @@ usage: orchestra COMMAND [flags]
   up        run a cluster of one node (API, scheduler, controllers, node, DNS, ingress)
   down      end its pods and take everything of it off the machine
   doctor    what this machine can do, with evidence and remedy
+  explain   why a pod has no node, node by node, and what would be if there were others
   image     pull, import, export, build, ls, rm, inspect images
   store     put, get, watch, snapshot the replicated store
   oci       an OCI container runtime: create, start, state, kill, delete, run, exec, list ...
@@ -95,6 +96,7 @@ int main_of(const std::vector<std::string>& args) {
   if (command == "up") return run_up(rest);
   if (command == "down") return run_down(rest);
   if (command == "doctor") return run_doctor(rest);
+  if (command == "explain") return run_explain(rest);
   if (command == "image") {
     ImageCommandSettings settings;
     settings.store = default_data_dir() + "/images";
