@@ -1,6 +1,8 @@
 // orchestra-bench sched: decisions of the scheduler's pure core, and pods created to bound in one process
 // (API semantics, store, watches and scheduler included, as upstream's scheduler_perf counts them).
+#include <algorithm>
 #include <condition_variable>
+#include <functional>
 #include <mutex>
 
 #include "bench/bench.hpp"
@@ -17,33 +19,177 @@ using namespace std::chrono_literals;
 NodeShape node_shape(int index) {
   NodeShape node;
   node.name = "node-" + std::to_string(index);
-  node.labels["zone"] = std::string(1, static_cast<char>('a' + index % 3));
+  node.labels["kubernetes.io/hostname"] = node.name;
+  node.labels["topology.kubernetes.io/zone"] = std::string(1, static_cast<char>('a' + index % 3));
+  node.labels["disk"] = index % 2 == 0 ? "ssd" : "hdd";
   node.allocatable = {{"cpu", 16000}, {"memory", 64LL << 30}, {"pods", 110}};
   return node;
 }
 
-PodShape pod_shape(int index) {
+// Pods of `kinds` workloads: equal but for their label.
+PodShape pod_shape(int index, int kinds) {
   PodShape pod;
   pod.ns = "bench";
   pod.name = pod.uid = "pod-" + std::to_string(index);
+  pod.labels["app"] = "app-" + std::to_string(index % kinds);
   pod.requests = {{"cpu", 100}, {"memory", 128LL << 20}};
   pod.score_millicores = 100;
   pod.score_memory_bytes = 128LL << 20;
   return pod;
 }
 
-void decisions(Report& report, int nodes, int pods, std::optional<double> goal) {
+PodTerm same_app(const PodShape& pod, const std::string& key) {
+  PodTerm term;
+  term.topology_key = key;
+  term.namespaces = {pod.ns};
+  term.selector = Selector::from_map(pod.labels);
+  return term;
+}
+
+struct Case {
+  std::string name;
+  int pods = 0;
+  std::optional<double> goal;
+  std::string note;
+  std::function<PodShape(int)> make;
+};
+
+// Decisions of the pure core, with the full default profile; every placement is assumed before the next.
+void decisions(Report& report, int nodes, const Case& what) {
   SchedulingSnapshot snapshot;
   for (int i = 0; i < nodes; ++i) snapshot.set_node(node_shape(i));
+  int refused = 0;
   const std::int64_t begin = now_ns();
-  for (int i = 0; i < pods; ++i) {
-    const PodShape pod = pod_shape(i);
+  for (int i = 0; i < what.pods; ++i) {
+    const PodShape pod = what.make(i);
     const Decision decision = place(snapshot, pod);
-    if (decision.placement() != nullptr) snapshot.assume(pod, decision.placement()->node);
+    if (decision.placement() != nullptr) {
+      snapshot.assume(pod, decision.placement()->node);
+    } else {
+      ++refused;
+    }
   }
-  const double rate = static_cast<double>(pods) * 1e9 / static_cast<double>(now_ns() - begin);
-  report.add({"decide_pods_per_s_" + std::to_string(nodes) + "_nodes", rate, "pods/s", goal,
-              ">=", std::nullopt, "every node examined, " + std::to_string(pods) + " pods, each assumed"});
+  const double rate = static_cast<double>(what.pods) * 1e9 / static_cast<double>(now_ns() - begin);
+  report.add({what.name + "_" + std::to_string(nodes) + "_nodes", rate, "pods/s", what.goal,
+              ">=", std::nullopt,
+              what.note + "; every node examined, " + std::to_string(what.pods) + " pods, " +
+                  std::to_string(refused) + " refused, " + std::to_string(snapshot.remembered_bytes() >> 10) +
+                  " KiB remembered"});
+}
+
+std::vector<Case> cases(int nodes, bool quick) {
+  const auto count = [&](int usual) { return quick ? std::max(20, usual / 20) : usual; };
+  const int walks = nodes >= 50000 ? 500 : 5000;
+  const auto goal = [&](double at_5000) { return nodes == 5000 ? std::optional(at_5000) : std::nullopt; };
+  std::optional<double> decide;
+  if (nodes == 5000) decide = 20000;
+  if (nodes == 50000) decide = 5000;
+  return {
+      {"decide_pods_per_s", count(20000), decide, "100 kinds of pods",
+       [](int i) { return pod_shape(i, 100); }},
+      {"decide_one_kind", count(20000), std::nullopt, "one kind of pods",
+       [](int i) { return pod_shape(i, 1); }},
+      {"spread_hard", count(walks), goal(4000), "zone spread, maxSkew 1, 10 kinds",
+       [](int i) {
+         PodShape pod = pod_shape(i, 10);
+         SpreadConstraint rule;
+         rule.topology_key = "topology.kubernetes.io/zone";
+         rule.selector = Selector::from_map(pod.labels);
+         pod.spread = {rule};
+         return pod;
+       }},
+      {"spread_default", count(walks), goal(4000), "system default constraints, 10 kinds",
+       [](int i) {
+         PodShape pod = pod_shape(i, 10);
+         pod.default_spread = Selector::from_map(pod.labels);
+         return pod;
+       }},
+      {"affinity_required", count(walks), goal(2000), "zone affinity, 10 kinds",
+       [](int i) {
+         PodShape pod = pod_shape(i, 10);
+         pod.affinity = {same_app(pod, "topology.kubernetes.io/zone")};
+         return pod;
+       }},
+      {"anti_affinity_required", std::min(nodes, count(walks)), goal(2000), "host anti-affinity, 10 kinds",
+       [](int i) {
+         PodShape pod = pod_shape(i, 10);
+         pod.anti_affinity = {same_app(pod, "kubernetes.io/hostname")};
+         return pod;
+       }},
+      {"affinity_preferred", count(walks), goal(2000), "zone preference, 10 kinds",
+       [](int i) {
+         PodShape pod = pod_shape(i, 10);
+         PodTerm term = same_app(pod, "topology.kubernetes.io/zone");
+         term.weight = 10;
+         pod.preferred_affinity = {term};
+         return pod;
+       }},
+      {"affinity_namespace_selector", count(walks), goal(2000), "host anti-affinity over 100 namespaces",
+       [](int i) {
+         PodShape pod = pod_shape(i, 10);
+         pod.ns = "bench-" + std::to_string(i % 100);
+         PodTerm term = same_app(pod, "kubernetes.io/hostname");
+         term.namespaces.clear();
+         term.namespace_selector = Selector();
+         term.selector = Selector::from_map({{"app", "app-0"}});
+         if (i % 10 == 0) pod.anti_affinity = {term};
+         return pod;
+       }},
+  };
+}
+
+// A full cluster of low-priority pods; each preemptor decides, its victims go, it is placed.
+void preemption(Report& report, int nodes, int preemptors) {
+  SchedulingSnapshot snapshot;
+  for (int i = 0; i < nodes; ++i) {
+    NodeShape node = node_shape(i);
+    node.allocatable["cpu"] = 4000;
+    snapshot.set_node(node);
+    for (int j = 0; j < 4; ++j) {
+      PodShape low = pod_shape(i * 4 + j, 1);
+      low.requests["cpu"] = 900;
+      snapshot.assume(low, node.name);
+    }
+  }
+  int bound = 0;
+  const std::int64_t begin = now_ns();
+  for (int i = 0; i < preemptors; ++i) {
+    PodShape pod = pod_shape(1'000'000 + i, 1);
+    pod.requests["cpu"] = 3000;
+    pod.priority = 10;
+    if (place(snapshot, pod).placement() != nullptr) continue;
+    const Preemption plan = preempt(snapshot, pod);
+    if (plan.node.empty()) continue;
+    snapshot.nominate(pod, plan.node);
+    for (const std::string& victim : plan.victims) snapshot.forget(victim);
+    const Decision again = place(snapshot, pod);
+    if (again.placement() == nullptr) continue;
+    snapshot.assume(pod, again.placement()->node);
+    ++bound;
+  }
+  Metric metric{"preempt_pods_per_s_" + std::to_string(nodes) + "_nodes",
+                static_cast<double>(preemptors) * 1e9 / static_cast<double>(now_ns() - begin),
+                "pods/s",
+                nodes == 5000 ? std::optional(1000.0) : std::nullopt,
+                ">=",
+                std::nullopt,
+                std::to_string(preemptors) + " preemptors, " + std::to_string(bound) +
+                    " placed; decisions only, victims go at once"};
+  report.add(metric);
+}
+
+// explain() of one pod over all nodes.
+void explaining(Report& report, int nodes) {
+  SchedulingSnapshot snapshot;
+  for (int i = 0; i < nodes; ++i) snapshot.set_node(node_shape(i));
+  constexpr int kTimes = 20;
+  std::size_t rows = explain(snapshot, pod_shape(0, 1)).size();
+  const std::int64_t begin = now_ns();
+  for (int i = 0; i < kTimes; ++i) rows += explain(snapshot, pod_shape(0, 1)).size();
+  report.add({"explain_us_" + std::to_string(nodes) + "_nodes",
+              static_cast<double>(now_ns() - begin) / 1e3 / kTimes, "us",
+              nodes == 5000 ? std::optional(500.0) : std::nullopt, "<=", std::nullopt,
+              std::to_string(rows / (kTimes + 1)) + " rows, as strings"});
 }
 
 std::string node_json(int index) {
@@ -66,7 +212,8 @@ void bound(Report& report, int nodes, int pods) {
     status.subresource = "status";
     (void)client.patch("v1", "nodes", node.name(), "", PatchType::merge, std::string(node.json()), status)
         .wait(10s);
-    (void)client.patch("v1", "nodes", node.name(), "", PatchType::merge, R"({"spec":{"taints":null}})").wait(10s);
+    (void)client.patch("v1", "nodes", node.name(), "", PatchType::merge, R"({"spec":{"taints":null}})")
+        .wait(10s);
   }
   std::mutex mutex;
   std::condition_variable changed;
@@ -118,10 +265,16 @@ void bound(Report& report, int nodes, int pods) {
 }
 
 void run(const Options& options, Report& report) {
-  decisions(report, 100, options.quick ? 2000 : 10000, std::nullopt);
-  decisions(report, 1000, options.quick ? 500 : 5000, std::nullopt);
-  decisions(report, 5000, options.quick ? 100 : 2000, 20000.0);
+  for (const int nodes : {100, 1000, 5000, 50000}) {
+    if (options.quick && nodes > 5000) continue;
+    for (const Case& each : cases(nodes, options.quick)) decisions(report, nodes, each);
+  }
+  for (const int nodes : {1000, 5000}) {
+    preemption(report, nodes, options.quick ? nodes / 10 : nodes);
+    explaining(report, nodes);
+  }
   bound(report, options.quick ? 50 : 500, options.quick ? 1000 : 5000);
+  if (!options.quick) bound(report, 5000, 10000);
 }
 
 const bool registered = register_area("sched", run);
