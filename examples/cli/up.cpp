@@ -1,4 +1,5 @@
 // `orchestra up` and `orchestra down`: the class Cluster with a command line around it.
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -9,6 +10,7 @@
 #include <thread>
 
 #include "base/control.hpp"
+#include "base/fd.hpp"
 #include "examples/cli/cli.hpp"
 #include "orchestra/cluster.hpp"
 #include "orchestra/env.hpp"
@@ -44,6 +46,8 @@ running when it ends; the next `up` on the same folder adopts them, `orchestra d
   --peer-listen A:P       where its store listens, if not at its address in --peers
   --token-file F          the cluster's token: DIR/token of the first peer, which makes it
   --insecure-peers        peers beyond the loopback, unencrypted
+  --audit-log FILE        who asked the API what: one audit.k8s.io/v1 event (JSON) a line is appended (mode 0600)
+  --audit-policy FILE     an audit.k8s.io/v1 Policy: what is told of which request (default: level Metadata for all)
   --log-level L           debug, info (default), warning, error
 )";
 constexpr const char* kDownHelp = R"(usage: orchestra down [--data DIR] [--timeout SECONDS]
@@ -92,6 +96,29 @@ std::string images_beside_program() {
   return access(folder.c_str(), R_OK) == 0 ? folder : "";
 }
 
+/// Appends a line for each event; a file that cannot be written any more is told once.
+Result<void> audit_to(const std::string& path, ClusterOptions& options) {
+  const int file = open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+  if (file < 0)
+    return Error(Error::io, "up", "--audit-log " + path + " cannot be opened: " + std::strerror(errno));
+  auto told = std::make_shared<bool>(false);
+  options.audit_sink = [file, path, told](const std::string& event) {
+    const std::string line = event + "\n";
+    if (write(file, line.data(), line.size()) == static_cast<ssize_t>(line.size()) || *told) return;
+    *told = true;
+    std::fprintf(stderr, "up: audit events are lost: %s: %s\n", path.c_str(), std::strerror(errno));
+  };
+  return {};
+}
+
+Result<std::string> read_policy(const std::string& path) {
+  constexpr std::size_t kPolicyBytesMax = 1 << 20;
+  auto text = read_file(path, kPolicyBytesMax);
+  if (!text) return text.error().with_context("--audit-policy");
+  if (text->empty()) return Error(Error::invalid, "up", "--audit-policy " + path + " is empty");
+  return text;
+}
+
 /// The owner has ended when its lock is free.
 int wait_for_lock(const std::string& data, long seconds) {
   for (long tenths = 0; tenths < seconds * 10; ++tenths) {
@@ -105,13 +132,12 @@ int wait_for_lock(const std::string& data, long seconds) {
 }  // namespace
 
 int run_up(const std::vector<std::string>& args) {
-  const Flags flags =
-      Flags::parse(args,
-                   {"data", "listen", "insecure-http", "dns", "ingress", "ingress-tls", "node-name",
-                    "isolation", "pod-cidr", "service-cidr", "preload", "dns-forward", "log-level",
-                    "peers", "name", "peer-listen", "token-file", "etcd", "etcd-cacert", "etcd-cert",
-                    "etcd-key", "etcd-user"},
-                   {"no-node", "insecure-peers", "etcd-adopt", "help"});
+  const Flags flags = Flags::parse(
+      args, {"data",        "listen",    "insecure-http", "dns",          "ingress",    "ingress-tls",
+             "node-name",   "isolation", "pod-cidr",      "service-cidr", "preload",    "dns-forward",
+             "log-level",   "peers",     "name",          "peer-listen",  "token-file", "etcd",
+             "etcd-cacert", "etcd-cert", "etcd-key",      "etcd-user",    "audit-log",  "audit-policy"},
+      {"no-node", "insecure-peers", "etcd-adopt", "help"});
   if (flags.has("help")) return std::fputs(kUpHelp, stdout) < 0 ? 1 : 0;
   if (!flags.problem.empty()) return usage_error("up: " + flags.problem + "; see orchestra up --help");
   if (!flags.words.empty())
@@ -157,6 +183,16 @@ int run_up(const std::vector<std::string>& args) {
     const std::size_t comma = std::min(peers.find(',', at), peers.size());
     if (comma > at) options.peers.push_back(peers.substr(at, comma - at));
     at = comma + 1;
+  }
+  if (flags.has("audit-policy") && !flags.has("audit-log"))
+    return usage_error("up: --audit-policy needs --audit-log FILE, where the events go");
+  if (flags.has("audit-log")) {
+    if (auto opened = audit_to(flags.get("audit-log"), options); !opened) return report(opened.error());
+  }
+  if (flags.has("audit-policy")) {
+    auto policy = read_policy(flags.get("audit-policy"));
+    if (!policy) return report(policy.error());
+    options.audit_policy = *policy;
   }
   options.notice = [](const std::string& line) { std::printf("%s\n", line.c_str()); };
   const sigset_t ends = block_end_signals();

@@ -50,6 +50,9 @@ struct ClusterOptions {
   bool serve_http = true;               ///< false: no socket for the API, in process only
   /// Answers metrics.k8s.io (`kubectl top`) instead of this node's own statistics. Since 0.2.
   std::shared_ptr<MetricsSource> metrics = nullptr;
+  /// ApiServerOptions::audit_sink and audit_policy: who asked the API what. Since 0.2.
+  std::function<void(const std::string& event)> audit_sink = {};
+  std::string audit_policy = {};
   /// Told in one line each: what was chosen, what is degraded. Called on the thread of start().
   std::function<void(const std::string&)> notice = {};
 };

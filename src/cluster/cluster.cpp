@@ -213,6 +213,8 @@ Result<void> Cluster::Impl::start_api() {
   api.data_directory = options.data_dir;
   api.service_cidr = info.service_cidr;
   api.insecure_http = options.insecure_http;
+  api.audit_sink = options.audit_sink;
+  api.audit_policy = options.audit_policy;
   if (!options.serve_http) {
     server = std::make_unique<ApiServer>(engine, store, api);
     return server->start();

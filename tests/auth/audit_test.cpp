@@ -63,7 +63,8 @@ TEST_CASE("the policy decides how much of a request is told, and Secrets are nev
   CHECK(served.ask("GET", "/api/v1/pods", "").status == 403);  // nor this
   CHECK(served
             .ask("POST", "/api/v1/namespaces/default/configmaps", token,
-                 R"({"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"},"data":{"k":"v"}})")
+                 R"({"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"},"data":{"k":"v"}})",
+                 {{"Accept", "application/vnd.kubernetes.protobuf"}})
             .status == 201);
   const json::value made = heard.wait(0);
   CHECK(string_at(made, "/kind") == "Event");
@@ -76,6 +77,7 @@ TEST_CASE("the policy decides how much of a request is told, and Secrets are nev
   CHECK(string_at(made, "/objectRef/namespace") == "default");
   CHECK(int_at(made, "/responseStatus/code") == 201);
   CHECK(string_at(made, "/requestObject/data/k") == "v");
+  CHECK(string_at(made, "/objectRef/name") == "a");
   CHECK_FALSE(string_at(made, "/responseObject/metadata/uid").empty());
   CHECK(string_at(made, "/sourceIPs/0") == "127.0.0.1");
   CHECK_FALSE(string_at(made, "/auditID").empty());

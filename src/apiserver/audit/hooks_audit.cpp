@@ -2,6 +2,8 @@
 #include <algorithm>
 
 #include "api/meta.hpp"
+#include "api/protobuf.hpp"
+#include "api/walker.hpp"
 #include "apiserver/audit/audit.hpp"
 #include "base/json.hpp"
 #include "base/yaml.hpp"
@@ -9,6 +11,7 @@
 namespace orchestra::apiserver {
 namespace {
 constexpr std::size_t kRulesMax = 1000;
+constexpr std::string_view kProtobufMagic("k8s\0", 4);
 constexpr std::size_t kBodyBytesMax = 1 << 20;  // of one object in an event
 
 // Kinds whose bodies hold what nobody may read in a log.
@@ -63,9 +66,19 @@ json::object reference_json(const RequestInfo& info) {
   return out;
 }
 
-// An object as JSON; nothing where the body is no JSON or YAML object, or too long.
-std::optional<json::value> object_in(const std::string& body, bool yaml) {
+// An object as JSON; nothing where the body is none (compressed, a message of a subresource), or too long.
+std::optional<json::value> object_in(const std::string& body, bool yaml, const RequestInfo& info) {
   if (body.empty() || body.size() > kBodyBytesMax) return std::nullopt;
+  if (body.starts_with(kProtobufMagic)) {
+    const api::TypePtr type = api::TypeRegistry::builtin()->find(info.group, info.version, info.resource);
+    const api::TypeVersion* version = type == nullptr ? nullptr : type->version(info.version);
+    if (version == nullptr || !info.subresource.empty()) return std::nullopt;
+    auto decoded = api::decode_protobuf(body, version->schema);
+    if (!decoded || string_at(*decoded, "/kind") != type->kind ||
+        !api::prune_unknown(version->schema, *decoded))
+      return std::nullopt;
+    return std::move(*decoded);
+  }
   auto tree = yaml ? parse_yaml(body) : parse_json(body);
   if (!tree) return std::nullopt;
   return std::move(*tree);
@@ -245,10 +258,15 @@ void AuditLog::tell(const Record& record, const char* stage, int code, const std
   event["responseStatus"] = json::object{{"metadata", json::object()}, {"code", code}};
   const bool yaml = record.content_type.find("yaml") != std::string::npos;
   if (record.level >= AuditLevel::request) {
-    if (auto object = object_in(record.body, yaml)) event["requestObject"] = std::move(*object);
+    if (auto object = object_in(record.body, yaml, record.info)) {
+      const std::string name(api::meta_string(*object, "name"));
+      if (record.info.is_resource && record.info.name.empty() && !name.empty())
+        event["objectRef"].get_object()["name"] = name;
+      event["requestObject"] = std::move(*object);
+    }
   }
   if (record.level == AuditLevel::request_response) {
-    if (auto object = object_in(body, false)) event["responseObject"] = std::move(*object);
+    if (auto object = object_in(body, false, record.info)) event["responseObject"] = std::move(*object);
   }
   event["requestReceivedTimestamp"] = api::format_micro_time(record.received_ns);
   event["stageTimestamp"] = api::format_micro_time(now);
