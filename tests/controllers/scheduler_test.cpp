@@ -405,3 +405,95 @@ TEST_CASE("a scheduler with a configuration that it does not understand does not
   REQUIRE_FALSE(started);
   CHECK(started.error().is(Error::invalid));
 }
+
+TEST_CASE("a gang waits until all of it exists and fits, and is then bound together") {
+  Scheduled cluster;
+  REQUIRE(cluster.scheduler.start());
+  cluster.create(R"(
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: podgroups.scheduling.x-k8s.io, annotations: {api-approved.kubernetes.io: "https://example.com"}}
+spec:
+  group: scheduling.x-k8s.io
+  scope: Namespaced
+  names: {plural: podgroups, singular: podgroup, kind: PodGroup}
+  versions:
+  - name: v1alpha1
+    served: true
+    storage: true
+    schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
+)");
+  cluster.add_node("n1", "1");
+  const auto add_member = [&](const std::string& name) {
+    cluster.create("apiVersion: v1\nkind: Pod\nmetadata: {name: " + name +
+                   ", namespace: default, labels: {scheduling.x-k8s.io/pod-group: train}}\n"
+                   "spec: {containers: [{name: main, image: web, resources: {requests: {cpu: 800m}}}]}\n");
+  };
+  add_member("rank-0");
+  CHECK_MESSAGE(cluster.eventually([&] {
+    return cluster.why("rank-0").find("the PodGroup default/train of the pod is not there") !=
+           std::string::npos;
+  }),
+                cluster.why("rank-0"));
+  REQUIRE(cluster.eventually([&] {
+    const auto made = Object::from_yaml(
+        "apiVersion: scheduling.x-k8s.io/v1alpha1\nkind: PodGroup\nmetadata: {name: train, namespace: "
+        "default}\nspec: {minMember: 3}\n");
+    return bool(cluster.client.create(*made).wait(10s));
+  }));
+  CHECK_MESSAGE(cluster.eventually([&] {
+    return cluster.why("rank-0").find("the group train has 1 of the 3 pods that it needs") !=
+           std::string::npos;
+  }),
+                cluster.why("rank-0"));
+  add_member("rank-1");
+  add_member("rank-2");
+  CHECK_MESSAGE(cluster.eventually([&] {
+    return cluster.why("rank-2").find("only 1 of the 3 pods that the group needs would have a node") !=
+           std::string::npos;
+  }),
+                cluster.why("rank-2"));
+  // No member holds a node while the others wait.
+  CHECK(cluster.scheduler.snapshot().used("n1").count("cpu") == 0);
+  cluster.add_node("n2", "1");
+  cluster.add_node("n3", "1");
+  CHECK(cluster.eventually([&] {
+    return !cluster.node_of("rank-0").empty() && !cluster.node_of("rank-1").empty() &&
+           !cluster.node_of("rank-2").empty();
+  }));
+}
+
+TEST_CASE("a claim whose class makes volumes gets one on the node that was chosen for its pod") {
+  Scheduled cluster;
+  REQUIRE(cluster.scheduler.start());
+  ControllersOptions only;
+  only.enable = {"persistentvolume-binder"};
+  Controllers binder(cluster.engine, cluster.client, only);
+  REQUIRE(binder.start());
+  cluster.add_node("n1", "1", "{kubernetes.io/hostname: n1}");
+  cluster.create(R"(
+apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata: {name: made}
+provisioner: orchestra.dev/local-path
+volumeBindingMode: WaitForFirstConsumer
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: fresh, namespace: default}
+spec:
+  storageClassName: made
+  accessModes: [ReadWriteOnce]
+  resources: {requests: {storage: 1Gi}}
+)");
+  cluster.add_pod("user", "100m", "  volumes: [{name: data, persistentVolumeClaim: {claimName: fresh}}]\n");
+  CHECK_MESSAGE(cluster.eventually([&] { return cluster.node_of("user") == "n1"; }), cluster.why("user"));
+  CHECK(cluster.eventually([&] {
+    const Object claim =
+        cluster.client.get("v1", "persistentvolumeclaims", "fresh", "default").wait(10s).value();
+    return claim && claim.annotations().count("volume.kubernetes.io/selected-node") > 0 &&
+           claim.annotations().at("volume.kubernetes.io/selected-node") == "n1" &&
+           !string_at(tree(claim), "/spec/volumeName").empty();
+  }));
+  binder.stop();
+}

@@ -110,6 +110,15 @@ std::optional<PodShape> SchedulingQueue::take(std::int64_t now) {
   return entry.pod;
 }
 
+bool SchedulingQueue::hold(const std::string& uid) {
+  const auto found = pods_.find(uid);
+  if (found == pods_.end() || found->second.where == Where::taken) return false;
+  leave(uid, found->second);
+  taken_.insert(uid);
+  found->second.changes_seen = 0;
+  return true;
+}
+
 void SchedulingQueue::retry(const std::string& uid, std::int64_t now) {
   const auto found = pods_.find(uid);
   if (found == pods_.end() || found->second.where != Where::taken) return;

@@ -50,6 +50,8 @@ class SchedulingQueue {
 
   /// The next pod to place; it is in nobody's hands until retry(), park() or remove().
   std::optional<PodShape> take(std::int64_t now);
+  /// As take(), for this pod, whatever it waits for: its gang is decided on. False: not here, or in hand.
+  bool hold(const std::string& uid);
   /// The attempt failed by an error: again after its back-off.
   void retry(const std::string& uid, std::int64_t now);
   /// Fits nowhere, for these reasons: waits for a change.

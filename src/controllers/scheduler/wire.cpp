@@ -12,6 +12,7 @@
 #include "controllers/common/pods.hpp"
 #include "controllers/scheduler/queue.hpp"
 #include "controllers/scheduler/shell/guard.hpp"
+#include "orchestra/gang.hpp"
 #include "orchestra/reconciler.hpp"
 #include "orchestra/scheduler.hpp"
 #include "sched/snapshot.hpp"
@@ -49,6 +50,7 @@ struct Scheduler::Impl : std::enable_shared_from_this<Scheduler::Impl> {
   SchedulerOptions options;
   std::vector<SchedulingProfile> profiles;
   InformerSet informers;
+  InformerSet groups;  // PodGroups, where pods name one
   EventRecorder events;
   std::function<void(const SchedulingDecision&)> on_decision;
   sched::PluginGuard guard;
@@ -87,6 +89,7 @@ struct Scheduler::Impl : std::enable_shared_from_this<Scheduler::Impl> {
         client(client),
         options(std::move(how)),
         informers(engine, client),
+        groups(engine, client),
         events(engine, client),
         guard(engine, options.plugin_deadline,
               std::make_shared<std::vector<std::shared_ptr<SchedulerPlugin>>>(options.plugins)) {
@@ -149,6 +152,7 @@ struct Scheduler::Impl : std::enable_shared_from_this<Scheduler::Impl> {
     for (const ResourceRef& resource : {replica_sets(), stateful_sets(), replication_controllers()})
       informers.informer(resource);
     ORC_TRY(informers.start());
+    ORC_TRY(groups.start());
     // Placing begins when all lists are complete: an empty cluster is not the same as an unknown one.
     for (const ResourceRef& resource :
          {nodes(), pods(), namespaces(), persistent_volumes(), persistent_volume_claims(), storage_classes(),
@@ -445,6 +449,7 @@ struct Scheduler::Impl : std::enable_shared_from_this<Scheduler::Impl> {
     std::vector<Refusal> refused;
     std::vector<std::pair<Object, Object>> victims;  // victim, preemptor
     std::vector<SchedulingDecision> decisions;
+    std::map<std::string, std::string> failed_gangs;  // UID of the group -> why, in this turn
   };
 
   void turn() {
@@ -504,7 +509,12 @@ struct Scheduler::Impl : std::enable_shared_from_this<Scheduler::Impl> {
       pod.default_spread = default_selector(object);
     }
     const PlaceOptions how = how_to_place(*profile);
-    SchedulingDecision decision{pod.ns + "/" + pod.name, place(snapshot, pod, how), {}};
+    SchedulingDecision decision{pod.ns + "/" + pod.name, {}, {}};
+    if (decide_gang(object, pod, how, outcome, decision)) {
+      if (on_decision) outcome.decisions.push_back(std::move(decision));
+      return;
+    }
+    decision.decision = place(snapshot, pod, how);
     if (const Placement* at = decision.decision.placement()) {
       snapshot.assume(pod, at->node);
       in_flight[pod.uid] = at->node;
@@ -546,7 +556,12 @@ struct Scheduler::Impl : std::enable_shared_from_this<Scheduler::Impl> {
         nominated = std::string();
       }
     }
-    std::string message = why.message();
+    park_and_tell(object, pod, why.message(), Hint::of(why.plugins), std::move(nominated), outcome);
+  }
+
+  // Under the mutex. The pod waits for a change, and is told why if that is news.
+  void park_and_tell(const Object& object, const PodShape& pod, std::string message, std::uint32_t hints,
+                     std::optional<std::string> nominated, Outcome& outcome) {
     Told& last = told[pod.uid];
     const bool talked = last.at_ns != 0 && now() - last.at_ns < options.status_interval.count();
     const bool news = last.message != message;
@@ -554,10 +569,110 @@ struct Scheduler::Impl : std::enable_shared_from_this<Scheduler::Impl> {
       queue->retry(pod.uid, now());  // there is news, but not so soon after the last
       return;
     }
-    queue->park(pod.uid, now(), Hint::of(why.plugins));
+    queue->park(pod.uid, now(), hints);
     if (!news && !nominated) return;
     last = {message, now()};
     outcome.refused.push_back({object, "Unschedulable", std::move(message), std::move(nominated), !news});
+  }
+
+  // ---- gangs ----
+
+  // The PodGroup of a pod: of scheduler-plugins (a label) or of Volcano (an annotation). Empty: none.
+  struct GroupRef {
+    ResourceRef resource;
+    std::string name;
+    friend bool operator==(const GroupRef&, const GroupRef&) = default;
+  };
+  static GroupRef group_of(const Object& pod) {
+    const auto label = pod.labels().find("scheduling.x-k8s.io/pod-group");
+    if (label != pod.labels().end() && !label->second.empty())
+      return {{"scheduling.x-k8s.io/v1alpha1", "podgroups"}, label->second};
+    const auto named = pod.annotations().find("scheduling.k8s.io/group-name");
+    if (named != pod.annotations().end() && !named->second.empty())
+      return {{"scheduling.volcano.sh/v1beta1", "podgroups"}, named->second};
+    return {};
+  }
+
+  // PodGroups are custom resources: they are watched from the first pod on that names one.
+  Object pod_group(const std::string& ns, const GroupRef& group) {
+    if (groups.cache(group.resource) == nullptr) {
+      groups.informer(group.resource).on_event([weak = weak_from_this()](const Object&, const Object&) {
+        const auto self = weak.lock();
+        if (!self) return;
+        {
+          std::lock_guard lock(self->mutex);
+          self->queue->changed(Hint::all);
+          self->queue->wake_all(self->now());
+        }
+        self->pump();
+      });
+    }
+    return groups.get(group.resource, ns, group.name);
+  }
+
+  // Under the mutex. All members that wait are decided on together; false: the pod is no member of a gang.
+  bool decide_gang(const Object& object, const PodShape& pod, const PlaceOptions& how, Outcome& outcome,
+                   SchedulingDecision& decision) {
+    const GroupRef group = group_of(object);
+    if (group.name.empty()) return false;
+    Unschedulable why;
+    why.nodes = snapshot.node_count();
+    const auto refuse_all = [&](std::string message) {
+      ++stats.unschedulable;
+      why.for_all = message;
+      decision.decision = {why};
+      park_and_tell(object, pod, std::move(message), Hint::all, std::nullopt, outcome);
+    };
+    const Object record = pod_group(object.ns(), group);
+    if (!record) {
+      refuse_all("the PodGroup " + object.ns() + "/" + group.name + " of the pod is not there");
+      return true;
+    }
+    if (const auto failed = outcome.failed_gangs.find(record.uid()); failed != outcome.failed_gangs.end()) {
+      refuse_all(failed->second);
+      return true;
+    }
+    const std::size_t minimum =
+        static_cast<std::size_t>(std::max<std::int64_t>(1, int_at(tree(record), "/spec/minMember", 1)));
+    std::size_t bound = 0;
+    std::vector<PodShape> waiting;
+    std::map<std::string, Object> members;
+    for (const Object& other : informers.informer(pods()).cache().list(object.ns())) {
+      if (!(group_of(other) == group) || pod_terminal(other) || other.deleting()) continue;
+      if (!string_at(tree(other), "/spec/nodeName").empty() || in_flight.contains(other.uid())) {
+        ++bound;
+      } else if (wants_node(other) && !has_gates(other) && queue->contains(other.uid())) {
+        waiting.push_back(shape_of(other));
+        members[other.uid()] = other;
+      }
+    }
+    if (bound + waiting.size() < minimum) {
+      refuse_all("the group " + group.name + " has " + std::to_string(bound + waiting.size()) + " of the " +
+                 std::to_string(minimum) + " pods that it needs");
+      return true;
+    }
+    Gang gang = place_gang(snapshot, waiting, bound, minimum, how);
+    if (!gang.placed) {
+      outcome.failed_gangs[record.uid()] = gang.message;
+      refuse_all(std::move(gang.message));
+      return true;
+    }
+    std::map<std::string, const PodShape*> shapes;
+    for (const PodShape& each : waiting) shapes[each.uid] = &each;
+    bool own = false;
+    for (auto& [uid, at] : gang.placements) {
+      if (uid == pod.uid) {
+        own = true;
+        decision.decision = {at};
+      } else {
+        queue->hold(uid);
+      }
+      in_flight[uid] = at.node;
+      assume_volumes(*shapes.at(uid), at.volumes);
+      outcome.placed.push_back({members.at(uid), *shapes.at(uid), at.node, at.volumes});
+    }
+    if (!own) refuse_all("the group " + group.name + " has enough pods, and there is no room for this one");
+    return true;
   }
 
   // Under the mutex. The node is kept for the pod; those of lower priority that waited for it do so no more.
@@ -1030,6 +1145,7 @@ struct Scheduler::Impl : std::enable_shared_from_this<Scheduler::Impl> {
       ended.wait(lock, [this] { return !placing; });
     }
     informers.stop();
+    groups.stop();
     events.stop();
   }
 };
