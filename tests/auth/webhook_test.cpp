@@ -1,4 +1,5 @@
 // Admission and conversion webhooks against a real HTTPS server in this process.
+#include <fstream>
 #include <mutex>
 #include <thread>
 
@@ -386,6 +387,15 @@ TEST_CASE("objects of a definition are converted by its webhook, both ways") {
   CHECK(list->items[0].get("/spec/hostPort") == "there:81");
   CHECK(list->items[1].get("/spec/hostPort") == "far:82");
   CHECK(hooked.hook.count() > then);
+  // A watch over HTTP speaks the version that was asked for.
+  std::ifstream file(hooked.folder / "pki/admin.token");
+  std::string token;
+  file >> token;
+  const auto watched =
+      hooked.ask("GET", "/apis/example.com/v1/namespaces/shop/doors?watch=1&timeoutSeconds=1", token);
+  CHECK(watched.status == 200);
+  CHECK(watched.body.find(R"("hostPort":"there:81")") != std::string::npos);
+  CHECK(watched.body.find(R"("hostPort":"far:82")") != std::string::npos);
   // One failure fails the request, in its words; metadata may not change.
   broken = true;
   CHECK(Served::answer(hooked.admin.get("example.com/v1", "doors", "d", "shop").wait(30s)) ==
