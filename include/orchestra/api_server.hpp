@@ -19,6 +19,7 @@
 #include "orchestra/client.hpp"
 #include "orchestra/encryption.hpp"
 #include "orchestra/engine.hpp"
+#include "orchestra/metrics_source.hpp"
 #include "orchestra/state_store.hpp"
 
 namespace orchestra {
@@ -112,8 +113,11 @@ class ORC_API ApiServer {
   Result<std::string> sign_certificate(const std::string& request_pem, const std::vector<std::string>& usages,
                                        Duration life) const;
 
-  /// How pods are reached for logs, exec, attach and port-forward; until then these answer 503.
-  void set_pod_streams(std::shared_ptr<PodStreams> streams);
+  /// How pods of a node in this process are reached for logs, exec, attach and port-forward. Empty `node`:
+  /// all pods. Pods of nodes whose agent keeps a tunnel to this server are reached there; others answer 503.
+  void set_pod_streams(std::shared_ptr<PodStreams> streams, const std::string& node = {});
+  /// What nodes with a tunnel to this server use, as they sent it last (each 10 s). Since 0.2.
+  std::shared_ptr<MetricsSource> node_metrics() const;
   /// Who knows the objects of a computed kind ("metrics.k8s.io", "pods"): called for each get and list with
   /// the namespace (empty: all), on the thread of the request. Until then these answer 503. Since 0.2.
   void set_computed(const std::string& group, const std::string& resource,

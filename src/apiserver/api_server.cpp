@@ -12,6 +12,7 @@
 #include "apiserver/pki.hpp"
 #include "apiserver/seal/sealed_store.hpp"
 #include "apiserver/service_range.hpp"
+#include "apiserver/streams/node_tunnels.hpp"
 #include "apiserver/type_source.hpp"
 #include "apiserver/webhook/webhook.hpp"
 #include "base/fd.hpp"
@@ -44,7 +45,10 @@ struct ApiServer::Impl : std::enable_shared_from_this<ApiServer::Impl> {
       : engine(e),
         options(std::move(o)),
         store(std::make_shared<SealedStore>(std::move(s))),
-        core(std::make_shared<ApiCore>(e, store, core_options())) {}
+        core(std::make_shared<ApiCore>(e, store, core_options())),
+        tunnels(std::make_shared<NodeTunnels>(e)) {
+    core->set_pod_streams(tunnels);
+  }
 
   CoreOptions core_options() const {
     CoreOptions out;
@@ -90,6 +94,7 @@ struct ApiServer::Impl : std::enable_shared_from_this<ApiServer::Impl> {
   ApiServerOptions options;
   std::shared_ptr<SealedStore> store;
   std::shared_ptr<ApiCore> core;
+  std::shared_ptr<NodeTunnels> tunnels;
   std::shared_ptr<Pki> pki;
   std::shared_ptr<AuditLog> audit;
   std::shared_ptr<HttpFront> front;
@@ -269,6 +274,7 @@ Result<void> ApiServer::start() {
     front_options.audit = impl.audit;
   }
   impl.front = std::make_shared<HttpFront>(impl.core, std::move(front_options));
+  impl.front->set_tunnels(impl.tunnels);
   ORC_TRY(impl.listen_https());
   ORC_TRY(impl.listen_http());
   impl.started = true;
@@ -341,6 +347,7 @@ void ApiServer::stop() {
     impl.front->stop();
     impl.front->set_ready(false);
   }
+  impl.tunnels->stop();
   if (pods) pods->stop(kStopGrace);
   if (https) https->stop(kStopGrace);
   if (http) http->stop(kStopGrace);
@@ -401,9 +408,10 @@ Result<std::string> ApiServer::sign_certificate(const std::string& request_pem,
   return pki->sign_request(request_pem, usages, life);
 }
 
-void ApiServer::set_pod_streams(std::shared_ptr<PodStreams> streams) {
-  impl_->core->set_pod_streams(std::move(streams));
+void ApiServer::set_pod_streams(std::shared_ptr<PodStreams> streams, const std::string& node) {
+  impl_->tunnels->set_local(std::move(streams), node);
 }
+std::shared_ptr<MetricsSource> ApiServer::node_metrics() const { return impl_->tunnels; }
 void ApiServer::set_computed(const std::string& group, const std::string& resource,
                              std::function<Result<std::vector<Object>>(const std::string& ns)> source) {
   impl_->core->set_computed(group, resource, std::move(source));

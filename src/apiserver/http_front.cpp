@@ -7,6 +7,7 @@
 #include "apiserver/gzip.hpp"
 #include "apiserver/http_documents.hpp"
 #include "apiserver/http_exchange.hpp"
+#include "apiserver/streams/node_tunnels.hpp"
 #include "apiserver/streams/pod_streams_http.hpp"
 #include "apiserver/watch_cursor.hpp"
 #include "apiserver/watch_stream.hpp"
@@ -41,6 +42,12 @@ bool is_stream(const std::string& subresource) {
          subresource == "portforward";
 }
 bool is_long(const Reply& reply) { return reply.more != nullptr || reply.body.size() >= kGzipFrom; }
+
+/// /apis/orchestra.dev/v1/nodes/NAME/tunnel
+bool is_tunnel(const RequestInfo& info) {
+  return info.group == "orchestra.dev" && info.version == "v1" && info.resource == "nodes" &&
+         info.subresource == "tunnel" && info.ns.empty() && !info.name.empty();
+}
 
 bool is_write(const std::string& verb) { return verb != "get" && verb != "list" && verb != "watch"; }
 }  // namespace
@@ -108,6 +115,7 @@ void HttpFront::authenticated(const std::shared_ptr<Exchange>& exchange, Result<
   if (!user) return send_reply(engine, exchange->responder, error_reply(user.error()));
   exchange->user = std::move(*user);
   if (exchange->audit) options_.audit->user_known(*exchange->audit, exchange->user);
+  if (is_tunnel(exchange->info)) return tunnel(exchange);
   if (exchange->info.is_resource) return resource(exchange);
   if (auto allowed = authorize(*core_, exchange->user, exchange->info); !allowed) {
     return send_reply(engine, exchange->responder, error_reply(allowed.error()));
@@ -225,6 +233,20 @@ void HttpFront::stop() {
   for (const auto& one : watches) {
     if (auto stream = one.lock()) stream->kick();
   }
+}
+
+// A node's own agent, or whoever may `create` the subresource `tunnel` of nodes.
+void HttpFront::tunnel(const std::shared_ptr<Exchange>& exchange) {
+  RequestInfo wanted = exchange->info;
+  wanted.verb = "create";
+  const bool own =
+      exchange->user.in_group("system:nodes") && exchange->user.user == "system:node:" + exchange->info.name;
+  auto allowed = own ? Result<void>() : authorize(*core_, exchange->user, wanted);
+  if (!allowed || tunnels_ == nullptr || stopped()) {
+    const Error why = allowed ? api::service_unavailable("this server takes no tunnels") : allowed.error();
+    return send_reply(core_->engine(), exchange->responder, error_reply(why));
+  }
+  tunnels_->accept(exchange->info.name, exchange->request, exchange->responder);
 }
 
 void HttpFront::stream(const std::shared_ptr<Exchange>& exchange) {

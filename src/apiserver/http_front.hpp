@@ -21,6 +21,7 @@ struct FrontOptions {
   std::shared_ptr<class AuditLog> audit = {};  ///< null: nothing is told
 };
 
+class NodeTunnels;
 class WatchStream;
 
 class HttpFront : public std::enable_shared_from_this<HttpFront> {
@@ -34,6 +35,8 @@ class HttpFront : public std::enable_shared_from_this<HttpFront> {
   /// `trusted`: the listener of insecure_http, where everybody is an administrator.
   void handle(HttpServerRequest request, std::shared_ptr<HttpResponder> responder, bool trusted);
 
+  /// Who takes the tunnels of node agents; before the first request.
+  void set_tunnels(std::shared_ptr<NodeTunnels> tunnels) { tunnels_ = std::move(tunnels); }
   void set_ready(bool ready) { ready_ = ready; }
   void set_address(std::string address);
   void set_metrics(std::function<std::string()> text);
@@ -49,6 +52,7 @@ class HttpFront : public std::enable_shared_from_this<HttpFront> {
   void resource(const std::shared_ptr<Exchange>& exchange);
   void watch(const std::shared_ptr<Exchange>& exchange);
   void stream(const std::shared_ptr<Exchange>& exchange);
+  void tunnel(const std::shared_ptr<Exchange>& exchange);
   Reply fixed(const Exchange& exchange);
   Reply health(const Exchange& exchange, const std::string& check) const;
   Reply openapi(const Exchange& exchange) const;
@@ -57,6 +61,7 @@ class HttpFront : public std::enable_shared_from_this<HttpFront> {
   std::string metrics_text() const;
 
   std::shared_ptr<ApiCore> core_;
+  std::shared_ptr<NodeTunnels> tunnels_;
   FrontOptions options_;
   std::atomic<bool> ready_{false}, stopped_{false};
   std::atomic<std::size_t> reads_{0}, writes_{0};

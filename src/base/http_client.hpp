@@ -55,12 +55,12 @@ struct HttpResponse {
 struct HttpFailure {
   bool sent = false;
 };
-/// One WebSocket (RFC 6455), the client's side: whole text messages in order, until one end closes. Pings
+/// One WebSocket (RFC 6455), the client's side: whole messages in order, until one end closes. Pings
 /// are answered and sent; an end that is silent for too long counts as closed. Dropping it closes it.
 class ORC_API WebSocket {
  public:
   virtual ~WebSocket() = default;
-  /// Queues one message; `overloaded` when too much waits, `unavailable` when closed.
+  /// Queues one message; `overloaded` when queue_bytes_max wait, `unavailable` when closed.
   virtual Result<void> send(std::string message) = 0;
   virtual void close() = 0;
 };
@@ -69,6 +69,8 @@ class ORC_API WebSocket {
 struct WebSocketHandler {
   std::function<void(std::string message)> on_message;
   std::function<void(const Error& why)> on_closed;
+  bool binary = false;                    ///< send() makes binary messages, not text
+  std::size_t queue_bytes_max = 4 << 20;  ///< that may wait to be sent
 };
 class ORC_API HttpClient {
  public:

@@ -20,7 +20,6 @@ namespace {
 
 constexpr std::size_t kReadBytes = 64 << 10;
 constexpr std::size_t kMessageBytesMax = 16 << 20;  // an etcd event with both values, in base64
-constexpr std::size_t kQueueBytesMax = 4 << 20;     // of outgoing frames
 constexpr auto kPingEvery = std::chrono::seconds(5);
 
 class Socket : public std::enable_shared_from_this<Socket> {
@@ -31,6 +30,8 @@ class Socket : public std::enable_shared_from_this<Socket> {
         where_(std::move(where)),
         connection_(std::move(connection)),
         handler_(std::move(handler)),
+        opcode_(handler_.binary ? WebSocketOpcode::binary : WebSocketOpcode::text),
+        queue_bytes_max_(handler_.queue_bytes_max),
         parser_(WebSocketParser::From::server, kMessageBytesMax),
         ping_(std::make_shared<Deadline>(engine, connection_->wire->strand())) {}
 
@@ -45,12 +46,12 @@ class Socket : public std::enable_shared_from_this<Socket> {
     {
       std::lock_guard lock(mutex_);
       if (closed_) return Error(Error::unavailable, "http", where_ + ": the WebSocket is closed");
-      if (queued_bytes_ + message.size() > kQueueBytesMax) {
+      if (queued_bytes_ + message.size() > queue_bytes_max_) {
         return Error(Error::overloaded, "http",
                      where_ + ": " + std::to_string(queued_bytes_) + " bytes wait to be sent already");
       }
     }
-    push(WebSocketOpcode::text, message);
+    push(opcode_, message);
     return {};
   }
 
@@ -177,6 +178,8 @@ class Socket : public std::enable_shared_from_this<Socket> {
   const std::string where_;
   std::unique_ptr<ClientConnection> connection_;
   WebSocketHandler handler_;
+  const WebSocketOpcode opcode_;
+  const std::size_t queue_bytes_max_;
   WebSocketParser parser_;
   std::shared_ptr<Deadline> ping_;
   bool writing_ = false, ended_ = false, asked_ = false, heard_ = true;  // on the strand
