@@ -36,6 +36,8 @@ struct ControllersOptions {
   bool dry_run = false;
   /// The token of a won leader election: writes of a deposed leader fail in their transaction.
   std::string fence = {};
+  /// Range of pod addresses that nodes get their parts of (node-ipam); empty: they get none. Since 0.2.
+  std::string pod_cidr = {};
   /// A node without a sign of life for this long is Unknown.
   Duration node_grace = std::chrono::seconds(50);
   /// Between two nodes whose pods have to leave.
@@ -74,7 +76,7 @@ class ORC_API Controllers {
 
  private:
   struct Impl;
-  std::unique_ptr<Impl> impl_;
+  std::shared_ptr<Impl> impl_;
 };
 
 }  // namespace orchestra

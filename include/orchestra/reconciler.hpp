@@ -188,6 +188,9 @@ class ORC_API InformerSet : public View {
   ~InformerSet() override;  ///< stop()
   /// Made (and started, if the set is) on first use.
   InformerCore& informer(const ResourceRef& resource);
+  /// The server no longer has this resource: its informer stops, and a later use makes a new one. References
+  /// to the old one stay good as long as the set. Since 0.2.
+  void retire(const ResourceRef& resource);
   Result<void> start();
   void stop();
   bool synced() const;

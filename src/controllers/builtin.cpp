@@ -57,6 +57,7 @@ const std::vector<Builtin>& builtins() {
       {"resourcequota", [](Options o) { return make_quota_reconciler(o.catalog); }},
       {"garbage-collector", [](Options o) { return make_garbage_collector(o.catalog); }},
       {"node-lifecycle", [](Options o) { return make_node_lifecycle_reconciler(o.node_lifecycle); }},
+      {"node-ipam", [](Options o) { return make_node_ipam_reconciler(o.node_ipam); }},
       {"taint-eviction", [](Options) { return make_taint_eviction_reconciler(); }},
       {"pod-garbage-collector", [](Options o) { return make_pod_gc_reconciler(o.pod_gc); }},
   };

@@ -7,6 +7,7 @@
 #include "controllers/certificates/decide.hpp"
 #include "controllers/common/catalog.hpp"
 #include "controllers/cronjob/decide.hpp"
+#include "controllers/nodeipam/decide.hpp"
 #include "controllers/nodelifecycle/decide.hpp"
 #include "controllers/podgc/decide.hpp"
 #include "controllers/volumes/decide.hpp"
@@ -19,6 +20,7 @@ struct BuiltinOptions {
   std::vector<KnownResource> catalog = {};  ///< for the garbage collector and the namespace controller
   NodeLifecycleOptions node_lifecycle = {};
   PodGcOptions pod_gc = {};
+  NodeIpamOptions node_ipam = {};
   VolumeOptions volumes = {};
   CertificateSign sign_certificate = {};  ///< empty: certificate requests are approved and not signed
   ZoneSource zones = [](const std::string& name) { return TimeZone::load(name); };

@@ -82,6 +82,7 @@ BuiltinOptions options_of_scenarios() {
     return text + ", " + std::to_string(std::chrono::duration_cast<std::chrono::seconds>(life).count()) +
            " s";
   };
+  options.node_ipam = {"10.244.0.0/22", 24};
   return options;
 }
 

@@ -3,7 +3,9 @@
 // A terminating namespace: first its pods go, then everything else; when nothing is left the finalizer
 // "kubernetes" is taken off through /finalize and the API server removes it. Conditions say what blocks. The
 // last step asks the server, not the cache, whether the namespace is empty: an object that was created in the
-// last moment would otherwise stay for ever.
+// last moment would otherwise stay for ever. Custom resources are in the catalog that this reconciler was
+// made with; while a definition is there that the catalog lacks, a new reconciler is on its way and nothing
+// is finalized.
 #include "controllers/namespace/decide.hpp"
 
 #include <algorithm>
@@ -16,6 +18,9 @@ namespace orchestra::controllers {
 namespace {
 
 constexpr const char* kFinalizer = "kubernetes";
+constexpr Duration kCatalogWait = std::chrono::milliseconds(100);
+
+ResourceRef definitions() { return {"apiextensions.k8s.io/v1", "customresourcedefinitions"}; }
 
 // What is still there, for the conditions.
 struct Remaining {
@@ -102,7 +107,7 @@ class NamespaceReconciler final : public Reconciler {
   std::string name() const override { return "namespace"; }
 
   std::vector<Source> sources() const override {
-    std::vector<Source> sources = {watch_self(namespaces())};
+    std::vector<Source> sources = {watch_self(namespaces()), Source{definitions()}};
     for (const KnownResource& known : catalog_) {
       if (!known.namespaced) continue;
       // Of objects in terminating namespaces only: elsewhere there is nothing to do.
@@ -131,7 +136,10 @@ class NamespaceReconciler final : public Reconciler {
       set_at(copy, "/status", std::move(status));
       actions.update_status(namespaces(), object_from_tree(copy), "what remains").coalesce = true;
     }
-    if (remaining.by_resource.empty()) {
+    if (!knows_all(view)) {
+      actions.requeue(kCatalogWait);
+      actions.reason = "waits for the custom resources that are new";
+    } else if (remaining.by_resource.empty()) {
       finalize(ns, actions);
       actions.reason = "empty";
     } else {
@@ -157,6 +165,13 @@ class NamespaceReconciler final : public Reconciler {
   }
 
  private:
+  bool knows_all(const View& view) const {
+    const std::vector<KnownResource> custom = custom_catalog(view.list(definitions()));
+    return std::all_of(custom.begin(), custom.end(), [&](const KnownResource& one) {
+      return !one.namespaced || std::find(catalog_.begin(), catalog_.end(), one) != catalog_.end();
+    });
+  }
+
   void finalize(const Object& ns, Actions& actions) const {
     json::value copy = tree(ns);
     json::array& finalizers = array_in(copy, "/spec/finalizers");

@@ -2,13 +2,19 @@
 #include "orchestra/controllers.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <mutex>
+#include <utility>
 
 #include "controllers/builtin.hpp"
 
 namespace orchestra {
 
-struct Controllers::Impl {
+// Whoever deletes across all resources must know the custom ones too. These reconcilers are pure over a fixed
+// catalog; when CustomResourceDefinitions come or go they are made anew with the new one.
+constexpr const char* kByCatalog[] = {"namespace", "resourcequota", "garbage-collector"};
+
+struct Controllers::Impl : std::enable_shared_from_this<Controllers::Impl> {
   Engine& engine;
   const Client client;
   const ControllersOptions options;
@@ -16,7 +22,11 @@ struct Controllers::Impl {
   EventRecorder events;
   std::vector<std::shared_ptr<const Reconciler>> own;
   std::function<void(const ReconcileDecision&)> on_decision;
+  InformerCore definitions;  // CustomResourceDefinitions
+  std::mutex catalog_mutex;  // guards the two flags
+  bool catalog_dirty = false, catalog_busy = false;
   mutable std::mutex mutex;
+  std::vector<controllers::KnownResource> custom;          // of the runners that run now
   std::vector<std::unique_ptr<ControllerRunner>> runners;  // after what they use: they end first
   bool stopped = false;
 
@@ -25,7 +35,8 @@ struct Controllers::Impl {
         client(client),
         options(std::move(options)),
         informers(engine, client),
-        events(engine, client) {}
+        events(engine, client),
+        definitions(engine, client, {"apiextensions.k8s.io/v1", "customresourcedefinitions"}) {}
 
   bool wanted(const std::string& name) const {
     const auto has = [&](const std::vector<std::string>& list) {
@@ -49,25 +60,93 @@ struct Controllers::Impl {
     return {};
   }
 
-  std::vector<std::shared_ptr<const Reconciler>> reconcilers() const {
+  controllers::BuiltinOptions builtin_options() const {
     controllers::BuiltinOptions builtin;
     builtin.root_ca_pem = options.root_ca_pem;
     builtin.sign_certificate = options.sign_certificate;
     builtin.volumes.local_root = options.local_volume_root;
     builtin.catalog = controllers::builtin_catalog();
+    builtin.catalog.insert(builtin.catalog.end(), custom.begin(), custom.end());
+    builtin.node_ipam.cluster_cidr = options.pod_cidr;
     builtin.node_lifecycle.grace = options.node_grace;
     builtin.node_lifecycle.listening_since_wall_ns = engine.clock().now().wall_ns;
     builtin.node_lifecycle.eviction_interval = options.node_eviction_interval;
+    return builtin;
+  }
+
+  bool is_own(const std::string& name) const {
+    return std::any_of(own.begin(), own.end(), [&](const auto& r) { return r->name() == name; });
+  }
+
+  std::vector<std::shared_ptr<const Reconciler>> reconcilers() const {
+    const controllers::BuiltinOptions builtin = builtin_options();
     std::vector<std::shared_ptr<const Reconciler>> list;
     for (const std::string& name : names()) {
-      const bool replaced =
-          std::any_of(own.begin(), own.end(), [&](const auto& r) { return r->name() == name; });
-      if (wanted(name) && !replaced) list.push_back(controllers::make_reconciler(name, builtin));
+      if (wanted(name) && !is_own(name)) list.push_back(controllers::make_reconciler(name, builtin));
     }
     for (const auto& reconciler : own) {
       if (wanted(reconciler->name())) list.push_back(reconciler);
     }
     return list;
+  }
+
+  std::unique_ptr<ControllerRunner> make_runner(const std::shared_ptr<const Reconciler>& reconciler) {
+    RunnerOptions runner_options;
+    runner_options.dry_run = options.dry_run;
+    runner_options.fence = options.fence;
+    auto runner =
+        std::make_unique<ControllerRunner>(engine, client, informers, events, reconciler, runner_options);
+    if (on_decision) runner->on_decision(on_decision);
+    return runner;
+  }
+
+  // On an event thread.
+  void definitions_changed() {
+    {
+      std::lock_guard lock(catalog_mutex);
+      catalog_dirty = true;
+      if (std::exchange(catalog_busy, true)) return;
+    }
+    const auto queued = engine.post_blocking([weak = weak_from_this()] {
+      if (const auto self = weak.lock()) self->follow_catalog();
+    });
+    if (queued) return;
+    std::lock_guard lock(catalog_mutex);
+    catalog_busy = false;  // the next change tries again
+  }
+
+  void follow_catalog() {
+    while (true) {
+      {
+        std::lock_guard lock(catalog_mutex);
+        if (!std::exchange(catalog_dirty, false)) {
+          catalog_busy = false;
+          return;
+        }
+      }
+      take_catalog(controllers::custom_catalog(definitions.cache().list()));
+    }
+  }
+
+  void take_catalog(std::vector<controllers::KnownResource> now) {
+    std::lock_guard lock(mutex);
+    if (stopped || now == custom) return;
+    const std::vector<controllers::KnownResource> before = std::exchange(custom, std::move(now));
+    const controllers::BuiltinOptions builtin = builtin_options();
+    for (auto& runner : runners) {
+      const std::string name = runner->reconciler().name();
+      if (is_own(name) ||
+          std::find(std::begin(kByCatalog), std::end(kByCatalog), name) == std::end(kByCatalog))
+        continue;
+      runner->stop();  // what it does now ends first: never two of one controller
+      runner = make_runner(controllers::make_reconciler(name, builtin));
+      (void)runner->start();  // fails only without a client, which start() has checked
+    }
+    for (const controllers::KnownResource& one : before) {
+      const bool stays =
+          std::any_of(custom.begin(), custom.end(), [&](const auto& c) { return c.ref == one.ref; });
+      if (!stays) informers.retire(one.ref);
+    }
   }
 
   const ControllerRunner* runner(const std::string& name) const {
@@ -79,7 +158,7 @@ struct Controllers::Impl {
 };
 
 Controllers::Controllers(Engine& engine, Client client, ControllersOptions options)
-    : impl_(std::make_unique<Impl>(engine, std::move(client), std::move(options))) {}
+    : impl_(std::make_shared<Impl>(engine, std::move(client), std::move(options))) {}
 Controllers::~Controllers() { stop(); }
 
 const std::vector<std::string>& Controllers::names() { return controllers::builtin_names(); }
@@ -97,23 +176,28 @@ Result<void> Controllers::start() {
   if (impl_->stopped)
     return Error(Error::cancelled, "controllers", "the controllers were stopped; make new ones");
   if (!impl_->runners.empty()) return {};
-  RunnerOptions options;
-  options.dry_run = impl_->options.dry_run;
-  options.fence = impl_->options.fence;
+  bool by_catalog = false;
   for (const auto& reconciler : impl_->reconcilers()) {
-    auto runner = std::make_unique<ControllerRunner>(impl_->engine, impl_->client, impl_->informers,
-                                                     impl_->events, reconciler, options);
-    if (impl_->on_decision) runner->on_decision(impl_->on_decision);
+    const std::string name = reconciler->name();
+    by_catalog =
+        by_catalog || (!impl_->is_own(name) &&
+                       std::find(std::begin(kByCatalog), std::end(kByCatalog), name) != std::end(kByCatalog));
+    auto runner = impl_->make_runner(reconciler);
     ORC_TRY(runner->start());
     impl_->runners.push_back(std::move(runner));
   }
-  return impl_->informers.start();
+  ORC_TRY(impl_->informers.start());
+  if (!by_catalog) return {};
+  impl_->definitions.on_event(
+      [impl = impl_.get()](const Object&, const Object&) { impl->definitions_changed(); });
+  return impl_->definitions.start();
 }
 
 void Controllers::stop() {
   std::lock_guard lock(impl_->mutex);
   impl_->stopped = true;
   for (const auto& runner : impl_->runners) runner->stop();
+  impl_->definitions.stop();
   impl_->informers.stop();
   impl_->events.stop();
 }

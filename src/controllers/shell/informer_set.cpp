@@ -11,6 +11,7 @@ struct InformerSet::Impl {
   const Client client;
   mutable std::mutex mutex;
   std::map<ResourceRef, std::unique_ptr<InformerCore>> informers;
+  std::vector<std::unique_ptr<InformerCore>> retired;
   bool started = false;
 
   std::vector<InformerCore*> all() const {
@@ -22,7 +23,7 @@ struct InformerSet::Impl {
 };
 
 InformerSet::InformerSet(Engine& engine, Client client)
-    : impl_(new Impl{engine, std::move(client), {}, {}, false}) {}
+    : impl_(new Impl{engine, std::move(client), {}, {}, {}, false}) {}
 InformerSet::~InformerSet() { stop(); }
 
 InformerCore& InformerSet::informer(const ResourceRef& resource) {
@@ -33,6 +34,18 @@ InformerCore& InformerSet::informer(const ResourceRef& resource) {
     if (impl_->started) (void)slot->start();  // fails only without a client, which start() has checked
   }
   return *slot;
+}
+
+void InformerSet::retire(const ResourceRef& resource) {
+  InformerCore* gone = nullptr;
+  {
+    std::lock_guard lock(impl_->mutex);
+    const auto found = impl_->informers.find(resource);
+    if (found == impl_->informers.end()) return;
+    gone = impl_->retired.emplace_back(std::move(found->second)).get();
+    impl_->informers.erase(found);
+  }
+  gone->stop();
 }
 
 Result<void> InformerSet::start() {
