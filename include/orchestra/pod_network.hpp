@@ -69,6 +69,14 @@ struct PodNetworkOptions {
   NetworkNamespace name_space;                           ///< the node's side
 };
 
+/// Another node: how its pods are reached.
+struct PodNetworkPeer {
+  std::string name;
+  std::string address;  ///< of the machine, on a link that both share
+  std::string pod_cidr;
+  friend bool operator==(const PodNetworkPeer&, const PodNetworkPeer&) = default;
+};
+
 /// A sysctl or route of the machine that we changed.
 struct MachineChange {
   std::string what, old_value, new_value;
@@ -90,6 +98,10 @@ class ORC_API PodNetwork {
   virtual std::shared_ptr<PodAttacher> attacher() = 0;
   /// Detaches every pod that is not in `live_pod_uids`; answers how many.
   virtual Pending<std::size_t> reconcile(std::set<std::string> live_pod_uids) = 0;
+  /// Routes to the pods of these nodes, and to no others: what an earlier call or process made and is not
+  /// named any more goes. The answer lists the nodes that cannot be reached, each with the reason (not on the
+  /// same link; a foreign route for its range, which stays). Since 0.2.
+  virtual Pending<std::vector<std::string>> set_peers(std::vector<PodNetworkPeer> peers) = 0;
   virtual std::string node_address() const = 0;
   virtual std::vector<MachineChange> machine_changes() const = 0;
   /// Removes everything of this instance and restores the journalled sysctls. Twice is fine.

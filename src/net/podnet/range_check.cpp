@@ -20,6 +20,12 @@ bool is_pod_link(const std::string& instance, const std::string& link) {
   return link.size() == prefix.size() + 4 && link.compare(0, prefix.size(), prefix) == 0;
 }
 
+bool is_peer_route(const Route& route, const IpRange& cluster) {
+  return route.protocol == kRouteProtocol && route.type == RTN_UNICAST && route.gateway &&
+         route.table == RT_TABLE_MAIN && cluster.contains(route.destination.base) &&
+         route.destination.prefix >= cluster.prefix;
+}
+
 namespace {
 const Link* link_of(const Route& route, const std::vector<Link>& links) {
   for (const auto& link : links) {
@@ -50,7 +56,8 @@ std::optional<std::string> find_overlap(const IpRange& range, const std::vector<
         (link->name == gateway_link_name(own_instance) || is_pod_link(own_instance, link->name));
     const bool our_cover = !own_instance.empty() && route.protocol == kRouteProtocol &&
                            route.type == RTN_UNREACHABLE && route.destination == range;
-    if (on_our_link || our_cover) continue;
+    const bool our_peer = !own_instance.empty() && is_peer_route(route, range);
+    if (on_our_link || our_cover || our_peer) continue;
     return describe_route(route, links);
   }
   return std::nullopt;

@@ -16,6 +16,9 @@ bool is_pod_link(const std::string& instance, const std::string& link);
 /// "10.244.0.0/16 via 192.168.1.1 dev eth0"
 std::string describe_route(const Route& route, const std::vector<Link>& links);
 
+/// A route of ours to the pods of another node of this cluster.
+bool is_peer_route(const Route& route, const IpRange& cluster);
+
 /// The first route that overlaps `range` and is not ours, described; nullopt: the range is free.
 /// `own_instance` empty: nothing is ours yet. Default routes never overlap.
 std::optional<std::string> find_overlap(const IpRange& range, const std::vector<Route>& routes,

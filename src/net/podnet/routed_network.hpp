@@ -43,6 +43,7 @@ class RoutedNetwork final : public PodNetwork,
 
   std::shared_ptr<PodAttacher> attacher() override { return shared_from_this(); }
   Pending<std::size_t> reconcile(std::set<std::string> live_pod_uids) override;
+  Pending<std::vector<std::string>> set_peers(std::vector<PodNetworkPeer> peers) override;
   std::string node_address() const override { return gateway_.to_string(); }
   std::vector<MachineChange> machine_changes() const override;
   Pending<void> teardown() override;
@@ -62,6 +63,7 @@ class RoutedNetwork final : public PodNetwork,
   Result<void> load_addresses();
   Result<void> save_addresses();
 
+  Result<std::vector<std::string>> set_peers_now(const std::vector<PodNetworkPeer>& peers);
   Result<Attachment> attach_now(const AttachRequest& request);
   Result<Link> ensure_veth(const AttachRequest& request, const IpAddress& address);
   Result<void> configure_host_side(const Link& link, const AttachRequest& request);

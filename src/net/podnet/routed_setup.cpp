@@ -238,6 +238,13 @@ Result<void> remove_instance(MachineJournal& journal, RouteSocket& routes,
   for (const auto& link : links) {
     if (link.name == gateway_link_name(state.instance)) ORC_TRY(routes.remove_link(link.index));
   }
+  if (!state.cluster_cidr.empty()) {
+    ORC_ASSIGN(const IpRange cluster, IpRange::parse(state.cluster_cidr));
+    ORC_ASSIGN(const std::vector<Route> all, routes.routes());
+    for (const Route& route : all) {
+      if (is_peer_route(route, cluster)) ORC_TRY(routes.remove_route(route));
+    }
+  }
   ORC_TRY(in_namespace(name_space, [&] { return journal.restore_sysctls(); }));
   for (const auto& text : {state.cluster_cidr, state.service_cidr}) {
     if (text.empty()) continue;
