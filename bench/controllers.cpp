@@ -1,6 +1,6 @@
 // orchestra-bench controllers: pods made by one ReplicaSet, the cost of a decision, deployments until they
 // are complete, a namespace full of objects until it is gone, owners collected with their dependants, and
-// what a quiet cluster costs; all in one process on the memory store.
+// what a quiet cluster costs; all in one process on the memory store. The agent's rows: controllers_agent.cpp.
 #include <condition_variable>
 #include <functional>
 #include <mutex>
@@ -10,6 +10,7 @@
 #include <algorithm>
 
 #include "bench/bench.hpp"
+#include "bench/controllers_agent.hpp"
 #include "controllers/builtin.hpp"
 #include "orchestra/api_server.hpp"
 #include "orchestra/controllers.hpp"
@@ -318,6 +319,7 @@ void run(const Options& options, Report& report) {
   deployments(report, options.quick ? 20 : 200, options.quick ? 5 : 10);
   namespace_full(report, options.quick ? 500 : 2000);
   if (!options.quick) namespace_full(report, 10000);
+  agent_rows(options, report);
 }
 
 const bool registered = register_area("controllers", run);
