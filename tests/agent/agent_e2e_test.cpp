@@ -3,6 +3,8 @@
 #include <sched.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cstdio>
 
 #include "api/object_tree.hpp"
@@ -12,6 +14,7 @@
 #include "net/http/http_server.hpp"
 #include "orchestra/api_server.hpp"
 #include "orchestra/controllers.hpp"
+#include "orchestra/env.hpp"
 #include "orchestra/image_builder.hpp"
 #include "orchestra/image_store.hpp"
 #include "orchestra/memory_store.hpp"
@@ -24,6 +27,17 @@ using namespace orchestra;
 using namespace std::chrono_literals;
 
 namespace {
+/// The real clock, with a wall time that the test may set forward.
+class ShiftedClock final : public Clock {
+ public:
+  Now now() override {
+    Now real = real_clock().now();
+    real.wall_ns += ahead.load();
+    return real;
+  }
+  std::atomic<std::int64_t> ahead{0};
+};
+
 /// One node on real parts; restart() replaces the agent and the runtime handle as a new process would.
 struct TestNode {
   explicit TestNode(RuntimeOptions::Isolation level) : isolation(level) {
@@ -161,9 +175,11 @@ struct TestNode {
   std::string instance = "aa" + std::to_string(100000 + getpid() % 900000);
   RuntimeOptions::Isolation isolation;
   test::TempDir dir;
+  ShiftedClock clock;
   Engine engine{EngineOptions{
       .log_sink = [](const LogRecord& r) { std::fprintf(stderr, "%s\n", format_log_text(r).c_str()); },
-      .log_level = LogLevel::warning}};
+      .log_level = LogLevel::warning,
+      .clock = &clock}};
   std::shared_ptr<StateStore> store = MemoryStore::create(engine);
   ApiServer server{engine, store, {}};
   Client client = server.client();
@@ -354,6 +370,71 @@ TEST_CASE("a claim becomes a folder that outlives its pods, and goes with its cl
   for (int i = 0; i < 200 && !volumes().empty(); ++i) node.pause(50ms);
   CHECK(volumes().empty());
   CHECK(access(folder.c_str(), F_OK) != 0);
+}
+
+TEST_CASE("a token volume has a new token at four fifths of its life, whole at every moment") {
+  if (!enter_test_host("agent token")) return;
+  TestNode node(RuntimeOptions::Isolation::full);
+  node.create(pod_yaml("holder", "'busybox sleep 1000'",
+                       "  volumes: [{name: identity, projected: {sources: [{serviceAccountToken: {path: token, "
+                       "audience: vault, expirationSeconds: 600}}]}}]\n",
+                       "    volumeMounts: [{name: identity, mountPath: /identity}]\n"));
+  REQUIRE(node.wait_pod("holder", ready));
+  const std::string path = node.dir / ("pods/" + node.pod("holder").uid() + "/volumes/identity/token");
+  const std::string first = read_file(path, 1 << 16).value_or("");
+  REQUIRE(std::count(first.begin(), first.end(), '.') == 2);
+  // The workers of a namespace look at their volumes whenever a ConfigMap of it changes.
+  const auto look = [&](const std::string& name) {
+    node.create("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: " + name + ", namespace: default}\n");
+    node.pause(500ms);
+    return read_file(path, 1 << 16).value_or("");
+  };
+  CHECK(look("one") == first);
+  node.clock.ahead = Duration(400s).count();
+  CHECK(look("two") == first);
+  node.clock.ahead = Duration(500s).count();
+  std::string second;
+  for (int tries = 0; tries < 20 && (second.empty() || second == first); ++tries)
+    second = look("three-" + std::to_string(tries));
+  CHECK(second != first);
+  CHECK(std::count(second.begin(), second.end(), '.') == 2);
+  CHECK(node.pod("holder").get_int("/status/containerStatuses/0/restartCount") == 0);
+}
+
+TEST_CASE("restart counts and back-off go on where they were when the agent is replaced") {
+  if (!enter_test_host("agent back-off")) return;
+  TestNode node(RuntimeOptions::Isolation::process);
+  node.create(pod_yaml("fails", "'exit 1'"));
+  const auto restarts = [](const Object& pod) {
+    return pod ? pod.get_int("/status/containerStatuses/0/restartCount").value_or(0) : 0;
+  };
+  REQUIRE(node.wait_pod("fails", [&](const Object& pod) { return restarts(pod) >= 4; }));
+  // Attempt and back-off level of the newest container, as its record says.
+  const auto newest = [&]() -> std::pair<std::uint32_t, int> {
+    std::pair<std::uint32_t, int> out{0, -1};
+    const auto pods = node.runtime->list().wait(10s);
+    if (!pods) return out;
+    for (const PodRecord& pod : *pods) {
+      for (const ContainerStatus& one : pod.containers) {
+        const auto level = one.annotations.find("orchestra.dev/backoff-level");
+        if (one.attempt >= out.first && level != one.annotations.end())
+          out = {one.attempt, std::atoi(level->second.c_str())};
+      }
+    }
+    return out;
+  };
+  node.stop_agent();
+  REQUIRE(node.open_runtime());
+  const auto before = newest();
+  node.runtime.reset();
+  CHECK(before.first >= 4);
+  CHECK(before.second >= 3);
+  node.start_agent();
+  REQUIRE(node.wait_pod("fails", [&](const Object& pod) { return restarts(pod) > before.first; }));
+  const auto after = newest();
+  CHECK(after.first > before.first);
+  // Each attempt waits twice as long as the one before: a forgotten level would begin at 0 again.
+  CHECK(after.second - before.second == static_cast<int>(after.first - before.first));
 }
 
 TEST_CASE("static pods run from files, are mirrored, change and end with their files") {
