@@ -72,6 +72,7 @@ struct Flags {
 };
 
 int run_up(const std::vector<std::string>& args);
+int run_join(const std::vector<std::string>& args);
 int run_down(const std::vector<std::string>& args);
 int run_doctor(const std::vector<std::string>& args);
 int run_explain(const std::vector<std::string>& args);

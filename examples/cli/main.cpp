@@ -21,6 +21,7 @@ constexpr const char* kHelp =
 usage: orchestra COMMAND [flags]
 
   up        run a cluster of one node (API, scheduler, controllers, node, DNS, ingress)
+  join      run a node of a cluster whose control plane is elsewhere
   down      end its pods and take everything of it off the machine
   doctor    what this machine can do, with evidence and remedy
   explain   why a pod has no node, node by node, and what would be if there were others
@@ -94,6 +95,7 @@ int main_of(const std::vector<std::string>& args) {
     return 0;
   }
   if (command == "up") return run_up(rest);
+  if (command == "join") return run_join(rest);
   if (command == "down") return run_down(rest);
   if (command == "doctor") return run_doctor(rest);
   if (command == "explain") return run_explain(rest);

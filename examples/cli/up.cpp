@@ -14,6 +14,7 @@
 #include "examples/cli/cli.hpp"
 #include "orchestra/cluster.hpp"
 #include "orchestra/env.hpp"
+#include "orchestra/remote_node.hpp"
 
 namespace orchestra::cli {
 
@@ -31,8 +32,10 @@ running when it ends; the next `up` on the same folder adopts them, `orchestra d
   --ingress ADDR:PORT     HTTP ingress (default 127.0.0.1:8080 or the next free port)
   --ingress-tls A:P       HTTPS ingress
   --node-name N           name of the Node (default: the host's name)
+  --node-ip A             this machine's address for other nodes (default: that of --listen)
   --no-node               control plane only
-  --isolation LEVEL       best (default), full, rootless or process
+  --node-grace SECONDS    a node silent for so long is lost, its pods move (default 50, at least 15)
+  --isolation LEVEL       best (default), full, rootless or process; with --no-node: of the nodes that join
   --pod-cidr C            addresses of pods (default 10.244.0.0/16 or the next free range)
   --service-cidr C        addresses of Services (default 10.96.0.0/16 or the next free range)
   --etcd URL[,URL]        keep the state in this etcd cluster (http://, https://, etcd+unix:/SOCKET), not in DIR
@@ -48,6 +51,23 @@ running when it ends; the next `up` on the same folder adopts them, `orchestra d
   --insecure-peers        peers beyond the loopback, unencrypted
   --audit-log FILE        who asked the API what: one audit.k8s.io/v1 event (JSON) a line is appended (mode 0600)
   --audit-policy FILE     an audit.k8s.io/v1 Policy: what is told of which request (default: level Metadata for all)
+  --log-level L           debug, info (default), warning, error
+)";
+constexpr const char* kJoinHelp = R"(usage: orchestra join https://HOST:PORT --token-file F [flags]
+Runs a node of the cluster whose control plane listens there, until SIGTERM or SIGINT. Pods keep running when it
+ends and while the control plane is away; the next `join` on the same folder adopts them, `orchestra down --data DIR`
+ends them. F is a copy of node-token in the control plane's data folder; it is needed once, then DIR/pki holds a
+certificate, and the URL may be left out.
+
+  --token-file F          the token for joining
+  --data DIR              everything it keeps (default /var/lib/orchestra-node, without root
+                          ~/.local/share/orchestra-node)
+  --node-name N           name of the Node (default: the host's name)
+  --node-ip A             this machine's address for other nodes (default: the one it reaches the control plane from)
+  --isolation LEVEL       best (default), full, rootless or process; must suit the cluster's
+  --dns ADDR:PORT         a further address of the DNS server
+  --preload PATH          image archive or folder of archives to import at start; may be repeated
+  --dns-forward IP[:P]    upstream name server; may be repeated (default: /etc/resolv.conf)
   --log-level L           debug, info (default), warning, error
 )";
 constexpr const char* kDownHelp = R"(usage: orchestra down [--data DIR] [--timeout SECONDS]
@@ -133,10 +153,11 @@ int wait_for_lock(const std::string& data, long seconds) {
 
 int run_up(const std::vector<std::string>& args) {
   const Flags flags = Flags::parse(
-      args, {"data",        "listen",    "insecure-http", "dns",          "ingress",    "ingress-tls",
-             "node-name",   "isolation", "pod-cidr",      "service-cidr", "preload",    "dns-forward",
-             "log-level",   "peers",     "name",          "peer-listen",  "token-file", "etcd",
-             "etcd-cacert", "etcd-cert", "etcd-key",      "etcd-user",    "audit-log",  "audit-policy"},
+      args, {"data",       "listen",      "insecure-http", "dns",       "ingress",  "ingress-tls",
+             "node-name",  "node-ip",     "node-grace",    "isolation", "pod-cidr", "service-cidr",
+             "preload",    "dns-forward", "log-level",     "peers",     "name",     "peer-listen",
+             "token-file", "etcd",        "etcd-cacert",   "etcd-cert", "etcd-key", "etcd-user",
+             "audit-log",  "audit-policy"},
       {"no-node", "insecure-peers", "etcd-adopt", "help"});
   if (flags.has("help")) return std::fputs(kUpHelp, stdout) < 0 ? 1 : 0;
   if (!flags.problem.empty()) return usage_error("up: " + flags.problem + "; see orchestra up --help");
@@ -156,7 +177,14 @@ int run_up(const std::vector<std::string>& args) {
   options.ingress = flags.get("ingress");
   options.ingress_tls = flags.get("ingress-tls");
   options.node_name = flags.get("node-name");
+  options.node_ip = flags.get("node-ip");
   options.node = !flags.has("no-node");
+  const int grace = std::atoi(flags.get("node-grace", "50").c_str());
+  if (grace < 15) {
+    return usage_error("up: --node-grace " + flags.get("node-grace") +
+                       " is not a number of seconds of at least 15 (agents give a sign of life each 10 s)");
+  }
+  options.node_grace = std::chrono::seconds(grace);
   options.isolation = flags.get("isolation", "best");
   options.pod_cidr = flags.get("pod-cidr");
   options.service_cidr = flags.get("service-cidr");
@@ -214,6 +242,65 @@ int run_up(const std::vector<std::string>& args) {
   return 0;
 }
 
+int run_join(const std::vector<std::string>& args) {
+  const Flags flags = Flags::parse(args,
+                                   {"token-file", "data", "node-name", "node-ip", "isolation", "dns",
+                                    "preload", "dns-forward", "log-level"},
+                                   {"help"});
+  if (flags.has("help")) return std::fputs(kJoinHelp, stdout) < 0 ? 1 : 0;
+  if (!flags.problem.empty()) return usage_error("join: " + flags.problem + "; see orchestra join --help");
+  if (flags.words.size() > 1)
+    return usage_error("join: \"" + flags.words[1] + "\" is too much; see orchestra join --help");
+  EngineOptions engine_options;
+  engine_options.log_sink = stderr_sink();
+  if (!log_level(flags.get("log-level", "info"), engine_options.log_level)) {
+    return usage_error("join: --log-level " + flags.get("log-level") +
+                       " is not one of debug, info, warning, error");
+  }
+  RemoteNodeOptions options;
+  if (!flags.words.empty()) options.server = flags.words[0];
+  options.token_file = flags.get("token-file");
+  options.data_dir = flags.get("data");
+  options.node_name = flags.get("node-name");
+  options.node_ip = flags.get("node-ip");
+  options.isolation = flags.get("isolation", "best");
+  options.dns = flags.get("dns");
+  options.preload = flags.all("preload");
+  if (const std::string beside = images_beside_program(); !beside.empty()) options.preload.push_back(beside);
+  options.dns_forward = flags.all("dns-forward");
+  options.notice = [](const std::string& line) {
+    std::printf("%s\n", line.c_str());
+    std::fflush(stdout);
+  };
+  const sigset_t ends = block_end_signals();
+  Engine engine(engine_options);
+  RemoteNode node(engine, options);
+  // start() may wait for a control plane that is away; signals end the wait.
+  std::atomic<bool> ready{false};
+  const pthread_t self = pthread_self();
+  Result<void> started;
+  std::thread starter([&] {
+    started = node.start();
+    ready = true;
+    if (!started) pthread_kill(self, SIGUSR1);
+    if (!started) return;
+    const RemoteNodeInfo info = node.info();
+    std::printf("node %s of %s  address %s  pods %s  isolation %s  data %s\n", info.node_name.c_str(),
+                info.server.c_str(), info.node_ip.c_str(),
+                info.pod_cidr.empty() ? "-" : info.pod_cidr.c_str(), info.isolation.c_str(),
+                info.data_dir.c_str());
+    std::printf("ready in %lld ms\n", static_cast<long long>(info.ready_ms));
+    std::fflush(stdout);
+  });
+  node.on_stop_requested([self] { pthread_kill(self, SIGUSR1); });
+  int signal = 0;
+  sigwait(&ends, &signal);
+  if (!ready) node.stop();
+  starter.join();
+  node.stop();
+  return started || signal != SIGUSR1 ? 0 : report(started.error());
+}
+
 int run_down(const std::vector<std::string>& args) {
   const Flags flags = Flags::parse(args, {"data", "timeout"}, {"help"});
   if (flags.has("help")) return std::fputs(kDownHelp, stdout) < 0 ? 1 : 0;
@@ -238,6 +325,13 @@ int run_down(const std::vector<std::string>& args) {
         owner->ask(json::object{{"op", "down"}, {"seconds", seconds}}, std::chrono::seconds(seconds + 10));
     if (!ended && !ended.error().is(Error::not_found)) return report(ended.error());
     return wait_for_lock(data, seconds);
+  }
+  if (RemoteNode::owns(data)) {
+    RemoteNodeOptions options;
+    options.data_dir = data;
+    RemoteNode node(engine, options);
+    if (auto ended = node.down(std::chrono::seconds(seconds)); !ended) return report(ended.error());
+    return 0;
   }
   ClusterOptions options;
   options.data_dir = data;

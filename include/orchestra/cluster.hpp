@@ -28,6 +28,8 @@ struct ClusterOptions {
   std::string ingress = {};             ///< empty: 127.0.0.1:8080 or the next free port
   std::string ingress_tls = {};         ///< empty: none
   std::string node_name = {};           ///< empty: the host's name
+  std::string node_ip =
+      {};  ///< for other nodes; empty: the address of `listen` if it is one that others reach
   bool node = true;                     ///< false: control plane only
   std::string isolation = "best";       ///< best full rootless process
   std::string pod_cidr = {};            ///< empty: 10.244.0.0/16 or the next free range
@@ -47,6 +49,9 @@ struct ClusterOptions {
   std::string peer_listen = {};         ///< where its store listens, if not at its address in `peers`
   std::string token_file = {};          ///< the cluster's token; the first peer makes DIR/token if absent
   bool insecure_peers = false;          ///< peers beyond the loopback, unencrypted
+  /// A node without a sign of life (leases are renewed each 10 s) for this long is Unknown and its pods move.
+  /// Since 0.2.
+  Duration node_grace = std::chrono::seconds(50);
   bool serve_http = true;               ///< false: no socket for the API, in process only
   /// Answers metrics.k8s.io (`kubectl top`) instead of this node's own statistics. Since 0.2.
   std::shared_ptr<MetricsSource> metrics = nullptr;

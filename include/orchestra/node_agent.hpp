@@ -8,12 +8,14 @@
 // through PodAttacher: all are given to it, so the simulator hands out models. Containers outlive the
 // agent: start() adopts what runs. Since 0.1.
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "orchestra/client.hpp"
 #include "orchestra/engine.hpp"
 #include "orchestra/metrics_source.hpp"
+#include "orchestra/remote_client.hpp"
 
 namespace orchestra {
 
@@ -36,6 +38,16 @@ struct NodeAgentOptions {
   std::vector<std::string> host_search;      ///< search domains of the machine, for resolv.conf
   std::vector<std::string> host_nameservers; ///< for dnsPolicy Default
   std::string pod_cidr;                      ///< reported in the Node's spec
+  /// This machine's address for others: InternalIP, hostIP, address of pods on its network. Empty: that of
+  /// the node in the pod network.
+  std::string node_ip = {};
+  /// Who runs this agent, the same at each start: a second agent with this node's name and another id is
+  /// refused while the first renews its lease. Empty: not checked.
+  std::string agent_id = {};
+  /// An agent away from its API server: it has the rights of a node there (reads only what its pods name),
+  /// and keeps a tunnel to it, over which logs, exec, attach, port-forward and statistics of this node are
+  /// asked for. Since 0.2.
+  std::optional<RemoteClientOptions> remote = std::nullopt;
   std::string isolation_name;                ///< "full", "process": a Node label and condition
   std::vector<std::string> degraded;         ///< what this machine cannot enforce, for the Node condition
   std::size_t pods_max = 110;
@@ -78,6 +90,8 @@ class ORC_API NodeAgent {
   /// What the pods of this node and the node use, from the last pass (each 10 s). Empty once the agent is gone.
   /// Since 0.2.
   std::shared_ptr<MetricsSource> metrics() const;
+  /// The tunnel to the API server is open (NodeAgentOptions::remote). Since 0.2.
+  bool connected() const;
   /// Logs, exec, attach, port-forward for pods of this node; valid as long as the agent.
   std::shared_ptr<PodStreams> streams();
 

@@ -6,7 +6,9 @@
 //   auto pods = client->list("v1", "pods", {.ns = "default"}).wait(5s);
 //
 // exec and port-forward need an upgraded connection and answer `unsupported` here. Since 0.1.
+#include <functional>
 #include <string>
+#include <utility>
 
 #include "orchestra/client.hpp"
 #include "orchestra/engine.hpp"
@@ -20,6 +22,9 @@ struct RemoteClientOptions {
   std::string token;
   std::string server_name;  ///< for verification; empty: the host of `server`
   std::string user_agent = "orchestra";
+  /// Certificate and key (PEM) for each new request, instead of the two above: certificates that are renewed
+  /// while the client lives. Any thread; must not block. Since 0.2.
+  std::function<std::pair<std::string, std::string>()> renewed = {};
 };
 
 class ORC_API RemoteClient {

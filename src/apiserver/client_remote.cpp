@@ -18,7 +18,9 @@ namespace orchestra {
 namespace {
 using namespace apiserver;
 constexpr std::size_t kTokenBytesMax = 64 << 10;
-constexpr Duration kWatchStall = std::chrono::hours(2);  // longer than a server's longest watch
+/// Bookmarks come each minute: a watch without a byte for so long hangs on a connection that is dead.
+constexpr Duration kWatchStall = std::chrono::seconds(150);
+constexpr Duration kLogStall = std::chrono::hours(24);  // a followed log may say nothing for long
 
 /// Text that arrives piece by piece, pulled by one reader; bounded by kBytesMax.
 class Arrivals : public std::enable_shared_from_this<Arrivals> {
@@ -262,7 +264,7 @@ class RemoteImpl final : public Client::Impl, public std::enable_shared_from_thi
   Result<ObjectWatch> watch(ApiRequest wanted) override {
     wanted.verb = "watch";
     wanted.query["watch"] = "true";
-    auto [arrivals, transfer] = stream(wanted);
+    auto [arrivals, transfer] = stream(wanted, kWatchStall);
     return ObjectWatch(std::make_shared<RemoteWatch>(arrivals, transfer));
   }
 
@@ -277,7 +279,7 @@ class RemoteImpl final : public Client::Impl, public std::enable_shared_from_thi
   Pending<std::shared_ptr<ByteStream>> log(ApiRequest wanted) override {
     wanted.verb = "get";
     wanted.subresource = "log";
-    auto [arrivals, transfer] = stream(wanted);
+    auto [arrivals, transfer] = stream(wanted, kLogStall);
     return Result<std::shared_ptr<ByteStream>>(std::make_shared<RemoteLog>(arrivals, transfer));
   }
   Pending<std::shared_ptr<ProcessStream>> exec(ApiRequest) override { return unsupported("exec"); }
@@ -303,8 +305,12 @@ class RemoteImpl final : public Client::Impl, public std::enable_shared_from_thi
     out.body = request.object ? std::string(request.object.json()) : request.body;
     if (!out.body.empty()) out.headers.emplace_back("Content-Type", request.content_type);
     out.tls.ca_pem = options_.ca_pem;
-    out.tls.certificate_pem = options_.certificate_pem;
-    out.tls.key_pem = options_.key_pem;
+    if (options_.renewed) {
+      std::tie(out.tls.certificate_pem, out.tls.key_pem) = options_.renewed();
+    } else {
+      out.tls.certificate_pem = options_.certificate_pem;
+      out.tls.key_pem = options_.key_pem;
+    }
     out.tls.server_name = options_.server_name;
     out.header_deadline = request.deadline;
     out.body_bytes_max = std::uint64_t{256} << 20;
@@ -312,11 +318,11 @@ class RemoteImpl final : public Client::Impl, public std::enable_shared_from_thi
   }
 
   std::pair<std::shared_ptr<Arrivals>, std::shared_ptr<Pending<HttpResponse>>> stream(
-      const ApiRequest& wanted) {
+      const ApiRequest& wanted, Duration stall) {
     auto arrivals = std::make_shared<Arrivals>();
     auto refused = std::make_shared<ApiResponse>();  // the body of an error answer
     HttpRequest request = http_request(wanted);
-    request.stall_deadline = kWatchStall;
+    request.stall_deadline = stall;
     request.on_headers = [refused](int status, const std::map<std::string, std::string>&) -> Result<void> {
       refused->code = status;
       return {};

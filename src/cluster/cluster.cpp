@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <condition_variable>
 #include <mutex>
 
 #include "api/object_tree.hpp"
@@ -14,6 +15,7 @@
 #include "base/fd.hpp"
 #include "cluster/control_loops.hpp"
 #include "cluster/node.hpp"
+#include "cluster/node_access.hpp"
 #include "cluster/options.hpp"
 #include "cluster/shared_keys.hpp"
 #include "image/ops.hpp"
@@ -33,20 +35,11 @@ namespace {
 constexpr int kFallbackPorts = 64;
 constexpr auto kLeaderTtl = std::chrono::seconds(5);  ///< after a kill -9 another takes over this much later
 constexpr Duration kMajorityWait = std::chrono::minutes(2);
+constexpr Duration kTokenEvery = std::chrono::hours(1);  ///< the token for joining is looked at
+constexpr Duration kTokenEnd =
+    std::chrono::seconds(15);  ///< what is under way then; its calls end within 10 s
 constexpr std::size_t kKubeconfigBytesMax = 1 << 20;
 
-std::string host_name() {
-  char name[256] = {};
-  gethostname(name, sizeof name - 1);
-  std::string out;
-  for (const char c : std::string(name))
-    out += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  for (char& c : out) {
-    if (!std::isalnum(static_cast<unsigned char>(c)) && c != '-' && c != '.') c = '-';
-  }
-  while (!out.empty() && (out.front() == '-' || out.front() == '.')) out.erase(out.begin());
-  return out.empty() ? "node" : out;
-}
 }  // namespace
 
 struct Cluster::Impl {
@@ -65,7 +58,11 @@ struct Cluster::Impl {
   Result<void> share_keys(const std::string& own_name);
   Result<void> make_ingress_class();
   void reach_from_pods();
-  void serve_metrics(std::shared_ptr<MetricsSource> source);
+  void serve_metrics(const std::vector<std::shared_ptr<MetricsSource>>& sources);
+  std::string own_address() const;
+  Result<void> let_nodes_join();
+  void keep_token(const cluster::NodeAccessOptions& access);
+  void end_token_work();
   Result<void> make_storage_class();
   Result<void> start();
   void stop();
@@ -81,6 +78,9 @@ struct Cluster::Impl {
   std::unique_ptr<cluster::Node> node;
   std::unique_ptr<ControlServer> control;
   std::mutex mutex;
+  std::condition_variable token_idle;
+  Engine::TimerId token_timer = 0;
+  int token_work = 0;
   std::function<void()> stop_call;
   bool stop_asked = false, started = false, stopped = false;
 };
@@ -94,7 +94,7 @@ Result<void> Cluster::Impl::open_folder() {
   }
   ORC_ASSIGN(lock, cluster::lock_folder(engine, options.data_dir, info.instance));
   info.data_dir = options.data_dir;
-  info.node_name = options.node_name.empty() ? host_name() : options.node_name;
+  info.node_name = options.node_name.empty() ? cluster::host_name() : options.node_name;
   return {};
 }
 
@@ -123,7 +123,7 @@ Result<void> Cluster::Impl::choose_ranges(bool loopback_network) {
                  "this data folder was made with --pod-cidr " + kept.pods + " --service-cidr " +
                      kept.services + "; use the same ranges, or another --data folder");
   }
-  return cluster::save_ranges(options.data_dir, {info.pod_cidr, info.service_cidr});
+  return cluster::save_ranges(options.data_dir, {info.pod_cidr, info.service_cidr, kept.node});
 }
 
 Result<void> Cluster::Impl::open_store() {
@@ -215,6 +215,12 @@ Result<void> Cluster::Impl::start_api() {
   api.insecure_http = options.insecure_http;
   api.audit_sink = options.audit_sink;
   api.audit_policy = options.audit_policy;
+  if (!options.node_ip.empty()) api.certificate_names.push_back(options.node_ip);
+  if (options.listen.compare(0, 8, "0.0.0.0:") == 0) {
+    // Nodes and users come by an address of this machine.
+    if (const std::string own = cluster::default_address(); !own.empty())
+      api.certificate_names.push_back(own);
+  }
   if (!options.serve_http) {
     server = std::make_unique<ApiServer>(engine, store, api);
     return server->start();
@@ -340,7 +346,11 @@ Result<void> Cluster::Impl::start() {
     ORC_ASSIGN(runtime, cluster::open_runtime(engine, options.data_dir, info.instance, options.isolation));
     info.isolation = runtime.name;
   }
-  ORC_TRY(choose_ranges(options.node && runtime.isolation != Isolation::full));
+  // Without a node here, --isolation says what the nodes that join run at.
+  const bool loopback_network = options.node
+                                    ? runtime.isolation != Isolation::full
+                                    : options.isolation == "process" || options.isolation == "rootless";
+  ORC_TRY(choose_ranges(loopback_network));
   ORC_TRY(open_store());
   ORC_TRY(start_api());
   const Client client = server->client();
@@ -350,20 +360,21 @@ Result<void> Cluster::Impl::start() {
   loops_options.identity = loops_options.elect
                                ? (options.name.empty() ? info.node_name : options.name) + " " + info.instance
                                : info.node_name;
+  loops_options.controllers.node_grace = options.node_grace;
   loops_options.controllers.root_ca_pem = server->ca_pem();
   loops_options.controllers.sign_certificate = [this](const std::string& request,
                                                       const std::vector<std::string>& usages, Duration life) {
     return server->sign_certificate(request, usages, life);
   };
   loops_options.controllers.local_volume_root = options.data_dir + "/volumes";
-  loops_options.scheduler.process_level = options.node && runtime.isolation != Isolation::full;
+  if (info.pod_cidr != cluster::kProcessPodCidr) loops_options.controllers.pod_cidr = info.pod_cidr;
+  loops_options.scheduler.process_level = loopback_network;
   if (loops_options.elect) {
     ORC_ASSIGN(const bool shared, cluster::take_shared_keys(*store, options.data_dir, cluster_token));
     if (!shared) {
       ORC_TRY(cluster::put_shared_keys(*store, options.data_dir, cluster_token, engine.random()));
     }
   }
-  if (options.metrics) serve_metrics(options.metrics);
   loops = std::make_shared<cluster::ControlLoops>(engine, client, store, loops_options);
   ORC_TRY(loops->start());
   ORC_TRY(make_ingress_class());
@@ -384,42 +395,118 @@ Result<void> Cluster::Impl::start() {
     node_options.preload = options.preload;
     node_options.dns_forward = options.dns_forward;
     node_options.notice = options.notice;
+    node_options.node_ip = own_address();
     node = std::make_unique<cluster::Node>(engine, client, node_options, std::move(runtime));
     ORC_TRY(node->start());
-    server->set_pod_streams(node->streams());
-    if (!options.metrics) serve_metrics(node->metrics());
+    server->set_pod_streams(node->streams(), info.node_name);
     if (options.serve_http) reach_from_pods();
     info.ingress_address = node->ingress_address();
     info.dns_address = node->dns_address();
     info.service_proxy = node->proxy_mode();
     for (const std::string& line : node->degraded()) info.degraded.push_back(line);
   }
+  std::vector<std::shared_ptr<MetricsSource>> sources{server->node_metrics()};
+  if (node) sources.push_back(node->metrics());
+  if (options.metrics) sources = {options.metrics};
+  serve_metrics(sources);
+  if (!info.api_address.empty()) ORC_TRY(let_nodes_join());
   ORC_TRY(start_control());
   info.ready_ms = (engine.clock().now().steady_ns - begin) / 1'000'000;
   for (const std::string& line : info.degraded) notice("degraded: " + line);
   return {};
 }
 
-void Cluster::Impl::serve_metrics(std::shared_ptr<MetricsSource> source) {
+void Cluster::Impl::serve_metrics(const std::vector<std::shared_ptr<MetricsSource>>& sources) {
   server->set_computed("metrics.k8s.io", "pods",
-                       [source](const std::string& ns) -> Result<std::vector<Object>> {
+                       [sources](const std::string& ns) -> Result<std::vector<Object>> {
                          std::vector<Object> out;
-                         for (const PodUse& pod : source->pods(ns))
-                           out.push_back(object_from_tree(metrics::pod_metrics(pod)));
+                         for (const auto& source : sources) {
+                           for (const PodUse& pod : source->pods(ns))
+                             out.push_back(object_from_tree(metrics::pod_metrics(pod)));
+                         }
                          return out;
                        });
   server->set_computed("metrics.k8s.io", "nodes",
-                       [source](const std::string&) -> Result<std::vector<Object>> {
+                       [sources](const std::string&) -> Result<std::vector<Object>> {
                          std::vector<Object> out;
-                         for (const NodeUse& one : source->nodes())
-                           out.push_back(object_from_tree(metrics::node_metrics(one)));
+                         for (const auto& source : sources) {
+                           for (const NodeUse& one : source->nodes())
+                             out.push_back(object_from_tree(metrics::node_metrics(one)));
+                         }
                          return out;
                        });
 }
 
-void Cluster::Impl::stop() {
+// The address at which other machines reach this one; empty: nobody does.
+std::string Cluster::Impl::own_address() const {
+  if (!options.node_ip.empty()) return options.node_ip;
+  const std::string host = cluster::split_address(info.api_address).first;
+  if (host == "0.0.0.0" || host == "[::]") return cluster::default_address();
+  return host.empty() || host[0] == '[' || host.compare(0, 4, "127.") == 0 ? std::string() : host;
+}
+
+Result<void> Cluster::Impl::let_nodes_join() {
+  cluster::NodeAccessOptions access;
+  access.data_dir = options.data_dir;
+  const auto [host, port] = cluster::split_address(info.api_address);
+  const std::string own = own_address();
+  access.server = "https://" + (own.empty() ? host : own) + ":" + std::to_string(port);
+  access.ca_pem = server->ca_pem();
+  access.pod_cidr = info.pod_cidr;
+  access.service_cidr = info.service_cidr;
+  access.api_host = cluster::address_in(info.service_cidr, 1);
+  access.loopback_network = info.pod_cidr == cluster::kProcessPodCidr;
+  auto made = cluster::make_node_access(engine, server->client(), access);
+  if (made) {
+    keep_token(access);
+    return made;
+  }
+  // A full disk or a store without a majority must not keep the cluster from starting: nodes cannot join
+  // until then.
+  info.degraded.push_back("nodes cannot join: " + made.error().to_string());
+  keep_token(access);
+  return {};
+}
+
+// A timer that is armed counts as work from then on, so that none can run after stop().
+void Cluster::Impl::keep_token(const cluster::NodeAccessOptions& access) {
+  std::lock_guard guard(mutex);
   if (stopped) return;
-  stopped = true;
+  ++token_work;
+  token_timer = engine.after(kTokenEvery, [this, access] {
+    const auto queued = engine.post_blocking([this, access] {
+      bool wanted = false;
+      {
+        std::lock_guard inner(mutex);
+        wanted = !stopped;
+      }
+      if (wanted) {
+        if (auto done = cluster::make_node_access(engine, server->client(), access); !done) {
+          engine.log(LogLevel::warning, "cluster", "the token for joining was not renewed",
+                     {{"error", done.error().to_string()}});
+        }
+      }
+      keep_token(access);
+      end_token_work();  // the last thing: stop() waits for it
+    });
+    if (!queued) end_token_work();
+  });
+}
+
+void Cluster::Impl::end_token_work() {
+  std::lock_guard guard(mutex);
+  --token_work;
+  token_idle.notify_all();
+}
+
+void Cluster::Impl::stop() {
+  {
+    std::unique_lock guard(mutex);
+    if (stopped) return;
+    stopped = true;
+    if (token_timer != 0 && engine.cancel_timer(token_timer)) --token_work;
+    token_idle.wait_for(guard, kTokenEnd, [&] { return token_work == 0; });
+  }
   if (control) control->stop();
   if (node) node->stop();
   if (loops) loops->stop();

@@ -22,6 +22,7 @@ using namespace std::chrono_literals;
 namespace {
 constexpr int kFallbackPorts = 64;
 constexpr std::size_t kReportsMax = 4096;
+constexpr auto kRangeWait = 30s;
 
 const char* name_of(Isolation isolation) {
   return isolation == Isolation::full ? "full" : isolation == Isolation::rootless ? "rootless" : "process";
@@ -127,6 +128,44 @@ Result<void> Node::open_images() {
   return {};
 }
 
+Result<std::string> Node::claim_range() {
+  ORC_ASSIGN(Ranges kept, load_ranges(options_.data_dir));
+  if (!kept.node.empty() || options_.offline) return kept.node;
+  const std::string& name = options_.node_name;
+  auto known = client_.get("v1", "nodes", name).wait(10s);
+  if (!known && known.error().is(Error::not_found)) {
+    const json::value node =
+        json::object{{"apiVersion", "v1"}, {"kind", "Node"}, {"metadata", json::object{{"name", name}}}};
+    known = client_.create(object_from_tree(node)).wait(10s);
+  }
+  if (!known) return known.error().with_context("node " + name);
+  kept.node = string_at(tree(*known), "/spec/podCIDR");
+  if (kept.node.empty()) {
+    ListOptions own;
+    own.fields = "metadata.name=" + name;
+    ORC_ASSIGN(ObjectWatch watch, client_.watch("v1", "nodes", own));
+    const std::int64_t until = engine_.clock().now().steady_ns + Duration(kRangeWait).count();
+    while (kept.node.empty()) {
+      const auto changes = watch.next(1s);
+      if (!changes && watch.error()) return watch.error()->with_context("watching node " + name);
+      if (changes) {
+        for (const ObjectChange& change : *changes)
+          kept.node = string_at(tree(change.object), "/spec/podCIDR", kept.node);
+      }
+      if (kept.node.empty() && engine_.clock().now().steady_ns > until) {
+        return Error(
+            Error::deadline_exceeded, "cluster",
+            "node " + name +
+                " was given no range of pod addresses within 30 s: the controller node-ipam does not run, "
+                "or the range is used up (see the events of the Node)");
+      }
+    }
+    watch.cancel();
+  }
+  ORC_TRY(save_ranges(options_.data_dir, {options_.cluster_cidr, options_.service_cidr, kept.node}));
+  return kept.node;
+}
+
 Result<void> Node::open_network() {
   const std::string folder = options_.data_dir + "/net";
   if (loopback_network()) {
@@ -148,7 +187,8 @@ Result<void> Node::open_network() {
   options.data_dir = folder;
   options.instance = options_.instance;
   options.cluster_cidr = options_.cluster_cidr;
-  options.pod_cidr = node_range(options_.cluster_cidr);
+  ORC_ASSIGN(pod_range_, claim_range());
+  options.pod_cidr = pod_range_;
   options.service_cidr = options_.service_cidr;
   ORC_ASSIGN(network_, PodNetwork::open(engine_, options));
   attacher_ = network_->attacher();
@@ -169,6 +209,7 @@ Result<void> Node::open_network() {
 }
 
 Result<void> Node::open_services() {
+  if (!options_.with_services) return {};
   ServiceProxyOptions options;
   options.node = options_.node_name;
   options.instance = options_.instance;
@@ -187,11 +228,11 @@ Result<void> Node::open_services() {
 
 /// Where they cannot be enforced, each policy gets a Warning event instead: never silence.
 void Node::open_policies() {
-  if (loopback_network() || std::string(proxy_->mode()) != "nftables") return;
+  if (loopback_network() || !proxy_ || std::string(proxy_->mode()) != "nftables") return;
   PolicyEnforcerOptions options;
   options.node = options_.node_name;
   options.instance = options_.instance;
-  options.pod_cidr = node_range(options_.cluster_cidr);
+  options.pod_cidr = pod_range_;
   auto made = PolicyEnforcer::create(engine_, options);
   if (made) {
     policies_ = *made;
@@ -209,7 +250,8 @@ void Node::report(const NetworkRejection& one) {
                                                             {"EndpointSlice", "discovery.k8s.io/v1"},
                                                             {"Ingress", "networking.k8s.io/v1"},
                                                             {"NetworkPolicy", "networking.k8s.io/v1"},
-                                                            {"Secret", "v1"}};
+                                                            {"Secret", "v1"},
+                                                            {"Node", "v1"}};
   const auto version = kVersions.find(one.kind);
   if (version == kVersions.end()) return;
   const Object about = object_from_tree(
@@ -286,21 +328,23 @@ Result<void> Node::start() {
   open_policies();
   if (options_.serve) {
     ORC_TRY(open_dns());
-    ORC_TRY(open_ingress());
+    if (options_.with_ingress) ORC_TRY(open_ingress());
     std::vector<std::string> loopback;
     if (loopback_network()) loopback = {kProcessPodCidr, kProcessServiceCidr};
     NetworkFeedOptions feed;
     feed.loopback_ranges = loopback;
     feed.network_policies = true;
+    feed.ingresses = options_.with_ingress;
     events_ = std::make_unique<EventRecorder>(engine_, client_,
                                               EventRecorderOptions{.reporting_instance = options_.node_name});
     ORC_ASSIGN(feed_, NetworkFeed::start(engine_, client_, feed));
     feed_->subscribe([this](std::shared_ptr<const NetworkSnapshot> snapshot) {
       if (dns_) dns_->publish(snapshot);
-      ingress_->publish(snapshot);
+      if (ingress_) ingress_->publish(snapshot);
+      apply_peers(*snapshot);
       apply_services(snapshot);
       apply_policies(snapshot);
-      publish_ingress_status();
+      if (ingress_) publish_ingress_status();
     });
   }
   NodeAgentOptions options;
@@ -310,7 +354,11 @@ Result<void> Node::start() {
   const Resolver host = parse_resolv_conf(read_file("/etc/resolv.conf", 64 << 10).value_or(""), true);
   options.host_search = host.search;
   options.host_nameservers = host.servers;
-  options.pod_cidr = loopback_network() ? "" : node_range(options_.cluster_cidr);
+  options.pod_cidr = pod_range_;
+  options.node_ip = options_.node_ip;
+  options.agent_id = options_.instance;
+  options.remote = options_.remote;
+  if (options_.offline) options.manifest_dir = options_.data_dir + "/no-manifests";  // there is none
   options.isolation_name = runtime_.name;
   options.degraded = degraded_;
   NodeAgentParts parts{runtime_.runtime, images_->service(), attacher_, dialer_, make_http_client(engine_)};
@@ -318,7 +366,28 @@ Result<void> Node::start() {
   return agent_->start();
 }
 
+void Node::apply_peers(const NetworkSnapshot& snapshot) {
+  if (!network_ || !snapshot.synced.nodes) return;
+  std::vector<PodNetworkPeer> peers;
+  for (const auto& [key, node] : snapshot.nodes) {
+    if (node->name == options_.node_name || node->internal_addresses.empty()) continue;
+    for (const std::string& range : node->pod_cidrs)
+      peers.push_back({node->name, node->internal_addresses.front(), range});
+  }
+  if (peers == peers_) return;
+  auto applied = network_->set_peers(peers).wait(10s);
+  if (!applied) {
+    engine_.log(LogLevel::error, "cluster", "routes to other nodes were not made",
+                {{"error", applied.error().to_string()}});
+    return;
+  }
+  peers_ = std::move(peers);
+  for (const std::string& problem : *applied)
+    report({"Node", "", options_.node_name, "", "NoRouteToNode", problem});
+}
+
 void Node::apply_services(std::shared_ptr<const NetworkSnapshot> snapshot) {
+  if (!proxy_) return;
   if (!snapshot->synced.services || !snapshot->synced.endpoint_slices) return;
   auto applied = proxy_->apply(snapshot).wait(10s);
   if (!applied) {

@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -18,6 +19,7 @@
 #include "orchestra/pod_network.hpp"
 #include "orchestra/policy_enforcer.hpp"
 #include "orchestra/reconciler.hpp"
+#include "orchestra/remote_client.hpp"
 #include "orchestra/service_proxy.hpp"
 
 namespace orchestra::cluster {
@@ -29,6 +31,12 @@ struct NodeOptions {
   std::string api_host;                    ///< ClusterIP of the Service kubernetes
   std::string dns, ingress, ingress_tls;   ///< as ClusterOptions
   bool serve = true;                       ///< false: no DNS, no ingress (down)
+  bool with_ingress = true;                ///< joined nodes have none: it needs Secrets of all namespaces
+  bool with_services = true;  ///< false: another instance on this machine serves them (level process)
+  /// There is no API server to ask: end what runs and take it off the machine.
+  bool offline = false;
+  std::string node_ip;                        ///< this machine's address for other nodes; empty: none
+  std::optional<RemoteClientOptions> remote;  ///< as NodeAgentOptions
   std::vector<std::string> preload, dns_forward;
   std::function<void(const std::string&)> notice;
 };
@@ -61,23 +69,30 @@ class Node {
   /// those keep their network.
   void undo_start();
 
+  bool connected() const { return agent_ && agent_->connected(); }
   std::shared_ptr<PodStreams> streams() const { return agent_->streams(); }
   std::shared_ptr<MetricsSource> metrics() const { return agent_->metrics(); }
   std::shared_ptr<ImageStore> images() const { return images_; }
   /// The node's address in the pod network; empty: none.
   std::string gateway() const;
   std::string ingress_address() const;
+  /// This node's part of the pods' addresses; empty at levels without addresses of their own.
+  const std::string& pod_range() const { return pod_range_; }
   std::string dns_address() const;
   std::string proxy_mode() const { return proxy_ ? proxy_->mode() : ""; }
   const std::vector<std::string>& degraded() const { return degraded_; }
 
  private:
   Result<void> open_images();
+  /// This node's part of the pods' addresses: what it had before, else what its Node object is given.
+  Result<std::string> claim_range();
   Result<void> open_network();
   Result<void> open_services();
   void open_policies();
   Result<void> open_dns();
   Result<void> open_ingress();
+  /// Routes to the pods of other nodes.
+  void apply_peers(const NetworkSnapshot& snapshot);
   void apply_services(std::shared_ptr<const NetworkSnapshot> snapshot);
   void apply_policies(std::shared_ptr<const NetworkSnapshot> snapshot);
   /// A Warning event on the object, once for each reason and message.
@@ -93,6 +108,8 @@ class Node {
   Client client_;
   NodeOptions options_;
   ChosenRuntime runtime_;
+  std::string pod_range_;              ///< of this node; empty at levels without addresses of their own
+  std::vector<PodNetworkPeer> peers_;  ///< used by the feed's one caller at a time
   std::vector<std::string> degraded_;
   std::shared_ptr<ImageStore> images_;
   std::shared_ptr<PodNetwork> network_;

@@ -1,8 +1,10 @@
 #include "cluster/options.hpp"
 
 #include <arpa/inet.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
+#include <cctype>
 #include <sstream>
 
 #include "base/fd.hpp"
@@ -47,20 +49,14 @@ Result<Ranges> load_ranges(const std::string& data_dir) {
     return text.error();
   }
   ORC_ASSIGN(const json::value value, parse_json(*text));
-  return Ranges{string_at(value, "/pods"), string_at(value, "/services")};
+  return Ranges{string_at(value, "/pods"), string_at(value, "/services"), string_at(value, "/node")};
 }
 
 Result<void> save_ranges(const std::string& data_dir, const Ranges& ranges) {
   ORC_TRY(make_directories(data_dir + "/net", 0700));
-  const json::value value = json::object{{"pods", ranges.pods}, {"services", ranges.services}};
+  const json::value value =
+      json::object{{"pods", ranges.pods}, {"services", ranges.services}, {"node", ranges.node}};
   return replace_file(data_dir + "/net/ranges.json", to_json(value) + "\n", 0600, true);
-}
-
-std::string node_range(const std::string& cluster_cidr) {
-  const std::size_t slash = cluster_cidr.find('/');
-  const int prefix = slash == std::string::npos ? 0 : std::atoi(cluster_cidr.c_str() + slash + 1);
-  if (prefix >= 24) return cluster_cidr;
-  return cluster_cidr.substr(0, slash) + "/24";
 }
 
 std::string address_in(const std::string& cidr, unsigned offset) {
@@ -88,6 +84,32 @@ Resolver parse_resolv_conf(const std::string& text, bool skip_loopback) {
     }
   }
   return out;
+}
+
+std::string host_name() {
+  char name[256] = {};
+  gethostname(name, sizeof name - 1);
+  std::string out;
+  for (const char c : std::string(name))
+    out += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  for (char& c : out) {
+    if (!std::isalnum(static_cast<unsigned char>(c)) && c != '-' && c != '.') c = '-';
+  }
+  while (!out.empty() && (out.front() == '-' || out.front() == '.')) out.erase(out.begin());
+  return out.empty() ? "node" : out;
+}
+std::string default_address() {
+  const Fd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  sockaddr_in far{}, own{};
+  far.sin_family = AF_INET;
+  far.sin_port = htons(9);
+  far.sin_addr.s_addr = htonl(0xc0000201);  // 192.0.2.1 (RFC 5737): only the route to it is looked up
+  socklen_t size = sizeof own;
+  if (!socket || connect(socket.get(), reinterpret_cast<sockaddr*>(&far), sizeof far) != 0 ||
+      getsockname(socket.get(), reinterpret_cast<sockaddr*>(&own), &size) != 0)
+    return {};
+  char text[INET_ADDRSTRLEN];
+  return inet_ntop(AF_INET, &own.sin_addr, text, sizeof text);
 }
 
 std::pair<std::string, int> split_address(const std::string& address) {

@@ -23,12 +23,11 @@ Result<std::shared_ptr<void>> lock_folder(Engine& engine, const std::string& dat
 
 struct Ranges {
   std::string pods, services;
+  std::string node;  ///< this node's part of the pods'; empty: none yet
 };
 /// DIR/net/ranges.json, written at the first start so that later starts use the same.
 Result<Ranges> load_ranges(const std::string& data_dir);
 Result<void> save_ranges(const std::string& data_dir, const Ranges& ranges);
-/// The first /24 of the cluster's range: this node's part ("10.244.0.0/16" -> "10.244.0.0/24").
-std::string node_range(const std::string& cluster_cidr);
 /// "10.96.0.0/16", 1 -> "10.96.0.1".
 std::string address_in(const std::string& cidr, unsigned offset);
 
@@ -37,6 +36,12 @@ struct Resolver {
 };
 /// name servers and search domains of a resolv.conf text; loopback stubs are left out when `skip_loopback`.
 Resolver parse_resolv_conf(const std::string& text, bool skip_loopback);
+
+/// The host's name in the form of a Node's.
+std::string host_name();
+/// The address that this machine uses towards others by its default route; empty: it has none. No packet is
+/// sent.
+std::string default_address();
 
 /// Splits "127.0.0.1:8080"; port -1 if malformed.
 std::pair<std::string, int> split_address(const std::string& address);

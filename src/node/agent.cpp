@@ -14,6 +14,7 @@
 #include "node/static_pods.hpp"
 #include "node/statistics.hpp"
 #include "node/streams.hpp"
+#include "node/tunnel.hpp"
 #include "node/volumes.hpp"
 #include "orchestra/quantity.hpp"
 
@@ -24,6 +25,7 @@ using node::AgentContext;
 using node::PodWorker;
 
 namespace {
+constexpr const char* kAgentId = "orchestra.dev/agent-id";  // annotation of the lease
 constexpr Duration kApiDeadline = 10s;
 constexpr Duration kLeasePeriod = 10s;
 constexpr int kLeaseSeconds = 40;
@@ -58,6 +60,7 @@ struct NodeAgent::Impl : node::WorkerDirectory, std::enable_shared_from_this<Nod
   Result<void> follow_api();
   void end_orphans();
   void say_shutting_down();
+  Result<void> check_name_is_free();
   Result<void> register_node();
   void renew_lease();
   void post_status();
@@ -65,6 +68,7 @@ struct NodeAgent::Impl : node::WorkerDirectory, std::enable_shared_from_this<Nod
   void add_worker(const Object& pod);
   void finished(const std::string& uid);
   void measure();
+  std::vector<NodeUse> node_use();
   void relieve(const std::vector<node::Shortage>& shortages);
   void check_local_storage(const std::shared_ptr<PodWorker>& worker);
   void look_at_manifests();
@@ -75,6 +79,7 @@ struct NodeAgent::Impl : node::WorkerDirectory, std::enable_shared_from_this<Nod
 
   AgentContext context;
   std::shared_ptr<node::Streams> streams;
+  std::shared_ptr<node::TunnelClient> tunnel;  // of an agent away from its API server
   std::mutex mutex;
   std::condition_variable changed;
   std::map<std::string, std::shared_ptr<PodWorker>> workers;  // by uid
@@ -89,8 +94,10 @@ struct NodeAgent::Impl : node::WorkerDirectory, std::enable_shared_from_this<Nod
   std::optional<node::ManifestFolder> manifests;
   std::map<std::string, Object> statics;  // by uid: pods of files
   std::vector<Engine::TimerId> timers;
+  std::size_t orphans_left = 0;  // that are being removed
   bool running = false, stopped = false, ending = false;
   bool draining = false;  // no pod starts any more
+  bool api_away = false;  // the last lease was not renewed
 };
 
 std::shared_ptr<PodWorker> NodeAgent::Impl::worker_of(const std::string& ns, const std::string& name) {
@@ -119,6 +126,7 @@ Result<void> NodeAgent::Impl::register_node() {
   auto made = context.client.create(*object).wait(kApiDeadline);
   if (!made && !made.error().is(Error::already_exists))
     return made.error().with_context("registering node " + name);
+  if (made) context.node_uid = made->uid();
   if (!made) {
     const json::value patch =
         json::object{{"metadata", json::object{{"labels", *find(node, "/metadata/labels")}}},
@@ -126,6 +134,7 @@ Result<void> NodeAgent::Impl::register_node() {
     auto patched =
         context.client.patch("v1", "nodes", name, "", PatchType::merge, to_json(patch)).wait(kApiDeadline);
     if (!patched) return patched.error().with_context("updating node " + name);
+    context.node_uid = patched->uid();
   }
   return {};
 }
@@ -133,13 +142,23 @@ Result<void> NodeAgent::Impl::register_node() {
 void NodeAgent::Impl::renew_lease() {
   const std::string& name = context.options.node_name;
   const std::string now = api::format_micro_time(context.engine.clock().now().wall_ns);
-  const json::value patch = json::object{
+  json::value patch = json::object{
       {"spec",
        json::object{{"renewTime", now}, {"holderIdentity", name}, {"leaseDurationSeconds", kLeaseSeconds}}}};
+  if (!context.options.agent_id.empty())
+    set_at(patch, "/metadata/annotations", json::object{{kAgentId, context.options.agent_id}});
   auto patched = context.client
                      .patch("coordination.k8s.io/v1", "leases", name, "kube-node-lease", PatchType::merge,
                             to_json(patch))
                      .wait(kApiDeadline);
+  bool returned = false;
+  {
+    std::lock_guard lock(mutex);
+    const bool away = !patched && !patched.error().is(Error::not_found);
+    returned = api_away && !away;
+    api_away = away;
+  }
+  if (returned) post_status();  // others may think that we are gone
   if (patched || !patched.error().is(Error::not_found)) return;
   json::object owner{{"apiVersion", "v1"}, {"kind", "Node"}, {"name", name}};
   auto node = context.client.get("v1", "nodes", name).wait(kApiDeadline);
@@ -149,6 +168,8 @@ void NodeAgent::Impl::renew_lease() {
                    {"kind", "Lease"},
                    {"metadata", json::object{{"name", name}, {"namespace", "kube-node-lease"}}},
                    {"spec", *find(patch, "/spec")}};
+  if (const json::value* marks = find(patch, "/metadata/annotations"))
+    set_at(lease, "/metadata/annotations", *marks);
   if (node) set_at(lease, "/metadata/ownerReferences", json::array{owner});
   if (auto object = Object::from_json(to_json(lease)))
     (void)context.client.create(*object).wait(kApiDeadline);
@@ -172,9 +193,9 @@ void NodeAgent::Impl::post_status() {
     std::lock_guard lock(mutex);
     pressed = pressure;
   }
-  const json::value status = node::node_status(context.options, node::read_machine(context.options.data_dir),
-                                               context.parts.network->node_address(), images, pressed,
-                                               tree(*node), context.engine.clock().now());
+  const json::value status =
+      node::node_status(context.options, node::read_machine(context.options.data_dir), context.host_ip(),
+                        images, pressed, tree(*node), context.engine.clock().now());
   const json::value patch = json::object{{"status", status}};
   WriteOptions options;
   options.subresource = "status";
@@ -211,7 +232,10 @@ Result<void> NodeAgent::Impl::start() {
   const auto facts = node::read_machine(context.options.data_dir);
   context.cpu_milli = facts.cpu_milli;
   context.memory_bytes = facts.memory_bytes;
-  if (context.client) ORC_TRY(register_node());
+  if (context.client) {
+    ORC_TRY(check_name_is_free());
+    ORC_TRY(register_node());
+  }
   auto adopted = context.parts.runtime->list().wait(60s);
   if (!adopted) return adopted.error().with_context("listing the containers that run");
   for (PodRecord& record : *adopted) records.emplace(record.config.uid, std::move(record));
@@ -226,26 +250,34 @@ Result<void> NodeAgent::Impl::start() {
   }
   if (manifests) repeat(kManifestPeriod, &Impl::look_at_manifests);
   repeat(kMeasurePeriod, &Impl::measure);
+  if (tunnel) tunnel->start();
   return {};
+}
+
+// Two agents of one name would each end what the other starts.
+Result<void> NodeAgent::Impl::check_name_is_free() {
+  if (context.options.agent_id.empty()) return {};
+  const std::string& name = context.options.node_name;
+  auto lease =
+      context.client.get("coordination.k8s.io/v1", "leases", name, "kube-node-lease").wait(kApiDeadline);
+  if (!lease) return lease.error().is(Error::not_found) ? Result<void>() : Result<void>(lease.error());
+  const auto holder = lease->annotations().find(kAgentId);
+  if (holder == lease->annotations().end() || holder->second == context.options.agent_id) return {};
+  const auto renewed = api::parse_time(string_at(tree(*lease), "/spec/renewTime"));
+  const std::int64_t age = context.engine.clock().now().wall_ns - renewed.value_or(0);
+  if (age > std::int64_t{kLeaseSeconds} * 1'000'000'000) return {};
+  return Error(Error::busy, "node",
+               "another agent is node " + name + " and renewed its lease " +
+                   std::to_string(age / 1'000'000'000) +
+                   " s ago; choose another name with --node-name, or end the other agent and wait " +
+                   std::to_string(kLeaseSeconds) + " s");
 }
 
 // Node, lease and informers; pods of the API get their workers from here on.
 Result<void> NodeAgent::Impl::follow_api() {
   renew_lease();
   post_status();
-  for (auto start_informer : {+[](AgentContext& c) { return c.config_maps.start(); },
-                              +[](AgentContext& c) { return c.secrets.start(); },
-                              +[](AgentContext& c) { return c.services.start(); },
-                              +[](AgentContext& c) { return c.claims.start(); },
-                              +[](AgentContext& c) { return c.volumes.start(); }}) {
-    ORC_TRY(start_informer(context));
-  }
-  ORC_TRY(context.config_maps.wait_synced().wait(30s));
-  ORC_TRY(context.secrets.wait_synced().wait(30s));
-  ORC_TRY(context.services.wait_synced().wait(30s));
-  ORC_TRY(context.claims.wait_synced().wait(30s));
-  ORC_TRY(context.volumes.wait_synced().wait(30s));
-  const auto touch = [weak = weak_from_this()](const std::string& ns) {
+  const auto wake = [weak = weak_from_this()](const std::string& ns) {
     // A changed ConfigMap or Secret reaches the volumes of the pods of its namespace.
     auto self = weak.lock();
     if (!self) return;
@@ -258,14 +290,25 @@ Result<void> NodeAgent::Impl::follow_api() {
       if (worker->pod().ns() == ns) worker->wake();
     }
   };
-  context.config_maps.on_event(
-      [touch](const Object& old, const Object& now) { touch(now ? now.ns() : old.ns()); });
-  context.secrets.on_event(
-      [touch](const Object& old, const Object& now) { touch(now ? now.ns() : old.ns()); });
+  const auto touch = [wake](const Object& old, const Object& now) { wake(now ? now.ns() : old.ns()); };
+  context.config_maps.on_event(touch);
+  context.secrets.on_event(touch);
+  for (auto start_informer : {+[](AgentContext& c) { return c.config_maps.start(); },
+                              +[](AgentContext& c) { return c.secrets.start(); },
+                              +[](AgentContext& c) { return c.services.start(); },
+                              +[](AgentContext& c) { return c.claims.start(); },
+                              +[](AgentContext& c) { return c.volumes.start(); }}) {
+    ORC_TRY(start_informer(context));
+  }
+  ORC_TRY(context.config_maps.wait_synced().wait(30s));
+  ORC_TRY(context.secrets.wait_synced().wait(30s));
+  ORC_TRY(context.services.wait_synced().wait(30s));
+  ORC_TRY(context.claims.wait_synced().wait(30s));
+  ORC_TRY(context.volumes.wait_synced().wait(30s));
   // A claim that was just bound lets its pod go on; a released folder of this node goes.
-  context.claims.on_event([touch](const Object& old, const Object& now) {
+  context.claims.on_event([wake](const Object& old, const Object& now) {
     if (now && (!old || string_at(tree(old), "/status/phase") != string_at(tree(now), "/status/phase")))
-      touch(now.ns());
+      wake(now.ns());
   });
   context.volumes.on_event([weak = weak_from_this()](const Object&, const Object& now) {
     auto self = weak.lock();
@@ -293,13 +336,21 @@ void NodeAgent::Impl::end_orphans() {
     std::lock_guard lock(mutex);
     orphans.swap(records);
   }
+  {
+    std::lock_guard lock(mutex);
+    orphans_left += orphans.size();
+  }
   for (const auto& [uid, record] : orphans) {
     auto removed = context.engine.run_blocking(
         [self = shared_from_this(), uid = uid, config = record.config]() -> Result<void> {
           context_remove(self->context, uid, config);
           return {};
         });
-    removed.on_ready([](Result<void>) {});
+    removed.on_ready([self = shared_from_this()](Result<void>) {
+      std::lock_guard lock(self->mutex);
+      --self->orphans_left;
+      self->changed.notify_all();
+    });
   }
 }
 
@@ -376,9 +427,19 @@ void NodeAgent::Impl::measure() {
     machine_use.working_set = facts.memory_bytes - facts.memory_available_bytes;
     pressure.note(short_now, now.steady_ns);
   }
+  if (tunnel) tunnel->send_statistics({statistics.pods({}), node_use()});
+  context.config_maps.forget_unused();
+  context.secrets.forget_unused();
   if (short_now.empty()) return;
   if (context.client) post_status();
   relieve(short_now);
+}
+
+std::vector<NodeUse> NodeAgent::Impl::node_use() {
+  std::lock_guard lock(mutex);
+  const MachineUse& use = machine_use;
+  if (use.window_ns == 0) return {};
+  return {{context.options.node_name, use.at_ns, use.window_ns, use.nanocores, use.working_set}};
 }
 
 // One pod a round, for the first resource that is short.
@@ -496,7 +557,8 @@ void NodeAgent::Impl::tend_mirror(const Object& pod) {
     options.uid = mirror.uid();
     (void)context.client.remove("v1", "pods", mirror.name(), mirror.ns(), options).wait(kApiDeadline);
   }
-  auto made = context.client.create(node::mirror_of(pod)).wait(kApiDeadline);
+  auto made = context.client.create(node::mirror_of(pod, context.options.node_name, context.node_uid))
+                  .wait(kApiDeadline);
   if (!made && !made.error().is(Error::already_exists)) {
     context.engine.log(LogLevel::warning, "node", "could not mirror a static pod",
                        {{"pod", pod.ns() + "/" + pod.name()}, {"error", made.error().to_string()}});
@@ -573,6 +635,7 @@ void NodeAgent::Impl::stop() {
     for (const Engine::TimerId timer : timers) context.engine.cancel_timer(timer);
     all = workers;
   }
+  if (tunnel) tunnel->stop();
   context.pods.stop();
   context.config_maps.stop();
   context.secrets.stop();
@@ -585,11 +648,17 @@ void NodeAgent::Impl::stop() {
 NodeAgent::NodeAgent(Engine& engine, Client client, NodeAgentParts parts, NodeAgentOptions options)
     : impl_(std::make_shared<Impl>(engine, std::move(client), std::move(parts), std::move(options))) {
   impl_->streams = std::make_shared<node::Streams>(impl_->context, impl_);
+  const NodeAgentOptions& own = impl_->context.options;
+  if (own.remote) {
+    impl_->tunnel = std::make_shared<node::TunnelClient>(engine, impl_->context.parts.http, *own.remote,
+                                                         own.node_name, impl_->streams);
+  }
 }
 NodeAgent::~NodeAgent() { stop(); }
 
 Result<void> NodeAgent::start() { return impl_->start(); }
 void NodeAgent::stop() { impl_->stop(); }
+bool NodeAgent::connected() const { return impl_->tunnel && impl_->tunnel->connected(); }
 std::shared_ptr<PodStreams> NodeAgent::streams() { return impl_->streams; }
 
 namespace {
@@ -604,11 +673,7 @@ class AgentMetrics final : public MetricsSource {
   }
   std::vector<NodeUse> nodes() const override {
     const auto agent = agent_.lock();
-    if (!agent) return {};
-    std::lock_guard lock(agent->mutex);
-    const NodeAgent::Impl::MachineUse& use = agent->machine_use;
-    if (use.window_ns == 0) return {};
-    return {{agent->context.options.node_name, use.at_ns, use.window_ns, use.nanocores, use.working_set}};
+    return agent ? agent->node_use() : std::vector<NodeUse>();
   }
 
  private:
@@ -656,9 +721,11 @@ Result<void> NodeAgent::remove_all_pods(Duration deadline) {
   }
   for (const auto& [uid, worker] : all) worker->force_end();
   std::unique_lock lock(impl_->mutex);
-  if (impl_->changed.wait_for(lock, deadline, [&] { return impl_->workers.empty(); })) return {};
+  if (impl_->changed.wait_for(lock, deadline,
+                              [&] { return impl_->workers.empty() && impl_->orphans_left == 0; }))
+    return {};
   return Error(Error::deadline_exceeded, "node",
-               std::to_string(impl_->workers.size()) + " pods have not ended in time");
+               std::to_string(impl_->workers.size() + impl_->orphans_left) + " pods have not ended in time");
 }
 
 }  // namespace orchestra

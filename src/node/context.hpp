@@ -10,6 +10,7 @@
 #include "api/pod_runtime.hpp"
 #include "base/http_client.hpp"
 #include "base/json.hpp"
+#include "node/references.hpp"
 #include "orchestra/informer.hpp"
 #include "orchestra/node_agent.hpp"
 
@@ -22,8 +23,8 @@ struct AgentContext {
         parts(std::move(parts_)),
         options(std::move(options_)),
         pods(engine, client, {.fields = "spec.nodeName=" + options.node_name}),
-        config_maps(engine, client),
-        secrets(engine, client),
+        config_maps(engine, client, {"v1", "configmaps"}, options.remote.has_value()),
+        secrets(engine, client, {"v1", "secrets"}, options.remote.has_value()),
         services(engine, client),
         claims(engine, client, {"v1", "persistentvolumeclaims"}),
         volumes(engine, client, {"v1", "persistentvolumes"}) {}
@@ -31,6 +32,10 @@ struct AgentContext {
   std::string pod_directory(const std::string& uid) const { return options.data_dir + "/pods/" + uid; }
   std::string log_directory(const std::string& ns, const std::string& name, const std::string& uid) const {
     return options.data_dir + "/pods-log/" + ns + "_" + name + "_" + uid;
+  }
+  /// This machine's address for others.
+  std::string host_ip() const {
+    return options.node_ip.empty() ? parts.network->node_address() : options.node_ip;
   }
   /// Writes an Event about a pod; bounded, aggregated by (object, reason, message), never blocks.
   void event(const Object& pod, const char* type, const std::string& reason, const std::string& message);
@@ -40,10 +45,10 @@ struct AgentContext {
   NodeAgentParts parts;
   NodeAgentOptions options;
   Informer<k8s::Pod> pods;
-  Informer<k8s::ConfigMap> config_maps;
-  Informer<k8s::Secret> secrets;
+  References config_maps, secrets;
   Informer<k8s::Service> services;
   InformerCore claims, volumes;  ///< of the whole cluster; a claim of any namespace may be mounted here
+  std::string node_uid;          ///< of our Node object, from start() on
   std::int64_t cpu_milli = 0, memory_bytes = 0;  ///< of the machine
 
  private:

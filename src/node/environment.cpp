@@ -47,7 +47,7 @@ Result<void> add_from(const EnvironmentInputs& inputs, const json::value& source
     const std::string at = std::string("/") + kind;
     if (find(source, at) == nullptr) continue;
     const std::string name = string_at(source, at + "/name");
-    const auto data = (*lookup)(name);
+    ORC_ASSIGN(const auto data, (*lookup)(name));
     if (!data) {
       if (bool_at(source, at + "/optional")) continue;
       return config_error(std::string(kind[0] == 'c' ? "configmap" : "secret") + " \"" + name +
@@ -64,7 +64,7 @@ Result<std::optional<std::string>> key_value(const EnvironmentInputs& inputs, co
                                              bool secret) {
   const std::string name = string_at(reference, "/name"), key = string_at(reference, "/key");
   const bool optional = bool_at(reference, "/optional");
-  const auto data = secret ? inputs.secret(name) : inputs.config_map(name);
+  ORC_ASSIGN(const auto data, secret ? inputs.secret(name) : inputs.config_map(name));
   if (!data) {
     if (optional) return std::optional<std::string>();
     return config_error(std::string(secret ? "secret" : "configmap") + " \"" + name + "\" not found");

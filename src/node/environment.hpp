@@ -19,7 +19,7 @@ namespace orchestra::node {
 /// Values of the data (and binaryData) of a ConfigMap or the decoded data of a Secret; nullopt: no such
 /// object.
 using DataMap = std::map<std::string, std::string>;
-using DataSource = std::function<std::optional<DataMap>(const std::string& name)>;
+using DataSource = std::function<Result<std::optional<DataMap>>(const std::string& name)>;
 
 struct EnvironmentInputs {
   const json::value* pod = nullptr;        ///< the whole Pod

@@ -76,16 +76,13 @@ EnvironmentInputs PodWorker::inputs(const Object& pod, const json::value* contai
   out.pod = &tree(pod);
   out.container = container;
   const std::string ns = pod.ns();
-  out.config_map = [this, ns](const std::string& name) -> std::optional<DataMap> {
-    const auto object = context_.config_maps.get(ns, name);
-    if (!object) return std::nullopt;
-    return data_of(tree(object));
+  const auto read = [ns](References& from, const std::string& name) -> Result<std::optional<DataMap>> {
+    ORC_ASSIGN(const Object object, from.get(ns, name));
+    if (!object) return std::optional<DataMap>();
+    return std::optional<DataMap>(data_of(tree(object)));
   };
-  out.secret = [this, ns](const std::string& name) -> std::optional<DataMap> {
-    const auto object = context_.secrets.get(ns, name);
-    if (!object) return std::nullopt;
-    return data_of(tree(object));
-  };
+  out.config_map = [this, read](const std::string& name) { return read(context_.config_maps, name); };
+  out.secret = [this, read](const std::string& name) { return read(context_.secrets, name); };
   if (find(*out.pod, "/spec/enableServiceLinks") == nullptr ||
       bool_at(*out.pod, "/spec/enableServiceLinks")) {
     for (const auto& service : context_.services.list(ns))
@@ -100,7 +97,7 @@ EnvironmentInputs PodWorker::inputs(const Object& pod, const json::value* contai
                                                                {"protocol", "TCP"}}}}}}};
   add_service_variables(kubernetes, out.service_variables);
   out.node_name = context_.options.node_name;
-  out.host_ip = context_.parts.network->node_address();
+  out.host_ip = context_.host_ip();
   out.pod_ips = pod_ips_;
   out.node_cpu_milli = context_.cpu_milli;
   out.node_memory_bytes = context_.memory_bytes;

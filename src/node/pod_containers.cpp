@@ -160,8 +160,8 @@ bool PodWorker::ready_image(const Object& pod, Slot& slot, const json::value& sp
   if (const json::array* wanted = array_at(tree(pod), "/spec/imagePullSecrets")) {
     for (const json::value& one : *wanted) {
       const auto secret = context_.secrets.get(pod.ns(), string_at(one, "/name"));
-      if (!secret) continue;
-      const DataMap data = data_of(tree(secret));
+      if (!secret || !*secret) continue;
+      const DataMap data = data_of(tree(*secret));
       for (const char* key : {".dockerconfigjson", ".dockercfg"}) {
         if (const auto it = data.find(key); it != data.end()) request.docker_configs.push_back(it->second);
       }

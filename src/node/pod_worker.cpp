@@ -311,7 +311,7 @@ bool PodWorker::ensure_sandbox(const Object& pod) {
   }
   if (!pod_ips_.empty()) return true;
   if (host_network) {
-    pod_ips_ = {context_.parts.network->node_address()};
+    pod_ips_ = {context_.host_ip()};
     return true;
   }
   AttachRequest request{uid_, pod.ns(), pod.name(), sandbox_->network_namespace};
@@ -499,7 +499,7 @@ PodView PodWorker::view(const Object& pod) {
     out.containers.emplace(name, std::move(c));
   }
   out.pod_ips = pod_ips_;
-  out.host_ip = context_.parts.network->node_address();
+  out.host_ip = context_.host_ip();
   out.sandbox_ready = sandbox_.has_value() && !pod_ips_.empty();
   out.terminating = terminating_;
   out.reason = reason_;

@@ -77,12 +77,19 @@ Result<Object> static_pod(std::string_view text, const std::string& node_name) {
   return object_from_tree(std::move(pod));
 }
 
-Object mirror_of(const Object& pod) {
+Object mirror_of(const Object& pod, const std::string& node_name, const std::string& node_uid) {
   json::value mirror = tree(pod);
   json::object& metadata = mirror.at("metadata").as_object();
   metadata.erase("uid");
   json::object& notes = metadata.at("annotations").as_object();
   notes[kConfigMirror] = pod.annotations().at(kConfigHash);
+  if (!node_uid.empty()) {
+    metadata["ownerReferences"] = json::array{json::object{{"apiVersion", "v1"},
+                                                           {"kind", "Node"},
+                                                           {"name", node_name},
+                                                           {"uid", node_uid},
+                                                           {"controller", true}}};
+  }
   return object_from_tree(std::move(mirror));
 }
 

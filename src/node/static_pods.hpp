@@ -20,7 +20,7 @@ inline constexpr const char* kConfigSource = "kubernetes.io/config.source";
 /// The pod of one file. Pure.
 Result<Object> static_pod(std::string_view text, const std::string& node_name);
 /// What the API gets for it. Pure.
-Object mirror_of(const Object& pod);
+Object mirror_of(const Object& pod, const std::string& node_name, const std::string& node_uid);
 bool is_mirror(const Object& pod);
 bool is_static(const Object& pod);
 

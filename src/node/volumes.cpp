@@ -38,7 +38,7 @@ Result<void> add_data(const json::value& volume, const json::value& source, bool
                       const EnvironmentInputs& inputs, std::vector<VolumeFile>& out) {
   std::string name = string_at(source, "/name");
   if (secret && name.empty()) name = string_at(source, "/secretName");
-  const auto data = secret ? inputs.secret(name) : inputs.config_map(name);
+  ORC_ASSIGN(const auto data, secret ? inputs.secret(name) : inputs.config_map(name));
   const bool optional = bool_at(source, "/optional");
   if (!data) {
     if (optional) return {};

@@ -8,8 +8,6 @@ using namespace orchestra;
 using namespace orchestra::cluster;
 
 TEST_CASE("ranges give this node's part and fixed addresses") {
-  CHECK(node_range("10.244.0.0/16") == "10.244.0.0/24");
-  CHECK(node_range("10.1.2.0/25") == "10.1.2.0/25");
   CHECK(address_in("10.96.0.0/16", 1) == "10.96.0.1");
   CHECK(address_in("10.96.0.0/16", 300) == "10.96.1.44");
   CHECK(address_in("nonsense", 1).empty());

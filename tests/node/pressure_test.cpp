@@ -128,8 +128,8 @@ TEST_CASE(
   CHECK(pod->uid() != static_pod(text + "# changed\n", "n1")->uid());
   CHECK(string_at(tree(*pod), "/spec/restartPolicy") == "Always");
   CHECK(is_static(*pod));
-  CHECK(is_mirror(mirror_of(*pod)));
-  CHECK(mirror_of(*pod).uid().empty());
+  CHECK(is_mirror(mirror_of(*pod, "n", "node-uid")));
+  CHECK(mirror_of(*pod, "n", "node-uid").uid().empty());
   for (const char* bad : {"", "kind: {", "apiVersion: v1\nkind: Service\nmetadata: {name: x}\n",
                           "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec: {containers: []}\n",
                           "apiVersion: v1\nkind: Pod\nmetadata: {}\nspec: {containers: [{name: c}]}\n"}) {

@@ -1,0 +1,114 @@
+#!/usr/bin/env bash
+# Three machines in network namespaces on one switch: a control plane with a node and two joined nodes, isolation
+# full. By hand with kubectl what people do every day: rollout, scale, pods that reach each other and Services across
+# nodes, logs, exec, cp, cordon, drain with a budget, uncordon, a node that dies and its pods that move, and the end.
+set -uo pipefail
+cd "$(dirname "$0")/../.."
+source tests/e2e/lib.sh
+need_root
+need_images
+for tool in kubectl ip; do command -v $tool >/dev/null || { skip "$tool is not on PATH"; finish; }; done
+# Everything in namespaces of its own, so that nothing is left on the machine; /run/netns only there.
+[ -n "${INSIDE:-}" ] || exec unshare --net --mount --propagation private env INSIDE=1 bash -c 'mkdir -p /run/netns && mount -t tmpfs none /run/netns && ip link set lo up && exec "$0"' "$PWD/tests/e2e/nodes.sh"
+export KUBECONFIG=$work/a/admin.kubeconfig HOME=$work
+declare -A pid=([a]= [b]= [c]=)
+cleanups+=('for h in a b c; do [ -n "${pid[$h]}" ] && kill -9 "${pid[$h]}" 2>/dev/null; done; for h in c b a; do [ -d "$work/$h" ] && on $h "$orchestra" down --data "$work/$h" --timeout 20 >/dev/null 2>&1; ip netns del $h 2>/dev/null; done; ip link del switch 2>/dev/null')
+on() { ip netns exec "$@"; }
+address() { case $1 in a) echo 192.0.2.1 ;; b) echo 192.0.2.2 ;; c) echo 192.0.2.3 ;; esac; }
+ip link add switch type bridge && ip link set switch up || { skip "no bridge can be made here"; finish; }
+for h in a b c; do
+  ip netns add $h && ip link add to-$h type veth peer name eth0 netns $h && ip link set to-$h master switch up || fail "host $h could not be made"
+  on $h ip link set lo up; on $h ip addr add "$(address $h)/24" dev eth0; on $h ip link set eth0 up
+done
+ip addr add 192.0.2.100/24 dev switch
+
+on a "$orchestra" up --data "$work/a" --node-name a --isolation full --listen 192.0.2.1:6443 --ingress 192.0.2.1:80 --node-grace 15 >"$work/a.out" 2>"$work/a.err" & pid[a]=$!
+wait_for 20 grep -q '^ready in' "$work/a.out" || { tail "$work/a.err"; fail "orchestra up was not ready in 20 s"; }
+for h in b c; do
+  on $h "$orchestra" join https://192.0.2.1:6443 --token-file "$work/a/node-token" --data "$work/$h" --node-name $h --isolation full >"$work/$h.out" 2>"$work/$h.err" & pid[$h]=$!
+done
+for h in b c; do wait_for 30 grep -q '^ready in' "$work/$h.out" || { cat "$work/$h.out"; tail "$work/$h.err"; fail "node $h did not join in 30 s"; }; done
+wait_for 10 kubectl wait --for=condition=Ready node/a node/b node/c --timeout=1s && pass "three nodes are Ready" || fail "nodes: $(kubectl get nodes 2>&1)"
+ranges=$(kubectl get nodes -o 'jsonpath={range .items[*]}{.spec.podCIDR} {.status.addresses[0].address}{"\n"}{end}')
+[ "$(sort -u <<<"$ranges" | wc -l)" = 3 ] && grep -q '^10.244.0.0/24 192.0.2.1$' <<<"$ranges" && pass "each has a range of pod addresses and an address of its own" || failed "ranges: $ranges"
+
+kubectl apply -f - >/dev/null <<'YAML' || fail "apply"
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  replicas: 3
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      tolerations:
+      - {key: node.kubernetes.io/unreachable, operator: Exists, effect: NoExecute, tolerationSeconds: 1}
+      - {key: node.kubernetes.io/not-ready, operator: Exists, effect: NoExecute, tolerationSeconds: 1}
+      affinity:
+        nodeAffinity:
+          preferredDuringSchedulingIgnoredDuringExecution:
+          - {weight: 1, preference: {matchExpressions: [{key: kubernetes.io/os, operator: In, values: [linux]}]}}
+      containers:
+      - name: c
+        image: quickstart/web:1
+        command: [/bin/sh, -c, 'mkdir -p /tmp/www; echo "$VERSION on $NODE" > /tmp/www/index.html; echo started on $NODE; exec httpd -f -p 8000 -h /tmp/www']
+        env:
+        - {name: VERSION, value: one}
+        - {name: NODE, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}
+        readinessProbe: {httpGet: {path: /index.html, port: 8000}, periodSeconds: 1}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {selector: {app: web}, ports: [{port: 80, targetPort: 8000}]}
+---
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata: {name: web}
+spec: {minAvailable: 2, selector: {matchLabels: {app: web}}}
+YAML
+kubectl rollout status deployment/web --timeout=30s >/dev/null && pass "kubectl rollout status" || { kubectl get pods -o wide; tail "$work"/?.err; fail "web did not become ready"; }
+kubectl scale deployment/web --replicas=6 >/dev/null && kubectl rollout status deployment/web --timeout=30s >/dev/null && pass "kubectl scale" || failed "scale: $(kubectl get pods -o wide)"
+nodes_of() { kubectl get pods -l app=web --field-selector=status.phase=Running -o 'jsonpath={range .items[*]}{.spec.nodeName}{"\n"}{end}' | sort -u | tr '\n' ' '; }
+[ "$(nodes_of)" = "a b c " ] && pass "pods on all three nodes" || failed "pods on: $(nodes_of)"
+
+# Every pod reaches every pod and the Service, by address and by name.
+unreached=
+addresses=$(kubectl get pods -l app=web -o 'jsonpath={.items[*].status.podIP}')
+for h in a b c; do
+  from=$(kubectl get pods -l app=web --field-selector=spec.nodeName=$h -o 'jsonpath={.items[0].metadata.name}')
+  said=$(kubectl exec "$from" -- /bin/sh -c "ask() { printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 3 \$1 \$2 | grep -q 'one on' || echo \$1; }; for i in $addresses; do ask \$i 8000; done; ask web.default.svc.cluster.local 80" 2>&1)
+  [ -z "$said" ] || unreached="$unreached from $h: $said;"
+done
+[ -z "$unreached" ] && pass "pods reach each other and the Service by name, on and across nodes" || failed "not reached: $unreached"
+far=$(kubectl get pods -l app=web --field-selector=spec.nodeName=b -o 'jsonpath={.items[0].metadata.name}')
+[ "$(kubectl logs "$far")" = "started on b" ] && [ "$(kubectl exec "$far" -- hostname)" = "$far" ] && pass "kubectl logs and exec on a joined node" || failed "logs: $(kubectl logs "$far" 2>&1)"
+echo copied >"$work/file"; kubectl cp "$work/file" "$far:/tmp/file" >/dev/null 2>&1; [ "$(kubectl exec "$far" -- cat /tmp/file 2>/dev/null)" = copied ] && pass "kubectl cp" || failed "cp"
+
+kubectl set env deployment/web VERSION=two >/dev/null && kubectl rollout status deployment/web --timeout=40s >/dev/null
+versions() { for i in $(kubectl get pods -l app=web -o 'jsonpath={.items[*].status.podIP}'); do on a curl -s --max-time 3 "http://$i:8000/"; done | cut -d' ' -f1 | sort -u; }
+all_two() { [ "$(versions)" = two ]; }  # the last old ones are still ending
+wait_for 10 all_two && pass "a rollout replaces all pods" || failed "versions: $(versions)"
+kubectl rollout undo deployment/web >/dev/null && kubectl rollout status deployment/web --timeout=40s >/dev/null && pass "kubectl rollout undo" || failed "undo"
+
+on_c() { kubectl get pods -l app=web --field-selector=spec.nodeName=c -o name | sort; }
+kubectl cordon c >/dev/null; before=$(on_c); kubectl scale deployment/web --replicas=9 >/dev/null
+kubectl rollout status deployment/web --timeout=30s >/dev/null
+[ -z "$(comm -13 <(echo "$before") <(on_c))" ] && pass "kubectl cordon: no new pod comes" || failed "cordon: new on c: $(comm -13 <(echo "$before") <(on_c))"
+kubectl drain c --ignore-daemonsets --delete-emptydir-data --timeout=30s >"$work/drain" 2>&1; status=$?
+[ $status = 0 ] && [ "$(kubectl get pods -l app=web --field-selector=spec.nodeName=c --no-headers 2>/dev/null | wc -l)" = 0 ] && pass "kubectl drain empties the node within the budget" || failed "drain: $(tail -n 3 "$work/drain")"
+kubectl uncordon c >/dev/null; kubectl scale deployment/web --replicas=4 >/dev/null; kubectl rollout status deployment/web --timeout=30s >/dev/null
+
+# A machine dies: its cable and its processes go. The node is seen as lost, its pods move.
+[ "$(kubectl get pods -l app=web --field-selector=spec.nodeName=b --no-headers | wc -l)" -gt 0 ] || failed "no pod on b to lose"
+ip link set to-b down; kill -9 "${pid[b]}"; pid[b]=
+begin=$(date +%s)
+lost() { [ "$(kubectl get node b -o 'jsonpath={.status.conditions[?(@.type=="Ready")].status}')" = Unknown ]; }
+wait_for 90 lost && pass "a dead node is Unknown after $(( $(date +%s) - begin )) s" || failed "node b: $(kubectl get node b)"
+moved() { [ "$(kubectl get pods -l app=web -o wide --no-headers | awk '$2 == "1/1" && $3 == "Running" && ($7 == "a" || $7 == "c")' | wc -l)" -ge 4 ]; }
+wait_for 40 moved && pass "its pods run elsewhere after $(( $(date +%s) - begin )) s" || failed "pods: $(kubectl get pods -o wide)"
+said=$(timeout 10 kubectl logs -l app=web --field-selector=spec.nodeName=b 2>&1); gone=$(kubectl get pods -l app=web --field-selector=spec.nodeName=b -o 'jsonpath={.items[0].metadata.name}')
+[ -z "$gone" ] || { said=$(timeout 45 kubectl logs "$gone" 2>&1); grep -q 'node b is not connected\|tunnel' <<<"$said" && pass "its logs answer that the node is not connected" || failed "logs of a pod on the dead node: $said"; }
+finish
