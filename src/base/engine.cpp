@@ -41,7 +41,8 @@ EventThreadScope::~EventThreadScope() { t_on_event_thread = before_; }
 /// Workers that end when idle. The queue is bounded; full means overloaded.
 class WorkerPool {
  public:
-  WorkerPool(std::size_t threads_max, std::size_t queue_max) : threads_max_(threads_max), queue_max_(queue_max) {}
+  WorkerPool(std::size_t threads_max, std::size_t queue_max)
+      : threads_max_(threads_max), queue_max_(queue_max) {}
   ~WorkerPool() { stop(); }
 
   Result<void> post(std::function<void()> task) {
@@ -153,6 +154,28 @@ struct Engine::Impl {
 
   bool manual() const { return options.event_threads == 0; }
 
+  /// Driven by hand: what was posted until now, and what sockets have for us if there ever was one (asking
+  /// the kernel costs more than most tasks of a simulation).
+  std::size_t run_posted() {
+    std::size_t ran = 0;
+    while (true) {
+      std::deque<std::function<void()>> tasks;
+      {
+        std::lock_guard lock(posted_mutex);
+        tasks.swap(posted);
+      }
+      if (tasks.empty()) break;
+      for (auto& task : tasks) {
+        task();
+        task = nullptr;
+        ++ran;
+      }
+    }
+    if (!context_used) return ran;
+    context.restart();
+    return ran + context.poll();
+  }
+
   struct TimerKey {
     std::int64_t due_ns;
     TimerId id;
@@ -190,6 +213,9 @@ struct Engine::Impl {
 
   EngineOptions options;
   asio::io_context context;
+  std::atomic<bool> context_used{false};
+  std::mutex posted_mutex;
+  std::deque<std::function<void()>> posted;  ///< manual only
   std::optional<asio::executor_work_guard<asio::io_context::executor_type>> work;
   Clock* clock = nullptr;
   Random* random = nullptr;
@@ -209,9 +235,14 @@ struct Engine::Impl {
   WorkerPool pool;
 };
 
-asio::io_context& event_context(Engine& engine) { return engine.impl().context; }
+asio::io_context& event_context(Engine& engine) {
+  engine.impl().context_used = true;
+  return engine.impl().context;
+}
 
-Engine::Engine(EngineOptions options) : impl_(nullptr) { impl_ = std::make_unique<Impl>(*this, std::move(options)); }
+Engine::Engine(EngineOptions options) : impl_(nullptr) {
+  impl_ = std::make_unique<Impl>(*this, std::move(options));
+}
 Engine::~Engine() { stop(); }
 
 void Engine::stop() {
@@ -225,6 +256,11 @@ void Engine::stop() {
     ORC_ASSERT_MSG(thread.get_id() != std::this_thread::get_id(), "Engine::stop() on its own thread");
     thread.join();
   }
+  std::deque<std::function<void()>> dropped;
+  {
+    std::lock_guard posted(impl_->posted_mutex);
+    dropped.swap(impl_->posted);
+  }
   std::lock_guard timers(impl_->timer_mutex);
   impl_->timers.clear();
   impl_->due_of.clear();
@@ -235,7 +271,11 @@ Random& Engine::random() const { return *impl_->random; }
 Disk& Engine::disk() const { return *impl_->disk; }
 Transport& Engine::transport() const { return *impl_->transport; }
 
-void Engine::post(std::function<void()> task) { asio::post(impl_->context, std::move(task)); }
+void Engine::post(std::function<void()> task) {
+  if (!impl_->manual()) return asio::post(impl_->context, std::move(task));
+  std::lock_guard lock(impl_->posted_mutex);
+  impl_->posted.push_back(std::move(task));
+}
 
 Result<void> Engine::post_blocking(std::function<void()> task) {
   if (impl_->manual()) {
@@ -267,7 +307,9 @@ bool Engine::cancel_timer(TimerId timer) {
   return true;
 }
 
-bool Engine::logs(LogLevel level) const { return impl_->options.log_sink && level >= impl_->options.log_level; }
+bool Engine::logs(LogLevel level) const {
+  return impl_->options.log_sink && level >= impl_->options.log_level;
+}
 
 void Engine::log(LogLevel level, std::string_view component, std::string_view message,
                  std::vector<std::pair<std::string_view, std::string>> fields) {
@@ -279,11 +321,9 @@ void Engine::log(LogLevel level, std::string_view component, std::string_view me
 
 std::size_t run_ready(Engine& engine) {
   ORC_ASSERT(engine.impl().manual());
-  engine.impl().context.restart();
-  std::size_t ran = engine.impl().context.poll();
+  const std::size_t ran = engine.impl().run_posted();
   engine.impl().fire();
-  engine.impl().context.restart();
-  return ran + engine.impl().context.poll();
+  return ran + engine.impl().run_posted();
 }
 
 std::optional<std::int64_t> next_timer_ns(Engine& engine) {

@@ -1,0 +1,221 @@
+#pragma once
+// Framed messages over a stream: what the TCP transport of base and the TLS one of the store share.
+//
+// Frame: length (4 bytes, big endian, at most kMessageMax), CRC-32 of the payload, payload. A bad length
+// or checksum closes the connection. Sends are queued up to kInFlightMax bytes, then `overloaded`.
+// Everything of one connection runs on its strand.
+#include <zlib.h>
+
+#include <boost/asio/bind_executor.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/strand.hpp>
+#include <boost/asio/write.hpp>
+#include <cstdlib>
+#include <mutex>
+
+#include "orchestra/env.hpp"
+
+namespace orchestra::detail {
+
+constexpr std::size_t kMessageMax = 64 << 20;
+constexpr std::size_t kInFlightMax = 64 << 20;
+
+inline Error closed_error(const std::string& why) {
+  return {Error::unavailable, "transport", "connection closed: " + why};
+}
+inline std::uint32_t get_u32(const char* at) {
+  const auto* bytes = reinterpret_cast<const unsigned char*>(at);
+  return std::uint32_t{bytes[0]} << 24 | std::uint32_t{bytes[1]} << 16 | std::uint32_t{bytes[2]} << 8 |
+         bytes[3];
+}
+inline void put_u32(std::string& out, std::uint32_t value) {
+  for (int shift = 24; shift >= 0; shift -= 8) out += static_cast<char>(value >> shift);
+}
+inline std::uint32_t frame_checksum(std::string_view bytes) {
+  return static_cast<std::uint32_t>(
+      crc32(0, reinterpret_cast<const Bytef*>(bytes.data()), static_cast<uInt>(bytes.size())));
+}
+
+/// "IP:PORT" or "[IPv6]:PORT".
+inline Result<boost::asio::ip::tcp::endpoint> parse_endpoint(const std::string& address) {
+  const std::size_t colon = address.rfind(':');
+  boost::system::error_code failed;
+  std::string host = colon == std::string::npos ? "" : address.substr(0, colon);
+  if (host.size() > 2 && host.front() == '[') host = host.substr(1, host.size() - 2);
+  const auto ip = boost::asio::ip::make_address(host, failed);
+  const long port = colon == std::string::npos ? -1 : std::strtol(address.c_str() + colon + 1, nullptr, 10);
+  if (failed || port < 0 || port > 65535) {
+    return Error(Error::invalid, "transport", "\"" + address + "\" is not IP:PORT");
+  }
+  return boost::asio::ip::tcp::endpoint(ip, static_cast<unsigned short>(port));
+}
+inline Error socket_error(const char* call, const std::string& address,
+                          const boost::system::error_code& failed) {
+  const auto code = failed == boost::asio::error::address_in_use ? Error::busy : Error::unavailable;
+  return {code, "transport", std::string(call) + " " + address + ": " + failed.message()};
+}
+
+/// `Stream`: tcp::socket, or an asio::ssl::stream over one whose handshake is done.
+template <class Stream>
+class FramedConnection final : public TransportConnection,
+                               public std::enable_shared_from_this<FramedConnection<Stream>> {
+ public:
+  /// All use of `stream` runs on `strand`.
+  FramedConnection(Stream stream, boost::asio::strand<boost::asio::any_io_executor> strand)
+      : stream_(std::move(stream)), strand_(std::move(strand)) {}
+
+  void start(TransportHandler handler) {
+    handler_ = std::move(handler);
+    boost::system::error_code ignored;
+    stream_.lowest_layer().set_option(boost::asio::ip::tcp::no_delay(true), ignored);
+    boost::asio::post(strand_, [self = this->shared_from_this()] { self->read(); });
+  }
+  /// What is sent while a write is under way leaves together in the next one.
+  Result<void> send(std::string message) override {
+    if (message.size() > kMessageMax)
+      return Error(Error::too_large, "transport",
+                   "message of " + std::to_string(message.size()) + " bytes; at most 64 MiB");
+    {
+      std::lock_guard lock(out_mutex_);
+      if (out_.size() + writing_size_ > kInFlightMax)
+        return Error(Error::overloaded, "transport", "64 MiB wait to be sent on this connection");
+      out_.reserve(out_.size() + message.size() + kHead);
+      put_u32(out_, static_cast<std::uint32_t>(message.size()));
+      put_u32(out_, frame_checksum(message));
+      out_ += message;
+      if (std::exchange(scheduled_, true)) return {};
+    }
+    boost::asio::post(strand_, [self = this->shared_from_this()] { self->write(); });
+    return {};
+  }
+  void close() override {
+    boost::asio::post(strand_,
+                      [self = this->shared_from_this()] { self->end(closed_error("by this side")); });
+  }
+
+ private:
+  static constexpr std::size_t kHead = 8;
+  static constexpr std::size_t kReadStep = 128 << 10;
+
+  void read() {
+    if (ended_) return;
+    const std::size_t have = in_.size();
+    in_.resize(have + std::max(kReadStep, wanted_ > have ? wanted_ - have : 0));
+    stream_.async_read_some(boost::asio::buffer(in_.data() + have, in_.size() - have),
+                            boost::asio::bind_executor(strand_, [self = this->shared_from_this(), have](
+                                                                    auto failed, std::size_t got) {
+                              if (failed) return self->end(closed_error(failed.message()));
+                              self->in_.resize(have + got);
+                              self->take_frames();
+                            }));
+  }
+  void take_frames() {
+    std::size_t at = 0;
+    wanted_ = 0;
+    while (!ended_ && in_.size() - at >= kHead) {
+      const std::uint32_t size = get_u32(in_.data() + at);
+      if (size > kMessageMax) return end(closed_error("frame longer than 64 MiB"));
+      if (in_.size() - at - kHead < size) {
+        wanted_ = kHead + size;
+        break;
+      }
+      const std::string_view body = std::string_view(in_).substr(at + kHead, size);
+      if (frame_checksum(body) != get_u32(in_.data() + at + 4))
+        return end(closed_error("frame checksum is wrong"));
+      at += kHead + size;
+      if (handler_.on_message) handler_.on_message(std::string(body));
+    }
+    in_.erase(0, at);
+    read();
+  }
+  void write() {
+    {
+      std::lock_guard lock(out_mutex_);
+      writing_.clear();
+      writing_.swap(out_);
+      writing_size_ = writing_.size();
+      if (writing_.empty() || ended_) {
+        scheduled_ = false;
+        return;
+      }
+    }
+    boost::asio::async_write(
+        stream_, boost::asio::buffer(writing_),
+        boost::asio::bind_executor(strand_, [self = this->shared_from_this()](auto failed, std::size_t) {
+          if (failed) return self->end(closed_error(failed.message()));
+          self->write();
+        }));
+  }
+  void end(const Error& why) {
+    if (ended_) return;
+    ended_ = true;
+    boost::system::error_code ignored;
+    stream_.lowest_layer().close(ignored);
+    TransportHandler handler = std::move(handler_);
+    handler_ = {};
+    if (handler.on_closed) handler.on_closed(why);
+  }
+
+  Stream stream_;
+  boost::asio::strand<boost::asio::any_io_executor> strand_;
+  TransportHandler handler_;
+  std::string in_;          ///< bytes that are no whole frame yet
+  std::size_t wanted_ = 0;  ///< of the frame that has begun
+  std::mutex out_mutex_;
+  std::string out_;
+  std::size_t writing_size_ = 0;
+  bool scheduled_ = false;
+  std::string writing_;
+  bool ended_ = false;
+};
+
+/// Accepts until the listener is closed; `accepted` gets each socket.
+struct AcceptLoop : std::enable_shared_from_this<AcceptLoop> {
+  using tcp = boost::asio::ip::tcp;
+  AcceptLoop(boost::asio::io_context& context, std::function<void(tcp::socket)> call)
+      : acceptor(boost::asio::make_strand(context)), accepted(std::move(call)) {}
+  /// The address with the real port.
+  Result<std::string> listen(const std::string& address) {
+    ORC_ASSIGN(const tcp::endpoint endpoint, parse_endpoint(address));
+    boost::system::error_code failed;
+    acceptor.open(endpoint.protocol(), failed);
+    if (!failed) acceptor.set_option(tcp::acceptor::reuse_address(true), failed);
+    if (!failed) acceptor.bind(endpoint, failed);
+    if (!failed) acceptor.listen(boost::asio::socket_base::max_listen_connections, failed);
+    if (failed) return socket_error("listen", address, failed);
+    const tcp::endpoint real = acceptor.local_endpoint(failed);
+    next();
+    const std::string host =
+        real.address().is_v6() ? "[" + real.address().to_string() + "]" : real.address().to_string();
+    return host + ":" + std::to_string(real.port());
+  }
+  void next() {
+    acceptor.async_accept([self = shared_from_this()](auto failed, tcp::socket socket) {
+      if (!self->acceptor.is_open()) return;
+      if (!failed) self->accepted(std::move(socket));
+      self->next();
+    });
+  }
+  tcp::acceptor acceptor;
+  std::function<void(tcp::socket)> accepted;
+};
+
+class AcceptListener final : public TransportListener {
+ public:
+  AcceptListener(std::shared_ptr<AcceptLoop> loop, std::string address)
+      : loop_(std::move(loop)), address_(std::move(address)) {}
+  ~AcceptListener() override {
+    boost::asio::post(loop_->acceptor.get_executor(), [loop = loop_] {
+      boost::system::error_code ignored;
+      loop->acceptor.close(ignored);
+    });
+  }
+  std::string address() const override { return address_; }
+
+ private:
+  std::shared_ptr<AcceptLoop> loop_;
+  std::string address_;
+};
+
+}  // namespace orchestra::detail
