@@ -1,0 +1,39 @@
+#pragma once
+// An etcd of the benchmark's own, loaded through its gRPC protocol: the fair way to compare with it.
+//
+// The client speaks just enough HTTP/2 (RFC 9113) and gRPC for unary Put calls: header blocks of literals
+// without indexing, any number of streams over a few connections, one thread. It never decodes a header
+// block: a call is done when its stream ends, and went well if a message came before that.
+#include <sys/types.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+namespace orchestra::bench {
+
+class EtcdPeer {
+ public:
+  /// `etcd` on PATH, its data below `folder`; empty program: none is installed.
+  explicit EtcdPeer(const std::string& folder);
+  ~EtcdPeer();
+  EtcdPeer(const EtcdPeer&) = delete;
+  EtcdPeer& operator=(const EtcdPeer&) = delete;
+
+  bool running() const { return pid_ > 0; }
+  const std::string& trouble() const { return trouble_; }
+  const std::string& version() const { return version_; }
+
+  struct Load {
+    double per_s = 0, p50_us = 0, cpu_us = 0;  ///< CPU of the server for each put
+    std::string trouble;
+  };
+  /// `clients` puts under way at once, keys of 22 and values of 256 bytes.
+  Load put(int clients, std::int64_t for_ns);
+
+ private:
+  std::string folder_, trouble_, version_;
+  pid_t pid_ = 0;
+};
+
+}  // namespace orchestra::bench
