@@ -15,6 +15,15 @@
 
 namespace orchestra {
 
+/// Mutual TLS 1.3, as PEM text: both sides show a certificate that `ca_pem` has signed, and the side that
+/// dials demands that the other's names the IP it dialled. All three, or none: not encrypted.
+struct StoreTls {
+  std::string ca_pem = {};
+  std::string certificate_pem = {};  ///< with the rest of its chain
+  std::string key_pem = {};
+  bool empty() const { return ca_pem.empty() && certificate_pem.empty() && key_pem.empty(); }
+};
+
 struct RaftStoreOptions {
   std::string data_dir;    ///< made (0700) if absent; one process at a time, by a lock on DIR/LOCK
   std::string name = "a";  ///< of this peer, for people; unique in its cluster
@@ -26,6 +35,7 @@ struct RaftStoreOptions {
   /// Where peers reach this one; port 0 takes a free one. Empty: no listener, a cluster of one for good.
   std::string peer_listen = {};
   std::string peer_address = {};  ///< what the others dial, if it differs from peer_listen
+  StoreTls peer_tls = {};         ///< between peers; all of a cluster have it, or none
   enum class Durability : std::uint8_t { sync, none };
   Durability durability = Durability::sync;  ///< none: a crash of the machine may lose writes (tests)
   StoreLimits limits = {};
@@ -41,6 +51,13 @@ struct RaftStoreOptions {
   Duration write_deadline = std::chrono::seconds(5);   ///< then a write among peers is `unknown_outcome`
   Duration enrol_deadline = std::chrono::seconds(60);  ///< how long open() waits to be told who this peer is
   Bytes snapshot_bytes_per_s{};                        ///< to a slow peer; 0 = no limit
+  /// How often complete files are read again and verified, at this rate; damage is an alarm of status(). 0 =
+  /// never.
+  Duration scrub_every = std::chrono::hours(24);
+  Bytes scrub_bytes_per_s{10u << 20};
+  /// How often the leader lets all peers compare their states; one that differs from the majority stops. 0 =
+  /// never.
+  Duration state_check_every = std::chrono::minutes(5);
 };
 
 /// Timing for peers on one machine or one fast network: fail-over within 300 ms.
@@ -60,6 +77,19 @@ class ORC_API RaftStore {
   /// the last copy of what open() returned, closes it and frees the folder before it returns; a leader hands
   /// over first.
   static Result<std::shared_ptr<StateStore>> open(Engine& engine, RaftStoreOptions options);
+};
+
+/// Writes that are done once, however often they are sent; implemented by stores with exactly_once in their
+/// capabilities: `dynamic_cast<StoreSessions*>(store.get())`. Any thread. Since 0.1.
+///
+/// A put whose PutOptions::request_id is "SESSION.NUMBER" may be sent again after `unknown_outcome`, to any
+/// peer: it is applied once and answered alike each time. Numbers are the client's, from 1 on, growing; the
+/// last 64 answers of a session and the 4,096 sessions used last are kept, whatever is older is `expired` and
+/// not applied.
+class ORC_API StoreSessions {
+ public:
+  virtual ~StoreSessions() = default;
+  virtual Pending<std::string> session_open() = 0;
 };
 
 /// One member of a cluster of peers.

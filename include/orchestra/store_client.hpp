@@ -18,7 +18,9 @@ class ORC_API StoreServer {
  public:
   struct Options {
     std::string listen = "127.0.0.1:2390";  ///< port 0 takes a free one
-    /// The protocol is not encrypted: any other address than the loopback must be asked for.
+    /// Clients must then use TLS and show a certificate of the same authority.
+    StoreTls tls = {};
+    /// Without TLS any other address than the loopback must be asked for.
     bool insecure = false;
     std::size_t clients_max = 4096;
     std::size_t calls_max = 65'536;  ///< under way per client; more answers `overloaded`
@@ -27,7 +29,8 @@ class ORC_API StoreServer {
   ~StoreServer();  ///< stop()
   StoreServer(const StoreServer&) = delete;
   StoreServer& operator=(const StoreServer&) = delete;
-  /// `busy` when the address is taken; `denied` for another address than the loopback without `insecure`.
+  /// `busy` when the address is taken; `denied` for another address than the loopback without TLS and without
+  /// `insecure`; `invalid` names what is wrong with the certificates.
   Result<void> start();
   /// Closes the connections; calls under way are not waited for.
   void stop();
@@ -42,6 +45,7 @@ class ORC_API StoreServer {
 struct StoreClientOptions {
   std::vector<std::string> endpoints;                ///< "HOST:PORT" or "orchestra://HOST:PORT"
   Duration call_deadline = std::chrono::seconds(5);  ///< reads are tried again until then
+  StoreTls tls = {};                                 ///< where the servers want it
 };
 
 class ORC_API StoreClient {

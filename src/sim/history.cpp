@@ -3,7 +3,7 @@
 
 #include <algorithm>
 #include <map>
-#include <set>
+#include <unordered_set>
 
 namespace orchestra::sim {
 namespace {
@@ -22,86 +22,108 @@ std::string shown(const Operation& op) {
 
 constexpr std::size_t kStatesMax = 20'000;
 
-/// Whether the operation's answer fits the state, which it then changes.
-bool explains(const Operation& op, std::string& state) {
-  switch (op.type) {
-    case Type::read:
-      return op.outcome == Outcome::unknown || state == op.value;
-    case Type::write:
-      state = op.value;
-      return true;
-    case Type::remove:
-      state.clear();
-      return true;
-    case Type::compare_and_write:
-      if (op.outcome == Outcome::failed_compare) return state != op.expected;
-      if (state != op.expected) return op.outcome == Outcome::unknown;
-      state = op.value;
-      return true;
-  }
-  return false;
-}
-
 /// One key. Depth first over "which of the calls that may be next is next"; a set of done calls together with
-/// the state that they left is tried once.
+/// the state that they left is tried once. Values are numbers here, 0 = no key.
 class KeySearch {
  public:
-  explicit KeySearch(std::vector<Operation> ops) : ops_(std::move(ops)), done_(ops_.size(), false) {
+  explicit KeySearch(std::vector<Operation> ops) : ops_(std::move(ops)) {
     std::stable_sort(ops_.begin(), ops_.end(),
                      [](const Operation& a, const Operation& b) { return a.called < b.called; });
-    for (const Operation& op : ops_) must_ += op.outcome != Outcome::unknown;
+    std::map<std::string, std::uint32_t> numbers{{"", 0}};
+    const auto number = [&](const std::string& value) {
+      return numbers.emplace(value, static_cast<std::uint32_t>(numbers.size())).first->second;
+    };
+    steps_.push_back({});  // the list's head
+    for (const Operation& op : ops_) {
+      must_ += op.outcome != Outcome::unknown;
+      steps_.push_back({op.type, op.outcome, number(op.value), number(op.expected), op.called, op.returned});
+    }
+    const std::size_t count = steps_.size();
+    for (std::size_t i = 0; i < count; ++i) {
+      steps_[i].next = (i + 1) % count;
+      steps_[i].before = (i + count - 1) % count;
+      steps_[i].mark = mark_of(i);
+    }
   }
   std::string run() {
-    if (search("", 0)) return {};
+    if (search(0, 0, 0)) return {};
     std::string text = "no order of the calls explains:";
-    for (std::size_t i = 0; i < ops_.size(); ++i) {
-      if (!deepest_[i] && ops_[i].outcome != Outcome::unknown) return text + " " + shown(ops_[i]);
+    for (const std::size_t i : left_) {
+      if (ops_[i - 1].outcome != Outcome::unknown) return text + " " + shown(ops_[i - 1]);
     }
     return text + " the history";
   }
 
  private:
-  bool search(const std::string& state, std::size_t finished) {
-    if (finished == must_) return true;
-    if (finished > best_ || deepest_.empty()) {
-      best_ = finished;
-      deepest_ = done_;
+  struct Step {
+    Type type;
+    Outcome outcome;
+    std::uint32_t value, expected;
+    std::int64_t called, returned;
+    std::size_t next = 0, before = 0;  ///< among those that are not done, by the time of their call
+    std::uint64_t mark = 0;            ///< a set of done calls is the sum of their marks
+  };
+  static std::uint64_t mark_of(std::uint64_t number) {
+    std::uint64_t z = (number + 1) * 0x9E3779B97F4A7C15ull;  // splitmix64 (Steele, Lea, Flood 2014)
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
+    return z ^ (z >> 31);
+  }
+  /// Whether the operation's answer fits the state, which it then changes.
+  static bool explains(const Step& op, std::uint32_t& state) {
+    switch (op.type) {
+      case Type::read:
+        return op.outcome == Outcome::unknown || state == op.value;
+      case Type::write:
+        state = op.value;
+        return true;
+      case Type::remove:
+        state = 0;
+        return true;
+      case Type::compare_and_write:
+        if (op.outcome == Outcome::failed_compare) return state != op.expected;
+        if (state != op.expected) return op.outcome == Outcome::unknown;
+        state = op.value;
+        return true;
     }
-    std::string key(state);
-    key += '\n';
-    std::size_t first = 0;
-    while (first < done_.size() && done_[first]) ++first;
-    key += std::to_string(first);
-    key += ':';
-    for (std::size_t i = first; i < last_done_; ++i) key += done_[i] ? '1' : '0';
-    while (key.back() == '0') key.pop_back();
-    if (!seen_.insert(std::move(key)).second) return false;
+    return false;
+  }
+
+  bool search(std::uint32_t state, std::size_t finished, std::uint64_t done) {
+    if (finished == must_) return true;
+    if (finished > best_ || left_.empty()) {
+      best_ = finished;
+      left_.clear();
+      for (std::size_t i = steps_[0].next; i != 0; i = steps_[i].next) left_.push_back(i);
+    }
+    if (!seen_.insert(done ^ mark_of(state) * 3).second) return false;
     if (seen_.size() > kStatesMax) return true;  // too many unknown writes to decide: no verdict
     // Next may be whatever was called before the first return among those that are left.
     std::int64_t until = std::numeric_limits<std::int64_t>::max();
-    for (std::size_t i = first; i < ops_.size() && ops_[i].called <= until; ++i) {
-      if (!done_[i] && ops_[i].outcome != Outcome::unknown) until = std::min(until, ops_[i].returned);
+    for (std::size_t i = steps_[0].next; i != 0 && steps_[i].called <= until; i = steps_[i].next) {
+      if (steps_[i].outcome != Outcome::unknown) until = std::min(until, steps_[i].returned);
     }
     // Calls with an answer first: what is unknown takes effect only where nothing else explains the answers.
     for (const bool unknown : {false, true}) {
-      for (std::size_t i = first; i < ops_.size() && ops_[i].called <= until; ++i) {
-        if (done_[i] || (ops_[i].outcome == Outcome::unknown) != unknown) continue;
-        std::string next = state;
-        if (!explains(ops_[i], next)) continue;
-        done_[i] = true;
-        last_done_ = std::max(last_done_, i + 1);
-        if (search(next, finished + (unknown ? 0 : 1))) return true;
-        done_[i] = false;
+      for (std::size_t i = steps_[0].next; i != 0 && steps_[i].called <= until; i = steps_[i].next) {
+        Step& step = steps_[i];
+        std::uint32_t next = state;
+        if ((step.outcome == Outcome::unknown) != unknown || !explains(step, next)) continue;
+        steps_[step.before].next = step.next;
+        steps_[step.next].before = step.before;
+        if (search(next, finished + (unknown ? 0 : 1), done + step.mark)) return true;
+        steps_[step.before].next = i;
+        steps_[step.next].before = i;
       }
     }
     return false;
   }
 
   std::vector<Operation> ops_;
-  std::vector<bool> done_, deepest_;
-  std::size_t last_done_ = 0;  ///< nothing behind it was ever done
+  std::vector<Step> steps_;        ///< ops_[i] is steps_[i + 1]
+  std::vector<std::size_t> left_;  ///< not done where the search came farthest
   std::size_t must_ = 0, best_ = 0;
-  std::set<std::string> seen_;
+  std::unordered_set<std::uint64_t> seen_;
 };
 
 /// Values are unique: a write that somebody saw did happen, before the one who saw it first returned. One

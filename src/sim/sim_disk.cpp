@@ -63,7 +63,7 @@ class SimFile final : public DiskFile {
     ORC_TRY(disk_.begin(&cut));
     if (cut) return power_error();
     if (disk_.fail_syncs_) return Error(Error::io, "disk", "the simulated disk failed a sync");
-    file_->durable = file_->bytes;
+    for (const auto& change : file_->unsynced) SimDisk::apply(file_->durable, change);
     file_->unsynced.clear();
     return {};
   }

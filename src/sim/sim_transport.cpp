@@ -30,7 +30,9 @@ struct SimNetwork::Impl : std::enable_shared_from_this<SimNetwork::Impl> {
   std::map<std::string, std::shared_ptr<Listening>> listeners;  // by "HOST:PORT"
   std::set<std::pair<std::string, std::string>> cuts;           // from, to
   std::vector<std::weak_ptr<End>> ends;
+  std::uint32_t resets_per_million = options.resets_per_million;
   int next_port = 40000;
+  Watcher watcher;
 };
 
 /// One side of a connection. Messages to the other side are timers; order holds because none is due before
@@ -46,9 +48,10 @@ class SimNetwork::Impl::End final : public TransportConnection, public std::enab
       return transport_error(Error::overloaded, "too many bytes are under way to " + peer_);
     }
     auto other = other_.lock();
+    if (network_->watcher) network_->watcher(self_, peer_, message, false);
     if (!other) return {};
     if (network_->blocked(self_, peer_)) return {};  // lost: the sender learns it by silence
-    if (network_->options.resets_per_million > network_->random.below(1'000'000)) {
+    if (network_->resets_per_million > network_->random.below(1'000'000)) {
       reset("reset by the simulated network");
       return {};
     }
@@ -60,7 +63,10 @@ class SimNetwork::Impl::End final : public TransportConnection, public std::enab
                            [self = shared_from_this(), other, message = std::move(message)]() mutable {
                              self->in_flight_ -= message.size();
                              if (other->closed_ || self->network_->blocked(self->self_, self->peer_)) return;
-                             if (other->handler_.on_message) other->handler_.on_message(std::move(message));
+                             if (!other->handler_.on_message) return;
+                             if (self->network_->watcher)
+                               self->network_->watcher(self->self_, self->peer_, message, true);
+                             other->handler_.on_message(std::move(message));
                            });
     return {};
   }
@@ -174,5 +180,10 @@ void SimNetwork::cut(const std::string& a, const std::string& b, bool one_way) {
   std::erase_if(impl_->ends, [](const auto& weak) { return weak.expired(); });
 }
 void SimNetwork::heal() { impl_->cuts.clear(); }
+void SimNetwork::calm() {
+  heal();
+  impl_->resets_per_million = 0;
+}
+void SimNetwork::watch(Watcher watcher) { impl_->watcher = std::move(watcher); }
 
 }  // namespace orchestra::sim

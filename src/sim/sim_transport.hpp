@@ -10,6 +10,7 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "orchestra/engine.hpp"
@@ -36,6 +37,12 @@ class SimNetwork {
   /// Nothing passes from `a` to `b`, nor back unless `one_way`; connections between them are reset.
   void cut(const std::string& a, const std::string& b, bool one_way = false);
   void heal();
+  /// No connection is reset any more, either.
+  void calm();
+  /// Sees each message when it is sent (arrived = false; it may be lost yet) and when it arrives.
+  using Watcher = std::function<void(const std::string& from, const std::string& to, std::string_view message,
+                                     bool arrived)>;
+  void watch(Watcher watcher);
 
   struct Impl;
 

@@ -3,17 +3,19 @@
 
 #include <algorithm>
 
+#include "sim/store_audit.hpp"
+
 namespace orchestra::sim {
 namespace {
 
 using namespace std::chrono_literals;
 using store::Configuration;
-using store::GivenIdentity;
 using store::Index;
 using store::Member;
 using store::PeerId;
 using store::RaftStoreImpl;
 using store::Role;
+using store::SimulatedPeer;
 using store::Term;
 
 StoreLimits small_history() {
@@ -27,15 +29,22 @@ class StoreSim {
   explicit StoreSim(const StoreSimOptions& options)
       : options_(options),
         simulator_(options.seed, network_options(options.seed)),
-        random_(simulator_.random()) {}
+        random_(simulator_.random()),
+        audit_([this](const std::string& what) { violated(what); }) {
+    simulator_.network().watch(
+        [this](const std::string&, const std::string&, std::string_view frame, bool arrived) {
+          audit_.on_frame(frame, arrived, simulator_.now_ns());
+        });
+  }
 
   StoreSimReport run() {
     const std::uint64_t dice = random_.below(10);
     const std::size_t peers = options_.peers != 0 ? options_.peers : dice == 0 ? 1 : dice < 8 ? 3 : 5;
-    found(peers);
     draw_rates();
+    found(peers);
     simulator_.on_event = [this] { check(); };
     for (std::size_t client = 0; client < options_.clients; ++client) think(static_cast<int>(client));
+    for (std::size_t holder = 0; holder < kHolders; ++holder) simulator_.after(1s, [this] { take_lease(); });
     plan_fault();
     simulator_.run_for(options_.chaos);
     heal();
@@ -51,7 +60,7 @@ class StoreSim {
   struct Peer {
     std::string name;
     Simulator::Host* host = nullptr;
-    GivenIdentity identity;
+    SimulatedPeer identity;
     std::shared_ptr<RaftStoreImpl> store;
     std::unique_ptr<Watch> watch;
     Revision watched = 1;  ///< delivered up to here
@@ -112,7 +121,22 @@ class StoreSim {
     options.first_segment_bytes = Bytes{16u << 10};
     options.snapshot_log_bytes = Bytes{24u << 10};
     options.log_thread = false;
-    auto made = std::make_shared<RaftStoreImpl>(*peer.host->engine, options, peer.identity);
+    options.scrub_every = 7s;
+    options.state_check_every = 3s;
+    SimulatedPeer& simulated = peer.identity;
+    const PeerId id{simulated.identity.peer};
+    simulated.append_bytes_max = append_bytes_max_;
+    simulated.on_append = [this, id](const store::LogBatch& batch, bool stored) {
+      audit_.on_append(id, batch, stored);
+    };
+    if (disk_delay_max_ != 0) {
+      simulated.log_delay = [this] {
+        const bool stalls = !healing_ && random_.below(500) == 0;
+        return Duration(static_cast<std::int64_t>(random_.below(stalls ? kDiskStall : disk_delay_max_)));
+      };
+    }
+    auto made = std::make_shared<RaftStoreImpl>(*peer.host->engine, options, simulated);
+    audit_.opens(id);
     auto started = made->start();
     note("open " + peer.name + (started ? "" : ": " + started.error().to_string()));
     if (!started) {
@@ -120,12 +144,15 @@ class StoreSim {
       made.reset();
       simulator_.run_host(*peer.host);
       // A power failure while it opened; anything else must not happen.
-      if (!peer.host->disk.crashed() && started.error().is(Error::corrupt))
+      if (!peer.host->disk.crashed() &&
+          (started.error().is(Error::corrupt) || started.error().is(Error::internal)))
         violated("peer " + peer.name + " cannot open: " + started.error().to_string());
       peer.host->disk.restart();
       return;
     }
     peer.store = std::move(made);
+    peer.store->inspect([&](const store::RaftCore& core) { audit_.opened(id, core); });
+    audit_.woke(id, simulator_.now_ns());
     peer.revision = 0;
     WatchOptions wanted;
     wanted.range = KeyPrefix("");
@@ -162,11 +189,11 @@ class StoreSim {
     Term best;
     for (auto& [name, peer] : peers_) {
       if (!peer.store) continue;
-      const auto view = peer.store->raft_view();
-      if (view.role == Role::leader && (found == nullptr || view.term > best)) {
-        found = &peer;
-        best = view.term;
-      }
+      peer.store->inspect([&, at = &peer](const store::RaftCore& core) {
+        if (core.role() != Role::leader || (found != nullptr && core.term() <= best)) return;
+        found = at;
+        best = core.term();
+      });
     }
     return found;
   }
@@ -220,9 +247,17 @@ class StoreSim {
       });
     } else if (kind < 7) {
       op->value = value;
-      store.put(op->key, value, {}).on_ready([this, op, slot](Result<WriteResult> put) {
-        wrote(op, slot, put);
-      });
+      std::string& session = sessions_[client];
+      if (kind < 6 || session.empty()) {
+        if (session.empty()) open_session(store, client);
+        store.put(op->key, value, {}).on_ready([this, op, slot](Result<WriteResult> put) {
+          wrote(op, slot, put);
+        });
+      } else {
+        PutOptions options;
+        options.request_id = session + "." + std::to_string(slot + 1);
+        put_once(store, op, options, 8, false);
+      }
     } else if (kind < 9) {
       op->value = value;
       const auto& [revision, expected] = last_mod_[{client, op->key}];
@@ -237,6 +272,35 @@ class StoreSim {
         wrote(op, slot, put);
       });
     }
+  }
+
+  void open_session(StateStore& store, int client) {
+    dynamic_cast<StoreSessions&>(store).session_open().on_ready([this, client](Result<std::string> opened) {
+      if (opened) sessions_[client] = *opened;
+    });
+  }
+  /// Sent again, to any peer, until it is answered: it is one write all the same.
+  void put_once(StateStore& store, const std::shared_ptr<Operation>& op, const PutOptions& options, int tries,
+                bool doubtful) {
+    store.put(op->key, op->value, options)
+        .on_ready([this, op, options, tries, doubtful](Result<WriteResult> put) {
+          const bool certain = put || put.error().is(Error::unavailable) || put.error().is(Error::overloaded);
+          if (put) return wrote(op, 0, put);
+          if (tries == 0 || done_ || put.error().is(Error::expired)) {
+            if (doubtful || !certain) return answered(*op, &put.error());  // stays unknown
+            return wrote(op, 0, put);
+          }
+          simulator_.after(Duration(static_cast<std::int64_t>(random_.below(400'000'000))),
+                           [this, op, options, tries, again = doubtful || !certain] {
+                             Peer& peer = any_peer();
+                             if (!peer.store || peer.host->paused) {
+                               if (!again) op->key.clear();
+                               return;
+                             }
+                             put_once(*peer.store, op, options, tries - 1, again);
+                             peer.host->dirty = true;
+                           });
+        });
   }
 
   void wrote(const std::shared_ptr<Operation>& op, std::uint64_t, const Result<WriteResult>& result) {
@@ -259,12 +323,82 @@ class StoreSim {
          (error != nullptr ? std::string(" ") + to_string(error->code()) : ""));
   }
 
+  // ---- leases: taken, kept alive for a while, left. One that was kept alive lives at least its time from
+  // that call on, by the fastest clock; one that was left is gone at the end.
+
+  struct Held {
+    LeaseId id = 0;
+    std::chrono::seconds ttl{};
+    std::int64_t promised_ns = 0;  ///< it lives until then
+    int keeps = 0;                 ///< that are still to come
+    bool gone = false;
+  };
+  static std::int64_t least(std::chrono::seconds ttl) { return ttl.count() * 1'000'000'000 / 6 * 5; }
+
+  void take_lease() {
+    if (healing_) return;
+    Peer& peer = any_peer();
+    if (!peer.store || peer.host->paused) return again_later();
+    const std::chrono::seconds ttl(2 + random_.below(5));
+    const std::int64_t called = simulator_.now_ns();
+    peer.store->lease_grant(ttl, 0).on_ready(
+        [this, ttl, called, store = peer.store](Result<LeaseId> granted) {
+          if (!granted || done_) return again_later();
+          const std::string key = "lease." + std::to_string(*granted);
+          leases_[key] = {*granted, ttl, called + least(ttl), static_cast<int>(random_.below(12)), false};
+          PutOptions options;
+          options.lease = *granted;
+          store->put(key, "held", options).on_ready([](Result<WriteResult>) {});
+          keep_later(key);
+        });
+    peer.host->dirty = true;
+  }
+  void again_later() {
+    if (!done_)
+      simulator_.after(Duration(static_cast<std::int64_t>(random_.below(2'000'000'000))),
+                       [this] { take_lease(); });
+  }
+  void keep_later(const std::string& key) {
+    const auto ttl = static_cast<std::uint64_t>(leases_[key].ttl.count()) * 1'000'000'000;
+    simulator_.after(Duration(static_cast<std::int64_t>(ttl / 8 + random_.below(ttl))),
+                     [this, key] { keep(key); });
+  }
+  void keep(const std::string& key) {
+    Held& held = leases_[key];
+    if (held.gone) return again_later();
+    if (healing_ || held.keeps-- <= 0) return again_later();  // left: nobody keeps it alive any more
+    keep_later(key);
+    Peer& peer = any_peer();
+    if (!peer.store || peer.host->paused) return;
+    const std::int64_t called = simulator_.now_ns();
+    peer.store->lease_keep_alive(held.id).on_ready([this, key, called](Result<void> kept) {
+      Held& lease = leases_[key];
+      if (kept) {
+        lease.promised_ns = std::max(lease.promised_ns, called + least(lease.ttl));
+      } else if (kept.error().is(Error::not_found)) {
+        lease_ended(key, "was not found");
+      }
+    });
+    peer.host->dirty = true;
+  }
+  void lease_ended(const std::string& key, const char* how) {
+    const auto held = leases_.find(key);
+    if (held == leases_.end() || std::exchange(held->second.gone, true)) return;
+    const std::int64_t early = held->second.promised_ns - simulator_.now_ns();
+    if (early > 0)
+      violated(key + " " + how + " " + std::to_string(early / 1'000'000) + " ms before its time");
+  }
+
   // ---- faults
 
   void draw_rates() {
     for (unsigned& weight : weights_)
       weight = static_cast<unsigned>(random_.below(3) == 0 ? 0 : random_.below(6));
     pause_between_ = static_cast<std::int64_t>(200'000'000 + random_.below(1'500'000'000));
+    const std::uint64_t delays[] = {0, 2'000'000, 10'000'000, 100'000'000};
+    disk_delay_max_ = delays[random_.below(4)];
+    const std::size_t appends[] = {0, 0, 300, 4000};
+    append_bytes_max_ = appends[random_.below(4)];
   }
   void plan_fault() {
     simulator_.after(
@@ -306,9 +440,9 @@ class StoreSim {
       case 4: {
         note("pause " + peer.name);
         peer.host->paused = true;
-        Simulator::Host* host = peer.host;
+        Peer* paused = &peer;
         simulator_.after(Duration(static_cast<std::int64_t>(random_.below(5'000'000'000))),
-                         [host] { host->paused = false, host->dirty = true; });
+                         [this, paused] { wake(*paused); });
         break;
       }
       case 5:
@@ -338,6 +472,12 @@ class StoreSim {
       default:
         break;
     }
+  }
+
+  void wake(Peer& peer) {
+    peer.host->paused = false;
+    peer.host->dirty = true;
+    audit_.woke(PeerId{peer.identity.identity.peer}, simulator_.now_ns());
   }
 
   void change_members(Peer& peer) {
@@ -394,14 +534,16 @@ class StoreSim {
         crash(peer);
         continue;
       }
-      const auto view = peer.store->raft_view();
-      if (view.role == Role::leader) {
-        const auto [found, fresh] = leader_of_term_.try_emplace(view.term, name);
+      if (peer.host->paused) audit_.woke(PeerId{peer.identity.identity.peer}, simulator_.now_ns());
+      peer.store->inspect([&, who = &name](const store::RaftCore& core) {
+        audit_.look(PeerId{peer.identity.identity.peer}, core, simulator_.now_ns());
+        if (core.role() != Role::leader) return;
+        const auto [found, fresh] = leader_of_term_.try_emplace(core.term(), *who);
         if (fresh) ++report_.elections;
-        if (found->second != name)
-          violated("two leaders in term " + std::to_string(view.term.value) + ": " + name + " and " +
+        if (found->second != *who)
+          violated("two leaders in term " + std::to_string(core.term().value) + ": " + *who + " and " +
                    found->second);
-      }
+      });
       const auto [index, hash] = peer.store->state_hash();
       if (index.value != 0) {
         const auto [known, fresh] = hash_of_index_.try_emplace(index, hash);
@@ -412,7 +554,12 @@ class StoreSim {
       if (revision < peer.revision) violated("the revision of peer " + name + " went back");
       peer.revision = revision;
       read_watch(peer);
-      if (peer.store->status().role == "failed" && !peer.host->disk.crashed()) {
+      if (peer.store->failed() && !peer.host->disk.crashed()) {
+        for (const std::string& alarm : peer.store->status().alarms) {
+          if (alarm.find("differs from that of the majority") == std::string::npos) continue;
+          ++report_.diverged;
+          violated("peer " + name + " was told that its state is wrong");
+        }
         note("failed " + name);
         crash(peer);
       }
@@ -428,6 +575,7 @@ class StoreSim {
                    std::to_string(event.kv.mod_revision));
         last_event_[peer.name] = event.kv.mod_revision;
         peer.seen.insert(event.kv.mod_revision);
+        if (event.type == WatchEvent::Type::remove) lease_ended(event.kv.key, "ended");
         const std::string what = event.kv.key + (event.type == WatchEvent::Type::put ? "=" : "-") +
                                  std::string(event.kv.value.bytes());
         const auto [known, fresh] = events_.try_emplace(std::pair(event.kv.mod_revision, event.kv.key), what);
@@ -453,10 +601,10 @@ class StoreSim {
   void heal() {
     note("heal everything");
     healing_ = true;
-    simulator_.network().heal();
+    simulator_.network().calm();
+    disk_delay_max_ = std::min<std::uint64_t>(disk_delay_max_, kCalmDisk);
     for (auto& [name, peer] : peers_) {
-      peer.host->paused = false;
-      peer.host->dirty = true;
+      wake(peer);
       peer.host->clock.set_rate(1.0);
       peer.host->disk.fail_syncs(false);
       peer.host->disk.set_capacity(0);
@@ -465,17 +613,49 @@ class StoreSim {
     }
   }
 
+  std::string described() {
+    std::string text;
+    for (const auto& [name, peer] : peers_) {
+      text += " [" + name;
+      if (!peer.store) text += " is down";
+      if (peer.store) {
+        peer.store->inspect([&, self = &peer](const store::RaftCore& core) {
+          text += std::string(" ") + to_string(core.role()) + " term " + std::to_string(core.term().value) +
+                  " leader " + std::to_string(core.leader().value) + " base " +
+                  std::to_string(core.base_index().value) + " commit " + std::to_string(core.commit().value) +
+                  " last " + std::to_string(core.last_index().value) + " applied " +
+                  std::to_string(core.applied().value) + (core.transferring() ? " handing over" : "") +
+                  (self->store->failed() ? " failed" : "");
+          for (const auto& [id, progress] : core.progress())
+            text += " " + std::to_string(id.value) + ":" + progress.state + "@" +
+                    std::to_string(progress.match.value);
+          for (const Member& member : core.configuration().members)
+            text += " " + member.name + (member.voter ? "+" : member.was_voter ? "-" : "?");
+        });
+        for (const std::string& alarm : peer.store->status().alarms) text += " (" + alarm + ")";
+      }
+      text += "]";
+    }
+    return text;
+  }
+
   void finish() {
     done_ = true;
     Peer* leads = leader();
-    if (leads == nullptr) return violated("no leader after everything was healed");
+    if (leads == nullptr) return violated("no leader after everything was healed:" + described());
     auto written = leads->store->put("the last", "x", {});
     leads->host->dirty = true;
     simulator_.run_for(8s);
     if (!written.is_ready() || !written.wait(Duration{}))
-      return violated("no progress after everything was healed");
+      return violated("no progress after everything was healed:" + described());
+    for (const auto& [key, held] : leases_) {
+      const auto found = leads->store->get(key, {.consistency = Consistency::serializable}).wait(Duration{});
+      if (found && found->kv) violated(key + " outlived its lease");
+    }
     const auto configuration = leads->store->raft_view().configuration;
+    // What the leader itself adds now and then reaches the others a moment later.
     const auto wanted = leads->store->state_hash();
+    simulator_.run_for(2s);
     for (const Member& member : configuration.members) {
       const auto peer = std::find_if(peers_.begin(), peers_.end(), [&](const auto& entry) {
         return entry.second.identity.identity.peer == member.id.value;
@@ -483,9 +663,9 @@ class StoreSim {
       if (peer == peers_.end()) continue;  // added, and its machine never came
       if (!peer->second.store) return violated("peer " + peer->first + " did not come back");
       const auto have = peer->second.store->state_hash();
-      if (have != wanted)
+      if (have.first < wanted.first)
         violated("peer " + peer->first + " did not converge: index " + std::to_string(have.first.value) +
-                 " of " + std::to_string(wanted.first.value));
+                 " of " + std::to_string(wanted.first.value) + ":" + described());
       // Every change that anybody saw in the stretch that this watch covers was seen by it.
       if (peer->second.seen.empty()) continue;
       const Revision first = *peer->second.seen.begin();
@@ -509,17 +689,25 @@ class StoreSim {
   }
 
   static constexpr std::size_t kFaults = 10;
+  static constexpr std::size_t kHolders = 2;
+  static constexpr std::uint64_t kDiskStall = 1'000'000'000;
+  static constexpr std::uint64_t kCalmDisk = 2'000'000;
   const StoreSimOptions options_;
   Simulator simulator_;
   SimRandom& random_;
+  StoreAudit audit_;
   std::map<std::string, Peer> peers_;
   store::LogIdentity cluster_;
   std::uint64_t next_peer_ = 1;
   unsigned weights_[kFaults] = {};
   std::int64_t pause_between_ = 0;
+  std::uint64_t disk_delay_max_ = 0;  ///< nanoseconds for one batch of the log
+  std::size_t append_bytes_max_ = 0;
   bool healing_ = false, done_ = false;
   std::vector<std::shared_ptr<Operation>> history_;
   std::map<std::pair<int, std::string>, std::pair<Revision, std::string>> last_mod_;
+  std::map<int, std::string> sessions_;  ///< of each client
+  std::map<std::string, Held> leases_;   ///< by their key
   std::map<Term, std::string> leader_of_term_;
   std::map<Index, std::uint64_t> hash_of_index_;
   std::map<std::pair<Revision, std::string>, std::string> events_;

@@ -35,6 +35,7 @@ struct StoreSimReport {
   std::string violation;         ///< empty: everything held
   std::uint64_t trace_hash = 0;  ///< of all that happened: the same seed gives the same
   std::uint64_t calls = 0, acknowledged = 0, events = 0, faults = 0, elections = 0, installs = 0;
+  std::uint64_t diverged = 0;  ///< peers that stopped because the others told them that their state is wrong
   std::vector<std::string> trace;
 };
 

@@ -46,6 +46,22 @@ Result<std::string> check_segment(Disk& disk, const std::string& file, std::uint
 
 }  // namespace
 
+Result<void> check_complete_segment(Disk& disk, const std::string& file) {
+  ORC_ASSIGN(const std::string bytes, disk.read_file(file, kSegmentSizeMax));
+  ORC_ASSIGN(const auto header, decode_segment_header(bytes));
+  if (!header) return damaged(file, 0, "its header is bad");
+  const SegmentScan scan = scan_segment(bytes, header->segment, header->previous);
+  if (scan.corrupt()) return damaged(file, scan.end, "a record that was synced is bad");
+  if (scan.garbage_end != 0 && !header->recycled) return damaged(file, scan.end, "bytes that are no records");
+  return {};
+}
+
+Result<void> check_snapshot(Disk& disk, const std::string& file) {
+  ORC_ASSIGN(const auto opened, disk.open(file, Disk::Open::existing));
+  auto summary = read_snapshot(snapshot_source(*opened), nullptr);
+  return summary ? Result<void>() : Result<void>(summary.error().with_context(file));
+}
+
 Result<std::vector<std::string>> check_folder(Disk& disk, const std::string& folder) {
   ORC_ASSIGN(const auto lock, disk.lock(folder + "/LOCK"));
   ORC_ASSIGN(const auto names, disk.list(folder));

@@ -15,6 +15,7 @@
 #include "store/migrate.hpp"
 #include "store/ops.hpp"
 #include "store/restore.hpp"
+#include "store/txn_text.hpp"
 
 namespace orchestra {
 namespace store {
@@ -27,19 +28,29 @@ constexpr const char* kUsage =
     "                    [--serializable] [--value-only]\n"
     "  del KEY           [--prefix] [--range-end K] [--if-revision N] [--previous]\n"
     "  watch KEY         [--prefix] [--range-end K] [--after N] [--previous] [--count N]\n"
+    "  txn FILE|-        lines `if mod|version|create|lease|value KEY =|!=|<|> X`, `if exists|missing KEY`,\n"
+    "                    `put KEY VALUE [lease=ID]`, `get KEY`, `del KEY`, `else`; exit 4: a condition "
+    "failed\n"
     "  compact REVISION\n"
     "  status\n"
     "  snapshot save FILE | snapshot status FILE\n"
-    "  restore FILE      [--bump-revision N] (--data)\n"
+    "  restore FILE|DIR  [--bump-revision N] [--name N --initial-peers N=A,..] [--force-new-cluster] "
+    "(--data)\n"
+    "                    DIR: the folder of a stopped peer whose majority is lost (--force-new-cluster)\n"
     "  check             verifies the files of a stopped store (--data)\n"
     "  lease grant TTL | keep-alive ID | revoke ID | ttl ID | list\n"
     "  members list | add NAME ADDR [--learner] [--force] | promote ID | remove ID [--force] |\n"
-    "          update ID ADDR | transfer ID\n"
+    "          update ID ADDR | transfer ID | replace ID NAME ADDR (adds, waits, promotes, removes ID)\n"
     "  migrate FROM TO   copies a whole store into an empty one; FROM and TO are folders or URLs of an etcd\n"
     "  serve --data DIR  [--listen A] [--peer-listen A] [--peer-address A] [--name N] [--lan-fast]\n"
     "                    [--initial-peers N=A,..] [--join A,..] [--durability sync|none] [--insecure]\n"
-    "                    keeps the store of DIR open for others until SIGTERM\n"
-    "Without --endpoint and --data the store at 127.0.0.1:2390 is asked. ADDR is orchestra://HOST:PORT.\n"
+    "                    [--cacert F --cert F --key F] [--peer-cacert F --peer-cert F --peer-key F]\n"
+    "                    keeps the store of DIR open for others until SIGTERM; with certificates clients "
+    "and\n"
+    "                    peers talk mutual TLS 1.3 (peers: those of --cacert.. where no others are given)\n"
+    "Without --endpoint and --data the store at 127.0.0.1:2390 is asked. ADDR is orchestra://HOST:PORT; "
+    "with\n"
+    "--cacert F --cert F --key F the server is spoken to in TLS.\n"
     "DIR is the data folder of a running process (reached by its control.sock) or a stopped one. FILE of\n"
     "`snapshot status` needs no --data. URL is that of an etcd (3.4 or later): http://HOST:PORT, https://..\n"
     "with [--cacert F] [--cert F --key F], or etcd+unix:/SOCKET; [--user NAME:PASSWORD].\n";
@@ -96,14 +107,18 @@ Error usage_error(const std::string& what) { return Error(Error::invalid, "store
 Result<Arguments> parse(const std::vector<std::string>& args) {
   static const std::map<std::string, bool> kFlags{
       // name -> takes a value
-      {"--data", true},       {"--timeout", true},       {"--if-revision", true}, {"--lease", true},
-      {"--range-end", true},  {"--revision", true},      {"--limit", true},       {"--after", true},
-      {"--count", false},     {"--json", false},         {"--previous", false},   {"--prefix", false},
-      {"--keys-only", false}, {"--serializable", false}, {"--value-only", false}, {"--bump-revision", true},
-      {"--endpoint", true},   {"--listen", true},        {"--peer-listen", true}, {"--peer-address", true},
-      {"--name", true},       {"--initial-peers", true}, {"--join", true},        {"--durability", true},
-      {"--insecure", false},  {"--learner", false},      {"--force", false},      {"--lan-fast", false},
-      {"--cacert", true},     {"--cert", true},          {"--key", true},         {"--user", true}};
+      {"--data", true},          {"--timeout", true},       {"--if-revision", true},
+      {"--lease", true},         {"--range-end", true},     {"--revision", true},
+      {"--limit", true},         {"--after", true},         {"--count", false},
+      {"--json", false},         {"--previous", false},     {"--prefix", false},
+      {"--keys-only", false},    {"--serializable", false}, {"--value-only", false},
+      {"--bump-revision", true}, {"--endpoint", true},      {"--listen", true},
+      {"--peer-listen", true},   {"--peer-address", true},  {"--name", true},
+      {"--initial-peers", true}, {"--join", true},          {"--durability", true},
+      {"--insecure", false},     {"--learner", false},      {"--force", false},
+      {"--lan-fast", false},     {"--cacert", true},        {"--cert", true},
+      {"--key", true},           {"--user", true},          {"--force-new-cluster", false},
+      {"--peer-cacert", true},   {"--peer-cert", true},     {"--peer-key", true}};
   Arguments parsed;
   bool only_words = false;
   for (std::size_t i = 0; i < args.size(); ++i) {
@@ -244,12 +259,14 @@ class Target {
     ORC_ASSIGN(target->store_, RaftStore::open(*target->engine_, options));
     return target;
   }
-  static Result<std::unique_ptr<Target>> connect(const std::string& endpoints, Duration deadline) {
+  static Result<std::unique_ptr<Target>> connect(const std::string& endpoints, Duration deadline,
+                                                 StoreTls tls) {
     auto target = std::unique_ptr<Target>(new Target);
     target->engine_ = std::make_unique<Engine>();
     StoreClientOptions options;
     options.endpoints = split_list(endpoints);
     options.call_deadline = deadline;
+    options.tls = std::move(tls);
     ORC_ASSIGN(target->store_, StoreClient::connect(*target->engine_, std::move(options)));
     return target;
   }
@@ -317,6 +334,7 @@ class StoreCommand {
     if (command == "get") return get();
     if (command == "del") return del();
     if (command == "watch") return watch();
+    if (command == "txn") return txn();
     if (command == "compact") return compact();
     if (command == "status") return status();
     if (command == "reencrypt") return reencrypt();
@@ -357,13 +375,17 @@ class StoreCommand {
     if (args_.has("--data")) return Target::open(args_.values.at("--data"), create);
     const auto endpoint = args_.values.find("--endpoint");
     if (endpoint != args_.values.end() && is_url(endpoint->second)) return etcd_target(endpoint->second);
-    return Target::connect(endpoint == args_.values.end() ? kDefaultEndpoint : endpoint->second,
-                           args_.has("--timeout") ? std::min<Duration>(idle_, kEndpointWait) : kEndpointWait / 2);
+    ORC_ASSIGN(StoreTls tls, tls_of("--"));
+    return Target::connect(
+        endpoint == args_.values.end() ? kDefaultEndpoint : endpoint->second,
+        args_.has("--timeout") ? std::min<Duration>(idle_, kEndpointWait) : kEndpointWait / 2,
+        std::move(tls));
   }
   /// Only the keys that are asked for are mirrored; `snapshot` takes all.
   Result<std::unique_ptr<Target>> etcd_target(const std::string& urls) const {
     std::string prefix = args_.words[0] == "snapshot" ? std::string() : std::string("\0", 1);
-    const bool keyed = args_.words[0] != "compact" && args_.words[0] != "snapshot" && args_.words.size() > 1;
+    const bool keyed = args_.words[0] != "compact" && args_.words[0] != "snapshot" &&
+                       args_.words[0] != "txn" && args_.words.size() > 1;
     if (keyed) prefix = args_.words[1];
     if (args_.has("--range-end")) {
       const std::string& end = args_.values.at("--range-end");
@@ -506,6 +528,38 @@ class StoreCommand {
     return 0;
   }
 
+  Result<int> txn() {
+    ORC_TRY(words(2, "one FILE, or - for standard input"));
+    std::string text;
+    if (args_.words[1] == "-") {
+      ORC_ASSIGN(text, read_value("-"));
+    } else {
+      ORC_ASSIGN(text, real_disk().read_file(args_.words[1], kStdinMax));
+    }
+    ORC_TRY(parse_txn(text));  // a mistake in it needs no server
+    bool held = false;
+    const auto show = [&](const json::object& line) -> Result<void> {
+      held = line.at("succeeded").as_bool();
+      if (json_lines()) {
+        print_line(line);
+        return {};
+      }
+      print(held ? "held\n" : "did not hold\n");
+      for (const json::value& each : line.at("ops").as_array()) {
+        const json::object& op = each.as_object();
+        if (const json::value* kvs = op.if_contains("kvs")) {
+          for (const json::value& kv : kvs->as_array()) print_kv(kv.as_object());
+        } else if (const json::value* removed = op.if_contains("removed")) {
+          print("removed " + std::to_string(removed->to_number<std::int64_t>()) + "\n");
+        }
+      }
+      print("revision " + std::to_string(line.at("revision").to_number<std::int64_t>()) + "\n");
+      return {};
+    };
+    ORC_TRY(ask({{"op", "store.txn"}, {"text", encode_base64_text(text)}}, show, true));
+    return held ? 0 : exit_status(Error(Error::conflict, "store", ""));
+  }
+
   void print_event(const json::object& event) {
     const json::object& kv = event.at("kv").as_object();
     const bool put = event.at("type").as_string() == "put";
@@ -583,6 +637,9 @@ class StoreCommand {
     if (durability != "sync" && durability != "none")
       return usage_error("--durability is sync or none, not \"" + durability + "\"");
     if (durability == "none") options.durability = RaftStoreOptions::Durability::none;
+    ORC_ASSIGN(const StoreTls client_tls, tls_of("--"));
+    ORC_ASSIGN(options.peer_tls, tls_of("--peer-"));
+    if (options.peer_tls.empty()) options.peer_tls = client_tls;
     ORC_TRY(refuse_open_peers(options));
     ORC_ASSIGN(const auto store, RaftStore::open(engine, options));
     ControlServer server(engine, data + "/control.sock");
@@ -591,11 +648,13 @@ class StoreCommand {
     StoreServer::Options offered;
     offered.listen = text("--listen", "127.0.0.1:2390");
     offered.insecure = args_.has("--insecure");
+    offered.tls = client_tls;
     StoreServer clients(engine, store, offered);
     ORC_TRY(clients.start());
     const std::int64_t took = (engine.clock().now().steady_ns - began) / 1'000'000;
     print("ready in " + std::to_string(took) + " ms on " + data + "/control.sock, clients " +
           clients.address() + ", peers " + (options.peer_listen.empty() ? "none" : options.peer_listen) +
+          (client_tls.empty() ? "" : ", TLS") +
           (durability == "none" ? ", NOT durable: a crash of the machine may lose writes" : "") + "\n");
     std::fflush(out_);
     while (!stopped()) pause(kLookForStop);
@@ -605,17 +664,33 @@ class StoreCommand {
     return 0;
   }
 
-  /// Traffic between peers is not encrypted yet.
+  /// The files that --cacert, --cert and --key name (or --peer-cacert, ..).
+  Result<StoreTls> tls_of(const std::string& prefix) const {
+    StoreTls tls;
+    for (const auto& [flag, to] :
+         {std::pair("cacert", &tls.ca_pem), {"cert", &tls.certificate_pem}, {"key", &tls.key_pem}}) {
+      const auto file = args_.values.find(prefix + flag);
+      if (file == args_.values.end()) continue;
+      ORC_ASSIGN(*to, real_disk().read_file(file->second, 1u << 20));
+    }
+    return tls;
+  }
+
+  /// Without TLS only on the loopback.
   Result<void> refuse_open_peers(const RaftStoreOptions& options) const {
     std::string listen = options.peer_listen;
     for (const std::string& peer : options.initial_peers) {
       const std::size_t equals = peer.find('=');
       if (listen.empty() && peer.substr(0, equals) == options.name) listen = peer.substr(equals + 1);
     }
-    if (listen.empty() || listen.rfind("127.", 0) == 0 || args_.has("--insecure")) return {};
-    return Error(Error::denied, "store",
-                 "peers at " + listen +
-                     " would talk unencrypted over the network; use a loopback address, or --insecure");
+    if (listen.empty() || listen.rfind("127.", 0) == 0 || args_.has("--insecure") ||
+        !options.peer_tls.empty())
+      return {};
+    return Error(
+        Error::denied, "store",
+        "peers at " + listen +
+            " would talk unencrypted over the network; use TLS (--cacert, --cert, --key), a loopback "
+            "address, or --insecure");
   }
 
   /// `members ...` and `lease ...`: one operation each, printed as it comes.
@@ -769,6 +844,10 @@ class StoreCommand {
     }
     RestoreOptions options;
     options.file = args_.words[1];
+    if (real_disk().list(options.file)) options.file = store_folder(options.file);
+    options.force_new_cluster = args_.has("--force-new-cluster");
+    if (args_.has("--name")) options.name = args_.values.at("--name");
+    if (args_.has("--initial-peers")) options.initial_peers = split_list(args_.values.at("--initial-peers"));
     options.folder = store_folder(data);
     ORC_ASSIGN(const auto bump, number_of(args_, "--bump-revision"));
     if (bump) options.bump = *bump;

@@ -280,21 +280,48 @@ Result<Watch> LocalStore::watch(WatchOptions options) {
 Pending<void> LocalStore::lease_keep_alive(LeaseId id) {
   if (auto no = refusal()) return std::move(*no);
   if (!leads()) return remote_keep_alive(id);
-  return when_current_then<void>([self = shared_from_this(), id] { return self->keep_alive_here(id); });
+  Promise<void> promise;
+  auto pending = promise.pending();
+  const auto renew = [self = shared_from_this(), id, promise](std::optional<Error> no) {
+    if (no) return promise.set(std::move(*no));
+    const auto renewed = self->keep_alive_here(id, false);
+    if (renewed && !*renewed) return self->keep_alive_recorded(id, promise);
+    promise.set(renewed ? Result<void>() : Result<void>(renewed.error()));
+  };
+  if (reads_need_round()) {
+    when_current(renew);
+  } else {
+    renew(std::nullopt);
+  }
+  return pending;
 }
 
-Result<void> LocalStore::keep_alive_here(LeaseId id) {
+/// What was recorded of its rest goes first: who leads next must not end it before the answer's promise.
+void LocalStore::keep_alive_recorded(LeaseId id, const Promise<void>& promise) {
+  propose_as_leader(LeaseCheckpoint{{{id, {}}}},
+                    [self = shared_from_this(), id, promise](const Outcome& done) {
+                      if (!done) return promise.set(done.error());
+                      const auto renewed = self->keep_alive_here(id, true);
+                      promise.set(renewed ? Result<void>() : Result<void>(renewed.error()));
+                    });
+}
+
+/// False: not renewed, because a rest is recorded.
+Result<bool> LocalStore::keep_alive_here(LeaseId id, bool record_gone) {
   if (!leads()) return Error(Error::unavailable, "store", "leadership has just changed; try again");
   std::lock_guard lock(core_->mutex);
   const auto lease = core_->state.leases().find(id);
   const auto deadline = core_->leases.deadline(id);
   const std::int64_t now = steady_now();
-  if (lease == core_->state.leases().end() || !deadline || *deadline <= now) {
+  if (lease == core_->state.leases().end() || !deadline || *deadline <= now ||
+      (core_->leases.ending(id) && !planted(Bug::revive_ending_lease))) {
     return Error(Error::not_found, "store",
                  "no lease " + std::to_string(id) + ": it has expired or was revoked");
   }
-  core_->leases.set(id, now + lease->second.ttl.count() * kSecond);
-  return {};
+  const bool recorded = lease->second.checkpoint.count() != 0 || core_->leases.recorded(id);
+  if (recorded && !record_gone && !planted(Bug::keep_alive_unrecorded)) return false;
+  start_lease_locked(id, lease->second.ttl, lease->second.ttl);
+  return true;
 }
 
 Pending<void> LocalStore::remote_keep_alive(LeaseId) {

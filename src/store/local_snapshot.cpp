@@ -4,6 +4,7 @@
 #include "orchestra/env.hpp"
 #include "store/disk/sha256.hpp"
 #include "store/local_store.hpp"
+#include "store/planted.hpp"
 
 namespace orchestra::store {
 namespace {
@@ -25,9 +26,10 @@ SnapshotImage LocalStore::capture() const {
   image.meta.term = core_->applied.term;
   image.meta.revision = state.revision();
   image.meta.compacted = state.compacted();
+  if (!planted(Bug::forget_sessions)) image.meta.sessions = state.sessions();
   image.hash = state.hash();
   image.tree = state.tree();
-  for (const auto& [id, lease] : state.leases()) image.leases.emplace_back(id, lease.ttl);
+  for (const auto& [id, lease] : state.leases()) image.leases.push_back({id, lease.ttl, lease.checkpoint});
   return image;
 }
 

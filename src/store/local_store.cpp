@@ -2,16 +2,19 @@
 #include "store/local_store.hpp"
 
 #include <algorithm>
+#include <charconv>
 #include <utility>
 
 #include "base/assert.hpp"
 #include "orchestra/env.hpp"
+#include "store/planted.hpp"
 
 namespace orchestra::store {
 namespace {
 
 constexpr std::int64_t kSecond = 1'000'000'000;
-constexpr std::size_t kExpireBatch = 1000;      ///< leases whose end is proposed at once
+constexpr std::size_t kExpireBatch = 1000;  ///< leases whose end or rest is proposed at once
+constexpr std::int64_t kRecordRest = 300 * kSecond;
 constexpr std::int64_t kExpireAgain = kSecond;  ///< when a proposal to end a lease failed
 constexpr std::size_t kSamplesMax = 64;
 constexpr auto kLeaseTtlMax = std::chrono::hours(24);
@@ -89,10 +92,25 @@ std::optional<Error> LocalStore::admit(const Txn& txn) const {
                    std::to_string(state_bytes_max_) + "; remove keys or raise state_bytes_max");
 }
 
-void LocalStore::run_txn(Txn txn, Answer answer) {
+void LocalStore::run_txn(Txn txn, Answer answer, std::optional<RequestId> once) {
   if (auto no = refusal()) return answer(std::move(*no));
   if (auto no = admit(txn)) return answer(std::move(*no));
-  propose(Command(std::move(txn)), std::move(answer));
+  if (!once) return propose(Command(std::move(txn)), std::move(answer));
+  propose(OnceTxn{once->session, once->sequence, std::move(txn)}, std::move(answer));
+}
+
+Pending<std::string> LocalStore::session_open() {
+  if (!capabilities().exactly_once)
+    return Error(Error::unsupported, "store",
+                 "this store has no sessions (exactly_once in its capabilities())");
+  if (auto no = refusal()) return std::move(*no);
+  Promise<std::string> promise;
+  auto pending = promise.pending();
+  propose(SessionOpen{}, [promise](Outcome outcome) {
+    if (!outcome) return promise.set(outcome.error());
+    promise.set(std::to_string(outcome->ops.at(0).removed));
+  });
+  return pending;
 }
 
 Pending<TxnResult> LocalStore::txn(Txn txn) {
@@ -111,9 +129,27 @@ Pending<WriteResult> LocalStore::put(std::string key, Value value, PutOptions op
   if (options.if_version) {
     txn.compares.push_back({range, Compare::Target::version, Compare::Op::equal, *options.if_version});
   }
+  std::optional<RequestId> once;
   if (!options.request_id.empty()) {
-    return Error(Error::unsupported, "store",
-                 "request_id needs a store with exactly_once in its capabilities(); leave it out");
+    if (!capabilities().exactly_once) {
+      return Error(Error::unsupported, "store",
+                   "request_id needs a store with exactly_once in its capabilities(); leave it out");
+    }
+    if (options.want_previous)
+      return Error(Error::invalid, "store",
+                   "what a request replaced is not kept for its repetition: no want_previous");
+    const std::string& id = options.request_id;
+    const char* const end = id.data() + id.size();
+    once.emplace();
+    auto at = std::from_chars(id.data(), end, once->session);
+    if (at.ec == std::errc() && at.ptr != end && *at.ptr == '.')
+      at = std::from_chars(at.ptr + 1, end, once->sequence);
+    if (at.ec != std::errc() || at.ptr != end || once->sequence == 0) {
+      return Error(Error::invalid, "store",
+                   "request_id \"" + id +
+                       "\" is not SESSION.NUMBER, with the session of session_open() and a number "
+                       "from 1 on");
+    }
   }
   TxnOp op;
   op.range = range;
@@ -121,7 +157,7 @@ Pending<WriteResult> LocalStore::put(std::string key, Value value, PutOptions op
   op.lease = options.lease;
   op.want_previous = options.want_previous;
   txn.then.push_back(std::move(op));
-  return run_conditional(range, std::move(txn));
+  return run_conditional(range, std::move(txn), once);
 }
 
 Pending<WriteResult> LocalStore::remove(KeyRange range, RemoveOptions options) {
@@ -138,7 +174,8 @@ Pending<WriteResult> LocalStore::remove(KeyRange range, RemoveOptions options) {
 }
 
 /// Runs a txn of one write whose failure answers the key that is there now.
-Pending<WriteResult> LocalStore::run_conditional(const KeyRange& range, Txn txn) {
+Pending<WriteResult> LocalStore::run_conditional(const KeyRange& range, Txn txn,
+                                                 std::optional<RequestId> once) {
   Promise<WriteResult> promise;
   auto pending = promise.pending();
   Txn conditions;
@@ -146,11 +183,15 @@ Pending<WriteResult> LocalStore::run_conditional(const KeyRange& range, Txn txn)
     txn.otherwise.push_back(read_op(range));
     conditions.compares = txn.compares;
   }
-  run_txn(std::move(txn), [promise, key = range.begin, conditions = std::move(conditions)](Outcome outcome) {
-    if (!outcome) return promise.set(outcome.error());
-    if (!outcome->succeeded) return promise.set(conflict_error(key, conditions, outcome->ops.at(0).range));
-    promise.set(to_write_result(std::move(*outcome)));
-  });
+  run_txn(
+      std::move(txn),
+      [promise, key = range.begin, conditions = std::move(conditions)](Outcome outcome) {
+        if (!outcome) return promise.set(outcome.error());
+        if (!outcome->succeeded)
+          return promise.set(conflict_error(key, conditions, outcome->ops.at(0).range));
+        promise.set(to_write_result(std::move(*outcome)));
+      },
+      once);
   return pending;
 }
 
@@ -209,12 +250,31 @@ std::vector<Outcome> LocalStore::apply(std::vector<Command> commands, ProposalId
       const LeaseRevoke* revoke = std::get_if<LeaseRevoke>(&command);
       const std::optional<LeaseGrant> granted = grant != nullptr ? std::optional(*grant) : std::nullopt;
       const LeaseId revoked = revoke != nullptr ? revoke->id : 0;
+      const auto* check = std::get_if<StateCheck>(&command);
+      const std::uint64_t mark = check != nullptr ? check->number : 0;
+      std::vector<LeaseId> renewed;
+      if (const auto* rests = std::get_if<LeaseCheckpoint>(&command)) {
+        for (const LeaseCheckpoint::Left& left : rests->leases) {
+          if (left.remaining.count() == 0) renewed.push_back(left.id);
+        }
+      }
+      if (planted(Bug::state_rots) && identity().peer == 2 && std::holds_alternative<Txn>(command)) {
+        outcomes.push_back(Error(Error::unknown_outcome, "store", "not applied"));
+        continue;
+      }
       outcomes.push_back(state.apply(std::move(command)));
       for (Sequence at = first; at < state.history().end(); ++at)
         core_->hub.match(state.history().at(at), at, wake);
-      if (granted && outcomes.back())
-        core_->leases.set(granted->id, steady_now() + granted->ttl.count() * kSecond);
+      if (granted && outcomes.back()) start_lease_locked(granted->id, granted->ttl, granted->ttl);
       if (revoked != 0) core_->leases.forget(revoked);
+      if (mark != 0) core_->mark = {mark, state.fingerprint()};
+      // Promised by a leader before this one: it counts here too; but not if its end is on its way behind
+      // this.
+      for (const LeaseId id : renewed) {
+        const auto lease = state.leases().find(id);
+        if (lease != state.leases().end() && !core_->leases.ending(id))
+          start_lease_locked(id, lease->second.ttl, lease->second.ttl);
+      }
     }
     core_->applied = last;
     if (before != std::pair(state.revision(), state.compacted())) publish_locked();
@@ -234,6 +294,12 @@ std::vector<Outcome> LocalStore::apply(std::vector<Command> commands, ProposalId
   return outcomes;
 }
 
+std::optional<std::uint64_t> LocalStore::state_mark(std::uint64_t number) const {
+  std::lock_guard lock(core_->mutex);
+  if (core_->mark.first != number || number == 0) return std::nullopt;
+  return core_->mark.second;
+}
+
 void LocalStore::publish_locked() {
   const MvccState& state = core_->state;
   auto root = std::make_shared<Root>();
@@ -250,21 +316,25 @@ void LocalStore::start_timers() {
   {
     std::lock_guard lock(core_->mutex);
     publish_locked();
-    for (const auto& [id, lease] : core_->state.leases()) {
-      core_->leases.set(id, steady_now() + lease.ttl.count() * kSecond);
-    }
+    start_leases_locked();
   }
   arm_lease_timer();
   if (limits_.history_age > Duration::zero()) schedule_compaction();
 }
 
+void LocalStore::start_lease_locked(LeaseId id, std::chrono::seconds ttl, std::chrono::milliseconds left) {
+  const std::int64_t every = records_leases() ? std::min(kRecordRest, ttl.count() * kSecond / 2) : 0;
+  core_->leases.set(id, steady_now(), std::chrono::nanoseconds(left).count(), every);
+}
+void LocalStore::start_leases_locked() {
+  for (const auto& [id, lease] : core_->state.leases()) start_lease_locked(id, lease.ttl, lease.remaining());
+}
+
 void LocalStore::restart_leases() {
   {
     std::lock_guard lock(core_->mutex);
-    for (const auto& [id, lease] : core_->state.leases())
-      core_->leases.set(id, steady_now() + lease.ttl.count() * kSecond);
+    start_leases_locked();
   }
-  arm_lease_timer();
 }
 
 void LocalStore::install(MvccState state, ProposalId last) {
@@ -275,8 +345,7 @@ void LocalStore::install(MvccState state, ProposalId last) {
     core_->hub.move_to(core_->state, state, wake);
     for (const auto& [id, lease] : core_->state.leases()) core_->leases.forget(id);
     core_->state = std::move(state);
-    for (const auto& [id, lease] : core_->state.leases())
-      core_->leases.set(id, steady_now() + lease.ttl.count() * kSecond);
+    start_leases_locked();
     core_->applied = last;
     core_->old_trees.clear();
     publish_locked();
@@ -315,13 +384,21 @@ void LocalStore::expire_leases() {
     std::lock_guard lock(timer_mutex_);
     lease_timer_ = 0;
   }
-  std::vector<LeaseId> expired;
+  LeaseClock::Due due;
   {
     std::lock_guard lock(core_->mutex);
     if (core_->stopped || !leads()) return;
-    expired = core_->leases.take_expired(steady_now(), kExpireAgain, kExpireBatch);
+    due = core_->leases.take_due(steady_now(), kExpireAgain, kExpireBatch);
   }
-  for (LeaseId id : expired) propose(LeaseRevoke{id}, [](Outcome) {});
+  for (LeaseId id : due.expired) propose_as_leader(LeaseRevoke{id}, [](Outcome) {});
+  if (!due.record.empty()) {
+    LeaseCheckpoint rests;
+    for (const LeaseClock::Due::Rest& rest : due.record) {
+      // At least one millisecond: 0 would be all of it.
+      rests.leases.push_back({rest.id, std::chrono::milliseconds(1 + rest.left_ns / 1'000'000)});
+    }
+    propose_as_leader(std::move(rests), [](Outcome) {});
+  }
   arm_lease_timer();
 }
 

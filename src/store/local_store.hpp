@@ -14,6 +14,7 @@
 #include <span>
 
 #include "orchestra/memory_store.hpp"
+#include "orchestra/raft_store.hpp"
 #include "orchestra/state_store.hpp"
 #include "store/disk/snapshot.hpp"
 #include "store/lease_clock.hpp"
@@ -36,8 +37,9 @@ struct Core {
   MvccState state;
   WatchHub hub;
   LeaseClock leases;
-  ProposalId applied;                ///< the log entry up to which `state` is
-  std::atomic<bool> stopped{false};  ///< written under the mutex
+  std::pair<std::uint64_t, std::uint64_t> mark;  ///< the last StateCheck and the fingerprint there
+  ProposalId applied;                            ///< the log entry up to which `state` is
+  std::atomic<bool> stopped{false};              ///< written under the mutex
 
   struct Waiter {
     Promise<void> promise;
@@ -64,7 +66,7 @@ struct Core {
   std::shared_ptr<const Root> root_ = std::make_shared<Root>();
 };
 
-class LocalStore : public StateStore, public std::enable_shared_from_this<LocalStore> {
+class LocalStore : public StateStore, public StoreSessions, public std::enable_shared_from_this<LocalStore> {
  public:
   ~LocalStore() override;
   Pending<GetResult> get(std::string key, GetOptions options) override;
@@ -84,7 +86,12 @@ class LocalStore : public StateStore, public std::enable_shared_from_this<LocalS
   Revision compacted_revision() const override { return core_->root()->compacted; }
   Pending<void> wait_revision(Revision revision, Duration deadline) override;
   StoreStatus status() const override;
-  StoreCapabilities capabilities() const override { return {}; }
+  StoreCapabilities capabilities() const override {
+    StoreCapabilities all;
+    all.exactly_once = true;
+    return all;
+  }
+  Pending<std::string> session_open() override;
   Pending<Revision> save_snapshot(std::function<Result<void>(std::string_view)> sink) override;
   void stop() override;
 
@@ -94,6 +101,10 @@ class LocalStore : public StateStore, public std::enable_shared_from_this<LocalS
 
   /// Makes `command` final and calls `answer` once, from any thread, with no lock of ours held.
   virtual void propose(Command command, Answer answer) = 0;
+  /// What only the leader may decide, by its own clock: refused when this peer is none any more.
+  virtual void propose_as_leader(Command command, Answer answer) {
+    propose(std::move(command), std::move(answer));
+  }
   /// Why reads cannot be served now, if so (the store failed).
   virtual std::optional<Error> read_refusal() const { return std::nullopt; }
   /// Whether this peer expires leases and compacts by age: with several, the leader does.
@@ -106,8 +117,12 @@ class LocalStore : public StateStore, public std::enable_shared_from_this<LocalS
   virtual Pending<void> remote_keep_alive(LeaseId id);
   virtual Pending<LeaseInfo> remote_time_to_live(LeaseId id, bool want_keys);
   virtual Pending<std::vector<LeaseInfo>> remote_lease_list();
-  /// Each lease has its full time again: this peer has become the one that ends them.
+  /// Whether somebody else, or this store after a restart, goes on with the leases: their rests are recorded.
+  virtual bool records_leases() const { return false; }
+  /// Each lease has what was last recorded of its time: this peer becomes the one that ends them. Then, once
+  /// leads() says so: arm_lease_timer().
   void restart_leases();
+  void arm_lease_timer();
   /// Replaces everything by a state that a peer sent; watches go on where they were, or end `compacted`.
   void install(MvccState state, ProposalId last);
 
@@ -129,6 +144,8 @@ class LocalStore : public StateStore, public std::enable_shared_from_this<LocalS
   /// The state as it is now, without history; then, at leisure, the history that belongs to it.
   SnapshotImage capture() const;
   void add_history(SnapshotImage& image) const;
+  /// The state's fingerprint at this StateCheck; none: it is not the last one applied here.
+  std::optional<std::uint64_t> state_mark(std::uint64_t number) const;
   /// Starts lease expiry and automatic compaction; call once the state is loaded.
   void start_timers();
 
@@ -141,19 +158,24 @@ class LocalStore : public StateStore, public std::enable_shared_from_this<LocalS
   Result<GetResult> get_here(const std::string& key, const GetOptions& options) const;
   Result<RangeResult> range_here(const KeyRange& range, const RangeOptions& options) const;
   Result<Snapshot> snapshot_here(Revision revision) const;
-  Result<void> keep_alive_here(LeaseId id);
+  Result<bool> keep_alive_here(LeaseId id, bool record_gone);
+  void keep_alive_recorded(LeaseId id, const Promise<void>& promise);
+  void start_leases_locked();
+  void start_lease_locked(LeaseId id, std::chrono::seconds ttl, std::chrono::milliseconds left);
   Result<LeaseInfo> time_to_live_here(LeaseId id, bool want_keys) const;
   template <class T>
   Pending<T> when_current_then(std::function<Result<T>()> read);
   std::optional<Error> refusal() const;
   std::optional<Error> admit(const Txn& txn) const;
-  void run_txn(Txn txn, Answer answer);
-  Pending<WriteResult> run_conditional(const KeyRange& range, Txn txn);
+  struct RequestId {
+    std::uint64_t session = 0, sequence = 0;
+  };
+  void run_txn(Txn txn, Answer answer, std::optional<RequestId> once = {});
+  Pending<WriteResult> run_conditional(const KeyRange& range, Txn txn, std::optional<RequestId> once = {});
   Pending<void> propose_void(Command command);
   void publish_locked();
   void announce(WatchHub::Wake wake);
   LeaseInfo lease_info_locked(LeaseId id, const LeaseState& lease, bool want_keys) const;
-  void arm_lease_timer();
   void expire_leases();
   void schedule_compaction();
   void compact_by_age();

@@ -5,6 +5,7 @@
 
 #include "base/base64.hpp"
 #include "orchestra/raft_store.hpp"
+#include "store/txn_text.hpp"
 
 namespace orchestra::store {
 namespace {
@@ -124,6 +125,35 @@ Result<void> run_del(StateStore& store, const json::object& request, const OpCon
   return {};
 }
 
+/// The text of txn_text.hpp; the answer says whether the conditions held, and what each operation did.
+Result<void> run_txn(StateStore& store, const json::object& request, const OpContext& context) {
+  ORC_ASSIGN(const std::string text, bytes_at(request, "text"));
+  ORC_ASSIGN(Txn txn, parse_txn(text));
+  std::vector<TxnOp::Type> kinds[2];
+  for (const TxnOp& op : txn.otherwise) kinds[0].push_back(op.type);
+  for (const TxnOp& op : txn.then) kinds[1].push_back(op.type);
+  ORC_ASSIGN(const TxnResult result, store.txn(std::move(txn)).wait(kDeadline));
+  const auto& ran = kinds[result.succeeded ? 1 : 0];
+  json::array ops;
+  for (std::size_t i = 0; i < ran.size() && i < result.ops.size(); ++i) {
+    json::object each;
+    if (ran[i] == TxnOp::Type::put) {
+      each["op"] = "put";
+    } else if (ran[i] == TxnOp::Type::remove) {
+      each["op"] = "del";
+      each["removed"] = result.ops[i].removed;
+    } else {
+      each["op"] = "get";
+      json::array kvs;
+      for (const KeyValue& kv : result.ops[i].range.items) kvs.push_back(to_json_object(kv));
+      each["kvs"] = std::move(kvs);
+    }
+    ops.push_back(std::move(each));
+  }
+  context.emit({{"succeeded", result.succeeded}, {"revision", result.revision}, {"ops", std::move(ops)}});
+  return {};
+}
+
 Result<void> run_watch(StateStore& store, const json::object& request, const OpContext& context) {
   WatchOptions options;
   ORC_ASSIGN(options.range, range_of(request));
@@ -212,6 +242,57 @@ Result<std::uint64_t> id_at(const json::object& request, std::size_t index) {
   return id;
 }
 
+/// A new member takes the place of one whose disk or machine is gone. Each step looks at what is there, so
+/// the same command again goes on where it was interrupted.
+Result<void> replace_member(StoreMembers& members, const json::object& request, const OpContext& context) {
+  ORC_ASSIGN(const std::uint64_t old, id_at(request, 0));
+  ORC_ASSIGN(const std::string name, word_at(request, 1, "NAME"));
+  ORC_ASSIGN(const std::string address, word_at(request, 2, "ADDR"));
+  const auto look = [&]() -> Result<std::pair<std::optional<StoreMember>, bool>> {
+    ORC_ASSIGN(const auto all, members.members().wait(kDeadline));
+    std::pair<std::optional<StoreMember>, bool> found;
+    for (const StoreMember& member : all) {
+      if (member.name == name) found.first = member;
+      found.second |= member.id == old;
+    }
+    return found;
+  };
+  ORC_ASSIGN(auto now, look());
+  if (now.first && now.first->id == old)
+    return Error(Error::invalid, "store",
+                 "member \"" + name + "\" is the one to be replaced; give the new one another name");
+  if (!now.first && !now.second)
+    return Error(Error::not_found, "store", "there is no member " + std::to_string(old));
+  if (!now.first) {
+    ORC_TRY(members.add_member(name, address, true, false).wait(kDeadline));
+    ORC_ASSIGN(now, look());
+  }
+  if (!now.first)
+    return Error(Error::unavailable, "store", "the new member is not known here yet; try again");
+  const std::uint64_t fresh = now.first->id;
+  context.emit({{"id", std::to_string(fresh)}, {"step", "added; start it with --join, it is waited for"}});
+  while (now.first && now.first->role == "learner") {
+    const auto promoted = members.promote_member(fresh).wait(kDeadline);
+    if (!promoted && !promoted.error().is(Error::unavailable) && !promoted.error().is(Error::busy) &&
+        !promoted.error().is(Error::conflict))
+      return promoted.error();
+    if (context.cancelled() ||
+        !context.emit({{"id", std::to_string(fresh)}, {"step", "waits until it has caught up"}}))
+      return Error(Error::cancelled, "store",
+                   "stopped before the new member votes; the same command goes on");
+    const Promise<> nobody;
+    (void)nobody.pending().wait(kLookAround);
+    ORC_ASSIGN(now, look());
+  }
+  if (now.second) {
+    // The list may be a little old: it may be gone already.
+    const auto removed = members.remove_member(old, false).wait(kDeadline);
+    if (!removed && !removed.error().is(Error::not_found)) return removed.error();
+  }
+  context.emit({{"id", std::to_string(fresh)}, {"step", "votes; the old member is removed"}});
+  return {};
+}
+
 Result<void> run_members(StateStore& store, const json::object& request, const OpContext& context) {
   auto* members = dynamic_cast<StoreMembers*>(&store);
   if (members == nullptr) return Error(Error::unsupported, "store", "this store has no peers");
@@ -240,6 +321,7 @@ Result<void> run_members(StateStore& store, const json::object& request, const O
     context.emit({{"id", std::to_string(id)}});
     return {};
   }
+  if (action == "replace") return replace_member(*members, request, context);
   ORC_ASSIGN(const std::uint64_t id, id_at(request, 0));
   if (action == "promote") return members->promote_member(id).wait(kDeadline);
   if (action == "remove") return members->remove_member(id, flag(request, "force")).wait(kDeadline);
@@ -294,6 +376,7 @@ Result<void> run_store_op(StateStore& store, const json::object& request, const 
   if (op == "store.get") return run_get(store, request, context);
   if (op == "store.put") return run_put(store, request, context);
   if (op == "store.del") return run_del(store, request, context);
+  if (op == "store.txn") return run_txn(store, request, context);
   if (op == "store.watch") return run_watch(store, request, context);
   if (op == "store.status") return run_status(store, context);
   if (op == "store.snapshot") return run_snapshot(store, context);
@@ -327,7 +410,8 @@ void register_store_ops(ControlServer& server, std::shared_ptr<StateStore> store
     if (result) return reply.done();
     reply.fail(result.error(), store::error_detail(result.error()));
   };
-  for (const char* op : {"get", "put", "del", "watch", "status", "compact", "snapshot", "members", "lease"}) {
+  for (const char* op :
+       {"get", "put", "del", "txn", "watch", "status", "compact", "snapshot", "members", "lease"}) {
     server.handle(std::string("store.") + op, handler);
   }
 }

@@ -9,7 +9,7 @@ enum class Bug {
   none,
   acknowledge_before_sync,  ///< a follower answers an append before its sync
   count_own_log_unstored,   ///< the leader counts itself before its sync
-  count_own_vote_unstored,  ///< a candidate counts its vote before its sync
+  ask_votes_unstored,       ///< a candidate asks for votes before its own one is stored
   vote_before_sync,         ///< a vote leaves before it is stored
   vote_not_stored,          ///< the vote is not written at all
   vote_twice,               ///< two candidates of one term get the same vote
@@ -26,11 +26,20 @@ enum class Bug {
   no_joint,                 ///< voters change in one step
   lose_hard_state,          ///< the hard state record is not written
   skip_sync,                ///< the log answers before fdatasync
+  skip_folder_sync,         ///< a new segment's name is not made durable
+  skip_snapshot_sync,       ///< a snapshot counts before its bytes are durable
+  trim_too_much,            ///< segments go that no snapshot covers
   install_keeps_state,      ///< a received snapshot is recorded, but its state is not taken
   reply_by_index,           ///< answers are matched by index alone
   drop_watch_event,         ///< a watch that catches up skips a change
   serve_stale_after_pause,  ///< a follower serves linearizable reads from its own state
   retry_unknown,            ///< an unknown outcome is sent again
+  leases_not_restarted,     ///< a new leader ends leases by what it knew as a follower
+  keep_alive_unrecorded,    ///< a kept lease stays recorded as nearly ended
+  forget_sessions,          ///< a snapshot does not say which requests were done
+  store_commit_early,       ///< the hard state on disk calls entries committed that are not there yet
+  revive_ending_lease,      ///< a lease whose end is under way is kept alive
+  state_rots,               ///< one peer does not apply what it should
   last
 };
 

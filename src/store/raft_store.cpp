@@ -6,6 +6,7 @@
 
 #include "orchestra/env.hpp"
 #include "store/mvcc/command_codec.hpp"
+#include "store/planted.hpp"
 
 namespace orchestra::store {
 namespace {
@@ -58,13 +59,16 @@ std::optional<Error> RaftStoreImpl::refuse_locked(const Command* command) {
   return std::nullopt;
 }
 
-void RaftStoreImpl::propose(Command command, Answer answer) {
+/// `any_leader`: it may be forwarded. What this peer decided as the leader is not for another one to do.
+void RaftStoreImpl::propose_to(Command command, Answer answer, bool any_leader) {
   Submission submission;
   submission.bytes = std::make_shared<const std::string>(encode_command(command));
   std::optional<Error> refused;
   {
     std::lock_guard lock(raft_mutex_);
     refused = refuse_locked(&command);
+    if (!refused && !any_leader && core_raft_->role() != Role::leader)
+      refused = Error(Error::unavailable, "store", "leadership has just changed; nothing was applied");
     if (!refused) {
       submission.proposal = {std::move(command), std::move(answer), net_ ? steady_now() : 0};
       refused = submit_locked(submission);
@@ -168,7 +172,7 @@ void RaftStoreImpl::wake_log_locked() {
 
 void RaftStoreImpl::log_loop() {
   std::unique_lock lock(raft_mutex_);
-  const auto work = [this] { return !batch_.empty() || !after_sync_.empty(); };
+  const auto work = [this] { return !nothing_to_store_locked(); };
   while (!failed_) {
     if (!work() && stopping_) break;
     if (!work() && !low_space_) log_wake_.wait(lock, [&] { return work() || stopping_ || low_space_; });
@@ -187,18 +191,40 @@ void RaftStoreImpl::log_loop() {
 void RaftStoreImpl::drain_log() {
   std::unique_lock lock(raft_mutex_);
   log_scheduled_ = false;
+  if (delayed_) return;                                                  // it looks again when it is done
   if (low_space_ && batch_.empty() && !failed_) (void)store_next(lock);  // look for space again
-  while (!failed_ && (!batch_.empty() || !after_sync_.empty()) && store_next(lock)) {
+  while (!failed_ && !nothing_to_store_locked()) {
+    const Duration delay = given_ && given_->log_delay && !stopping_ ? given_->log_delay() : Duration{};
+    if (delay > Duration{}) {
+      delayed_ = take_batch_locked();
+      engine_.after(delay, [weak = weak_from_this()] {
+        if (auto self = weak.lock()) static_cast<RaftStoreImpl&>(*self).store_delayed();
+      });
+      return;
+    }
+    if (!store_next(lock)) return;
   }
 }
 
-/// Stores one batch, with the lock released meanwhile. False: the store failed.
-bool RaftStoreImpl::store_next(std::unique_lock<std::mutex>& lock) {
-  LogBatch batch = std::exchange(batch_, {});
-  std::vector<Message> messages = std::exchange(after_sync_, {});
-  const StoredReceipt receipt = receipt_;
-  const bool retry_space = low_space_;
+/// The simulated disk is ready for what it was given.
+void RaftStoreImpl::store_delayed() {
+  {
+    std::unique_lock lock(raft_mutex_);
+    if (!delayed_ || failed_) return;
+    if (!store(lock, *std::exchange(delayed_, std::nullopt))) return;
+  }
+  drain_log();
+}
+
+RaftStoreImpl::Storing RaftStoreImpl::take_batch_locked() {
   storing_ = true;
+  return {std::exchange(batch_, {}), std::exchange(after_sync_, {}), receipt_};
+}
+
+/// Stores one batch, with the lock released meanwhile. False: the store failed.
+bool RaftStoreImpl::store(std::unique_lock<std::mutex>& lock, Storing storing) {
+  auto& [batch, messages, receipt] = storing;
+  const bool retry_space = low_space_;
   lock.unlock();
   const std::int64_t before = steady_now();
   Result<void> stored;
@@ -262,7 +288,8 @@ bool RaftStoreImpl::store_next(std::unique_lock<std::mutex>& lock) {
 
 /// A snapshot is on disk and in the log: what it covers may go. Failing here costs space, not data.
 void RaftStoreImpl::after_store(const LogBatch& batch) {
-  auto trimmed = log_->trim(batch.snapshot->index);
+  const std::uint64_t too_much = planted(Bug::trim_too_much) ? 1000 : 0;
+  auto trimmed = log_->trim(Index{batch.snapshot->index.value + too_much});
   if (trimmed) trimmed = remove_older_snapshots(*batch.snapshot);
   if (!trimmed)
     engine_.log(LogLevel::warning, "store", "old log segments stay: " + trimmed.error().to_string());
@@ -323,11 +350,15 @@ void RaftStoreImpl::stop() {
     if (std::exchange(stopping_, true)) return;
     log_wake_.notify_all();
     if (tick_timer_ != 0) engine_.cancel_timer(tick_timer_);
+    if (scrub_timer_ != 0) engine_.cancel_timer(scrub_timer_);
   }
   LocalStore::stop();
   if (net_) net_->stop();
   if (log_thread_.joinable()) log_thread_.join();
-  if (!options_.log_thread && core_raft_) drain_log();
+  if (!options_.log_thread && core_raft_) {
+    store_delayed();
+    drain_log();
+  }
   {
     std::unique_lock lock(raft_mutex_);
     if (applying_ != Applying::running) {
@@ -391,6 +422,7 @@ StoreStatus RaftStoreImpl::status() const {
   status.log_bytes = Bytes{log_bytes_};
   status.notes = notes_;
   if (failed_) status.alarms.push_back(failed_->to_string());
+  for (const std::string& rot : rot_) status.alarms.push_back(rot);
   if (low_space_) status.alarms.push_back("no space for the next log segment under " + options_.data_dir);
   if (net_) {
     if (core_raft_->leader().value == 0) status.alarms.push_back("no leader is known");

@@ -9,6 +9,7 @@
 // Lock order: raft_mutex_, then PeerNet's or the Core's mutex; none is held while a callback runs.
 #include <atomic>
 #include <condition_variable>
+#include <set>
 #include <thread>
 
 #include "orchestra/raft_store.hpp"
@@ -20,15 +21,20 @@
 
 namespace orchestra::store {
 
-/// Who a fresh peer is, when it need not ask (the simulator).
-struct GivenIdentity {
-  LogIdentity identity;
+/// What the simulator gives a peer, and what it wants to see of it. No production store has one.
+struct SimulatedPeer {
+  LogIdentity identity;                 ///< who a fresh peer is: it need not ask
   std::optional<Configuration> founds;  ///< the cluster that it founds
+  std::size_t append_bytes_max = 0;     ///< of one message; 0: as in production
+  /// How long the disk takes for the next batch. Empty: no time.
+  std::function<Duration()> log_delay = {};
+  /// See LogOptions::on_append.
+  std::function<void(const LogBatch&, bool stored)> on_append = {};
 };
 
 class RaftStoreImpl final : public LocalStore, public StoreMembers {
  public:
-  RaftStoreImpl(Engine& engine, RaftStoreOptions options, std::optional<GivenIdentity> given = {});
+  RaftStoreImpl(Engine& engine, RaftStoreOptions options, std::optional<SimulatedPeer> given = {});
   ~RaftStoreImpl() override;
   /// Recovers and starts the threads; alone, becomes leader first.
   Result<void> start();
@@ -55,6 +61,13 @@ class RaftStoreImpl final : public LocalStore, public StoreMembers {
     Configuration configuration;
   };
   RaftView raft_view() const;
+  /// Looks at the core itself, without copying it.
+  template <class Look>
+  void inspect(Look look) const {
+    std::lock_guard lock(raft_mutex_);
+    if (core_raft_) look(*core_raft_);
+  }
+  bool failed() const { return has_failed_.load(std::memory_order_acquire); }
 
  private:
   using Done = std::function<void(std::optional<Error>)>;
@@ -94,7 +107,13 @@ class RaftStoreImpl final : public LocalStore, public StoreMembers {
   Result<void> start_peers();
 
   // raft_store.cpp
-  void propose(Command command, Answer answer) override;
+  void propose(Command command, Answer answer) override {
+    propose_to(std::move(command), std::move(answer), true);
+  }
+  void propose_as_leader(Command command, Answer answer) override {
+    propose_to(std::move(command), std::move(answer), false);
+  }
+  void propose_to(Command command, Answer answer, bool any_leader);
   std::optional<Error> read_refusal() const override;
   LogIdentity identity() const override { return identity_; }
   std::optional<Error> refuse_locked(const Command* command);
@@ -104,7 +123,16 @@ class RaftStoreImpl final : public LocalStore, public StoreMembers {
   void wake_log_locked();
   void log_loop();
   void drain_log();
-  bool store_next(std::unique_lock<std::mutex>& lock);
+  struct Storing {  ///< one batch on its way to the disk, and what waits for it
+    LogBatch batch;
+    std::vector<Message> messages;
+    StoredReceipt receipt;
+  };
+  Storing take_batch_locked();
+  bool store(std::unique_lock<std::mutex>& lock, Storing storing);
+  bool store_next(std::unique_lock<std::mutex>& lock) { return store(lock, take_batch_locked()); }
+  bool nothing_to_store_locked() const { return batch_.empty() && after_sync_.empty(); }
+  void store_delayed();
   void send_after_sync(std::vector<Message>& messages);
   void after_store(const LogBatch& batch);
   void note_sync(std::int64_t nanoseconds);
@@ -125,6 +153,7 @@ class RaftStoreImpl final : public LocalStore, public StoreMembers {
   // raft_store_peers.cpp
   bool leads() const override { return leads_.load(std::memory_order_acquire); }
   bool reads_need_round() const override { return net_ != nullptr; }
+  bool records_leases() const override { return true; }
   void when_current(Done done) override;
   Pending<void> remote_keep_alive(LeaseId id) override;
   Pending<LeaseInfo> remote_time_to_live(LeaseId id, bool want_keys) override;
@@ -149,6 +178,20 @@ class RaftStoreImpl final : public LocalStore, public StoreMembers {
   void hand_over();
   PeerHandlers peer_handlers();
 
+  // raft_store_scrub.cpp
+  std::vector<std::string> complete_files() const;
+  void scrub_later(Duration wait, std::vector<std::string> left);
+  void scrub(std::vector<std::string> left);
+  void note_rot(const Error& error);
+  void compare_states_locked(std::int64_t now);
+  void ask_states(std::uint64_t number);
+  void ask_state_locked(std::uint64_t number, PeerId peer);
+  void on_state(std::uint64_t number, PeerId peer, const Result<std::string>& answer);
+  void judge_states_locked();
+  Error diverged_error(const std::string& hashes) const;
+  void on_diverged(const std::string& body, const PeerHandlers::Reply& reply);
+  void on_state_request(const std::string& body, const PeerHandlers::Reply& reply) const;
+
   // raft_store_snapshot.cpp
   void maybe_snapshot_locked();
   void begin_snapshot_locked();
@@ -161,12 +204,13 @@ class RaftStoreImpl final : public LocalStore, public StoreMembers {
   Result<void> install_snapshot(const std::string& file, Message message);
 
   const RaftStoreOptions options_;
-  const std::optional<GivenIdentity> given_;
+  const std::optional<SimulatedPeer> given_;
   Disk& disk_;
   std::shared_ptr<void> folder_lock_;
   LogIdentity identity_;
-  std::unique_ptr<LogFile> log_;  ///< start(), then the log thread only
-  std::shared_ptr<PeerNet> net_;  ///< set by start(), constant then; none: alone for good
+  std::unique_ptr<LogFile> log_;    ///< start(), then the log thread only
+  std::shared_ptr<Transport> tls_;  ///< between peers; none: not encrypted
+  std::shared_ptr<PeerNet> net_;    ///< set by start(), constant then; none: alone for good
 
   mutable std::mutex raft_mutex_;
   std::condition_variable log_wake_;
@@ -196,6 +240,7 @@ class RaftStoreImpl final : public LocalStore, public StoreMembers {
   bool may_apply_inline_ = false, apply_inline_ = false;  ///< log thread, see run_apply_inline()
   bool log_scheduled_ = false;                            ///< log_thread = false: a drain is queued or runs
   bool storing_ = false;
+  std::optional<Storing> delayed_;  ///< a simulated disk has not finished with it
   bool log_done_ = false;
   bool stopping_ = false;
   bool snapshot_running_ = false;
@@ -215,6 +260,19 @@ class RaftStoreImpl final : public LocalStore, public StoreMembers {
   std::map<PeerId, std::uint64_t> enrolled_;  ///< which attempt got the id
   std::uint64_t leader_changes_ = 0;
   PeerId leader_seen_;
+
+  static constexpr std::size_t kRotMax = 16;
+  std::set<std::string> rot_;  ///< what scrubbing and comparing found, for status()
+  Engine::TimerId scrub_timer_ = 0;
+  struct Compare {
+    std::uint64_t number = 0;
+    Configuration configuration;
+    std::map<PeerId, std::uint64_t> hashes;
+    std::int64_t until_ns = 0;
+  };
+  std::optional<Compare> compare_;  ///< the last one
+  std::int64_t compare_at_ns_ = 0;
+  std::uint64_t compares_ = 0;
 
   struct Read {
     Done done;

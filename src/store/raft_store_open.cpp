@@ -6,6 +6,7 @@
 #include "store/raft/codec.hpp"
 #include "store/raft_store.hpp"
 #include "store/restore.hpp"
+#include "store/transport/shell/tls_transport.hpp"
 
 namespace orchestra {
 namespace store {
@@ -19,7 +20,7 @@ bool is_snapshot_name(const std::string& name) { return name.compare(0, 9, "snap
 
 }  // namespace
 
-RaftStoreImpl::RaftStoreImpl(Engine& engine, RaftStoreOptions options, std::optional<GivenIdentity> given)
+RaftStoreImpl::RaftStoreImpl(Engine& engine, RaftStoreOptions options, std::optional<SimulatedPeer> given)
     : LocalStore(engine, options.limits),
       options_(std::move(options)),
       given_(std::move(given)),
@@ -35,6 +36,7 @@ Result<void> RaftStoreImpl::open_log(RecoveredLog& recovered) {
   log.segment_bytes = options_.segment_bytes.value;
   log.first_segment_bytes = options_.first_segment_bytes.value;
   log.sync = options_.durability == RaftStoreOptions::Durability::sync;
+  if (given_) log.on_append = given_->on_append;
   recovered = {};
   ORC_ASSIGN(log_, LogFile::open(disk_, log, identity_, recovered));
   return {};
@@ -56,7 +58,7 @@ Result<LogIdentity> RaftStoreImpl::ask_identity() {
   Error last(Error::unavailable, "store", "nobody was asked");
   while (steady_now() < until) {
     for (const std::string& address : addresses) {
-      auto identity = PeerNet::enrol(engine_, address, hello).wait(kEnrolOnce);
+      auto identity = PeerNet::enrol(tls_ ? *tls_ : engine_.transport(), address, hello).wait(kEnrolOnce);
       if (identity) return identity;
       last = identity.error().with_context("joining through " + address);
       // Only what may pass is tried again.
@@ -151,6 +153,9 @@ Result<Configuration> RaftStoreImpl::base_configuration(const RecoveredLog& reco
 Result<void> RaftStoreImpl::start() {
   ORC_TRY(disk_.make_directories(options_.data_dir, 0700));
   ORC_ASSIGN(folder_lock_, disk_.lock(options_.data_dir + "/LOCK"));
+  if (!options_.peer_tls.empty()) {
+    ORC_ASSIGN(tls_, make_tls_transport(engine_, options_.peer_tls));
+  }
   RecoveredLog recovered;
   ORC_TRY(open_log(recovered));
   ORC_TRY(find_identity(recovered));
@@ -185,6 +190,12 @@ Result<void> RaftStoreImpl::start() {
   leads_ = core_raft_->serving();
   start_timers();
   if (options_.log_thread) log_thread_ = std::thread([this] { log_loop(); });
+  if (options_.scrub_every > Duration::zero()) {
+    engine_.post([weak = weak_from_this()] {
+      auto self = std::static_pointer_cast<RaftStoreImpl>(weak.lock());
+      if (self) self->scrub_later(self->options_.scrub_every, {});
+    });
+  }
   if (net_) {
     net_->set_fresh(fresh);
     collect_locked();
@@ -206,6 +217,7 @@ Result<void> RaftStoreImpl::start_peers() {
   net.listen = options_.peer_listen;
   net.address = options_.peer_address;
   net.snapshot_bytes_per_s = options_.snapshot_bytes_per_s.value;
+  net.tls = tls_;
   ORC_ASSIGN(net_, PeerNet::start(engine_, std::move(net), peer_handlers()));
   return {};
 }

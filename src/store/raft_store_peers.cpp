@@ -111,6 +111,7 @@ RaftOptions RaftStoreImpl::raft_options() const {
   raft.heartbeat_ticks = kTicksPerHeartbeat;
   raft.election_ticks_min = std::max(ticks(options_.election_min), kTicksPerHeartbeat + 1);
   raft.election_ticks_max = std::max(ticks(options_.election_max), raft.election_ticks_min);
+  if (given_ && given_->append_bytes_max != 0) raft.append_bytes_max = given_->append_bytes_max;
   return raft;
 }
 
@@ -232,6 +233,7 @@ void RaftStoreImpl::on_tick() {
 void RaftStoreImpl::look_after_locked() {
   const std::int64_t now = looked_ns_ = steady_now();
   flush_waiting_locked();
+  compare_states_locked(now);
   const std::int64_t oldest = now - options_.write_deadline.count();
   const Error late(Error::unknown_outcome, "store",
                    "no majority stored this within " +
@@ -299,8 +301,11 @@ void RaftStoreImpl::note_role_locked() {
       });
     }
   }
-  if (leads_.exchange(leads, std::memory_order_acq_rel) == leads) return;
-  if (leads) restart_leases();
+  if (leads_.load(std::memory_order_acquire) == leads) return;
+  // Before anybody sees that this peer leads: it must not end a lease by what its clock said as a follower.
+  if (leads && !planted(Bug::leases_not_restarted)) restart_leases();
+  leads_.store(leads, std::memory_order_release);
+  if (leads) arm_lease_timer();
 }
 
 // ---- writes that another peer must order
@@ -487,6 +492,8 @@ Pending<std::vector<LeaseInfo>> RaftStoreImpl::remote_lease_list() {
 void RaftStoreImpl::on_request(PeerId, RequestKind kind, const std::string& body,
                                const PeerHandlers::Reply& reply) {
   if (kind == RequestKind::propose) return on_propose_request(body, reply);
+  if (kind == RequestKind::state_hash) return on_state_request(body, reply);
+  if (kind == RequestKind::diverged) return on_diverged(body, reply);
   if (!leads()) return reply(Error(Error::not_leader, "store", "this peer is not the leader (any more)"));
   Reader in(body);
   switch (kind) {
@@ -533,6 +540,8 @@ void RaftStoreImpl::on_request(PeerId, RequestKind kind, const std::string& body
       return reply(std::move(bytes));
     }
     case RequestKind::propose:
+    case RequestKind::state_hash:
+    case RequestKind::diverged:
       return;
   }
 }

@@ -1,6 +1,7 @@
 #pragma once
 // Snapshot files outside a running store: looking at one, and making a store's folder from one.
 #include <string>
+#include <vector>
 
 #include "orchestra/env.hpp"
 #include "store/disk/snapshot.hpp"
@@ -11,11 +12,19 @@ namespace orchestra::store {
 Result<SnapshotSummary> verify_snapshot_file(Disk& disk, const std::string& file);
 
 struct RestoreOptions {
+  /// A snapshot; with force_new_cluster also the folder of a stopped peer.
   std::string file;
   std::string folder;  ///< of the store; must not exist or be empty
   /// Added to the revision, with everything below compacted, so that every watcher and cache lists again
   /// instead of missing changes; 0 = an exact copy, history and all.
   Revision bump = 1'000'000'000;
+  /// "NAME=HOST:PORT" of the peers of the new cluster, and which of them this folder is for. The same file,
+  /// list and bump on each of them make one cluster. None: a cluster of one.
+  std::vector<std::string> initial_peers = {};
+  std::string name = "a";
+  /// `file` is the data folder of a peer whose majority is lost for good: all that it has counts, what only
+  /// the others had is lost.
+  bool force_new_cluster = false;
 };
 /// Verifies everything before it touches the target, builds `FOLDER.tmp` and renames it. The new store has a
 /// new cluster id and the next epoch.

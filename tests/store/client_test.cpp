@@ -80,7 +80,8 @@ TEST_CASE("a listener for the network must be asked for") {
 TEST_CASE("ranges larger than one answer arrive whole, from one state") {
   Served served;
   served.serve();
-  for (int i = 0; i < 25'000; ++i) (void)served.store->put("k" + std::to_string(100'000 + i), "v").wait(kSoon);
+  for (int i = 0; i < 25'000; ++i)
+    (void)served.store->put("k" + std::to_string(100'000 + i), "v").wait(kSoon);
   auto client = served.client();
   auto all = client->range(KeyPrefix("k")).wait(kSoon);
   REQUIRE(all.has_value());
@@ -92,6 +93,34 @@ TEST_CASE("ranges larger than one answer arrive whole, from one state") {
   CHECK(some->items.back().key == "k110000");
   CHECK(some->more);
   client->stop();
+}
+
+TEST_CASE(
+    "writes of clients take turns: one with thousands under way does not make another one wait for all of "
+    "them") {
+  orchestra::test::TempDir folder;
+  Engine engine, near;
+  RaftStoreOptions options;
+  options.data_dir = folder.path();
+  auto store = RaftStore::open(engine, options);
+  REQUIRE(store.has_value());
+  StoreServer server(engine, *store, {.listen = "127.0.0.1:0"});
+  REQUIRE(server.start().has_value());
+  auto busy = *StoreClient::connect(near, {.endpoints = {server.address()}, .call_deadline = 60s});
+  auto other = *StoreClient::connect(near, {.endpoints = {server.address()}, .call_deadline = 60s});
+  put(*busy, "first", "x");
+  put(*other, "first", "x");
+  constexpr int kMany = 40'000;
+  std::vector<Pending<WriteResult>> all;
+  for (int i = 0; i < kMany; ++i) all.push_back(busy->put("k" + std::to_string(i % 100), "v"));
+  const auto mine = other->put("mine", "v").wait(kSoon);
+  REQUIRE(mine.has_value());
+  CHECK(mine->revision < 3 + kMany - 5000);
+  for (auto& each : all) REQUIRE(each.wait(kSoon).has_value());
+  CHECK((*store)->revision() == 3 + kMany + 1);
+  busy->stop();
+  other->stop();
+  server.stop();
 }
 
 }  // namespace

@@ -7,37 +7,11 @@
 #include "base/control.hpp"
 #include "orchestra/raft_store.hpp"
 #include "store/ops.hpp"
+#include "tests/store/command_run.hpp"
 #include "tests/store/support.hpp"
 
 namespace orchestra::store::test {
 namespace {
-
-struct Ran {
-  int status = 0;
-  std::string out, err;
-};
-
-Ran run(std::vector<std::string> args, const std::string& input = {}) {
-  Ran ran;
-  char* out_bytes = nullptr;
-  char* err_bytes = nullptr;
-  std::size_t out_size = 0;
-  std::size_t err_size = 0;
-  std::FILE* out = open_memstream(&out_bytes, &out_size);
-  std::FILE* err = open_memstream(&err_bytes, &err_size);
-  StoreCommandOptions options;
-  std::string bytes = input.empty() ? std::string(1, '\n') : input;
-  options.in = fmemopen(bytes.data(), bytes.size(), "r");
-  ran.status = run_store_command(args, out, err, options);
-  std::fclose(out);
-  std::fclose(err);
-  std::fclose(options.in);
-  ran.out.assign(out_bytes, out_size);
-  ran.err.assign(err_bytes, err_size);
-  std::free(out_bytes);
-  std::free(err_bytes);
-  return ran;
-}
 
 /// The same commands and the same answers, whoever has the store open.
 void check_commands(const std::string& data) {
@@ -70,6 +44,18 @@ void check_commands(const std::string& data) {
   CHECK(store({"del", "bytes"}).out == "removed 1\nrevision 5\n");
   CHECK(store({"status"}).out.find("revision: 5\n") != std::string::npos);
   CHECK(store({"put", "leased", "v", "--lease", "1h"}).status == 0);
+  const std::string swap =
+      "# the old value, and nobody else\nif value a = 2\nif missing b\nput a \"three words here\"\n"
+      "put b x\nget a\ndel leased\nelse\nget a\n";
+  CHECK(store({"txn", "-"}, swap).out == "held\na\nthree words here\nremoved 1\nrevision 7\n");
+  const Ran late = store({"txn", "-"}, swap);
+  CHECK(late.status == 4);
+  CHECK(late.out == "did not hold\na\nthree words here\nrevision 7\n");
+  CHECK(store({"txn", "-"}, "put a 1\nput a 2\n").status == 2);
+  CHECK(store({"txn", "-"}, "if value a = \"open\nput a 1\n").err.find("line 1") != std::string::npos);
+  CHECK(store({"txn", "-", "--json"}, "get \"\" --prefix\n").out.find("\"succeeded\":true") !=
+        std::string::npos);
+  CHECK(store({"del", "b"}).status == 0);
 }
 
 TEST_CASE("store commands open a stopped folder themselves") {
@@ -88,7 +74,7 @@ TEST_CASE("store commands reach a running store through its control socket") {
   register_store_ops(server, *store);
   REQUIRE(server.start().has_value());
   check_commands(folder.path());
-  CHECK((*store)->revision() == 6);
+  CHECK((*store)->revision() == 8);
   CHECK(run({"restore", folder / "none", "--data", folder.path()}).status == 5);
 }
 
@@ -100,8 +86,9 @@ TEST_CASE("serve keeps a store open for other commands, and a watch outlives its
     std::FILE* out = std::tmpfile();
     StoreCommandOptions options;
     options.stop = &stop;
-    CHECK(run_store_command({"serve", "--data", data, "--listen", "127.0.0.1:0", "--peer-listen", "127.0.0.1:0"}, out,
-                            stderr, options) == 0);
+    CHECK(run_store_command(
+              {"serve", "--data", data, "--listen", "127.0.0.1:0", "--peer-listen", "127.0.0.1:0"}, out,
+              stderr, options) == 0);
     std::fclose(out);
   };
   const auto is_up = [&] { return ControlClient::connect(data + "/control.sock").has_value(); };
@@ -163,6 +150,13 @@ TEST_CASE("snapshot save, status and restore: same content, new cluster, raised 
   CHECK(run({"restore", file, "--data", exact, "--bump-revision", "0"}).status == 0);
   CHECK(run({"get", "k7", "--revision", "9", "--value-only", "--data", exact}).out == "v7");
   CHECK(run({"put", "more", "x", "--data", exact}).out == "revision 22\n");
+
+  // From the folder of a peer that is the only one left: all that it has, as a cluster of one.
+  CHECK(run({"restore", exact, "--data", folder / "f"}).err.find("--force-new-cluster") != std::string::npos);
+  CHECK(run({"restore", exact, "--data", folder / "f", "--force-new-cluster"}).status == 0);
+  CHECK(run({"get", "more", "--value-only", "--data", folder / "f"}).out == "x");
+  CHECK(run({"put", "again", "x", "--data", folder / "f"}).out == "revision 1000000023\n");
+  CHECK(run({"restore", folder / "none", "--data", folder / "g", "--force-new-cluster"}).status != 0);
 
   std::FILE* broken = std::fopen(file.c_str(), "r+");
   std::fseek(broken, 150, SEEK_SET);

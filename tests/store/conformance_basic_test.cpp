@@ -24,6 +24,43 @@ STORE_TEST_CASE("a put takes one revision and counts versions") {
   CHECK(text(result->kv) == "2");
 }
 
+STORE_TEST_CASE("a put with a request id is done once, however often it comes, and expires by name") {
+  REQUIRE(fixture->get("k").wait(kSoon).has_value());  // a client knows what its server can once it has asked
+  auto* sessions = dynamic_cast<StoreSessions*>(fixture.store.get());
+  if (!fixture->capabilities().exactly_once) {
+    CHECK(fixture->put("k", "1", {.request_id = "1.1"}).wait(kSoon).error().is(Error::unsupported));
+    return;
+  }
+  REQUIRE(sessions != nullptr);
+  const auto session = sessions->session_open().wait(kSoon);
+  REQUIRE(session.has_value());
+  CHECK(*session != *sessions->session_open().wait(kSoon));
+  CHECK(fixture->revision() <= 1);
+  const auto once = [&](int number, const std::string& value, std::optional<Revision> if_revision = {}) {
+    return fixture
+        ->put("k", value,
+              {.if_mod_revision = if_revision, .request_id = *session + "." + std::to_string(number)})
+        .wait(kSoon);
+  };
+  CHECK(once(1, "1")->revision == 2);
+  CHECK(once(2, "2")->revision == 3);
+  CHECK(once(1, "1")->revision == 2);
+  CHECK(get(*fixture.store, "k") == "2");
+  // A condition is decided once, too.
+  CHECK(once(3, "x", 99).error().is(Error::conflict));
+  put(*fixture.store, "k", "3");
+  CHECK(once(3, "x", 4).error().is(Error::conflict));
+  CHECK(once(4, "4", 4)->revision == 5);
+  CHECK(once(4, "4", 4)->revision == 5);
+  CHECK(get(*fixture.store, "k") == "4");
+  for (int number = 5; number < 70; ++number) REQUIRE(once(number, "n").has_value());
+  CHECK(once(1, "1").error().is(Error::expired));
+  CHECK(get(*fixture.store, "k") == "n");
+  CHECK(fixture->put("k", "x", {.request_id = "77777.1"}).wait(kSoon).error().is(Error::expired));
+  for (const char* wrong : {"x", "1", "1.", "1.0", "1.1x", ".1"})
+    CHECK(fixture->put("k", "x", {.request_id = wrong}).wait(kSoon).error().is(Error::invalid));
+}
+
 STORE_TEST_CASE("a key that was removed starts again at version 1") {
   put(*fixture.store, "k", "1");
   put(*fixture.store, "k", "2");

@@ -3,6 +3,7 @@
 #include "orchestra/raft_store.hpp"
 #include "sim/sim_disk.hpp"
 #include "sim/sim_env.hpp"
+#include "store/lease_clock.hpp"
 #include "tests/store/support.hpp"
 
 namespace orchestra::store::test {
@@ -126,24 +127,100 @@ TEST_CASE("many leases that end together end in order of their deadlines, all of
   CHECK(world.store->lease_list().wait(0s)->empty());
 }
 
-TEST_CASE("a durable store gives each lease its full time again when it opens, and then ends it") {
+TEST_CASE("a durable store goes on with what was left of a lease when that was last recorded") {
   Virtual world;
   RaftStoreOptions options;
   options.data_dir = "/s";
   options.limits = no_compaction();
   options.log_thread = false;
   world.store = *RaftStore::open(world.engine, options);
+  const auto reopen = [&] {
+    world.store->stop();
+    world.store = *RaftStore::open(world.engine, options);
+  };
   auto granted = world.store->lease_grant(10s);
   run_ready(world.engine);
   const LeaseId lease = *granted.wait(0s);
   world.put("k", "v", {.lease = lease});
-  world.run_for(8s);
+  world.run_for(4s);  // not recorded yet: all of it again
+  reopen();
+  CHECK(world.store->lease_time_to_live(lease).wait(0s)->remaining == 10s);
+  world.run_for(8s);  // recorded after 5 s
+  reopen();
+  CHECK(world.store->lease_time_to_live(lease).wait(0s)->remaining.count() <= 6);
+  CHECK(world.store->lease_time_to_live(lease).wait(0s)->remaining.count() >= 5);
+  world.run_for(4s);
+  CHECK(get(*world.store, "k") == "v");
+  // Kept alive: the record goes before the answer comes, and all of it counts from here.
+  auto kept = world.store->lease_keep_alive(lease);
+  run_ready(world.engine);
+  REQUIRE(kept.is_ready());
+  CHECK(kept.wait(0s).has_value());
+  reopen();
+  CHECK(world.store->lease_time_to_live(lease).wait(0s)->remaining == 10s);
+  world.run_for(9s);
+  CHECK(get(*world.store, "k") == "v");
+  world.run_for(2s);
+  CHECK(get(*world.store, "k") == "(none)");
+}
+
+TEST_CASE("a lease whose end is under way, or whose rest is, is told apart until it is set again") {
+  LeaseClock clock;
+  clock.set(7, 0, 100, 50);
+  CHECK(*clock.next() == 50);
+  auto due = clock.take_due(50, 10, 9);
+  REQUIRE(due.record.size() == 1);
+  CHECK(due.record[0].left_ns == 50);
+  CHECK(clock.recorded(7));
+  CHECK_FALSE(clock.ending(7));
+  clock.set(7, 60, 100, 50);
+  CHECK_FALSE(clock.recorded(7));
+  due = clock.take_due(200, 10, 9);
+  REQUIRE(due.expired.size() == 1);
+  CHECK(clock.ending(7));
+  CHECK(clock.take_due(205, 10, 9).expired.empty());
+  CHECK(clock.take_due(210, 10, 9).expired.size() == 1);
+}
+
+TEST_CASE("the rests of leases are in snapshots, too") {
+  Virtual world;
+  RaftStoreOptions options;
+  options.data_dir = "/s";
+  options.limits = no_compaction();
+  options.log_thread = false;
+  options.segment_bytes = options.first_segment_bytes = Bytes{64u << 10};
+  options.snapshot_log_bytes = Bytes{32u << 10};
+  world.store = *RaftStore::open(world.engine, options);
+  auto granted = world.store->lease_grant(100s);
+  run_ready(world.engine);
+  world.run_for(55s);
+  for (int i = 0; i < 200; ++i) world.put("k", std::string(1000, 'v'));
   world.store->stop();
   world.store = *RaftStore::open(world.engine, options);
-  world.run_for(8s);
-  CHECK(get(*world.store, "k") == "v");
-  world.run_for(4s);
-  CHECK(get(*world.store, "k") == "(none)");
+  bool snapshot = false;
+  for (const std::string& file : world.disk.files()) snapshot |= file.find("/s/snapshot-") == 0;
+  CHECK(snapshot);
+  CHECK(world.store->lease_time_to_live(*granted.wait(0s)).wait(0s)->remaining.count() <= 51);
+}
+
+TEST_CASE("scrubbing finds rot in complete files and says file and offset, while the store goes on") {
+  Virtual world;
+  RaftStoreOptions options;
+  options.data_dir = "/s";
+  options.limits = no_compaction();
+  options.log_thread = false;
+  options.segment_bytes = options.first_segment_bytes = Bytes{64u << 10};
+  options.scrub_every = 60s;
+  world.store = *RaftStore::open(world.engine, options);
+  for (int i = 0; i < 200; ++i) world.put("k" + std::to_string(i), std::string(1000, 'v'));
+  world.run_for(70s);
+  CHECK(world.store->status().alarms.empty());
+  world.disk.flip("/s/log-00000002.seg", 5000, 0x10);
+  world.run_for(70s);
+  const auto alarms = world.store->status().alarms;
+  REQUIRE(alarms.size() == 1);
+  CHECK(alarms[0].find("/s/log-00000002.seg is damaged at offset") != std::string::npos);
+  world.put("k", "goes on");
 }
 
 TEST_CASE("watchers are bounded") {

@@ -50,6 +50,33 @@ TEST_CASE("a single voter campaigns at once, and commits only what it has stored
   CHECK(core.take_ready().committed.size() == 1);
 }
 
+TEST_CASE("the commit index that goes to disk covers only entries that are there already") {
+  // A follower with an entry of a deposed leader learns another one in its place and that it is committed,
+  // all at once. The hard state may survive a crash without the entry: the old one must not look committed
+  // then.
+  RaftOptions options;
+  options.self = PeerId{2};
+  const std::vector<Entry> old{{Term{1}, Index{1}}, {Term{1}, Index{2}}, {Term{1}, Index{3}}};
+  RaftCore core(options,
+                {HardState{Term{1}, {}, {}}, {}, {}, voters_of({PeerId{1}, PeerId{2}, PeerId{3}}), old});
+  Message append;
+  append.type = MessageType::append;
+  append.from = PeerId{3};
+  append.to = PeerId{2};
+  append.term = Term{2};
+  append.index = Index{2};
+  append.log_term = Term{1};
+  append.commit = Index{3};
+  append.entries = {{Term{2}, Index{3}}};
+  core.step(append);
+  CHECK(core.commit() == Index{3});
+  const Ready ready = core.take_ready();
+  REQUIRE(ready.hard_state.has_value());
+  CHECK(ready.hard_state->commit == Index{2});
+  RaftCore again(options, {*ready.hard_state, {}, {}, voters_of({PeerId{1}, PeerId{2}, PeerId{3}}), old});
+  CHECK(again.commit() == Index{2});
+}
+
 TEST_CASE("the stored commit index never exceeds the log after recovery") {
   RaftOptions options;
   options.self = PeerId{1};

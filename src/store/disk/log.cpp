@@ -78,15 +78,18 @@ Result<void> LogFile::append(const LogBatch& batch) {
     }
     if (marker_) encode_record(bytes, RecordType::snapshot, marker_->term, marker_->index, {});
   }
+  if (options_.on_append) options_.on_append(batch, false);
   base_ = end_;
   encode(batch, bytes);
   ORC_ASSERT(end_ + bytes.size() <= segments_.back().size);
   ORC_TRY(file_->write_at(end_, bytes));
   if (options_.sync && !planted(Bug::skip_sync)) ORC_TRY(file_->sync());
-  if (new_segment && options_.sync) ORC_TRY(disk_.sync_directory(options_.folder));
+  if (new_segment && options_.sync && !planted(Bug::skip_folder_sync))
+    ORC_TRY(disk_.sync_directory(options_.folder));
   end_ += bytes.size();
   synced_ = end_;
   base_ = end_;
+  if (options_.on_append) options_.on_append(batch, true);
   return {};
 }
 

@@ -17,13 +17,6 @@
 
 namespace orchestra::store {
 
-struct LogOptions {
-  std::string folder;
-  std::uint64_t segment_bytes = 64u << 20;
-  std::uint64_t first_segment_bytes = 4u << 20;
-  bool sync = true;  ///< false: durability `none`
-};
-
 struct SnapshotMarker {
   Index index;
   Term term;
@@ -37,6 +30,15 @@ struct LogBatch {
       false;  ///< the snapshot came from a peer: its record comes before the entries, which follow it
   bool close = false;
   bool empty() const { return !hard_state && entries.empty() && !snapshot && !close; }
+};
+
+struct LogOptions {
+  std::string folder;
+  std::uint64_t segment_bytes = 64u << 20;
+  std::uint64_t first_segment_bytes = 4u << 20;
+  bool sync = true;  ///< false: durability `none`
+  /// Called before each append (stored = false) and after one that succeeded (true): for checkers.
+  std::function<void(const LogBatch&, bool stored)> on_append = {};
 };
 
 /// What recovery found; entries start behind the snapshot marker, if there is one.

@@ -15,7 +15,8 @@ namespace orchestra::store {
 namespace {
 
 constexpr std::string_view kMagic = "ORCSNAP\n";
-constexpr std::uint32_t kVersion = 2;  ///< 1 had no configuration; it is still read
+constexpr std::uint32_t kVersion =
+    3;  ///< 1 had no configuration, 2 no rests of leases and no sessions; both are still read
 constexpr std::size_t kFileHeaderSize = 16;
 constexpr std::size_t kBlockHeaderSize = 12;
 constexpr std::size_t kBlockTarget = 64 << 10;
@@ -95,6 +96,7 @@ Result<void> write_meta(const SnapshotMeta& meta, BlockWriter& blocks) {
   out.u64(static_cast<std::uint64_t>(meta.revision));
   out.u64(static_cast<std::uint64_t>(meta.compacted));
   out.bytes(encode_configuration(meta.configuration));
+  meta.sessions.encode(out);
   return blocks.flush(kMeta);
 }
 
@@ -144,9 +146,10 @@ Result<SnapshotSummary> write_snapshot(const SnapshotImage& image, const Snapsho
   ORC_TRY(write_meta(image.meta, blocks));
   ORC_TRY(write_records(image.tree, blocks));
   Writer out(blocks.payload());
-  for (const auto& [id, ttl] : image.leases) {
-    out.varint(static_cast<std::uint64_t>(id));
-    out.varint(static_cast<std::uint64_t>(ttl.count()));
+  for (const SnapshotImage::Lease& lease : image.leases) {
+    out.varint(static_cast<std::uint64_t>(lease.id));
+    out.varint(static_cast<std::uint64_t>(lease.ttl.count()));
+    out.varint(static_cast<std::uint64_t>(lease.checkpoint.count()));
     if (blocks.full()) ORC_TRY(blocks.flush(kLeases));
   }
   ORC_TRY(blocks.flush(kLeases));
@@ -220,7 +223,7 @@ class SnapshotParser {
     if (version < 1 || version > kVersion) {
       return Error(Error::unsupported, "store",
                    "the snapshot has format version " + std::to_string(version) +
-                       "; this release reads versions 1 and 2");
+                       "; this release reads versions 1 to 3");
     }
     version_ = version;
     hash_.add(head);
@@ -235,7 +238,8 @@ class SnapshotParser {
       } else if (type == kLeases) {
         const auto id = static_cast<LeaseId>(in.varint());
         const std::chrono::seconds ttl(in.varint());
-        if (in.ok() && state_ != nullptr) state_->load_lease(id, ttl);
+        const std::chrono::milliseconds checkpoint(version_ >= 3 ? in.varint() : 0);
+        if (in.ok() && state_ != nullptr) state_->load_lease(id, ttl, checkpoint);
       } else {
         read_change(in);
       }
@@ -257,6 +261,8 @@ class SnapshotParser {
       if (!configuration) return false;
       meta.configuration = std::move(*configuration);
     }
+    if (version_ >= 3) meta.sessions = Sessions::decode(in);
+    if (state_ != nullptr) state_->load_sessions(meta.sessions);
     return in.done() && meta.revision >= 1 && meta.compacted >= 0 && meta.compacted <= meta.revision;
   }
 

@@ -23,6 +23,7 @@ struct SnapshotMeta {
   Revision revision = 1;
   Revision compacted = 0;
   Configuration configuration;  ///< as of the index; no members: of a store of one peer
+  Sessions sessions;
 };
 
 /// What is written: immutable copies, taken under the store's mutex.
@@ -30,7 +31,12 @@ struct SnapshotImage {
   SnapshotMeta meta;
   std::uint64_t hash = 0;
   Tree tree;
-  std::vector<std::pair<LeaseId, std::chrono::seconds>> leases;
+  struct Lease {
+    LeaseId id = 0;
+    std::chrono::seconds ttl{};
+    std::chrono::milliseconds checkpoint{};  ///< LeaseState::checkpoint
+  };
+  std::vector<Lease> leases;
   std::vector<Change> changes;  ///< the kept history, oldest first
 };
 

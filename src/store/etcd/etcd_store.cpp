@@ -388,7 +388,7 @@ Pending<Revision> EtcdStoreImpl::save_snapshot(std::function<Result<void>(std::s
                self->snapshot(0, Consistency::linearizable).wait(std::chrono::minutes(1)));
     SnapshotImage image = self->capture();
     self->add_history(image);
-    for (const LeaseInfo& lease : leases) image.leases.emplace_back(lease.id, lease.ttl);
+    for (const LeaseInfo& lease : leases) image.leases.push_back({lease.id, lease.ttl, {}});
     ORC_ASSIGN(const SnapshotSummary summary, write_snapshot(image, sink));
     return summary.meta.revision;
   });

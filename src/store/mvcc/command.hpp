@@ -3,6 +3,7 @@
 // peer. Each is complete in itself: ids are drawn and limits checked before it is proposed.
 #include <chrono>
 #include <variant>
+#include <vector>
 
 #include "orchestra/state_store.hpp"
 
@@ -16,13 +17,34 @@ struct LeaseGrant {
 struct LeaseRevoke {
   LeaseId id = 0;
 };
+/// What is left of leases, so that a change of leaders or a restart does not begin them anew.
+struct LeaseCheckpoint {
+  struct Left {
+    LeaseId id = 0;
+    std::chrono::milliseconds remaining{};  ///< 0: its full time to live again
+  };
+  std::vector<Left> leases;
+};
 struct Compact {
   Revision revision = 0;
 };
 
-using Command = std::variant<Txn, LeaseGrant, LeaseRevoke, Compact>;
+struct SessionOpen {};
+/// A mark at which each peer keeps the hash of its state; changes nothing.
+struct StateCheck {
+  std::uint64_t number = 0;
+};
+/// A txn that is applied once for its (session, sequence).
+struct OnceTxn {
+  std::uint64_t session = 0, sequence = 0;
+  Txn txn;
+};
 
-/// The answer of applying a command; lease commands and compaction fill `revision` only.
+using Command =
+    std::variant<Txn, LeaseGrant, LeaseRevoke, Compact, LeaseCheckpoint, SessionOpen, OnceTxn, StateCheck>;
+
+/// The answer of applying a command; lease commands and compaction fill `revision` only, opening a session
+/// gives its number as `removed` of the one operation.
 using Outcome = Result<TxnResult>;
 
 }  // namespace orchestra::store

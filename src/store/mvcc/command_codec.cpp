@@ -7,7 +7,16 @@ namespace orchestra::store {
 namespace {
 
 constexpr std::uint8_t kVersion = 1;
-enum Type : std::uint8_t { kTxn = 1, kLeaseGrant = 2, kLeaseRevoke = 3, kCompact = 4 };
+enum Type : std::uint8_t {
+  kTxn = 1,
+  kLeaseGrant = 2,
+  kLeaseRevoke = 3,
+  kCompact = 4,
+  kLeaseCheckpoint = 5,
+  kSessionOpen = 6,
+  kOnceTxn = 7,
+  kStateCheck = 8
+};
 enum RangeFlag : std::uint8_t { kSingle = 1, kToTheEnd = 2 };
 enum OpFlag : std::uint8_t { kWantPrevious = 1, kKeysOnly = 2, kCountOnly = 4, kDescending = 8 };
 
@@ -120,6 +129,23 @@ std::string encode_command(const Command& command) {
   } else if (const auto* revoke = std::get_if<LeaseRevoke>(&command)) {
     out.u8(kLeaseRevoke);
     out.varint(static_cast<std::uint64_t>(revoke->id));
+  } else if (const auto* checkpoint = std::get_if<LeaseCheckpoint>(&command)) {
+    out.u8(kLeaseCheckpoint);
+    out.varint(checkpoint->leases.size());
+    for (const LeaseCheckpoint::Left& left : checkpoint->leases) {
+      out.varint(static_cast<std::uint64_t>(left.id));
+      out.varint(static_cast<std::uint64_t>(left.remaining.count()));
+    }
+  } else if (std::holds_alternative<SessionOpen>(command)) {
+    out.u8(kSessionOpen);
+  } else if (const auto* check = std::get_if<StateCheck>(&command)) {
+    out.u8(kStateCheck);
+    out.u64(check->number);
+  } else if (const auto* once = std::get_if<OnceTxn>(&command)) {
+    out.u8(kOnceTxn);
+    out.varint(once->session);
+    out.varint(once->sequence);
+    write_txn(out, once->txn);
   } else {
     out.u8(kCompact);
     out.varint(static_cast<std::uint64_t>(std::get<Compact>(command).revision));
@@ -131,11 +157,11 @@ Result<Command> decode_command(std::string_view bytes) {
   Reader in(bytes);
   const std::uint8_t version = in.u8();
   const std::uint8_t type = in.u8();
-  if (in.ok() && (version != kVersion || type < kTxn || type > kCompact)) {
+  if (in.ok() && (version != kVersion || type < kTxn || type > kStateCheck)) {
     return Error(Error::unsupported, "store",
                  "a log entry holds a command of type " + std::to_string(type) + " in version " +
                      std::to_string(version) +
-                     "; this release knows types 1 to 4 in version 1: run a newer release");
+                     "; this release knows types 1 to 8 in version 1: run a newer release");
   }
   Command command;
   switch (type) {
@@ -152,6 +178,30 @@ Result<Command> decode_command(std::string_view bytes) {
     case kLeaseRevoke:
       command = LeaseRevoke{static_cast<LeaseId>(in.varint())};
       break;
+    case kLeaseCheckpoint: {
+      LeaseCheckpoint checkpoint;
+      const std::size_t count = in.count();
+      for (std::size_t i = 0; i < count && in.ok(); ++i) {
+        const auto id = static_cast<LeaseId>(in.varint());
+        checkpoint.leases.push_back({id, std::chrono::milliseconds(in.varint())});
+      }
+      command = std::move(checkpoint);
+      break;
+    }
+    case kSessionOpen:
+      command = SessionOpen{};
+      break;
+    case kStateCheck:
+      command = StateCheck{in.u64()};
+      break;
+    case kOnceTxn: {
+      OnceTxn once;
+      once.session = in.varint();
+      once.sequence = in.varint();
+      once.txn = read_txn(in);
+      command = std::move(once);
+      break;
+    }
     default:
       command = Compact{static_cast<Revision>(in.varint())};
       break;

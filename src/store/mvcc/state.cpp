@@ -96,6 +96,15 @@ Outcome MvccState::apply(Command command) {
   if (auto* txn = std::get_if<Txn>(&command)) return apply_txn(std::move(*txn));
   if (auto* grant = std::get_if<LeaseGrant>(&command)) return apply_grant(*grant);
   if (auto* revoke = std::get_if<LeaseRevoke>(&command)) return apply_revoke(*revoke);
+  if (auto* checkpoint = std::get_if<LeaseCheckpoint>(&command)) return apply_checkpoint(*checkpoint);
+  if (auto* once = std::get_if<OnceTxn>(&command)) return apply_once(std::move(*once));
+  if (std::holds_alternative<SessionOpen>(command)) {
+    TxnResult opened{true, revision_, {}};
+    opened.ops.resize(1);
+    opened.ops[0].removed = sessions_.open();
+    return opened;
+  }
+  if (std::holds_alternative<StateCheck>(command)) return TxnResult{true, revision_, {}};
   return apply_compact(std::get<Compact>(command));
 }
 
@@ -104,6 +113,14 @@ Result<OldTree> MvccState::tree_at(Revision revision) const {
   if (revision > revision_) return future_error(revision, compacted_, revision_);
   if (revision < compacted_ || revision < 0) return compacted_error(revision, compacted_, revision_);
   return history_.plan(tree_, revision_, revision);
+}
+
+std::uint64_t MvccState::fingerprint() const {
+  std::uint64_t all = mix(hash_, static_cast<std::uint64_t>(revision_));
+  all = mix(all, static_cast<std::uint64_t>(compacted_));
+  for (const auto& [id, lease] : leases_)
+    all = mix(mix(all, static_cast<std::uint64_t>(id)), lease.keys.size());
+  return mix(all, sessions_.size());
 }
 
 bool MvccState::holds(const Compare& compare) const {
@@ -165,6 +182,25 @@ Outcome MvccState::apply_txn(Txn txn) {
   result.revision = revision_;
   for (auto& op : result.ops) op.range.revision = revision_;
   return result;
+}
+
+/// A request that comes again is answered as before. What a failed one reads is read again: it changed
+/// nothing.
+Outcome MvccState::apply_once(OnceTxn once) {
+  ORC_ASSIGN(const auto before, sessions_.find(once.session, once.sequence));
+  if (before) {
+    TxnResult result{before->succeeded, before->revision, {}};
+    const auto& ops = before->succeeded ? once.txn.then : once.txn.otherwise;
+    result.ops.resize(ops.size());
+    for (std::size_t i = 0; i < ops.size(); ++i) {
+      if (ops[i].type == TxnOp::Type::range)
+        result.ops[i].range = read_range(tree_, ops[i].range, ops[i].range_options, revision_);
+    }
+    return result;
+  }
+  Outcome outcome = apply_txn(std::move(once.txn));
+  if (outcome) sessions_.keep(once.session, once.sequence, {outcome->succeeded, outcome->revision});
+  return outcome;
 }
 
 void MvccState::put(TxnOp& op, Written& written, TxnResult::OpResult& result) {
@@ -231,7 +267,7 @@ void MvccState::finish(const Written& written) {
 }
 
 Outcome MvccState::apply_grant(const LeaseGrant& grant) {
-  if (!leases_.emplace(grant.id, LeaseState{grant.ttl, {}}).second) {
+  if (!leases_.emplace(grant.id, LeaseState{grant.ttl, {}, {}}).second) {
     return Error(
         Error::conflict, "store",
         "lease " + std::to_string(grant.id) + " is alive already; choose another id or let the store choose");
@@ -253,6 +289,15 @@ Outcome MvccState::apply_revoke(const LeaseRevoke& revoke) {
   return TxnResult{true, revision_, {}};
 }
 
+/// Of leases that have ended since nothing is kept.
+Outcome MvccState::apply_checkpoint(const LeaseCheckpoint& checkpoint) {
+  for (const LeaseCheckpoint::Left& left : checkpoint.leases) {
+    const auto found = leases_.find(left.id);
+    if (found != leases_.end()) found->second.checkpoint = left.remaining;
+  }
+  return TxnResult{true, revision_, {}};
+}
+
 Outcome MvccState::apply_compact(const Compact& compact) {
   if (compact.revision <= compacted_) return compacted_error(compact.revision, compacted_, revision_);
   if (compact.revision > revision_) return future_error(compact.revision, compacted_, revision_);
@@ -263,10 +308,9 @@ Outcome MvccState::apply_compact(const Compact& compact) {
 
 void MvccState::follow(const KeyValue& change) {
   ORC_ASSERT(change.mod_revision >= revision_);
-  RecordRef now = change.version == 0
-                      ? RecordRef::tombstone(change.key, change.mod_revision)
-                      : RecordRef::make(change.key, change.value, change.create_revision, change.mod_revision,
-                                        change.version, change.lease);
+  RecordRef now = change.version == 0 ? RecordRef::tombstone(change.key, change.mod_revision)
+                                      : RecordRef::make(change.key, change.value, change.create_revision,
+                                                        change.mod_revision, change.version, change.lease);
   RecordRef previous = now->tombstone() ? tree_.erase(change.key) : tree_.put(now);
   if (previous) {
     hash_ -= record_hash(*previous);
@@ -303,7 +347,10 @@ void MvccState::load_record(RecordRef record) {
   ORC_ASSERT(loading_.empty() || loading_.back()->key() < record->key());
   loading_.push_back(std::move(record));
 }
-void MvccState::load_lease(LeaseId id, std::chrono::seconds ttl) { leases_[id].ttl = ttl; }
+void MvccState::load_lease(LeaseId id, std::chrono::seconds ttl, std::chrono::milliseconds checkpoint) {
+  leases_[id].ttl = ttl;
+  leases_[id].checkpoint = checkpoint;
+}
 void MvccState::finish_load(Revision revision, Revision compacted) {
   revision_ = revision;
   compacted_ = compacted;

@@ -13,13 +13,19 @@
 
 #include "store/mvcc/command.hpp"
 #include "store/mvcc/history.hpp"
+#include "store/mvcc/sessions.hpp"
 #include "store/mvcc/tree.hpp"
 
 namespace orchestra::store {
 
 struct LeaseState {
   std::chrono::seconds ttl{};
+  std::chrono::milliseconds checkpoint{};  ///< what was left when that was last recorded; 0: all of it
   std::set<std::string, std::less<>> keys;
+  /// How long it lives when somebody new has to end it.
+  std::chrono::milliseconds remaining() const {
+    return checkpoint.count() == 0 ? std::chrono::milliseconds(ttl) : checkpoint;
+  }
 };
 
 class MvccState {
@@ -31,10 +37,14 @@ class MvccState {
   const Tree& tree() const { return tree_; }
   const History& history() const { return history_; }
   const std::map<LeaseId, LeaseState>& leases() const { return leases_; }
+  const Sessions& sessions() const { return sessions_; }
   /// Bytes of all current records.
   std::uint64_t bytes() const { return bytes_; }
   /// Equal on peers with equal content: the sum of a hash of each current record.
   std::uint64_t hash() const { return hash_; }
+
+  /// Of everything that peers must agree on; looks at each lease.
+  std::uint64_t fingerprint() const;
 
   /// The tree as of a revision between compacted() and revision(); 0 = newest. `compacted` or `future` else.
   Result<OldTree> tree_at(Revision revision) const;
@@ -43,7 +53,8 @@ class MvccState {
   /// in order; finish_load.
   void load_record(RecordRef record);
   void finish_records() { tree_ = Tree::from_sorted(std::exchange(loading_, {})); }
-  void load_lease(LeaseId id, std::chrono::seconds ttl);
+  void load_lease(LeaseId id, std::chrono::seconds ttl, std::chrono::milliseconds checkpoint);
+  void load_sessions(Sessions sessions) { sessions_ = std::move(sessions); }
   void load_change(Change change) { history_.append(std::move(change)); }
   void finish_load(Revision revision, Revision compacted);
 
@@ -64,6 +75,8 @@ class MvccState {
   Outcome apply_grant(const LeaseGrant& grant);
   Outcome apply_revoke(const LeaseRevoke& revoke);
   Outcome apply_compact(const Compact& compact);
+  Outcome apply_once(OnceTxn once);
+  Outcome apply_checkpoint(const LeaseCheckpoint& checkpoint);
   bool holds(const Compare& compare) const;
   Result<void> check_ops(const std::vector<TxnOp>& ops) const;
   void put(TxnOp& op, Written& written, TxnResult::OpResult& result);
@@ -76,6 +89,7 @@ class MvccState {
   std::vector<RecordRef> loading_;
   History history_;
   std::map<LeaseId, LeaseState> leases_;
+  Sessions sessions_;
   Revision revision_ = 1;
   Revision compacted_ = 0;
   std::uint64_t bytes_ = 0;

@@ -117,7 +117,7 @@ void RaftCore::campaign(bool pre, bool transfer) {
     hard_.vote = options_.self;
   }
   // The own real vote counts when it is stored.
-  if (pre || planted(Bug::count_own_vote_unstored)) votes_[options_.self] = true;
+  if (pre) votes_[options_.self] = true;
   Message ask;
   ask.type = pre ? MessageType::pre_vote : MessageType::vote;
   ask.term = pre ? Term{hard_.term.value + 1} : hard_.term;
@@ -127,7 +127,7 @@ void RaftCore::campaign(bool pre, bool transfer) {
   for (const Member& member : configuration().members) {
     if (member.id == options_.self || !configuration().votes(member.id)) continue;
     ask.to = member.id;
-    send(ask, !pre);
+    send(ask, !pre && !planted(Bug::ask_votes_unstored));
   }
   if (pre) count_votes_now();
 }
@@ -309,7 +309,12 @@ Ready RaftCore::take_ready() {
   if (role_ == Role::leader && appends_due_) send_appends(std::exchange(commit_due_, false));
   appends_due_ = false;
   Ready ready = std::exchange(out_, {});
-  if (hard_.term != taken_hard_.term || hard_.vote != taken_hard_.vote) ready.hard_state = hard_;
+  if (hard_.term != taken_hard_.term || hard_.vote != taken_hard_.vote) {
+    // It may reach the disk without the entries of its batch: then what lies there at a later index is of a
+    // deposed leader, and must not look committed.
+    ready.hard_state = hard_;
+    if (!planted(Bug::store_commit_early)) ready.hard_state->commit = std::min(hard_.commit, stored_);
+  }
   if (ready.hard_state && planted(Bug::vote_not_stored)) ready.hard_state->vote = {};
   for (Index index{taken_.value + 1}; index <= log_.last(); ++index.value)
     ready.entries.push_back(log_.at(index));

@@ -130,6 +130,7 @@ class RaftCore {
 
   Role role() const { return role_; }
   Term term() const { return hard_.term; }
+  PeerId vote() const { return hard_.vote; }
   PeerId leader() const { return leader_; }
   Index commit() const { return hard_.commit; }
   Index last_index() const { return log_.last(); }
@@ -141,6 +142,12 @@ class RaftCore {
   std::uint64_t configuration_changes() const { return configuration_changes_; }
   /// As of an applied index that is not below the base.
   const Configuration& configuration_at(Index index) const;
+  struct PlacedConfiguration {
+    Index index;
+    Configuration what;
+  };
+  /// All that are not behind the log's base, by index; the first is as of the base or later.
+  const std::deque<PlacedConfiguration>& configurations() const { return configurations_; }
   std::map<PeerId, PeerProgress> progress() const;
   bool transferring() const { return transfer_to_.value != 0; }
   /// The only member, and a voter.
@@ -168,11 +175,6 @@ class RaftCore {
     Index index;
     std::uint64_t round;
   };
-  struct PlacedConfiguration {
-    Index index;
-    Configuration what;
-  };
-
   // core.cpp
   void become_follower(Term term, PeerId leader);
   void campaign(bool pre, bool transfer = false);

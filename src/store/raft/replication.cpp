@@ -191,6 +191,9 @@ void RaftCore::on_heartbeat_answer(const Message& message) {
   progress.heard = ticks_;
   progress.confirmed_round = std::max(progress.confirmed_round, message.context);
   confirm_reads();
+  if (progress.flow == Flow::snapshot && progress.snapshot_index.value != 0 &&
+      ++progress.stalled_beats >= kStalledBeatsMax)
+    reset_flow(progress);  // what arrived there was lost again
   if (progress.match >= log_.last() || progress.flow == Flow::snapshot) return;
   if (progress.flow == Flow::replicate && !progress.inflight.empty()) {
     if (++progress.stalled_beats < kStalledBeatsMax) return;
@@ -219,10 +222,14 @@ void RaftCore::report_snapshot(PeerId peer, Index index, bool arrived) {
   if (role_ != Role::leader || found == progress_.end()) return;
   Progress& progress = found->second;
   if (progress.flow != Flow::snapshot) return;
-  if (arrived) progress.match = std::max(progress.match, std::min(index, log_.last()));
+  if (arrived) {
+    // It counts once the peer acknowledges it as it does entries: after its sync.
+    progress.snapshot_index = index;
+    progress.stalled_beats = 0;
+    return;
+  }
   reset_flow(progress);
   progress.waiting = true;  // until it answers a heartbeat
-  advance_commit();
 }
 
 /// The file is with the owner, verified; from here on the log begins behind it.

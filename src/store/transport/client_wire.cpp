@@ -51,6 +51,8 @@ bool repeatable(ClientOp op) {
     case ClientOp::wait_revision:
     case ClientOp::status:
     case ClientOp::members:
+    case ClientOp::session_open:
+    case ClientOp::put_once:
       return true;
     default:
       return false;

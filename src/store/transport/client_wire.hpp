@@ -41,8 +41,10 @@ enum class ClientOp : std::uint8_t {
   remove_member,
   update_member,
   transfer_leadership,
+  session_open,
+  put_once,  ///< a put with a request id
 };
-constexpr ClientOp kLastClientOp = ClientOp::transfer_leadership;
+constexpr ClientOp kLastClientOp = ClientOp::put_once;
 /// Whether a call may be sent again although it may have been done already.
 bool repeatable(ClientOp op);
 

@@ -34,7 +34,7 @@ PeerNet::~PeerNet() { stop(); }
 Result<std::shared_ptr<PeerNet>> PeerNet::start(Engine& engine, PeerNetOptions options,
                                                 PeerHandlers handlers) {
   std::shared_ptr<PeerNet> net(new PeerNet(engine, std::move(options), std::move(handlers)));
-  auto listening = engine.transport().listen(
+  auto listening = net->transport().listen(
       net->options_.listen, [weak = std::weak_ptr(net)](std::shared_ptr<TransportConnection> connection) {
         const auto self = weak.lock();
         if (self) return self->accept(std::move(connection));
@@ -147,7 +147,7 @@ void PeerNet::dial(const std::shared_ptr<Link>& link) {
   handler.on_closed = [weak = weak_from_this(), link, attempt](const Error& why) {
     if (auto self = weak.lock()) self->link_down(link, attempt, why.message());
   };
-  engine_.transport()
+  transport()
       .connect(link->address, std::move(handler))
       .on_ready([weak = weak_from_this(), link, attempt,
                  hello](Result<std::shared_ptr<TransportConnection>> connected) {
@@ -461,7 +461,7 @@ std::vector<LinkInfo> PeerNet::links() const {
   return all;
 }
 
-Pending<LogIdentity> PeerNet::enrol(Engine& engine, const std::string& address, const Hello& hello) {
+Pending<LogIdentity> PeerNet::enrol(Transport& transport, const std::string& address, const Hello& hello) {
   Promise<LogIdentity> promise;
   auto pending = promise.pending();
   auto open = std::make_shared<std::shared_ptr<TransportConnection>>();
@@ -475,8 +475,7 @@ Pending<LogIdentity> PeerNet::enrol(Engine& engine, const std::string& address, 
     open->reset();
   };
   handler.on_closed = [promise](const Error& why) { promise.set(why); };
-  engine.transport()
-      .connect(address, std::move(handler))
+  transport.connect(address, std::move(handler))
       .on_ready([promise, open, hello](Result<std::shared_ptr<TransportConnection>> connected) {
         if (!connected) return promise.set(connected.error());
         *open = *connected;

@@ -50,6 +50,7 @@ struct PeerNetOptions {
   std::string listen;                      ///< host:port
   std::string address;                     ///< what others dial; empty: the real listening address
   std::uint64_t snapshot_bytes_per_s = 0;  ///< 0: as fast as it goes
+  std::shared_ptr<Transport> tls = {};     ///< none: the engine's, not encrypted
 };
 
 struct LinkInfo {
@@ -83,7 +84,7 @@ class PeerNet : public std::enable_shared_from_this<PeerNet> {
   bool connected(PeerId peer) const;
 
   /// Asks the peer at `address` who this new one is; for a store that does not run yet.
-  static Pending<LogIdentity> enrol(Engine& engine, const std::string& address, const Hello& hello);
+  static Pending<LogIdentity> enrol(Transport& transport, const std::string& address, const Hello& hello);
 
  private:
   struct Link;
@@ -106,6 +107,7 @@ class PeerNet : public std::enable_shared_from_this<PeerNet> {
   void transfer_next(const std::shared_ptr<Transfer>& transfer);
   void transfer_end(const std::shared_ptr<Transfer>& transfer, const Result<void>& result);
   std::int64_t steady_now() const { return engine_.clock().now().steady_ns; }
+  Transport& transport() const { return options_.tls ? *options_.tls : engine_.transport(); }
 
   Engine& engine_;
   const PeerNetOptions options_;

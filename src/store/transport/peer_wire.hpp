@@ -58,8 +58,10 @@ enum class RequestKind : std::uint8_t {
   change_members,
   transfer,
   members,
+  state_hash,  ///< of the state at a mark in the log
+  diverged,    ///< from the leader: your state is not that of the majority
 };
-constexpr RequestKind kLastRequestKind = RequestKind::members;
+constexpr RequestKind kLastRequestKind = RequestKind::diverged;
 struct Request {
   std::uint64_t id = 0;
   RequestKind kind{};

@@ -70,7 +70,7 @@ void PeerNet::send_snapshot(PeerId to, std::shared_ptr<DiskFile> file, std::uint
   handler.on_closed = [weak = weak_from_this(), transfer](const Error& why) {
     if (auto self = weak.lock()) self->transfer_end(transfer, why);
   };
-  engine_.transport()
+  transport()
       .connect(address, std::move(handler))
       .on_ready(
           [weak = weak_from_this(), transfer, hello](Result<std::shared_ptr<TransportConnection>> connected) {

@@ -13,6 +13,7 @@
 #include "store/mvcc/command_codec.hpp"
 #include "store/mvcc/state.hpp"
 #include "store/transport/client_wire.hpp"
+#include "store/transport/shell/tls_transport.hpp"
 #include "store/watch_hub.hpp"
 
 namespace orchestra {
@@ -45,14 +46,19 @@ struct ClientWatch {
 
 class ClientImpl final : public StateStore,
                          public StoreMembers,
+                         public StoreSessions,
                          public std::enable_shared_from_this<ClientImpl> {
  public:
   ClientImpl(Engine& engine, StoreClientOptions options) : engine_(engine), options_(std::move(options)) {}
   ~ClientImpl() override { ClientImpl::stop(); }
-  void start() {
+  Result<void> start() {
+    if (!options_.tls.empty()) {
+      ORC_ASSIGN(tls_, make_tls_transport(engine_, options_.tls));
+    }
     std::lock_guard lock(mutex_);
     dial_locked();
     arm_locked();
+    return {};
   }
 
   Pending<GetResult> get(std::string key, GetOptions options) override {
@@ -89,7 +95,8 @@ class ClientImpl final : public StateStore,
     if (options.if_version) out.u64(bits(*options.if_version));
     out.u64(bits(options.lease));
     out.bytes(options.request_id);
-    return ask<WriteResult>(ClientOp::put, std::move(body), read_write_result);
+    const ClientOp op = options.request_id.empty() ? ClientOp::put : ClientOp::put_once;
+    return ask<WriteResult>(op, std::move(body), read_write_result);
   }
   Pending<WriteResult> remove(KeyRange range, RemoveOptions options) override {
     std::string body;
@@ -167,6 +174,9 @@ class ClientImpl final : public StateStore,
   }
   void stop() override;
 
+  Pending<std::string> session_open() override {
+    return ask<std::string>(ClientOp::session_open, {}, [](Reader& in) { return std::string(in.bytes()); });
+  }
   Pending<std::vector<StoreMember>> members() override {
     return ask<std::vector<StoreMember>>(ClientOp::members, {}, [](Reader& in) {
       std::vector<StoreMember> all;
@@ -283,6 +293,7 @@ class ClientImpl final : public StateStore,
 
   Engine& engine_;
   const StoreClientOptions options_;
+  std::shared_ptr<Transport> tls_;  ///< none: not encrypted
   mutable std::mutex mutex_;
   bool stopped_ = false;
   std::uint64_t attempt_ = 0;
@@ -586,7 +597,7 @@ void ClientImpl::dial_locked() {
   engine_.post([weak = weak_from_this(), attempt, endpoint, handler = std::move(handler)] {
     auto self = weak.lock();
     if (!self) return;
-    self->engine_.transport()
+    (self->tls_ ? *self->tls_ : self->engine_.transport())
         .connect(endpoint, handler)
         .on_ready([weak, attempt](Result<std::shared_ptr<TransportConnection>> connected) {
           auto again = weak.lock();
@@ -780,7 +791,7 @@ Result<std::shared_ptr<StateStore>> StoreClient::connect(Engine& engine, StoreCl
       return Error(Error::invalid, "store", "endpoint \"" + endpoint + "\" is not orchestra://HOST:PORT");
   }
   auto made = std::make_shared<store::ClientImpl>(engine, std::move(options));
-  made->start();
+  ORC_TRY(made->start());
   // Watches hold the client too: dropping the caller's last handle ends them there and then.
   store::ClientImpl* const impl = made.get();
   return std::shared_ptr<StateStore>(impl, [made = std::move(made)](StateStore*) { made->stop(); });

@@ -1,4 +1,5 @@
 // StoreServer: calls of clients onto a StateStore. No call blocks a thread here; answers come when they come.
+#include <deque>
 #include <map>
 #include <mutex>
 
@@ -6,6 +7,7 @@
 #include "orchestra/store_client.hpp"
 #include "store/mvcc/command_codec.hpp"
 #include "store/transport/client_wire.hpp"
+#include "store/transport/shell/tls_transport.hpp"
 
 namespace orchestra {
 
@@ -15,7 +17,8 @@ namespace {
 
 constexpr std::size_t kRangeItems = 10'000;  ///< of one answer; the client asks for the rest
 constexpr std::size_t kAnswerBytesMax = 48u << 20;
-constexpr unsigned kBatchesAhead = 2;  ///< sent before the client asks for more
+constexpr std::size_t kWritesMax = 2048;  ///< of all clients at the store; more wait for their turn
+constexpr unsigned kBatchesAhead = 2;     ///< sent before the client asks for more
 
 Error bad_call() { return Error(Error::invalid, "store", "a malformed call of the store protocol"); }
 bool is_loopback(const std::string& address) {
@@ -44,6 +47,7 @@ struct StoreServer::Impl : std::enable_shared_from_this<StoreServer::Impl> {
     std::mutex mutex;
     std::map<std::uint64_t, std::shared_ptr<Watching>> watches;
     bool gone = false;
+    std::deque<std::function<void()>> queued;  ///< writes that wait; guarded by turns_mutex
   };
 
   Result<void> start();
@@ -87,9 +91,63 @@ struct StoreServer::Impl : std::enable_shared_from_this<StoreServer::Impl> {
     });
   }
 
+  // Writes take turns: a client with thousands of them under way delays another one by kWritesMax at most.
+  // What a lease needs does not wait in line.
+
+  template <class T, class Start, class Write>
+  void write_reply(const std::shared_ptr<Client>& client, std::uint64_t id, Start start_write, Write write) {
+    ++client->calls;
+    auto run = [self = shared_from_this(), client, id, start_write = std::move(start_write),
+                write]() mutable {
+      Pending<T> pending = start_write(*self->store);
+      pending.on_ready([self, client, id, write](Result<T> result) {
+        --client->calls;
+        if (result) {
+          std::string body;
+          Writer out(body);
+          write(out, *result);
+          answer(client, id, ServerFrame::answer, body);
+        } else {
+          answer(client, id, ServerFrame::error, encode_error(result.error()));
+        }
+        self->next_turns(1);
+      });
+    };
+    {
+      std::lock_guard lock(turns_mutex);
+      if (client->queued.empty()) turns.push_back(client);
+      client->queued.push_back(std::move(run));
+    }
+    next_turns(0);
+  }
+  /// `ended` writes are done: others may begin. One caller at a time works, so that answers that come at once
+  /// do not nest.
+  void next_turns(std::size_t ended) {
+    std::unique_lock lock(turns_mutex);
+    writing -= ended;
+    if (std::exchange(taking_turns, true)) return;
+    while (writing < kWritesMax && !turns.empty()) {
+      const std::shared_ptr<Client> client = std::move(turns.front());
+      turns.pop_front();
+      const std::function<void()> run = std::move(client->queued.front());
+      client->queued.pop_front();
+      if (!client->queued.empty()) turns.push_back(client);
+      ++writing;
+      lock.unlock();
+      run();
+      lock.lock();
+    }
+    taking_turns = false;
+  }
+
   Engine& engine;
   const std::shared_ptr<StateStore> store;
   const Options options;
+  std::mutex turns_mutex;
+  std::deque<std::shared_ptr<Client>> turns;  ///< those with something queued
+  std::size_t writing = 0;
+  bool taking_turns = false;
+  std::shared_ptr<Transport> tls;  ///< none: not encrypted
   std::unique_ptr<TransportListener> listener;
   std::mutex mutex;
   std::map<std::uint64_t, std::shared_ptr<Client>> clients;
@@ -98,19 +156,24 @@ struct StoreServer::Impl : std::enable_shared_from_this<StoreServer::Impl> {
 };
 
 Result<void> StoreServer::Impl::start() {
-  if (!is_loopback(options.listen) && !options.insecure) {
-    return Error(
-        Error::denied, "store",
-        "listening on " + options.listen +
-            " would offer the store unencrypted to the network; use a loopback address, or --insecure");
+  if (!options.tls.empty()) {
+    ORC_ASSIGN(tls, make_tls_transport(engine, options.tls));
   }
-  ORC_ASSIGN(listener,
-             engine.transport().listen(
-                 options.listen, [weak = weak_from_this()](std::shared_ptr<TransportConnection> connection) {
-                   if (auto self = weak.lock()) return self->accept(std::move(connection));
-                   connection->close();
-                   return TransportHandler{};
-                 }));
+  if (!is_loopback(options.listen) && !options.insecure && !tls) {
+    return Error(Error::denied, "store",
+                 "listening on " + options.listen +
+                     " would offer the store unencrypted to the network; use TLS (--cacert, --cert, --key), "
+                     "a loopback "
+                     "address, or --insecure");
+  }
+  ORC_ASSIGN(
+      listener,
+      (tls ? *tls : engine.transport())
+          .listen(options.listen, [weak = weak_from_this()](std::shared_ptr<TransportConnection> connection) {
+            if (auto self = weak.lock()) return self->accept(std::move(connection));
+            connection->close();
+            return TransportHandler{};
+          }));
   return {};
 }
 
@@ -152,6 +215,12 @@ void StoreServer::Impl::drop(const std::shared_ptr<Client>& client) {
     std::lock_guard lock(client->mutex);
     client->gone = true;
     watches.swap(client->watches);
+  }
+  std::deque<std::function<void()>> never;  // its writes that have not begun
+  {
+    std::lock_guard lock(turns_mutex);
+    std::erase(turns, client);
+    never.swap(client->queued);
   }
   for (auto& [id, watching] : watches) {
     std::lock_guard lock(watching->mutex);
@@ -207,7 +276,8 @@ void StoreServer::Impl::call(const std::shared_ptr<Client>& client, const Call& 
       if (options.limit == 0 || options.limit > kRangeItems) options.limit = kRangeItems;
       return reply(client, call.id, store->range(std::move(range), options), write);
     }
-    case ClientOp::put: {
+    case ClientOp::put:
+    case ClientOp::put_once: {
       std::string key(in.bytes());
       Value value(in.bytes());
       PutOptions options;
@@ -218,7 +288,13 @@ void StoreServer::Impl::call(const std::shared_ptr<Client>& client, const Call& 
       options.lease = static_cast<LeaseId>(in.u64());
       options.request_id = in.bytes();
       if (!in.done()) return refuse(bad_call());
-      return reply(client, call.id, store->put(std::move(key), std::move(value), std::move(options)), write);
+      return write_reply<WriteResult>(
+          client, call.id,
+          [key = std::move(key), value = std::move(value),
+           options = std::move(options)](StateStore& to) mutable {
+            return to.put(std::move(key), std::move(value), std::move(options));
+          },
+          write);
     }
     case ClientOp::remove: {
       KeyRange range = read_key_range(in);
@@ -227,12 +303,22 @@ void StoreServer::Impl::call(const std::shared_ptr<Client>& client, const Call& 
       if ((flags & 1) != 0) options.if_mod_revision = static_cast<Revision>(in.u64());
       options.want_previous = (flags & 4) != 0;
       if (!in.done()) return refuse(bad_call());
-      return reply(client, call.id, store->remove(std::move(range), options), write);
+      return write_reply<WriteResult>(
+          client, call.id,
+          [range = std::move(range), options](StateStore& to) mutable {
+            return to.remove(std::move(range), options);
+          },
+          write);
     }
     case ClientOp::txn: {
       auto command = decode_command(call.body);
       if (!command || !std::holds_alternative<Txn>(*command)) return refuse(bad_call());
-      return reply(client, call.id, store->txn(std::move(std::get<Txn>(*command))), write);
+      return write_reply<TxnResult>(
+          client, call.id,
+          [txn = std::move(std::get<Txn>(*command))](StateStore& to) mutable {
+            return to.txn(std::move(txn));
+          },
+          write);
     }
     case ClientOp::watch:
       return open_watch(client, call.id, call.body);
@@ -290,6 +376,13 @@ void StoreServer::Impl::call(const std::shared_ptr<Client>& client, const Call& 
       Writer out(body);
       write_status(out, store->status());
       return answer(client, call.id, ServerFrame::answer, body);
+    }
+    case ClientOp::session_open: {
+      auto* sessions = dynamic_cast<StoreSessions*>(store.get());
+      if (sessions == nullptr)
+        return refuse(Error(Error::unsupported, "store", "this store has no sessions"));
+      return reply(client, call.id, sessions->session_open(),
+                   [](Writer& out, const std::string& session) { out.bytes(session); });
     }
     case ClientOp::save_snapshot:
       return save(client, call.id);
