@@ -28,11 +28,17 @@ class Waiter {
     std::unique_lock lock(mutex_);
     return changed_.wait_for(lock, 10s, [&] { return newest_ && condition(*newest_); });
   }
-  bool ordered() const { return ordered_; }
-  int count() const { return count_; }
+  bool ordered() const {
+    std::lock_guard lock(mutex_);
+    return ordered_;
+  }
+  int count() const {
+    std::lock_guard lock(mutex_);
+    return count_;
+  }
 
  private:
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::shared_ptr<const NetworkSnapshot> newest_;
   bool ordered_ = true;
