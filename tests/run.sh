@@ -98,6 +98,7 @@ if [ -n "$sanitize" ]; then
     fi
     tools/build.sh "$preset" || { failures+=("$preset: the build failed"); failed=$((failed + 1)); continue; }
     mkdir -p "$logs"
+    export SIM_SEEDS=${SIM_SEEDS:-10}  # of 40 in the default run: a seed takes far longer here
     # die_after_fork=0: some tests fork a host that is to be killed.
     export TSAN_OPTIONS=halt_on_error=0:exitcode=66:die_after_fork=0 ASAN_OPTIONS=detect_leaks=1
     run_programs "build/$preset" "-$preset" 900
