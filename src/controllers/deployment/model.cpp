@@ -72,8 +72,8 @@ std::int64_t DeploymentModel::growth_room() const {
 
 bool DeploymentModel::scale(ReplicaSetModel& set, std::int64_t size) {
   const bool resized = set.replicas != size;
-  bool changed = set.annotate(kDesiredReplicas, std::to_string(replicas));
-  changed |= set.annotate(kMaxReplicas, std::to_string(replicas + max_surge));
+  set.annotate(kDesiredReplicas, std::to_string(replicas));
+  set.annotate(kMaxReplicas, std::to_string(replicas + max_surge));
   if (!resized) return false;  // fresh annotations alone are not a step of a rollout
   actions.event(object, "Normal", "ScalingReplicaSet",
                 std::string("Scaled ") + (size > set.replicas ? "up" : "down") + " replica set " + set.name +

@@ -358,7 +358,8 @@ Result<ImageUser> PlatformBuild::find_user_in(const LayerStack& tree, const std:
 }
 
 Result<BuiltPlatform> PlatformBuild::commit(StageState& state) {
-  for (const auto& [name, value] : options_.build_args) {
+  for (const auto& argument : options_.build_args) {
+    const std::string& name = argument.first;
     if (is_proxy_arg(name) || global_.contains(name)) continue;
     const bool declared = std::any_of(states_.begin(), states_.end(), [&](const auto& item) {
       return item.second && item.second->args().contains(name);
