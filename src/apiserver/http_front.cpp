@@ -2,6 +2,7 @@
 #include "apiserver/http_front.hpp"
 
 #include "api/status.hpp"
+#include "api/tunnel/frame.hpp"
 #include "apiserver/auth/tokens.hpp"
 #include "apiserver/encode.hpp"
 #include "apiserver/gzip.hpp"
@@ -43,10 +44,10 @@ bool is_stream(const std::string& subresource) {
 }
 bool is_long(const Reply& reply) { return reply.more != nullptr || reply.body.size() >= kGzipFrom; }
 
-/// /apis/orchestra.dev/v1/nodes/NAME/tunnel
 bool is_tunnel(const RequestInfo& info) {
-  return info.group == "orchestra.dev" && info.version == "v1" && info.resource == "nodes" &&
-         info.subresource == "tunnel" && info.ns.empty() && !info.name.empty();
+  return info.group == tunnel::kGroup && info.version == tunnel::kVersion &&
+         info.resource == tunnel::kResource && info.subresource == tunnel::kSubresource && info.ns.empty() &&
+         !info.name.empty();
 }
 
 bool is_write(const std::string& verb) { return verb != "get" && verb != "list" && verb != "watch"; }

@@ -56,7 +56,10 @@ void TunnelClient::send_statistics(const tunnel::Statistics& statistics) {
 
 void TunnelClient::dial() {
   HttpRequest request;
-  request.url = server_.server + "/apis/orchestra.dev/v1/nodes/" + node_ + "/tunnel";
+  const std::string_view path[] = {"apis", tunnel::kGroup,      tunnel::kVersion, tunnel::kResource,
+                                   node_,  tunnel::kSubresource};
+  request.url = server_.server;
+  for (const std::string_view word : path) request.url.append("/").append(word);
   request.headers.emplace_back("Sec-WebSocket-Protocol", kProtocol);
   request.headers.emplace_back("User-Agent", server_.user_agent);
   if (!server_.token.empty()) request.headers.emplace_back("Authorization", "Bearer " + server_.token);

@@ -17,6 +17,11 @@
 
 namespace orchestra::tunnel {
 
+/// Where the agent of a node asks for its tunnel: /apis/GROUP/VERSION/RESOURCE/NODE/SUBRESOURCE, as a
+/// WebSocket.
+inline constexpr std::string_view kGroup = "orchestra.dev", kVersion = "v1", kResource = "nodes",
+                                  kSubresource = "tunnel";
+
 /// Bytes of data that a stream may have under way in one direction before the reader has taken some.
 constexpr std::size_t kWindowBytes = 128 << 10;
 /// Of one data frame, so that streams take turns.
