@@ -21,7 +21,7 @@ while [ $# -gt 0 ]; do
 done
 passed=0; failed=0; skipped=0
 failures=()
-export ORCHESTRA_LONG=$long
+[ -n "$long" ] && export ORCHESTRA_LONG=$long
 started=$(date +%s)
 
 # What a test may leave behind on the machine: compared before and after each one.
