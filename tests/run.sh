@@ -93,8 +93,8 @@ old_kubectl=$PWD/build/peers/kubectl/usr/bin/kubectl
 if [ -n "$sanitize" ]; then
   for preset in ${ORCHESTRA_SANITIZERS:-asan tsan clang}; do
     logs=build/$preset/test-logs
-    if [ "$preset" = clang ] && ! command -v clang++ >/dev/null; then
-      echo "SKIP clang: clang++ is not installed"; skipped=$((skipped + 1)); continue
+    if [ "$preset" = clang ] && ! command -v clang++-16 >/dev/null; then
+      echo "SKIP clang: needs the Debian package clang-16 (older ones lack C++20 that we use)"; skipped=$((skipped + 1)); continue
     fi
     tools/build.sh "$preset" || { failures+=("$preset: the build failed"); failed=$((failed + 1)); continue; }
     mkdir -p "$logs"

@@ -140,7 +140,7 @@ Pending<WriteResult> LocalStore::put(std::string key, Value value, PutOptions op
                    "what a request replaced is not kept for its repetition: no want_previous");
     const std::string& id = options.request_id;
     const char* const end = id.data() + id.size();
-    once.emplace();
+    once = RequestId{};
     auto at = std::from_chars(id.data(), end, once->session);
     if (at.ec == std::errc() && at.ptr != end && *at.ptr == '.')
       at = std::from_chars(at.ptr + 1, end, once->sequence);

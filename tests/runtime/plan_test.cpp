@@ -16,7 +16,8 @@ using namespace orchestra::runtime;
 
 ContainerSpec small_spec() {
   ContainerSpec spec;
-  spec.process.emplace().args = {"/bin/app", ""};
+  spec.process = ContainerSpec::Process{};
+  spec.process->args = {"/bin/app", ""};
   spec.root_path = "/srv/root";
   spec.namespaces = {{"pid", ""}, {"mount", ""}};
   return spec;

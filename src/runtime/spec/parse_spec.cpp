@@ -74,7 +74,8 @@ void parse_scheduler(const JsonReader& r, ContainerSpec::Process& process) {
                                         "SCHED_FLAG_DL_OVERRUN",    "SCHED_FLAG_KEEP_POLICY",
                                         "SCHED_FLAG_KEEP_PARAMS",   "SCHED_FLAG_UTIL_CLAMP_MIN",
                                         "SCHED_FLAG_UTIL_CLAMP_MAX"};
-  auto& scheduler = process.scheduler.emplace();
+  process.scheduler = ContainerSpec::Scheduler{};
+  auto& scheduler = *process.scheduler;
   scheduler.policy = r["policy"].text();
   check_word(r["policy"], scheduler.policy, policies);
   scheduler.nice = r["nice"].number<int>().value_or(0);

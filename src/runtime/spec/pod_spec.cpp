@@ -87,7 +87,8 @@ void allow_default_devices(ContainerSpec& spec) {
 ContainerSpec make_pod_container_spec(const PodSandboxConfig& pod, const ContainerConfig& container,
                                       Isolation isolation) {
   ContainerSpec spec;
-  auto& process = spec.process.emplace();
+  spec.process = ContainerSpec::Process{};
+  auto& process = *spec.process;
   process.args = container.args;
   process.env = container.env;
   process.cwd = container.cwd.empty() ? "/" : container.cwd;

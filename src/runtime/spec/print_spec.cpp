@@ -300,7 +300,8 @@ std::string ContainerSpec::to_json() const {
 
 ContainerSpec ContainerSpec::example() {
   ContainerSpec spec;
-  auto& shell = spec.process.emplace();
+  spec.process = ContainerSpec::Process{};
+  auto& shell = *spec.process;
   shell.terminal = true;
   shell.args = {"sh"};
   shell.env = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TERM=xterm"};
