@@ -262,7 +262,9 @@ std::string Selector::to_string() const {
   for (const Requirement& requirement : requirements_) {
     if (!out.empty()) out += ',';
     std::string values;
-    for (const std::string& value : requirement.values) values += (values.empty() ? "" : ",") + value;
+    // The empty value sorts first, and its comma counts: "in (,x)".
+    for (const std::string& value : requirement.values)
+      values += (&value == &requirement.values.front() ? "" : ",") + value;
     const bool one = requirement.values.size() == 1;
     switch (requirement.op) {
       case Operator::in:
