@@ -111,6 +111,13 @@ TEST_CASE("a namespace goes only after its custom objects, and its conditions na
   test::Cluster cluster;
   REQUIRE(cluster.controllers.start());
   cluster.create(kShips);
+  // A definition takes some milliseconds to reach the controllers (docs/status.md): one of its objects that
+  // they have collected shows that it has.
+  const Object owner = launch(cluster, ship("owner"));
+  launch(cluster, ship("owned", owner_of(owner)));
+  REQUIRE(cluster.client.remove("sea.example/v1", "ships", "owner", "port").wait(5s));
+  REQUIRE(cluster.eventually([&] { return gone(cluster, kShipsRef, "owned"); }));
+  REQUIRE(cluster.eventually([&] { return cluster.controllers.idle(); }));
   launch(cluster, ship("light"));
   launch(cluster, ship("moored", ", finalizers: [sea.example/keep]"));
   REQUIRE(cluster.client.remove("v1", "namespaces", "port").wait(5s));
