@@ -2,8 +2,6 @@
 #include "apiserver/pki.hpp"
 
 #include <arpa/inet.h>
-#include <openssl/err.h>
-#include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 
@@ -14,56 +12,41 @@
 #include "api/x509/request.hpp"
 #include "apiserver/text.hpp"
 #include "base/fd.hpp"
+#include "base/openssl.hpp"
 #include "orchestra/service_account_token.hpp"
 
 namespace orchestra::apiserver {
 namespace {
-
-template <auto Free>
-struct Deleter {
-  template <class T>
-  void operator()(T* object) const {
-    Free(object);
-  }
-};
-using KeyHandle = std::unique_ptr<EVP_PKEY, Deleter<EVP_PKEY_free>>;
-using CertificateHandle = std::unique_ptr<X509, Deleter<X509_free>>;
-using RequestHandle = std::unique_ptr<X509_REQ, Deleter<X509_REQ_free>>;
-using BioHandle = std::unique_ptr<BIO, Deleter<BIO_free_all>>;
-using ExtensionHandle = std::unique_ptr<X509_EXTENSION, Deleter<X509_EXTENSION_free>>;
+using openssl::BioHandle;
+using openssl::CertificateHandle;
+using openssl::ExtensionHandle;
+using openssl::KeyHandle;
+using openssl::RequestHandle;
 
 constexpr std::int64_t kBackdateSeconds = 3600;  // clocks of clients differ
 constexpr Duration kCaLife = std::chrono::hours(24 * 3650);
 constexpr std::size_t kPemBytesMax = 64 << 10;
 
 Error ssl_error(const std::string& what) {
-  std::array<char, 256> text{};
-  ERR_error_string_n(ERR_get_error(), text.data(), text.size());
-  ERR_clear_error();
-  return Error(Error::internal, "apiserver", what + ": " + text.data());
+  return Error(Error::internal, "apiserver", what + ": " + openssl::reasons());
 }
 
-std::string bio_text(BIO* bio) {
-  char* data = nullptr;
-  const long length = BIO_get_mem_data(bio, &data);
-  return std::string(data, static_cast<std::size_t>(length));
-}
 std::string pem_of(X509* certificate) {
-  const BioHandle bio(BIO_new(BIO_s_mem()));
+  const BioHandle bio = openssl::writer();
   PEM_write_bio_X509(bio.get(), certificate);
-  return bio_text(bio.get());
+  return openssl::text_of(bio);
 }
 std::string pem_of(EVP_PKEY* key) {
-  const BioHandle bio(BIO_new(BIO_s_mem()));
+  const BioHandle bio = openssl::writer();
   PEM_write_bio_PrivateKey(bio.get(), key, nullptr, nullptr, 0, nullptr, nullptr);
-  return bio_text(bio.get());
+  return openssl::text_of(bio);
 }
 CertificateHandle parse_certificate(const std::string& pem) {
-  const BioHandle bio(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
+  const BioHandle bio = openssl::reader(pem);
   return CertificateHandle(PEM_read_bio_X509(bio.get(), nullptr, nullptr, nullptr));
 }
 KeyHandle parse_key(const std::string& pem) {
-  const BioHandle bio(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
+  const BioHandle bio = openssl::reader(pem);
   return KeyHandle(PEM_read_bio_PrivateKey(bio.get(), nullptr, nullptr, nullptr));
 }
 KeyHandle make_key() { return KeyHandle(EVP_EC_gen("P-256")); }
@@ -316,7 +299,7 @@ Result<KeyPair> Pki::issue(const std::string& common_name, const std::vector<std
 Result<std::string> Pki::sign_request(const std::string& request_pem, const std::vector<std::string>& usages,
                                       Duration life) const {
   ORC_TRY(api::read_certificate_request(request_pem));  // form and signature
-  const BioHandle bio(BIO_new_mem_buf(request_pem.data(), static_cast<int>(request_pem.size())));
+  const BioHandle bio = openssl::reader(request_pem);
   const RequestHandle request(PEM_read_bio_X509_REQ(bio.get(), nullptr, nullptr, nullptr));
   if (!request) return ssl_error("cannot read the certificate request");
   const CertificateHandle certificate =

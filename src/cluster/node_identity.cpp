@@ -1,8 +1,6 @@
 // Keys and certificates of a joined node: see node_identity.hpp.
 #include "cluster/node_identity.hpp"
 
-#include <openssl/err.h>
-#include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 
@@ -12,6 +10,7 @@
 #include "api/object_tree.hpp"
 #include "base/base64.hpp"
 #include "base/fd.hpp"
+#include "base/openssl.hpp"
 #include "base/yaml.hpp"
 #include "orchestra/remote_client.hpp"
 
@@ -20,38 +19,20 @@ namespace orchestra::cluster {
 using namespace std::chrono_literals;
 
 namespace {
+using openssl::BioHandle;
+using openssl::CertificateHandle;
+using openssl::KeyHandle;
+using openssl::RequestHandle;
 constexpr std::size_t kPemBytesMax = 64 << 10;
 constexpr const char* kSigner = "kubernetes.io/kube-apiserver-client-kubelet";
 constexpr const char* kCsrVersion = "certificates.k8s.io/v1";
 constexpr Duration kApiDeadline = 10s;
 constexpr Duration kLookEvery = 200ms;
 
-template <auto Free>
-struct Deleter {
-  template <class T>
-  void operator()(T* object) const {
-    Free(object);
-  }
-};
-using KeyHandle = std::unique_ptr<EVP_PKEY, Deleter<EVP_PKEY_free>>;
-using CertificateHandle = std::unique_ptr<X509, Deleter<X509_free>>;
-using RequestHandle = std::unique_ptr<X509_REQ, Deleter<X509_REQ_free>>;
-using BioHandle = std::unique_ptr<BIO, Deleter<BIO_free_all>>;
-
 Error bad(Error::Code code, std::string text) { return Error(code, "cluster", std::move(text)); }
-Error ssl_error(const std::string& what) {
-  std::array<char, 256> text{};
-  ERR_error_string_n(ERR_get_error(), text.data(), text.size());
-  ERR_clear_error();
-  return bad(Error::internal, what + ": " + text.data());
-}
-std::string text_of(BIO* bio) {
-  char* data = nullptr;
-  const long length = BIO_get_mem_data(bio, &data);
-  return std::string(data, static_cast<std::size_t>(length));
-}
+Error ssl_error(const std::string& what) { return bad(Error::internal, what + ": " + openssl::reasons()); }
 Result<CertificateHandle> parse(const std::string& pem) {
-  const BioHandle bio(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
+  const BioHandle bio = openssl::reader(pem);
   CertificateHandle certificate(PEM_read_bio_X509(bio.get(), nullptr, nullptr, nullptr));
   ERR_clear_error();
   if (!certificate) return bad(Error::corrupt, "this is no certificate in PEM");
@@ -120,11 +101,11 @@ Result<CertificateRequest> make_node_request(const std::string& node_name) {
       X509_REQ_set_pubkey(request.get(), key.get()) != 1 ||
       X509_REQ_sign(request.get(), key.get(), EVP_sha256()) == 0)
     return ssl_error("cannot sign the certificate request");
-  const BioHandle key_bio(BIO_new(BIO_s_mem()));
-  const BioHandle request_bio(BIO_new(BIO_s_mem()));
+  const BioHandle key_bio = openssl::writer();
+  const BioHandle request_bio = openssl::writer();
   PEM_write_bio_PrivateKey(key_bio.get(), key.get(), nullptr, nullptr, 0, nullptr, nullptr);
   PEM_write_bio_X509_REQ(request_bio.get(), request.get());
-  return CertificateRequest{text_of(key_bio.get()), text_of(request_bio.get())};
+  return CertificateRequest{openssl::text_of(key_bio), openssl::text_of(request_bio)};
 }
 
 Result<CertificateFacts> read_certificate(const std::string& certificate_pem) {
@@ -138,7 +119,7 @@ Result<CertificateFacts> read_certificate(const std::string& certificate_pem) {
 
 Result<void> check_pair(const std::string& certificate_pem, const std::string& key_pem) {
   ORC_ASSIGN(const CertificateHandle certificate, parse(certificate_pem));
-  const BioHandle bio(BIO_new_mem_buf(key_pem.data(), static_cast<int>(key_pem.size())));
+  const BioHandle bio = openssl::reader(key_pem);
   const KeyHandle key(PEM_read_bio_PrivateKey(bio.get(), nullptr, nullptr, nullptr));
   const bool fits = key && X509_check_private_key(certificate.get(), key.get()) == 1;
   ERR_clear_error();

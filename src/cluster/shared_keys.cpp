@@ -1,11 +1,10 @@
 // Sealing and sharing of DIR/pki (shared_keys.hpp).
 #include "cluster/shared_keys.hpp"
 
-#include <openssl/evp.h>
-
 #include <array>
 
 #include "base/fd.hpp"
+#include "base/openssl.hpp"
 
 namespace orchestra::cluster {
 namespace {
@@ -18,11 +17,6 @@ constexpr std::size_t kSaltSize = 16, kNonceSize = 12, kTagSize = 16, kKeySize =
 constexpr std::uint64_t kScryptN = 1u << 15, kScryptR = 8, kScryptP = 1, kScryptMemory = 64u << 20;
 constexpr std::size_t kFileMax = 1u << 20;
 constexpr Duration kStoreWait = 30s;
-
-struct CipherFree {
-  void operator()(EVP_CIPHER_CTX* context) const { EVP_CIPHER_CTX_free(context); }
-};
-using Cipher = std::unique_ptr<EVP_CIPHER_CTX, CipherFree>;
 
 Error crypto_error() { return Error(Error::internal, "cluster", "OpenSSL could not seal the shared keys"); }
 const unsigned char* raw(std::string_view bytes) {
@@ -68,7 +62,7 @@ Result<std::string> seal(const SharedFiles& files, const std::string& token, Ran
   sealed[0] = kVersion;
   random.fill(sealed.data() + 1, kSaltSize + kNonceSize);
   ORC_ASSIGN(const std::string key, derive(token, std::string_view(sealed).substr(1, kSaltSize)));
-  const Cipher cipher(EVP_CIPHER_CTX_new());
+  const openssl::CipherHandle cipher(EVP_CIPHER_CTX_new());
   std::string body(plain.size() + kTagSize, '\0');
   int size = 0, rest = 0;
   const bool fine =
@@ -91,7 +85,7 @@ Result<SharedFiles> unseal(std::string_view sealed, const std::string& token) {
   std::string tag(body.substr(body.size() - kTagSize));
   const std::string_view cipher_text = body.substr(0, body.size() - kTagSize);
   std::string plain(cipher_text.size(), '\0');
-  const Cipher cipher(EVP_CIPHER_CTX_new());
+  const openssl::CipherHandle cipher(EVP_CIPHER_CTX_new());
   int size = 0, rest = 0;
   const bool fine = cipher != nullptr &&
                     EVP_DecryptInit_ex(cipher.get(), EVP_aes_256_gcm(), nullptr, raw(key),

@@ -2,8 +2,6 @@
 #include "api/x509/request.hpp"
 
 #include <arpa/inet.h>
-#include <openssl/err.h>
-#include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 
@@ -12,26 +10,21 @@
 #include <memory>
 #include <set>
 
+#include "base/openssl.hpp"
+
 namespace orchestra::api {
 namespace {
+using openssl::BioHandle;
+using openssl::CertificateHandle;
+using openssl::KeyHandle;
+using openssl::RequestHandle;
 
-template <auto Free>
-struct Deleter {
-  template <class T>
-  void operator()(T* object) const {
-    Free(object);
-  }
-};
 void free_names(GENERAL_NAMES* names) { GENERAL_NAMES_free(names); }
 void free_extensions(STACK_OF(X509_EXTENSION) * list) {
   sk_X509_EXTENSION_pop_free(list, X509_EXTENSION_free);
 }
-using BioHandle = std::unique_ptr<BIO, Deleter<BIO_free_all>>;
-using KeyHandle = std::unique_ptr<EVP_PKEY, Deleter<EVP_PKEY_free>>;
-using RequestHandle = std::unique_ptr<X509_REQ, Deleter<X509_REQ_free>>;
-using CertificateHandle = std::unique_ptr<X509, Deleter<X509_free>>;
-using NamesHandle = std::unique_ptr<GENERAL_NAMES, Deleter<free_names>>;
-using ExtensionsHandle = std::unique_ptr<STACK_OF(X509_EXTENSION), Deleter<free_extensions>>;
+using NamesHandle = std::unique_ptr<GENERAL_NAMES, openssl::Deleter<free_names>>;
+using ExtensionsHandle = std::unique_ptr<STACK_OF(X509_EXTENSION), openssl::Deleter<free_extensions>>;
 
 constexpr std::size_t kPemBytesMax = 64 << 10;
 constexpr std::size_t kNamesMax = 1000;
@@ -156,12 +149,6 @@ NamesHandle names_of(const CertificateRequest& wanted) {
   return names;
 }
 
-std::string bio_text(BIO* bio) {
-  char* data = nullptr;
-  const long length = BIO_get_mem_data(bio, &data);
-  return std::string(data, static_cast<std::size_t>(length));
-}
-
 bool same_set(const std::vector<std::string>& usages, const std::set<std::string>& wanted) {
   return std::set<std::string>(usages.begin(), usages.end()) == wanted;
 }
@@ -220,7 +207,7 @@ std::string client_objection(const std::vector<std::string>& usages) {
 
 Result<CertificateRequest> read_certificate_request(std::string_view pem) {
   if (pem.size() > kPemBytesMax) return bad("a certificate request takes at most 65536 bytes");
-  const BioHandle bio(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
+  const BioHandle bio = openssl::reader(pem);
   const auto block = read_block(bio.get());
   if (!block || block->type != "CERTIFICATE REQUEST")
     return bad("PEM block type must be CERTIFICATE REQUEST");
@@ -247,7 +234,7 @@ Result<CertificateRequest> read_certificate_request(std::string_view pem) {
 Result<void> check_certificate_chain(std::string_view pem) {
   if (pem.empty()) return {};
   if (pem.size() > kPemBytesMax * 4) return bad("a certificate chain takes at most 262144 bytes");
-  const BioHandle bio(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
+  const BioHandle bio = openssl::reader(pem);
   std::size_t blocks = 0;
   while (auto block = read_block(bio.get())) {
     if (block->type != "CERTIFICATE")
@@ -287,12 +274,12 @@ Result<NewCertificateRequest> make_certificate_request(const CertificateRequest&
     return failed;
   }
   NewCertificateRequest out;
-  const BioHandle request_bio(BIO_new(BIO_s_mem()));
+  const BioHandle request_bio = openssl::writer();
   PEM_write_bio_X509_REQ(request_bio.get(), request.get());
-  out.request_pem = bio_text(request_bio.get());
-  const BioHandle key_bio(BIO_new(BIO_s_mem()));
+  out.request_pem = openssl::text_of(request_bio);
+  const BioHandle key_bio = openssl::writer();
   PEM_write_bio_PrivateKey(key_bio.get(), key.get(), nullptr, nullptr, 0, nullptr, nullptr);
-  out.key_pem = bio_text(key_bio.get());
+  out.key_pem = openssl::text_of(key_bio);
   return out;
 }
 

@@ -7,8 +7,6 @@
 #include <openssl/bn.h>
 #include <openssl/core_names.h>
 #include <openssl/ecdsa.h>
-#include <openssl/err.h>
-#include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/sha.h>
 #include <openssl/x509.h>
@@ -18,27 +16,21 @@
 
 #include "apiserver/text.hpp"
 #include "base/json.hpp"
+#include "base/openssl.hpp"
 #include "orchestra/service_account_token.hpp"
 
 namespace orchestra {
 namespace {
+using openssl::BioHandle;
+using openssl::DigestHandle;
+using openssl::KeyHandle;
+using openssl::NumberHandle;
 using namespace apiserver;
 constexpr std::size_t kTokenBytesMax = 16 << 10;
 constexpr std::int64_t kLeewaySeconds = 60;
 constexpr std::size_t kEcPartBytes = 32;
 
-template <auto Free>
-struct Deleter {
-  template <class T>
-  void operator()(T* object) const {
-    Free(object);
-  }
-};
-using KeyHandle = std::unique_ptr<EVP_PKEY, Deleter<EVP_PKEY_free>>;
-using BioHandle = std::unique_ptr<BIO, Deleter<BIO_free_all>>;
-using DigestHandle = std::unique_ptr<EVP_MD_CTX, Deleter<EVP_MD_CTX_free>>;
-using NumberHandle = std::unique_ptr<BIGNUM, Deleter<BN_free>>;
-using SignatureHandle = std::unique_ptr<ECDSA_SIG, Deleter<ECDSA_SIG_free>>;
+using SignatureHandle = std::unique_ptr<ECDSA_SIG, openssl::Deleter<ECDSA_SIG_free>>;
 
 Error token_error(const std::string& why) { return Error(Error::unauthenticated, "token", why); }
 const unsigned char* bytes_of(std::string_view text) {
@@ -63,10 +55,10 @@ std::string number_base64(EVP_PKEY* key, const char* name, std::size_t width) {
 
 Result<std::shared_ptr<const TokenKey>> load_key(const std::string& pem, bool must_be_private) {
   auto key = std::make_shared<TokenKey>();
-  const BioHandle bio(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
+  const BioHandle bio = openssl::reader(pem);
   key->handle.reset(PEM_read_bio_PrivateKey(bio.get(), nullptr, nullptr, nullptr));
   if (!key->handle && !must_be_private) {
-    const BioHandle again(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
+    const BioHandle again = openssl::reader(pem);
     key->handle.reset(PEM_read_bio_PUBKEY(again.get(), nullptr, nullptr, nullptr));
   }
   ERR_clear_error();
@@ -236,7 +228,7 @@ Result<std::shared_ptr<TokenIssuer>> TokenIssuer::create(const std::string& key_
 
 Result<std::string> TokenIssuer::make_key() {
   const KeyHandle key(EVP_EC_gen("P-256"));
-  const BioHandle bio(BIO_new(BIO_s_mem()));
+  const BioHandle bio = openssl::writer();
   if (!key || PEM_write_bio_PrivateKey(bio.get(), key.get(), nullptr, nullptr, 0, nullptr, nullptr) != 1) {
     ERR_clear_error();
     return Error(Error::internal, "token", "cannot make a P-256 key");

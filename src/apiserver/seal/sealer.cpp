@@ -3,8 +3,6 @@
 
 #include <openssl/core_names.h>
 #include <openssl/crypto.h>
-#include <openssl/err.h>
-#include <openssl/evp.h>
 #include <openssl/hmac.h>
 #include <openssl/kdf.h>
 #include <openssl/params.h>
@@ -14,26 +12,19 @@
 
 #include "apiserver/text.hpp"
 #include "base/json.hpp"
+#include "base/openssl.hpp"
 #include "base/yaml.hpp"
 
 namespace orchestra::apiserver {
 namespace {
+using openssl::CipherHandle;
+using openssl::KdfContext;
+using openssl::KdfHandle;
 constexpr std::string_view kMagic = "orc:enc:1:";
 constexpr std::size_t kSecretBytes = 32;
 constexpr std::size_t kSaltBytes = 16;
 constexpr std::size_t kNonceBytes = 12, kTagBytes = 16, kIvBytes = 16, kMacBytes = 32;
 constexpr std::size_t kNameMax = 256, kHeadMax = 4096, kDerivedMax = 1024;
-
-template <auto Free>
-struct Deleter {
-  template <class T>
-  void operator()(T* object) const {
-    Free(object);
-  }
-};
-using CipherHandle = std::unique_ptr<EVP_CIPHER_CTX, Deleter<EVP_CIPHER_CTX_free>>;
-using KdfHandle = std::unique_ptr<EVP_KDF, Deleter<EVP_KDF_free>>;
-using KdfContext = std::unique_ptr<EVP_KDF_CTX, Deleter<EVP_KDF_CTX_free>>;
 
 Error bad_config(const std::string& why) {
   return Error(Error::invalid, "apiserver", "encryption configuration: " + why);
