@@ -91,12 +91,13 @@ std::string normalise(std::string text, const std::string& folder, const std::st
       {std::regex("\"resourceVersion\":\"\\d+\""), "\"resourceVersion\":\"RV\""},
       {std::regex("current: \\d+"), "current: RV"},
       {std::regex("kube-api-access-[a-z0-9]{5}"), "kube-api-access-RANDOM"},
-      {std::regex("-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\\\\\n]*-----END CERTIFICATE-----"), "CERTIFICATE"},
+      {std::regex("-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\\\\\n]*-----END CERTIFICATE-----"),
+       "CERTIFICATE"},
       {std::regex("(IPv4 +)\\d+"), "$1PORT"},
       {std::regex(" +\\n"), "\n"},
       // Columns are as wide as their widest cell, and cells were replaced.
       {std::regex("(\\S) {2,}"), "$1  "},
-      {std::regex("W\\d{4} [^\\n]*\\n"), ""},
+      {std::regex("[IW]\\d{4} [^\\n]*\\n"), ""},
       {std::regex("\x1b\\[[0-9;]*m"), ""},
       {std::regex("(^|\\n)warning: "), "$1Warning: "},
   };
@@ -171,7 +172,8 @@ void act(const Client& client, const std::string& text) {
   }
 }
 
-void run_scenario(const fs::path& path, const Kubectl& kubectl) {
+/// `environment`: shell text in front of every command.
+void run_scenario(const fs::path& path, const Kubectl& kubectl, const std::string& environment = "") {
   test::TempDir folder;
   fs::create_directories(folder / "bin");
   fs::create_symlink(kubectl.path, folder / "bin/kubectl");
@@ -186,8 +188,9 @@ void run_scenario(const fs::path& path, const Kubectl& kubectl) {
   const Client client = server.client();
   const std::string prefix = "cd '" + folder.path() + "' && export PATH='" + folder.path() +
                              "/bin':$PATH HOME='" + folder.path() + "' KUBECONFIG='" + folder.path() +
-                             "/admin.kubeconfig' DATA='" + folder.path() + "/data'; exec 2>&1 </dev/null; ";
-  const bool update = std::getenv("ORC_COMPAT_UPDATE") != nullptr;
+                             "/admin.kubeconfig' DATA='" + folder.path() + "/data'; " + environment +
+                             " exec 2>&1 </dev/null; ";
+  const bool update = std::getenv("ORC_COMPAT_UPDATE") != nullptr && environment.empty();
   std::string rewritten;
   for (const Step& step : read_scenario(path)) {
     std::string printed = step.expected;
@@ -225,4 +228,33 @@ TEST_CASE("kubectl does what its scenario files say") {
       run_scenario(file, kubectl);
     }
   }
+}
+
+TEST_CASE("kubectl does the same over HTTP/1.1 where connections matter") {
+  const std::vector<Kubectl> kubectls = find_kubectls();
+  if (kubectls.empty()) ORC_SKIP("kubectl over HTTP/1.1", "no kubectl on PATH or in ORCHESTRA_KUBECTL");
+  for (const char* file : {"forward.txt", "pods.txt", "watch.txt"}) {
+    run_scenario(fs::path(ORCHESTRA_SOURCE_DIR "/tests/compat/kubectl") / file, kubectls.front(),
+                 "export DISABLE_HTTP2=true;");
+  }
+}
+
+TEST_CASE("kubectl speaks HTTP/2 with the server, unless it is told not to") {
+  const std::vector<Kubectl> kubectls = find_kubectls();
+  if (kubectls.empty()) ORC_SKIP("kubectl over HTTP/2", "no kubectl on PATH or in ORCHESTRA_KUBECTL");
+  test::TempDir folder;
+  Engine engine;
+  ApiServer server(engine, MemoryStore::create(engine),
+                   {.listen = "127.0.0.1:0", .data_directory = folder.path()});
+  REQUIRE(server.start());
+  REQUIRE(server.write_kubeconfig(folder / "admin.kubeconfig"));
+  const std::string command = "GODEBUG=http2debug=1 '" + kubectls.front().path + "' --kubeconfig '" +
+                              folder.path() + "/admin.kubeconfig' get namespaces 2>&1";
+  const std::string seen = run_shell(command).text;
+  CHECK(seen.find("http2: Transport") != std::string::npos);
+  CHECK(seen.find("kube-system") != std::string::npos);
+  const std::string plain = run_shell("DISABLE_HTTP2=true " + command).text;
+  CHECK(plain.find("http2: Transport") == std::string::npos);
+  CHECK(plain.find("kube-system") != std::string::npos);
+  server.stop();
 }

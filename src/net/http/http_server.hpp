@@ -1,10 +1,11 @@
 #pragma once
-// HttpServer: HTTP/1.1 over TCP, TLS and unix sockets, for the API server, the control socket and
-// whatever else answers HTTP. No Beast or Asio type shows here.
+// HttpServer: HTTP/1.1 over TCP, TLS and unix sockets, HTTP/2 over TLS, for the API server, the control
+// socket and whatever else answers HTTP. No Beast or Asio type shows here.
 //
 // A handler gets the whole request (bodies are bounded) and a Responder that it may answer later, from
 // any thread: at once, in chunks with back-pressure (watches, logs), or by taking the connection over
-// (WebSocket, SPDY). Dropping the Responder without an answer gives a 500.
+// (WebSocket, SPDY; HTTP/1.1 alone, in HTTP/2 such a stream is refused with HTTP_1_1_REQUIRED). Dropping the
+// Responder without an answer gives a 500.
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -21,7 +22,9 @@ struct HttpServerOptions {
   std::string listen;  ///< "127.0.0.1:0", "[::1]:6443", "unix:/path"
   bool tls = false;
   std::string certificate_pem, key_pem;
-  std::string client_ca_pem;  ///< ask for client certificates and verify those given
+  std::string client_ca_pem;       ///< ask for client certificates and verify those given
+  bool http2 = true;               ///< with TLS: offered by ALPN
+  std::size_t streams_max = 1024;  ///< requests at once on one HTTP/2 connection
   std::size_t connections_max = 10000;
   std::size_t header_bytes_max = 64 << 10;  ///< with the request line: 431
   std::size_t body_bytes_max = 3 << 20;     ///< 413
@@ -31,12 +34,12 @@ struct HttpServerOptions {
 };
 
 struct HttpPeer {
-  std::string address;  ///< ip:port
-  std::string common_name;                 ///< of a verified client certificate, else empty
+  std::string address;      ///< ip:port
+  std::string common_name;  ///< of a verified client certificate, else empty
   std::vector<std::string> organizations;
 };
 struct HttpServerRequest {
-  std::string method, target;  ///< target as sent: path and query
+  std::string method, target;                  ///< target as sent: path and query
   std::map<std::string, std::string> headers;  ///< names in lower case; repeated ones joined by ", "
   std::string body;
   HttpPeer peer;
@@ -60,7 +63,8 @@ class ORC_API HttpResponder {
   virtual ~HttpResponder() = default;
   virtual void respond(int status, Headers headers, std::string body) = 0;
   /// The body as parts that are written one after another without joining them (big lists).
-  virtual void respond_parts(int status, Headers headers, std::vector<std::shared_ptr<const std::string>> parts) = 0;
+  virtual void respond_parts(int status, Headers headers,
+                             std::vector<std::shared_ptr<const std::string>> parts) = 0;
   virtual std::shared_ptr<HttpBodyWriter> start(int status, Headers headers) = 0;
   /// 101 with these headers; the connection is then the caller's (bytes read ahead included).
   virtual std::shared_ptr<DuplexStream> upgrade(Headers headers) = 0;
@@ -73,7 +77,8 @@ class ORC_API HttpServer {
   virtual ~HttpServer() = default;
   /// Binds, listens and serves. `busy` names the address and, where it can be found, the process that
   /// holds it. `handler` is called on event threads and must not block.
-  static Result<std::shared_ptr<HttpServer>> start(Engine& engine, HttpServerOptions options, Handler handler);
+  static Result<std::shared_ptr<HttpServer>> start(Engine& engine, HttpServerOptions options,
+                                                   Handler handler);
   virtual std::string address() const = 0;  ///< host:port with the real port
   /// New handshakes use this certificate.
   virtual Result<void> set_certificate(const std::string& certificate_pem, const std::string& key_pem) = 0;

@@ -7,13 +7,14 @@
 
 #include "base/engine_impl.hpp"
 #include "net/http/address.hpp"
+#include "net/http/http2_connection.hpp"
 #include "net/http/http_server.hpp"
 #include "net/http/server_connection.hpp"
 
 namespace orchestra {
 namespace {
 
-using http::ServerConnection;
+using http::ServerSession;
 using http::ServerShared;
 
 constexpr auto kAbortDeadline = std::chrono::seconds(2);  // for aborted connections to leave the set
@@ -27,10 +28,16 @@ class Server : public std::enable_shared_from_this<Server> {
     if (options_.tls) ORC_TRY(set_certificate(options_.certificate_pem, options_.key_pem));
     ORC_ASSIGN(Fd listener, http::open_listener(wanted, http::Listen::stream, {}));
     ORC_ASSIGN(bound_, http::local_address(listener.get()));
-    shared_ = std::make_shared<ServerShared>(ServerShared{engine_, options_, std::move(handler), nullptr});
+    shared_ =
+        std::make_shared<ServerShared>(ServerShared{engine_, options_, std::move(handler), nullptr, nullptr});
     shared_->options.key_pem.clear();
-    shared_->on_end = [weak = weak_from_this()](ServerConnection* connection) {
-      if (const auto self = weak.lock()) self->forget(connection);
+    shared_->on_end = [weak = weak_from_this()](ServerSession* session) {
+      if (const auto self = weak.lock()) self->forget(session);
+    };
+    shared_->on_http2 = [weak = weak_from_this()](ServerSession* session, std::shared_ptr<http::Wire> wire,
+                                                  HttpPeer peer, bool draining) {
+      if (const auto self = weak.lock())
+        self->go_on_with_http2(session, std::move(wire), std::move(peer), draining);
     };
     acceptor_ = http::Acceptor::start(engine_, std::move(listener),
                                       [weak = weak_from_this()](Fd fd, std::string peer) {
@@ -45,7 +52,8 @@ class Server : public std::enable_shared_from_this<Server> {
   Result<void> set_certificate(const std::string& certificate_pem, const std::string& key_pem) {
     if (!options_.tls)
       return Error(Error::invalid, "http", "the server on " + options_.listen + " does not speak TLS");
-    ORC_ASSIGN(auto context, http::make_server_context(certificate_pem, key_pem, options_.client_ca_pem));
+    ORC_ASSIGN(auto context,
+               http::make_server_context(certificate_pem, key_pem, options_.client_ca_pem, options_.http2));
     std::lock_guard lock(mutex_);
     tls_ = std::move(context);
     return {};
@@ -62,7 +70,7 @@ class Server : public std::enable_shared_from_this<Server> {
       acceptor->stop();
       if (bound_.family() == AF_UNIX) ::unlink(bound_.host().c_str());
     }
-    for_each([](ServerConnection& connection) { connection.drain(); });
+    for_each([](ServerSession& session) { session.drain(); });
     if (event_context(engine_).stopped()) return;
     if (detail::on_event_thread()) {
       // May not wait here: the rest is ended by a timer.
@@ -72,12 +80,12 @@ class Server : public std::enable_shared_from_this<Server> {
       return;
     }
     if (wait_empty(grace)) return;
-    for_each([](ServerConnection& connection) { connection.abort(); });
+    for_each([](ServerSession& session) { session.abort(); });
     wait_empty(kAbortDeadline);
   }
 
  private:
-  using WeakConnection = std::weak_ptr<ServerConnection>;
+  using WeakConnection = std::weak_ptr<ServerSession>;
 
   void accept(Fd fd, std::string peer) {
     http::SharedTlsContext tls;
@@ -91,7 +99,7 @@ class Server : public std::enable_shared_from_this<Server> {
     auto wire =
         tls ? http::make_tls_wire(strand, std::move(fd), family, std::move(tls), http::TlsRole::server)
             : http::make_plain_wire(strand, std::move(fd), family);
-    auto connection = std::make_shared<ServerConnection>(shared_, std::move(wire), std::move(peer));
+    auto connection = std::make_shared<http::ServerConnection>(shared_, std::move(wire), std::move(peer));
     {
       std::lock_guard lock(mutex_);
       connections_.emplace(connection.get(), connection);
@@ -99,9 +107,22 @@ class Server : public std::enable_shared_from_this<Server> {
     boost::asio::post(strand, [connection] { connection->start(); });
   }
 
-  void forget(ServerConnection* connection) {
+  void go_on_with_http2(ServerSession* first, std::shared_ptr<http::Wire> wire, HttpPeer peer,
+                        bool draining) {
+    auto session = std::make_shared<http::Http2Connection>(shared_, std::move(wire), std::move(peer));
+    {
+      std::lock_guard lock(mutex_);
+      connections_.emplace(session.get(), session);
+      draining = draining || stopping_;
+    }
+    forget(first);
+    session->start();
+    if (draining) session->drain();
+  }
+
+  void forget(ServerSession* session) {
     std::lock_guard lock(mutex_);
-    const auto found = connections_.find(connection);
+    const auto found = connections_.find(session);
     if (found == connections_.end()) return;
     connections_.erase(found);
     if (connections_.empty()) empty_.notify_all();
@@ -140,7 +161,7 @@ class Server : public std::enable_shared_from_this<Server> {
   std::condition_variable empty_;
   std::shared_ptr<http::Acceptor> acceptor_;
   // Owned here until closed: responders and streams that users hold do not keep a connection alive.
-  std::unordered_map<ServerConnection*, std::shared_ptr<ServerConnection>> connections_;
+  std::unordered_map<ServerSession*, std::shared_ptr<ServerSession>> connections_;
   http::SharedTlsContext tls_;
   bool stopping_ = false;
 };

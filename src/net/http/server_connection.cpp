@@ -1,9 +1,6 @@
 #include "net/http/server_connection.hpp"
 
-#include <atomic>
-#include <boost/asio/dispatch.hpp>
 #include <boost/asio/error.hpp>
-#include <ctime>
 
 #include "orchestra/env.hpp"
 
@@ -14,34 +11,6 @@ constexpr std::size_t kReadBytes = 16 << 10;
 constexpr std::size_t kReadAheadBytesMax = 64 << 10;  // while a request is handled; then reading stops
 constexpr std::size_t kLingerBytesMax = 256 << 10;
 constexpr auto kLingerDeadline = std::chrono::seconds(2);
-constexpr std::size_t kWritesMax = 64;  // queued by a caller who does not wait for write()
-
-Error gone() { return {Error::cancelled, "http", "the client has closed the connection"}; }
-
-std::shared_ptr<const std::string> text(std::string bytes) {
-  return std::make_shared<const std::string>(std::move(bytes));
-}
-
-std::string lower_case(std::string_view name) {
-  std::string out(name);
-  for (char& c : out) {
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + 32);
-  }
-  return out;
-}
-
-std::string http_date(Clock& clock) {
-  const std::time_t seconds = clock.now().wall_ns / 1'000'000'000;
-  std::tm parts{};
-  ::gmtime_r(&seconds, &parts);
-  static constexpr const char* kDays[] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
-  static constexpr const char* kMonths[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
-                                            "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
-  char out[40];
-  std::snprintf(out, sizeof out, "%s, %02d %s %04d %02d:%02d:%02d GMT", kDays[parts.tm_wday], parts.tm_mday,
-                kMonths[parts.tm_mon], parts.tm_year + 1900, parts.tm_hour, parts.tm_min, parts.tm_sec);
-  return out;
-}
 
 // A handler's header must not break out of its line.
 void append_field(std::string& out, std::string_view name, std::string_view value) {
@@ -52,137 +21,6 @@ void append_field(std::string& out, std::string_view name, std::string_view valu
   }
   out += "\r\n";
 }
-
-/// What users hold knows its connection weakly: a writer or stream may outlive server and engine.
-using WeakConnection = std::weak_ptr<ServerConnection>;
-
-/// Calls on the connection's strand; false when the connection is gone.
-template <class F>
-bool on_strand(const WeakConnection& weak, F call) {
-  const auto connection = weak.lock();
-  if (!connection) return false;
-  asio::dispatch(connection->strand(), [connection, call = std::move(call)]() mutable { call(*connection); });
-  return true;
-}
-
-void call_on_closed_of(const WeakConnection& weak, ServerConnection::Turn turn, std::function<void()> call) {
-  const bool alive = on_strand(weak, [turn, call](ServerConnection& connection) mutable {
-    connection.add_on_closed(turn, std::move(call));
-  });
-  if (!alive) call();
-}
-
-class BodyWriter final : public HttpBodyWriter {
- public:
-  BodyWriter(WeakConnection connection, ServerConnection::Turn turn)
-      : connection_(std::move(connection)), turn_(turn) {}
-  // A writer that is dropped in mid-body must not look like a finished body.
-  ~BodyWriter() override {
-    if (!ended_) BodyWriter::abort();
-  }
-  Pending<void> write(std::string bytes) override {
-    Promise<void> written;
-    const bool alive = on_strand(
-        connection_, [turn = turn_, bytes = std::move(bytes), written](ServerConnection& connection) mutable {
-          connection.write_chunk(turn, std::move(bytes), written);
-        });
-    if (!alive) written.set(gone());
-    return written.pending();
-  }
-  void finish() override {
-    ended_ = true;
-    on_strand(connection_, [turn = turn_](ServerConnection& connection) { connection.finish_stream(turn); });
-  }
-  void abort() override {
-    ended_ = true;
-    on_strand(connection_, [turn = turn_](ServerConnection& connection) { connection.abort_stream(turn); });
-  }
-  void on_closed(std::function<void()> call) override {
-    call_on_closed_of(connection_, turn_, std::move(call));
-  }
-
- private:
-  const WeakConnection connection_;
-  const ServerConnection::Turn turn_;
-  std::atomic<bool> ended_{false};
-};
-
-class UpgradedStream final : public DuplexStream {
- public:
-  explicit UpgradedStream(WeakConnection connection) : connection_(std::move(connection)) {}
-  ~UpgradedStream() override { UpgradedStream::close(); }
-  Pending<std::string> read(std::size_t bytes_max) override {
-    Promise<std::string> reader;
-    const bool alive = on_strand(connection_, [bytes_max, reader](ServerConnection& connection) {
-      connection.stream_read(bytes_max, reader);
-    });
-    if (!alive) reader.set(gone());
-    return reader.pending();
-  }
-  Pending<void> write(std::string bytes) override {
-    Promise<void> written;
-    const bool alive =
-        on_strand(connection_, [bytes = std::move(bytes), written](ServerConnection& connection) mutable {
-          connection.stream_write(std::move(bytes), written);
-        });
-    if (!alive) written.set(gone());
-    return written.pending();
-  }
-  void close_write() override {
-    on_strand(connection_, [](ServerConnection& connection) { connection.stream_close_write(); });
-  }
-  void close() override {
-    on_strand(connection_, [](ServerConnection& connection) { connection.abort(); });
-  }
-
- private:
-  const WeakConnection connection_;
-};
-
-class Responder final : public HttpResponder {
- public:
-  Responder(WeakConnection connection, ServerConnection::Turn turn)
-      : connection_(std::move(connection)), turn_(turn) {}
-  ~Responder() override {
-    if (!answered_) Responder::respond(500, {{"Content-Type", "text/plain"}}, "the handler gave no answer\n");
-  }
-  void respond(int status, Headers headers, std::string body) override {
-    std::vector<std::shared_ptr<const std::string>> parts;
-    if (!body.empty()) parts.push_back(text(std::move(body)));
-    Responder::respond_parts(status, std::move(headers), std::move(parts));
-  }
-  void respond_parts(int status, Headers headers,
-                     std::vector<std::shared_ptr<const std::string>> parts) override {
-    if (answered_.exchange(true)) return;
-    on_strand(connection_, [turn = turn_, status, headers = std::move(headers),
-                            parts = std::move(parts)](ServerConnection& connection) mutable {
-      connection.respond(turn, status, headers, std::move(parts));
-    });
-  }
-  std::shared_ptr<HttpBodyWriter> start(int status, Headers headers) override {
-    answered_ = true;
-    on_strand(connection_,
-              [turn = turn_, status, headers = std::move(headers)](ServerConnection& connection) {
-                connection.begin_stream(turn, status, headers);
-              });
-    return std::make_shared<BodyWriter>(connection_, turn_);
-  }
-  std::shared_ptr<DuplexStream> upgrade(Headers headers) override {
-    answered_ = true;
-    on_strand(connection_, [turn = turn_, headers = std::move(headers)](ServerConnection& connection) {
-      connection.begin_upgrade(turn, headers);
-    });
-    return std::make_shared<UpgradedStream>(connection_);
-  }
-  void on_closed(std::function<void()> call) override {
-    call_on_closed_of(connection_, turn_, std::move(call));
-  }
-
- private:
-  const WeakConnection connection_;
-  const ServerConnection::Turn turn_;
-  std::atomic<bool> answered_{false};
-};
 
 }  // namespace
 
@@ -204,8 +42,16 @@ void ServerConnection::start() {
     TlsPeer who = self->wire_->tls_peer();
     self->peer_.common_name = std::move(who.common_name);
     self->peer_.organizations = std::move(who.organizations);
+    if (self->wire_->tls_protocol() == "h2") return self->hand_over();
     self->advance();
   });
+}
+
+/// The client chose HTTP/2: the wire goes on with another session, this one ends without touching it.
+void ServerConnection::hand_over() {
+  state_ = State::closed;
+  deadline_->clear();
+  shared_->on_http2(this, wire_, std::move(peer_), draining_);
 }
 
 // --- reading ---
@@ -352,10 +198,9 @@ void ServerConnection::dispatch() {
   deadline_->clear();
   ++turn_;
   request_.peer = peer_;
-  auto responder = std::make_shared<Responder>(shared_from_this(), turn_);
   HttpServerRequest request = std::move(request_);
   request_ = {};
-  shared_->handler(std::move(request), std::move(responder));
+  shared_->handler(std::move(request), make_responder(shared_from_this(), turn_));
 }
 
 /// Answers an error of the client and closes; what it still sends is read for a moment, so that the
@@ -489,7 +334,7 @@ void ServerConnection::begin_upgrade(Turn turn, const Headers& headers) {
 
 // --- upgraded ---
 
-void ServerConnection::stream_read(std::size_t bytes_max, Promise<std::string> reader) {
+void ServerConnection::upgraded_read(Turn, std::size_t bytes_max, Promise<std::string> reader) {
   if (state_ != State::upgraded) return reader.set(gone());
   if (reader_)
     return reader.set(Error(Error::busy, "http", "one read of this stream is outstanding already"));
@@ -513,7 +358,7 @@ void ServerConnection::advance_upgraded() {
   if (buffer_.size() < kReadAheadBytesMax) read_more();
 }
 
-void ServerConnection::stream_write(std::string bytes, Promise<void> written) {
+void ServerConnection::upgraded_write(Turn, std::string bytes, Promise<void> written) {
   if (state_ != State::upgraded) return written.set(gone());
   if (writes_.size() >= kWritesMax) {
     return written.set(
@@ -524,7 +369,7 @@ void ServerConnection::stream_write(std::string bytes, Promise<void> written) {
   });
 }
 
-void ServerConnection::stream_close_write() {
+void ServerConnection::upgraded_close_write(Turn) {
   if (state_ != State::upgraded) return;
   enqueue({}, [self = shared_from_this()](ErrorCode failed) {
     if (!failed) self->wire_->shutdown_write();
@@ -594,6 +439,7 @@ void ServerConnection::drain() {
 }
 
 void ServerConnection::abort() { close(); }
+void ServerConnection::upgraded_close(Turn) { close(); }
 
 void ServerConnection::close() {
   if (state_ == State::closed) return;

@@ -16,56 +16,48 @@
 
 #include "net/http/body.hpp"
 #include "net/http/head.hpp"
-#include "net/http/http_server.hpp"
 #include "net/http/read_buffer.hpp"
+#include "net/http/server_session.hpp"
 #include "net/http/wire.hpp"
 
 namespace orchestra::http {
 
-/// What the connections of one server share.
-struct ServerShared {
-  Engine& engine;
-  HttpServerOptions options;
-  HttpServer::Handler handler;
-  std::function<void(class ServerConnection*)> on_end;
-};
-
-class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
+class ServerConnection final : public ServerSession {
  public:
-  using Headers = HttpResponder::Headers;
-  /// Names one request of this connection: what a responder of an earlier one says is ignored.
-  using Turn = std::uint64_t;
-  using Parts = std::vector<std::shared_ptr<const std::string>>;
-
   ServerConnection(std::shared_ptr<ServerShared> shared, std::shared_ptr<Wire> wire,
                    std::string peer_address);
 
-  // On the strand:
-  void start();
-  void drain();  ///< ends when idle, else after the current answer
-  void abort();
+  void start() override;
+  void drain() override;  ///< ends when idle, else after the current answer
+  void abort() override;
 
-  // From responders and streams, on the strand:
-  void respond(Turn turn, int status, const Headers& headers, Parts parts);
-  void begin_stream(Turn turn, int status, const Headers& headers);
-  void write_chunk(Turn turn, std::string bytes, Promise<void> written);
-  void finish_stream(Turn turn);
-  void abort_stream(Turn turn);
-  void begin_upgrade(Turn turn, const Headers& headers);
-  void add_on_closed(Turn turn, std::function<void()> call);
-  void stream_read(std::size_t bytes_max, Promise<std::string> reader);
-  void stream_write(std::string bytes, Promise<void> written);
-  void stream_close_write();
+  void respond(Turn turn, int status, const Headers& headers, Parts parts) override;
+  void begin_stream(Turn turn, int status, const Headers& headers) override;
+  void write_chunk(Turn turn, std::string bytes, Promise<void> written) override;
+  void finish_stream(Turn turn) override;
+  void abort_stream(Turn turn) override;
+  void begin_upgrade(Turn turn, const Headers& headers) override;
+  void add_on_closed(Turn turn, std::function<void()> call) override;
+  void upgraded_read(Turn turn, std::size_t bytes_max, Promise<std::string> reader) override;
+  void upgraded_write(Turn turn, std::string bytes, Promise<void> written) override;
+  void upgraded_close_write(Turn turn) override;
+  void upgraded_close(Turn turn) override;
 
-  const Strand& strand() const { return wire_->strand(); }
+  const Strand& strand() const override { return wire_->strand(); }
 
  private:
+  std::shared_ptr<ServerConnection> shared_from_this() {
+    return std::static_pointer_cast<ServerConnection>(ServerSession::shared_from_this());
+  }
+  std::weak_ptr<ServerConnection> weak_from_this() { return shared_from_this(); }
+
   enum class State : std::uint8_t { head, body, handling, upgraded, lingering, closed };
   struct Write {
     std::vector<std::shared_ptr<const std::string>> parts;
     std::function<void(ErrorCode)> done;
   };
 
+  void hand_over();
   void read_more();
   void on_read(ErrorCode failed, std::size_t bytes);
   void advance();

@@ -1,8 +1,5 @@
 #include "net/http/tls_context.hpp"
 
-#include <openssl/bio.h>
-#include <openssl/err.h>
-#include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/rand.h>
 #include <openssl/ssl.h>
@@ -10,30 +7,21 @@
 
 #include <ctime>
 
+#include "base/openssl.hpp"
+
 namespace orchestra::http {
 namespace {
 
-template <auto Free>
-struct Freer {
-  template <class T>
-  void operator()(T* pointer) const {
-    Free(pointer);
-  }
-};
-using Bio = std::unique_ptr<BIO, Freer<BIO_free_all>>;
-using Certificate = std::unique_ptr<X509, Freer<X509_free>>;
-using Key = std::unique_ptr<EVP_PKEY, Freer<EVP_PKEY_free>>;
+using openssl::BioHandle;
+using openssl::CertificateHandle;
+using openssl::KeyHandle;
 
 constexpr char kCiphers[] = "ECDHE+AESGCM:ECDHE+CHACHA20";
 constexpr char kGroups[] = "X25519:P-256:P-384";
 constexpr unsigned char kSessionIdContext[] = "orchestra";
 constexpr long kSelfSignedSeconds = 365L * 24 * 3600;
 
-Bio memory(std::string_view text) {
-  return Bio(::BIO_new_mem_buf(text.data(), static_cast<int>(text.size())));
-}
-
-Error tls_error(const std::string& what) { return {Error::invalid, "tls", what + ": " + tls_errors()}; }
+Error tls_error(const std::string& what) { return {Error::invalid, "tls", what + ": " + openssl::reasons()}; }
 
 // No passphrase prompt on the host's terminal: an encrypted key is an error.
 int no_passphrase(char*, int, int, void*) { return 0; }
@@ -56,8 +44,8 @@ Result<std::shared_ptr<TlsContext>> new_context(TlsRole role) {
 
 Result<void> use_certificate(SSL_CTX* context, const std::string& certificate_pem,
                              const std::string& key_pem) {
-  const Bio chain = memory(certificate_pem);
-  const Certificate leaf(::PEM_read_bio_X509_AUX(chain.get(), nullptr, no_passphrase, nullptr));
+  const BioHandle chain = openssl::reader(certificate_pem);
+  const CertificateHandle leaf(::PEM_read_bio_X509_AUX(chain.get(), nullptr, no_passphrase, nullptr));
   if (!leaf) return tls_error("the certificate is not a PEM certificate");
   if (::SSL_CTX_use_certificate(context, leaf.get()) != 1) return tls_error("the certificate cannot be used");
   while (X509* issuer = ::PEM_read_bio_X509(chain.get(), nullptr, no_passphrase, nullptr)) {
@@ -67,8 +55,8 @@ Result<void> use_certificate(SSL_CTX* context, const std::string& certificate_pe
     }
   }
   ::ERR_clear_error();  // the end of the chain reads as an error
-  const Bio key_text = memory(key_pem);
-  const Key key(::PEM_read_bio_PrivateKey(key_text.get(), nullptr, no_passphrase, nullptr));
+  const BioHandle key_text = openssl::reader(key_pem);
+  const KeyHandle key(::PEM_read_bio_PrivateKey(key_text.get(), nullptr, no_passphrase, nullptr));
   if (!key) return tls_error("the private key is not an unencrypted PEM key");
   if (::SSL_CTX_use_PrivateKey(context, key.get()) != 1 || ::SSL_CTX_check_private_key(context) != 1) {
     return tls_error("the private key does not belong to the certificate");
@@ -77,11 +65,11 @@ Result<void> use_certificate(SSL_CTX* context, const std::string& certificate_pe
 }
 
 Result<void> trust(SSL_CTX* context, const std::string& ca_pem, bool announce) {
-  const Bio text = memory(ca_pem);
+  const BioHandle text = openssl::reader(ca_pem);
   X509_STORE* store = ::SSL_CTX_get_cert_store(context);
   int count = 0;
   while (true) {
-    const Certificate certificate(::PEM_read_bio_X509(text.get(), nullptr, no_passphrase, nullptr));
+    const CertificateHandle certificate(::PEM_read_bio_X509(text.get(), nullptr, no_passphrase, nullptr));
     if (!certificate) break;
     ::X509_STORE_add_cert(store, certificate.get());
     if (announce) ::SSL_CTX_add_client_CA(context, certificate.get());
@@ -110,23 +98,28 @@ int on_server_name(SSL* ssl, int*, void*) {
   return SSL_TLSEXT_ERR_OK;
 }
 
+// ALPN (RFC 7301): ours in our order; a client that offers none of them is served HTTP/1.1 all the same.
+constexpr unsigned char kProtocols[] = "\x02h2\x08http/1.1";
+
+int on_protocols(SSL*, const unsigned char** chosen, unsigned char* size, const unsigned char* offered,
+                 unsigned int offered_size, void*) {
+  unsigned char* found = nullptr;
+  if (::SSL_select_next_proto(&found, size, kProtocols, sizeof kProtocols - 1, offered, offered_size) !=
+      OPENSSL_NPN_NEGOTIATED) {
+    return SSL_TLSEXT_ERR_NOACK;
+  }
+  *chosen = found;
+  return SSL_TLSEXT_ERR_OK;
+}
+
 }  // namespace
 
 TlsContext::~TlsContext() { ::SSL_CTX_free(context_); }
 
-std::string tls_errors() {
-  std::string text;
-  while (const unsigned long code = ::ERR_get_error()) {
-    const char* reason = ::ERR_reason_error_string(code);
-    if (!text.empty()) text += ", ";
-    text += reason == nullptr ? "error " + std::to_string(code) : std::string(reason);
-  }
-  return text.empty() ? "no reason given" : text;
-}
-
 Result<SharedTlsContext> make_server_context(const std::string& certificate_pem, const std::string& key_pem,
-                                             const std::string& client_ca_pem) {
+                                             const std::string& client_ca_pem, bool http2) {
   ORC_ASSIGN(auto context, new_context(TlsRole::server));
+  if (http2) ::SSL_CTX_set_alpn_select_cb(context->get(), on_protocols, nullptr);
   ORC_TRY(use_certificate(context->get(), certificate_pem, key_pem));
   if (!client_ca_pem.empty()) {
     ORC_TRY(trust(context->get(), client_ca_pem, true));
@@ -167,8 +160,8 @@ Result<SharedTlsContext> make_client_context(const ClientTls& options) {
 
 Result<CertificateInfo> read_certificate(const std::string& certificate_pem) {
   ::ERR_clear_error();
-  const Bio text = memory(certificate_pem);
-  const Certificate certificate(::PEM_read_bio_X509(text.get(), nullptr, no_passphrase, nullptr));
+  const BioHandle text = openssl::reader(certificate_pem);
+  const CertificateHandle certificate(::PEM_read_bio_X509(text.get(), nullptr, no_passphrase, nullptr));
   if (!certificate) return tls_error("the certificate is not a PEM certificate");
   CertificateInfo info;
   std::tm end{};
@@ -187,8 +180,8 @@ Result<CertificateInfo> read_certificate(const std::string& certificate_pem) {
 
 Result<std::pair<std::string, std::string>> make_self_signed(const std::string& name) {
   ::ERR_clear_error();
-  const Key key(::EVP_EC_gen("P-256"));
-  const Certificate certificate(::X509_new());
+  const KeyHandle key(::EVP_EC_gen("P-256"));
+  const CertificateHandle certificate(::X509_new());
   if (!key || !certificate) return tls_error("a self-signed certificate cannot be made");
   X509* raw = certificate.get();
   ::X509_set_version(raw, X509_VERSION_3);
@@ -212,15 +205,10 @@ Result<std::pair<std::string, std::string>> make_self_signed(const std::string& 
   ::X509_EXTENSION_free(extension);
   ::X509_set_pubkey(raw, key.get());
   if (::X509_sign(raw, key.get(), ::EVP_sha256()) == 0) return tls_error("X509_sign");
-  const Bio certificate_text(::BIO_new(::BIO_s_mem())), key_text(::BIO_new(::BIO_s_mem()));
+  const BioHandle certificate_text = openssl::writer(), key_text = openssl::writer();
   ::PEM_write_bio_X509(certificate_text.get(), raw);
   ::PEM_write_bio_PrivateKey(key_text.get(), key.get(), nullptr, nullptr, 0, nullptr, nullptr);
-  const auto text_of = [](const Bio& bio) {
-    char* bytes = nullptr;
-    const long size = ::BIO_get_mem_data(bio.get(), &bytes);
-    return std::string(bytes, static_cast<std::size_t>(size));
-  };
-  return std::pair{text_of(certificate_text), text_of(key_text)};
+  return std::pair{openssl::text_of(certificate_text), openssl::text_of(key_text)};
 }
 
 }  // namespace orchestra::http

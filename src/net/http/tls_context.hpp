@@ -38,9 +38,10 @@ class TlsContext {
 };
 using SharedTlsContext = std::shared_ptr<const TlsContext>;
 
-/// With `client_ca_pem`: asks for a client certificate and fails the handshake of a wrong one.
+/// With `client_ca_pem`: asks for a client certificate and fails the handshake of a wrong one. With
+/// `http2`: clients that offer it by ALPN get it.
 Result<SharedTlsContext> make_server_context(const std::string& certificate_pem, const std::string& key_pem,
-                                             const std::string& client_ca_pem);
+                                             const std::string& client_ca_pem, bool http2 = false);
 /// Picks the context of a server name, called in the handshake; nullptr keeps the default one.
 using PickContext = std::function<SharedTlsContext(std::string_view server_name)>;
 /// A server context that hands each handshake over to the one that `pick` answers.
@@ -61,8 +62,5 @@ struct CertificateInfo {
 Result<CertificateInfo> read_certificate(const std::string& certificate_pem);
 /// A self-signed certificate for `name`, made on the spot: certificate PEM and key PEM.
 Result<std::pair<std::string, std::string>> make_self_signed(const std::string& name);
-
-/// The last errors of OpenSSL in this thread as text.
-std::string tls_errors();
 
 }  // namespace orchestra::http

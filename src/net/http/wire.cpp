@@ -99,6 +99,12 @@ class TlsWire final : public Wire {
     const char* name = ::SSL_get_servername(handle(), TLSEXT_NAMETYPE_host_name);
     return name == nullptr ? "" : name;
   }
+  std::string tls_protocol() const override {
+    const unsigned char* name = nullptr;
+    unsigned int size = 0;
+    ::SSL_get0_alpn_selected(handle(), &name, &size);
+    return size == 0 ? std::string() : std::string(reinterpret_cast<const char*>(name), size);
+  }
   std::string tls_verify_error() const override {
     const long result = ::SSL_get_verify_result(handle());
     return result == X509_V_OK ? "" : ::X509_verify_cert_error_string(result);

@@ -42,6 +42,8 @@ class Wire : public std::enable_shared_from_this<Wire> {
   virtual TlsPeer tls_peer() const { return {}; }
   /// After a handshake: the name the client asked for.
   virtual std::string tls_server_name() const { return {}; }
+  /// After a handshake: the protocol that both sides agreed on by ALPN, or empty.
+  virtual std::string tls_protocol() const { return {}; }
   /// After a failed handshake: why the peer's certificate was refused, or empty.
   virtual std::string tls_verify_error() const { return {}; }
   virtual int native() = 0;
