@@ -1,6 +1,7 @@
 // orc_client_*: requests and watches on the API.
 #include "api/types.hpp"
 #include "bindings/c/handles.hpp"
+#include "orchestra/remote_client.hpp"
 
 using namespace orchestra;
 using namespace orchestra::c;
@@ -12,8 +13,6 @@ struct orc_watch {
 };
 
 namespace {
-constexpr std::int64_t kDefaultTimeoutMs = 30'000;
-
 int hex(char c) {
   return c >= '0' && c <= '9'   ? c - '0'
          : c >= 'a' && c <= 'f' ? c - 'a' + 10
@@ -47,7 +46,9 @@ Place place_of(const Object& object) {
   return out;
 }
 
-Result<ApiRequest> request_of(const orc_request& in) {
+}  // namespace
+
+Result<ApiRequest> orchestra::c::request_of(const orc_request& in) {
   ApiRequest out;
   out.verb = text_of(in.verb);
   if (in.api_version != nullptr) out.api_version = in.api_version;
@@ -80,6 +81,7 @@ Result<ApiRequest> request_of(const orc_request& in) {
   return out;
 }
 
+namespace {
 Result<void> apply_one(const Client& client, const Object& object, Duration deadline) {
   WriteOptions options;
   options.field_manager = "orchestra-c";
@@ -110,9 +112,6 @@ const char* name_of(ObjectChange::Type type) {
       return "ERROR";
   }
   return "ERROR";
-}
-bool usable(const orc_client* client, const orc_request* request) {
-  return client != nullptr && request != nullptr && request->size == sizeof(orc_request);
 }
 }  // namespace
 
@@ -194,3 +193,15 @@ void orc_watch_free(orc_watch* watch) {
   delete watch;
 }
 void orc_client_free(orc_client* client) { delete client; }
+
+orc_code orc_client_connect(orc_engine* engine, const char* kubeconfig_path, const char* context,
+                            orc_client** out, orc_error** error) {
+  return guarded(error, [&]() -> orc_code {
+    if (engine == nullptr || kubeconfig_path == nullptr || out == nullptr)
+      return bad("engine, kubeconfig_path and out must be given", error);
+    auto client = RemoteClient::from_kubeconfig(*engine->engine, kubeconfig_path, text_of(context));
+    if (!client) return fail(client.error(), error);
+    *out = new orc_client{std::move(*client)};
+    return ORC_OK;
+  });
+}

@@ -1,4 +1,5 @@
 // orc_cluster_*, orc_api_server_* and orc_node_*.
+#include <array>
 #include <atomic>
 
 #include "bindings/c/handles.hpp"
@@ -14,8 +15,10 @@ struct orc_cluster {
   std::unique_ptr<Cluster> cluster;
 };
 struct orc_api_server {
+  Engine* engine = nullptr;
   std::shared_ptr<StateStore> store;
-  std::unique_ptr<ApiServer> server;
+  ApiServerOptions options;
+  std::unique_ptr<ApiServer> server;  ///< from the first start on
   std::atomic<bool> started = false;
 };
 struct orc_node {
@@ -25,6 +28,52 @@ struct orc_node {
   std::shared_ptr<void> lock;
   std::unique_ptr<cluster::Node> node;
 };
+
+namespace {
+/// A plug-in of C, which writes into room of ours.
+class KmsOfC final : public KmsPlugin {
+ public:
+  KmsOfC(std::string name, const orc_kms_plugin& plugin) : name_(std::move(name)), plugin_(plugin) {}
+
+  Result<Wrapped> encrypt(std::string_view plaintext) override {
+    std::array<char, kKeyBytesMax> wrapped{};
+    std::array<char, 257> key_id{};
+    std::array<char, 256> why{};
+    std::size_t size = wrapped.size();
+    const orc_code code = plugin_.encrypt(plugin_.context, plaintext.data(), plaintext.size(), wrapped.data(),
+                                          &size, key_id.data(), why.data());
+    ORC_TRY(check("encrypt", code, size, why));
+    key_id.back() = '\0';
+    return Wrapped{std::string(wrapped.data(), size), key_id.data()};
+  }
+  Result<std::string> decrypt(const Wrapped& wrapped) override {
+    std::array<char, kKeyBytesMax> plain{};
+    std::array<char, 256> why{};
+    std::size_t size = plain.size();
+    const orc_code code =
+        plugin_.decrypt(plugin_.context, wrapped.ciphertext.data(), wrapped.ciphertext.size(),
+                        wrapped.key_id.c_str(), plain.data(), &size, why.data());
+    ORC_TRY(check("decrypt", code, size, why));
+    return std::string(plain.data(), size);
+  }
+
+ private:
+  static constexpr std::size_t kKeyBytesMax = 1024;
+  Result<void> check(const char* what, orc_code code, std::size_t size, std::array<char, 256>& why) const {
+    why.back() = '\0';
+    const std::string where = "KMS plug-in " + name_ + ": " + what;
+    if (code != ORC_OK)
+      return Error(static_cast<Error::Code>(code), "c",
+                   where + ": " + (why[0] != '\0' ? why.data() : "no reason given"));
+    if (size > kKeyBytesMax)
+      return Error(Error::too_large, "c",
+                   where + " says it wrote " + std::to_string(size) + " bytes into room for 1024");
+    return {};
+  }
+  const std::string name_;
+  const orc_kms_plugin plugin_;
+};
+}  // namespace
 
 orc_code orc_cluster_new(orc_engine* engine, const char* options_json, orc_cluster** out, orc_error** error) {
   return guarded(error, [&]() -> orc_code {
@@ -111,17 +160,18 @@ orc_code orc_api_server_new(orc_engine* engine, orc_store* store, const char* op
   return guarded(error, [&]() -> orc_code {
     if (engine == nullptr || store == nullptr || out == nullptr)
       return bad("engine, store and out must be given", error);
-    auto parsed =
-        parse_options(options_json, {.texts = {"listen", "insecure_http", "data_directory", "service_cidr"}});
+    auto parsed = parse_options(options_json, {.texts = {"listen", "insecure_http", "data_directory",
+                                                         "service_cidr", "encryption_config"}});
     if (!parsed) return fail(parsed.error(), error);
-    ApiServerOptions options;
+    auto made = std::make_unique<orc_api_server>();
+    ApiServerOptions& options = made->options;
     options.listen = string_at(*parsed, "/listen");
     options.insecure_http = string_at(*parsed, "/insecure_http");
+    options.encryption_config = string_at(*parsed, "/encryption_config");
     options.data_directory = string_at(*parsed, "/data_directory");
     options.service_cidr = string_at(*parsed, "/service_cidr", options.service_cidr);
-    auto made = std::make_unique<orc_api_server>();
+    made->engine = engine->engine.get();
     made->store = store->store;
-    made->server = std::make_unique<ApiServer>(*engine->engine, store->store, options);
     *out = made.release();
     return ORC_OK;
   });
@@ -129,14 +179,29 @@ orc_code orc_api_server_new(orc_engine* engine, orc_store* store, const char* op
 orc_code orc_api_server_start(orc_api_server* server, orc_error** error) {
   return guarded(error, [&]() -> orc_code {
     if (server == nullptr) return bad("server must be given", error);
+    if (!server->server)
+      server->server = std::make_unique<ApiServer>(*server->engine, server->store, server->options);
     auto started = server->server->start();
     if (!started) return fail(started.error(), error);
     server->started = true;
     return ORC_OK;
   });
 }
+orc_code orc_api_server_add_kms(orc_api_server* server, const char* name, const orc_kms_plugin* plugin,
+                                orc_error** error) {
+  return guarded(error, [&]() -> orc_code {
+    if (server == nullptr || name == nullptr || plugin == nullptr || plugin->size != sizeof(orc_kms_plugin) ||
+        plugin->encrypt == nullptr || plugin->decrypt == nullptr)
+      return bad("server, name and plugin (with its size and both functions) must be given", error);
+    if (server->server) return bad("plug-ins are added before the server starts", error);
+    if (!server->options.kms.emplace(name, std::make_shared<KmsOfC>(name, *plugin)).second)
+      return fail(Error(Error::already_exists, "c", std::string("there is a plug-in ") + name + " already"),
+                  error);
+    return ORC_OK;
+  });
+}
 void orc_api_server_stop(orc_api_server* server) {
-  if (server != nullptr) server->server->stop();
+  if (server != nullptr && server->server) server->server->stop();
 }
 orc_code orc_api_server_client(orc_api_server* server, orc_client** out, orc_error** error) {
   return guarded(error, [&]() -> orc_code {
@@ -149,6 +214,7 @@ orc_code orc_api_server_client(orc_api_server* server, orc_client** out, orc_err
 orc_code orc_api_server_kubeconfig(orc_api_server* server, orc_bytes* out, orc_error** error) {
   return guarded(error, [&]() -> orc_code {
     if (server == nullptr || out == nullptr) return bad("server and out must be given", error);
+    if (!server->started) return bad("the API server is not started", error);
     auto text = server->server->kubeconfig();
     if (!text) return fail(text.error(), error);
     give(out, *text);

@@ -76,6 +76,13 @@ inline void give(orc_bytes* out, std::string_view text) {
 inline std::string text_of(const char* text) { return text != nullptr ? text : ""; }
 inline Duration milliseconds(std::int64_t ms) { return std::chrono::milliseconds(ms < 0 ? 0 : ms); }
 
+constexpr std::int64_t kDefaultTimeoutMs = 30'000;
+/// A request in words of C++; bindings/c/client.cpp.
+Result<ApiRequest> request_of(const orc_request& in);
+inline bool usable(const orc_client* client, const orc_request* request) {
+  return client != nullptr && request != nullptr && request->size == sizeof(orc_request);
+}
+
 /// The names that an options object may have, by the type of their values.
 struct OptionNames {
   std::set<std::string> texts, flags = {}, lists = {};

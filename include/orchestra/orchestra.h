@@ -55,6 +55,7 @@ typedef struct orc_api_server orc_api_server;
 typedef struct orc_client orc_client;
 typedef struct orc_watch orc_watch;
 typedef struct orc_store_watch orc_store_watch;
+typedef struct orc_stream orc_stream;
 typedef struct orc_node orc_node;
 
 typedef struct orc_bytes {
@@ -142,8 +143,24 @@ ORC_CAPI int orc_store_watch_fd(orc_store_watch* watch);
 ORC_CAPI void orc_store_watch_free(orc_store_watch* watch);
 
 /* --- API server: over a store, with or without sockets --------------------------------------------------- */
-/* `options_json`: listen, insecure_http, data_directory, service_cidr. The store is shared, not taken over. */
+/* `options_json`: listen, insecure_http, data_directory, service_cidr, encryption_config. The store is shared, not
+ * taken over. */
 ORC_CAPI orc_code orc_api_server_new(orc_engine* engine, orc_store* store, const char* options_json, orc_api_server** out, orc_error** error);
+/* Where the host keeps the key that seals what is stored, as KMS v2 of Kubernetes: an EncryptionConfiguration names it by
+ * `kms: {apiVersion: v2, name: NAME}`. Both functions may be called from any thread of the library and may block for some
+ * seconds; they return ORC_OK, or a code and a sentence in `why`. What they write must fit: `key_id` is text and ends
+ * with 0. `context` has to live until orc_api_server_free has returned. */
+typedef struct orc_kms_plugin {
+  size_t size; /* sizeof(orc_kms_plugin) */
+  void* context;
+  /* Wraps a data key: at most 1024 bytes into `wrapped` (its size in *wrapped_size, in and out), the name of the
+   * wrapping key into `key_id`. */
+  orc_code (*encrypt)(void* context, const void* plain, size_t plain_size, void* wrapped, size_t* wrapped_size, char key_id[257], char why[256]);
+  /* Unwraps it again. */
+  orc_code (*decrypt)(void* context, const void* wrapped, size_t wrapped_size, const char* key_id, void* plain, size_t* plain_size, char why[256]);
+} orc_kms_plugin;
+/* Before orc_api_server_start. */
+ORC_CAPI orc_code orc_api_server_add_kms(orc_api_server* server, const char* name, const orc_kms_plugin* plugin, orc_error** error);
 ORC_CAPI orc_code orc_api_server_start(orc_api_server* server, orc_error** error);
 ORC_CAPI void orc_api_server_stop(orc_api_server* server);
 ORC_CAPI orc_code orc_api_server_client(orc_api_server* server, orc_client** out, orc_error** error);
@@ -224,6 +241,34 @@ ORC_CAPI orc_code orc_watch_next(orc_watch* watch, int64_t timeout_ms, orc_bytes
 ORC_CAPI int orc_watch_fd(orc_watch* watch);
 ORC_CAPI void orc_watch_free(orc_watch* watch);
 ORC_CAPI void orc_client_free(orc_client* client);
+/* A client over HTTPS, of any Kubernetes. `context` NULL: the current one of the file. Nothing is sent yet. */
+ORC_CAPI orc_code orc_client_connect(orc_engine* engine, const char* kubeconfig_path, const char* context, orc_client** out, orc_error** error);
+
+/* --- streams of pods: logs, commands, connections ------------------------------------------------------------ */
+/* `request`: verb "log", "exec", "attach" or "portforward", ns and name of the pod; resource may be NULL. Its body
+ * holds the options as JSON: of a log {"container", "follow", "previous", "timestamps", "sinceSeconds", "sinceTime",
+ * "tailLines", "limitBytes"}, of exec and attach {"container", "command": ["ls", "-l"], "stdin", "stdout", "stderr",
+ * "tty"} (what is left out is false), of portforward {"ports": [8080]}, one port. */
+ORC_CAPI orc_code orc_client_stream(orc_client* client, const orc_request* request, orc_stream** out, orc_error** error);
+typedef enum orc_stream_channel {
+  ORC_STREAM_OUT = 1,  /* standard output, a log, or what came through a connection */
+  ORC_STREAM_ERR = 2,
+  ORC_STREAM_END = 3   /* nothing follows; exit_code is that of the command */
+} orc_stream_channel;
+/* The next piece, at most 64 KiB; `bytes` is empty at the end. ORC_EDEADLINEEXCEEDED, without an orc_error, when none came
+ * in time (timeout_ms 0 only looks). The command or the connection waits while nobody takes what it wrote. */
+ORC_CAPI orc_code orc_stream_next(orc_stream* stream, int64_t timeout_ms, int* channel, int* exit_code, orc_bytes* bytes, orc_error** error);
+/* As orc_store_watch_fd. */
+ORC_CAPI int orc_stream_fd(orc_stream* stream);
+/* Input of a command that was started with "stdin", or bytes for a connection. Returns when they were taken; on
+ * ORC_EDEADLINEEXCEEDED some may have been. timeout_ms 0 = 30 s. */
+ORC_CAPI orc_code orc_stream_write(orc_stream* stream, const void* data, size_t size, int64_t timeout_ms, orc_error** error);
+/* No more input. */
+ORC_CAPI orc_code orc_stream_close_write(orc_stream* stream, orc_error** error);
+/* The size of the terminal of a command with "tty". */
+ORC_CAPI orc_code orc_stream_resize(orc_stream* stream, uint16_t columns, uint16_t rows, orc_error** error);
+/* Ends a command that still runs, leaves a process that was attached, closes a connection. */
+ORC_CAPI void orc_stream_free(orc_stream* stream);
 
 #ifdef __cplusplus
 }

@@ -194,8 +194,13 @@ class InProcessClient final : public Client::Impl {
   Pending<T> access(ApiRequest request, std::string verb, std::string subresource, F open) {
     request.verb = std::move(verb);
     request.subresource = std::move(subresource);
+    auto parameters = stream_parameters(request);
+    if (!parameters) return parameters.error();
+    request.query.clear();
+    request.body.clear();
     auto call = call_of(std::move(request), user_);
     if (!call) return call.error();
+    for (auto& [name, value] : *parameters) call->info.query.emplace(name, std::move(value));
     if (auto allowed = authorize(*core_, call->user, call->info); !allowed) return allowed.error();
     Promise<T> promise;
     auto pending = promise.pending();

@@ -1,6 +1,8 @@
-// The Client over HTTPS: see remote_client.hpp.
+// The Client over HTTPS: see remote_client.hpp. Requests, watches and logs over HTTP; exec, attach and
+// port-forward on connections that the server upgrades (streams/client_streams.hpp).
 #include "orchestra/remote_client.hpp"
 
+#include <algorithm>
 #include <condition_variable>
 #include <cstdlib>
 #include <deque>
@@ -9,10 +11,14 @@
 #include "api/pod_streams.hpp"
 #include "api/status.hpp"
 #include "apiserver/client_request.hpp"
+#include "apiserver/streams/client_streams.hpp"
+#include "apiserver/streams/websocket_connection.hpp"
+#include "base/base64.hpp"
 #include "base/fd.hpp"
 #include "base/http_client.hpp"
 #include "base/json.hpp"
 #include "net/http/http_server.hpp"
+#include "net/http/upgrade_client.hpp"
 
 namespace orchestra {
 namespace {
@@ -219,7 +225,7 @@ struct RemoteBatch {
 class RemoteImpl final : public Client::Impl, public std::enable_shared_from_this<RemoteImpl> {
  public:
   RemoteImpl(Engine& engine, RemoteClientOptions options)
-      : engine_(engine), options_(std::move(options)), http_(make_http_client(engine)) {
+      : engine_(engine), options_(std::move(options)), http_(make_http_client(engine)), upgrades_(engine) {
     while (!options_.server.empty() && options_.server.back() == '/') options_.server.pop_back();
   }
 
@@ -279,20 +285,118 @@ class RemoteImpl final : public Client::Impl, public std::enable_shared_from_thi
   Pending<std::shared_ptr<ByteStream>> log(ApiRequest wanted) override {
     wanted.verb = "get";
     wanted.subresource = "log";
+    auto parameters = stream_parameters(wanted);
+    if (!parameters) return parameters.error();
+    wanted.query = {parameters->begin(), parameters->end()};
+    wanted.body.clear();
     auto [arrivals, transfer] = stream(wanted, kLogStall);
     return Result<std::shared_ptr<ByteStream>>(std::make_shared<RemoteLog>(arrivals, transfer));
   }
-  Pending<std::shared_ptr<ProcessStream>> exec(ApiRequest) override { return unsupported("exec"); }
-  Pending<std::shared_ptr<DuplexStream>> port_forward(ApiRequest, int) override {
-    return unsupported("port-forward");
+  Pending<std::shared_ptr<ProcessStream>> exec(ApiRequest wanted) override {
+    if (wanted.subresource.empty()) wanted.subresource = "exec";
+    Promise<std::shared_ptr<ProcessStream>> promise;
+    auto pending = promise.pending();
+    open_web_socket(wanted, {"v5.channel.k8s.io", "v4.channel.k8s.io"},
+                    [self = shared_from_this(), promise](Result<Opened> opened) {
+                      if (!opened) return promise.set(opened.error());
+                      if (opened->refused) return promise.set(error_of_response(*opened->refused));
+                      promise.set(make_remote_process(self->engine_, std::move(opened->stream),
+                                                      opened->protocol == "v5.channel.k8s.io"));
+                    });
+    return pending;
+  }
+  Pending<std::shared_ptr<DuplexStream>> port_forward(ApiRequest wanted, int port) override {
+    wanted.subresource = "portforward";
+    wanted.body.clear();
+    Promise<std::shared_ptr<DuplexStream>> promise;
+    auto pending = promise.pending();
+    const auto forward = [self = shared_from_this(), promise, port](std::shared_ptr<DuplexStream> carrier) {
+      promise.set(make_remote_forward(self->engine_, std::move(carrier), port));
+    };
+    open_web_socket(wanted, {"SPDY/3.1+portforward.k8s.io"},
+                    [self = shared_from_this(), promise, forward, wanted](Result<Opened> opened) {
+                      if (!opened) return promise.set(opened.error());
+                      if (!opened->refused)
+                        return forward(make_websocket_tunnel(self->engine_, std::move(opened->stream),
+                                                             WebSocketConnection::Side::client));
+                      // Servers before 1.31 know no tunnel; anything but "wrong protocol" is the answer.
+                      if (opened->refused->code != 400 && opened->refused->code != 403)
+                        return promise.set(error_of_response(*opened->refused));
+                      self->open_spdy(wanted, [promise, forward](Result<Opened> plain) {
+                        if (!plain) return promise.set(plain.error());
+                        if (plain->refused) return promise.set(error_of_response(*plain->refused));
+                        forward(std::move(plain->stream));
+                      });
+                    });
+    return pending;
   }
 
  private:
-  static Error unsupported(const char* what) {
-    return Error(
-        Error::unsupported, "client",
-        std::string(what) +
-            " over a RemoteClient is not supported; use kubectl, or a Client of the ApiServer itself");
+  /// An upgraded connection, or what the server said instead.
+  struct Opened {
+    std::shared_ptr<DuplexStream> stream;
+    std::string protocol;
+    std::optional<ApiResponse> refused;
+  };
+  using OnOpened = std::function<void(Result<Opened>)>;
+
+  void open_web_socket(const ApiRequest& wanted, const std::vector<std::string>& protocols, OnOpened done) {
+    auto path = path_of_stream(wanted);
+    if (!path) return done(path.error());
+    std::string nonce(16, '\0');
+    engine_.random().fill(nonce.data(), nonce.size());
+    const std::string key = encode_base64_text(nonce);
+    std::string offered;
+    for (const std::string& one : protocols) offered += (offered.empty() ? "" : ", ") + one;
+    HttpRequest request = upgrade_request(wanted, *path, "GET", "websocket");
+    request.headers.emplace_back("Sec-WebSocket-Version", "13");
+    request.headers.emplace_back("Sec-WebSocket-Key", key);
+    request.headers.emplace_back("Sec-WebSocket-Protocol", offered);
+    upgrades_.open(std::move(request))
+        .on_ready([done, key, protocols, path = *path](Result<http::UpgradeAnswer> answer) {
+          if (!answer) return done(answer.error());
+          Opened opened = opened_of(*answer, "sec-websocket-protocol");
+          const bool ours = std::find(protocols.begin(), protocols.end(), opened.protocol) != protocols.end();
+          if (!opened.refused &&
+              (answer->response.headers["sec-websocket-accept"] != websocket_accept(key) || !ours)) {
+            return done(
+                Error(Error::unsupported, "client",
+                      path + ": the server upgraded the connection to something else than was asked for (\"" +
+                          opened.protocol + "\")"));
+          }
+          done(std::move(opened));
+        });
+  }
+
+  void open_spdy(const ApiRequest& wanted, OnOpened done) {
+    auto path = path_of_stream(wanted);
+    if (!path) return done(path.error());
+    HttpRequest request = upgrade_request(wanted, *path, "POST", "SPDY/3.1");
+    request.headers.emplace_back("X-Stream-Protocol-Version", "portforward.k8s.io");
+    upgrades_.open(std::move(request)).on_ready([done](Result<http::UpgradeAnswer> answer) {
+      if (!answer) return done(answer.error());
+      done(opened_of(*answer, "x-stream-protocol-version"));
+    });
+  }
+
+  static Opened opened_of(const http::UpgradeAnswer& answer, const std::string& protocol_field) {
+    Opened out{answer.stream, {}, std::nullopt};
+    const auto protocol = answer.response.headers.find(protocol_field);
+    if (protocol != answer.response.headers.end()) out.protocol = protocol->second;
+    if (!out.stream) out.refused = ApiResponse{.code = answer.response.status, .body = answer.response.body};
+    return out;
+  }
+
+  HttpRequest upgrade_request(const ApiRequest& wanted, const std::string& path, const char* method,
+                              const char* protocol) const {
+    ApiRequest bare = wanted;
+    bare.body.clear();
+    HttpRequest request = http_request(bare);
+    request.method = method;
+    request.url = options_.server + path;
+    request.headers.emplace_back("Connection", "Upgrade");
+    request.headers.emplace_back("Upgrade", protocol);
+    return request;
   }
 
   HttpRequest http_request(const ApiRequest& request) const {
@@ -355,6 +459,7 @@ class RemoteImpl final : public Client::Impl, public std::enable_shared_from_thi
   Engine& engine_;
   RemoteClientOptions options_;
   std::shared_ptr<HttpClient> http_;
+  http::UpgradeClient upgrades_;
 };
 }  // namespace
 

@@ -306,6 +306,102 @@ TEST_CASE("a watch of the API starts with what exists, then tells changes throug
   read_until("DELETED");
 }
 
+namespace {
+/// A key of the host in C: its bytes are turned, and it may be away.
+struct Vault {
+  int wrapped = 0, opened = 0;
+  bool away = false;
+  static void turn(const void* in, size_t size, void* out) {
+    for (size_t i = 0; i < size; ++i)
+      static_cast<char*>(out)[i] = static_cast<char>(static_cast<const char*>(in)[i] ^ 0x5A);
+  }
+  static orc_code encrypt(void* context, const void* plain, size_t plain_size, void* wrapped,
+                          size_t* wrapped_size, char key_id[257], char*) {
+    ++static_cast<Vault*>(context)->wrapped;
+    if (*wrapped_size < plain_size) return ORC_ETOOLARGE;
+    turn(plain, plain_size, wrapped);
+    *wrapped_size = plain_size;
+    std::strcpy(key_id, "vault-1");
+    return ORC_OK;
+  }
+  static orc_code decrypt(void* context, const void* wrapped, size_t wrapped_size, const char* key_id,
+                          void* plain, size_t* plain_size, char why[256]) {
+    auto* vault = static_cast<Vault*>(context);
+    ++vault->opened;
+    if (vault->away || std::strcmp(key_id, "vault-1") != 0) {
+      std::strcpy(why, "the vault is sealed");
+      return ORC_EUNAVAILABLE;
+    }
+    turn(wrapped, wrapped_size, plain);
+    *plain_size = wrapped_size;
+    return ORC_OK;
+  }
+};
+}  // namespace
+
+TEST_CASE(
+    "a key of the host seals Secrets: a plug-in in C wraps it, unwraps it, and is believed when it cannot") {
+  const TempDir folder;
+  const std::string config = folder / "enc.yaml";
+  FILE* file = fopen(config.c_str(), "w");
+  fputs(
+      "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n- resources: "
+      "[secrets]\n"
+      "  providers:\n  - kms: {apiVersion: v2, name: vault}\n",
+      file);
+  fclose(file);
+  const std::string options = "{\"encryption_config\":\"" + config + "\"}";
+  const EngineHandle engine = new_engine();
+  const StoreHandle store = memory_store(engine);
+  Vault vault;
+  orc_kms_plugin plugin{sizeof(orc_kms_plugin), &vault, Vault::encrypt, Vault::decrypt};
+  const auto start = [&](ServerHandle& server, orc_error** error) {
+    orc_api_server* made = nullptr;
+    REQUIRE(orc_api_server_new(engine.get(), store.get(), options.c_str(), &made, nullptr) == ORC_OK);
+    server.reset(made);
+    CHECK(orc_api_server_add_kms(made, "vault", &plugin, nullptr) == ORC_OK);
+    CHECK(orc_api_server_add_kms(made, "vault", &plugin, nullptr) == ORC_EALREADYEXISTS);
+    return orc_api_server_start(made, error);
+  };
+  const auto secret = [&](const ServerHandle& server, const char* verb, const char* body) {
+    orc_client* connected = nullptr;
+    REQUIRE(orc_api_server_client(server.get(), &connected, nullptr) == ORC_OK);
+    const ClientHandle client(connected);
+    orc_request request = config_maps(verb, body == nullptr ? "s" : nullptr, body);
+    request.resource = "secrets";
+    return send(client, request);
+  };
+  {
+    ServerHandle server;
+    REQUIRE(start(server, nullptr) == ORC_OK);
+    CHECK(orc_api_server_add_kms(server.get(), "late", &plugin, nullptr) == ORC_EINVAL);
+    CHECK(
+        secret(
+            server, "create",
+            R"({"apiVersion":"v1","kind":"Secret","metadata":{"name":"s"},"stringData":{"password":"hunter22"}})")
+            .code == ORC_OK);
+    CHECK(vault.wrapped == 1);
+  }
+  orc_bytes stored{};
+  const std::string key = "/orchestra/objects/core/secrets/default/s";
+  REQUIRE(orc_store_get(store.get(), key.data(), key.size(), kPatience, &stored, nullptr, nullptr) == ORC_OK);
+  CHECK_FALSE(contains(taken(stored), "aHVudGVyMjI="));
+  {
+    ServerHandle again;
+    REQUIRE(start(again, nullptr) == ORC_OK);
+    CHECK(contains(secret(again, "get", nullptr).body, "aHVudGVyMjI="));
+    CHECK(vault.opened >= 1);
+  }
+  vault.away = true;
+  ServerHandle last;
+  REQUIRE(start(last, nullptr) == ORC_OK);
+  const Answer answer = secret(last, "get", nullptr);
+  CHECK(answer.http == 500);
+  CHECK(contains(answer.message, "the vault is sealed"));
+  plugin.decrypt = nullptr;
+  CHECK(orc_api_server_add_kms(last.get(), "other", &plugin, nullptr) == ORC_EINVAL);
+}
+
 TEST_CASE("options that do not exist, or are of another type, are named in the answer") {
   const EngineHandle engine = new_engine();
   const auto refusal = [&](const char* options) {

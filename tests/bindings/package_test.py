@@ -185,6 +185,67 @@ class ApiTest(unittest.TestCase):
         self.assertEqual(failures, [])
 
 
+@unittest.skipUnless(os.path.exists(os.environ.get("ORCHESTRA_TEST_COMPAT", "")), "test_compat, which serves the pods, is not built")
+class StreamsTest(unittest.TestCase):
+    """Over HTTPS, against the server for hands-on work of test_compat, whose pods are made up."""
+
+    @classmethod
+    def setUpClass(cls):
+        folder = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(folder.cleanup)
+        environment = dict(os.environ, ORC_COMPAT_SERVE=folder.name)
+        server = subprocess.Popen([os.environ["ORCHESTRA_TEST_COMPAT"], "-tc=a server for hands-on work*"], env=environment,
+                                  stdout=subprocess.PIPE, text=True)
+        cls.addClassCleanup(server.stdout.close)
+        cls.addClassCleanup(server.wait, PATIENCE)
+        cls.addClassCleanup(lambda: open(os.path.join(folder.name, "stop"), "w").close())
+        while "127.0.0.1" not in server.stdout.readline():
+            assert server.poll() is None
+        cls.engine = orchestra.Engine()
+        cls.addClassCleanup(cls.engine.close)
+        cls.client = orchestra.Client.connect(cls.engine, os.path.join(folder.name, "admin.kubeconfig"))
+        cls.client.create({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "namespace": "default"},
+                           "spec": {"nodeName": "n1", "containers": [{"name": "c", "image": "i"}]}})
+
+    def test_logs(self):
+        with self.client.logs("web", tail_lines=2) as log:
+            self.assertEqual(b"".join(log), b"second line\nthird line\n")
+
+        async def read():
+            with self.client.logs("web") as log:
+                return b"".join([piece async for piece in log])
+
+        self.assertEqual(asyncio.run(read()), b"first line\nsecond line\nthird line\n")
+
+    def test_exec_with_output_errors_and_exit_code(self):
+        with self.client.exec("web", ["exit", "3"]) as process:
+            self.assertEqual(process.communicate(), (b"", b"leaving with 3\n"))
+            self.assertEqual(process.exit_code, 3)
+        with self.client.exec("web", ["cat"], stdin=True) as process:
+            self.assertEqual(process.communicate(b"in" * 300_000), (b"in" * 300_000, b""))
+        with self.client.exec("web", ["size"], stdin=True, tty=True) as process:
+            process.resize(100, 30)
+            self.assertEqual(process.next(PATIENCE), (1, b"100x30\n"))
+        with self.client.attach("web") as process:
+            self.assertEqual(list(process), [(1, b"attached\n")])
+
+    def test_port_forward(self):
+        with self.client.port_forward("web", 80) as connection:
+            connection.write("ping")
+            self.assertEqual(connection.next(PATIENCE), b"echo: ping")
+            connection.close_write()
+            self.assertEqual(list(connection), [])
+        with self.client.port_forward("web", 1) as connection:
+            with self.assertRaisesRegex(orchestra.Unavailable, "nothing listens"):
+                connection.next(PATIENCE)
+
+    def test_refusals_are_named(self):
+        with self.assertRaisesRegex(orchestra.NotFound, "none"):
+            self.client.exec("none", ["echo"])
+        with self.assertRaises(orchestra.NotFound):
+            orchestra.Client.connect(self.engine, "/nonexistent")
+
+
 class PackageTest(unittest.TestCase):
     def test_one_exception_per_code(self):
         from orchestra.errors import class_of

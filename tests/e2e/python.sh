@@ -8,4 +8,5 @@ library=$PWD/$built/lib/liborchestra.so
 [ -e "$library" ] || fail "$library is not built"
 host=(); [ "$(id -u)" = 0 ] && host=(in_test_host)
 export PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$PWD/bindings/python ORCHESTRA_LIBRARY=$library
+export ORCHESTRA_TEST_COMPAT=$PWD/$built/bin/test_compat
 "${host[@]}" python3 tests/bindings/package_test.py

@@ -22,6 +22,8 @@ from ._core import (
     Event,
     MemoryStore,
     Node,
+    PodStream,
+    Process,
     RaftStore,
     Store,
     StoreEvent,
@@ -61,7 +63,7 @@ from .errors import (
 __all__ = [
     "AlreadyExists", "ApiServer", "Busy", "Cancelled", "Client", "Cluster", "Code", "Compacted", "Conflict",
     "Corrupt", "DeadlineExceeded", "Denied", "Engine", "Event", "Expired", "Future", "Internal", "Invalid", "Io",
-    "MemoryStore", "NoSpace", "Node", "NotFound", "NotLeader", "OrchestraError", "Overloaded", "RaftStore",
-    "ResourceExhausted", "Store", "StoreEvent", "StoreWatch", "TooLarge", "Unauthenticated", "Unavailable",
+    "MemoryStore", "NoSpace", "Node", "NotFound", "NotLeader", "OrchestraError", "Overloaded", "PodStream",
+    "Process", "RaftStore", "ResourceExhausted", "Store", "StoreEvent", "StoreWatch", "TooLarge", "Unauthenticated", "Unavailable",
     "UnknownOutcome", "Unsupported", "Watch", "WouldDeadlock", "version",
 ]

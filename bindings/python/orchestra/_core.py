@@ -24,7 +24,7 @@ from typing import Any, AsyncIterator, Callable, Deque, Dict, Iterator, List, Ma
 from typing import Tuple, Union
 from urllib.parse import urlencode
 
-from .errors import Code, DeadlineExceeded, Invalid, class_of
+from .errors import Code, DeadlineExceeded, Invalid, OrchestraError, class_of
 
 Object = Dict[str, Any]
 Event = Dict[str, Any]  # {"type": "ADDED", "object": {...}}
@@ -113,6 +113,14 @@ _signatures: Dict[str, Tuple[Any, List[Any]]] = {
     "orc_watch_fd": (c_int, [_handle]),
     "orc_watch_free": (None, [_handle]),
     "orc_client_free": (None, [_handle]),
+    "orc_client_connect": (c_int, [_handle, c_char_p, c_char_p, _out, _error]),
+    "orc_client_stream": (c_int, [_handle, POINTER(_Request), _out, _error]),
+    "orc_stream_next": (c_int, [_handle, c_int64, POINTER(c_int), POINTER(c_int), _result, _error]),
+    "orc_stream_fd": (c_int, [_handle]),
+    "orc_stream_write": (c_int, [_handle, c_char_p, c_size_t, c_int64, _error]),
+    "orc_stream_close_write": (c_int, [_handle, _error]),
+    "orc_stream_resize": (c_int, [_handle, ctypes.c_uint16, ctypes.c_uint16, _error]),
+    "orc_stream_free": (None, [_handle]),
 }
 
 _loaded: Optional[ctypes.CDLL] = None
@@ -546,6 +554,89 @@ class Watch(_Stream):
         return json.loads(_take(answer))
 
 
+_OUT, _ERR, _END = 1, 2, 3
+
+
+class PodStream(_Stream):
+    """Bytes of a pod, piece by piece: a log, or a connection to a port (then also write())."""
+
+    _free, _fd = "orc_stream_free", "orc_stream_fd"
+
+    def _take_piece(self, handle: c_void_p) -> Tuple[int, int, bytes]:
+        channel, exit_code, answer = c_int(), c_int(), _Bytes()
+        _call("orc_stream_next", handle, 0, byref(channel), byref(exit_code), byref(answer))
+        return channel.value, exit_code.value, _take(answer)
+
+    def _piece(self, channel: int, exit_code: int, data: bytes) -> Any:
+        return data
+
+    def _pull(self, handle: c_void_p) -> List[Any]:
+        channel, exit_code, data = self._take_piece(handle)
+        if channel == _END:
+            self._finish(exit_code)
+            raise EOFError("the stream has ended")
+        return [self._piece(channel, exit_code, data)]
+
+    def _finish(self, exit_code: int) -> None:
+        """The last piece came."""
+
+    def __next__(self) -> Any:
+        try:
+            return super().__next__()
+        except EOFError:
+            raise StopIteration from None
+
+    async def __anext__(self) -> Any:
+        try:
+            return await super().__anext__()
+        except EOFError:
+            raise StopAsyncIteration from None
+
+    def write(self, data: Text, *, timeout: float = 30.0) -> None:
+        """Returns when the bytes were taken."""
+        data = _bytes(data)
+        with self._use() as handle:
+            _call("orc_stream_write", handle, data, len(data), max(1, _ms(timeout)))
+
+    def close_write(self) -> None:
+        """No more input."""
+        with self._use() as handle:
+            _call("orc_stream_close_write", handle)
+
+
+class Process(PodStream):
+    """A command in a container: (1, data) of its output, (2, data) of its errors; afterwards `exit_code` is set."""
+
+    exit_code: Optional[int] = None
+
+    def _piece(self, channel: int, exit_code: int, data: bytes) -> Any:
+        return channel, data
+
+    def _finish(self, exit_code: int) -> None:
+        self.exit_code = exit_code
+
+    def resize(self, columns: int, rows: int) -> None:
+        """The size of its terminal (tty=True)."""
+        with self._use() as handle:
+            _call("orc_stream_resize", handle, columns, rows)
+
+    def communicate(self, data: Text = b"") -> Tuple[bytes, bytes]:
+        """Writes all input, reads to the end: output and errors. `exit_code` is set then."""
+
+        def feed() -> None:
+            with contextlib.suppress(OrchestraError):  # the command may end without reading it
+                if data:
+                    self.write(data)
+                self.close_write()
+
+        # Beside the reading: a command that answers while it reads would wait for us for ever.
+        feeder = threading.Thread(target=feed)
+        feeder.start()
+        pieces = list(self)
+        feeder.join()
+        return tuple(b"".join(data for channel, data in pieces if channel == wanted) for wanted in (_OUT, _ERR))  # type: ignore
+
+
 # --- API ------------------------------------------------------------------------------------------------------
 _PATCHES = {
     "merge": "application/merge-patch+json",
@@ -574,6 +665,46 @@ class Client(_Handle):
     """
 
     _free = "orc_client_free"
+
+    @classmethod
+    def connect(cls, engine: Engine, kubeconfig: Union[str, os.PathLike], *, context: Optional[str] = None) -> "Client":
+        """A client over HTTPS, of any Kubernetes."""
+        out = c_void_p()
+        with engine._use() as handle:
+            _call("orc_client_connect", handle, os.fspath(kubeconfig).encode(), _encoded(context), byref(out))
+        return cls(out, engine)
+
+    def _stream(self, kind: Any, verb: str, pod: str, namespace: str, options: Mapping[str, Any], timeout: Optional[float]) -> Any:
+        given = {key: value for key, value in options.items() if value not in (None, False)}
+        request = self._request_of(verb, "v1", "pods", pod, namespace, None, None, given, None, 30.0)
+        out = c_void_p()
+        with self._use() as handle:
+            _call("orc_client_stream", handle, byref(request), byref(out))
+        return kind(out, self, timeout)
+
+    def logs(self, pod: str, namespace: str = "default", *, container: Optional[str] = None, follow: bool = False,
+             previous: bool = False, timestamps: bool = False, since_seconds: Optional[int] = None,
+             tail_lines: Optional[int] = None, timeout: Optional[float] = None) -> PodStream:
+        """The log as pieces of bytes, for `for` and `async for`; not cut at lines."""
+        options = {"container": container, "follow": follow, "previous": previous, "timestamps": timestamps,
+                   "sinceSeconds": since_seconds, "tailLines": tail_lines}
+        return self._stream(PodStream, "log", pod, namespace, options, timeout)
+
+    def exec(self, pod: str, command: List[str], namespace: str = "default", *, container: Optional[str] = None,
+             stdin: bool = False, tty: bool = False, timeout: Optional[float] = None) -> Process:
+        """Starts a command. With `stdin` it reads what write() gives it, until close_write()."""
+        options = {"container": container, "command": list(command), "stdin": stdin, "stdout": True, "stderr": not tty, "tty": tty}
+        return self._stream(Process, "exec", pod, namespace, options, timeout)
+
+    def attach(self, pod: str, namespace: str = "default", *, container: Optional[str] = None, stdin: bool = False,
+               tty: bool = False, timeout: Optional[float] = None) -> Process:
+        """Joins the main process of a container."""
+        options = {"container": container, "stdin": stdin, "stdout": True, "stderr": not tty, "tty": tty}
+        return self._stream(Process, "attach", pod, namespace, options, timeout)
+
+    def port_forward(self, pod: str, port: int, namespace: str = "default", *, timeout: Optional[float] = None) -> PodStream:
+        """One connection to a port of the pod."""
+        return self._stream(PodStream, "portforward", pod, namespace, {"ports": [port]}, timeout)
 
     @staticmethod
     def _request_of(verb: str, api_version: Optional[str], resource: Optional[str], name: Optional[str],

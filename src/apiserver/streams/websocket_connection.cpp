@@ -4,6 +4,8 @@
 #include <cstdlib>
 #include <deque>
 
+#include "orchestra/env.hpp"
+
 namespace orchestra::apiserver {
 namespace {
 constexpr std::size_t kReadBytes = 64 << 10;
@@ -13,8 +15,17 @@ constexpr unsigned char kCloseChannel = 255;  // v5: "ff NN" half-closes channel
 enum Channel : unsigned char { kStdin = 0, kStdout = 1, kStderr = 2, kError = 3, kResize = 4 };
 }  // namespace
 
-WebSocketConnection::WebSocketConnection(Engine& engine, std::shared_ptr<DuplexStream> stream)
-    : engine_(engine), stream_(std::move(stream)), sink_(std::make_shared<FrameSink>(engine, stream_)) {}
+WebSocketConnection::WebSocketConnection(Engine& engine, std::shared_ptr<DuplexStream> stream, Side side)
+    : engine_(engine),
+      side_(side),
+      stream_(std::move(stream)),
+      sink_(std::make_shared<FrameSink>(engine, stream_)),
+      parser_(side == Side::server ? WebSocketParser::From::client : WebSocketParser::From::server) {}
+
+std::string WebSocketConnection::frame(WebSocketOpcode opcode, std::string_view payload) const {
+  if (side_ == Side::server) return websocket_frame(opcode, payload);
+  return http::websocket_masked_frame(opcode, payload, static_cast<std::uint32_t>(engine_.random().next()));
+}
 
 void WebSocketConnection::start(OnMessage on_message, std::function<void()> on_closed) {
   on_message_ = std::move(on_message);
@@ -32,7 +43,7 @@ void WebSocketConnection::arm_ping() {
       std::lock_guard lock(self->mutex_);
       if (self->ended_) return;
     }
-    self->sink_->send(websocket_frame(WebSocketOpcode::ping, "")).on_ready([](Result<void>) {});
+    self->sink_->send(self->frame(WebSocketOpcode::ping, "")).on_ready([](Result<void>) {});
     self->arm_ping();
   });
 }
@@ -56,7 +67,7 @@ void WebSocketConnection::deliver() {
   while (auto message = parser_.next()) {
     switch (message->kind) {
       case WebSocketMessage::Kind::ping:
-        sink_->send(websocket_frame(WebSocketOpcode::pong, message->payload)).on_ready([](Result<void>) {});
+        sink_->send(frame(WebSocketOpcode::pong, message->payload)).on_ready([](Result<void>) {});
         continue;
       case WebSocketMessage::Kind::pong:
         continue;
@@ -78,7 +89,7 @@ void WebSocketConnection::deliver() {
 }
 
 Pending<void> WebSocketConnection::send(std::string_view payload) {
-  return sink_->send(websocket_frame(WebSocketOpcode::binary, payload));
+  return sink_->send(frame(WebSocketOpcode::binary, payload));
 }
 
 void WebSocketConnection::close(std::uint16_t code, std::string_view reason) {
@@ -88,9 +99,8 @@ void WebSocketConnection::close(std::uint16_t code, std::string_view reason) {
     closing_ = true;
   }
   auto self = shared_from_this();
-  sink_->send(websocket_close_frame(code, reason)).on_ready([self](Result<void>) {
-    self->engine_.after(kCloseWait, [self] { self->closed(); });
-  });
+  sink_->send(frame(WebSocketOpcode::close, http::websocket_close_payload(code, reason)))
+      .on_ready([self](Result<void>) { self->engine_.after(kCloseWait, [self] { self->closed(); }); });
 }
 
 void WebSocketConnection::closed() {
@@ -182,8 +192,8 @@ class WebSocketChannels final : public RemoteChannels,
 
 class WebSocketTunnel final : public DuplexStream, public std::enable_shared_from_this<WebSocketTunnel> {
  public:
-  WebSocketTunnel(Engine& engine, std::shared_ptr<DuplexStream> stream)
-      : connection_(std::make_shared<WebSocketConnection>(engine, std::move(stream))) {}
+  WebSocketTunnel(Engine& engine, std::shared_ptr<DuplexStream> stream, WebSocketConnection::Side side)
+      : connection_(std::make_shared<WebSocketConnection>(engine, std::move(stream), side)) {}
   void start() {
     std::weak_ptr<WebSocketTunnel> weak = weak_from_this();
     connection_->start(
@@ -262,8 +272,9 @@ std::shared_ptr<RemoteChannels> make_websocket_channels(Engine& engine,
   return std::make_shared<WebSocketChannels>(engine, std::move(stream));
 }
 
-std::shared_ptr<DuplexStream> make_websocket_tunnel(Engine& engine, std::shared_ptr<DuplexStream> stream) {
-  auto tunnel = std::make_shared<WebSocketTunnel>(engine, std::move(stream));
+std::shared_ptr<DuplexStream> make_websocket_tunnel(Engine& engine, std::shared_ptr<DuplexStream> stream,
+                                                    WebSocketConnection::Side side) {
+  auto tunnel = std::make_shared<WebSocketTunnel>(engine, std::move(stream), side);
   tunnel->start();
   return tunnel;
 }

@@ -12,7 +12,6 @@
 namespace orchestra::apiserver {
 
 using http::websocket_accept;
-using http::websocket_close_frame;
 using http::websocket_frame;
 using http::WebSocketMessage;
 using http::WebSocketOpcode;
@@ -22,7 +21,9 @@ class WebSocketConnection : public std::enable_shared_from_this<WebSocketConnect
  public:
   /// The next message comes when `taken` is called.
   using OnMessage = std::function<void(WebSocketMessage, std::function<void()> taken)>;
-  WebSocketConnection(Engine& engine, std::shared_ptr<DuplexStream> stream);
+  /// Which end this is; a client masks what it sends.
+  enum class Side : std::uint8_t { server, client };
+  WebSocketConnection(Engine& engine, std::shared_ptr<DuplexStream> stream, Side side = Side::server);
   void start(OnMessage on_message, std::function<void()> on_closed);
   Pending<void> send(std::string_view payload);
   /// Sends a close frame; the connection ends when the client answers it or after some seconds.
@@ -33,8 +34,10 @@ class WebSocketConnection : public std::enable_shared_from_this<WebSocketConnect
   void deliver();
   void closed();
   void arm_ping();
+  std::string frame(WebSocketOpcode opcode, std::string_view payload) const;
 
   Engine& engine_;
+  const Side side_;
   std::shared_ptr<DuplexStream> stream_;
   std::shared_ptr<FrameSink> sink_;
   WebSocketParser parser_;  ///< touched only by the one read or delivery that is under way
@@ -48,6 +51,8 @@ class WebSocketConnection : public std::enable_shared_from_this<WebSocketConnect
 std::shared_ptr<RemoteChannels> make_websocket_channels(Engine& engine, std::shared_ptr<DuplexStream> stream);
 
 /// The messages of a WebSocket as one byte stream (SPDY/3.1+portforward.k8s.io).
-std::shared_ptr<DuplexStream> make_websocket_tunnel(Engine& engine, std::shared_ptr<DuplexStream> stream);
+std::shared_ptr<DuplexStream> make_websocket_tunnel(
+    Engine& engine, std::shared_ptr<DuplexStream> stream,
+    WebSocketConnection::Side side = WebSocketConnection::Side::server);
 
 }  // namespace orchestra::apiserver

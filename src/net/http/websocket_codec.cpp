@@ -142,12 +142,12 @@ std::string websocket_masked_frame(WebSocketOpcode opcode, std::string_view payl
   return frame.insert(head, bytes, 4);
 }
 
-std::string websocket_close_frame(std::uint16_t code, std::string_view reason) {
+std::string websocket_close_payload(std::uint16_t code, std::string_view reason) {
   std::string payload;
   payload += static_cast<char>(code >> 8);
   payload += static_cast<char>(code & 0xFF);
   payload += reason.substr(0, kControlBytesMax - 2);
-  return websocket_frame(WebSocketOpcode::close, payload);
+  return payload;
 }
 
 std::string websocket_accept(std::string_view key) {

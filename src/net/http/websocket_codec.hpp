@@ -51,7 +51,8 @@ enum class WebSocketOpcode : std::uint8_t { text = 1, binary = 2, close = 8, pin
 std::string websocket_frame(WebSocketOpcode opcode, std::string_view payload);
 /// A client's frame: masked with these random 32 bits.
 std::string websocket_masked_frame(WebSocketOpcode opcode, std::string_view payload, std::uint32_t mask);
-std::string websocket_close_frame(std::uint16_t code, std::string_view reason);
+/// What a close frame carries.
+std::string websocket_close_payload(std::uint16_t code, std::string_view reason);
 /// Sec-WebSocket-Accept of a Sec-WebSocket-Key.
 std::string websocket_accept(std::string_view key);
 
