@@ -1,7 +1,7 @@
 // Validation of certificate signing requests: pkg/apis/certificates/validation/validation.go.
 //
 // What an older object already has wrong is tolerated on update, as upstream does. Which of /status and
-// /approval may change which condition is the business of admission (apiserver/auth/hooks_certificates.cpp).
+// /approval may change which condition is the business of admission (kinds/auth/certificates.cpp).
 #include <algorithm>
 #include <map>
 

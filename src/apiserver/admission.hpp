@@ -3,7 +3,7 @@
 //
 // A hook sees the request, the view and the object as it is about to be stored; it may change the object,
 // add operations and conditions to the transaction (allocated addresses), or refuse. Hooks are listed
-// per type in hooks_*.cpp, the only files here that know kinds by name.
+// per type in src/kinds, which knows them by name; nothing here does.
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,6 +18,9 @@ struct Admission {
   Change& change;
   json::value* object = nullptr;     ///< create, update; null on delete
   const json::value* old = nullptr;  ///< update, delete
+  /// object and old are of the subresource's own kind: a Scale, a Binding, the options of a connection.
+  bool document = false;
+  bool connects = false;  ///< the operation CONNECT
 };
 using AdmissionHook = Result<void> (*)(Admission&);
 
@@ -36,7 +39,7 @@ struct KindHooks {
 };
 /// Hooks of a type, or nullptr.
 const KindHooks* kind_hooks(const api::TypeRecord& type);
-/// What hooks_*.cpp contribute.
+/// What src/kinds contributes.
 const std::vector<KindHooks>& workload_hooks();
 const std::vector<KindHooks>& network_hooks();
 const std::vector<KindHooks>& review_hooks();

@@ -3,7 +3,7 @@
 //
 // authorize -> decode -> strict check -> merge or patch -> defaults -> admission -> validation -> one
 // transaction with preconditions -> encode. What is special about a kind is in its TypeRecord and in the
-// hooks of hooks_*.cpp; nothing here knows a kind by name. Calls never block: answers come on the
+// hooks of src/kinds; nothing here knows a kind by name. Calls never block: answers come on the
 // calling thread or on one of the store's, so they must not block either.
 #include <atomic>
 #include <map>
@@ -75,14 +75,15 @@ class ApiCore : public std::enable_shared_from_this<ApiCore> {
   std::shared_ptr<const TokenAuthority> tokens() const;
   void set_tokens(std::shared_ptr<const TokenAuthority> tokens);
 
+  /// Here, or on a worker thread where the work may have to wait for a webhook.
+  void run(bool waits, std::function<void()> work, const std::function<void(const Error&)>& refused);
+
   std::atomic<std::size_t> watchers{0};
 
  private:
   struct WriteTask;
   void attempt(std::shared_ptr<WriteTask> task);
   bool may_wait(const WriteTask& task) const;
-  /// Here, or on a worker thread where the work may have to wait for a webhook.
-  void run(bool waits, std::function<void()> work, const std::function<void(const Error&)>& refused);
   bool has_lease(std::int64_t ttl_seconds, LeaseId& lease) const;
   void computed(const std::shared_ptr<WriteTask>& task, Result<Snapshot> snapshot);
   void write(Call call, api::TypePtr type, Answer answer);

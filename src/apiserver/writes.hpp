@@ -37,6 +37,8 @@ struct WriteInput {
   bool dry_run = false;
   std::string validation;  ///< "Strict", "Warn", "Ignore"
   std::vector<std::string> warnings;
+  /// Policies and webhooks have judged the document that asks for this write (a Scale, an Eviction).
+  bool judged = false;
 
   const std::string& ns() const { return call->info.ns; }
   const std::string& name() const { return call->info.name; }

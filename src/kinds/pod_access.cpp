@@ -3,7 +3,9 @@
 
 #include "api/meta.hpp"
 #include "api/status.hpp"
+#include "apiserver/admission/plugins.hpp"
 #include "apiserver/streams/pod_access.hpp"
+#include "apiserver/webhook/webhook.hpp"
 
 namespace orchestra::apiserver {
 namespace {
@@ -93,7 +95,60 @@ ExecOptions exec_options(const Query& query, bool attach) {
   return options;
 }
 
-Result<PodAccess> read_access(ApiCore& core, const Call& call, const View& view) {
+ExecOptions exec_options(const json::value& options) {
+  ExecOptions out;
+  out.in = bool_at(options, "/stdin");
+  out.out = bool_at(options, "/stdout");
+  out.err = bool_at(options, "/stderr");
+  out.tty = bool_at(options, "/tty");
+  if (const json::array* command = array_at(options, "/command")) {
+    for (const json::value& word : *command) {
+      if (word.is_string()) out.command.emplace_back(word.get_string());
+    }
+  }
+  return out;
+}
+
+/// Policies and webhooks judge who opens a connection, by the options of it (PodExecOptions and the like),
+/// and webhooks may change these.
+Result<void> admit_connection(ApiCore& core, const Call& call, const api::TypePtr& type, const View& view,
+                              PodAccess& access) {
+  WriteInput input;
+  input.call = &call;
+  input.core = &core;
+  input.type = type;
+  input.sub = type->subresource(call.info.subresource);
+  input.version = type->version(call.info.version);
+  json::object options{{"kind", input.sub->kind.kind}, {"apiVersion", input.sub->kind.api_version()}};
+  const bool forward = call.info.subresource == "portforward";
+  if (forward) {
+    json::array ports;
+    const auto [begin, end] = call.info.query.equal_range("ports");
+    for (auto it = begin; it != end; ++it) ports.emplace_back(std::int64_t{std::atoi(it->second.c_str())});
+    if (!ports.empty()) options["ports"] = std::move(ports);
+  } else {
+    const ExecOptions& exec = access.exec;
+    for (const auto& [name, value] : {std::pair("stdin", exec.in), std::pair("stdout", exec.out),
+                                      std::pair("stderr", exec.err), std::pair("tty", exec.tty)}) {
+      if (value) options[name] = true;
+    }
+    options["container"] = access.target.container;
+    json::array command;
+    for (const std::string& word : exec.command) command.emplace_back(word);
+    if (!command.empty()) options["command"] = std::move(command);
+  }
+  json::value object = std::move(options);
+  Change change;
+  Admission admission{input, view, change, &object, nullptr};
+  admission.connects = true;
+  ORC_TRY(admit_document(admission));
+  if (forward) return {};
+  access.exec = exec_options(object);
+  access.target.container = string_at(object, "/container", access.target.container);
+  return {};
+}
+
+Result<PodAccess> read_access(ApiCore& core, const Call& call, const api::TypePtr& type, const View& view) {
   const RequestInfo& info = call.info;
   ORC_ASSIGN(std::optional<Loaded> loaded, view.load(object_key({"", "pods"}, info.ns, info.name)));
   if (!loaded) return api::not_found(api::ResourceName("", "pods"), info.name);
@@ -130,6 +185,7 @@ Result<PodAccess> read_access(ApiCore& core, const Call& call, const View& view)
   if (access.streams == nullptr) {
     return api::service_unavailable("no node agent is connected to this server, so pods cannot be reached");
   }
+  if (info.subresource != "log") ORC_TRY(admit_connection(core, call, type, view, access));
   return access;
 }
 }  // namespace
@@ -138,10 +194,15 @@ void find_pod(ApiCore& core, const Call& call, std::function<void(Result<PodAcce
   auto type = core.resolve(call.info);
   if (!type) return answer(type.error());
   auto self = core.shared_from_this();
-  core.store().snapshot(0).on_ready([self, call, answer = std::move(answer)](Result<Snapshot> snapshot) {
-    if (!snapshot) return answer(store_error(snapshot.error()));
-    answer(read_access(*self, call, View(std::move(*snapshot))));
-  });
+  core.store().snapshot(0).on_ready(
+      [self, call, type = *type, answer = std::move(answer)](Result<Snapshot> snapshot) {
+        if (!snapshot) return answer(store_error(snapshot.error()));
+        // Webhooks take their time: then on a worker thread.
+        const bool waits = call.info.subresource != "log" && !call.user.own && self->webhooks().wants(*type);
+        self->run(
+            waits, [=] { answer(read_access(*self, call, type, View(*snapshot))); },
+            [answer](const Error& refused) { answer(refused); });
+      });
 }
 
 }  // namespace orchestra::apiserver

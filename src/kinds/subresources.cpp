@@ -51,6 +51,10 @@ Result<Change> write_scale(const WriteInput& input, const View& view) {
   } else {
     return api::method_not_allowed(*input.type, input.call->info.verb);
   }
+  ORC_ASSIGN(const json::value before, scale_of(*input.type, tree));
+  Change judged;
+  Admission admission{input, view, judged, &scale, &before};
+  ORC_TRY(admit_document(admission));
   const std::string asked = string_at(scale, "/metadata/resourceVersion");
   if (!asked.empty() && asked != std::to_string(old.kv.mod_revision)) {
     return api::conflict(api::ResourceName(input.type->group, input.type->plural + "/scale"), input.name());
@@ -70,8 +74,10 @@ Result<Change> write_scale(const WriteInput& input, const View& view) {
   set_at(next, input.type->scale.replicas, count);
   WriteInput main = input;
   main.sub = nullptr;
+  main.judged = true;
   ORC_ASSIGN(Change change, finish_update(main, view, old, std::move(tree), std::move(next)));
   change.answer_subresource = "scale";
+  change.warnings.insert(change.warnings.begin(), judged.warnings.begin(), judged.warnings.end());
   return change;
 }
 
@@ -89,15 +95,20 @@ Result<Change> bind_pod(const WriteInput& input, const View& view) {
   if (input.call->info.verb != "create") return api::method_not_allowed(*input.type, input.call->info.verb);
   ORC_ASSIGN(Loaded old, load_target(input, view));
   ORC_ASSIGN(json::value pod, old.tree());
-  const std::string node = string_at(input.body, "/target/name");
-  const std::string kind = string_at(input.body, "/target/kind", "Node");
+  json::value binding = input.body;
+  Change change;
+  change.dry_run = input.dry_run;
+  Admission admission{input, view, change, &binding, nullptr};
+  ORC_TRY(admit_document(admission));
+  const std::string node = string_at(binding, "/target/name");
+  const std::string kind = string_at(binding, "/target/kind", "Node");
   api::FieldErrors errors;
   if (node.empty()) errors.required(api::FieldPath("target") / "name");
   if (kind != "Node") {
     errors.not_supported(api::FieldPath("target") / "kind", json::value(kind), {std::string_view("Node")});
   }
   if (!errors.empty()) return api::invalid("", "Binding", input.name(), errors);
-  if (const std::string uid = string_at(input.body, "/metadata/uid"); !uid.empty() && uid != old.view.uid) {
+  if (const std::string uid = string_at(binding, "/metadata/uid"); !uid.empty() && uid != old.view.uid) {
     return refused_binding(input, "Precondition failed: UID in precondition: " + uid +
                                       ", UID in object meta: " + std::string(old.view.uid));
   }
@@ -108,7 +119,7 @@ Result<Change> bind_pod(const WriteInput& input, const View& view) {
   }
   json::value next = pod;
   set_at(next, "/spec/nodeName", json::value(node));
-  if (const json::object* annotations = object_at(input.body, "/metadata/annotations")) {
+  if (const json::object* annotations = object_at(binding, "/metadata/annotations")) {
     json::value& own = api::metadata(next)["annotations"];
     if (!own.is_object()) own = json::object();
     for (const auto& [key, value] : *annotations) own.get_object()[key] = value;
@@ -127,8 +138,6 @@ Result<Change> bind_pod(const WriteInput& input, const View& view) {
   set_at(next, "/status/conditions", std::move(conditions));
   api::metadata(next).erase("resourceVersion");
   if (input.type->has_generation) api::metadata(next)["generation"] = int_at(pod, "/metadata/generation") + 1;
-  Change change;
-  change.dry_run = input.dry_run;
   change.expect(old.kv.key, old.kv);
   change.put(old.kv.key, Value(encode_object(*input.type, next)));
   return success(std::move(change));
@@ -142,14 +151,21 @@ Result<Change> evict_pod(const WriteInput& input, const View& view) {
                             "\" vs \"" + name + "\"");
   }
   ORC_ASSIGN(Loaded pod, load_target(input, view));
+  json::value eviction = input.body;
+  Change judged;
+  Admission admission{input, view, judged, &eviction, nullptr};
+  ORC_TRY(admit_document(admission));
+  WriteInput main = input;
+  main.judged = true;
   DeleteRequest request;
-  if (const json::value* grace = find(input.body, "/deleteOptions/gracePeriodSeconds");
+  if (const json::value* grace = find(eviction, "/deleteOptions/gracePeriodSeconds");
       grace != nullptr && grace->is_int64()) {
     request.grace_seconds = grace->get_int64();
   }
-  request.uid = string_at(input.body, "/deleteOptions/preconditions/uid");
-  request.resource_version = string_at(input.body, "/deleteOptions/preconditions/resourceVersion");
-  ORC_ASSIGN(Change change, remove_object(input, view, pod, request));
+  request.uid = string_at(eviction, "/deleteOptions/preconditions/uid");
+  request.resource_version = string_at(eviction, "/deleteOptions/preconditions/resourceVersion");
+  ORC_ASSIGN(Change change, remove_object(main, view, pod, request));
+  change.warnings.insert(change.warnings.begin(), judged.warnings.begin(), judged.warnings.end());
   ORC_ASSIGN(const json::value tree, pod.tree());
   ORC_TRY(spend_budget(view, tree, input.now().wall_ns, change));
   return success(std::move(change));

@@ -271,3 +271,48 @@ TEST_CASE("classes that are the default are filled in, the newest wins") {
       "{service: {name: s, port: {number: 80}}}}\n");
   CHECK(made.get("/spec/ingressClassName") == "a");
 }
+
+TEST_CASE("a claim without a class gets the default one, and says no to it with an empty name") {
+  Shop shop;
+  const auto storage_class = [&](const std::string& name, const std::string& is_default) {
+    shop.make("apiVersion: storage.k8s.io/v1\nkind: StorageClass\nmetadata: {name: " + name +
+              ", annotations: {storageclass.kubernetes.io/is-default-class: '" + is_default +
+              "'}}\nprovisioner: x/y\n");
+  };
+  const auto claim = [&](const std::string& name, const std::string& more) {
+    return shop.make(
+        "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: " + name +
+        ", namespace: shop}\nspec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: "
+        "1Gi}}" +
+        more + "}\n");
+  };
+  storage_class("plain", "false");
+  CHECK_FALSE(claim("before", "").get("/spec/storageClassName"));
+  storage_class("b", "true");
+  storage_class("a", "true");  // of the same second: then by name
+  CHECK(claim("filled", "").get("/spec/storageClassName") == "a");
+  CHECK(claim("named", ", storageClassName: plain").get("/spec/storageClassName") == "plain");
+  CHECK(claim("none", ", storageClassName: ''").get("/spec/storageClassName") == "");
+}
+
+TEST_CASE("a RuntimeClass brings overhead, node selector and tolerations, and contradictions are refused") {
+  Shop shop;
+  shop.make(
+      "apiVersion: node.k8s.io/v1\nkind: RuntimeClass\nmetadata: {name: vm}\nhandler: kata\n"
+      "overhead: {podFixed: {memory: 64Mi}}\n"
+      "scheduling: {nodeSelector: {kind: vm}, tolerations: [{key: vm, operator: Exists}]}\n");
+  const std::string containers = "containers: [{name: c, image: x}]";
+  const Object made =
+      shop.make(pod("a", "{runtimeClassName: vm, nodeSelector: {disk: ssd}, " + containers + "}"));
+  CHECK(made.get("/spec/overhead") == R"({"memory":"64Mi"})");
+  CHECK(made.get("/spec/nodeSelector") == R"({"disk":"ssd","kind":"vm"})");
+  CHECK(made.get("/spec/tolerations")->find(R"({"key":"vm","operator":"Exists"})") != std::string::npos);
+  CHECK(shop.attempt(pod("b", "{runtimeClassName: none, " + containers + "}")) ==
+        "403 pods \"b\" is forbidden: pod rejected: RuntimeClass \"none\" not found");
+  CHECK(shop.attempt(pod("c", "{overhead: {memory: 1Mi}, " + containers + "}"))
+            .find("Pod Overhead set without corresponding RuntimeClass") != std::string::npos);
+  CHECK(shop.attempt(pod("d", "{runtimeClassName: vm, overhead: {memory: 1Mi}, " + containers + "}"))
+            .find("doesn't match RuntimeClass's defined Overhead") != std::string::npos);
+  CHECK(shop.attempt(pod("e", "{runtimeClassName: vm, nodeSelector: {kind: metal}, " + containers + "}"))
+            .find("runtimeClass.scheduling.nodeSelector[kind]") != std::string::npos);
+}

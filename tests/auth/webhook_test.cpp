@@ -7,7 +7,9 @@
 #include "apiserver/webhook/webhook.hpp"
 #include "base/base64.hpp"
 #include "net/http/http_server.hpp"
+#include "orchestra/pod_client.hpp"
 #include "tests/auth/served.hpp"
+#include "tests/compat/fake_pods.hpp"
 
 using namespace orchestra;
 using namespace orchestra::test;
@@ -276,6 +278,105 @@ TEST_CASE("a subresource is asked about by its own rules") {
   CHECK(string_at(hooked.hook.last(), "/request/subResource") == "status");
   CHECK(phase("Failed") ==
         "400 admission webhook \"status.example.com\" denied the request: pods do not fail here");
+}
+
+TEST_CASE("bindings, evictions, scales, tokens and connections are asked about as what they are") {
+  Hooked hooked([](const std::string&, const json::value& review) {
+    const std::string what =
+        string_at(review, "/request/subResource") + " " + string_at(review, "/request/operation") + " " +
+        string_at(review, "/request/object/apiVersion") + " " + string_at(review, "/request/object/kind");
+    const bool root = string_at(review, "/request/object/command/0") == "root";
+    return root || string_at(review, "/request/name") == "kept" ? deny(review, what) : allow(review);
+  });
+  hooked.configure("Validating", "subs", "",
+                   "{apiGroups: ['*'], apiVersions: ['*'], resources: ['*/binding', '*/eviction', '*/scale', "
+                   "'*/token', pods/exec, pods/portforward], operations: ['*']}");
+  const auto pod = [&](const std::string& name) {
+    hooked.make("apiVersion: v1\nkind: Pod\nmetadata: {name: " + name +
+                ", namespace: shop}\nspec: {containers: [{name: c, image: x}]}\n");
+  };
+  pod("kept");
+  pod("free");
+  hooked.make(
+      "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: kept, namespace: shop}\nspec: {selector: "
+      "{matchLabels: {a: b}}, template: {metadata: {labels: {a: b}}, spec: {containers: [{name: c, image: "
+      "x}]}}}\n");
+  hooked.make("apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: kept, namespace: shop}\n");
+  CHECK(hooked.hook.count() == 0);
+  const std::string denied = "400 admission webhook \"subs.example.com\" denied the request: ";
+  const auto post = [&](const std::string& resource, const std::string& name, const std::string& sub,
+                        const std::string& body) {
+    ApiRequest request{
+        .verb = "create", .resource = resource, .subresource = sub, .ns = "shop", .name = name};
+    request.body = body;
+    auto answer = hooked.admin.request(request).wait(30s);
+    if (answer) return std::string("ok");
+    return Served::answer(Result<Object>(answer.error()));
+  };
+  const auto bind = [&](const std::string& name) {
+    return post("pods", name, "binding",
+                R"({"apiVersion":"v1","kind":"Binding","metadata":{"name":")" + name +
+                    R"("},"target":{"kind":"Node","name":"n"}})");
+  };
+  CHECK(bind("kept") == denied + "binding CREATE v1 Binding");
+  CHECK(bind("free") == "ok");
+  CHECK(post("pods", "kept", "eviction",
+             R"({"apiVersion":"policy/v1","kind":"Eviction","metadata":{"name":"kept"}})") ==
+        denied + "eviction CREATE policy/v1 Eviction");
+  CHECK(post("serviceaccounts", "kept", "token",
+             R"({"apiVersion":"authentication.k8s.io/v1","kind":"TokenRequest","spec":{}})") ==
+        denied + "token CREATE authentication.k8s.io/v1 TokenRequest");
+  const auto scaled = hooked.admin
+                          .patch("apps/v1", "deployments", "kept", "shop", PatchType::merge,
+                                 R"({"spec":{"replicas":3}})", {.subresource = "scale"})
+                          .wait(30s);
+  CHECK(Served::answer(scaled) == denied + "scale UPDATE autoscaling/v1 Scale");
+  CHECK(int_at(hooked.hook.last(), "/request/oldObject/spec/replicas") == 1);
+  CHECK(int_at(hooked.hook.last(), "/request/object/spec/replicas") == 3);
+
+  hooked.server.set_pod_streams(std::make_shared<test::FakePods>(hooked.engine));
+  const PodClient pods(hooked.admin);
+  const auto exec = [&](const std::string& command) {
+    auto process = pods.exec({"shop", "free"}, {.command = {command, "0"}}).wait(30s);
+    return process ? std::string("ok") : process.error().message();
+  };
+  CHECK(exec("root").find("exec CONNECT v1 PodExecOptions") != std::string::npos);
+  CHECK(exec("exit") == "ok");
+  CHECK(string_at(hooked.hook.last(), "/request/object/container") == "c");
+  CHECK(pods.port_forward({"shop", "free"}, 80).wait(30s));
+  CHECK(string_at(hooked.hook.last(), "/request/kind/kind") == "PodPortForwardOptions");
+}
+
+TEST_CASE("a webhook may change what runs in a pod, and a policy may forbid it") {
+  Hooked hooked([](const std::string&, const json::value& review) {
+    return patched(review, R"([{"op":"replace","path":"/command","value":["echo","changed"]}])");
+  });
+  hooked.make(
+      "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: shop}\nspec: {nodeName: n1, containers: "
+      "[{name: c, "
+      "image: x}]}\n");
+  hooked.server.set_pod_streams(std::make_shared<test::FakePods>(hooked.engine));
+  hooked.configure("Mutating", "exec", "",
+                   "{apiGroups: [''], apiVersions: ['*'], resources: [pods/exec], operations: [CONNECT]}");
+  const PodClient pods(hooked.admin);
+  auto process = pods.exec({"shop", "p"}, {.command = {"exit", "1"}}).wait(30s);
+  REQUIRE(process);
+  CHECK((*process)->read().wait(30s)->bytes == "changed\n");
+  CHECK(hooked.remove_configuration("mutatingwebhookconfigurations", "exec") == "ok");
+  hooked.make(
+      "apiVersion: admissionregistration.k8s.io/v1\nkind: ValidatingAdmissionPolicy\nmetadata: {name: "
+      "no-tty}\n"
+      "spec: {matchConstraints: {resourceRules: [{apiGroups: [''], apiVersions: ['*'], resources: "
+      "[pods/exec], "
+      "operations: [CONNECT]}]}, validations: [{expression: '!has(object.tty)', message: no terminals}]}\n");
+  hooked.make(
+      "apiVersion: admissionregistration.k8s.io/v1\nkind: ValidatingAdmissionPolicyBinding\nmetadata: {name: "
+      "no-tty}\n"
+      "spec: {policyName: no-tty, validationActions: [Deny]}\n");
+  CHECK(pods.exec({"shop", "p"}, {.command = {"exit", "0"}}).wait(30s));
+  auto refused = pods.exec({"shop", "p"}, {.command = {"exit", "0"}, .tty = true}).wait(30s);
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().message().find("no terminals") != std::string::npos);
 }
 
 TEST_CASE(

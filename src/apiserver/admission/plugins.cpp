@@ -33,6 +33,13 @@ Result<void> admit_validating_subresource(Admission& admission) {
   return judge_by_webhooks(admission);
 }
 
+Result<void> admit_document(Admission& admission) {
+  admission.document = true;
+  ORC_TRY(mutate_by_webhooks(admission));
+  ORC_TRY(admit_policies(admission));
+  return judge_by_webhooks(admission);
+}
+
 Result<void> admit_deletion(Admission& admission) {
   if (admission.input.type->virtual_only) return {};
   ORC_TRY(admit_node_restriction(admission));

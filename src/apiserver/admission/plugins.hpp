@@ -17,6 +17,8 @@ Result<void> admit_validating(Admission& admission);
 /// Of writes through /status, /approval and their like, whatever the kind.
 Result<void> admit_subresource(Admission& admission);
 Result<void> admit_validating_subresource(Admission& admission);
+/// Of what is sent to a subresource with a kind of its own: policies and webhooks, nothing of ours.
+Result<void> admit_document(Admission& admission);
 /// Of deletions and evictions.
 Result<void> admit_deletion(Admission& admission);
 
@@ -33,7 +35,7 @@ Result<void> admit_node_restriction(Admission& admission);  ///< also of deletio
 Result<void> admit_certificates(Admission& admission);
 Result<void> admit_policies(Admission& admission);  ///< also of deletions
 Result<void> check_policy(Admission& admission);
-// Webhooks; these wait, so only where ApiCore chose a worker thread (webhook/hooks_admission.cpp).
+// Webhooks; these wait, so only where ApiCore chose a worker thread (kinds/webhook/admission.cpp).
 Result<void> mutate_by_webhooks(Admission& admission);
 Result<void> judge_by_webhooks(Admission& admission);
 Result<void> check_webhooks(Admission& admission);

@@ -21,6 +21,7 @@ const std::vector<std::string>& expression_roots() {
 }
 
 const char* operation_of(const Admission& admission) {
+  if (admission.connects) return "CONNECT";
   return admission.object == nullptr ? "DELETE" : admission.old == nullptr ? "CREATE" : "UPDATE";
 }
 
@@ -67,15 +68,16 @@ Result<cel::Program> compiled_expression(const std::string& text) {
 Result<WriteSubject> WriteSubject::of(Admission& admission) {
   const json::value& judged = admission.object != nullptr ? *admission.object : *admission.old;
   const api::TypeRecord& type = *admission.input.type;
-  WriteSubject subject{admission,
-                       std::string(api::meta_string(judged, "name")),
-                       admission.input.ns(),
-                       type.plural,
-                       admission.input.sub == nullptr ? std::string() : admission.input.sub->name,
-                       type.group,
-                       admission.input.call->info.version,
-                       operation_of(admission),
-                       std::nullopt};
+  WriteSubject subject{
+      admission,
+      admission.document ? admission.input.name() : std::string(api::meta_string(judged, "name")),
+      admission.input.ns(),
+      type.plural,
+      admission.input.sub == nullptr ? std::string() : admission.input.sub->name,
+      type.group,
+      admission.input.call->info.version,
+      operation_of(admission),
+      std::nullopt};
   if (type.namespaced) {
     ORC_ASSIGN(const auto ns, admission.view.load(object_key({"", "namespaces"}, "", subject.ns)));
     if (ns) {
@@ -126,7 +128,8 @@ json::value WriteSubject::request_json() const {
   json::array groups;
   for (const std::string& one : user.groups) groups.push_back(json::value(one));
   const api::TypeRecord& type = *admission.input.type;
-  const json::object kind{{"group", type.group}, {"version", version}, {"kind", type.kind}};
+  const GroupVersionKind own = admission.document ? admission.input.sub->kind : type.gvk(version);
+  const json::object kind{{"group", own.group}, {"version", own.version}, {"kind", own.kind}};
   const json::object place{{"group", type.group}, {"version", version}, {"resource", type.plural}};
   json::object info{{"username", user.user}, {"uid", user.uid}, {"groups", std::move(groups)}};
   if (!user.extra.empty()) {
@@ -156,7 +159,8 @@ WriteExpressions::WriteExpressions(const WriteSubject& subject, const json::valu
     : subject_(subject), budget_(budget) {
   const Admission& admission = subject.admission;
   const api::TypeVersion* version = admission.input.type->version(subject.version);
-  const api::SchemaRef schema = version == nullptr ? api::SchemaRef() : version->schema;
+  const bool typed = version != nullptr && !admission.document;
+  const api::SchemaRef schema = typed ? version->schema : api::SchemaRef();
   const auto shown = [&](const json::value* tree) {
     return tree == nullptr ? cel::Value(cel::Null{}) : cel::from_json(*tree, schema);
   };

@@ -187,7 +187,8 @@ Result<void> judge_binding(const Subject& subject, const json::value& policy, co
 }  // namespace
 
 Result<void> admit_policies(Admission& admission) {
-  if (admission.input.type->group == kGroup || admission.input.call->user.own) return {};
+  if (admission.input.type->group == kGroup || admission.input.call->user.own || admission.input.judged)
+    return {};
   ORC_ASSIGN(const auto bindings,
              objects(admission.view, objects_range({kGroup, "validatingadmissionpolicybindings"}, ""),
                      kPoliciesMax));

@@ -1,6 +1,6 @@
 // The live authorizers and the 403 of a refusal: see access.hpp.
-#include "api/status.hpp"
 #include "apiserver/auth/access.hpp"
+#include "api/status.hpp"
 #include "apiserver/core.hpp"
 #include "apiserver/store_key.hpp"
 #include "apiserver/stored_object.hpp"

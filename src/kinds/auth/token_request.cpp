@@ -66,6 +66,49 @@ Result<void> bind(const WriteInput& input, const View& view, TokenClaims& claims
   return {};
 }
 
+/// The answer: a token of this account, as `input.body` asks for it.
+Result<Change> issue_token(const WriteInput& input, const View& view, const TokenAuthority& authority,
+                           const std::string& account_uid, Change change) {
+  ORC_ASSIGN(const std::int64_t seconds, seconds_of(input));
+  TokenClaims claims;
+  claims.ns = input.ns();
+  claims.account = input.name();
+  claims.account_uid = account_uid;
+  claims.subject = "system:serviceaccount:" + claims.ns + ":" + claims.account;
+  if (const json::array* asked = array_at(input.body, "/spec/audiences")) {
+    for (const json::value& one : *asked) {
+      if (one.is_string()) claims.audiences.emplace_back(one.get_string());
+    }
+  }
+  const bool for_us = claims.audiences.empty() || claims.audiences == authority.audiences;
+  if (claims.audiences.empty()) claims.audiences = authority.audiences;
+  ORC_TRY(bind(input, view, claims));
+  const std::int64_t now = input.now().wall_ns / api::kSecond;
+  claims.id = input.core->engine().random().uuid();
+  claims.issued_at = claims.not_before = now;
+  claims.expires_at = now + seconds;
+  if (seconds == kProjectedSeconds && claims.bound_kind == "pod" && for_us) {
+    claims.warn_after = now + seconds;
+    claims.expires_at = now + kExtendedSeconds;
+  }
+  ORC_ASSIGN(std::string token, authority.issuer->sign(claims));
+  json::value answer = input.body;
+  json::object& metadata = api::metadata(answer);
+  metadata["name"] = input.name();
+  metadata["namespace"] = input.ns();
+  metadata["creationTimestamp"] = api::format_time(now * api::kSecond);
+  set_at(answer, "/spec/expirationSeconds", seconds);
+  json::array audiences;
+  for (const std::string& one : claims.audiences) audiences.push_back(json::value(one));
+  set_at(answer, "/spec/audiences", std::move(audiences));
+  answer.get_object()["status"] = json::object{
+      {"token", std::move(token)}, {"expirationTimestamp", api::format_time((now + seconds) * api::kSecond)}};
+  answer.get_object()["apiVersion"] = "authentication.k8s.io/v1";
+  answer.get_object()["kind"] = input.sub->kind.kind;
+  change.code = 201;
+  change.status = to_json(answer);
+  return change;
+}
 Result<Change> request_token(const WriteInput& input, const View& view) {
   const auto authority = input.core->tokens();
   if (authority == nullptr) return api::service_unavailable("this server has no key for tokens yet");
@@ -83,47 +126,14 @@ Result<Change> request_token(const WriteInput& input, const View& view) {
   Admission admission{input, view, unchanged, &body, nullptr};
   ORC_TRY(admit_node_restriction(admission));
   ORC_ASSIGN(auto account, load_target(input, view));
-  ORC_ASSIGN(const std::int64_t seconds, seconds_of(input));
-  TokenClaims claims;
-  claims.ns = input.ns();
-  claims.account = input.name();
-  claims.account_uid = account.view.uid;
-  claims.subject = "system:serviceaccount:" + claims.ns + ":" + claims.account;
-  if (const json::array* asked = array_at(input.body, "/spec/audiences")) {
-    for (const json::value& one : *asked) {
-      if (one.is_string()) claims.audiences.emplace_back(one.get_string());
-    }
-  }
-  const bool for_us = claims.audiences.empty() || claims.audiences == authority->audiences;
-  if (claims.audiences.empty()) claims.audiences = authority->audiences;
-  ORC_TRY(bind(input, view, claims));
-  const std::int64_t now = input.now().wall_ns / api::kSecond;
-  claims.id = input.core->engine().random().uuid();
-  claims.issued_at = claims.not_before = now;
-  claims.expires_at = now + seconds;
-  if (seconds == kProjectedSeconds && claims.bound_kind == "pod" && for_us) {
-    claims.warn_after = now + seconds;
-    claims.expires_at = now + kExtendedSeconds;
-  }
-  ORC_ASSIGN(std::string token, authority->issuer->sign(claims));
-  json::value answer = input.body;
-  json::object& metadata = api::metadata(answer);
-  metadata["name"] = input.name();
-  metadata["namespace"] = input.ns();
-  metadata["creationTimestamp"] = api::format_time(now * api::kSecond);
-  set_at(answer, "/spec/expirationSeconds", seconds);
-  json::array audiences;
-  for (const std::string& one : claims.audiences) audiences.push_back(json::value(one));
-  set_at(answer, "/spec/audiences", std::move(audiences));
-  answer.get_object()["status"] = json::object{
-      {"token", std::move(token)}, {"expirationTimestamp", api::format_time((now + seconds) * api::kSecond)}};
-  answer.get_object()["apiVersion"] = "authentication.k8s.io/v1";
-  answer.get_object()["kind"] = input.sub->kind.kind;
+  ORC_TRY(admit_document(admission));
+  WriteInput admitted = input;
+  admitted.body = body;
   Change change;
-  change.code = 201;
-  change.status = to_json(answer);
-  return change;
+  change.warnings = unchanged.warnings;
+  return issue_token(admitted, view, *authority, std::string(account.view.uid), std::move(change));
 }
+
 }  // namespace
 
 const std::vector<SubresourceHook>& token_subresources() {

@@ -72,7 +72,7 @@ class Round {
     json::value request = request_;
     json::object& fields = request.get_object();
     fields["uid"] = question.uid;
-    fields["kind"].get_object()["version"] = question.version;
+    if (!admission_.document) fields["kind"].get_object()["version"] = question.version;
     fields["resource"].get_object()["version"] = question.version;
     for (const char* empty : {"subResource", "requestSubResource", "namespace"}) {
       if (fields[empty] == "") fields.erase(empty);
@@ -84,6 +84,13 @@ class Round {
         continue;
       }
       json::value shown = *tree;
+      if (admission_.document) {
+        const GroupVersionKind& own = admission_.input.sub->kind;
+        shown.get_object()["kind"] = own.kind;
+        shown.get_object()["apiVersion"] = own.api_version();
+        fields[name] = std::move(shown);
+        continue;
+      }
       shown.get_object()["kind"] = type.kind;
       if (!shown.get_object().contains("apiVersion"))
         shown.get_object()["apiVersion"] = type.gvk(own_version()).api_version();
@@ -135,9 +142,13 @@ class Round {
   Result<void> apply(const Question& question, const json::value& patch) {
     const api::TypeRecord& type = *admission_.input.type;
     json::value next = *admission_.object;
-    ORC_TRY(convert(next, question.version));
+    if (!admission_.document) ORC_TRY(convert(next, question.version));
     if (auto applied = api::json_patch(next, patch); !applied)
       return fatal(*question.hook, "failed to apply the patch: " + applied.error().message());
+    if (admission_.document) {
+      *admission_.object = std::move(next);
+      return {};
+    }
     const api::TypeVersion* sent = type.version(question.version);
     auto unknown = api::prune_unknown(sent == nullptr ? schema() : sent->schema, next);
     if (!unknown) return fatal(*question.hook, "the patched object: " + unknown.error().message());
@@ -226,6 +237,7 @@ class Round {
   }
 
   json::value options() const {
+    if (admission_.connects) return nullptr;
     const std::string& verb = admission_.input.call->info.verb;
     const char* kind = subject_.operation == "DELETE" ? "DeleteOptions"
                        : verb == "patch"              ? "PatchOptions"
@@ -284,7 +296,7 @@ class Round {
 
 bool exempt(const Admission& admission) {
   return admission.input.type->group == kConfigurations || admission.input.type->virtual_only ||
-         admission.input.call->user.own;
+         admission.input.call->user.own || admission.input.judged;
 }
 }  // namespace
 
