@@ -307,6 +307,9 @@ void Evaluation::resize() {
   for (auto* column : {&base, &taints, &preferred}) column->resize(count, 0);
   flags_.resize(count, 0);
   counted_.resize(count, 0);
+  taken_.resize(count, 0);
+  fit_bits_.resize(count, 0);
+  if (!victims.empty()) victims.resize(count);
   generation_.resize(count, ~std::uint32_t{0});
   shape_generation_.resize(count, ~std::uint32_t{0});
   tree_.clear();
@@ -448,11 +451,13 @@ std::vector<std::string> Evaluation::lacking(Slot slot, const Overlay* overlay) 
   return reasons;
 }
 
-void Evaluation::count_lacking(Slot slot, std::vector<std::size_t>& counts) const {
+void Evaluation::count_lacking(Slot slot, const Overlay* overlay, Refusals& counts) const {
+  if (pods_with(slot, overlay) > impl_.pods_total[slot]) ++counts.too_many;
   for (std::size_t i = 0; i < record().amounts.size(); ++i) {
     const auto& [id, wanted] = record().amounts[i];
     const ResourceColumn& column = impl_.resources[id];
-    if (wanted > column.total[slot] - column.used[slot] && !ignored(profile(), column.name)) ++counts[i];
+    const std::int64_t used = overlay == nullptr ? column.used[slot] : used_with(id, slot, *overlay);
+    if (wanted > column.total[slot] - used && !ignored(profile(), column.name)) ++counts.lacking[i];
   }
 }
 
@@ -481,6 +486,7 @@ std::int64_t broken_linear(const std::vector<std::pair<std::int64_t, std::int64_
 // The resources that the profile scores, with what this pod adds. An extended resource that the pod does not
 // ask for is left out, as upstream does.
 void Evaluation::compile_scores() {
+  refusals_.lacking.resize(std::min(record().amounts.size(), kCountedAmounts), 0);
   const PodRules& rules = record().rules;
   const auto asked = [&](const std::string& name) {
     const auto found = rules.requests.find(name);
@@ -598,30 +604,77 @@ std::int32_t Evaluation::base_of(Slot slot) const {
   return static_cast<std::int32_t>(sum);
 }
 
+// Which of them lack, and whether an empty node would not.
+std::uint32_t Evaluation::fit_bits(Slot slot) const {
+  if (!counts_refusals()) return 0;
+  std::uint32_t bits = impl_.pods_used[slot] + 1 > impl_.pods_total[slot] ? kTooMany : 0;
+  bool fits = true;
+  std::uint32_t bit = kFitsEmpty;
+  for (const auto& [id, wanted] : record().amounts) {
+    bit <<= 1;
+    const ResourceColumn& column = impl_.resources[id];
+    if (wanted <= column.total[slot] - column.used[slot] || ignored(profile(), column.name)) continue;
+    bits |= bit;
+    fits = fits && wanted <= column.total[slot];
+  }
+  return fits ? bits | kFitsEmpty : bits;
+}
+
+// Were those whom the node was promised to there already. Any pod of this kind: it is none of them.
+bool Evaluation::rivals_take(Slot slot) const {
+  Overlay overlay;
+  for (const Nomination* rival : impl_.nodes[slot].nominated) {
+    if (rival->pod.priority < record().rules.priority) continue;
+    overlay.added.push_back(&rival->pod);
+    overlay.added_records.push_back(rival->record);
+  }
+  return !overlay.added.empty() && code_with(slot, overlay) != Code::ok;
+}
+
+void Evaluation::count(Slot slot, int by) {
+  const Code now = code(slot);
+  refusals_.codes[static_cast<std::size_t>(now)] += by;
+  if (now == Code::fit) {
+    const std::uint32_t bits = fit_bits_[slot];
+    if ((bits & kTooMany) != 0) refusals_.too_many += by;
+    if ((bits & kFitsEmpty) != 0) refusals_.fits_empty += by;
+    for (std::size_t i = 0; (bits >> i) > 3; ++i) {
+      if ((bits >> (i + 2) & 1) != 0) refusals_.lacking[i] += by;
+    }
+  }
+  if (now != Code::ok || taken_[slot] != 0) return;
+  feasible_ = static_cast<std::size_t>(static_cast<std::int64_t>(feasible_) + by);
+  for (const auto& [counts, raw] :
+       {std::pair(&taint_counts_, taints[slot]), std::pair(&preferred_counts_, preferred[slot])}) {
+    const auto it = counts->try_emplace(raw, 0).first;
+    it->second += by;
+    if (it->second == 0) counts->erase(it);
+  }
+}
+
 void Evaluation::update(Slot slot) {
   const NodeState& node = impl_.nodes[slot];
   if (generation_[slot] == node.generation) return;
   generation_[slot] = node.generation;
-  if (counted_[slot] != 0) {
-    counted_[slot] = 0;
-    --feasible_;
-    if (auto it = taint_counts_.find(taints[slot]); --it->second == 0) taint_counts_.erase(it);
-    if (auto it = preferred_counts_.find(preferred[slot]); --it->second == 0) preferred_counts_.erase(it);
-  }
+  if (counted_[slot] != 0) count(slot, -1);
+  counted_[slot] = 1;
   if (shape_generation_[slot] != node.shape_generation) update_static(slot);
+  taken_[slot] = 0;
   if (static_code[slot] == Code::absent) {
     dynamic_code[slot] = Code::ok;
   } else {
     // Also where a static rule says no: topology rules and explain() want the whole truth.
     dynamic_code[slot] = dynamic(slot, nullptr);
   }
-  if (code(slot) == Code::ok) {
+  const Code now = code(slot);
+  if (now == Code::ok) {
     base[slot] = base_of(slot);
-    counted_[slot] = 1;
-    ++feasible_;
-    ++taint_counts_[taints[slot]];
-    ++preferred_counts_[preferred[slot]];
+    if (!topology_ && !node.nominated.empty()) taken_[slot] = rivals_take(slot) ? 1 : 0;
+  } else if (now == Code::fit) {
+    fit_bits_[slot] = fit_bits(slot);
   }
+  count(slot, 1);
+  if (!victims.empty()) victims[slot].known = false;
   if (topology_) {
     update_sums(slot);
   } else {
@@ -664,7 +717,8 @@ void Evaluation::refresh() {
 }
 
 std::size_t Evaluation::bytes() const {
-  std::size_t bytes = sizeof(*this) + static_code.size() * (2 + 12 + 2 + 8) + tree_.size() * 8;
+  std::size_t bytes = sizeof(*this) + static_code.size() * (2 + 12 + 3 + 12) + tree_.size() * 8 +
+                      victims.size() * sizeof(Victims);
   for (const auto* list : {&hard_sums, &soft_sums, &affinity, &own_anti, &existing_anti, &pod_scores}) {
     for (const Aggregate& sum : *list) bytes += sum.sum.size() * 12 + sum.seen.size() * 12;
   }
@@ -674,7 +728,7 @@ std::size_t Evaluation::bytes() const {
 // ---- the tree ----
 
 std::uint64_t Evaluation::key_of(Slot slot) const {
-  if (code(slot) != Code::ok) return 0;
+  if (code(slot) != Code::ok || taken_[slot] != 0) return 0;
   const SchedulingProfile& how = profile();
   const std::int64_t t = tree_taints_ == 0 ? 100 : 100 - std::int64_t{taints[slot]} * 100 / tree_taints_;
   const std::int64_t p = tree_preferred_ == 0 ? 0 : std::int64_t{preferred[slot]} * 100 / tree_preferred_;
@@ -719,6 +773,20 @@ std::optional<Evaluation::Best> Evaluation::best() {
   ORC_ASSERT(top != 0);
   return Best{impl_.by_rank[0xFFFFFFFFu - static_cast<std::uint32_t>(top)],
               static_cast<std::int64_t>(top >> 32) - 1, feasible_};
+}
+
+Evaluation::Best Evaluation::best_at(Slot slot) const {
+  ORC_ASSERT(!topology_ && code(slot) == Code::ok);
+  const auto most = [](const std::map<std::int32_t, std::int32_t>& counts, std::int32_t own) {
+    return std::int64_t{counts.empty() ? own : std::max(own, counts.rbegin()->first)};
+  };
+  const std::int64_t most_taints = most(taint_counts_, taints[slot]);
+  const std::int64_t most_preferred = most(preferred_counts_, preferred[slot]);
+  const SchedulingProfile& how = profile();
+  const std::int64_t t = most_taints == 0 ? 100 : 100 - taints[slot] * std::int64_t{100} / most_taints;
+  const std::int64_t p = most_preferred == 0 ? 0 : preferred[slot] * std::int64_t{100} / most_preferred;
+  return {slot, how.taint_weight * t + how.node_affinity_weight * p + base[slot],
+          feasible_ + (taken_[slot] != 0 ? 1 : 0)};
 }
 
 }  // namespace orchestra::sched

@@ -8,6 +8,7 @@
 //
 // Invariant: after refresh(), every column and sum equals what a full recount would give. Scores that are
 // normalised over the feasible nodes are kept raw; the tree is built again when their maximum moves.
+#include <array>
 #include <optional>
 #include <string>
 #include <vector>
@@ -117,7 +118,23 @@ class Evaluation {
     std::size_t feasible = 0;
   };
   std::optional<Best> best();
+  /// The total of a slot that will do, beside those that best() chooses from.
+  Best best_at(Slot slot) const;
   std::size_t feasible() const { return feasible_; }
+  /// Without topology rules: pods of no lower priority that were promised this node leave no room on it.
+  bool taken(Slot slot) const { return taken_[slot] != 0; }
+
+  /// How many nodes say what, as far as the node alone decides. Kept up to date, so that a refusal of all
+  /// nodes costs nothing per node.
+  struct Refusals {
+    std::array<std::int32_t, static_cast<std::size_t>(Code::absent) + 1> codes{};
+    std::vector<std::int32_t> lacking;  ///< by record().amounts
+    std::int32_t too_many = 0;          ///< pods
+    std::int32_t fits_empty = 0;        ///< lack something, but would not if they were empty
+  };
+  const Refusals& refusals() const { return refusals_; }
+  /// False: the pod asks for more resources than are counted.
+  bool counts_refusals() const { return record().amounts.size() <= kCountedAmounts; }
 
   std::int64_t fit_score(Slot slot) const;
   std::int64_t balanced_score(Slot slot) const;
@@ -134,17 +151,20 @@ class Evaluation {
   Code code_with(Slot slot, const Overlay& overlay) const;
   /// Every resource that the node lacks.
   std::vector<std::string> lacking(Slot slot, const Overlay* overlay) const;
-  /// Adds 1 for each of record().amounts that the node lacks.
-  void count_lacking(Slot slot, std::vector<std::size_t>& counts) const;
+  /// Adds 1 to `too_many` and to each of `lacking` that the node lacks.
+  void count_lacking(Slot slot, const Overlay* overlay, Refusals& counts) const;
 
-  /// What preempt() found out about a slot; holds while its generation and `start` do.
+  /// What preempt() found out about a slot; forgotten when the node changes.
   struct Victims {
-    std::uint32_t generation = ~std::uint32_t{0};
+    bool known = false;
     bool possible = false;
-    Code code = Code::ok;  ///< when not possible
-    std::vector<const PlacedPod*> pods;
+    Code code = Code::ok;                ///< when not possible
+    std::vector<const PlacedPod*> pods;  ///< most important first
+    std::size_t violations = 0;
+    // What candidates are compared by.
+    std::int64_t highest = 0, sum = 0, started_ns = 0;
   };
-  std::vector<Victims> victims;  ///< by slot
+  std::vector<Victims> victims;  ///< by slot; empty until somebody preempts
 
   const Record& record() const { return impl_.records[record_]; }
   const SchedulingProfile& profile() const { return impl_.profiles[profile_]; }
@@ -152,7 +172,6 @@ class Evaluation {
     const auto& disabled = profile().disabled_filters;
     return disabled.empty() || !disabled.contains(plugin);
   }
-  bool affinity_ok(Slot slot) const { return (flags_[slot] & 1) != 0; }
   Impl& impl() const { return impl_; }
 
  private:
@@ -176,6 +195,9 @@ class Evaluation {
   std::int64_t used_with(Id resource, Slot slot, const Overlay& overlay) const;
   std::int64_t pods_with(Slot slot, const Overlay* overlay) const;
   Code fit_code(Slot slot, const Overlay* overlay) const;
+  std::uint32_t fit_bits(Slot slot) const;
+  bool rivals_take(Slot slot) const;
+  void count(Slot slot, int by);
   bool ports_free(Slot slot, const Overlay* overlay) const;
   std::int32_t base_of(Slot slot) const;
 
@@ -203,6 +225,12 @@ class Evaluation {
   std::uint64_t log_at_ = 0, columns_version_ = 0, images_version_ = 0, terms_version_ = 0;
   bool topology_ = false, fresh_ = true;
   std::vector<Id> held_matchers_;
+
+  static constexpr std::size_t kCountedAmounts = 30;
+  static constexpr std::uint32_t kTooMany = 1, kFitsEmpty = 2;  // then one bit for each amount
+  std::vector<std::uint32_t> fit_bits_;                         // by slot, where the code is fit
+  Refusals refusals_;
+  std::vector<std::uint8_t> taken_;  // by slot
 
   // Of feasible slots: how many have this raw value.
   std::map<std::int32_t, std::int32_t> taint_counts_, preferred_counts_;

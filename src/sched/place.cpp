@@ -9,6 +9,8 @@ using namespace sched;
 
 namespace {
 
+constexpr std::size_t kScoringPlugins = 7;
+
 void join_sorted(std::string& text, std::vector<std::string> lines) {
   std::sort(lines.begin(), lines.end());
   for (std::size_t i = 0; i < lines.size(); ++i) text += (i == 0 ? " " : ", ") + lines[i];
@@ -21,6 +23,24 @@ std::vector<std::string> counted(const std::map<std::string, std::size_t>& count
   return lines;
 }
 
+// As Evaluation::refusals(), for pods whose nodes are judged by more than what is on them.
+void count_walking(const Attempt& attempt, Evaluation::Refusals& counts,
+                   const std::function<void(Slot)>& one_by_one) {
+  const Evaluation& evaluation = attempt.evaluation;
+  counts.lacking.assign(evaluation.record().amounts.size(), 0);
+  for (const Slot slot : attempt.impl.by_rank) {
+    const Code code = attempt.code(slot);
+    if (code == Code::ok || code == Code::volumes) {
+      one_by_one(slot);
+      continue;
+    }
+    ++counts.codes[static_cast<std::size_t>(code)];
+    if (code != Code::fit) continue;
+    evaluation.count_lacking(slot, nullptr, counts);
+    if (evaluation.fits_empty(slot)) ++counts.fits_empty;
+  }
+}
+
 Unschedulable refused(Attempt& attempt) {
   Unschedulable why;
   why.nodes = attempt.impl.present;
@@ -31,37 +51,42 @@ Unschedulable refused(Attempt& attempt) {
   }
   // Most nodes say one of a few things: those are counted by number, and named at the end.
   const Evaluation& evaluation = attempt.evaluation;
-  std::array<std::size_t, static_cast<std::size_t>(Code::absent)> codes{};
-  std::vector<std::size_t> lacking(evaluation.record().amounts.size(), 0);
-  std::size_t too_many = 0;
-  for (const Slot slot : attempt.impl.by_rank) {
-    const Code code = attempt.code(slot);
-    if (code == Code::fit) {
-      ++codes[static_cast<std::size_t>(code)];
-      if (attempt.impl.pods_used[slot] + 1 > attempt.impl.pods_total[slot]) ++too_many;
-      evaluation.count_lacking(slot, lacking);
-      if (evaluation.fits_empty(slot)) ++why.resolvable;
-    } else if (code == Code::ok || code == Code::volumes) {
-      const Attempt::Refusal refusal = attempt.refusal(slot);
-      for (const std::string& reason : refusal.reasons) ++why.counts[reason];
-      if (refusal.resolvable) ++why.resolvable;
-      if (!refusal.plugin.empty()) why.plugins.insert(refusal.plugin);
-    } else {
-      ++codes[static_cast<std::size_t>(code)];
-      if (resolvable(code)) ++why.resolvable;
+  Evaluation::Refusals counts;
+  const auto one_by_one = [&](Slot slot) {
+    const Attempt::Refusal refusal = attempt.refusal(slot);
+    for (const std::string& reason : refusal.reasons) ++why.counts[reason];
+    if (refusal.resolvable) ++why.resolvable;
+    if (!refusal.plugin.empty()) why.plugins.insert(refusal.plugin);
+  };
+  if (attempt.plain() && evaluation.counts_refusals()) {
+    counts = evaluation.refusals();
+    // Those that would do were promised to others.
+    std::set<Slot> promised;
+    for (const auto& [uid, nomination] : attempt.impl.nominations) promised.insert(nomination.slot);
+    for (const Slot slot : promised) {
+      if (evaluation.code(slot) == Code::ok) one_by_one(slot);
     }
+  } else {
+    count_walking(attempt, counts, one_by_one);
   }
+  why.resolvable += static_cast<std::size_t>(counts.fits_empty);
+  const auto& codes = counts.codes;
+  const auto& lacking = counts.lacking;
+  const auto too_many = static_cast<std::size_t>(counts.too_many);
   for (std::size_t i = 0; i < codes.size(); ++i) {
     const Code code = static_cast<Code>(i);
-    if (codes[i] == 0) continue;
+    if (codes[i] == 0 || code == Code::ok || code == Code::absent) continue;
     why.plugins.insert(plugin_of(code));
-    if (code != Code::fit) why.counts[reason_of(code)] += codes[i];
+    if (code == Code::fit) continue;
+    const auto times = static_cast<std::size_t>(codes[i]);
+    why.counts[reason_of(code)] += times;
+    if (resolvable(code)) why.resolvable += times;
   }
   if (too_many > 0) why.counts["Too many pods"] += too_many;
   for (std::size_t i = 0; i < lacking.size(); ++i) {
     if (lacking[i] == 0) continue;
     const std::string& name = attempt.impl.resources[evaluation.record().amounts[i].first].name;
-    why.counts["Insufficient " + name] += lacking[i];
+    why.counts["Insufficient " + name] += static_cast<std::size_t>(lacking[i]);
   }
   return why;
 }
@@ -93,49 +118,54 @@ std::string Unschedulable::message() const {
 Decision place(const SchedulingSnapshot& snapshot, const PodShape& pod, const PlaceOptions& options) {
   if (snapshot.node_count() == 0) return {Unschedulable()};
   Attempt attempt(snapshot, pod, options);
+  // A node that was promised to the pod is taken if it will do, before any other is looked at.
+  const std::optional<Slot> promised = attempt.own_promise();
   if (attempt.for_all.empty() && attempt.plain()) {
-    if (const auto best = attempt.evaluation.best())
-      return {Placement{attempt.impl.nodes[best->slot].shape.name, best->total, best->feasible, {}}};
-    attempt.prepare();
+    const auto answer = [&](const Evaluation::Best& best) {
+      return Decision{Placement{attempt.impl.nodes[best.slot].shape.name, best.total, best.feasible, {}}};
+    };
+    if (promised && attempt.code(*promised) == Code::ok && !attempt.promised_away(*promised))
+      return answer(attempt.evaluation.best_at(*promised));
+    if (const auto best = attempt.evaluation.best()) return answer(*best);
     return {refused(attempt)};
   }
   attempt.walk();
   if (attempt.failure) return {std::move(*attempt.failure)};
-  if (attempt.feasible.empty()) {
-    return {refused(attempt)};
-  }
-  const Attempt::Feasible* best = nullptr;
-  std::int64_t best_total = 0;
-  for (const Attempt::Feasible& node : attempt.feasible) {
-    const std::int64_t total = attempt.total(node, nullptr);
-    if (best == nullptr || total > best_total ||
-        (total == best_total && attempt.impl.rank[node.slot] < attempt.impl.rank[best->slot])) {
-      best = &node;
-      best_total = total;
+  const std::vector<Slot>& slots = attempt.feasible.slots;
+  if (slots.empty()) return {refused(attempt)};
+  std::int64_t total = 0;
+  std::size_t best = attempt.best(total);
+  if (promised) {
+    const auto found = std::lower_bound(slots.begin(), slots.end(), *promised);
+    if (found != slots.end() && *found == *promised) {
+      best = static_cast<std::size_t>(found - slots.begin());
+      total = attempt.total(best, nullptr);
     }
   }
-  // A node that was promised to the pod is taken if it will do, before any other is looked at.
-  const std::string nominated = snapshot.nominated_node(pod.uid);
-  for (const Attempt::Feasible& node : attempt.feasible) {
-    if (nominated.empty() || attempt.impl.nodes[node.slot].shape.name != nominated) continue;
-    best = &node;
-    best_total = attempt.total(node, nullptr);
-  }
-  Placement placement{attempt.impl.nodes[best->slot].shape.name, best_total, attempt.feasible.size(), {}};
-  if (attempt.volumes.any()) placement.volumes = attempt.volumes.check(best->slot).choices;
+  Placement placement{attempt.impl.nodes[slots[best]].shape.name, total, slots.size(), {}};
+  if (attempt.volumes.any()) placement.volumes = attempt.volumes.check(slots[best]).choices;
   return {std::move(placement)};
 }
 
 std::vector<NodeVerdict> explain(const SchedulingSnapshot& snapshot, const PodShape& pod,
                                  const PlaceOptions& options) {
-  std::vector<NodeVerdict> verdicts;
-  if (snapshot.node_count() == 0) return verdicts;
+  if (snapshot.node_count() == 0) return {};
   Attempt attempt(snapshot, pod, options);
   attempt.walk();
-  std::map<std::string, NodeVerdict> by_name;
-  for (const Slot slot : attempt.impl.by_rank) {
-    NodeVerdict verdict;
-    verdict.node = attempt.impl.nodes[slot].shape.name;
+  const auto& nodes = attempt.impl.nodes;
+  std::vector<Slot> slots = attempt.impl.by_rank;
+  if (options.tie_seed != 0) {
+    std::sort(slots.begin(), slots.end(),
+              [&](Slot a, Slot b) { return nodes[a].shape.name < nodes[b].shape.name; });
+  }
+  constexpr std::size_t kRefused = ~std::size_t{0};
+  std::vector<std::size_t> entry(nodes.size(), kRefused);  // of attempt.feasible, by slot
+  for (std::size_t i = 0; i < attempt.feasible.slots.size(); ++i) entry[attempt.feasible.slots[i]] = i;
+  std::vector<NodeVerdict> verdicts(slots.size());
+  for (std::size_t row = 0; row < slots.size(); ++row) {
+    const Slot slot = slots[row];
+    NodeVerdict& verdict = verdicts[row];
+    verdict.node = nodes[slot].shape.name;
     if (attempt.failure) {
       verdict.reasons = {"plugin " + attempt.failure->plugin + ": " + attempt.failure->message};
       verdict.plugin = attempt.failure->plugin;
@@ -143,20 +173,16 @@ std::vector<NodeVerdict> explain(const SchedulingSnapshot& snapshot, const PodSh
       verdict.reasons = {attempt.for_all};
       verdict.plugin = attempt.for_all_plugin;
       verdict.resolvable = false;
+    } else if (entry[slot] != kRefused) {
+      verdict.scores.reserve(kScoringPlugins + options.plugins.size());
+      verdict.total = attempt.total(entry[slot], &verdict.scores);
     } else {
       Attempt::Refusal refusal = attempt.refusal(slot);
       verdict.reasons = std::move(refusal.reasons);
       verdict.plugin = std::move(refusal.plugin);
       verdict.resolvable = verdict.reasons.empty() || refusal.resolvable;
     }
-    by_name.emplace(verdict.node, std::move(verdict));
   }
-  for (const Attempt::Feasible& node : attempt.feasible) {
-    if (attempt.failure) break;
-    NodeVerdict& verdict = by_name.at(attempt.impl.nodes[node.slot].shape.name);
-    verdict.total = attempt.total(node, &verdict.scores);
-  }
-  for (auto& [name, verdict] : by_name) verdicts.push_back(std::move(verdict));
   return verdicts;
 }
 
@@ -166,7 +192,11 @@ bool fits_somewhere(const SchedulingSnapshot& snapshot, const PodShape& pod, con
   builtin.plugins.clear();  // those of the host are asked when it is tried
   Attempt attempt(snapshot, pod, builtin);
   if (!attempt.for_all.empty()) return false;
-  if (attempt.plain()) return attempt.evaluation.feasible() > 0;
+  if (attempt.plain()) {
+    const std::optional<Slot> promised = attempt.own_promise();
+    return attempt.evaluation.feasible() > 0 ||
+           (promised && attempt.code(*promised) == Code::ok && !attempt.promised_away(*promised));
+  }
   attempt.prepare();
   return std::any_of(attempt.impl.by_rank.begin(), attempt.impl.by_rank.end(), [&](Slot slot) {
     return attempt.code(slot) == Code::ok && !attempt.promised_away(slot);
@@ -181,9 +211,9 @@ bool fits(const SchedulingSnapshot& snapshot, const PodShape& pod, const std::st
   if (!attempt.for_all.empty()) return false;
   attempt.prepare();
   if (attempt.refusal(found->second).code != Code::ok) return false;
-  attempt.feasible.emplace_back(found->second);
+  attempt.feasible.slots.push_back(found->second);
   attempt.run_filters();
-  return !attempt.failure && !attempt.feasible.empty();
+  return !attempt.failure && !attempt.feasible.slots.empty();
 }
 
 }  // namespace orchestra

@@ -25,11 +25,7 @@ class Search {
   Preemption run();
 
  private:
-  struct Candidate {
-    Slot slot = 0;
-    std::vector<const PlacedPod*> victims;  // most important first
-    std::size_t violations = 0;
-  };
+  using Victims = Evaluation::Victims;
   std::int64_t priority(const PlacedPod* pod) const { return impl_.records[pod->record].rules.priority; }
   bool more_important(const PlacedPod* a, const PlacedPod* b) const {
     const std::int64_t left = priority(a);
@@ -38,15 +34,17 @@ class Search {
     return a->started_ns != b->started_ns ? a->started_ns < b->started_ns : a->uid < b->uid;
   }
   std::vector<bool> violating(const std::vector<const PlacedPod*>& pods) const;
-  std::optional<Candidate> victims_on(Slot slot);
-  std::optional<Candidate> look(Slot slot, Code& code);
-  bool better(const Candidate& a, const Candidate& b) const;
-  void count(Slot slot, Code code, const std::vector<const PlacedPod*>& removed);
+  void look(Slot slot, Victims& found);
+  void measure(Victims& found) const;
+  static bool better(const Victims& a, const Victims& b);
+  void count(Slot slot, Code code);
+  void name_counts();
 
   Attempt& attempt_;
   SchedulingSnapshot::Impl& impl_;
   const std::vector<DisruptionBudget>& budgets_;
   Preemption result_;
+  Evaluation::Refusals counts_;  // why not; named at the end
 };
 
 // In the order of `pods`: does ending it take more than its budgets allow, given those before it?
@@ -70,23 +68,19 @@ std::vector<bool> Search::violating(const std::vector<const PlacedPod*>& pods) c
   return violates;
 }
 
-std::optional<Search::Candidate> Search::look(Slot slot, Code& code) {
+void Search::look(Slot slot, Victims& found) {
+  found = Victims();
   std::vector<const PlacedPod*> lower;
   for (const PlacedPod* pod : impl_.nodes[slot].pods) {
     if (priority(pod) < attempt_.pod.priority) lower.push_back(pod);
   }
-  if (lower.empty()) {
-    code = Code::ok;
-    return std::nullopt;
-  }
-  code = attempt_.code_without(slot, lower);
-  if (code != Code::ok) return std::nullopt;
-  std::sort(lower.begin(), lower.end(),
-            [&](const PlacedPod* a, const PlacedPod* b) { return more_important(a, b); });
+  if (lower.empty()) return;
+  found.code = attempt_.code_without(slot, lower);
+  if (found.code != Code::ok) return;
+  const auto important = [&](const PlacedPod* a, const PlacedPod* b) { return more_important(a, b); };
+  std::sort(lower.begin(), lower.end(), important);
   // Give back as many as possible: first those whose budget is at stake, each group most important first.
   const std::vector<bool> violates = violating(lower);
-  Candidate candidate;
-  candidate.slot = slot;
   std::vector<const PlacedPod*> gone = lower;
   for (const bool at_stake : {true, false}) {
     for (std::size_t i = 0; i < lower.size(); ++i) {
@@ -94,82 +88,61 @@ std::optional<Search::Candidate> Search::look(Slot slot, Code& code) {
       std::erase(gone, lower[i]);
       if (attempt_.code_without(slot, gone) == Code::ok) continue;
       gone.push_back(lower[i]);
-      if (at_stake) ++candidate.violations;
+      if (at_stake) ++found.violations;
     }
   }
-  std::sort(gone.begin(), gone.end(),
-            [&](const PlacedPod* a, const PlacedPod* b) { return more_important(a, b); });
-  candidate.victims = std::move(gone);
-  return candidate;
+  std::sort(gone.begin(), gone.end(), important);
+  found.pods = std::move(gone);
+  found.possible = true;
+  measure(found);
 }
 
-// Remembered where nothing but the node itself decides.
-std::optional<Search::Candidate> Search::victims_on(Slot slot) {
-  Evaluation& evaluation = attempt_.evaluation;
-  const bool remember = !evaluation.topology() && budgets_.empty() && !attempt_.volumes.any() &&
-                        impl_.nodes[slot].nominated.empty();
-  Code code = Code::ok;
-  if (!remember) {
-    auto found = look(slot, code);
-    if (!found) count(slot, code, {});
-    return found;
-  }
-  if (evaluation.victims.size() < impl_.nodes.size()) evaluation.victims.resize(impl_.nodes.size());
-  Evaluation::Victims& known = evaluation.victims[slot];
-  if (known.generation != impl_.nodes[slot].generation) {
-    auto found = look(slot, code);
-    known.generation = impl_.nodes[slot].generation;
-    known.possible = found.has_value();
-    known.code = code;
-    known.pods = found ? std::move(found->victims) : std::vector<const PlacedPod*>();
-  }
-  if (!known.possible) {
-    count(slot, known.code, {});
-    return std::nullopt;
-  }
-  return Candidate{slot, known.pods, 0};
-}
-
-void Search::count(Slot slot, Code code, const std::vector<const PlacedPod*>&) {
-  if (code == Code::ok) {
-    ++result_.why[kNoVictims];
-    return;
-  }
-  if (code == Code::fit) {
-    Evaluation::Overlay overlay;
-    for (const PlacedPod* pod : impl_.nodes[slot].pods) {
-      if (priority(pod) < attempt_.pod.priority) overlay.removed.push_back(pod);
-    }
-    for (const std::string& reason : attempt_.evaluation.lacking(slot, &overlay)) ++result_.why[reason];
-    return;
-  }
-  const char* reason = reason_of(code);
-  ++result_.why[reason == nullptr ? "node(s) had other reasons" : reason];
-}
-
-// pickOneNodeForPreemption: each criterion only among those that the one before left equal.
-bool Search::better(const Candidate& a, const Candidate& b) const {
-  if (a.violations != b.violations) return a.violations < b.violations;
-  if (a.victims.empty() != b.victims.empty()) return a.victims.empty();
-  if (a.victims.empty()) return false;
-  const std::int64_t highest_a = priority(a.victims.front());
-  const std::int64_t highest_b = priority(b.victims.front());
-  if (highest_a != highest_b) return highest_a < highest_b;
+void Search::measure(Victims& found) const {
+  if (found.pods.empty()) return;
   // Upstream adds 2^31 to each, so that many pods of negative priority do not look cheaper than few.
   constexpr std::int64_t kShift = std::int64_t{1} << 31;
-  const auto sum = [&](const Candidate& each) {
-    std::int64_t total = 0;
-    for (const PlacedPod* pod : each.victims) total += priority(pod) + kShift;
-    return total;
+  found.highest = priority(found.pods.front());
+  for (const PlacedPod* pod : found.pods) found.sum += priority(pod) + kShift;
+  // The earliest start among those of highest priority; they are sorted so that it stands first.
+  found.started_ns = found.pods.front()->started_ns;
+}
+
+// Each resource that is lacking even without the pods of lower priority.
+void Search::count(Slot slot, Code code) {
+  ++counts_.codes[static_cast<std::size_t>(code)];
+  if (code != Code::fit) return;
+  Evaluation::Overlay overlay;
+  for (const PlacedPod* pod : impl_.nodes[slot].pods) {
+    if (priority(pod) < attempt_.pod.priority) overlay.removed.push_back(pod);
+  }
+  attempt_.evaluation.count_lacking(slot, &overlay, counts_);
+}
+
+void Search::name_counts() {
+  const auto add = [&](const std::string& reason, std::int32_t times) {
+    if (times > 0) result_.why[reason] += static_cast<std::size_t>(times);
   };
-  const std::int64_t sum_a = sum(a);
-  const std::int64_t sum_b = sum(b);
-  if (sum_a != sum_b) return sum_a < sum_b;
-  if (a.victims.size() != b.victims.size()) return a.victims.size() < b.victims.size();
-  // The earliest start among the victims of highest priority; they are sorted so that it stands first.
-  if (a.victims.front()->started_ns != b.victims.front()->started_ns)
-    return a.victims.front()->started_ns > b.victims.front()->started_ns;
-  return impl_.rank[a.slot] < impl_.rank[b.slot];
+  for (std::size_t i = 0; i < counts_.codes.size(); ++i) {
+    const Code code = static_cast<Code>(i);
+    const char* reason = code == Code::ok ? kNoVictims : reason_of(code);
+    if (code != Code::fit) add(reason == nullptr ? "node(s) had other reasons" : reason, counts_.codes[i]);
+  }
+  add("Too many pods", counts_.too_many);
+  for (std::size_t i = 0; i < counts_.lacking.size(); ++i) {
+    const Id resource = attempt_.evaluation.record().amounts[i].first;
+    add("Insufficient " + impl_.resources[resource].name, counts_.lacking[i]);
+  }
+}
+
+// pickOneNodeForPreemption: each criterion only among those that the one before left equal. Whoever is asked
+// first wins a draw.
+bool Search::better(const Victims& a, const Victims& b) {
+  if (a.violations != b.violations) return a.violations < b.violations;
+  if (a.pods.empty() || b.pods.empty()) return a.pods.empty() && !b.pods.empty();
+  if (a.highest != b.highest) return a.highest < b.highest;
+  if (a.sum != b.sum) return a.sum < b.sum;
+  if (a.pods.size() != b.pods.size()) return a.pods.size() < b.pods.size();
+  return a.started_ns > b.started_ns;
 }
 
 Preemption Search::run() {
@@ -180,9 +153,8 @@ Preemption Search::run() {
   }
   attempt_.prepare();
   // A node was made free for it already, and the pods there are on their way out.
-  const auto promised = impl_.nominations.find(pod.uid);
-  if (promised != impl_.nominations.end()) {
-    const Slot slot = promised->second.slot;
+  if (attempt_.own_promise()) {
+    const Slot slot = *attempt_.own_promise();
     const Code code = attempt_.code(slot);
     if (code == Code::ok || resolvable(code)) {
       for (const PlacedPod* other : impl_.nodes[slot].pods) {
@@ -192,27 +164,49 @@ Preemption Search::run() {
       }
     }
   }
-  std::optional<Candidate> best;
+  Evaluation& evaluation = attempt_.evaluation;
+  // Remembered where nothing but the node itself decides.
+  const bool remember = !evaluation.topology() && budgets_.empty() && !attempt_.volumes.any();
+  if (remember) evaluation.victims.resize(impl_.nodes.size());
+  counts_.lacking.assign(evaluation.record().amounts.size(), 0);
+  const Victims* best = nullptr;
+  Slot best_slot = 0;
+  Victims own;  // of what is not remembered: found last, and the best
+  Victims best_own;
   std::size_t helpless = 0;
   for (const Slot slot : impl_.by_rank) {
     const Code code = attempt_.for_all.empty() ? attempt_.code(slot) : Code::not_asked;
     const bool may_help = (code == Code::ok && attempt_.promised_away(slot)) ||
-                          (resolvable(code) && (code != Code::fit || attempt_.evaluation.fits_empty(slot)));
+                          (resolvable(code) && (code != Code::fit || evaluation.fits_empty(slot)));
     if (!may_help) {
       ++helpless;
       continue;
     }
-    auto candidate = victims_on(slot);
-    if (!candidate) continue;
+    // What was promised to this very pod counts for it alone.
+    const bool shared = remember && attempt_.own_promise() != slot;
+    Victims& found = shared ? evaluation.victims[slot] : own;
+    if (!shared || !found.known) {
+      look(slot, found);
+      found.known = true;
+    }
+    if (!found.possible) {
+      count(slot, found.code);
+      continue;
+    }
     ++result_.candidates;
-    if (!best || better(*candidate, *best)) best = std::move(candidate);
+    if (best != nullptr && !better(found, *best)) continue;
+    if (!shared) best_own = own;
+    best = shared ? &found : &best_own;
+    best_slot = slot;
   }
-  if (helpless > 0) result_.why[kNotHelpful] = helpless;
-  if (!best) return std::move(result_);
-  result_.why.clear();
-  result_.node = impl_.nodes[best->slot].shape.name;
+  if (best == nullptr) {
+    name_counts();
+    if (helpless > 0) result_.why[kNotHelpful] = helpless;
+    return std::move(result_);
+  }
+  result_.node = impl_.nodes[best_slot].shape.name;
   result_.violations = best->violations;
-  for (const PlacedPod* victim : best->victims) result_.victims.push_back(victim->uid);
+  for (const PlacedPod* victim : best->pods) result_.victims.push_back(victim->uid);
   return std::move(result_);
 }
 

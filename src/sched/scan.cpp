@@ -129,13 +129,15 @@ Attempt::Attempt(const SchedulingSnapshot& snapshot, const PodShape& shape, cons
     for_all = volumes.error();
     for_all_plugin = volumes.error_plugin();
   }
-  rivals_ = impl.nominations.size() > (impl.nominations.contains(pod.uid) ? 1u : 0u);
+  const auto promise = impl.nominations.find(pod.uid);
+  if (promise != impl.nominations.end()) own_promise_ = promise->second.slot;
+  rivals_ = impl.nominations.size() > (own_promise_ ? 1u : 0u);
   impl.sort_ranks(options.tie_seed);
 }
 
 bool Attempt::plain() const {
-  return !evaluation.topology() && !only && !volumes.any() && impl.nominations.empty() &&
-         pod.node_name.empty() && options.plugins.empty();
+  return !evaluation.topology() && !only && !volumes.any() && pod.node_name.empty() &&
+         options.plugins.empty();
 }
 
 void Attempt::prepare() {
@@ -153,6 +155,13 @@ void Attempt::prepare() {
   }
 }
 
+bool Attempt::spread_allows(std::size_t constraint, Id value) const {
+  const Aggregate& sum = evaluation.hard_sums[constraint];
+  const Spread& rule = evaluation.hard[constraint];
+  const std::int64_t here = sum.nodes[value] == 0 ? 0 : sum.sum[value];
+  return here + (rule.self ? 1 : 0) - minima_[constraint] <= rule.rule.max_skew;
+}
+
 Code Attempt::code(Slot slot) const {
   const Evaluation& e = evaluation;
   if (e.static_code[slot] == Code::absent) return Code::absent;
@@ -168,8 +177,7 @@ Code Attempt::code(Slot slot) const {
     const Aggregate& sum = e.hard_sums[i];
     const Id value = impl.columns[sum.column].of[slot];
     if (value == 0) return Code::spread_key;
-    const std::int64_t here = sum.nodes[value] == 0 ? 0 : sum.sum[value];
-    if (here + (e.hard[i].self ? 1 : 0) - minima_[i] > e.hard[i].rule.max_skew) return Code::spread;
+    if (!spread_allows(i, value)) return Code::spread;
   }
   if (!e.affinity.empty()) {
     bool found = true;
@@ -200,21 +208,16 @@ Evaluation::Overlay Attempt::rivals_on(Slot slot) const {
   for (const Nomination* rival : impl.nodes[slot].nominated) {
     if (rival->pod.uid == pod.uid || rival->pod.priority < pod.priority) continue;
     overlay.added.push_back(&rival->pod);
-    overlay.added_records.push_back(impl.acquire_record(rival->pod));
+    overlay.added_records.push_back(rival->record);
   }
   return overlay;
 }
 
-void Attempt::give_back(const Evaluation::Overlay& overlay) const {
-  for (const Id record : overlay.added_records) impl.release_record(record);
-}
-
 bool Attempt::promised_away(Slot slot) const {
   if (!rivals_ || impl.nodes[slot].nominated.empty()) return false;
+  if (!evaluation.topology() && own_promise_ != slot) return evaluation.taken(slot);
   const Evaluation::Overlay overlay = rivals_on(slot);
-  const bool lost = !overlay.added.empty() && evaluation.code_with(slot, overlay) != Code::ok;
-  give_back(overlay);
-  return lost;
+  return !overlay.added.empty() && evaluation.code_with(slot, overlay) != Code::ok;
 }
 
 Code Attempt::code_without(Slot slot, const std::vector<const PlacedPod*>& removed) const {
@@ -226,7 +229,6 @@ Code Attempt::code_without(Slot slot, const std::vector<const PlacedPod*>& remov
     overlay = rivals_on(slot);
     overlay.removed = removed;
     code = evaluation.code_with(slot, overlay);
-    give_back(overlay);
   }
   return code;
 }
@@ -264,15 +266,15 @@ struct Attempt::PluginJob {
 std::shared_ptr<Attempt::PluginJob> Attempt::run_plugin(SchedulerPlugin& plugin, bool scores) {
   auto job = std::make_shared<PluginJob>();
   job->pod = pod;
-  for (const Feasible& node : feasible) {
-    NodeState& state = impl.nodes[node.slot];
+  for (const Slot slot : feasible.slots) {
+    NodeState& state = impl.nodes[slot];
     if (!state.shared) state.shared = std::make_shared<const NodeShape>(state.shape);
     job->shapes.push_back(state.shared);
     Amounts& used = job->used.emplace_back();
     for (const ResourceColumn& column : impl.resources) {
-      if (column.used[node.slot] != 0) used[column.name] = column.used[node.slot];
+      if (column.used[slot] != 0) used[column.name] = column.used[slot];
     }
-    used["pods"] = impl.pods_used[node.slot];
+    used["pods"] = impl.pods_used[slot];
   }
   const char* what = scores ? "score: " : "filter: ";
   if (!options.guard) {
@@ -290,20 +292,20 @@ std::shared_ptr<Attempt::PluginJob> Attempt::run_plugin(SchedulerPlugin& plugin,
 
 void Attempt::run_filters() {
   for (SchedulerPlugin* plugin : options.plugins) {
-    if (!plugin->filters() || feasible.empty()) continue;
+    if (!plugin->filters() || feasible.slots.empty()) continue;
     const auto job = run_plugin(*plugin, false);
     if (!job) return;
-    std::vector<Feasible> left;
-    for (std::size_t i = 0; i < feasible.size(); ++i) {
+    std::vector<Slot> left;
+    for (std::size_t i = 0; i < feasible.slots.size(); ++i) {
       auto& reason = job->reasons[i];
       if (!reason) {
-        left.push_back(std::move(feasible[i]));
+        left.push_back(feasible.slots[i]);
         continue;
       }
       if (reason->empty()) reason = "node(s) were refused by plugin " + plugin->name();
-      plugin_refusals_[feasible[i].slot] = {plugin->name(), std::move(*reason)};
+      plugin_refusals_[feasible.slots[i]] = {plugin->name(), std::move(*reason)};
     }
-    feasible = std::move(left);
+    feasible.slots = std::move(left);
   }
 }
 
@@ -314,7 +316,6 @@ Attempt::Refusal Attempt::refusal(Slot slot) {
     const Evaluation::Overlay overlay = rivals_on(slot);
     refusal.code = evaluation.code_with(slot, overlay);
     if (refusal.code == Code::fit) refusal.reasons = evaluation.lacking(slot, &overlay);
-    give_back(overlay);
     refusal.resolvable = resolvable(refusal.code);
     refusal.plugin = plugin_of(refusal.code);
     if (refusal.reasons.empty()) refusal.reasons.emplace_back(reason_of(refusal.code));
@@ -343,120 +344,220 @@ Attempt::Refusal Attempt::refusal(Slot slot) {
   return refusal;
 }
 
-void Attempt::walk() {
-  prepare();
-  feasible.clear();
-  if (!for_all.empty()) return;
-  const auto look = [&](Slot slot) {
-    if (code(slot) != Code::ok) return;
-    if (promised_away(slot)) return;
-    feasible.emplace_back(slot);
+// The topology rules of code(), decided once per value and then looked up per node.
+void Attempt::mask_topology(std::vector<std::uint8_t>& usable) const {
+  const Evaluation& e = evaluation;
+  std::vector<std::uint8_t> allowed;
+  const auto apply = [&](Id column) {
+    const Id* value = impl.columns[column].of.data();
+    std::uint8_t* mask = usable.data();
+    const std::uint8_t* allows = allowed.data();
+    for (std::size_t slot = 0; slot < usable.size(); ++slot) mask[slot] &= allows[value[slot]];
   };
-  if (only) {
-    for (const Slot slot : *only) look(slot);
-  } else {
-    const std::size_t count = impl.nodes.size();
-    for (Slot slot = 0; slot < count; ++slot) {
-      if (evaluation.static_code[slot] == Code::ok) look(slot);
+  const auto start = [&](const Aggregate& sum, bool without_key) {
+    allowed.assign(impl.columns[sum.column].values.size(), 0);
+    allowed[0] = without_key ? 1 : 0;
+  };
+  for (std::size_t i = 0; i < e.hard.size(); ++i) {
+    start(e.hard_sums[i], false);
+    for (Id value = 1; value < allowed.size(); ++value) {
+      // A value that no node has had yet is in no sum.
+      allowed[value] = value >= e.hard_sums[i].sum.size() || spread_allows(i, value) ? 1 : 0;
+    }
+    apply(e.hard_sums[i].column);
+  }
+  std::int64_t anywhere = 0;
+  for (const Aggregate& sum : e.affinity) anywhere += sum.total;
+  const bool first = anywhere == 0 && e.matches_own_affinity;  // of a group that wants to be together
+  for (const Aggregate& sum : e.affinity) {
+    start(sum, false);
+    for (Id value = 1; value < allowed.size(); ++value)
+      allowed[value] = first || (value < sum.sum.size() && sum.sum[value] > 0) ? 1 : 0;
+    apply(sum.column);
+  }
+  for (const auto* list : {&e.own_anti, &e.existing_anti}) {
+    for (const Aggregate& sum : *list) {
+      start(sum, true);
+      for (Id value = 1; value < allowed.size(); ++value)
+        allowed[value] = value >= sum.sum.size() || sum.sum[value] <= 0 ? 1 : 0;
+      apply(sum.column);
     }
   }
+}
+
+// Fills feasible.slots.
+void Attempt::collect() {
+  feasible = Feasible();
+  std::vector<Slot>& slots = feasible.slots;
+  if (only || !pod.node_name.empty()) {
+    const auto look = [&](Slot slot) {
+      if (code(slot) == Code::ok && !promised_away(slot)) slots.push_back(slot);
+    };
+    if (only) {
+      for (const Slot slot : *only) look(slot);
+      std::sort(slots.begin(), slots.end());
+    } else {
+      for (Slot slot = 0; slot < impl.nodes.size(); ++slot) look(slot);
+    }
+    return;
+  }
+  const std::size_t count = impl.nodes.size();
+  std::vector<std::uint8_t> usable(count);
+  for (std::size_t slot = 0; slot < count; ++slot) {
+    usable[slot] = evaluation.static_code[slot] == Code::ok && evaluation.dynamic_code[slot] == Code::ok;
+  }
+  if (evaluation.topology()) mask_topology(usable);
+  if (rivals_) {
+    for (const auto& [uid, nomination] : impl.nominations) {
+      const Slot slot = nomination.slot;
+      if (usable[slot] != 0 && promised_away(slot)) usable[slot] = 0;
+    }
+  }
+  slots.resize(count);
+  std::size_t next = 0;
+  for (Slot slot = 0; slot < count; ++slot) {
+    slots[next] = slot;
+    next += usable[slot];
+  }
+  slots.resize(next);
+  if (volumes.any()) std::erase_if(slots, [&](Slot slot) { return volumes.check(slot).code != Code::ok; });
+}
+
+void Attempt::walk() {
+  prepare();
+  feasible = Feasible();
   plugin_refusals_.clear();
+  if (!for_all.empty()) return;
+  collect();
   run_filters();
-  if (failure || feasible.empty()) return;
-  raw_topology();
+  if (failure || feasible.slots.empty()) return;
+  const std::size_t count = feasible.slots.size();
+  if (!evaluation.soft.empty()) raw_spread();
+  if (!evaluation.pod_scores.empty()) feasible.pods.assign(count, 0);
+  for (const Aggregate& sum : evaluation.pod_scores) {
+    const Id* of = impl.columns[sum.column].of.data();
+    std::vector<std::int64_t> by_value = sum.sum;
+    by_value.resize(impl.columns[sum.column].values.size(), 0);
+    by_value[0] = 0;
+    for (std::size_t i = 0; i < count; ++i) feasible.pods[i] += by_value[of[feasible.slots[i]]];
+  }
   normalise();
 }
 
-void Attempt::raw_topology() {
+namespace {
+// std::llround of what is not negative, without the call.
+std::int64_t rounded(double value) {
+  const auto whole = static_cast<std::int64_t>(value);
+  return whole + (value - static_cast<double>(whole) >= 0.5 ? 1 : 0);
+}
+}  // namespace
+
+// Nodes that lack a key are not scored; domains are those of the nodes that are.
+void Attempt::raw_spread() {
   const Evaluation& e = evaluation;
-  if (!e.soft.empty()) {
-    // Nodes that lack a key are not scored; domains are those of the nodes that are.
-    std::size_t scored = 0;
-    std::vector<std::vector<std::uint8_t>> seen(e.soft.size());
-    std::vector<std::size_t> domains(e.soft.size(), 0);
-    for (std::size_t i = 0; i < e.soft.size(); ++i)
-      seen[i].assign(impl.columns[e.soft[i].column].values.size(), 0);
-    for (Feasible& node : feasible) {
-      if (e.soft_needs_all_keys) {
-        node.spread_ignored = std::any_of(e.soft.begin(), e.soft.end(), [&](const Spread& each) {
-          return impl.columns[each.column].of[node.slot] == 0;
-        });
-      }
-      if (node.spread_ignored) continue;
-      ++scored;
-      for (std::size_t i = 0; i < e.soft.size(); ++i) {
-        const Id value = impl.columns[e.soft[i].column].of[node.slot];
-        if (value != 0 && seen[i][value] == 0) {
-          seen[i][value] = 1;
-          ++domains[i];
-        }
-      }
-    }
-    std::vector<double> weights;
-    for (std::size_t i = 0; i < e.soft.size(); ++i) {
-      const std::size_t size = e.soft[i].hostname ? scored : domains[i];
-      weights.push_back(std::log(static_cast<double>(size + 2)));
-    }
-    for (Feasible& node : feasible) {
-      if (node.spread_ignored) continue;
-      double score = 0;
-      for (std::size_t i = 0; i < e.soft.size(); ++i) {
-        const Spread& rule = e.soft[i];
-        const Id value = impl.columns[rule.column].of[node.slot];
-        if (value == 0) continue;
-        const std::int64_t count =
-            rule.hostname ? impl.matchers[rule.matcher].of[node.slot] : e.soft_sums[i].sum[value];
-        score += static_cast<double>(count) * weights[i] + static_cast<double>(rule.rule.max_skew - 1);
-      }
-      node.spread = std::llround(score);
+  const std::vector<Slot>& slots = feasible.slots;
+  if (e.soft_needs_all_keys) {
+    feasible.spread_ignored.assign(slots.size(), 0);
+    for (const Spread& each : e.soft) {
+      const Id* of = impl.columns[each.column].of.data();
+      for (std::size_t i = 0; i < slots.size(); ++i) feasible.spread_ignored[i] |= of[slots[i]] == 0 ? 1 : 0;
     }
   }
-  for (const Aggregate& sum : e.pod_scores) {
-    const auto& of = impl.columns[sum.column].of;
-    for (Feasible& node : feasible) {
-      if (of[node.slot] != 0) node.pods += sum.sum[of[node.slot]];
+  const std::size_t scored =
+      slots.size() - static_cast<std::size_t>(std::count(feasible.spread_ignored.begin(),
+                                                         feasible.spread_ignored.end(), std::uint8_t{1}));
+  std::vector<double> scores(slots.size(), 0);
+  std::vector<double> by_value;
+  std::vector<std::uint8_t> seen;
+  for (std::size_t c = 0; c < e.soft.size(); ++c) {
+    const Spread& rule = e.soft[c];
+    const LabelColumn& column = impl.columns[rule.column];
+    const Id* of = column.of.data();
+    const auto more = static_cast<double>(rule.rule.max_skew - 1);
+    if (rule.hostname) {
+      const double weight = std::log(static_cast<double>(scored + 2));
+      const std::int32_t* count = impl.matchers[rule.matcher].of.data();
+      for (std::size_t i = 0; i < slots.size(); ++i) {
+        const Slot slot = slots[i];
+        if (of[slot] != 0) scores[i] += static_cast<double>(count[slot]) * weight + more;
+      }
+      continue;
     }
+    seen.assign(column.values.size(), 0);
+    for (std::size_t i = 0; i < slots.size(); ++i) {
+      if (!feasible.ignored(i)) seen[of[slots[i]]] = 1;
+    }
+    seen[0] = 0;
+    const auto domains = std::count(seen.begin(), seen.end(), std::uint8_t{1});
+    const double weight = std::log(static_cast<double>(domains + 2));
+    by_value.assign(column.values.size(), 0);
+    for (Id value = 1; value < by_value.size(); ++value) {
+      const std::int64_t pods = value < e.soft_sums[c].sum.size() ? e.soft_sums[c].sum[value] : 0;
+      by_value[value] = static_cast<double>(pods) * weight + more;
+    }
+    for (std::size_t i = 0; i < slots.size(); ++i) scores[i] += by_value[of[slots[i]]];
   }
+  feasible.spread.resize(slots.size());
+  for (std::size_t i = 0; i < slots.size(); ++i)
+    feasible.spread[i] = feasible.ignored(i) ? 0 : rounded(scores[i]);
 }
 
 void Attempt::normalise() {
   most_taints_ = most_preferred_ = 0;
-  spread_least_ = pods_least_ = std::numeric_limits<std::int64_t>::max();
+  for (const Slot slot : feasible.slots) {
+    most_taints_ = std::max(most_taints_, evaluation.taints[slot]);
+    most_preferred_ = std::max(most_preferred_, evaluation.preferred[slot]);
+  }
+  pods_least_ = pods_most_ = 0;
+  if (!feasible.pods.empty()) {
+    const auto [least, most] = std::minmax_element(feasible.pods.begin(), feasible.pods.end());
+    pods_least_ = *least;
+    pods_most_ = *most;
+  }
+  spread_least_ = std::numeric_limits<std::int64_t>::max();
   spread_most_ = 0;
-  pods_most_ = std::numeric_limits<std::int64_t>::min();
-  for (const Feasible& node : feasible) {
-    most_taints_ = std::max(most_taints_, evaluation.taints[node.slot]);
-    most_preferred_ = std::max(most_preferred_, evaluation.preferred[node.slot]);
-    pods_least_ = std::min(pods_least_, node.pods);
-    pods_most_ = std::max(pods_most_, node.pods);
-    if (node.spread_ignored) continue;
-    spread_least_ = std::min(spread_least_, node.spread);
-    spread_most_ = std::max(spread_most_, node.spread);
+  for (std::size_t i = 0; i < feasible.spread.size(); ++i) {
+    if (feasible.ignored(i)) continue;
+    spread_least_ = std::min(spread_least_, feasible.spread[i]);
+    spread_most_ = std::max(spread_most_, feasible.spread[i]);
   }
   for (SchedulerPlugin* plugin : options.plugins) {
     if (!plugin->scores()) continue;
     const auto job = run_plugin(*plugin, true);
     if (!job) return;
-    for (std::size_t i = 0; i < feasible.size(); ++i) {
+    for (std::size_t i = 0; i < feasible.slots.size(); ++i) {
       const std::int64_t score = job->scores[i];
-      if (score < 0 || score > kScoreMax) {
-        failure = PlacementFailed{plugin->name(), "score: " + std::to_string(score) + " for node " +
-                                                      job->shapes[i]->name + " is outside of 0..100"};
-        return;
-      }
-      feasible[i].plugins.push_back(score);
+      if (score >= 0 && score <= kScoreMax) continue;
+      failure = PlacementFailed{plugin->name(), "score: " + std::to_string(score) + " for node " +
+                                                    job->shapes[i]->name + " is outside of 0..100"};
+      return;
     }
+    feasible.plugins.push_back(std::move(job->scores));
   }
 }
 
-std::int64_t Attempt::total(const Feasible& node, std::vector<PluginScore>* scores) const {
+std::size_t Attempt::best(std::int64_t& most) const {
+  std::size_t best = 0;
+  most = total(0, nullptr);
+  for (std::size_t i = 1; i < feasible.slots.size(); ++i) {
+    const std::int64_t here = total(i, nullptr);
+    if (here < most || (here == most && impl.rank[feasible.slots[i]] > impl.rank[feasible.slots[best]])) {
+      continue;
+    }
+    best = i;
+    most = here;
+  }
+  return best;
+}
+
+std::int64_t Attempt::total(std::size_t i, std::vector<PluginScore>* scores) const {
   const Evaluation& e = evaluation;
   std::int64_t sum = 0;
   const auto add = [&](const char* plugin, std::int64_t raw, std::int64_t normalised, std::int64_t weight) {
     sum += normalised * weight;
     if (scores != nullptr) scores->push_back({plugin, raw, normalised, weight});
   };
-  const Slot slot = node.slot;
+  const Slot slot = feasible.slots[i];
   if (profile.taint_weight != 0) {
     const std::int64_t raw = e.taints[slot];
     add("TaintToleration", raw, most_taints_ == 0 ? 100 : 100 - raw * 100 / most_taints_,
@@ -468,22 +569,23 @@ std::int64_t Attempt::total(const Feasible& node, std::vector<PluginScore>* scor
         profile.node_affinity_weight);
   }
   if (!e.soft.empty()) {
+    const std::int64_t raw = feasible.spread[i];
     std::int64_t normalised = 0;
-    if (!node.spread_ignored) {
-      normalised = spread_most_ == 0
-                       ? kScoreMax
-                       : kScoreMax * (spread_most_ + spread_least_ - node.spread) / spread_most_;
+    if (!feasible.ignored(i)) {
+      normalised =
+          spread_most_ == 0 ? kScoreMax : kScoreMax * (spread_most_ + spread_least_ - raw) / spread_most_;
     }
-    add("PodTopologySpread", node.spread, normalised, profile.spread_weight);
+    add("PodTopologySpread", raw, normalised, profile.spread_weight);
   }
   if (!e.pod_scores.empty()) {
+    const std::int64_t raw = feasible.pods[i];
     std::int64_t normalised = 0;
     if (pods_most_ > pods_least_) {
       normalised = static_cast<std::int64_t>(
           static_cast<double>(kScoreMax) *
-          (static_cast<double>(node.pods - pods_least_) / static_cast<double>(pods_most_ - pods_least_)));
+          (static_cast<double>(raw - pods_least_) / static_cast<double>(pods_most_ - pods_least_)));
     }
-    add("InterPodAffinity", node.pods, normalised, profile.pod_affinity_weight);
+    add("InterPodAffinity", raw, normalised, profile.pod_affinity_weight);
   }
   if (scores == nullptr) {
     sum += e.base[slot];
@@ -497,8 +599,8 @@ std::int64_t Attempt::total(const Feasible& node, std::vector<PluginScore>* scor
   }
   std::size_t next = 0;
   for (const SchedulerPlugin* each : options.plugins) {
-    if (!each->scores() || next >= node.plugins.size()) continue;
-    const std::int64_t score = node.plugins[next++];
+    if (!each->scores() || next >= feasible.plugins.size()) continue;
+    const std::int64_t score = feasible.plugins[next++][i];
     const auto set = profile.plugin_weights.find(each->name());
     const std::int64_t weight = set == profile.plugin_weights.end() ? each->weight() : set->second;
     sum += score * weight;

@@ -47,41 +47,48 @@ class Attempt {
   /// What the hard spread constraints need to know of all nodes.
   void prepare();
 
+  /// Nodes that will do, as columns: entry i of each is about slots[i].
   struct Feasible {
-    explicit Feasible(Slot at) : slot(at) {}
-    Slot slot = 0;
-    std::int64_t spread = 0, pods = 0;  ///< raw
-    bool spread_ignored = false;
-    std::vector<std::int64_t> plugins;
+    std::vector<Slot> slots;                         // ascending
+    std::vector<std::int64_t> spread, pods;          // raw; empty where there is no such rule
+    std::vector<std::uint8_t> spread_ignored;        // empty: none is
+    std::vector<std::vector<std::int64_t>> plugins;  // by plugin of the host that scores
+    bool ignored(std::size_t i) const { return !spread_ignored.empty() && spread_ignored[i] != 0; }
   };
-  std::vector<Feasible> feasible;
+  Feasible feasible;
   /// All nodes that will do, with raw topology scores.
   void walk();
   /// Asks the host's plugins about `feasible`, and takes out those that they refuse.
   void run_filters();
-  /// Sum of weighted normalised scores; fills `scores` where it is asked for. After walk().
-  std::int64_t total(const Feasible& node, std::vector<PluginScore>* scores) const;
+  /// Sum of weighted normalised scores of entry `i`; fills `scores` where it is asked for. After walk().
+  std::int64_t total(std::size_t i, std::vector<PluginScore>* scores) const;
+  /// The entry with the highest total, the first name among equals. After walk(); `feasible` is not empty.
+  std::size_t best(std::int64_t& total) const;
 
   /// The node would not do any more if the pods that were promised it came.
   bool promised_away(Slot slot) const;
   /// As code(), but with these pods gone, and also if the promised ones came.
   Code code_without(Slot slot, const std::vector<const PlacedPod*>& removed) const;
-  bool rivals() const { return rivals_; }
+  /// The slot that was promised to this pod.
+  std::optional<Slot> own_promise() const { return own_promise_; }
 
  private:
   static Evaluation& evaluation_of(SchedulingSnapshot::Impl& impl, const PodShape& pod, Id profile,
                                    std::optional<std::vector<Slot>>& only, std::string& for_all);
-  void raw_topology();
+  void mask_topology(std::vector<std::uint8_t>& usable) const;
+  void collect();
+  void raw_spread();
   void normalise();
 
   /// Pods of no lower priority that were promised this node.
   Evaluation::Overlay rivals_on(Slot slot) const;
-  void give_back(const Evaluation::Overlay& overlay) const;
+  bool spread_allows(std::size_t constraint, Id value) const;
 
   struct PluginJob;
   std::shared_ptr<PluginJob> run_plugin(SchedulerPlugin& plugin, bool scores);
 
-  bool rivals_ = false;                                                  // some node may have such
+  bool rivals_ = false;  // some node may have such
+  std::optional<Slot> own_promise_;
   std::map<Slot, std::pair<std::string, std::string>> plugin_refusals_;  // plugin, reason
   std::vector<std::int64_t> minima_;                                     // by hard constraint
   std::int32_t most_taints_ = 0, most_preferred_ = 0;

@@ -647,15 +647,20 @@ std::string SchedulingSnapshot::remove_pod(const std::string& uid) {
 void SchedulingSnapshot::nominate(const PodShape& pod, const std::string& node) {
   remove_nomination(pod.uid);
   const Slot slot = impl_->slot_for(node);
-  const auto it = impl_->nominations.emplace(pod.uid, Nomination{pod, slot}).first;
+  const Id record = impl_->acquire_record(pod);
+  const auto it = impl_->nominations.emplace(pod.uid, Nomination{pod, slot, record}).first;
   impl_->nodes[slot].nominated.push_back(&it->second);
+  impl_->touch(slot);
 }
 void SchedulingSnapshot::remove_nomination(const std::string& uid) {
   const auto found = impl_->nominations.find(uid);
   if (found == impl_->nominations.end()) return;
   const Slot slot = found->second.slot;
+  const Id record = found->second.record;
   std::erase(impl_->nodes[slot].nominated, &found->second);
   impl_->nominations.erase(found);
+  impl_->release_record(record);
+  impl_->touch(slot);
   impl_->maybe_free(slot);
 }
 std::string SchedulingSnapshot::nominated_node(const std::string& uid) const {

@@ -99,6 +99,7 @@ struct PlacedPod {
 struct Nomination {
   PodShape pod;
   Slot slot = 0;
+  Id record = 0;
 };
 
 struct NodeState {
