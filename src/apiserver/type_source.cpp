@@ -10,6 +10,7 @@
 #include "apiserver/stored_object.hpp"
 #include "apiserver/view.hpp"
 #include "apiserver/webhook/conversion.hpp"
+#include "base/engine_manual.hpp"
 
 namespace orchestra::apiserver {
 namespace {
@@ -205,7 +206,7 @@ void TypeSource::write_status(const json::value& object) {
   ApiRequest request =
       request_on(*definitions_, "update", std::string(api::meta_string(object, "name")), object);
   request.subresource = "status";
-  auto written = client_.request(std::move(request)).wait(kStep);
+  auto written = wait_on(core_->engine(), client_.request(std::move(request)), kStep);
   // A lost race is a change, and so another sync.
   if (!written && !written.error().is(Error::conflict) && !written.error().is(Error::not_found)) {
     core_->engine().log(LogLevel::warning, "apiserver",
@@ -217,7 +218,7 @@ void TypeSource::write_status(const json::value& object) {
 bool TypeSource::remove_objects(const json::value& definition, const api::TypePtr& type) {
   if (type != nullptr) {
     const std::string version = type->gvk(type->versions.front().name).api_version();
-    auto left = client_.list(version, type->plural).wait(kStep);
+    auto left = wait_on(core_->engine(), client_.list(version, type->plural), kStep);
     if (!left) return false;
     std::vector<ApiRequest> removals;
     for (const Object& object : left->items) {
@@ -227,7 +228,7 @@ bool TypeSource::remove_objects(const json::value& definition, const api::TypePt
         removals.push_back(std::move(request));
       }
     }
-    if (!removals.empty()) (void)client_.batch(std::move(removals)).wait(kStep);
+    if (!removals.empty()) (void)wait_on(core_->engine(), client_.batch(std::move(removals)), kStep);
     if (!left->items.empty()) return false;
   }
   json::value next = definition;
@@ -239,18 +240,16 @@ bool TypeSource::remove_objects(const json::value& definition, const api::TypePt
     if (kept.size() == finalizers->size()) return true;
   }
   api::metadata(next)["finalizers"] = std::move(kept);
-  auto written =
-      client_.request(request_on(*definitions_, "update", std::string(api::meta_string(next, "name")), next))
-          .wait(kStep);
+  ApiRequest request = request_on(*definitions_, "update", std::string(api::meta_string(next, "name")), next);
+  auto written = wait_on(core_->engine(), client_.request(std::move(request)), kStep);
   return written.has_value() || written.error().is(Error::not_found);
 }
 
 /// An object for each served group version, as upstream's aggregator keeps them.
 void TypeSource::publish_versions(const std::shared_ptr<const api::TypeRegistry>& registry) {
   if (services_ == nullptr) return;
-  auto existing =
-      client_.list(services_->gvk(services_->versions.front().name).api_version(), services_->plural)
-          .wait(kStep);
+  const std::string version = services_->gvk(services_->versions.front().name).api_version();
+  auto existing = wait_on(core_->engine(), client_.list(version, services_->plural), kStep);
   if (!existing) return;
   const Now now = core_->engine().clock().now();
   std::vector<std::string> wanted;
@@ -271,9 +270,9 @@ void TypeSource::publish_versions(const std::shared_ptr<const api::TypeRegistry>
     if (!kept && object.labels().count("kube-aggregator.kubernetes.io/automanaged") > 0)
       removals.push_back(request_on(*services_, "delete", object.name(), nullptr));
   }
-  if (!creates.empty()) (void)client_.batch(std::move(creates)).wait(kStep);
-  if (!statuses.empty()) (void)client_.batch(std::move(statuses)).wait(kStep);
-  if (!removals.empty()) (void)client_.batch(std::move(removals)).wait(kStep);
+  if (!creates.empty()) (void)wait_on(core_->engine(), client_.batch(std::move(creates)), kStep);
+  if (!statuses.empty()) (void)wait_on(core_->engine(), client_.batch(std::move(statuses)), kStep);
+  if (!removals.empty()) (void)wait_on(core_->engine(), client_.batch(std::move(removals)), kStep);
 }
 
 }  // namespace orchestra::apiserver

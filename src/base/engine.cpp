@@ -155,21 +155,19 @@ struct Engine::Impl {
   bool manual() const { return options.event_threads == 0; }
 
   /// Driven by hand: what was posted until now, and what sockets have for us if there ever was one (asking
-  /// the kernel costs more than most tasks of a simulation).
+  /// the kernel costs more than most tasks of a simulation). One task at a time: one that waits (wait_on)
+  /// lets those behind it run from there.
   std::size_t run_posted() {
     std::size_t ran = 0;
-    while (true) {
-      std::deque<std::function<void()>> tasks;
+    for (;; ++ran) {
+      std::function<void()> task;
       {
         std::lock_guard lock(posted_mutex);
-        tasks.swap(posted);
+        if (posted.empty()) break;
+        task = std::move(posted.front());
+        posted.pop_front();
       }
-      if (tasks.empty()) break;
-      for (auto& task : tasks) {
-        task();
-        task = nullptr;
-        ++ran;
-      }
+      task();
     }
     if (!context_used) return ran;
     context.restart();
@@ -195,6 +193,27 @@ struct Engine::Impl {
     });
   }
 
+  /// Driven by hand: the timers that are due, in order, also those that a waiting task leaves to us.
+  void fire_by_hand() {
+    TimerId new_ones;
+    {
+      std::lock_guard lock(timer_mutex);
+      new_ones = next_timer;
+    }
+    while (true) {
+      std::function<void()> task;
+      {
+        std::lock_guard lock(timer_mutex);
+        if (timers.empty() || timers.begin()->first.due_ns > clock->now().steady_ns) return;
+        if (timers.begin()->first.id >= new_ones) return;  // next time: nobody keeps us here for ever
+        due_of.erase(timers.begin()->first.id);
+        task = std::move(timers.begin()->second);
+        timers.erase(timers.begin());
+      }
+      task();
+    }
+  }
+
   void fire() {
     std::vector<std::function<void()>> due;
     {
@@ -216,6 +235,7 @@ struct Engine::Impl {
   std::atomic<bool> context_used{false};
   std::mutex posted_mutex;
   std::deque<std::function<void()>> posted;  ///< manual only
+  Pump pump;                                 ///< manual only
   std::optional<asio::executor_work_guard<asio::io_context::executor_type>> work;
   Clock* clock = nullptr;
   Random* random = nullptr;
@@ -322,7 +342,7 @@ void Engine::log(LogLevel level, std::string_view component, std::string_view me
 std::size_t run_ready(Engine& engine) {
   ORC_ASSERT(engine.impl().manual());
   const std::size_t ran = engine.impl().run_posted();
-  engine.impl().fire();
+  engine.impl().fire_by_hand();
   return ran + engine.impl().run_posted();
 }
 
@@ -330,6 +350,18 @@ std::optional<std::int64_t> next_timer_ns(Engine& engine) {
   std::lock_guard lock(engine.impl().timer_mutex);
   if (engine.impl().timers.empty()) return std::nullopt;
   return engine.impl().timers.begin()->first.due_ns;
+}
+
+void set_pump(Engine& engine, Pump pump) {
+  ORC_ASSERT(engine.impl().manual());
+  engine.impl().pump = std::move(pump);
+}
+bool driven_by_hand(Engine& engine) { return engine.impl().manual(); }
+std::int64_t steady_now_ns(Engine& engine) { return engine.clock().now().steady_ns; }
+
+bool pump_once(Engine& engine, std::int64_t until_steady_ns) {
+  if (engine.impl().pump) return engine.impl().pump(until_steady_ns);
+  return run_ready(engine) != 0;
 }
 
 }  // namespace orchestra

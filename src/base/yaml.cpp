@@ -16,6 +16,7 @@
 #include <optional>
 
 #include "base/base64.hpp"
+#include "base/yaml_marks.hpp"
 
 namespace orchestra {
 namespace {
@@ -162,6 +163,8 @@ class Reader {
 
   Result<std::vector<json::value>> documents();
   std::vector<std::string>& duplicates() { return duplicates_; }
+  /// From now on each path and where it is.
+  void mark(std::map<std::string, YamlMark, std::less<>>& marks) { marks_ = &marks; }
 
  private:
   Result<void> next(Event& event);
@@ -180,7 +183,12 @@ class Reader {
   };
   yaml_parser_t parser_{};
   std::map<std::string, Anchor, std::less<>> anchors_;
+  void mark(const Event& event, const std::string& path) {
+    const auto& at = event->start_mark;
+    if (marks_ != nullptr) marks_->insert_or_assign(path, YamlMark{at.line + 1, at.column + 1});
+  }
   std::vector<std::string> duplicates_;
+  std::map<std::string, YamlMark, std::less<>>* marks_ = nullptr;
   std::size_t nodes_ = 0;
 };
 
@@ -269,7 +277,9 @@ Result<json::value> Reader::sequence(int depth, const std::string& path) {
     Event event;
     ORC_TRY(next(event));
     if (event.type() == YAML_SEQUENCE_END_EVENT) return json::value(std::move(items));
-    ORC_ASSIGN(json::value item, node(event, depth + 1, path + "[" + std::to_string(items.size()) + "]"));
+    const std::string below = path + "[" + std::to_string(items.size()) + "]";
+    mark(event, below);
+    ORC_ASSIGN(json::value item, node(event, depth + 1, below));
     items.push_back(std::move(item));
   }
 }
@@ -317,6 +327,7 @@ Result<json::value> Reader::mapping(int depth, const std::string& path) {
     const bool is_merge = name == "<<" && key_event.type() == YAML_SCALAR_EVENT &&
                           key_event->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
     const std::string below = path.empty() ? name : path + "." + name;
+    mark(key_event, below);
     Event value_event;
     ORC_TRY(next(value_event));
     ORC_ASSIGN(json::value value, node(value_event, depth + 1, below));
@@ -470,6 +481,36 @@ Result<json::value> parse_yaml(std::string_view text) {
         "expected one document but found " + std::to_string(documents.size()) + " (separated by ---)");
   }
   return std::move(documents.front());
+}
+
+std::string MarkedYaml::where(std::string_view path) const {
+  while (true) {
+    const auto found = marks.find(path);
+    if (found != marks.end()) {
+      return "line " + std::to_string(found->second.line) + " column " + std::to_string(found->second.column);
+    }
+    if (path.empty()) return "line 1 column 1";
+    const auto cut = path.find_last_of(".[");
+    path = cut == std::string_view::npos ? std::string_view() : path.substr(0, cut);
+  }
+}
+
+Result<MarkedYaml> parse_marked_yaml(std::string_view text) {
+  MarkedYaml marked;
+  Reader reader(text);
+  reader.mark(marked.marks);
+  ORC_ASSIGN(std::vector<json::value> documents, reader.documents());
+  if (documents.size() > 1) {
+    return Error(
+        Error::invalid, "yaml",
+        "expected one document but found " + std::to_string(documents.size()) + " (separated by ---)");
+  }
+  if (!documents.empty()) marked.value = std::move(documents.front());
+  if (!reader.duplicates().empty()) {
+    const std::string& twice = reader.duplicates().front();
+    return Error(Error::invalid, "yaml", marked.where(twice) + ": " + twice + " is there twice");
+  }
+  return marked;
 }
 
 std::vector<std::string> find_duplicate_yaml_keys(std::string_view text) {

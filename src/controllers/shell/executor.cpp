@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "base/engine_manual.hpp"
 #include "controllers/common/objects.hpp"
 
 namespace orchestra {
@@ -121,16 +122,18 @@ Result<bool> Executor::none_in_namespace(const LiveCheck& check) {
   ListOptions first;
   first.ns = check.ns;
   first.limit = 1;
-  const auto found = client_.list(check.resource.api_version, check.resource.resource, first)
-                         .wait(options_.request_deadline);
+  const auto found =
+      wait_on(engine_, client_.list(check.resource.api_version, check.resource.resource, first),
+              options_.request_deadline);
   if (found) return found->items.empty();
   if (found.error().is(Error::not_found)) return true;  // the server does not have this resource
   return found.error();
 }
 
 Result<bool> Executor::live_as_expected(const LiveCheck& check) {
-  const auto live = client_.get(check.resource.api_version, check.resource.resource, check.name, check.ns)
-                        .wait(options_.request_deadline);
+  const auto live =
+      wait_on(engine_, client_.get(check.resource.api_version, check.resource.resource, check.name, check.ns),
+              options_.request_deadline);
   if (!live && !live.error().is(Error::not_found)) return live.error();
   const bool present = live && (check.uid.empty() || live->uid() == check.uid);
   return check.expect == LiveCheck::Expect::present ? present && !live->deleting() : !present;
@@ -178,7 +181,7 @@ bool Executor::run_group(const std::vector<Action>& actions, std::size_t begin, 
     prepared.push_back(prepare(actions[i], moved));
     requests.push_back(prepared.back().request);
   }
-  auto answered = client_.batch(requests).wait(options_.request_deadline);
+  auto answered = wait_on(engine_, client_.batch(requests), options_.request_deadline);
   std::vector<Result<Object>> results;
   if (answered) {
     results = std::move(answered).value();
@@ -212,13 +215,14 @@ Result<Object> Executor::settle(const Action& action, const Prepared& prepared, 
   if (prepared.drawn_name.empty()) return result;
   if (result.error().is(Error::unknown_outcome)) {
     // Nobody else draws our name: what is there now is ours.
-    auto there =
-        client_.get(action.resource.api_version, action.resource.resource, prepared.drawn_name, action.ns)
-            .wait(options_.request_deadline);
+    auto there = wait_on(
+        engine_,
+        client_.get(action.resource.api_version, action.resource.resource, prepared.drawn_name, action.ns),
+        options_.request_deadline);
     return there ? there : result;
   }
   for (int i = 0; !result && result.error().is(Error::already_exists) && i < kNameTries; ++i) {
-    auto again = client_.batch({prepare(action, {}).request}).wait(options_.request_deadline);
+    auto again = wait_on(engine_, client_.batch({prepare(action, {}).request}), options_.request_deadline);
     if (!again) return again.error();
     if (again->size() != 1) break;
     result = std::move(again->front());
