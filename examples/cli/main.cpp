@@ -11,6 +11,7 @@
 #include "orchestra/cluster.hpp"
 #include "orchestra/runtime.hpp"
 #include "orchestra/store_command.hpp"
+#include "sim/command.hpp"
 
 namespace orchestra::cli {
 
@@ -26,6 +27,7 @@ usage: orchestra COMMAND [flags]
   doctor    what this machine can do, with evidence and remedy
   explain   why a pod has no node, node by node, and what would be if there were others
   image     pull, import, export, build, ls, rm, inspect images
+  sim       a whole cluster in virtual time: node loss, load, upgrades, from a scenario file
   store     put, get, watch, snapshot the replicated store
   oci       an OCI container runtime: create, start, state, kill, delete, run, exec, list ...
   version   version and commit
@@ -107,6 +109,7 @@ int main_of(const std::vector<std::string>& args) {
     };
     return run_image_command(rest, stdout, stderr, settings);
   }
+  if (command == "sim") return run_sim_command(rest, stdout, stderr);
   if (command == "store") return run_store(rest);
   if (command == "oci") return run_oci_command(rest, 0, 1, 2);
   return usage_error("there is no command \"" + command + "\"; see orchestra --help");

@@ -80,6 +80,9 @@ class Simulator {
   /// Runs events until the time has passed; after each one `on_event` may look at everything.
   void run_for(Duration time);
   std::function<void()> on_event;
+  /// Lets what is due now happen, or moves on to the next event; false: there is none until then (world's
+  /// time).
+  bool run_one(std::int64_t until_ns) { return step(until_ns); }
   /// Lets one machine finish what is due now.
   void run_host(Host& host);
   std::uint64_t events() const { return events_; }

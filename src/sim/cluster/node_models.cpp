@@ -1,0 +1,489 @@
+#include "sim/cluster/node_models.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/json.hpp"
+#include "controllers/common/pods.hpp"
+
+namespace orchestra::sim {
+
+using namespace controllers;
+
+namespace {
+
+constexpr std::size_t kBatch = 256;
+constexpr std::size_t kHeartbeatBuckets = 10;
+constexpr const char* kLeases = "kube-node-lease";
+constexpr Duration kRetry = std::chrono::seconds(1);
+// Agents look around, then write: all of them at the same tenth of a second, so that the control plane meets
+// what changed together, as it does when it is busy.
+constexpr Duration kWriteEvery = std::chrono::milliseconds(100);
+constexpr Duration kBackoffMax = std::chrono::minutes(5);
+
+json::object taint_of(const std::string& text) {
+  const auto colon = text.rfind(':');
+  const std::string left = text.substr(0, colon);
+  const auto equals = left.find('=');
+  json::object taint{{"key", left.substr(0, equals)}, {"effect", text.substr(colon + 1)}};
+  if (equals != std::string::npos) taint["value"] = left.substr(equals + 1);
+  return taint;
+}
+
+ApiRequest patch_of(const std::string& api_version, const std::string& resource, const std::string& ns,
+                    const std::string& name, const char* type, std::string body) {
+  ApiRequest request;
+  request.verb = "patch";
+  request.api_version = api_version;
+  request.resource = resource;
+  request.ns = ns;
+  request.name = name;
+  request.content_type = type;
+  request.body = std::move(body);
+  return request;
+}
+constexpr const char* kMerge = "application/merge-patch+json";
+constexpr const char* kStrategic = "application/strategic-merge-patch+json";
+
+}  // namespace
+
+NodeModels::NodeModels(Engine& engine, Client client, const SimScenario& scenario, ModelEvents events)
+    : engine_(engine),
+      client_(std::move(client)),
+      scenario_(scenario),
+      events_(std::move(events)),
+      random_(scenario.seed ^ 0x40DE5) {
+  for (const SimNodes& shape : scenario.nodes) {
+    for (std::size_t i = 0; i < shape.count; ++i) {
+      Node& node = nodes_.emplace_back();
+      node.name = shape.exact_name ? shape.name : shape.name + "-" + std::to_string(i);
+      node.shape = &shape;
+      if (!shape.zones.empty()) node.zone = shape.zones[i % shape.zones.size()];
+      const std::size_t index = nodes_.size() - 1;
+      node.address = "172." + std::to_string(16 + index / 65536) + "." + std::to_string(index / 256 % 256) +
+                     "." + std::to_string(index % 256);
+      by_name_[node.name] = index;
+    }
+  }
+  alive_ = nodes_.size();
+}
+
+Duration NodeModels::draw(const SimRange& range) {
+  const auto width = static_cast<std::uint64_t>((range.most - range.least).count());
+  return range.least + Duration(static_cast<std::int64_t>(width == 0 ? 0 : random_.below(width + 1)));
+}
+
+NodeModels::Node* NodeModels::find(const std::string& name) {
+  const auto found = by_name_.find(name);
+  return found == by_name_.end() ? nullptr : &nodes_[found->second];
+}
+
+bool NodeModels::is_alive(const std::string& name) const {
+  const auto found = by_name_.find(name);
+  return found != by_name_.end() && nodes_[found->second].power;
+}
+
+bool NodeModels::serving(const std::string& uid) const {
+  const auto found = runs_.find(uid);
+  return found != runs_.end() && found->second.serving;
+}
+
+std::vector<std::string> NodeModels::in_zone(const std::string& zone) const {
+  std::vector<std::string> names;
+  for (const Node& node : nodes_) {
+    if (node.zone == zone) names.push_back(node.name);
+  }
+  return names;
+}
+
+std::string NodeModels::draw_alive() {
+  if (alive_ == 0) return {};
+  std::size_t left = random_.below(alive_);
+  for (const Node& node : nodes_) {
+    if (node.power && left-- == 0) return node.name;
+  }
+  return {};
+}
+
+// ---- nodes ----
+
+json::object NodeModels::node_object(const Node& node) const {
+  json::object labels{
+      {"kubernetes.io/hostname", node.name}, {"kubernetes.io/os", "linux"}, {"kubernetes.io/arch", "amd64"}};
+  if (!node.zone.empty()) labels["topology.kubernetes.io/zone"] = node.zone;
+  for (const auto& [key, value] : node.shape->labels) labels[key] = value;
+  json::object spec;
+  if (!node.shape->taints.empty()) {
+    json::array taints;
+    for (const std::string& taint : node.shape->taints) taints.push_back(taint_of(taint));
+    spec["taints"] = std::move(taints);
+  }
+  return {{"apiVersion", "v1"},
+          {"kind", "Node"},
+          {"metadata", {{"name", node.name}, {"labels", std::move(labels)}}},
+          {"spec", std::move(spec)}};
+}
+
+std::string NodeModels::node_status(const Node& node) const {
+  json::object amounts{{"cpu", node.shape->cpu},
+                       {"memory", node.shape->memory},
+                       {"ephemeral-storage", "100Gi"},
+                       {"pods", std::to_string(node.shape->pods)}};
+  for (const auto& [name, amount] : node.shape->resources) amounts[name] = amount;
+  const std::string now = format_time(engine_.clock().now().wall_ns);
+  json::object address{{"type", "InternalIP"}, {"address", node.address}};
+  json::object ready{{"type", "Ready"},          {"status", "True"},
+                     {"reason", "KubeletReady"}, {"message", "the model is ready"},
+                     {"lastHeartbeatTime", now}, {"lastTransitionTime", now}};
+  return to_json(json::object{{"status",
+                               {{"capacity", amounts},
+                                {"allocatable", amounts},
+                                {"addresses", json::array{std::move(address)}},
+                                {"conditions", json::array{std::move(ready)}}}}});
+}
+
+void NodeModels::write_node_status(const Node& node) {
+  ApiRequest request = patch_of("v1", "nodes", "", node.name, kStrategic, node_status(node));
+  request.subresource = "status";
+  write(std::move(request), {});
+}
+
+Result<void> NodeModels::start(const ObjectCache& pods) {
+  pods_ = &pods;
+  for (const Node& node : nodes_) {
+    ApiRequest create;
+    create.verb = "create";
+    create.resource = "nodes";
+    create.body = to_json(node_object(node));
+    write(std::move(create), {});
+    write_node_status(node);
+    ApiRequest lease;
+    lease.verb = "create";
+    lease.api_version = "coordination.k8s.io/v1";
+    lease.resource = "leases";
+    lease.ns = kLeases;
+    lease.body = to_json(json::object{{"apiVersion", lease.api_version},
+                                      {"kind", "Lease"},
+                                      {"metadata", {{"name", node.name}, {"namespace", kLeases}}},
+                                      {"spec",
+                                       {{"holderIdentity", node.name},
+                                        {"leaseDurationSeconds", 40},
+                                        {"renewTime", format_micro_time(engine_.clock().now().wall_ns)}}}});
+    write(std::move(lease), {});
+  }
+  engine_.after(scenario_.model.heartbeat, [this] { heartbeat(0); });
+  return {};
+}
+
+// A tenth of the nodes at a time, in one batch: thousands of timers less.
+void NodeModels::heartbeat(std::size_t bucket) {
+  engine_.after(scenario_.model.heartbeat / kHeartbeatBuckets,
+                [this, bucket] { heartbeat((bucket + 1) % kHeartbeatBuckets); });
+  const std::string spec =
+      R"({"spec":{"renewTime":")" + format_micro_time(engine_.clock().now().wall_ns) + R"("}})";
+  for (std::size_t i = bucket; i < nodes_.size(); i += kHeartbeatBuckets) {
+    if (reachable(nodes_[i]))
+      write(patch_of("coordination.k8s.io/v1", "leases", kLeases, nodes_[i].name, kMerge, spec), {});
+  }
+}
+
+bool NodeModels::kill(const std::string& name) {
+  Node* node = find(name);
+  if (node == nullptr || !node->power) return false;
+  node->power = false;
+  node->epoch = ++epochs_;
+  --alive_;
+  for (const std::string& uid : node->pods) {
+    Run& run = runs_.at(uid);
+    run.epoch = ++epochs_;
+    set_serving(run);
+    if (run.state != Run::State::ended && run.state != Run::State::stopping) events_.lost(run.pod);
+  }
+  return true;
+}
+
+bool NodeModels::boot(const std::string& name) {
+  Node* node = find(name);
+  if (node == nullptr) return false;
+  (void)kill(name);
+  const std::size_t index = by_name_.at(name);
+  engine_.after(draw(scenario_.model.boot), [this, index, epoch = node->epoch] {
+    Node& up = nodes_[index];
+    if (up.power || up.epoch != epoch) return;
+    up.power = true;
+    ++alive_;
+    // Its containers are gone.
+    const std::set<std::string> known = up.pods;
+    for (const std::string& uid : known) {
+      Run& run = runs_.at(uid);
+      if (run.state == Run::State::ended) continue;
+      const std::int64_t restarts = run.restarts + 1;
+      const Object pod = run.pod;
+      forget(uid);
+      begin(pod, index);
+      runs_.at(uid).restarts = restarts;
+    }
+    if (up.connected) resync(up);
+  });
+  return true;
+}
+
+bool NodeModels::connect(const std::string& name, bool connected) {
+  Node* node = find(name);
+  if (node == nullptr || node->connected == connected) return false;
+  node->connected = connected;
+  for (const std::string& uid : node->pods) set_serving(runs_.at(uid));
+  if (connected && node->power) resync(*node);
+  return true;
+}
+
+// What a kubelet does when it reaches the API again: everything is compared.
+void NodeModels::resync(Node& node) {
+  write_node_status(node);
+  std::set<std::string> gone = node.pods;
+  for (const Object& pod : pods_->find(ObjectCache::kNode, node.name)) {
+    gone.erase(pod.uid());
+    if (runs_.contains(pod.uid())) write_status(pod.uid(), runs_.at(pod.uid()));
+    pod_changed({}, pod);
+  }
+  for (const std::string& uid : gone) forget(uid);
+}
+
+// ---- pods ----
+
+void NodeModels::pod_changed(const Object& old, const Object& now) {
+  const Object& pod = now ? now : old;
+  const std::string name = string_at(tree(pod), "/spec/nodeName");
+  if (name.empty()) return;
+  const auto index = by_name_.find(name);
+  if (index == by_name_.end() || !reachable(nodes_[index->second])) return;
+  const auto known = runs_.find(pod.uid());
+  if (!now) {
+    if (known != runs_.end()) forget(pod.uid());
+    return;
+  }
+  if (known == runs_.end()) {
+    if (pod_terminal(pod) && !pod.deleting()) return;
+    begin(pod, index->second);
+  } else {
+    known->second.pod = pod;
+  }
+  Run& run = runs_.at(pod.uid());
+  if (pod.deleting() && run.state != Run::State::stopping) stop(pod.uid(), run);
+}
+
+void NodeModels::later(const std::string& uid, Run& run, Duration delay,
+                       void (NodeModels::*step)(const std::string&, Run&)) {
+  engine_.after(delay, [this, uid, epoch = run.epoch, step] {
+    const auto found = runs_.find(uid);
+    if (found != runs_.end() && found->second.epoch == epoch) (this->*step)(uid, found->second);
+  });
+}
+
+void NodeModels::begin(const Object& pod, std::size_t index) {
+  Node& node = nodes_[index];
+  Run& run = runs_[pod.uid()];
+  run.pod = pod;
+  run.node = index;
+  run.epoch = ++epochs_;
+  run.created_wall_ns = engine_.clock().now().wall_ns;
+  run.address = "10." + std::to_string(64 + index / 256) + "." + std::to_string(index % 256) + "." +
+                std::to_string(1 + node.next_address++ % 254);
+  node.pods.insert(pod.uid());
+  Duration delay = draw(scenario_.model.start);
+  if (const json::array* containers = array_at(tree(pod), "/spec/containers")) {
+    for (const json::value& container : *containers) {
+      if (node.images.insert(string_at(container, "/image")).second) delay += draw(scenario_.model.pull);
+    }
+  }
+  later(pod.uid(), run, delay, &NodeModels::started);
+}
+
+void NodeModels::started(const std::string& uid, Run& run) {
+  run.state = Run::State::running;
+  run.started_wall_ns = engine_.clock().now().wall_ns;
+  if (string_at(tree(run.pod), "/spec/restartPolicy", "Always") != "Always") {
+    later(uid, run, draw(scenario_.model.run), &NodeModels::came_to_end);
+  } else if (scenario_.model.crashes_per_hour > 0) {
+    // Exponential: a container does not age.
+    const double drawn = static_cast<double>(random_.below(1u << 30) + 1) / static_cast<double>(1u << 30);
+    const double hours = -std::log(drawn) / scenario_.model.crashes_per_hour;
+    if (hours < 24 * 365)
+      later(uid, run, Duration(static_cast<std::int64_t>(hours * 3600e9)), &NodeModels::crash);
+  }
+  later(uid, run, draw(scenario_.model.ready), &NodeModels::became_ready);
+  write_status(uid, run);
+}
+
+void NodeModels::became_ready(const std::string& uid, Run& run) {
+  if (run.state != Run::State::running) return;
+  run.state = Run::State::ready;
+  set_serving(run);
+  write_status(uid, run);
+}
+
+void NodeModels::came_to_end(const std::string& uid, Run& run) {
+  run.failed = static_cast<double>(random_.below(1'000'000)) < scenario_.model.fail * 1e6;
+  if (run.failed && string_at(tree(run.pod), "/spec/restartPolicy") == "OnFailure") return fall(uid, run);
+  run.state = Run::State::ended;
+  run.epoch = ++epochs_;
+  set_serving(run);
+  write_status(uid, run);
+}
+
+void NodeModels::crash(const std::string& uid, Run& run) { fall(uid, run); }
+
+// The container ended and is started again after its back-off.
+void NodeModels::fall(const std::string& uid, Run& run) {
+  events_.crashed(run.pod);
+  run.state = Run::State::waiting;
+  run.epoch = ++epochs_;
+  ++run.restarts;
+  set_serving(run);
+  write_status(uid, run);
+  const auto up_for = Duration(engine_.clock().now().wall_ns - run.started_wall_ns);
+  if (up_for > std::chrono::minutes(10)) run.backoff = std::chrono::seconds(10);
+  later(uid, run, run.backoff, &NodeModels::started);
+  run.backoff = std::min(run.backoff * 2, kBackoffMax);
+}
+
+void NodeModels::stop(const std::string& uid, Run& run) {
+  const bool over = run.state == Run::State::ended;
+  run.state = Run::State::stopping;
+  run.epoch = ++epochs_;
+  set_serving(run);
+  const auto grace = std::chrono::seconds(int_at(tree(run.pod), "/metadata/deletionGracePeriodSeconds", 30));
+  const Duration takes = over ? Duration::zero() : std::min<Duration>(draw(scenario_.model.stop), grace);
+  later(uid, run, takes, &NodeModels::stopped);
+}
+
+void NodeModels::stopped(const std::string& uid, Run& run) {
+  const Node& node = nodes_[run.node];
+  if (!reachable(node)) return;  // resync() will see that the object is still there
+  ApiRequest request;
+  request.verb = "delete";
+  request.resource = "pods";
+  request.ns = run.pod.ns();
+  request.name = run.pod.name();
+  request.body = to_json(json::object{{"gracePeriodSeconds", 0}, {"preconditions", {{"uid", uid}}}});
+  write(std::move(request), uid);
+}
+
+void NodeModels::forget(const std::string& uid) {
+  const auto found = runs_.find(uid);
+  if (found == runs_.end()) return;
+  Run& run = found->second;
+  run.state = Run::State::stopping;
+  set_serving(run);
+  nodes_[run.node].pods.erase(uid);
+  runs_.erase(found);
+}
+
+void NodeModels::set_serving(Run& run) {
+  const bool now = run.state == Run::State::ready && reachable(nodes_[run.node]);
+  if (std::exchange(run.serving, now) != now) events_.serving(run.pod, now);
+}
+
+std::string NodeModels::status_of(const Run& run) const {
+  using State = Run::State;
+  const bool up = run.state == State::running || run.state == State::ready;
+  const bool ready = run.state == State::ready;
+  const std::string since = format_time(engine_.clock().now().wall_ns);
+  const std::string start = format_time(run.started_wall_ns);
+  json::object state;
+  if (up) {
+    state["running"] = json::object{{"startedAt", start}};
+  } else if (run.state == State::ended) {
+    state["terminated"] = json::object{{"exitCode", run.failed ? 1 : 0},
+                                       {"reason", run.failed ? "Error" : "Completed"},
+                                       {"startedAt", start},
+                                       {"finishedAt", since}};
+  } else {
+    state["waiting"] = json::object{{"reason", run.restarts > 0 ? "CrashLoopBackOff" : "ContainerCreating"}};
+  }
+  json::array containers;
+  if (const json::array* specified = array_at(tree(run.pod), "/spec/containers")) {
+    for (const json::value& container : *specified) {
+      const std::string image = string_at(container, "/image");
+      containers.push_back(json::object{{"name", string_at(container, "/name")},
+                                        {"image", image},
+                                        {"imageID", image},
+                                        {"ready", ready},
+                                        {"started", up},
+                                        {"restartCount", run.restarts},
+                                        {"state", state}});
+    }
+  }
+  json::array conditions;
+  for (const char* type : {"Initialized", "ContainersReady", "Ready"}) {
+    const bool holds = ready || std::string_view(type) == "Initialized";
+    conditions.push_back(
+        json::object{{"type", type}, {"status", holds ? "True" : "False"}, {"lastTransitionTime", since}});
+  }
+  const char* phase = run.state == State::ended ? (run.failed ? "Failed" : "Succeeded")
+                      : up || run.restarts > 0  ? "Running"
+                                                : "Pending";
+  return to_json(json::object{{"metadata", {{"uid", run.pod.uid()}}},
+                              {"status",
+                               {{"phase", phase},
+                                {"hostIP", nodes_[run.node].address},
+                                {"podIP", run.address},
+                                {"podIPs", json::array{json::object{{"ip", run.address}}}},
+                                {"startTime", format_time(run.created_wall_ns)},
+                                {"conditions", std::move(conditions)},
+                                {"containerStatuses", std::move(containers)}}}});
+}
+
+void NodeModels::write_status(const std::string& uid, const Run& run) {
+  if (!reachable(nodes_[run.node])) return;  // resync() tells it
+  ApiRequest request = patch_of("v1", "pods", run.pod.ns(), run.pod.name(), kStrategic, status_of(run));
+  request.subresource = "status";
+  write(std::move(request), uid);
+}
+
+// ---- writes ----
+
+void NodeModels::write(ApiRequest request, std::string uid) {
+  writes_.emplace_back(std::move(request), std::move(uid));
+  if (std::exchange(flushing_, true)) return;
+  const std::int64_t into = engine_.clock().now().steady_ns % kWriteEvery.count();
+  engine_.after(kWriteEvery - Duration(into), [this] {
+    flushing_ = false;
+    flush();
+  });
+}
+
+void NodeModels::flush() {
+  auto all = std::exchange(writes_, {});
+  for (std::size_t at = 0; at < all.size(); at += kBatch) {
+    std::vector<ApiRequest> requests;
+    auto kept = std::make_shared<std::vector<std::pair<ApiRequest, std::string>>>();
+    for (std::size_t i = at; i < std::min(all.size(), at + kBatch); ++i) {
+      requests.push_back(all[i].first);
+      kept->push_back(std::move(all[i]));
+    }
+    client_.batch(std::move(requests))
+        .on_ready([this, kept](const Result<std::vector<Result<Object>>>& done) {
+          for (std::size_t i = 0; i < kept->size(); ++i) {
+            const Error* error = !done                             ? &done.error()
+                                 : i < done->size() && !(*done)[i] ? &(*done)[i].error()
+                                                                   : nullptr;
+            // Gone, or another pod of its name: nothing to tell any more. Else again, as agents do.
+            if (error == nullptr || error->is(Error::not_found) || error->is(Error::conflict) ||
+                error->is(Error::already_exists)) {
+              continue;
+            }
+            if (error->is(Error::invalid) || error->is(Error::denied)) {
+              engine_.log(LogLevel::error, "simulation", "a node's write was refused: " + error->to_string());
+              continue;
+            }
+            auto& [request, uid] = (*kept)[i];
+            engine_.after(kRetry, [this, request = std::move(request), uid = std::move(uid)] {
+              if (uid.empty() || runs_.contains(uid)) write(request, uid);
+            });
+          }
+        });
+  }
+}
+
+}  // namespace orchestra::sim

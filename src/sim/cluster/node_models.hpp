@@ -1,0 +1,129 @@
+#pragma once
+// Model nodes: what kubelets and containers do, as timers and draws from the seed.
+//
+// They speak to the API as agents do: register a Node, renew its Lease, read the pods bound to them, write
+// their status, delete those that have ended. What they really run is known here, whatever the API believes:
+// a pod on a node without power serves nobody, although its object stays Ready until somebody notices.
+//
+// Always true: a pod has at most one run at a time; a timer of an earlier life of a pod or node does nothing
+// (epochs); a node without power or network reads and writes nothing.
+#include <deque>
+#include <functional>
+#include <map>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "base/json.hpp"
+#include "orchestra/engine.hpp"
+#include "orchestra/informer.hpp"
+#include "orchestra/simulator.hpp"
+#include "sim/sim_env.hpp"
+
+namespace orchestra::sim {
+
+struct ModelEvents {
+  /// A pod begins or ends to answer requests.
+  std::function<void(const Object& pod, bool serving)> serving;
+  /// A container ended by itself, where it should not.
+  std::function<void(const Object& pod)> crashed;
+  /// The containers of a pod are gone with their node.
+  std::function<void(const Object& pod)> lost;
+};
+
+class NodeModels {
+ public:
+  NodeModels(Engine& engine, Client client, const SimScenario& scenario, ModelEvents events);
+
+  /// Registers all nodes; they are up at once. The cache shows the pods.
+  Result<void> start(const ObjectCache& pods);
+  /// The watch on pods.
+  void pod_changed(const Object& old, const Object& now);
+
+  std::size_t size() const { return nodes_.size(); }
+  std::size_t alive() const { return alive_; }
+  const std::string& name(std::size_t index) const { return nodes_[index].name; }
+  std::vector<std::string> in_zone(const std::string& zone) const;
+  /// One that has power, drawn; empty: none.
+  std::string draw_alive();
+  bool is_alive(const std::string& name) const;
+  bool serving(const std::string& uid) const;
+
+  bool kill(const std::string& name);
+  /// After the time a boot takes. A node that runs restarts.
+  bool boot(const std::string& name);
+  bool connect(const std::string& name, bool connected);
+
+  SimRandom& random() { return random_; }
+  Duration draw(const SimRange& range);
+
+ private:
+  struct Node {
+    std::string name, zone, address;
+    const SimNodes* shape = nullptr;
+    bool power = true, connected = true;
+    std::uint64_t epoch = 0;
+    std::set<std::string> images, pods;  // pods by UID, of those it knows
+    std::uint64_t next_address = 1;
+  };
+  struct Run {
+    Object pod;
+    std::size_t node = 0;
+    enum class State : std::uint8_t {
+      starting,
+      running,
+      ready,
+      waiting,
+      ended,
+      stopping
+    } state = State::starting;
+    std::uint64_t epoch = 0;
+    std::int64_t restarts = 0;
+    std::int64_t started_wall_ns = 0, created_wall_ns = 0;
+    bool failed = false, serving = false;
+    Duration backoff = std::chrono::seconds(10);
+    std::string address;
+  };
+
+  bool reachable(const Node& node) const { return node.power && node.connected; }
+  Node* find(const std::string& name);
+  json::object node_object(const Node& node) const;
+  std::string node_status(const Node& node) const;
+  void write_node_status(const Node& node);
+  void heartbeat(std::size_t bucket);
+  void resync(Node& node);
+
+  void begin(const Object& pod, std::size_t node);
+  void later(const std::string& uid, Run& run, Duration delay,
+             void (NodeModels::*step)(const std::string&, Run&));
+  void started(const std::string& uid, Run& run);
+  void became_ready(const std::string& uid, Run& run);
+  void came_to_end(const std::string& uid, Run& run);
+  void crash(const std::string& uid, Run& run);
+  void fall(const std::string& uid, Run& run);
+  void stop(const std::string& uid, Run& run);
+  void stopped(const std::string& uid, Run& run);
+  void forget(const std::string& uid);
+  void set_serving(Run& run);
+  void write_status(const std::string& uid, const Run& run);
+  std::string status_of(const Run& run) const;
+  void write(ApiRequest request, std::string uid);
+  void flush();
+
+  Engine& engine_;
+  const Client client_;
+  const SimScenario& scenario_;
+  const ModelEvents events_;
+  SimRandom random_;
+  const ObjectCache* pods_ = nullptr;
+  std::vector<Node> nodes_;
+  std::unordered_map<std::string, std::size_t> by_name_;
+  std::unordered_map<std::string, Run> runs_;  // by UID; never walked
+  std::size_t alive_ = 0;
+  std::uint64_t epochs_ = 0;
+  std::vector<std::pair<ApiRequest, std::string>> writes_;  // request, UID of the pod or empty
+  bool flushing_ = false;
+};
+
+}  // namespace orchestra::sim
