@@ -68,6 +68,7 @@ class Echo final : public ProcessStream {
  public:
   Pending<ProcessChunk> read() override {
     std::lock_guard lock(mutex_);
+    if (is_closed) return Error(Error::cancelled, "test", "the process was closed");
     if (out_.empty()) {
       waiting_ = Promise<ProcessChunk>();
       return waiting_->pending();
@@ -88,7 +89,15 @@ class Echo final : public ProcessStream {
           0,
           {}});
   }
-  void close() override { is_closed = true; }
+  void close() override {
+    std::optional<Promise<ProcessChunk>> waiting;
+    {
+      std::lock_guard lock(mutex_);
+      is_closed = true;
+      waiting.swap(waiting_);
+    }
+    if (waiting) waiting->set(Error(Error::cancelled, "test", "the process was closed"));
+  }
   std::atomic<bool> is_closed{false};
 
  private:
@@ -145,7 +154,7 @@ struct Line {
   struct Way {
     std::deque<std::string> messages;
     bool busy = false;
-    std::size_t bytes = 0;
+    std::atomic<std::size_t> bytes{0};
   };
   void push(Way& way, std::string message) {
     std::lock_guard lock(mutex);

@@ -132,6 +132,10 @@ std::function<void(Result<std::shared_ptr<Source>>)> joiner(Engine& engine, std:
   return [&engine, stream = std::move(stream)](Result<std::shared_ptr<Source>> source) {
     if (!source) return stream->reset(source.error(), true);
     stream->send(plain(FrameType::opened));
+    // A read of the source may be outstanding, and holds us: closed, the source answers it.
+    stream->when_reset([weak = std::weak_ptr<Source>(*source)] {
+      if (const auto still = weak.lock()) still->close();
+    });
     std::make_shared<Joined>(engine, stream, std::move(*source))->start();
   };
 }

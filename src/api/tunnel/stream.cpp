@@ -137,8 +137,20 @@ void Stream::credit(std::uint32_t bytes) {
   leave_if_over();
 }
 
+void Stream::when_reset(std::function<void()> call) {
+  {
+    std::lock_guard lock(mutex_);
+    if (!error_) {
+      on_reset_ = std::move(call);
+      return;
+    }
+  }
+  call();
+}
+
 void Stream::reset(const Error& why, bool tell) {
   std::optional<Promise<StreamEvent>> reader;
+  std::function<void()> on_reset;
   std::deque<Outgoing> dropped;
   {
     std::lock_guard lock(mutex_);
@@ -146,6 +158,7 @@ void Stream::reset(const Error& why, bool tell) {
     error_ = why;
     reader.swap(reader_);
     dropped.swap(out_);
+    on_reset.swap(on_reset_);
     if (tell && !over()) {
       Frame frame;
       frame.type = FrameType::reset;
@@ -161,6 +174,7 @@ void Stream::reset(const Error& why, bool tell) {
   for (const Outgoing& each : dropped) {
     if (each.sent) each.sent->set(why);
   }
+  if (on_reset) on_reset();
 }
 
 // What has arrived can still be read; the other end has forgotten the stream, and so do we. A reader that

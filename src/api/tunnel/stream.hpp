@@ -34,6 +34,9 @@ class Stream : public std::enable_shared_from_this<Stream> {
   /// Ends it here and, if `tell`, at the other end.
   void reset(const Error& why, bool tell);
 
+  /// Called once, when it is reset (at once if it was): who reads elsewhere for this stream stops.
+  void when_reset(std::function<void()> call);
+
   /// Done when the other end has opened it.
   Pending<void> opened() const { return opened_.pending(); }
   void on_opened() { opened_.set({}); }
@@ -66,6 +69,7 @@ class Stream : public std::enable_shared_from_this<Stream> {
   std::size_t credit_ = kWindowBytes;
   bool sent_end_ = false, got_end_ = false, left_ = false;
   std::optional<Error> error_;
+  std::function<void()> on_reset_;
 };
 
 }  // namespace orchestra::tunnel
