@@ -162,7 +162,16 @@ class HostTransport final : public Transport {
 
 SimNetwork::SimNetwork(Engine& engine, Random& random, SimNetworkOptions options)
     : impl_(std::make_shared<Impl>(engine, random, options)) {}
-SimNetwork::~SimNetwork() = default;
+SimNetwork::~SimNetwork() {
+  // Who handles what arrives at an end often holds that end: nothing arrives any more, so let go of it.
+  std::vector<TransportHandler> handlers;
+  for (const auto& weak : impl_->ends) {
+    const auto end = weak.lock();
+    if (!end) continue;
+    end->closed_ = true;
+    handlers.push_back(std::exchange(end->handler_, {}));
+  }
+}
 
 std::unique_ptr<Transport> SimNetwork::host(std::string name) {
   return std::make_unique<HostTransport>(impl_, std::move(name));
