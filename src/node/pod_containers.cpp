@@ -255,13 +255,11 @@ void PodWorker::started(const Object& pod, Slot& slot, const json::value& spec) 
     run_hook(pod, slot, spec, "postStart", [self = shared_from_this(), pod, name](std::string failure) {
       if (failure.empty()) return;
       self->context_.event(pod, "Warning", "FailedPostStartHook", "PostStartHook failed: " + failure);
-      {
-        std::lock_guard lock(self->mutex_);
-        Slot& mine = self->slots_.at(name);
+      self->hear([name](PodWorker& worker) {
+        Slot& mine = worker.slots_.at(name);
         mine.stopping = mine.term_sent = true;
         mine.kill_at_ns = 0;
-      }
-      self->wake();
+      });
     });
   }
 }
@@ -272,22 +270,20 @@ void PodWorker::watch_exit(Slot& slot) {
       [weak = weak_from_this(), name, id](Result<ContainerStatus> end) {
         auto self = weak.lock();
         if (!self) return;
-        {
-          std::lock_guard lock(self->mutex_);
-          Slot& mine = self->slots_.at(name);
+        if (!end && end.error().is(Error::cancelled))
+          return;  // the runtime is closed; the next start asks again
+        self->hear([name, id, end](PodWorker& worker) {
+          Slot& mine = worker.slots_.at(name);
           if (!mine.current || mine.current->id != id) return;
           if (end) {
             mine.current = *end;
-          } else if (end.error().is(Error::cancelled)) {
-            return;  // the runtime is being closed; the next start asks again
           } else {
             mine.current->state = ContainerState::unknown;
             mine.current->reason = end.error().to_string();
-            mine.current->finished_ns = self->context_.engine.clock().now().wall_ns;
+            mine.current->finished_ns = worker.context_.engine.clock().now().wall_ns;
           }
           mine.ready = false;
-        }
-        self->wake();
+        });
       });
 }
 
@@ -310,27 +306,14 @@ void PodWorker::start_probes(const Object&, Slot& slot, const json::value& spec)
 
 void PodWorker::on_probe(const std::string& name, std::string id, const ProbeReport& report) {
   Object pod;
-  bool changed = false;
   {
     std::lock_guard lock(mutex_);
     pod = pod_;
-    Slot& slot = slots_.at(name);
+    const Slot& slot = slots_.at(name);
     if (!slot.current || slot.current->id != id || slot.current->state != ContainerState::running) return;
-    if (report.decided && report.kind == ProbeKind::readiness) {
-      changed = slot.ready != report.success;
-      slot.ready = report.success;
-    } else if (report.decided && report.kind == ProbeKind::startup && report.success) {
-      changed = slot.started = true;
-      const json::array* all = array_at(tree(pod), slot.init ? "/spec/initContainers" : "/spec/containers");
-      for (const json::value& spec : *all) {
-        if (string_at(spec, "/name") == name && find(spec, "/readinessProbe") == nullptr) slot.ready = true;
-      }
-    } else if (report.decided && !report.success && !slot.stopping && !terminating_) {
-      slot.stopping = true;  // liveness or startup: the container is restarted
-      slot.kill_at_ns =
-          steady() + int_at(tree(pod), "/spec/terminationGracePeriodSeconds", 30) * 1'000'000'000;
-      changed = true;
-    }
+    if (report.decided && report.kind == ProbeKind::readiness && slot.ready == report.success &&
+        report.success)
+      return;  // nothing new: most reports are such
   }
   if (!report.success) {
     context_.event(pod, "Warning", "Unhealthy",
@@ -342,7 +325,26 @@ void PodWorker::on_probe(const std::string& name, std::string id, const ProbeRep
                          " probe, will be restarted");
     }
   }
-  if (changed) wake();
+  if (report.decided && !(report.success && report.kind == ProbeKind::liveness))
+    hear([name, id, report](PodWorker& worker) { worker.take_probe(name, id, report); });
+}
+
+void PodWorker::take_probe(const std::string& name, const std::string& id, const ProbeReport& report) {
+  Slot& slot = slots_.at(name);
+  if (!slot.current || slot.current->id != id || slot.current->state != ContainerState::running) return;
+  if (report.kind == ProbeKind::readiness) {
+    slot.ready = report.success;
+  } else if (report.kind == ProbeKind::startup && report.success) {
+    slot.started = true;
+    const json::array* all = array_at(tree(pod_), slot.init ? "/spec/initContainers" : "/spec/containers");
+    for (const json::value& spec : *all) {
+      if (string_at(spec, "/name") == name && find(spec, "/readinessProbe") == nullptr) slot.ready = true;
+    }
+  } else if (!report.success && !slot.stopping && !terminating_) {
+    slot.stopping = true;  // liveness or startup: the container is restarted
+    slot.kill_at_ns =
+        steady() + int_at(tree(pod_), "/spec/terminationGracePeriodSeconds", 30) * 1'000'000'000;
+  }
 }
 
 // What the container left as its last words: its file, or the end of its log where it failed and asks for
@@ -399,11 +401,7 @@ void PodWorker::stop_container(const Object& pod, Slot& slot, const json::value&
   run_hook(pod, slot, spec, "preStop", [self = shared_from_this(), pod, name](std::string failure) {
     if (!failure.empty())
       self->context_.event(pod, "Warning", "FailedPreStopHook", "PreStopHook failed: " + failure);
-    {
-      std::lock_guard lock(self->mutex_);
-      self->slots_.at(name).pre_stop_running = false;
-    }
-    self->wake();
+    self->hear([name](PodWorker& worker) { worker.slots_.at(name).pre_stop_running = false; });
   });
 }
 

@@ -174,6 +174,14 @@ void PodWorker::wake() {
   idle_.notify_all();
 }
 
+void PodWorker::hear(std::function<void(PodWorker&)> news) {
+  {
+    std::lock_guard lock(mutex_);
+    news_.push_back(std::move(news));
+  }
+  wake();
+}
+
 void PodWorker::wake_after(Duration delay) {
   const std::int64_t due = steady() + delay.count();
   std::lock_guard lock(mutex_);
@@ -211,6 +219,7 @@ void PodWorker::sync() {
     pod = pod_;
     gone = removed_;
     forced = forced_;
+    for (const auto& news : std::exchange(news_, {})) news(*this);
   }
   add_slots(pod);
   // Ends of containers come first: everything below decides on what is true now.

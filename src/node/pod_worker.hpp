@@ -104,7 +104,11 @@ class PodWorker : public std::enable_shared_from_this<PodWorker> {
   void stop_container(const Object& pod, Slot& slot, const json::value& spec, Duration grace,
                       const std::string& why);
   void drive_stop(const Object& pod, Slot& slot);
+  /// Event threads: what happened is done by the worker at its next turn, with mutex_ held, so that it reads
+  /// its slots without the lock and nothing changes under its hands.
+  void hear(std::function<void(PodWorker&)> news);
   void on_probe(const std::string& name, std::string id, const ProbeReport& report);
+  void take_probe(const std::string& name, const std::string& id, const ProbeReport& report);
   void run_hook(const Object& pod, Slot& slot, const json::value& spec, const char* hook,
                 std::function<void(std::string)> done);
   // Environment.
@@ -130,8 +134,9 @@ class PodWorker : public std::enable_shared_from_this<PodWorker> {
   std::function<void()> on_finished_;
   const std::string uid_;
 
-  mutable std::mutex mutex_;  ///< guards what triggers touch: pod_, flags, slots' end and probe results
+  mutable std::mutex mutex_;  ///< guards what triggers touch: pod_, flags, news; slots where they are written
   Object pod_;
+  std::vector<std::function<void(PodWorker&)>> news_;
   bool republish_ = false;
   std::string evict_message_;
   std::optional<Duration> shutdown_grace_;
