@@ -599,12 +599,17 @@ struct Scheduler::Impl : std::enable_shared_from_this<Scheduler::Impl> {
       groups.informer(group.resource).on_event([weak = weak_from_this()](const Object&, const Object&) {
         const auto self = weak.lock();
         if (!self) return;
-        {
-          std::lock_guard lock(self->mutex);
-          self->queue->changed(Hint::all);
-          self->queue->wake_all(self->now());
-        }
-        self->pump();
+        // Posted: the informer tells with its own lock held, and it was made with the mutex held.
+        self->engine.post([weak] {
+          const auto still = weak.lock();
+          if (!still) return;
+          {
+            std::lock_guard lock(still->mutex);
+            still->queue->changed(Hint::all);
+            still->queue->wake_all(still->now());
+          }
+          still->pump();
+        });
       });
     }
     return groups.get(group.resource, ns, group.name);
