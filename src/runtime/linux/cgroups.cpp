@@ -108,7 +108,9 @@ Result<std::shared_ptr<Cgroups>> Cgroups::open(CgroupLayout layout, std::string 
   }
   std::shared_ptr<Cgroups> made(new Cgroups(std::move(layout), std::move(parent)));
   for (const CgroupHierarchy& hierarchy : made->layout_.hierarchies) {
-    if (!hierarchy.writable || access(hierarchy.mount.c_str(), W_OK) != 0) continue;
+    const bool ours = access(hierarchy.mount.c_str(), W_OK) == 0 ||
+                      access(made->folder(hierarchy, "").c_str(), W_OK) == 0;  // handed to this user
+    if (!hierarchy.writable || !ours) continue;
     made->all_.push_back(&hierarchy);
     const bool used = std::any_of(
         std::begin(kUsedControllers), std::end(kUsedControllers), [&](std::string_view controller) {
@@ -294,8 +296,10 @@ std::vector<const CgroupHierarchy*> Cgroups::chosen(const ContainerSpec::Resourc
 }
 
 Result<void> Cgroups::make(const std::string& group, const ContainerSpec::Resources& resources) {
-  for (const CgroupHierarchy* hierarchy : chosen(resources))
+  for (const CgroupHierarchy* hierarchy : chosen(resources)) {
+    if (systemd_owned_ && hierarchy->unified) continue;
     ORC_TRY(make_in(*hierarchy, folder(*hierarchy, group)));
+  }
   if (shares_devices(resources) && !resources.devices.empty()) return make_shared_devices();
   return {};
 }
@@ -407,6 +411,11 @@ CgroupPlace Cgroups::place(const std::string& group, const ContainerSpec::Resour
   }
   if (shares_devices(resources) && !resources.devices.empty())
     place.files.push_back(folder(*shared_devices_, kSharedDevices) + "/tasks");
+  if (systemd_owned_) {  // those that systemd watches, whatever controllers they have
+    if (const CgroupHierarchy* own = layout_.find("name=systemd"))
+      place.files.push_back(folder(*own, group) + "/tasks");
+    if (const CgroupHierarchy* unified = layout_.unified()) place.unified = folder(*unified, group);
+  }
   return place;
 }
 

@@ -103,6 +103,10 @@ class Cgroups {
   /// a dozen writes less. Call before the first make().
   void share_device_group(std::vector<ContainerSpec::DeviceRule> rules);
 
+  /// The groups below `parent` belong to systemd: those of v2 and of its own hierarchy are there already, and
+  /// who enters a group enters the one of systemd's own hierarchy too, else systemd takes the unit for empty.
+  void set_systemd_owned() { systemd_owned_ = true; }
+
   const CgroupLayout& layout() const { return layout_; }
   const std::string& parent() const { return parent_; }
   bool usable() const { return !used_.empty(); }
@@ -155,7 +159,7 @@ class Cgroups {
 
   CgroupLayout layout_;
   std::string parent_;
-  bool delegated_ = false;
+  bool delegated_ = false, systemd_owned_ = false;
   const CgroupHierarchy* shared_devices_ = nullptr;
   std::vector<ContainerSpec::DeviceRule> shared_rules_;
   std::mutex shared_mutex_;

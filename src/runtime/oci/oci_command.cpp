@@ -113,22 +113,23 @@ Result<OciState> OciCommand::load_operand() {
 Result<std::shared_ptr<Cgroups>> OciCommand::cgroups_of(const OciState& state) const {
   if (state.cgroup.empty()) return std::shared_ptr<Cgroups>();
   ORC_ASSIGN(CgroupLayout layout, detect_cgroups());
-  return Cgroups::open(std::move(layout), state.cgroup_parent);
+  ORC_ASSIGN(auto cgroups, Cgroups::open(std::move(layout), state.cgroup_parent));
+  if (!state.systemd_unit.empty()) cgroups->set_systemd_owned();
+  return cgroups;
 }
 
 Result<void> OciCommand::place(OciState& state, const ContainerSpec& spec, PlanContext& context) {
   if (args_.get("cgroup-manager") == "disabled") return {};
-  if (args_.has("systemd-cgroup") || args_.get("cgroup-manager") == "systemd") {
-    return Error(Error::unsupported, kDomain,
-                 "--systemd-cgroup: scopes of systemd are not supported; use --cgroup-manager cgroupfs");
-  }
   std::string path = spec.cgroups_path.empty() ? "/orchestra/" + state.id : spec.cgroups_path;
+  if (args_.has("systemd-cgroup") || args_.get("cgroup-manager") == "systemd") {
+    ORC_ASSIGN(path, start_systemd_unit(state, spec));
+  }
   if (path[0] != '/') path = "/orchestra/" + path;
   std::tie(state.cgroup_parent, state.cgroup) = split_path(path);
   ORC_ASSIGN(const auto cgroups, cgroups_of(state));
   ORC_TRY(cgroups->make(state.cgroup, spec.resources));
   const auto members = cgroups->processes(state.cgroup);
-  if (members && !members->empty())
+  if (members && !members->empty() && state.systemd_unit.empty())
     return Error(Error::busy, kDomain, "linux.cgroupsPath: the cgroup " + path + " has processes");
   std::vector<std::string> missing, refused;
   ContainerSpec whole = spec;
@@ -170,6 +171,7 @@ Result<int> OciCommand::create(bool start_too) {
   const auto undo = [&](const Error& error) -> Error {
     if (auto cgroups = cgroups_of(state); cgroups && *cgroups)
       (void)(*cgroups)->remove(state.cgroup, kRemoveDeadline);
+    stop_systemd_unit(state);
     (void)store_.forget(id);
     if (state.pid != 0) run_poststop(state, spec);
     return error;
@@ -218,6 +220,7 @@ Result<int> OciCommand::create(bool start_too) {
     return make_oci_process(request);
   };
   auto process = make();
+  holder_.reset();  // the unit has its container now, or goes
   if (!process) return undo(process.error());
   state.pid = process->pid;
   const auto finish = [&]() -> Result<void> {
@@ -345,6 +348,7 @@ Result<void> OciCommand::delete_container(const OciState& state, bool force) {
     ORC_TRY(cgroups->remove(state.cgroup, kRemoveDeadline));
     if (state.cgroup_parent == "/orchestra") cgroups->remove_parent();
   }
+  stop_systemd_unit(state);
   ORC_TRY(store_.forget(state.id));
   if (const auto spec = ContainerSpec::from_bundle(state.bundle)) run_poststop(state, *spec);
   return {};

@@ -4,8 +4,12 @@
 #include "runtime/oci/oci_arguments.hpp"
 #include "runtime/oci/oci_state.hpp"
 #include "runtime/plan/make_plan.hpp"
+#include "runtime/systemd/scope_holder.hpp"
 
 namespace orchestra::runtime {
+
+/// Whether limits of memory are those of cgroup v2.
+bool on_unified(const CgroupLayout& layout);
 
 inline constexpr const char* kOciSpecVersion = "1.3.0";  ///< newest runtime-spec that is understood
 
@@ -40,6 +44,9 @@ class OciCommand {
   Result<void> delete_container(const OciState& state, bool force);
   Result<std::shared_ptr<Cgroups>> cgroups_of(const OciState& state) const;
   Result<void> place(OciState& state, const ContainerSpec& spec, PlanContext& context);
+  /// The group of the unit that systemd made; `holder_` keeps it until the container is in it.
+  Result<std::string> start_systemd_unit(OciState& state, const ContainerSpec& spec);
+  void stop_systemd_unit(const OciState& state) const;
   Result<std::string> seccomp_of(const ContainerSpec& spec) const;
   Result<ContainerSpec> exec_spec(const OciState& state) const;
   void print(const std::string& text) const;
@@ -48,6 +55,7 @@ class OciCommand {
   const int input_, output_, error_;
   const std::string root_;
   const OciStore store_;
+  std::unique_ptr<ScopeHolder> holder_;
 };
 
 }  // namespace orchestra::runtime

@@ -63,7 +63,7 @@ Result<int> OciCommand::features() {
            {"capabilities", capabilities},
            {"cgroup",
             json::object{
-                {"v1", true}, {"v2", true}, {"systemd", false}, {"systemdUser", false}, {"rdma", true}}},
+                {"v1", true}, {"v2", true}, {"systemd", true}, {"systemdUser", false}, {"rdma", true}}},
            {"seccomp", seccomp_features()},
            {"apparmor", enabled},
            {"selinux", enabled},

@@ -59,6 +59,7 @@ Result<void> OciStore::save(const OciState& state) const {
                             {"startTicks", state.start_ticks},
                             {"cgroupParent", state.cgroup_parent},
                             {"cgroup", state.cgroup},
+                            {"systemdUnit", state.systemd_unit},
                             {"annotations", annotations_json(state)}};
   return replace_file(folder(state.id) + "/state.json", to_json(record), 0600, false);
 }
@@ -81,6 +82,7 @@ Result<OciState> OciStore::load(const std::string& id) const {
   state.start_ticks = static_cast<std::uint64_t>(int_at(record, "/startTicks"));
   state.cgroup_parent = string_at(record, "/cgroupParent");
   state.cgroup = string_at(record, "/cgroup");
+  state.systemd_unit = string_at(record, "/systemdUnit");
   if (const auto* annotations = object_at(record, "/annotations")) {
     for (const auto& member : *annotations) {
       if (member.value().is_string())

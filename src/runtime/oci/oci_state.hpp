@@ -16,6 +16,7 @@ struct OciState {
   int pid = 0;
   std::uint64_t start_ticks = 0;
   std::string cgroup_parent, cgroup;  ///< empty: none
+  std::string systemd_unit;           ///< that the group belongs to; empty: to us
   bool exists = false;                ///< the folder is there, but creating has not finished
 };
 

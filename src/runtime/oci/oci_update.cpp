@@ -2,6 +2,7 @@
 //
 // The JSON of events is the one of runc's types/events.go, which containerd and others read.
 #include <poll.h>
+#include <unistd.h>
 
 #include <charconv>
 
@@ -10,6 +11,7 @@
 #include "orchestra/env.hpp"
 #include "runtime/oci/oci_command.hpp"
 #include "runtime/spec/parse_resources.hpp"
+#include "runtime/systemd/systemd.hpp"
 
 namespace orchestra::runtime {
 namespace {
@@ -169,6 +171,10 @@ Result<int> OciCommand::update() {
   if (!cgroups) return Error(Error::unsupported, kDomain, "update: container " + state.id + " has no cgroup");
   ORC_ASSIGN(const ContainerSpec::Resources resources, update_resources(state, *cgroups));
   std::vector<std::string> missing;
+  if (!state.systemd_unit.empty()) {  // first, for systemd writes its own rounding
+    ORC_ASSIGN(auto systemd, Systemd::open(geteuid() != 0));
+    ORC_TRY(systemd.set(state.systemd_unit, systemd_limits(resources, on_unified(cgroups->layout()))));
+  }
   ORC_TRY(cgroups->update(state.cgroup, resources, missing));
   if (!missing.empty()) return Error(Error::unsupported, kDomain, "update: " + missing.front());
   return 0;
