@@ -39,6 +39,10 @@ struct RuntimeOptions {
   /// rootless on cgroup v2: this process moves into a leaf of its own group, so that the group can limit
   /// pods.
   bool move_host_to_leaf = false;
+  /// boot: how a container ended is known until the machine is started again. machine: it is also written to
+  /// `data_dir`, which is needed then, behind the exit, never in its way; pods whose containers ended before
+  /// the machine did are there again with their exit codes, until they are removed or made again. Since 0.2.
+  enum class ExitDurability : std::uint8_t { boot, machine } exit_durability = ExitDurability::boot;
   /// false: pods end with this program, for jobs that nobody would come back for.
   bool keep_alive = true;
   /// What the logs of one pod may grow by, all its containers together, at most 1 GB/s; 0 = no limit. What is

@@ -57,6 +57,9 @@ struct PodSandbox {
   /// The network namespace, for PodAttacher; empty with host_network and at level process.
   std::shared_ptr<Fd> network_namespace;
   std::vector<std::string> degraded;  ///< what could not be enforced, with the reason
+  /// The machine was started anew since: only the records of its ended containers are left. create_pod makes it
+  /// again and forgets them. Since 0.2.
+  bool ended = false;
 };
 
 struct ContainerConfig {

@@ -50,7 +50,7 @@ void PodWorker::add_slots(const Object& pod) {
 }
 
 void PodWorker::adopt(const PodRecord& record) {
-  sandbox_ = record.sandbox;
+  if (!record.sandbox.ended) sandbox_ = record.sandbox;
   std::vector<ContainerStatus> all = record.containers;
   std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.attempt < b.attempt; });
   for (const ContainerStatus& status : all) {

@@ -95,8 +95,10 @@ struct Leftovers {
 /// A runtime over folders of its own. At the end everything must be gone.
 class RuntimeHouse {
  public:
-  explicit RuntimeHouse(RuntimeOptions::Isolation isolation = RuntimeOptions::Isolation::full)
-      : isolation_(isolation) {
+  using Durability = RuntimeOptions::ExitDurability;
+  explicit RuntimeHouse(RuntimeOptions::Isolation isolation = RuntimeOptions::Isolation::full,
+                        Durability durability = Durability::boot)
+      : isolation_(isolation), durability_(durability) {
     instance_ = "test" + std::to_string(getpid()) + "x" + std::to_string(++counter());
     make_root(folder_ / "rootfs");
     open();
@@ -118,7 +120,8 @@ class RuntimeHouse {
                                               .data_dir = folder_ / "data",
                                               .isolation = isolation_,
                                               .instance = instance_,
-                                              .move_host_to_leaf = true});
+                                              .move_host_to_leaf = true,
+                                              .exit_durability = durability_});
     REQUIRE_MESSAGE(opened.has_value(), (opened ? "" : opened.error().to_string()));
     runtime_ = *opened;
   }
@@ -194,6 +197,7 @@ class RuntimeHouse {
   }
   TempDir folder_;
   RuntimeOptions::Isolation isolation_;
+  Durability durability_;
   std::string instance_;
   std::unique_ptr<Engine> engine_;
   std::shared_ptr<PodRuntime> runtime_;

@@ -52,6 +52,7 @@ struct LogLimit {
 
 struct Container {
   bool used = false, ended = false, adopted = false, removing = false, failed = false;
+  bool unkept = false;  ///< has ended, and that is not on a disk yet
   CreateRequest config;
   ContainerRecord record;
   int report = -1;  ///< to init, until exec
@@ -101,6 +102,7 @@ struct Shim {
   Waiter shutdown;
   bool ending = false;
   int64_t ending_until_ns = 0;
+  long keeper = 0;  ///< the child that writes to the disk
 };
 /// Slots that are or were in use.
 template <class T>
@@ -170,6 +172,11 @@ void open_log(Container& container);
 void write_log(Container& container, int stream, const char* bytes, size_t size);
 void report_log(Container& container);  ///< says what was dropped
 void end_log(Container& container);
+
+// shim_keep.cpp
+void keep_exits();       ///< starts a child that writes what is unkept, unless one writes already
+void keeper_ended();     ///< it was reaped
+void wait_for_keeper();  ///< after this nothing is written until the next exit
 
 // shim_kill.cpp
 /// SIGKILL to every descendant of this process whose root is `root` (nullptr: to all). The number found.

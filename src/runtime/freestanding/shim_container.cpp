@@ -232,6 +232,9 @@ void finish(Container& container) {
     release(container);
   } else if (container.failed && record.started_ns == 0 && container.creating.client == -2) {
     release(container);  // the create failed and was answered: it never existed
+  } else {
+    container.unkept = true;
+    keep_exits();
   }
 }
 
@@ -479,7 +482,9 @@ void start_container(const Waiter& waiter, int index) {
 void remove_container(const Waiter& waiter, int index) {
   Container& container = shim().containers[index];
   if (container.record.phase == Phase::exited) {
+    wait_for_keeper();  // what the host removes next is not written again
     release(container);
+    keep_exits();
     answer(waiter, 0);
     return;
   }
@@ -581,6 +586,9 @@ void reap() {
   for (Exec& exec : execs()) {
     if (exec.used && poll_child(exec.pid, info) == 1) end_exec(exec, info);
   }
+  int status;
+  if (shim().keeper > 0 && sys(__NR_wait4, shim().keeper, arg(&status), WNOHANG, 0) == shim().keeper)
+    keeper_ended();
   reap_orphans();
   tick(steady_ns());
 }
@@ -627,6 +635,7 @@ void begin_shutdown(const Waiter& waiter) {
   shim().shutdown = waiter;
   if (shim().ending) return;
   shim().ending = true;
+  wait_for_keeper();
   shim().ending_until_ns = steady_ns() + kEndingNs;
   for (Container& container : containers()) {
     if (container.used && container.pidfd >= 0) sys(__NR_pidfd_send_signal, container.pidfd, SIGKILL, 0, 0);
@@ -677,7 +686,7 @@ void adopt(Container& container, const StateFile& state) {
   const bool over = state.record.phase == Phase::exited;
   const bool same = state.record.pid > 0 && start_ticks_of(state.record.pid) == state.record.start_ticks;
   if (over) {
-    container.ended = true;
+    container.ended = container.unkept = true;
     return;
   }
   container.pidfd = same ? static_cast<int>(sys(__NR_pidfd_open, state.record.pid, 0)) : -1;
@@ -733,6 +742,7 @@ void adopt_containers() {
     shim().containers_end = i + 1;
     adopt(shim().containers[i], state);
   }
+  keep_exits();
 }
 
 }  // namespace orch

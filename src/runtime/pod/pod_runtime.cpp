@@ -116,6 +116,7 @@ Result<void> RealPodRuntime::open() {
                   {{"pod", uid}, {"error", loaded.error().to_string()}});
     }
   }
+  if (keeps_exits()) load_kept_pods();
   return {};
 }
 
@@ -262,6 +263,7 @@ Result<void> RealPodRuntime::undo_container(Pod& pod, const std::string& id) {
   if (cgroups_) ORC_TRY(cgroups_->remove(container_group(pod, id), kRemoveDeadline));
   ORC_TRY(reclaim_root(pod.container_directory(id)));
   ORC_TRY(remove_tree(pod.container_directory(id)));
+  if (keeps_exits()) ORC_TRY(forget_kept(pod.uid(), id));
   if (pod.container(id)) tell(RuntimeEvent::Kind::removed, pod.uid(), id);
   pod.forget_container(id);
   return {};
@@ -438,6 +440,11 @@ Result<std::shared_ptr<RealPodRuntime>> open_pod_runtime(Engine& engine, Runtime
   if (options.state_dir.empty()) {
     return Error(Error::invalid, kDomain,
                  "state_dir: missing; name a folder on tmpfs such as /run/orchestra/ID");
+  }
+  if (options.exit_durability == RuntimeOptions::ExitDurability::machine && options.data_dir.empty()) {
+    return Error(
+        Error::invalid, kDomain,
+        "exit_durability machine: data_dir is missing; name a folder that outlives the machine's start");
   }
   ORC_ASSIGN(const Level level, choose_level(options));
   if (options.cgroup_parent.empty()) {

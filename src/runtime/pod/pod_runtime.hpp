@@ -69,6 +69,12 @@ class RealPodRuntime final : public PodRuntime, public std::enable_shared_from_t
   }
   std::vector<std::string> missing_by_level() const;
   std::string pods_directory() const { return options_.state_dir + "/pods"; }
+  bool keeps_exits() const { return options_.exit_durability == RuntimeOptions::ExitDurability::machine; }
+  std::string exits_directory() const { return options_.data_dir + "/exits"; }
+  // pod_kept.cpp: what ended before the machine was started again
+  void load_kept_pods();
+  Result<void> load_kept_pod(const std::string& uid);
+  Result<void> forget_kept(const std::string& uid, const std::string& id) const;
   std::shared_ptr<Pod> find(const std::string& uid) const;
   Result<std::shared_ptr<Pod>> require(const std::string& uid) const;
 

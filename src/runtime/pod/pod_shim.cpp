@@ -132,6 +132,10 @@ Result<void> RealPodRuntime::start_shim(const std::shared_ptr<Pod>& shared,
   set_field(config->hostname, pod.config().hostname);
   set_field(config->boot_id, boot_id());
   set_field(config->directory, pod.directory());
+  if (keeps_exits()) {
+    ORC_TRY(make_directories(exits_directory(), 0700));
+    set_field(config->records, exits_directory() + "/" + pod.uid());
+  }
   std::string unified;
   if (cgroups_) {
     const CgroupPlace place = cgroups_->place_shim(pod.group());
@@ -231,7 +235,9 @@ Result<PodSandbox> RealPodRuntime::make_pod(const PodSandboxConfig& config) {
   }
   // No such pod, or one whose shim and namespaces are gone: what is left of it is removed first.
   // (A folder goes last, so without one there is nothing.)
-  if (access((pods_directory() + "/" + config.uid).c_str(), F_OK) == 0) ORC_TRY(destroy_pod(config.uid));
+  if (access((pods_directory() + "/" + config.uid).c_str(), F_OK) == 0 || find(config.uid))
+    ORC_TRY(destroy_pod(config.uid));
+  if (keeps_exits()) ORC_TRY(remove_tree(exits_directory() + "/" + config.uid));
   const auto pod = new_pod(pods_directory() + "/" + config.uid, config);
   std::lock_guard lock(pod->operation);
   {
@@ -443,6 +449,7 @@ Result<void> RealPodRuntime::destroy_pod(const std::string& uid) {
     if (pods_.empty()) cgroups_->remove_parent();
   }
   ORC_TRY(remove_tree(directory));
+  if (keeps_exits()) ORC_TRY(remove_tree(exits_directory() + "/" + uid));
   if (known) {
     known->abandon(Error(Error::not_found, kDomain, "pod " + uid + " was removed"));
     tell(RuntimeEvent::Kind::pod_removed, uid);

@@ -156,6 +156,7 @@ struct ShimConfig {
   char hostname[256] = {};
   char boot_id[40] = {};
   char directory[kPathBytes] = {};  ///< of the pod
+  char records[kPathBytes] = {};    ///< on a disk: where records of ended containers are kept; empty = nowhere
   char cgroup_files[kShimCgroupsMax][kPathBytes] = {};
   struct Sysctl {
     char path[160] = {};
