@@ -112,6 +112,7 @@ struct ORC_API ContainerSpec {
     std::string cpuset_cpus, cpuset_mems;
     std::optional<std::int64_t> memory_limit, memory_reservation, memory_swap;
     std::optional<std::uint64_t> memory_swappiness;
+    std::optional<std::int64_t> memory_kernel_tcp;  ///< v1 only: bytes of TCP buffers
     std::optional<bool> disable_oom_killer, check_before_update;
     std::optional<std::int64_t> pids_limit;
     std::optional<BlockIo> block_io;

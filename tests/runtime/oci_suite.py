@@ -289,6 +289,33 @@ def masked_and_read_only_paths_are_so_and_missing_ones_are_skipped():
 
 
 @case
+def the_root_has_the_propagation_that_is_asked_for_and_the_machine_sees_no_mount():
+    for asked, field in (("shared", "shared:"), ("slave", "master:"), ("private", None), ("unbindable", "unbindable")):
+        document = config("head -n 1 /proc/self/mountinfo; mkdir -p /tmp/x; mount -t tmpfs inside_the_root /tmp/x && echo mounted")
+        document["linux"]["rootfsPropagation"] = asked
+        document["process"]["capabilities"] = {kind: ["CAP_SYS_ADMIN", "CAP_DAC_OVERRIDE"] for kind in ("bounding", "effective", "permitted")}
+        out = run(document)
+        own = out.split("\n")[0].split(" - ")[0].split(" ")[6:]
+        if asked == "slave":
+            continue  # a master shows only where the machine's mount is shared
+        if field is None:
+            assert not own, f"{asked}: {out}"
+        else:
+            assert any(one.startswith(field) for one in own), f"{asked}: {out}"
+        assert "mounted" in out, out
+        assert "inside_the_root" not in open("/proc/self/mountinfo").read(), asked
+
+
+@case
+def what_is_no_flag_of_a_bind_is_data_that_nobody_looks_at():
+    document = config("cat /mnt/data/file")
+    tree = host_tree()
+    document["mounts"].append({"destination": "/mnt/data", "source": tree, "options": ["rbind", "mode=755", "size=1k"]})
+    open(os.path.join(tree, "file"), "w").write("seen")
+    same(run(document), "seen")
+
+
+@case
 def a_relative_cwd_or_a_relative_hook_is_refused():
     document = config("true")
     document["process"]["cwd"] = "relative"

@@ -338,7 +338,22 @@ void make_read_only(const Plan* plan, int root) {
 }
 
 /// Mounts what becomes the root; answers where.
+/// pivot_root refuses a root whose parent is shared, and what is mounted below a shared mount would be seen
+/// by others. The mount that holds `path` is found by trying: only mount points take a propagation.
+void make_parent_private(const char* path) {
+  static Line<kPathBytes> above;
+  above = {};
+  above.add(path);
+  while (sys(__NR_mount, 0, arg(above.text), 0, MS_PRIVATE, 0) < 0 && above.used > 1) {
+    while (above.used > 1 && above.text[above.used - 1] != '/') --above.used;
+    if (above.used > 1) --above.used;
+    above.text[above.used] = 0;
+  }
+}
+
 const char* mount_root(const Plan* plan) {
+  if ((plan->root_propagation & MS_SHARED) != 0)
+    make_parent_private(text_at(plan, plan->overlay_lower == 0 ? plan->root : plan->overlay_target));
   if (plan->overlay_lower == 0) {
     const char* root = text_at(plan, plan->root);
     check(sys(__NR_mount, arg(root), arg(root), 0, MS_BIND | MS_REC, 0), Stage::root, root);
@@ -383,7 +398,9 @@ void make_cwd(const Plan* plan, int root) {
 }  // namespace
 
 void make_own_root(const Plan* plan) {
-  const uint64_t propagation = plan->root_propagation != 0 ? plan->root_propagation : (MS_SLAVE | MS_REC);
+  // What is unbindable cannot be bound to become the root: that comes at the end.
+  const uint64_t early = plan->root_propagation & (MS_SHARED | MS_PRIVATE);
+  const uint64_t propagation = (early != 0 ? early : static_cast<uint64_t>(MS_SLAVE)) | MS_REC;
   check(sys(__NR_mount, 0, arg("/"), 0, static_cast<long>(propagation), 0), Stage::propagation, "/");
   const char* path = mount_root(plan);
   const int root = static_cast<int>(check(open_at(AT_FDCWD, path, O_PATH | O_DIRECTORY), Stage::root, path));

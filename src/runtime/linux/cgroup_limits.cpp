@@ -96,7 +96,7 @@ class LimitPlanner {
   void memory() {
     const Resources& r = resources_;
     const bool asked = r.memory_limit || r.memory_reservation || r.memory_swap || r.memory_swappiness ||
-                       r.disable_oom_killer;
+                       r.disable_oom_killer || r.memory_kernel_tcp;
     if (!asked) return;
     const auto* at = where("memory", "memory limit");
     if (at == nullptr) return;
@@ -112,6 +112,7 @@ class LimitPlanner {
       if (swap == 0 && limit < 0) add("memory", "memory.swap.max", "max", false);
       if (r.memory_swappiness) not_on_v2("memory swappiness");
       if (r.disable_oom_killer.value_or(false)) not_on_v2("memory disableOOMKiller");
+      if (r.memory_kernel_tcp.value_or(0) > 0) not_on_v2("memory kernelTCP");
       return;
     }
     if (limit != 0) add("memory", "memory.limit_in_bytes", number(limit));
@@ -119,6 +120,8 @@ class LimitPlanner {
     if (swap == 0 && limit < 0) add("memory", "memory.memsw.limit_in_bytes", "-1", false);
     if (r.memory_reservation.value_or(0) != 0)
       add("memory", "memory.soft_limit_in_bytes", number(*r.memory_reservation));
+    if (r.memory_kernel_tcp.value_or(0) != 0)
+      add("memory", "memory.kmem.tcp.limit_in_bytes", number(*r.memory_kernel_tcp));
     if (r.memory_swappiness) add("memory", "memory.swappiness", number(*r.memory_swappiness));
     if (r.disable_oom_killer) add("memory", "memory.oom_control", *r.disable_oom_killer ? "1" : "0");
   }

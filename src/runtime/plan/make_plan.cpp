@@ -327,9 +327,8 @@ class Planner {
     step.all_set = options.all_set;
     step.all_clear = options.all_clear;
     if (options.bind || mount.type == "bind") {
-      if (!options.data.empty())
-        return invalid("mounts \"" + target + "\": option \"" + options.data.front() +
-                       "\" is unknown for a bind");
+      // What is no flag is data for the file system (config.md, mounts), and a bind has none of its own: the
+      // kernel takes no notice of data there, nor do we.
       if (mount.source.empty()) return invalid("mounts \"" + target + "\": source: missing");
       step.kind = MountKind::bind;
       step.recursive = options.recursive ? 1 : 0;

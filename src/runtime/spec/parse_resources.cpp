@@ -100,6 +100,7 @@ void parse_resources(const JsonReader& r, ContainerSpec::Resources& resources) {
   resources.cpu_idle = cpu["idle"].number<std::int64_t>();
   resources.realtime_runtime = cpu["realtimeRuntime"].number<std::int64_t>();
   resources.realtime_period = cpu["realtimePeriod"].number<std::uint64_t>();
+  resources.memory_kernel_tcp = memory["kernelTCP"].number<std::int64_t>();
   resources.memory_swappiness = memory["swappiness"].number<std::uint64_t>();
   if (resources.memory_swappiness.value_or(0) > 100) memory["swappiness"].fail("0..100 are taken");
   if (memory["disableOOMKiller"].present())

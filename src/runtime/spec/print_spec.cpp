@@ -160,6 +160,7 @@ json::object resources_json(const ContainerSpec::Resources& resources) {
   put(cpu, "idle", resources.cpu_idle);
   put(cpu, "realtimeRuntime", resources.realtime_runtime);
   put(cpu, "realtimePeriod", resources.realtime_period);
+  put(memory, "kernelTCP", resources.memory_kernel_tcp);
   put(memory, "swappiness", resources.memory_swappiness);
   put(memory, "disableOOMKiller", resources.disable_oom_killer);
   put(memory, "checkBeforeUpdate", resources.check_before_update);
