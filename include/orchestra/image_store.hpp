@@ -55,6 +55,10 @@ struct ImageStoreOptions {
   bool preload_satisfies_always = false;
   /// False: roots are always plain copies. True: overlay where it can be mounted (tried once, really).
   bool overlay = true;
+  /// Of the node agent's pulls: an image that a registry handed out for a login is used only by pods that
+  /// have this login, or that the registry hands it out to as well. Images that were not pulled for a pod are
+  /// for all. Since 0.2.
+  bool verify_pull_secrets = true;
   /// Unpacked size of one layer.
   std::uint64_t layer_bytes_max = std::uint64_t{32} << 30;
   std::uint64_t layer_entries_max = 2'000'000;

@@ -28,6 +28,9 @@ class Collector {
     const Marks marks = mark();
     ORC_TRY(sweep_blobs(marks));
     ORC_TRY(sweep_layers(marks));
+    if (!options_.dry_run)
+      store_.pull_records().keep_only(
+          [this](const std::string& digest) { return store_.blobs().has(digest); });
     if (options_.bytes_max) ORC_TRY(sweep_build_mounts());
     return std::move(report_);
   }

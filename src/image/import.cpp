@@ -257,6 +257,7 @@ class Importer {
     ImportReport report;
     for (const Found& image : found_) {
       NameRecord record{"", image.manifest, image.index, options_.pinned};
+      store_.pull_records().forget(image.manifest);
       std::vector<std::string> names = image.names;
       if (names.empty()) names.push_back("");
       for (const std::string& name : names) {

@@ -72,6 +72,8 @@ class Pull {
     return store_.info(record);
   }
 
+  std::optional<RegistryCredentials> login() { return session_.login(); }
+
  private:
   void say(const std::string& line) const {
     std::lock_guard lock(say_);
@@ -313,7 +315,8 @@ class Pull {
 
 }  // namespace
 
-Result<ImageInfo> pull_image(Store& store, const ImageReference& reference, const ImagePullOptions& options) {
+Result<ImageInfo> pull_image(Store& store, const ImageReference& reference, const ImagePullOptions& options,
+                             std::optional<RegistryCredentials>* login) {
   if (!store.options().http) {
     return Error(
         Error::unsupported, "image",
@@ -327,7 +330,9 @@ Result<ImageInfo> pull_image(Store& store, const ImageReference& reference, cons
   for (const RegistryTarget& target : targets) {
     if (!target.resolve && reference.digest().empty())
       continue;  // a mirror that may not say what a tag means
-    auto pulled = Pull(store, reference, options, target).run();
+    Pull pull(store, reference, options, target);
+    auto pulled = pull.run();
+    if (pulled && login != nullptr) *login = pull.login();
     if (pulled) return pulled;
     if (pulled.error().is(Error::no_space)) collect_after_no_space(store);
     if (pulled.error().is(Error::no_space) || pulled.error().is(Error::unsupported)) {

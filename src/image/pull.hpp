@@ -7,6 +7,8 @@ namespace orchestra::image {
 
 /// Blocking. `not_found`, `unauthenticated`, `unavailable`, `corrupt` (a digest did not match),
 /// `unsupported` (no HTTP client, no such platform).
-Result<ImageInfo> pull_image(Store& store, const ImageReference& reference, const ImagePullOptions& options);
+/// `login`: what the registry wanted to see for it; nothing: it is for everybody.
+Result<ImageInfo> pull_image(Store& store, const ImageReference& reference, const ImagePullOptions& options,
+                             std::optional<RegistryCredentials>* login = nullptr);
 
 }  // namespace orchestra::image

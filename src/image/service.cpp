@@ -6,6 +6,7 @@
 #include "image/service.hpp"
 
 #include "image/pull.hpp"
+#include "image/registry/credentials.hpp"
 #include "image/user.hpp"
 
 namespace orchestra::image {
@@ -13,20 +14,54 @@ namespace {
 
 constexpr std::size_t kUserFileBytesMax = 4 << 20;
 
+/// Found by its id: no registry can be asked for that.
+bool is_by_id(const NameRecord& here, const Result<ImageReference>& reference) {
+  return !reference || (reference->digest().empty() && here.name != reference->canonical());
+}
+
+Result<bool> may_use(Store& store, const NameRecord& here, const Result<ImageReference>& reference,
+                     const ImagePullOptions& options) {
+  if (!store.options().verify_pull_secrets || here.pinned) return true;
+  if (is_by_id(here, reference)) return !store.pull_records().has(here.manifest);
+  ORC_ASSIGN(const auto logins, find_credentials(store.options(), options, *reference));
+  return store.pull_records().allows(here.manifest, *reference, logins);
+}
+
 Result<ImageInfo> ensure_image(Store& store, const PullRequest& request) {
   auto reference = ImageReference::parse(request.reference);
   // An image id is also accepted, for images that have no name.
   auto found = store.find_image(request.reference);
   if (!reference && !(found && *found)) return reference.error();
   const std::optional<NameRecord> here = found ? *found : std::nullopt;
-  if (here && (request.policy != PullPolicy::always || !reference)) return store.info(*here);
+  ImagePullOptions options;
+  options.docker_configs = request.docker_configs;
+  if (here && (request.policy != PullPolicy::always || !reference)) {
+    ORC_ASSIGN(const bool allowed, may_use(store, *here, reference, options));
+    if (allowed) return store.info(*here);
+    if (request.policy == PullPolicy::never) {
+      return Error(Error::not_found, "image",
+                   "image \"" + request.reference +
+                       "\" is present, but was pulled with a login that this pod does not have, and its pull "
+                       "policy is Never; name a secret with the login in imagePullSecrets");
+    }
+  }
   if (request.policy == PullPolicy::never) {
     return Error(Error::not_found, "image",
                  "image \"" + request.reference + "\" is not present and its pull policy is Never");
   }
-  ImagePullOptions options;
-  options.docker_configs = request.docker_configs;
-  auto pulled = pull_image(store, *reference, options);
+  if (!reference || (here && is_by_id(*here, reference))) {
+    return Error(
+        Error::not_found, "image",
+        "image \"" + request.reference +
+            "\" is present, but for pods with its login only; name it by its registry and repository");
+  }
+  std::optional<RegistryCredentials> login;
+  auto pulled = pull_image(store, *reference, options, &login);
+  if (pulled && store.options().verify_pull_secrets) {
+    const auto one_at_a_time = store.key_mutex("pulled:" + pulled->digest);
+    const std::lock_guard flight(*one_at_a_time);
+    ORC_TRY(store.pull_records().note(pulled->digest, *reference, login ? &*login : nullptr));
+  }
   if (pulled || !here || !here->pinned || !store.options().preload_satisfies_always) return pulled;
   store.engine().log(LogLevel::warning, "image", "the preloaded image is used: its registry did not answer",
                      {{"image", request.reference}, {"error", pulled.error().to_string()}});

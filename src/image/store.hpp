@@ -26,6 +26,7 @@
 #include "image/layer_stack.hpp"
 #include "image/lease.hpp"
 #include "image/manifest.hpp"
+#include "image/pull_record.hpp"
 #include "image/registry/session.hpp"
 #include "orchestra/engine.hpp"
 #include "orchestra/image_reference.hpp"
@@ -67,6 +68,7 @@ class Store {
 
   Engine& engine() { return engine_; }
   const ImageStoreOptions& options() const { return options_; }
+  PullRecords& pull_records() { return pull_records_; }
   const std::string& directory() const { return options_.dir; }
   BlobStore& blobs() { return blobs_; }
   LeaseTable& leases() { return leases_; }
@@ -142,6 +144,7 @@ class Store {
 
   Engine& engine_;
   ImageStoreOptions options_;
+  PullRecords pull_records_{options_.dir + "/pulled"};
   std::shared_ptr<void> lock_;
   BlobStore blobs_;
   LeaseTable leases_;

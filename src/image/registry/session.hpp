@@ -119,6 +119,12 @@ class RegistrySession {
   /// too_large, or what the sink said.
   Result<HttpResponse> send(const RegistryRequest& request);
   const RegistryTarget& target() const { return target_; }
+  /// The login that is in use; nothing: the registry wanted none.
+  std::optional<RegistryCredentials> login() {
+    std::lock_guard lock(mutex_);
+    if (authorization_.empty() || next_credential_ == 0) return std::nullopt;
+    return target_.credentials[next_credential_ - 1];
+  }
   /// An absolute URL for a Location header of `answer`.
   std::string absolute_url(const std::string& location, const std::string& request_url) const;
 
