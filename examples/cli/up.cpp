@@ -42,6 +42,7 @@ running when it ends; the next `up` on the same folder adopts them, `orchestra d
   --etcd-adopt            even if its keys under /orchestra/ hold data of another system
   --etcd-cacert F, --etcd-cert F, --etcd-key F, --etcd-user NAME:PASSWORD
   --preload PATH          image archive or folder of archives to import at start; may be repeated
+                          (pulls go through the proxies of HTTPS_PROXY, HTTP_PROXY and NO_PROXY)
   --dns-forward IP[:P]    upstream name server; may be repeated (default: /etc/resolv.conf)
   --peers N=HOST:PORT,..  the store's peers of a control plane of several machines, the same list for each;
                           the first founds it. Controllers and scheduler run on the elected one
@@ -200,6 +201,7 @@ int run_up(const std::vector<std::string>& args) {
   options.etcd_key_file = flags.get("etcd-key");
   options.etcd_user = flags.get("etcd-user");
   options.preload = flags.all("preload");
+  options.image_proxies = proxies_of_environment();
   if (const std::string beside = images_beside_program(); !beside.empty()) options.preload.push_back(beside);
   options.dns_forward = flags.all("dns-forward");
   options.name = flags.get("name");
@@ -266,6 +268,7 @@ int run_join(const std::vector<std::string>& args) {
   options.isolation = flags.get("isolation", "best");
   options.dns = flags.get("dns");
   options.preload = flags.all("preload");
+  options.image_proxies = proxies_of_environment();
   if (const std::string beside = images_beside_program(); !beside.empty()) options.preload.push_back(beside);
   options.dns_forward = flags.all("dns-forward");
   options.notice = [](const std::string& line) {

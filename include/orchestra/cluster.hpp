@@ -15,6 +15,7 @@
 
 #include "orchestra/client.hpp"
 #include "orchestra/engine.hpp"
+#include "orchestra/forward_proxies.hpp"
 #include "orchestra/metrics_source.hpp"
 #include "orchestra/state_store.hpp"
 
@@ -35,6 +36,7 @@ struct ClusterOptions {
   std::string pod_cidr = {};            ///< empty: 10.244.0.0/16 or the next free range
   std::string service_cidr = {};        ///< empty: 10.96.0.0/16 or the next free range
   std::vector<std::string> preload = {};///< files and folders of images, imported at start
+  ForwardProxies image_proxies = {};    ///< for pulls. Since 0.2.
   std::vector<std::string> dns_forward = {};  ///< upstream name servers; empty: those of /etc/resolv.conf
   /// State in an existing etcd cluster instead of in data_dir (EtcdStoreOptions; keys under /orchestra/).
   std::vector<std::string> etcd = {};

@@ -18,6 +18,7 @@
 
 #include "orchestra/client.hpp"
 #include "orchestra/engine.hpp"
+#include "orchestra/forward_proxies.hpp"
 
 namespace orchestra {
 
@@ -31,6 +32,7 @@ struct RemoteNodeOptions {
   std::string isolation = "best";         ///< best full rootless process; must suit the cluster's
   std::string dns = {};                   ///< further address of the DNS server; it always serves the pods
   std::vector<std::string> preload = {};  ///< files and folders of images, imported at start
+  ForwardProxies image_proxies = {};      ///< for pulls. Since 0.2.
   std::vector<std::string> dns_forward = {};  ///< upstream name servers; empty: those of /etc/resolv.conf
   /// How long start() waits for a control plane that is away, once a certificate is here. Pods run meanwhile.
   Duration server_wait = std::chrono::hours(24 * 365);

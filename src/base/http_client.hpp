@@ -20,7 +20,7 @@ struct TlsOptions {
   std::string ca_pem;           ///< empty: the system's bundle
   std::string certificate_pem;  ///< client certificate chain
   std::string key_pem;
-  std::string server_name;      ///< SNI and verification; empty: the URL's host
+  std::string server_name;  ///< SNI and verification; empty: the URL's host
 };
 struct HttpRequest {
   std::string method = "GET";
@@ -142,7 +142,8 @@ class ORC_API StepRunner {
 class ORC_API PodDialer {
  public:
   virtual ~PodDialer() = default;
-  virtual Pending<std::shared_ptr<Fd>> dial(std::string pod_uid, std::string address, int port, Duration deadline) = 0;
+  virtual Pending<std::shared_ptr<Fd>> dial(std::string pod_uid, std::string address, int port,
+                                            Duration deadline) = 0;
 };
 
 }  // namespace orchestra

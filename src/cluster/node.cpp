@@ -64,6 +64,7 @@ Result<ChosenRuntime> open_runtime(Engine& engine, const std::string& data_dir, 
   options.cgroup_parent = "/orchestra-" + instance;
   ORC_ASSIGN(options.isolation, isolation_of(isolation));
   options.move_host_to_leaf = true;
+  options.exit_durability = RuntimeOptions::ExitDurability::machine;
   ORC_ASSIGN(auto runtime, make_pod_runtime(engine, options));
   const Isolation level = runtime->isolation();
   return ChosenRuntime{std::move(runtime), level, name_of(level)};
@@ -119,7 +120,7 @@ Result<void> Node::open_images() {
   options.preload_dirs = options_.preload;
   options.preload_dirs.push_back(options_.data_dir + "/preload");
   options.overlay = runtime_.isolation == Isolation::full;
-  options.http = make_http_client(engine_);
+  options.http = make_http_client(engine_, options_.image_proxies);
   options.spawner = make_spawner(engine_);
   options.collect.automatic = true;
   ORC_ASSIGN(images_, ImageStore::open(engine_, std::move(options)));

@@ -11,6 +11,7 @@
 
 #include "api/pod_attacher.hpp"
 #include "image/ops.hpp"
+#include "orchestra/forward_proxies.hpp"
 #include "orchestra/dns_server.hpp"
 #include "orchestra/http_proxy.hpp"
 #include "orchestra/image_store.hpp"
@@ -38,6 +39,7 @@ struct NodeOptions {
   std::string node_ip;                        ///< this machine's address for other nodes; empty: none
   std::optional<RemoteClientOptions> remote;  ///< as NodeAgentOptions
   std::vector<std::string> preload, dns_forward;
+  ForwardProxies image_proxies;
   std::function<void(const std::string&)> notice;
 };
 

@@ -257,6 +257,7 @@ cluster::NodeOptions RemoteNode::Impl::node_options() const {
   out.with_services = !(kept.facts.loopback_network && same_machine);
   out.node_ip = kept.facts.loopback_network ? "" : kept.node_ip;
   out.preload = options.preload;
+  out.image_proxies = options.image_proxies;
   out.dns_forward = options.dns_forward;
   out.notice = options.notice;
   return out;

@@ -537,7 +537,7 @@ class Printer {
 Result<void> run_here(const std::string& command, const Flags& flags, const json::object& request,
                       ImageStoreOptions options, Engine& engine, const ImageCommandSettings& settings,
                       const image::SendLine& send) {
-  options.http = make_http_client(engine);
+  options.http = make_http_client(engine, proxies_of_environment());
   options.spawner = make_spawner(engine);
   ORC_ASSIGN(const auto store, ImageStore::open(engine, std::move(options)));
   ImageStepRunner steps;

@@ -163,7 +163,8 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
 
 class Client final : public HttpClient {
  public:
-  explicit Client(Engine& engine) : engine_(engine), pool_(std::make_shared<http::ClientPool>(engine)) {}
+  Client(Engine& engine, ForwardProxies proxies)
+      : engine_(engine), pool_(std::make_shared<http::ClientPool>(engine, std::move(proxies))) {}
 
   Pending<HttpResponse> send(HttpRequest request) override {
     if (auto checked = check(request); !checked) return checked.error();
@@ -185,6 +186,9 @@ class Client final : public HttpClient {
 
 }  // namespace
 
-std::shared_ptr<HttpClient> make_http_client(Engine& engine) { return std::make_shared<Client>(engine); }
+std::shared_ptr<HttpClient> make_http_client(Engine& engine) { return make_http_client(engine, {}); }
+std::shared_ptr<HttpClient> make_http_client(Engine& engine, ForwardProxies proxies) {
+  return std::make_shared<Client>(engine, std::move(proxies));
+}
 
 }  // namespace orchestra

@@ -1,5 +1,6 @@
 #include "net/http/client_attempt.hpp"
 
+#include <fcntl.h>
 #include <netdb.h>
 
 #include <boost/asio/dispatch.hpp>
@@ -70,6 +71,12 @@ void ClientAttempt::start(bool fresh_connection, Duration total_left) {
       refused = context.error();
     }
   }
+  if (auto proxy = request_->connect_address.empty() ? proxy_for(pool_->proxies, url_)
+                                                     : Result<std::optional<ForwardProxy>>(std::nullopt)) {
+    proxy_ = std::move(*proxy);
+  } else {
+    refused = proxy.error();
+  }
   key_ = pool_->key_of(url_, *request_, tls_);
   if (!fresh_connection && !refused) connection_ = pool_->take(key_);
   if (connection_) strand_ = connection_->wire->strand();
@@ -104,11 +111,13 @@ void ClientAttempt::resolve() {
     addresses_.push_back(*address);
     return connect_next();
   }
-  if (auto literal = make_address(url_.host, url_.port)) {
+  const std::string host = proxy_ ? proxy_->host : url_.host;
+  const std::uint16_t port = proxy_ ? proxy_->port : url_.port;
+  if (auto literal = make_address(host, port)) {
     addresses_.push_back(*literal);
     return connect_next();
   }
-  const auto work = [host = url_.host, port = url_.port] { return look_up(host, port); };
+  const auto work = [host, port] { return look_up(host, port); };
   engine_.run_blocking(work).on_ready([self = shared_from_this()](Result<std::vector<SocketAddress>> found) {
     asio::post(self->strand_, [self, found = std::move(found)] {
       if (!found) return self->fail(found.error().with_context(self->where()));
@@ -126,10 +135,63 @@ void ClientAttempt::connect_next() {
   const SocketAddress& address = addresses_[next_address_++];
   connect_socket(strand_, address, [self = shared_from_this(), address](ErrorCode failed, Fd socket) {
     if (self->ended_) return;
+    if (!failed && self->proxy_ && self->url_.tls())
+      return self->open_tunnel(std::move(socket), address.family());
     if (!failed) return self->handshake(std::move(socket), address.family());
     self->last_connect_error_ = address.text() + ": " + failed.message();
     self->connect_next();
   });
+}
+
+/// RFC 9110 section 9.3.6: after a 2xx answer the connection is one to the server.
+void ClientAttempt::open_tunnel(Fd socket, int family) {
+  Fd copy(::fcntl(socket.get(), F_DUPFD_CLOEXEC, 0));
+  if (!copy) return fail(system_error("http", "dup", "connection to the proxy", errno));
+  tunnel_ = make_plain_wire(strand_, std::move(copy), family);
+  const std::string name = url_.host.find(':') == std::string::npos ? url_.host : "[" + url_.host + "]";
+  const std::string target = name + ":" + std::to_string(url_.port);
+  out_ = "CONNECT " + target + " HTTP/1.1\r\nHost: " + target + "\r\nUser-Agent: orchestra\r\n";
+  if (!proxy_->authorization.empty()) out_ += "Proxy-Authorization: " + proxy_->authorization + "\r\n";
+  out_ += "\r\n";
+  tunnel_->write({asio::buffer(out_)},
+                 [self = shared_from_this(), socket = std::make_shared<Fd>(std::move(socket)), family](
+                     ErrorCode failed, std::size_t) {
+                   if (self->ended_) return;
+                   if (failed) return self->refused_by_proxy("closed the connection: " + failed.message());
+                   self->read_tunnel_answer(std::move(*socket), family);
+                 });
+}
+
+/// Nothing was sent to the server.
+void ClientAttempt::refused_by_proxy(const std::string& why) {
+  fail(Error(Error::unavailable, "http",
+             where() + ": proxy " + proxy_->host + ":" + std::to_string(proxy_->port) + " " + why));
+}
+
+void ClientAttempt::read_tunnel_answer(Fd socket, int family) {
+  constexpr std::size_t kHeadBytesMax = 16 << 10;
+  if (const std::size_t end = tunnel_answer_.find("\r\n\r\n"); end != std::string::npos) {
+    const std::string line = tunnel_answer_.substr(0, tunnel_answer_.find("\r\n"));
+    const bool good = line.starts_with("HTTP/1.") && line.size() >= 12 && line[9] == '2';
+    if (!good) return refused_by_proxy("refused the connection: " + line.substr(0, 200));
+    if (end + 4 != tunnel_answer_.size())
+      return refused_by_proxy("sent bytes of its own into the connection");
+    tunnel_->close();
+    tunnel_.reset();
+    return handshake(std::move(socket), family);
+  }
+  const std::size_t before = tunnel_answer_.size();
+  if (before >= kHeadBytesMax) return refused_by_proxy("answered with a head of more than 16 KiB");
+  tunnel_answer_.resize(kHeadBytesMax);
+  tunnel_->read_some(tunnel_answer_.data() + before, kHeadBytesMax - before,
+                     [self = shared_from_this(), before, socket = std::make_shared<Fd>(std::move(socket)),
+                      family](ErrorCode failed, std::size_t got) {
+                       if (self->ended_) return;
+                       self->tunnel_answer_.resize(before + got);
+                       if (failed)
+                         return self->refused_by_proxy("closed the connection: " + failed.message());
+                       self->read_tunnel_answer(std::move(*socket), family);
+                     });
 }
 
 void ClientAttempt::handshake(Fd socket, int family) {
@@ -177,7 +239,10 @@ std::string ClientAttempt::head_text() const {
         equal_ignoring_case(name, "content-length") || equal_ignoring_case(name, "transfer-encoding");
     has_agent |= equal_ignoring_case(name, "user-agent");
   }
-  std::string out = request_->method + " " + url_.target + " HTTP/1.1\r\n";
+  const bool by_proxy = proxy_ && !url_.tls();
+  std::string out = request_->method + " " + (by_proxy ? url_.text() : url_.target) + " HTTP/1.1\r\n";
+  if (by_proxy && !proxy_->authorization.empty())
+    out += "Proxy-Authorization: " + proxy_->authorization + "\r\n";
   if (!has_host) out += "Host: " + url_.authority() + "\r\n";
   if (!has_agent) out += "User-Agent: orchestra\r\n";
   for (const auto& [name, value] : request_->headers) out += name + ": " + value + "\r\n";
@@ -367,6 +432,7 @@ void ClientAttempt::fail(Error error) {
   if (total_) total_->clear();
   const bool stale = connection_ && connection_->reused && bytes_received_ == 0;
   if (connection_ && connection_->wire) connection_->wire->close();
+  if (tunnel_) tunnel_->close();
   // The consumer's own errors (on_body, body_source) keep what they carry.
   if (error.detail<HttpFailure>() == nullptr && error.domain() == std::string_view("http"))
     error = error.with_detail(HttpFailure{any_sent_});

@@ -15,6 +15,7 @@
 #include "net/http/address.hpp"
 #include "net/http/body.hpp"
 #include "net/http/client_pool.hpp"
+#include "net/http/forward_proxy.hpp"
 #include "net/http/head.hpp"
 
 namespace orchestra::http {
@@ -44,6 +45,9 @@ class ClientAttempt : public std::enable_shared_from_this<ClientAttempt> {
  private:
   void resolve();
   void connect_next();
+  void open_tunnel(Fd socket, int family);
+  void read_tunnel_answer(Fd socket, int family);
+  void refused_by_proxy(const std::string& why);
   void handshake(Fd socket, int family);
   void exchange();
   std::string head_text() const;
@@ -70,6 +74,9 @@ class ClientAttempt : public std::enable_shared_from_this<ClientAttempt> {
   std::unique_ptr<ClientConnection> connection_;
   Strand strand_;
   SharedTlsContext tls_;
+  std::optional<ForwardProxy> proxy_;
+  std::shared_ptr<Wire> tunnel_;  ///< while the proxy is asked for a connection
+  std::string tunnel_answer_;
   std::string key_;
   std::vector<SocketAddress> addresses_;
   std::size_t next_address_ = 0;

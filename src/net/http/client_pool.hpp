@@ -11,6 +11,7 @@
 #include "net/http/read_buffer.hpp"
 #include "net/http/url.hpp"
 #include "net/http/wire.hpp"
+#include "orchestra/forward_proxies.hpp"
 
 namespace orchestra::http {
 
@@ -24,7 +25,9 @@ struct ClientConnection {
 
 class ClientPool : public std::enable_shared_from_this<ClientPool> {
  public:
-  explicit ClientPool(Engine& engine) : engine_(engine) {}
+  ClientPool(Engine& engine, ForwardProxies proxies = {}) : proxies(std::move(proxies)), engine_(engine) {}
+
+  const ForwardProxies proxies;
 
   /// Connections with equal keys are exchangeable.
   std::string key_of(const Url& url, const HttpRequest& request, const SharedTlsContext& tls) const;

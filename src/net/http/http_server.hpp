@@ -15,6 +15,7 @@
 
 #include "api/pod_streams.hpp"
 #include "orchestra/engine.hpp"
+#include "orchestra/forward_proxies.hpp"
 
 namespace orchestra {
 
@@ -88,5 +89,7 @@ class ORC_API HttpServer {
 
 /// The one HttpClient of the library (keep-alive pool per engine).
 ORC_API std::shared_ptr<class HttpClient> make_http_client(Engine& engine);
+/// As above; a proxy that cannot be understood makes each request that needs it fail.
+ORC_API std::shared_ptr<class HttpClient> make_http_client(Engine& engine, ForwardProxies proxies);
 
 }  // namespace orchestra
