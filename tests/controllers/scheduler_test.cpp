@@ -67,6 +67,19 @@ struct Scheduled : test::Cluster {
   Scheduler scheduler;
 };
 
+// With the controller that binds claims and volumes.
+struct ScheduledWithVolumes : Scheduled {
+  Controllers binder{engine, client, [] {
+                       ControllersOptions only;
+                       only.enable = {"persistentvolume-binder"};
+                       return only;
+                     }()};
+  ScheduledWithVolumes() {
+    REQUIRE(scheduler.start());
+    REQUIRE(binder.start());
+  }
+};
+
 }  // namespace
 
 TEST_CASE(
@@ -215,12 +228,7 @@ TEST_CASE("a gated pod waits outside of all queues and is placed when its last g
 }
 
 TEST_CASE("a pod whose claim waits for its consumer gets a node, then its volume there, then is bound") {
-  Scheduled cluster;
-  REQUIRE(cluster.scheduler.start());
-  ControllersOptions only;
-  only.enable = {"persistentvolume-binder"};
-  Controllers binder(cluster.engine, cluster.client, only);
-  REQUIRE(binder.start());
+  ScheduledWithVolumes cluster;
   cluster.add_node("n1", "1", "{disk: hdd, kubernetes.io/hostname: n1}");
   cluster.add_node("n2", "1", "{disk: ssd, kubernetes.io/hostname: n2}");
   cluster.create(R"(
@@ -278,7 +286,7 @@ spec:
     return cluster.why("lost").find("0/2 nodes are available: persistentvolumeclaim \"none\" not found.") ==
            0;
   }));
-  binder.stop();
+  cluster.binder.stop();
 }
 
 TEST_CASE("pods of a Service spread over zones without being told to") {
@@ -464,12 +472,7 @@ spec:
 }
 
 TEST_CASE("a claim whose class makes volumes gets one on the node that was chosen for its pod") {
-  Scheduled cluster;
-  REQUIRE(cluster.scheduler.start());
-  ControllersOptions only;
-  only.enable = {"persistentvolume-binder"};
-  Controllers binder(cluster.engine, cluster.client, only);
-  REQUIRE(binder.start());
+  ScheduledWithVolumes cluster;
   cluster.add_node("n1", "1", "{kubernetes.io/hostname: n1}");
   cluster.create(R"(
 apiVersion: storage.k8s.io/v1
@@ -495,5 +498,5 @@ spec:
            claim.annotations().at("volume.kubernetes.io/selected-node") == "n1" &&
            !string_at(tree(claim), "/spec/volumeName").empty();
   }));
-  binder.stop();
+  cluster.binder.stop();
 }

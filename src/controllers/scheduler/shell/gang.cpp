@@ -1,0 +1,106 @@
+// Gangs: pods of one PodGroup are decided on together, all or nothing (orchestra/gang.hpp).
+#include <algorithm>
+
+#include "controllers/scheduler/shell/impl.hpp"
+
+namespace orchestra {
+
+using namespace controllers;
+using sched::Hint;
+
+Scheduler::Impl::GroupRef Scheduler::Impl::group_of(const Object& pod) {
+  const auto label = pod.labels().find("scheduling.x-k8s.io/pod-group");
+  if (label != pod.labels().end() && !label->second.empty())
+    return {{"scheduling.x-k8s.io/v1alpha1", "podgroups"}, label->second};
+  const auto named = pod.annotations().find("scheduling.k8s.io/group-name");
+  if (named != pod.annotations().end() && !named->second.empty())
+    return {{"scheduling.volcano.sh/v1beta1", "podgroups"}, named->second};
+  return {};
+}
+
+Object Scheduler::Impl::pod_group(const std::string& ns, const GroupRef& group) {
+  if (groups.cache(group.resource) == nullptr) {
+    groups.informer(group.resource).on_event([weak = weak_from_this()](const Object&, const Object&) {
+      const auto self = weak.lock();
+      if (!self) return;
+      // Posted: the informer tells with its own lock held, and it was made with the mutex held.
+      self->engine.post([weak] {
+        const auto still = weak.lock();
+        if (!still) return;
+        {
+          std::lock_guard lock(still->mutex);
+          still->queue->changed(Hint::all);
+          still->queue->wake_all(still->now());
+        }
+        still->pump();
+      });
+    });
+  }
+  return groups.get(group.resource, ns, group.name);
+}
+
+bool Scheduler::Impl::decide_gang(const Object& object, const PodShape& pod, const PlaceOptions& how,
+                                  Outcome& outcome, SchedulingDecision& decision) {
+  const GroupRef group = group_of(object);
+  if (group.name.empty()) return false;
+  Unschedulable why;
+  why.nodes = snapshot.node_count();
+  const auto refuse_all = [&](std::string message) {
+    ++stats.unschedulable;
+    why.for_all = message;
+    decision.decision = {why};
+    park_and_tell(object, pod, std::move(message), Hint::all, std::nullopt, outcome);
+  };
+  const Object record = pod_group(object.ns(), group);
+  if (!record) {
+    refuse_all("the PodGroup " + object.ns() + "/" + group.name + " of the pod is not there");
+    return true;
+  }
+  if (const auto failed = outcome.failed_gangs.find(record.uid()); failed != outcome.failed_gangs.end()) {
+    refuse_all(failed->second);
+    return true;
+  }
+  const std::size_t minimum =
+      static_cast<std::size_t>(std::max<std::int64_t>(1, int_at(tree(record), "/spec/minMember", 1)));
+  std::size_t bound = 0;
+  std::vector<PodShape> waiting;
+  std::map<std::string, Object> members;
+  for (const Object& other : informers.informer(pods()).cache().list(object.ns())) {
+    if (!(group_of(other) == group) || pod_terminal(other) || other.deleting()) continue;
+    if (!string_at(tree(other), "/spec/nodeName").empty() || in_flight.contains(other.uid())) {
+      ++bound;
+    } else if (wants_node(other) && !has_gates(other) && queue->contains(other.uid())) {
+      waiting.push_back(shape_of(other));
+      members[other.uid()] = other;
+    }
+  }
+  if (bound + waiting.size() < minimum) {
+    refuse_all("the group " + group.name + " has " + std::to_string(bound + waiting.size()) + " of the " +
+               std::to_string(minimum) + " pods that it needs");
+    return true;
+  }
+  Gang gang = place_gang(snapshot, waiting, bound, minimum, how);
+  if (!gang.placed) {
+    outcome.failed_gangs[record.uid()] = gang.message;
+    refuse_all(std::move(gang.message));
+    return true;
+  }
+  std::map<std::string, const PodShape*> shapes;
+  for (const PodShape& each : waiting) shapes[each.uid] = &each;
+  bool own = false;
+  for (auto& [uid, at] : gang.placements) {
+    if (uid == pod.uid) {
+      own = true;
+      decision.decision = {at};
+    } else {
+      queue->hold(uid);
+    }
+    in_flight[uid] = at.node;
+    assume_volumes(*shapes.at(uid), at.volumes);
+    outcome.placed.push_back({members.at(uid), *shapes.at(uid), at.node, at.volumes});
+  }
+  if (!own) refuse_all("the group " + group.name + " has enough pods, and there is no room for this one");
+  return true;
+}
+
+}  // namespace orchestra

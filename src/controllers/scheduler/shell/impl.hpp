@@ -1,0 +1,225 @@
+#pragma once
+// The scheduler's shell, shared by its files: observe (events in), shapes (objects to what the core reads),
+// turn (who is placed next, and where), gang, plugins, volumes and binding (from placed to bound), tell (what
+// pods hear).
+//
+// One `mutex` guards snapshot and queue. Placing runs on one worker at a time and only touches memory;
+// requests are answered by callbacks, so no thread ever waits for the server. A placed pod is assumed: it
+// counts on its node from that moment, and the pod's own event (or a failed binding) makes the assumption
+// true (or undone). On its way to the binding it may wait for volumes or for a plugin's permit.
+#include <condition_variable>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "controllers/common/pods.hpp"
+#include "controllers/scheduler/queue.hpp"
+#include "controllers/scheduler/shell/guard.hpp"
+#include "orchestra/gang.hpp"
+#include "orchestra/reconciler.hpp"
+#include "orchestra/scheduler.hpp"
+#include "sched/snapshot.hpp"
+
+namespace orchestra {
+
+struct Scheduler::Impl : std::enable_shared_from_this<Scheduler::Impl> {
+  Engine& engine;
+  const Client client;
+  SchedulerOptions options;
+  std::vector<SchedulingProfile> profiles;
+  InformerSet informers;
+  InformerSet groups;  // PodGroups, where pods name one
+  EventRecorder events;
+  std::function<void(const SchedulingDecision&)> on_decision;
+  sched::PluginGuard guard;
+
+  mutable std::mutex mutex;
+  std::condition_variable ended;
+  mutable SchedulingSnapshot snapshot;
+  std::unique_ptr<sched::SchedulingQueue> queue;
+  struct Told {
+    std::string message;
+    std::int64_t at_ns = 0;
+  };
+  std::unordered_map<std::string, Told> told;                          // uid -> what its condition says
+  std::unordered_map<std::string, std::string> in_flight;              // uid -> node
+  std::set<std::string> gated;                                         // UIDs
+  std::unordered_map<std::string, std::optional<Selector>> selectors;  // of default constraints
+  std::vector<DisruptionBudget> budgets;
+  bool budgets_stale = true;
+
+  struct Placed {
+    Object pod;
+    PodShape shape;
+    std::string node;
+    std::vector<VolumeChoice> volumes;
+    std::int64_t deadline_ns = 0;  // of what it waits for
+  };
+  std::map<std::string, Placed> awaiting_volumes, awaiting_permit;  // by UID
+  std::optional<Engine::TimerId> timer;
+  bool placing = false;
+  bool started = false;
+  bool stopped = false;
+  SchedulerStats stats;
+
+  Impl(Engine& engine, Client client, SchedulerOptions how);
+  void make_queue();
+  std::int64_t now() const { return engine.clock().now().steady_ns; }
+
+  template <class F>
+  std::function<void()> step(F run) {
+    return [weak = weak_from_this(), run = std::move(run)]() mutable {
+      if (const auto self = weak.lock()) run(*self);
+    };
+  }
+
+  // ---- what happens in the cluster ----
+
+  using Handler = void (Impl::*)(const Object& old, const Object& now);
+  void watch(const ResourceRef& resource, Handler handler);
+  Result<void> configure();
+  Result<void> start();
+  void node_changed(const Object& old, const Object& now_object);
+  void namespace_changed(const Object& old, const Object& now_object);
+  void volume_changed(const Object& old, const Object& now_object);
+  void claim_changed(const Object& old, const Object& now_object);
+  void class_changed(const Object& old, const Object& now_object);
+  void csi_node_changed(const Object& old, const Object& now_object);
+  void owner_changed(const Object& old, const Object& now_object);
+  void budget_changed(const Object&, const Object&);
+  const SchedulingProfile* profile_of(const Object& pod) const;
+  static bool has_gates(const Object& pod);
+
+  // A pod that waits for a node, gated or not.
+  bool wants_node(const Object& pod) const;
+
+  // Under the mutex. What the pod carried through the queue, or promised to it, is no more.
+  void forget_waiting(const std::string& uid);
+  void pod_changed(const Object& old, const Object& now_object);
+
+  // ---- shapes ----
+
+  // helper.DefaultSelector: the Services that select the pod, and its ReplicaSet, StatefulSet or
+  // ReplicationController. nullopt: none of these.
+  std::optional<Selector> default_selector(const Object& pod);
+  PodShape shape_of(const Object& pod);
+  PlaceOptions how_to_place(const SchedulingProfile& profile);
+  const std::vector<DisruptionBudget>& current_budgets();
+
+  // ---- a turn ----
+
+  // Under the mutex.
+  bool has_work();
+
+  // Starts a turn of placing unless one runs.
+  void pump();
+
+  struct Refusal {
+    Object pod;
+    std::string reason, message;
+    std::optional<std::string> nominated;  // to write; empty text: to take away
+    bool quiet = false;                    // no Event
+  };
+  struct Outcome {
+    std::vector<Placed> placed;
+    std::vector<Refusal> refused;
+    std::vector<std::pair<Object, Object>> victims;  // victim, preemptor
+    std::vector<SchedulingDecision> decisions;
+    std::map<std::string, std::string> failed_gangs;  // UID of the group -> why, in this turn
+  };
+
+  void turn();
+
+  // Under the mutex. One question per kind of waiting pod.
+  void wake_helped();
+
+  // Under the mutex.
+  void decide(const PodShape& queued, Outcome& outcome);
+
+  // Under the mutex. Fits nowhere: others may have to make room, and somebody has to be told.
+  void refuse(const Object& object, const PodShape& pod, Unschedulable& why, const PlaceOptions& how,
+              Outcome& outcome, SchedulingDecision& decision);
+
+  // Under the mutex. The pod waits for a change, and is told why if that is news.
+  void park_and_tell(const Object& object, const PodShape& pod, std::string message, std::uint32_t hints,
+                     std::optional<std::string> nominated, Outcome& outcome);
+
+  // ---- gangs ----
+
+  // The PodGroup of a pod: of scheduler-plugins (a label) or of Volcano (an annotation). Empty: none.
+  struct GroupRef {
+    ResourceRef resource;
+    std::string name;
+    friend bool operator==(const GroupRef&, const GroupRef&) = default;
+  };
+  static GroupRef group_of(const Object& pod);
+
+  // PodGroups are custom resources: they are watched from the first pod on that names one.
+  Object pod_group(const std::string& ns, const GroupRef& group);
+
+  // Under the mutex. All members that wait are decided on together; false: the pod is no member of a gang.
+  bool decide_gang(const Object& object, const PodShape& pod, const PlaceOptions& how, Outcome& outcome,
+                   SchedulingDecision& decision);
+
+  // Under the mutex. The node is kept for the pod; those of lower priority that waited for it do so no more.
+  void promise(const PodShape& pod, const std::string& node);
+  void evict(const Object& victim, const Object& preemptor);
+  void complain(const std::string& what, const Error& error);
+
+  // ---- what a pod is told ----
+
+  // Condition, nomination and Event of a pod that has no node.
+  void tell(const Object& pod, const std::string& reason, const std::string& message,
+            const std::optional<std::string>& nominated, bool event = true);
+
+  // The condition could not be written: it is said again at the next attempt, which comes soon.
+  void not_told(const Object& pod, const Error& error);
+
+  // ---- from placed to bound ----
+
+  // Not under the mutex, on a worker: plugins, then volumes, then the binding.
+  void advance(std::vector<Placed> placed);
+  std::vector<SchedulerPlugin*> plugins_for(const Object& pod) const;
+
+  // One call into a plugin; an answer that is no success is the pod's failure.
+  Result<PermitAnswer> ask(
+      SchedulerPlugin& plugin, const Placed& placed, int deadlines,
+      std::function<Result<PermitAnswer>(SchedulerPlugin&, const PodShape&, const std::string&)> call);
+  static Result<PermitAnswer> as_answer(Result<void> result);
+  void unreserve(const Placed& placed);
+
+  // Reserve and Permit. False: the pod goes no further now.
+  bool reserve(Placed& placed);
+  bool pre_bind(const Placed& placed);
+
+  // A placed pod cannot be bound: its place is free again, and it gets another try later.
+  void give_up(const Placed& placed, const std::string& message);
+
+  // Under the mutex. A volume that is promised to a claim is no other's.
+  void assume_volumes(const PodShape& pod, const std::vector<VolumeChoice>& choices);
+  void forget_volumes(const std::vector<VolumeChoice>& choices, const std::string&);
+
+  // VolumeBinding's PreBind: the volume is given its claim, or the claim its node; the binder does the rest.
+  void bind_volumes(Placed placed);
+  void volume_failed(const std::string& uid, const VolumeChoice& choice, const Error& error);
+
+  // Pods whose claims are all bound now go on; those that waited too long start over.
+  void check_volumes();
+  bool permitted(const std::string& ns, const std::string& name, const std::optional<std::string>& refusal);
+  void check_permits();
+  ApiRequest binding(const Placed& placed) const;
+  void bind(std::vector<Placed> placed);
+  void bound(const Placed& placed, const std::optional<Error>& error);
+
+  // Under the mutex.
+  void arm_timer();
+  void stop();
+};
+
+}  // namespace orchestra

@@ -1,0 +1,150 @@
+// A turn of placing: who is next, where to, and what becomes of those that fit nowhere.
+#include <algorithm>
+
+#include "controllers/scheduler/shell/impl.hpp"
+
+namespace orchestra {
+
+using namespace controllers;
+using sched::Hint;
+
+namespace {
+constexpr std::size_t kPlacementsPerTurn = 1024;  // then events get the mutex
+}  // namespace
+
+bool Scheduler::Impl::has_work() {
+  const auto due = queue->next_due();
+  return (queue->active() > 0 && in_flight.size() < options.in_flight_max) || queue->wants_wake() ||
+         (due && *due <= now());
+}
+
+void Scheduler::Impl::pump() {
+  std::lock_guard lock(mutex);
+  if (placing || stopped || !started || !informers.synced()) return;
+  if (!has_work()) return arm_timer();
+  placing = true;
+  const auto queued = engine.post_blocking([self = shared_from_this()] { self->turn(); });
+  if (!queued) placing = false;
+}
+
+void Scheduler::Impl::turn() {
+  Outcome outcome;
+  {
+    std::lock_guard lock(mutex);
+    wake_helped();
+    for (std::size_t i = 0; i < kPlacementsPerTurn && !stopped && in_flight.size() < options.in_flight_max;
+         ++i) {
+      const auto pod = queue->take(now());
+      if (!pod) break;
+      decide(*pod, outcome);
+    }
+    // Who was placed may be whom others want to be with.
+    if (!outcome.placed.empty()) queue->changed(Hint::topology);
+  }
+  for (const SchedulingDecision& decision : outcome.decisions) {
+    if (on_decision) on_decision(decision);
+  }
+  for (const Refusal& each : outcome.refused)
+    tell(each.pod, each.reason, each.message, each.nominated, !each.quiet);
+  for (const auto& [victim, preemptor] : outcome.victims) evict(victim, preemptor);
+  advance(std::move(outcome.placed));
+  {
+    std::lock_guard lock(mutex);
+    placing = false;
+    arm_timer();
+    ended.notify_all();
+  }
+  pump();
+}
+
+void Scheduler::Impl::wake_helped() {
+  if (!queue->wants_wake()) return;
+  queue->wake(now(), [&](const PodShape& pod) {
+    const Object object = informers.get(pods(), pod.ns, pod.name);
+    const SchedulingProfile* profile = object ? profile_of(object) : nullptr;
+    PlaceOptions how;
+    how.profile = profile == nullptr ? &profiles.front() : profile;
+    return fits_somewhere(snapshot, pod, how);
+  });
+}
+
+void Scheduler::Impl::decide(const PodShape& queued, Outcome& outcome) {
+  const Object object = informers.get(pods(), queued.ns, queued.name);
+  const SchedulingProfile* profile = object ? profile_of(object) : nullptr;
+  if (!object || object.uid() != queued.uid || profile == nullptr) {
+    queue->remove(queued.uid);
+    return;
+  }
+  // What its owner is may have become known meanwhile.
+  PodShape pod = queued;
+  if (pod.spread.empty() && !pod.default_spread && object.controller() != nullptr &&
+      !profile->default_constraints.empty()) {
+    pod.default_spread = default_selector(object);
+  }
+  const PlaceOptions how = how_to_place(*profile);
+  SchedulingDecision decision{pod.ns + "/" + pod.name, {}, {}};
+  if (decide_gang(object, pod, how, outcome, decision)) {
+    if (on_decision) outcome.decisions.push_back(std::move(decision));
+    return;
+  }
+  decision.decision = place(snapshot, pod, how);
+  if (const Placement* at = decision.decision.placement()) {
+    snapshot.assume(pod, at->node);
+    in_flight[pod.uid] = at->node;
+    assume_volumes(pod, at->volumes);
+    outcome.placed.push_back({object, pod, at->node, at->volumes});
+  } else if (const PlacementFailed* failed = decision.decision.failed()) {
+    ++stats.errors;
+    queue->retry(pod.uid, now());
+    outcome.refused.push_back(
+        {object, "SchedulerError", "plugin " + failed->plugin + ": " + failed->message, {}});
+  } else {
+    refuse(object, pod, std::get<Unschedulable>(decision.decision.answer), how, outcome, decision);
+  }
+  if (on_decision) outcome.decisions.push_back(std::move(decision));
+}
+
+void Scheduler::Impl::refuse(const Object& object, const PodShape& pod, Unschedulable& why,
+                             const PlaceOptions& how, Outcome& outcome, SchedulingDecision& decision) {
+  ++stats.unschedulable;
+  std::optional<std::string> nominated;
+  if (why.nodes > 0 && (why.resolvable > 0 || pod.never_preempts) &&
+      !how.profile->disabled_filters.contains("DefaultPreemption")) {
+    Preemption preemption = preempt(snapshot, pod, current_budgets(), how);
+    why.preemption = std::move(preemption.why);
+    why.preemption_note = std::move(preemption.note);
+    if (!preemption.node.empty()) {
+      ++stats.preemptions;
+      decision.preempted_on = preemption.node;
+      promise(pod, preemption.node);
+      nominated = preemption.node;
+      for (const std::string& uid : preemption.victims) {
+        const Object victim = informers.informer(pods()).cache().by_uid(uid);
+        if (victim && !victim.deleting()) outcome.victims.emplace_back(victim, object);
+      }
+      stats.victims += preemption.victims.size();
+    } else if (why.preemption_note.empty() && !snapshot.nominated_node(pod.uid).empty()) {
+      snapshot.remove_nomination(pod.uid);
+      nominated = std::string();
+    }
+  }
+  park_and_tell(object, pod, why.message(), Hint::of(why.plugins), std::move(nominated), outcome);
+}
+
+void Scheduler::Impl::park_and_tell(const Object& object, const PodShape& pod, std::string message,
+                                    std::uint32_t hints, std::optional<std::string> nominated,
+                                    Outcome& outcome) {
+  Told& last = told[pod.uid];
+  const bool talked = last.at_ns != 0 && now() - last.at_ns < options.status_interval.count();
+  const bool news = last.message != message;
+  if (news && talked && !nominated) {
+    queue->retry(pod.uid, now());  // there is news, but not so soon after the last
+    return;
+  }
+  queue->park(pod.uid, now(), hints);
+  if (!news && !nominated) return;
+  last = {message, now()};
+  outcome.refused.push_back({object, "Unschedulable", std::move(message), std::move(nominated), !news});
+}
+
+}  // namespace orchestra
