@@ -444,6 +444,7 @@ void NodeModels::write_status(const std::string& uid, const Run& run) {
 // ---- writes ----
 
 void NodeModels::write(ApiRequest request, std::string uid) {
+  request.want_object = true;  // nobody prints or parses the answer
   writes_.emplace_back(std::move(request), std::move(uid));
   if (std::exchange(flushing_, true)) return;
   const std::int64_t into = engine_.clock().now().steady_ns % kWriteEvery.count();
