@@ -20,6 +20,8 @@ constexpr const char* kHelp =
 usage: orchestra sim FILE [flags]            what the scenario file says (docs/simulation.md)
        orchestra sim --nodes N --manifests PATH.. [--for 24h] [flags]
        orchestra sim export --kubeconfig F   nodes and objects of a live cluster, as YAML
+       orchestra sim record --kubeconfig F --for 1h > LOG    what happens there meanwhile
+       orchestra sim [FILE] --from-log LOG   the same again, in virtual time
 
   --from-kubeconfig F    nodes and objects of this cluster; FILE says what happens to them
   --from-objects FILE    the same from a file (of `orchestra sim export`, or kubectl get -o yaml)
@@ -44,7 +46,8 @@ struct Arguments {
 
 Arguments parse(const std::vector<std::string>& args) {
   static const std::set<std::string> kFlags{
-      "from-kubeconfig", "from-objects", "seed", "for", "report", "out", "nodes", "manifests", "kubeconfig"};
+      "from-kubeconfig", "from-objects", "from-log", "seed",      "for",
+      "report",          "out",          "nodes",    "manifests", "kubeconfig"};
   Arguments out;
   for (std::size_t i = 0; i < args.size(); ++i) {
     const std::string& arg = args[i];
@@ -101,6 +104,11 @@ Result<void> add_objects(const Arguments& args, SimScenario& scenario) {
     ORC_ASSIGN(const Client client, RemoteClient::from_kubeconfig(engine, kubeconfig));
     ORC_TRY(import_cluster(client, scenario));
   }
+  if (const std::string log = args.last("from-log"); !log.empty()) {
+    ORC_ASSIGN(const std::string text, read_text(log));
+    auto imported = import_log(text, scenario);
+    if (!imported) return imported.error().with_context(log);
+  }
   const std::string objects = args.last("from-objects");
   if (objects.empty()) return {};
   ORC_ASSIGN(const std::string text, read_text(objects));
@@ -141,12 +149,14 @@ Result<SimScenario> scenario_of(const Arguments& args) {
   };
   ORC_ASSIGN(const auto seed, number("seed"));
   ORC_ASSIGN(const auto nodes, number("nodes"));
-  if (text.empty()) {
+  SimScenario base;
+  ORC_TRY(add_objects(args, base));
+  if (text.empty() && !base.nodes.empty() && !nodes) {
+    text = "name: the cluster again\n";
+  } else if (text.empty()) {
     text = "name: " + std::to_string(nodes.value_or(3)) + " nodes\n";
     text += "nodes: [{count: " + std::to_string(nodes.value_or(3)) + ", zones: [a, b, c]}]\n";
   }
-  SimScenario base;
-  ORC_TRY(add_objects(args, base));
   const auto read = [folder](const std::string& path) {
     return read_text(path.empty() || path[0] == '/' ? path : folder + path);
   };
@@ -181,6 +191,21 @@ Result<int> export_cluster(const Arguments& args, std::FILE* out) {
   ORC_ASSIGN(const Client client, RemoteClient::from_kubeconfig(engine, kubeconfig));
   ORC_ASSIGN(const std::vector<Object> all, list_cluster(client));
   for (const Object& object : all) std::fprintf(out, "---\n%s", object.yaml().c_str());
+  return 0;
+}
+
+Result<int> record(const Arguments& args, std::FILE* out) {
+  const std::string kubeconfig = args.last("kubeconfig");
+  const std::string time = args.last("for");
+  if (kubeconfig.empty() || time.empty())
+    return Error(Error::invalid, "sim", "record needs --kubeconfig FILE and --for DURATION");
+  ORC_ASSIGN(const Duration length, parse_sim_duration(time));
+  Engine engine;
+  ORC_ASSIGN(const Client client, RemoteClient::from_kubeconfig(engine, kubeconfig));
+  ORC_TRY(record_cluster(engine, client, length, [out](const std::string& line) {
+    std::fprintf(out, "%s\n", line.c_str());
+    std::fflush(out);
+  }));
   return 0;
 }
 
@@ -219,7 +244,10 @@ int run_sim_command(const std::vector<std::string>& args, std::FILE* out, std::F
     std::fprintf(err, "orchestra: sim: %s\n", parsed.problem.c_str());
     return 2;
   }
-  const Result<int> done = exports ? export_cluster(parsed, out) : simulate(parsed, out, err);
+  const bool records = !parsed.words.empty() && parsed.words[0] == "record";
+  const Result<int> done = exports   ? export_cluster(parsed, out)
+                           : records ? record(parsed, out)
+                                     : simulate(parsed, out, err);
   if (done) return *done;
   std::fprintf(err, "orchestra: sim: %s\n", done.error().to_string().c_str());
   return done.error().is(Error::invalid) ? 2 : done.error().is(Error::not_found) ? 3 : 1;

@@ -1,36 +1,21 @@
 // A live cluster as the beginning of a simulation: its nodes by shape, what users wrote without what the
 // cluster added (UIDs, status, addresses).
+#include "sim/cluster/import.hpp"
 #include "api/object_tree.hpp"
 #include "base/json.hpp"
 #include "base/yaml.hpp"
-#include "sim/command.hpp"
 
 namespace orchestra {
+
+using namespace sim;
+
 namespace {
 
 constexpr Duration kCallDeadline = std::chrono::seconds(30);
 
-struct Wanted {
-  const char* api_version;
-  const char* resource;
-};
-// In the order in which they have to be made.
-constexpr Wanted kWanted[] = {{"v1", "namespaces"},
-                              {"v1", "serviceaccounts"},
-                              {"scheduling.k8s.io/v1", "priorityclasses"},
-                              {"storage.k8s.io/v1", "storageclasses"},
-                              {"v1", "persistentvolumeclaims"},
-                              {"v1", "services"},
-                              {"policy/v1", "poddisruptionbudgets"},
-                              {"apps/v1", "deployments"},
-                              {"apps/v1", "statefulsets"},
-                              {"apps/v1", "daemonsets"},
-                              {"apps/v1", "replicasets"},
-                              {"batch/v1", "cronjobs"},
-                              {"batch/v1", "jobs"},
-                              {"v1", "pods"}};
+}  // namespace
 
-SimNodes shape_of(const Object& node) {
+SimNodes sim::shape_of(const Object& node) {
   SimNodes shape;
   shape.name = node.name();
   shape.exact_name = true;
@@ -62,7 +47,7 @@ SimNodes shape_of(const Object& node) {
   return shape;
 }
 
-bool made_by_the_cluster(const Object& object) {
+bool sim::made_by_the_cluster(const Object& object) {
   const std::string& kind = object.kind();
   if (object.deleting() || object.controller() != nullptr) return true;
   if (kind == "Namespace" || kind == "PriorityClass")
@@ -78,7 +63,7 @@ bool made_by_the_cluster(const Object& object) {
   return false;
 }
 
-json::value without_life(const Object& object) {
+json::value sim::without_life(const Object& object) {
   json::value root = tree(object);
   root.get_object().erase("status");
   json::object& metadata = root.get_object()["metadata"].get_object();
@@ -111,8 +96,6 @@ json::value without_life(const Object& object) {
   return root;
 }
 
-}  // namespace
-
 Result<void> import_objects(const std::vector<Object>& objects, SimScenario& scenario) {
   std::string text;
   for (const Object& object : objects) {
@@ -134,7 +117,7 @@ Result<void> import_cluster(const Client& client, SimScenario& scenario) {
 Result<std::vector<Object>> list_cluster(const Client& client) {
   ORC_ASSIGN(const ObjectList nodes, client.list("v1", "nodes").wait(kCallDeadline));
   std::vector<Object> all = nodes.items;
-  for (const Wanted& each : kWanted) {
+  for (const ImportedResource& each : kImported) {
     auto list = client.list(each.api_version, each.resource).wait(kCallDeadline);
     if (!list && list.error().is(Error::not_found)) continue;  // not served there
     if (!list) return list.error().with_context(std::string("reading ") + each.resource);

@@ -31,6 +31,14 @@ constexpr std::size_t kNotesMax = 20'000;
 constexpr Duration kTick = 1s;
 constexpr Duration kBootMax = 10min;  // of virtual time until all nodes are there
 
+// "Deployment shop/web", or how many objects it is.
+std::string named(const std::string& yaml) {
+  const auto objects = Object::many_from_yaml(yaml);
+  if (!objects || objects->empty()) return "an object";
+  if (objects->size() > 1) return std::to_string(objects->size()) + " objects as one set";
+  return objects->front().kind() + " " + ObjectKey::of(objects->front()).text();
+}
+
 std::string words(const SimEvent& event) {
   using Kind = SimEvent::Kind;
   const auto lasting = [&](const std::string& text) {
@@ -52,9 +60,9 @@ std::string words(const SimEvent& event) {
     case Kind::scale:
       return event.target + " is scaled to " + std::to_string(event.count);
     case Kind::apply:
-      return "objects are applied";
+      return named(event.text) + " is applied";
     case Kind::remove:
-      return event.target + " is removed";
+      return (event.text.empty() ? event.target : named(event.text)) + " is removed";
     case Kind::cordon:
       return lasting("node " + event.target + " is cordoned");
     case Kind::uncordon:
@@ -384,6 +392,13 @@ struct SimCluster::Impl {
         engine().after(*event.lasts, [this, back] { (void)happen(back); });
       }
       return {};
+    }
+    if (event.kind == Kind::remove && !event.text.empty()) {
+      ORC_ASSIGN(const Object gone, Object::from_yaml(event.text));
+      return wait_on(engine(),
+                     client.remove(gone.api_version(), resource_of_kind(gone.api_version(), gone.kind()),
+                                   gone.name(), gone.ns()),
+                     30s);
     }
     const std::string key = workload_key(event.target);
     const auto first = key.find('/');
