@@ -33,25 +33,28 @@ class KeySearch {
     const auto number = [&](const std::string& value) {
       return numbers.emplace(value, static_cast<std::uint32_t>(numbers.size())).first->second;
     };
-    steps_.push_back({});  // the list's head
+    steps_.resize(kHeads);
     for (const Operation& op : ops_) {
       must_ += op.outcome != Outcome::unknown;
       steps_.push_back({op.type, op.outcome, number(op.value), number(op.expected), op.called, op.returned});
     }
-    const std::size_t count = steps_.size();
-    for (std::size_t i = 0; i < count; ++i) {
-      steps_[i].next = (i + 1) % count;
-      steps_[i].before = (i + count - 1) % count;
+    std::size_t last[kHeads] = {kAnswered, kUnknown};
+    for (std::size_t i = kHeads; i < steps_.size(); ++i) {
+      std::size_t& before = last[steps_[i].outcome == Outcome::unknown ? kUnknown : kAnswered];
+      steps_[i].before = before;
+      steps_[before].next = i;
       steps_[i].mark = mark_of(i);
+      before = i;
+    }
+    for (const std::size_t head : {kAnswered, kUnknown}) {
+      steps_[last[head]].next = head;
+      steps_[head].before = last[head];
     }
   }
   std::string run() {
     if (search(0, 0, 0)) return {};
-    std::string text = "no order of the calls explains:";
-    for (const std::size_t i : left_) {
-      if (ops_[i - 1].outcome != Outcome::unknown) return text + " " + shown(ops_[i - 1]);
-    }
-    return text + " the history";
+    return "no order of the calls explains: " +
+           (left_.empty() ? "the history" : shown(ops_[left_.front() - kHeads]));
   }
 
  private:
@@ -60,7 +63,7 @@ class KeySearch {
     Outcome outcome;
     std::uint32_t value, expected;
     std::int64_t called, returned;
-    std::size_t next = 0, before = 0;  ///< among those that are not done, by the time of their call
+    std::size_t next = 0, before = 0;  ///< in its list of those that are not done, by the time of their call
     std::uint64_t mark = 0;            ///< a set of done calls is the sum of their marks
   };
   static std::uint64_t mark_of(std::uint64_t number) {
@@ -91,37 +94,40 @@ class KeySearch {
 
   bool search(std::uint32_t state, std::size_t finished, std::uint64_t done) {
     if (finished == must_) return true;
-    if (finished > best_ || left_.empty()) {
-      best_ = finished;
-      left_.clear();
-      for (std::size_t i = steps_[0].next; i != 0; i = steps_[i].next) left_.push_back(i);
-    }
     if (!seen_.insert(done ^ mark_of(state) * 3).second) return false;
     if (seen_.size() > kStatesMax) return true;  // too many unknown writes to decide: no verdict
     // Next may be whatever was called before the first return among those that are left.
     std::int64_t until = std::numeric_limits<std::int64_t>::max();
-    for (std::size_t i = steps_[0].next; i != 0 && steps_[i].called <= until; i = steps_[i].next) {
-      if (steps_[i].outcome != Outcome::unknown) until = std::min(until, steps_[i].returned);
-    }
+    for (std::size_t i = steps_[kAnswered].next; i != kAnswered && steps_[i].called <= until;
+         i = steps_[i].next)
+      until = std::min(until, steps_[i].returned);
     // Calls with an answer first: what is unknown takes effect only where nothing else explains the answers.
-    for (const bool unknown : {false, true}) {
-      for (std::size_t i = steps_[0].next; i != 0 && steps_[i].called <= until; i = steps_[i].next) {
+    for (const std::size_t head : {kAnswered, kUnknown}) {
+      for (std::size_t i = steps_[head].next; i != head && steps_[i].called <= until; i = steps_[i].next) {
         Step& step = steps_[i];
         std::uint32_t next = state;
-        if ((step.outcome == Outcome::unknown) != unknown || !explains(step, next)) continue;
+        if (!explains(step, next) || (head == kUnknown && next == state)) continue;
         steps_[step.before].next = step.next;
         steps_[step.next].before = step.before;
-        if (search(next, finished + (unknown ? 0 : 1), done + step.mark)) return true;
+        if (search(next, finished + (head == kUnknown ? 0 : 1), done + step.mark)) return true;
         steps_[step.before].next = i;
         steps_[step.next].before = i;
       }
+    }
+    if (finished > best_ ||
+        left_.empty()) {  // no further from here: what is left is what cannot be explained
+      best_ = finished;
+      left_.clear();
+      for (std::size_t i = steps_[kAnswered].next; i != kAnswered; i = steps_[i].next) left_.push_back(i);
     }
     return false;
   }
 
   std::vector<Operation> ops_;
-  std::vector<Step> steps_;        ///< ops_[i] is steps_[i + 1]
-  std::vector<std::size_t> left_;  ///< not done where the search came farthest
+  /// The heads of two lists: calls with an answer, and those whose outcome is unknown.
+  static constexpr std::size_t kAnswered = 0, kUnknown = 1, kHeads = 2;
+  std::vector<Step> steps_;        ///< ops_[i] is steps_[i + kHeads]
+  std::vector<std::size_t> left_;  ///< calls with an answer that are not done where the search came farthest
   std::size_t must_ = 0, best_ = 0;
   std::unordered_set<std::uint64_t> seen_;
 };

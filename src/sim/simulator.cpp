@@ -83,6 +83,7 @@ void Simulator::after(Duration delay, std::function<void()> task) { world_.after
 
 void Simulator::run_host(Host& host) {
   host.dirty = false;
+  host.ran = true;
   while (run_ready(*host.engine) != 0) {
   }
 }

@@ -66,6 +66,7 @@ class Simulator {
     std::unique_ptr<Engine> engine;
     bool paused = false;
     bool dirty = false;  ///< something was posted from outside
+    bool ran = false;    ///< set whenever it did something; on_event may clear it
     Host(std::string host_name, SimClock& world, std::uint64_t seed)
         : name(std::move(host_name)), clock(world), random(seed), disk(seed ^ 0xD15C) {}
   };
