@@ -170,6 +170,17 @@ class FramedConnection final : public TransportConnection,
   bool ended_ = false;
 };
 
+/// Connects; `done` gets the socket, on an event thread.
+template <class Done>
+void dial(boost::asio::io_context& context, const std::string& address,
+          const boost::asio::ip::tcp::endpoint& endpoint, Done done) {
+  auto socket = std::make_shared<boost::asio::ip::tcp::socket>(context);
+  socket->async_connect(endpoint, [socket, address, done = std::move(done)](auto failed) mutable {
+    if (failed) return done(Result<boost::asio::ip::tcp::socket>(socket_error("connect", address, failed)));
+    done(Result<boost::asio::ip::tcp::socket>(std::move(*socket)));
+  });
+}
+
 /// Accepts until the listener is closed; `accepted` gets each socket.
 struct AcceptLoop : std::enable_shared_from_this<AcceptLoop> {
   using tcp = boost::asio::ip::tcp;

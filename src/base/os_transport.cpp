@@ -35,14 +35,13 @@ class TcpTransport final : public Transport {
     if (!endpoint) return endpoint.error();
     Promise<std::shared_ptr<TransportConnection>> promise;
     auto pending = promise.pending();
-    auto socket = std::make_shared<tcp::socket>(event_context(engine_));
-    socket->async_connect(*endpoint,
-                          [promise, socket, address, handler = std::move(handler)](auto failed) mutable {
-                            if (failed) return promise.set(detail::socket_error("connect", address, failed));
-                            auto connection = make_connection(std::move(*socket));
-                            connection->start(std::move(handler));
-                            promise.set(std::shared_ptr<TransportConnection>(connection));
-                          });
+    detail::dial(event_context(engine_), address, *endpoint,
+                 [promise, handler = std::move(handler)](Result<tcp::socket> socket) mutable {
+                   if (!socket) return promise.set(socket.error());
+                   auto connection = make_connection(std::move(*socket));
+                   connection->start(std::move(handler));
+                   promise.set(std::shared_ptr<TransportConnection>(connection));
+                 });
     return pending;
   }
 
