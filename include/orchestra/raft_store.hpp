@@ -21,7 +21,13 @@ struct StoreTls {
   std::string ca_pem = {};
   std::string certificate_pem = {};  ///< with the rest of its chain
   std::string key_pem = {};
-  bool empty() const { return ca_pem.empty() && certificate_pem.empty() && key_pem.empty(); }
+  /// Files that hold them, instead of the text. They are looked at again, at most once a second, when a
+  /// connection begins: new ones serve from then on, those that are no good are logged and not taken.
+  std::string ca_file = {}, certificate_file = {}, key_file = {};
+  bool empty() const {
+    return ca_pem.empty() && certificate_pem.empty() && key_pem.empty() && ca_file.empty() &&
+           certificate_file.empty() && key_file.empty();
+  }
 };
 
 struct RaftStoreOptions {
@@ -43,6 +49,10 @@ struct RaftStoreOptions {
   Bytes first_segment_bytes{4u << 20};
   /// A snapshot is taken when the log since the last one passes this and half the state, or 512 MiB.
   Bytes snapshot_log_bytes{64u << 20};
+  /// Of the log before the last snapshot so much stays for peers that are slow, whichever is more; one that
+  /// lacks older entries gets the snapshot.
+  std::uint64_t log_keep_entries = 10'000;
+  Bytes log_keep_bytes{64u << 20};
   /// False: the log is written by the engine's workers instead of a thread of its own (simulator).
   bool log_thread = true;
   Duration heartbeat = std::chrono::milliseconds(100);
@@ -55,6 +65,10 @@ struct RaftStoreOptions {
   /// never.
   Duration scrub_every = std::chrono::hours(24);
   Bytes scrub_bytes_per_s{10u << 20};
+  /// A peer among others whose files are damaged, or whose state differs from that of the majority, takes a
+  /// new place in its cluster when it is opened and fetches everything from them. False: open() answers
+  /// `corrupt`.
+  bool repair = true;
   /// How often the leader lets all peers compare their states; one that differs from the majority stops. 0 =
   /// never.
   Duration state_check_every = std::chrono::minutes(5);

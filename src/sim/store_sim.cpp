@@ -120,6 +120,8 @@ class StoreSim {
     options.segment_bytes = Bytes{64u << 10};
     options.first_segment_bytes = Bytes{16u << 10};
     options.snapshot_log_bytes = Bytes{24u << 10};
+    options.log_keep_entries = log_keep_entries_;
+    options.log_keep_bytes = Bytes{0};
     options.log_thread = false;
     options.scrub_every = 7s;
     options.state_check_every = 3s;
@@ -397,8 +399,10 @@ class StoreSim {
     pause_between_ = static_cast<std::int64_t>(200'000'000 + random_.below(1'500'000'000));
     const std::uint64_t delays[] = {0, 2'000'000, 10'000'000, 100'000'000};
     disk_delay_max_ = delays[random_.below(4)];
-    const std::size_t appends[] = {0, 0, 300, 4000};
+    const std::size_t appends[] = {0, 1, 300, 4000};
     append_bytes_max_ = appends[random_.below(4)];
+    const std::uint64_t kept[] = {10'000, 100, 5};
+    log_keep_entries_ = kept[random_.below(3)];
   }
   void plan_fault() {
     simulator_.after(
@@ -469,9 +473,38 @@ class StoreSim {
           if (each.store) crash(each);
         }
         break;
+      case 10:
+        if (Peer* leads = leader()) elect_behind(*leads);
+        break;
       default:
         break;
     }
+  }
+
+  /// Cut off with writes that nobody else has, a leader misses two elections: what it has then differs from
+  /// the next leaders' logs in the middle of its own term, and they have entries of the term between.
+  void elect_behind(Peer& deposed) {
+    note("two elections behind " + deposed.name);
+    for (const auto& [name, other] : peers_) {
+      if (&other != &deposed) simulator_.network().cut(deposed.name, name, false);
+    }
+    elect_again(deposed, 40);
+  }
+  void elect_again(Peer& deposed, int looks) {
+    simulator_.after(std::chrono::milliseconds(50), [this, &deposed, looks] {
+      Peer* leads = leader();
+      if (healing_ || looks == 0) return simulator_.network().heal();
+      if (leads == nullptr || leads == &deposed || leads->host->paused)
+        return elect_again(deposed, looks - 1);
+      for (auto& [name, other] : peers_) {
+        if (&other == &deposed || &other == leads || !other.store) continue;
+        leads->store->transfer_leadership(other.identity.identity.peer).on_ready([](Result<void>) {});
+        leads->host->dirty = true;
+        break;
+      }
+      simulator_.after(std::chrono::milliseconds(100 + random_.below(600)),
+                       [this] { simulator_.network().heal(); });
+    });
   }
 
   void wake(Peer& peer) {
@@ -530,11 +563,11 @@ class StoreSim {
         }
         continue;
       }
+      if (!std::exchange(peer.host->ran, false)) continue;  // as it was when it was looked at last
       if (peer.host->disk.crashed()) {
         crash(peer);
         continue;
       }
-      if (peer.host->paused) audit_.woke(PeerId{peer.identity.identity.peer}, simulator_.now_ns());
       peer.store->inspect([&, who = &name](const store::RaftCore& core) {
         audit_.look(PeerId{peer.identity.identity.peer}, core, simulator_.now_ns());
         if (core.role() != Role::leader) return;
@@ -688,7 +721,7 @@ class StoreSim {
     if (const std::string wrong = check_revisions(with_revision); !wrong.empty()) violated(wrong);
   }
 
-  static constexpr std::size_t kFaults = 10;
+  static constexpr std::size_t kFaults = 11;
   static constexpr std::size_t kHolders = 2;
   static constexpr std::uint64_t kDiskStall = 1'000'000'000;
   static constexpr std::uint64_t kCalmDisk = 2'000'000;
@@ -703,6 +736,7 @@ class StoreSim {
   std::int64_t pause_between_ = 0;
   std::uint64_t disk_delay_max_ = 0;  ///< nanoseconds for one batch of the log
   std::size_t append_bytes_max_ = 0;
+  std::uint64_t log_keep_entries_ = 0;
   bool healing_ = false, done_ = false;
   std::vector<std::shared_ptr<Operation>> history_;
   std::map<std::pair<int, std::string>, std::pair<Revision, std::string>> last_mod_;

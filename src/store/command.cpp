@@ -11,7 +11,10 @@
 #include "orchestra/raft_store.hpp"
 #include "orchestra/store_client.hpp"
 #include "orchestra/store_command.hpp"
+#include "store/backup.hpp"
 #include "store/check.hpp"
+#include "store/command_args.hpp"
+#include "store/command_serve.hpp"
 #include "store/migrate.hpp"
 #include "store/ops.hpp"
 #include "store/restore.hpp"
@@ -34,17 +37,26 @@ constexpr const char* kUsage =
     "  compact REVISION\n"
     "  status\n"
     "  snapshot save FILE | snapshot status FILE\n"
+    "  backup DIR        the changes since the last time, the first time everything; [--full] everything "
+    "again,\n"
+    "                    [--follow 10s] goes on until SIGTERM, a file each so often\n"
     "  restore FILE|DIR  [--bump-revision N] [--name N --initial-peers N=A,..] [--force-new-cluster] "
     "(--data)\n"
-    "                    DIR: the folder of a stopped peer whose majority is lost (--force-new-cluster)\n"
+    "                    DIR: a backup, [--to-revision N] as it was then; or the folder of a stopped peer "
+    "whose majority is lost (--force-new-cluster)\n"
     "  check             verifies the files of a stopped store (--data)\n"
     "  lease grant TTL | keep-alive ID | revoke ID | ttl ID | list\n"
     "  members list | add NAME ADDR [--learner] [--force] | promote ID | remove ID [--force] |\n"
     "          update ID ADDR | transfer ID | replace ID NAME ADDR (adds, waits, promotes, removes ID)\n"
-    "  migrate FROM TO   copies a whole store into an empty one; FROM and TO are folders or URLs of an etcd\n"
+    "  migrate FROM TO   copies a whole store into an empty one; each is a folder, orchestra://A,B,.. or the "
+    "URL\n"
+    "                    of an etcd; [--follow 2s]: goes on with what is written meanwhile, until FROM was\n"
+    "                    quiet for so long\n"
     "  serve --data DIR  [--listen A] [--peer-listen A] [--peer-address A] [--name N] [--lan-fast]\n"
     "                    [--initial-peers N=A,..] [--join A,..] [--durability sync|none] [--insecure]\n"
     "                    [--cacert F --cert F --key F] [--peer-cacert F --peer-cert F --peer-key F]\n"
+    "                    [--no-repair] [--scrub-every 24h] [--segment-bytes N] [--snapshot-log-bytes N]\n"
+    "                    [--log-keep-entries N] [--log-keep-bytes N]\n"
     "                    keeps the store of DIR open for others until SIGTERM; with certificates clients "
     "and\n"
     "                    peers talk mutual TLS 1.3 (peers: those of --cacert.. where no others are given)\n"
@@ -55,185 +67,22 @@ constexpr const char* kUsage =
     "`snapshot status` needs no --data. URL is that of an etcd (3.4 or later): http://HOST:PORT, https://..\n"
     "with [--cacert F] [--cert F --key F], or etcd+unix:/SOCKET; [--user NAME:PASSWORD].\n";
 
+constexpr std::string_view kEndpointScheme = "orchestra://";
 constexpr const char* kDefaultEndpoint = "orchestra://127.0.0.1:2390";
 constexpr std::size_t kStdinMax = 16u << 20;
 constexpr Duration kEndpointWait = std::chrono::seconds(9);  ///< less than what an operation waits for
 constexpr Duration kReconnect = std::chrono::milliseconds(200);
-constexpr Duration kLookForStop = std::chrono::milliseconds(50);
 
-int exit_status(const Error& error) {
-  switch (error.code()) {
-    case Error::invalid:
-      return 2;
-    case Error::not_found:
-      return 3;
-    case Error::conflict:
-    case Error::already_exists:
-      return 4;
-    case Error::unavailable:
-    case Error::not_leader:
-    case Error::busy:
-    case Error::overloaded:
-      return 5;
-    case Error::unknown_outcome:
-      return 6;
-    case Error::compacted:
-    case Error::expired:
-    case Error::future:
-      return 7;
-    case Error::no_space:
-    case Error::too_large:
-    case Error::resource_exhausted:
-      return 8;
-    case Error::corrupt:
-      return 9;
-    case Error::denied:
-    case Error::unauthenticated:
-      return 10;
-    default:
-      return 1;
-  }
-}
-
-/// Flags with a value, flags without, and what is left.
-struct Arguments {
-  std::vector<std::string> words;
-  std::map<std::string, std::string> values;
-  bool has(const std::string& name) const { return values.contains(name); }
-};
-
-Error usage_error(const std::string& what) { return Error(Error::invalid, "store", what); }
-
-Result<Arguments> parse(const std::vector<std::string>& args) {
-  static const std::map<std::string, bool> kFlags{
-      // name -> takes a value
-      {"--data", true},          {"--timeout", true},       {"--if-revision", true},
-      {"--lease", true},         {"--range-end", true},     {"--revision", true},
-      {"--limit", true},         {"--after", true},         {"--count", false},
-      {"--json", false},         {"--previous", false},     {"--prefix", false},
-      {"--keys-only", false},    {"--serializable", false}, {"--value-only", false},
-      {"--bump-revision", true}, {"--endpoint", true},      {"--listen", true},
-      {"--peer-listen", true},   {"--peer-address", true},  {"--name", true},
-      {"--initial-peers", true}, {"--join", true},          {"--durability", true},
-      {"--insecure", false},     {"--learner", false},      {"--force", false},
-      {"--lan-fast", false},     {"--cacert", true},        {"--cert", true},
-      {"--key", true},           {"--user", true},          {"--force-new-cluster", false},
-      {"--peer-cacert", true},   {"--peer-cert", true},     {"--peer-key", true}};
-  Arguments parsed;
-  bool only_words = false;
-  for (std::size_t i = 0; i < args.size(); ++i) {
-    if (only_words || args[i].size() < 3 || args[i].compare(0, 2, "--") != 0) {
-      if (args[i] == "--" && !only_words) {
-        only_words = true;
-      } else {
-        parsed.words.push_back(args[i]);
-      }
-      continue;
-    }
-    const std::size_t equals = args[i].find('=');
-    const std::string name = args[i].substr(0, equals);
-    const auto flag = kFlags.find(name);
-    if (flag == kFlags.end()) return usage_error("there is no option " + name);
-    // `watch --count N` takes a value, `get --count` does not.
-    const bool takes =
-        flag->second || (name == "--count" && !parsed.words.empty() && parsed.words[0] == "watch");
-    std::string value;
-    if (equals != std::string::npos) {
-      value = args[i].substr(equals + 1);
-    } else if (takes) {
-      if (i + 1 == args.size()) return usage_error("option " + name + " needs a value");
-      value = args[++i];
-    }
-    parsed.values[name] = value;
-  }
-  return parsed;
-}
-
-Result<std::optional<std::int64_t>> number_of(const Arguments& args, const std::string& name) {
-  const auto found = args.values.find(name);
-  if (found == args.values.end()) return std::optional<std::int64_t>();
-  std::int64_t value = 0;
-  const std::string& text = found->second;
-  const auto end = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (end.ec != std::errc() || end.ptr != text.data() + text.size() || value < 0) {
-    return usage_error("option " + name + " needs a whole number, not \"" + text + "\"");
-  }
-  return std::optional(value);
-}
-
-/// "90", "90s", "5m", "2h", in seconds.
-Result<std::int64_t> seconds_of(const std::string& text) {
-  std::int64_t value = 0;
-  const auto end = std::from_chars(text.data(), text.data() + text.size(), value);
-  const std::string_view unit(end.ptr, static_cast<std::size_t>(text.data() + text.size() - end.ptr));
-  if (end.ec == std::errc() && value >= 0) {
-    if (unit.empty() || unit == "s") return value;
-    if (unit == "m") return value * 60;
-    if (unit == "h") return value * 3600;
-  }
-  return usage_error("\"" + text + "\" is not a duration like 5s, 2m or 1h");
-}
-
-bool holds_log(Disk& disk, const std::string& folder) {
-  const auto names = disk.list(folder);
-  if (!names) return false;
-  for (const std::string& name : *names) {
-    if (name.size() == 16 && name.compare(0, 4, "log-") == 0) return true;
-  }
-  return false;
-}
-/// A data folder of `orchestra up` keeps its store in DIR/store; a bare store lies in DIR itself.
-std::string store_folder(const std::string& data) {
-  return holds_log(real_disk(), data) ? data : data + "/store";
-}
-
-std::vector<std::string> split_list(const std::string& text) {
-  std::vector<std::string> parts;
-  std::size_t from = 0;
-  while (from <= text.size() && !text.empty()) {
-    const std::size_t comma = std::min(text.find(',', from), text.size());
-    if (comma > from) parts.push_back(text.substr(from, comma - from));
-    from = comma + 1;
-  }
-  return parts;
-}
-
-bool is_url(const std::string& text) {
-  return text.compare(0, 7, "http://") == 0 || text.compare(0, 8, "https://") == 0 ||
-         text.compare(0, 10, "etcd+unix:") == 0;
-}
-
-/// An etcd by the words of the command line; of its keys only those under `prefix` are followed.
-Result<EtcdStoreOptions> etcd_options(const Arguments& args, const std::string& urls, std::string prefix) {
-  EtcdStoreOptions options;
-  options.prefix = std::move(prefix);
-  options.adopt = true;  // whoever names the server by hand wants to see what is there
-  for (std::size_t at = 0; at <= urls.size();) {
-    const std::size_t comma = std::min(urls.find(',', at), urls.size());
-    std::string url = urls.substr(at, comma - at);
-    at = comma + 1;
-    if (!is_url(url)) {
-      return Error(Error::unsupported, "store",
-                   "endpoint \"" + url + "\" is no URL of an etcd (http://, https://, etcd+unix:)");
-    }
-    if (url.compare(0, 5, "etcd+") == 0) url.erase(0, 5);
-    options.endpoints.push_back(std::move(url));
-  }
-  for (const auto& [flag, to] : {std::pair("--cacert", &options.ca_pem),
-                                 {"--cert", &options.certificate_pem},
-                                 {"--key", &options.key_pem}}) {
-    if (!args.has(flag)) continue;
-    ORC_ASSIGN(*to, real_disk().read_file(args.values.at(flag), 1u << 20));
-  }
-  if (args.has("--user")) {
-    const std::string& user = args.values.at("--user");
-    const std::size_t colon = user.find(':');
-    if (colon == std::string::npos) return usage_error("option --user needs NAME:PASSWORD");
-    options.username = user.substr(0, colon);
-    options.password = user.substr(colon + 1);
-  }
-  return options;
-}
+using command::Arguments;
+using command::etcd_options;
+using command::exit_status;
+using command::holds_log;
+using command::is_url;
+using command::number_of;
+using command::seconds_of;
+using command::split_list;
+using command::store_folder;
+using command::usage_error;
 
 /// Where operations run: at a server, in the process that owns the folder, or here after opening it.
 class Target {
@@ -327,6 +176,7 @@ class StoreCommand {
     const std::string& command = args_.words[0];
     if (command == "snapshot") return snapshot();
     if (command == "restore") return restore();
+    if (command == "backup") return backup();
     if (command == "members" || command == "lease") return administer(command);
     if (command == "check") return check();
     if (command == "migrate") return migrate();
@@ -338,7 +188,10 @@ class StoreCommand {
     if (command == "compact") return compact();
     if (command == "status") return status();
     if (command == "reencrypt") return reencrypt();
-    if (command == "serve") return serve();
+    if (command == "serve") {
+      ORC_TRY(words(1, "no arguments"));
+      return command::serve(args_, out_, [this] { return stopped(); });
+    }
     return usage_error("there is no command \"" + command + "\"");
   }
 
@@ -375,7 +228,7 @@ class StoreCommand {
     if (args_.has("--data")) return Target::open(args_.values.at("--data"), create);
     const auto endpoint = args_.values.find("--endpoint");
     if (endpoint != args_.values.end() && is_url(endpoint->second)) return etcd_target(endpoint->second);
-    ORC_ASSIGN(StoreTls tls, tls_of("--"));
+    StoreTls tls = command::tls_of(args_, "--");
     return Target::connect(
         endpoint == args_.values.end() ? kDefaultEndpoint : endpoint->second,
         args_.has("--timeout") ? std::min<Duration>(idle_, kEndpointWait) : kEndpointWait / 2,
@@ -415,6 +268,8 @@ class StoreCommand {
       if (is_url(name)) {
         ORC_ASSIGN(const EtcdStoreOptions options, etcd_options(args_, name, {}));
         ORC_ASSIGN(sides[i], Target::open_etcd(options));
+      } else if (name.compare(0, kEndpointScheme.size(), kEndpointScheme) == 0) {
+        ORC_ASSIGN(sides[i], Target::connect(name, kEndpointWait, command::tls_of(args_, "--")));
       } else {
         if (i == 1) ORC_TRY(make_directories(name, 0700));
         ORC_ASSIGN(sides[i], Target::open(name, i == 1));
@@ -422,7 +277,13 @@ class StoreCommand {
       if (sides[i]->store() == nullptr)
         return Error(Error::busy, "store", "a process is running on " + name + "; stop it first");
     }
-    ORC_ASSIGN(const MigrateSummary summary, store::migrate(*sides[0]->store(), *sides[1]->store()));
+    MigrateOptions options;
+    if (args_.has("--follow")) {
+      ORC_ASSIGN(const std::int64_t quiet, seconds_of(args_.values.at("--follow")));
+      options.quiet = std::chrono::seconds(std::max<std::int64_t>(1, quiet));
+      options.stopped = [this] { return stopped(); };
+    }
+    ORC_ASSIGN(const MigrateSummary summary, store::migrate(*sides[0]->store(), *sides[1]->store(), options));
     if (json_lines()) {
       print_line({{"from_revision", summary.from_revision},
                   {"to_revision", summary.to_revision},
@@ -614,85 +475,6 @@ class StoreCommand {
     }
   }
 
-  /// Owns the folder and answers other commands through control.sock until told to stop.
-  Result<int> serve() {
-    ORC_TRY(words(1, "no arguments"));
-    if (!args_.has("--data")) return usage_error("--data DIR is missing");
-    const std::string& data = args_.values.at("--data");
-    const auto text = [this](const char* flag, const char* otherwise) {
-      return args_.has(flag) ? args_.values.at(flag) : std::string(otherwise);
-    };
-    Engine engine;
-    const std::int64_t began = engine.clock().now().steady_ns;
-    ORC_TRY(make_directories(data, 0700));
-    RaftStoreOptions options;
-    options.data_dir = store_folder(data);
-    options.name = text("--name", "a");
-    options.initial_peers = split_list(text("--initial-peers", ""));
-    options.join = split_list(text("--join", ""));
-    options.peer_listen = text("--peer-listen", options.initial_peers.empty() ? "127.0.0.1:2391" : "");
-    options.peer_address = text("--peer-address", "");
-    if (args_.has("--lan-fast")) use_lan_fast_timing(options);
-    const std::string durability = text("--durability", "sync");
-    if (durability != "sync" && durability != "none")
-      return usage_error("--durability is sync or none, not \"" + durability + "\"");
-    if (durability == "none") options.durability = RaftStoreOptions::Durability::none;
-    ORC_ASSIGN(const StoreTls client_tls, tls_of("--"));
-    ORC_ASSIGN(options.peer_tls, tls_of("--peer-"));
-    if (options.peer_tls.empty()) options.peer_tls = client_tls;
-    ORC_TRY(refuse_open_peers(options));
-    ORC_ASSIGN(const auto store, RaftStore::open(engine, options));
-    ControlServer server(engine, data + "/control.sock");
-    register_store_ops(server, store);
-    ORC_TRY(server.start());
-    StoreServer::Options offered;
-    offered.listen = text("--listen", "127.0.0.1:2390");
-    offered.insecure = args_.has("--insecure");
-    offered.tls = client_tls;
-    StoreServer clients(engine, store, offered);
-    ORC_TRY(clients.start());
-    const std::int64_t took = (engine.clock().now().steady_ns - began) / 1'000'000;
-    print("ready in " + std::to_string(took) + " ms on " + data + "/control.sock, clients " +
-          clients.address() + ", peers " + (options.peer_listen.empty() ? "none" : options.peer_listen) +
-          (client_tls.empty() ? "" : ", TLS") +
-          (durability == "none" ? ", NOT durable: a crash of the machine may lose writes" : "") + "\n");
-    std::fflush(out_);
-    while (!stopped()) pause(kLookForStop);
-    clients.stop();
-    server.stop();
-    store->stop();
-    return 0;
-  }
-
-  /// The files that --cacert, --cert and --key name (or --peer-cacert, ..).
-  Result<StoreTls> tls_of(const std::string& prefix) const {
-    StoreTls tls;
-    for (const auto& [flag, to] :
-         {std::pair("cacert", &tls.ca_pem), {"cert", &tls.certificate_pem}, {"key", &tls.key_pem}}) {
-      const auto file = args_.values.find(prefix + flag);
-      if (file == args_.values.end()) continue;
-      ORC_ASSIGN(*to, real_disk().read_file(file->second, 1u << 20));
-    }
-    return tls;
-  }
-
-  /// Without TLS only on the loopback.
-  Result<void> refuse_open_peers(const RaftStoreOptions& options) const {
-    std::string listen = options.peer_listen;
-    for (const std::string& peer : options.initial_peers) {
-      const std::size_t equals = peer.find('=');
-      if (listen.empty() && peer.substr(0, equals) == options.name) listen = peer.substr(equals + 1);
-    }
-    if (listen.empty() || listen.rfind("127.", 0) == 0 || args_.has("--insecure") ||
-        !options.peer_tls.empty())
-      return {};
-    return Error(
-        Error::denied, "store",
-        "peers at " + listen +
-            " would talk unencrypted over the network; use TLS (--cacert, --cert, --key), a loopback "
-            "address, or --insecure");
-  }
-
   /// `members ...` and `lease ...`: one operation each, printed as it comes.
   Result<int> administer(const std::string& command) {
     if (args_.words.size() < 2) return usage_error("`store " + command + "` needs an action; see --help");
@@ -834,6 +616,35 @@ class StoreCommand {
     return disk.sync_directory(slash == std::string::npos ? "." : file.substr(0, slash + 1));
   }
 
+  Result<int> backup() {
+    ORC_TRY(words(2, "one DIR"));
+    ORC_ASSIGN(const auto target, target_of(false));
+    if (target->store() == nullptr) {
+      return Error(Error::busy, "store",
+                   "a process is running on " + place() + "; reach it by --endpoint, or stop it");
+    }
+    BackupOptions options;
+    options.full = args_.has("--full");
+    options.stopped = [this] { return stopped(); };
+    if (args_.has("--follow")) {
+      ORC_ASSIGN(const std::int64_t seconds, seconds_of(args_.values.at("--follow")));
+      options.follow = std::chrono::seconds(std::max<std::int64_t>(1, seconds));
+    }
+    ORC_ASSIGN(const BackupSummary done, back_up(*target->store(), real_disk(), args_.words[1], options));
+    if (json_lines()) {
+      print_line({{"full", done.full != 0},
+                  {"after", done.after},
+                  {"revision", done.upto},
+                  {"changes", done.changes},
+                  {"bytes", done.bytes}});
+      return 0;
+    }
+    print((done.full != 0 ? "full backup of revision " + std::to_string(done.full) + "\n" : std::string()) +
+          "changes " + std::to_string(done.changes) + " after revision " + std::to_string(done.after) +
+          "\nrevision " + std::to_string(done.upto) + "\nbytes " + std::to_string(done.bytes) + "\n");
+    return 0;
+  }
+
   Result<int> restore() {
     ORC_TRY(words(2, "one FILE"));
     if (!args_.has("--data")) return usage_error("--data DIR is missing");
@@ -844,7 +655,10 @@ class StoreCommand {
     }
     RestoreOptions options;
     options.file = args_.words[1];
-    if (real_disk().list(options.file)) options.file = store_folder(options.file);
+    if (real_disk().list(options.file) && !is_backup(real_disk(), options.file))
+      options.file = store_folder(options.file);
+    ORC_ASSIGN(const auto revision, number_of(args_, "--to-revision"));
+    if (revision) options.to_revision = *revision;
     options.force_new_cluster = args_.has("--force-new-cluster");
     if (args_.has("--name")) options.name = args_.values.at("--name");
     if (args_.has("--initial-peers")) options.initial_peers = split_list(args_.values.at("--initial-peers"));
@@ -873,14 +687,14 @@ int run_store_command(const std::vector<std::string>& args, std::FILE* out, std:
     return args.empty() ? 2 : 0;
   }
   const auto run = [&]() -> Result<int> {
-    ORC_ASSIGN(store::Arguments parsed, store::parse(args));
+    ORC_ASSIGN(store::command::Arguments parsed, store::command::parse(args));
     return store::StoreCommand(std::move(parsed), out, options).run();
   };
   const Result<int> result = run();
   std::fflush(out);
   if (result) return *result;
   std::fprintf(err, "orchestra store: %s\n", result.error().to_string().c_str());
-  return store::exit_status(result.error());
+  return store::command::exit_status(result.error());
 }
 
 }  // namespace orchestra

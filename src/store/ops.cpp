@@ -5,6 +5,7 @@
 
 #include "base/base64.hpp"
 #include "orchestra/raft_store.hpp"
+#include "orchestra/retry_after.hpp"
 #include "store/txn_text.hpp"
 
 namespace orchestra::store {
@@ -394,6 +395,8 @@ json::object error_detail(const Error& error) {
   if (const auto* revisions = error.detail<RevisionDetail>()) {
     return {{"compacted", revisions->compacted}, {"revision", revisions->current}};
   }
+  if (const auto* retry = error.detail<RetryAfter>())
+    return {{"retry_after_ms", retry->after.count() / 1'000'000}};
   return {};
 }
 

@@ -19,7 +19,7 @@ enum class Bug {
   skip_log_check,           ///< an append is taken whatever lies before it
   keep_conflicts,           ///< entries of a deposed leader stay
   accept_stale_term,        ///< messages of older terms are believed
-  stale_receipt,            ///< a sync report from before a truncation counts
+  receipt_of_later,         ///< a sync report tells of entries that came while the sync ran
   no_check_quorum,          ///< a leader without majority goes on leading
   read_without_round,       ///< a leader answers reads unasked
   two_changes,              ///< a second change of members before the first is applied

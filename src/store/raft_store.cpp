@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "orchestra/env.hpp"
+#include "orchestra/retry_after.hpp"
 #include "store/mvcc/command_codec.hpp"
 #include "store/planted.hpp"
 
@@ -15,6 +16,7 @@ constexpr std::uint64_t kApplyBacklogMax = 64u << 20;  ///< bytes committed and 
 constexpr std::size_t kWaitingMax = 4096;              ///< writes that wait for a leader
 constexpr std::size_t kSyncSamplesMax = 512;
 constexpr std::int64_t kSlowSync = 100'000'000;
+constexpr std::int64_t kRetryAfterMin = 10'000'000, kRetryAfterMax = 2'000'000'000;
 
 bool has_put(const Command& command) {
   const auto* txn = std::get_if<Txn>(&command);
@@ -40,13 +42,22 @@ std::optional<Error> RaftStoreImpl::read_refusal() const {
 
 // ---- proposing
 
+/// What waits goes with the next batches of the log: a few times what the last one took.
+Error RaftStoreImpl::overloaded_locked(const Error& error) const {
+  if (!error.is(Error::overloaded)) return error;
+  const std::int64_t sync = sync_ns_.empty() ? 0 : sync_ns_.back();
+  return Error(error).with_detail(
+      RetryAfter{Duration(std::clamp<std::int64_t>(4 * sync, kRetryAfterMin, kRetryAfterMax))});
+}
+
 std::optional<Error> RaftStoreImpl::refuse_locked(const Command* command) {
   if (failed_) return failed_;
   if (stopping_) return Error(Error::unavailable, "store", "the store has been stopped; nothing was applied");
   if (committed_bytes_ > kApplyBacklogMax) {
-    return Error(Error::overloaded, "store",
-                 std::to_string(committed_bytes_) + " bytes of writes wait to be applied (limit " +
-                     std::to_string(kApplyBacklogMax) + "); try again later");
+    return overloaded_locked(Error(Error::overloaded, "store",
+                                   std::to_string(committed_bytes_) +
+                                       " bytes of writes wait to be applied (limit " +
+                                       std::to_string(kApplyBacklogMax) + "); try again later"));
   }
   if (low_space_ && command != nullptr && has_put(*command)) {
     // Ask the log thread to look again, so that the alarm goes when space is back.
@@ -82,7 +93,7 @@ void RaftStoreImpl::propose_to(Command command, Answer answer, bool any_leader) 
 std::optional<Error> RaftStoreImpl::submit_locked(Submission& submission) {
   if (core_raft_->role() == Role::leader && !core_raft_->transferring()) {
     auto id = core_raft_->propose(submission.bytes);
-    if (!id) return id.error();
+    if (!id) return overloaded_locked(id.error());
     proposals_.emplace(*id, std::move(submission.proposal));
     collect_locked();
     return std::nullopt;
@@ -228,6 +239,7 @@ bool RaftStoreImpl::store(std::unique_lock<std::mutex>& lock, Storing storing) {
   lock.unlock();
   const std::int64_t before = steady_now();
   Result<void> stored;
+  const std::uint64_t written_before = log_->written();
   if (!batch.empty()) stored = log_->append(batch);
   const std::int64_t took = steady_now() - before;
   if (!stored && stored.error().is(Error::no_space)) {
@@ -266,6 +278,8 @@ bool RaftStoreImpl::store(std::unique_lock<std::mutex>& lock, Storing storing) {
   storing_ = false;
   low_space_ = !reserved && reserved.error().is(Error::no_space);
   log_bytes_ = log_->bytes();
+  log_grown_ += log_->written() - written_before;
+  if (batch.install) log_grown_at_snapshot_ = log_grown_;
   send_after_sync(messages);
   if (batch.empty()) return true;
   note_sync(took);
@@ -274,10 +288,11 @@ bool RaftStoreImpl::store(std::unique_lock<std::mutex>& lock, Storing storing) {
     snapshot_configuration_ = marker_configurations_[batch.snapshot->index];
     marker_configurations_.erase(marker_configurations_.begin(),
                                  marker_configurations_.upper_bound(batch.snapshot->index));
+    forget_rot_locked();
   }
-  if (net_ && !batch.entries.empty()) net_->set_fresh(false);
+  if (net_ && (!batch.entries.empty() || batch.install)) net_->set_fresh(false);
   if (!batch.entries.empty() || batch.hard_state || batch.install) {
-    core_raft_->report_stored(receipt);
+    core_raft_->report_stored(planted(Bug::receipt_of_later) ? receipt_ : receipt);
     may_apply_inline_ = options_.log_thread && batch_.empty();
     collect_locked();
     may_apply_inline_ = false;
@@ -422,7 +437,7 @@ StoreStatus RaftStoreImpl::status() const {
   status.log_bytes = Bytes{log_bytes_};
   status.notes = notes_;
   if (failed_) status.alarms.push_back(failed_->to_string());
-  for (const std::string& rot : rot_) status.alarms.push_back(rot);
+  for (const auto& [file, rot] : rot_) status.alarms.push_back(rot);
   if (low_space_) status.alarms.push_back("no space for the next log segment under " + options_.data_dir);
   if (net_) {
     if (core_raft_->leader().value == 0) status.alarms.push_back("no leader is known");

@@ -32,6 +32,14 @@ struct SimulatedPeer {
   std::function<void(const LogBatch&, bool stored)> on_append = {};
 };
 
+/// The file `repair` of a peer that fetches everything anew (raft_store_repair.cpp).
+struct RepairMark {
+  std::string step;
+  LogIdentity identity;  ///< of the damaged files; while it joins: the new one
+};
+std::string encode_repair_mark(const RepairMark& mark);
+std::optional<RepairMark> decode_repair_mark(std::string_view text);
+
 class RaftStoreImpl final : public LocalStore, public StoreMembers {
  public:
   RaftStoreImpl(Engine& engine, RaftStoreOptions options, std::optional<SimulatedPeer> given = {});
@@ -96,6 +104,8 @@ class RaftStoreImpl final : public LocalStore, public StoreMembers {
   Result<void> open_log(RecoveredLog& recovered);
   Result<void> find_identity(RecoveredLog& recovered);
   Result<LogIdentity> ask_identity();
+  Result<LogIdentity> ask_peers(const Hello& hello, const std::vector<std::string>& addresses,
+                                const std::function<bool(const Error&)>& may_pass);
   Result<void> found_cluster(const Configuration& configuration, RecoveredLog& recovered);
   Result<Configuration> base_configuration(const RecoveredLog& recovered) const;
   Result<void> load_newest_snapshot(const RecoveredLog& recovered);
@@ -117,6 +127,7 @@ class RaftStoreImpl final : public LocalStore, public StoreMembers {
   std::optional<Error> read_refusal() const override;
   LogIdentity identity() const override { return identity_; }
   std::optional<Error> refuse_locked(const Command* command);
+  Error overloaded_locked(const Error& error) const;
   std::optional<Error> submit_locked(Submission& submission);
   void collect_locked();
   void take_install_locked(const SnapshotPoint& point);
@@ -182,20 +193,34 @@ class RaftStoreImpl final : public LocalStore, public StoreMembers {
   std::vector<std::string> complete_files() const;
   void scrub_later(Duration wait, std::vector<std::string> left);
   void scrub(std::vector<std::string> left);
-  void note_rot(const Error& error);
+  void note_rot(const std::string& file, const Error& error);
+  void forget_rot_locked();
   void compare_states_locked(std::int64_t now);
   void ask_states(std::uint64_t number);
   void ask_state_locked(std::uint64_t number, PeerId peer);
   void on_state(std::uint64_t number, PeerId peer, const Result<std::string>& answer);
   void judge_states_locked();
   Error diverged_error(const std::string& hashes) const;
+  void fail_diverged(const Error& error);
   void on_diverged(const std::string& body, const PeerHandlers::Reply& reply);
   void on_state_request(const std::string& body, const PeerHandlers::Reply& reply) const;
+
+  // raft_store_repair.cpp
+  Result<void> open_or_repair(RecoveredLog& recovered);
+  Result<void> repair(const LogIdentity& old, const Error& cause, RecoveredLog& recovered);
+  Result<void> move_files_aside();
+  std::vector<std::string> other_addresses() const;
+  bool may_repair() const;
+  Result<void> write_repair_mark(const char* step, const LogIdentity& identity);
+  Result<std::optional<RepairMark>> read_repair_mark() const;
+  void end_repair();
+  void rejoin_locked(std::int64_t now);
+  Result<LogIdentity> replace_peer(const Hello& hello);
 
   // raft_store_snapshot.cpp
   void maybe_snapshot_locked();
   void begin_snapshot_locked();
-  void take_snapshot(SnapshotImage image, std::uint64_t log_bytes);
+  void take_snapshot(SnapshotImage image, std::uint64_t log_grown);
   std::string snapshot_path(const SnapshotMarker& marker) const;
   void send_snapshots_locked();
   void send_snapshot_now(PeerId to, SnapshotMarker marker, Message message);
@@ -255,14 +280,19 @@ class RaftStoreImpl final : public LocalStore, public StoreMembers {
   std::uint64_t configuration_seen_ = ~std::uint64_t{0};
   std::vector<std::string> notes_;
   std::uint64_t log_bytes_ = 0;
-  std::uint64_t log_bytes_at_snapshot_ = 0;
+  std::uint64_t log_grown_ =
+      0;  ///< bytes written; trimming the log takes nothing from it, as from log_bytes_
+  std::uint64_t log_grown_at_snapshot_ = 0;
   std::deque<std::int64_t> sync_ns_;          ///< the last kSyncSamplesMax
   std::map<PeerId, std::uint64_t> enrolled_;  ///< which attempt got the id
   std::uint64_t leader_changes_ = 0;
   PeerId leader_seen_;
 
+  bool rejoining_ = false;  ///< repaired: asks to be a voter again
+  std::int64_t rejoin_asked_ns_ = 0;
   static constexpr std::size_t kRotMax = 16;
-  std::set<std::string> rot_;  ///< what scrubbing and comparing found, for status()
+  std::map<std::string, std::string> rot_;  ///< by file ("": the states), what was found, for status()
+  bool snapshot_due_ = false;               ///< whatever the log's size: it replaces a damaged file
   Engine::TimerId scrub_timer_ = 0;
   struct Compare {
     std::uint64_t number = 0;
@@ -281,7 +311,7 @@ class RaftStoreImpl final : public LocalStore, public StoreMembers {
   std::vector<Read> reads_gathering_;  ///< for the next round
   std::vector<Read> reads_round_;      ///< of the round under way
   std::uint64_t read_context_ = 0;     ///< 0: none is under way
-  std::uint64_t next_context_ = 1;
+  std::uint64_t next_context_ = 1;     ///< begins by chance: the leader may still answer who was here before
   std::int64_t read_asked_ns_ = 0;
   std::multimap<Index, Read> reads_applying_;
   Engine::TimerId tick_timer_ = 0;

@@ -54,6 +54,16 @@ Result<LogIdentity> RaftStoreImpl::ask_identity() {
     const std::string& founder = options_.initial_peers.front();
     addresses.push_back(founder.substr(founder.find('=') + 1));
   }
+  // Only what may pass is tried again.
+  return ask_peers(hello, addresses, [this](const Error& error) {
+    return error.is(Error::unavailable) || error.is(Error::deadline_exceeded) ||
+           (error.is(Error::not_found) && options_.join.empty());
+  });
+}
+
+/// In turn, until one says who this peer is.
+Result<LogIdentity> RaftStoreImpl::ask_peers(const Hello& hello, const std::vector<std::string>& addresses,
+                                             const std::function<bool(const Error&)>& may_pass) {
   const std::int64_t until = steady_now() + options_.enrol_deadline.count();
   Error last(Error::unavailable, "store", "nobody was asked");
   while (steady_now() < until) {
@@ -61,10 +71,7 @@ Result<LogIdentity> RaftStoreImpl::ask_identity() {
       auto identity = PeerNet::enrol(tls_ ? *tls_ : engine_.transport(), address, hello).wait(kEnrolOnce);
       if (identity) return identity;
       last = identity.error().with_context("joining through " + address);
-      // Only what may pass is tried again.
-      if (!last.is(Error::unavailable) && !last.is(Error::deadline_exceeded) && !last.is(Error::not_found))
-        return last;
-      if (last.is(Error::not_found) && !options_.join.empty()) return last;
+      if (!may_pass(last)) return last;
     }
     const Promise<> nobody;
     (void)nobody.pending().wait(kEnrolAgain);
@@ -157,10 +164,8 @@ Result<void> RaftStoreImpl::start() {
     ORC_ASSIGN(tls_, make_tls_transport(engine_, options_.peer_tls));
   }
   RecoveredLog recovered;
-  ORC_TRY(open_log(recovered));
-  ORC_TRY(find_identity(recovered));
+  ORC_TRY(open_or_repair(recovered));
   notes_ = recovered.notes;
-  ORC_TRY(load_newest_snapshot(recovered));
   newest_snapshot_ = recovered.snapshot;
 
   RaftStart start;
@@ -176,6 +181,7 @@ Result<void> RaftStoreImpl::start() {
   const bool fresh = start.entries.empty() && !recovered.snapshot;
   std::lock_guard lock(raft_mutex_);  // peers may talk to us as soon as we listen
   core_raft_.emplace(raft_options(), std::move(start));
+  next_context_ = engine_.random().next();
   dequeued_ = core_raft_->applied();
   if (!options_.peer_listen.empty()) ORC_TRY(start_peers());
   if (core_raft_->alone()) {
@@ -186,7 +192,7 @@ Result<void> RaftStoreImpl::start() {
         options_.data_dir + " is of a peer of a cluster; open it with a peer listener (--peer-listen)");
   }
   log_bytes_ = log_->bytes();
-  log_bytes_at_snapshot_ = recovered.snapshot ? log_bytes_ : 0;
+  log_grown_ = recovered.snapshot ? 0 : log_bytes_;  // each append adds to it
   leads_ = core_raft_->serving();
   start_timers();
   if (options_.log_thread) log_thread_ = std::thread([this] { log_loop(); });

@@ -111,6 +111,8 @@ RaftOptions RaftStoreImpl::raft_options() const {
   raft.heartbeat_ticks = kTicksPerHeartbeat;
   raft.election_ticks_min = std::max(ticks(options_.election_min), kTicksPerHeartbeat + 1);
   raft.election_ticks_max = std::max(ticks(options_.election_max), raft.election_ticks_min);
+  raft.keep_entries = options_.log_keep_entries;
+  raft.keep_bytes = options_.log_keep_bytes.value;
   if (given_ && given_->append_bytes_max != 0) raft.append_bytes_max = given_->append_bytes_max;
   return raft;
 }
@@ -153,6 +155,10 @@ PeerHandlers RaftStoreImpl::peer_handlers() {
   handlers.enrol = [weak, self_of, gone](const Hello& hello) -> Result<LogIdentity> {
     auto self = self_of(weak);
     return self ? self->enrol_peer(hello) : Result<LogIdentity>(gone);
+  };
+  handlers.replace = [weak, self_of, gone](const Hello& hello) -> Result<LogIdentity> {
+    auto self = self_of(weak);
+    return self ? self->replace_peer(hello) : Result<LogIdentity>(gone);
   };
   handlers.receive_snapshot = [weak, self_of,
                                gone](const Hello& hello) -> Result<std::shared_ptr<SnapshotReceiver>> {
@@ -234,6 +240,7 @@ void RaftStoreImpl::look_after_locked() {
   const std::int64_t now = looked_ns_ = steady_now();
   flush_waiting_locked();
   compare_states_locked(now);
+  rejoin_locked(now);
   const std::int64_t oldest = now - options_.write_deadline.count();
   const Error late(Error::unknown_outcome, "store",
                    "no majority stored this within " +
@@ -359,7 +366,7 @@ void RaftStoreImpl::on_forwarded(std::uint64_t sequence, const Result<std::strin
     Proposal proposal = std::move(found->second);
     forwarded_.erase(found);
     if (!answer) {
-      error = answer.error();
+      error = overloaded_locked(answer.error());
     } else {
       Reader in(*answer);
       const Term term{in.u64()};
@@ -408,8 +415,9 @@ void RaftStoreImpl::when_current(Done done) {
     } else if (stopping_) {
       refused = Error(Error::unavailable, "store", "the store has been stopped");
     } else if (reads_gathering_.size() >= kReadsMax) {
-      refused = Error(Error::overloaded, "store",
-                      std::to_string(kReadsMax) + " reads wait for the leader; try again later");
+      refused =
+          overloaded_locked(Error(Error::overloaded, "store",
+                                  std::to_string(kReadsMax) + " reads wait for the leader; try again later"));
     } else {
       reads_gathering_.push_back({std::move(done), steady_now() + kReadDeadline});
       if (read_context_ == 0) start_round_locked();
@@ -423,6 +431,7 @@ void RaftStoreImpl::when_current(Done done) {
 void RaftStoreImpl::start_round_locked() {
   ORC_ASSERT(read_context_ == 0);
   reads_round_ = std::exchange(reads_gathering_, {});
+  if (next_context_ == 0) ++next_context_;
   read_context_ = next_context_++;
   read_asked_ns_ = steady_now();
   if (core_raft_->read_index(read_context_)) collect_locked();

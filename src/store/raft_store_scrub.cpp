@@ -73,7 +73,7 @@ void RaftStoreImpl::scrub(std::vector<std::string> left) {
     const auto still = complete_files();
     const bool counts =
         std::find(still.begin(), still.end(), file.substr(file.rfind('/') + 1)) != still.end();
-    if (!checked && counts) note_rot(checked.error());
+    if (!checked && counts) note_rot(file, checked.error());
   }
   const auto pause = static_cast<std::int64_t>(
       1e9 * static_cast<double>(bytes) /
@@ -82,10 +82,25 @@ void RaftStoreImpl::scrub(std::vector<std::string> left) {
   scrub_later(last ? options_.scrub_every : Duration(pause), std::move(left));
 }
 
-void RaftStoreImpl::note_rot(const Error& error) {
+/// What the file held is in memory, and was verified when it came there: a snapshot of that takes its place.
+void RaftStoreImpl::note_rot(const std::string& file, const Error& error) {
   engine_.log(LogLevel::error, "store", "scrubbing found damage: " + error.to_string());
   std::lock_guard lock(raft_mutex_);
-  if (rot_.size() < kRotMax) rot_.insert(error.message());
+  if (stopping_ || failed_) return;
+  if (rot_.size() < kRotMax) rot_[file] = error.message();
+  snapshot_due_ = true;
+  if (applying_ == Applying::idle) maybe_snapshot_locked();
+}
+
+/// Alarms about files that a snapshot has replaced become notes.
+void RaftStoreImpl::forget_rot_locked() {
+  std::erase_if(rot_, [this](const auto& entry) {
+    const auto& [file, what] = entry;
+    const bool newest = newest_snapshot_ && file == snapshot_path(*newest_snapshot_);
+    if (file.empty() || (disk_.exists(file) && !newest)) return false;
+    if (notes_.size() < kRotMax) notes_.push_back("mended: " + what);
+    return true;
+  });
 }
 
 // ---- states
@@ -157,12 +172,13 @@ void RaftStoreImpl::judge_states_locked() {
     all +=
         (all.empty() ? "" : ", ") + std::string("peer ") + std::to_string(peer.value) + " has " + shown(hash);
   if (found.split && compare_->hashes.size() == compare_->configuration.members.size())
-    rot_.insert("the peers' states differ and no majority agrees: " + all + "; nothing was changed");
+    rot_[""] = "the peers' states differ and no majority agrees: " + all + "; nothing was changed";
   for (const PeerId wrong : found.wrong) {
     if (wrong.value == identity_.peer) {
       const Error error = diverged_error(all);
-      engine_.post(
-          [self = std::static_pointer_cast<RaftStoreImpl>(shared_from_this()), error] { self->fail(error); });
+      engine_.post([self = std::static_pointer_cast<RaftStoreImpl>(shared_from_this()), error] {
+        self->fail_diverged(error);
+      });
     } else {
       std::string body = encode_number(compare_->number);
       body += all;
@@ -174,9 +190,20 @@ void RaftStoreImpl::judge_states_locked() {
 Error RaftStoreImpl::diverged_error(const std::string& hashes) const {
   return Error(Error::corrupt, "store",
                "the state of this peer differs from that of the majority (" + hashes +
-                   "); it serves nothing more: start it again, which reads everything anew from its files, "
-                   "and if that "
-                   "does not help empty its folder and use `orchestra store members replace`");
+                   "); it serves nothing more: start it again, and it takes everything anew from the others, "
+                   "or without --repair from its files; if that does not help empty its folder and use "
+                   "`orchestra store members replace`");
+}
+
+/// The next start must not trust the files: they may hold what is wrong.
+void RaftStoreImpl::fail_diverged(const Error& error) {
+  if (may_repair()) {
+    const auto marked = write_repair_mark("wanted", identity_);
+    if (!marked)
+      engine_.log(LogLevel::error, "store",
+                  "the repair could not be prepared: " + marked.error().to_string());
+  }
+  fail(error);
 }
 
 /// The leader says that this peer is wrong; it looks for itself whether that can be.
@@ -184,7 +211,7 @@ void RaftStoreImpl::on_diverged(const std::string& body, const PeerHandlers::Rep
   reply(std::string());
   Reader in(std::string_view(body).substr(0, std::min<std::size_t>(8, body.size())));
   const std::uint64_t number = in.u64();
-  if (in.done() && state_mark(number)) fail(diverged_error(body.substr(8)));
+  if (in.done() && state_mark(number)) fail_diverged(diverged_error(body.substr(8)));
 }
 
 void RaftStoreImpl::on_state_request(const std::string& body, const PeerHandlers::Reply& reply) const {

@@ -22,28 +22,29 @@ constexpr std::uint64_t kSnapshotFileMax = 256ull << 30;
 /// Called by the applier: the state is exactly that of the applied index.
 void RaftStoreImpl::maybe_snapshot_locked() {
   if (snapshot_running_ || stopping_ || failed_ || installing_) return;
-  const std::uint64_t since = log_bytes_ - std::min(log_bytes_, log_bytes_at_snapshot_);
+  const std::uint64_t since = log_grown_ - log_grown_at_snapshot_;
   std::uint64_t threshold = options_.snapshot_log_bytes.value;
   {
     std::lock_guard lock(core_->mutex);
     threshold = std::min(std::max(threshold, core_->state.bytes() / 2),
                          std::max(kSnapshotLogBytesMost, options_.snapshot_log_bytes.value));
   }
-  if (since >= threshold) begin_snapshot_locked();
+  if (since >= threshold || snapshot_due_) begin_snapshot_locked();
 }
 
 void RaftStoreImpl::begin_snapshot_locked() {
   snapshot_running_ = true;
+  snapshot_due_ = false;
   auto image = std::make_shared<SnapshotImage>(capture());
   image->meta.configuration = core_raft_->configuration_at(image->meta.index);
-  auto queued = engine_.post_blocking([this, keep = shared_from_this(), image, bytes = log_bytes_]() mutable {
-    take_snapshot(std::move(*image), bytes);
+  auto queued = engine_.post_blocking([this, keep = shared_from_this(), image, grown = log_grown_]() mutable {
+    take_snapshot(std::move(*image), grown);
     image.reset();
   });
   if (!queued) snapshot_running_ = false;  // tried again after the next batch
 }
 
-void RaftStoreImpl::take_snapshot(SnapshotImage image, std::uint64_t log_bytes) {
+void RaftStoreImpl::take_snapshot(SnapshotImage image, std::uint64_t log_grown) {
   add_history(image);
   const auto written = write_snapshot_to(disk_, snapshot_path({image.meta.index, image.meta.term}), image);
   const SnapshotMarker marker{image.meta.index, image.meta.term};
@@ -52,13 +53,13 @@ void RaftStoreImpl::take_snapshot(SnapshotImage image, std::uint64_t log_bytes) 
   std::lock_guard lock(raft_mutex_);
   snapshot_running_ = false;
   quiet_.notify_all();
+  log_grown_at_snapshot_ = log_grown;  // if it failed, too: not at once again
   if (!written) {
     engine_.log(LogLevel::error, "store", "a snapshot could not be written: " + written.error().to_string());
-    log_bytes_at_snapshot_ = log_bytes;  // not at once again
     return;
   }
-  log_bytes_at_snapshot_ = 0;
   if (failed_ || stopping_) return;  // the file stays without its record; the next start removes it
+  if (newest_snapshot_ && newest_snapshot_->index == marker.index) forget_rot_locked();  // written anew
   const bool newer = (!newest_snapshot_ || newest_snapshot_->index < marker.index) &&
                      (!batch_.snapshot || batch_.snapshot->index < marker.index) && !installing_;
   if (!newer) return;  // one from a peer came in between

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "store/backup.hpp"
 #include "store/disk/log.hpp"
 #include "store/disk/sha256.hpp"
 #include "store/mvcc/command_codec.hpp"
@@ -61,6 +62,14 @@ Result<Origin> read_snapshot_origin(Disk& disk, const std::string& path) {
   if (!read) return read.error().with_context(path);
   origin.identity = read->meta.identity;
   origin.fingerprint = read->sha256;
+  return origin;
+}
+
+/// A full backup and the changes after it, as of one revision.
+Result<Origin> read_backup_origin(Disk& disk, const RestoreOptions& options) {
+  Origin origin;
+  ORC_TRY(read_backup(disk, options.file, options.to_revision, origin.state, origin.identity));
+  origin.fingerprint = std::to_string(origin.state.revision()) + "." + std::to_string(origin.state.hash());
   return origin;
 }
 
@@ -208,15 +217,21 @@ Result<SnapshotSummary> verify_snapshot_file(Disk& disk, const std::string& file
 Result<SnapshotSummary> restore_snapshot(Disk& disk, Random& random, const RestoreOptions& options) {
   if (options.bump < 0) return Error(Error::invalid, "store", "a revision is never bumped backwards");
   const bool folder = disk.list(options.file).has_value();
-  if (folder && !options.force_new_cluster) {
-    return Error(
-        Error::invalid, "store",
-        options.file +
-            " is a folder, not a snapshot; to go on from what one stopped peer has, because the majority is "
-            "lost for good, say --force-new-cluster");
+  const bool backup = folder && is_backup(disk, options.file);
+  if (options.to_revision != 0 && !backup) {
+    return Error(Error::invalid, "store",
+                 options.file + " is no backup (`orchestra store backup`), so it holds one revision only");
   }
-  ORC_ASSIGN(const Origin origin,
-             folder ? read_peer_origin(disk, options.file) : read_snapshot_origin(disk, options.file));
+  if (folder && !backup && !options.force_new_cluster) {
+    return Error(Error::invalid, "store",
+                 options.file +
+                     " is a folder, neither a snapshot nor a backup; to go on from what one stopped peer "
+                     "has, because the majority is "
+                     "lost for good, say --force-new-cluster");
+  }
+  ORC_ASSIGN(const Origin origin, backup   ? read_backup_origin(disk, options)
+                                  : folder ? read_peer_origin(disk, options.file)
+                                           : read_snapshot_origin(disk, options.file));
   ORC_TRY(refuse_used(disk, options.folder));
 
   SnapshotImage image = image_of(origin.state);

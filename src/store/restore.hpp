@@ -12,9 +12,10 @@ namespace orchestra::store {
 Result<SnapshotSummary> verify_snapshot_file(Disk& disk, const std::string& file);
 
 struct RestoreOptions {
-  /// A snapshot; with force_new_cluster also the folder of a stopped peer.
+  /// A snapshot, or the folder of a backup; with force_new_cluster also the folder of a stopped peer.
   std::string file;
-  std::string folder;  ///< of the store; must not exist or be empty
+  Revision to_revision = 0;  ///< of a backup: as it was then; 0: the last one
+  std::string folder;        ///< of the store; must not exist or be empty
   /// Added to the revision, with everything below compacted, so that every watcher and cache lists again
   /// instead of missing changes; 0 = an exact copy, history and all.
   Revision bump = 1'000'000'000;

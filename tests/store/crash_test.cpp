@@ -232,8 +232,15 @@ TEST_CASE("a lost segment or snapshot file is refused by name") {
   Machine machine(5);
   Client client;
   run_script(machine, client);
+  std::vector<std::string> segments;
+  for (const std::string& file : machine.disk.files()) {
+    if (file.find("/log-") != std::string::npos) segments.push_back(file);
+  }
+  std::sort(segments.begin(), segments.end());
   for (const std::string& file : machine.disk.files()) {
     if (file.find("spare") != std::string::npos) continue;
+    // Behind others, a whole newest segment that is gone leaves no trace: to peers it is a peer that lags.
+    if (segments.size() > 1 && file == segments.back()) continue;
     CAPTURE(file);
     REQUIRE(machine.disk.rename(file, file + ".away").has_value());
     bool refused = false;

@@ -4,6 +4,7 @@
 #include "sim/sim_disk.hpp"
 #include "sim/sim_env.hpp"
 #include "store/lease_clock.hpp"
+#include "store/transport/client_wire.hpp"
 #include "tests/store/support.hpp"
 
 namespace orchestra::store::test {
@@ -218,9 +219,70 @@ TEST_CASE("scrubbing finds rot in complete files and says file and offset, while
   world.disk.flip("/s/log-00000002.seg", 5000, 0x10);
   world.run_for(70s);
   const auto alarms = world.store->status().alarms;
-  REQUIRE(alarms.size() == 1);
-  CHECK(alarms[0].find("/s/log-00000002.seg is damaged at offset") != std::string::npos);
+  // It is said, and mended: a snapshot of what is in memory has taken the file's place.
+  CHECK(alarms.empty());
+  const auto notes = world.store->status().notes;
+  REQUIRE(notes.size() == 1);
+  CHECK(notes[0].find("mended: /s/log-00000002.seg is damaged at offset") != std::string::npos);
   world.put("k", "goes on");
+  // The same with the snapshot itself.
+  for (const std::string& file : world.disk.files()) {
+    if (file.find("/snapshot-") != std::string::npos) world.disk.flip(file, 3000, 0x10);
+  }
+  world.run_for(70s);
+  CHECK(world.store->status().alarms.empty());
+  CHECK(world.store->status().notes.size() == 2);
+  world.store->stop();
+  run_ready(world.engine);
+  world.store = *RaftStore::open(world.engine, options);
+  CHECK(get(*world.store, "k") == "goes on");
+  CHECK(get(*world.store, "k199") == std::string(1000, 'v'));
+}
+
+TEST_CASE("a write past the bound of what waits for the disk is refused and told when to try again") {
+  Virtual world;
+  RaftStoreOptions options;
+  options.data_dir = "/s";
+  options.limits = no_compaction();
+  options.log_thread = false;
+  world.store = *RaftStore::open(world.engine, options);
+  const std::string value(3u << 20, 'v');
+  std::vector<Pending<WriteResult>> waiting;
+  for (int i = 0; i < 21; ++i) waiting.push_back(world.store->put("k", value));  // 63 of 64 MiB
+  auto refused = world.store->put("k", value);
+  REQUIRE(refused.is_ready());
+  const Error error = refused.wait(0s).error();
+  REQUIRE(error.is(Error::overloaded));
+  REQUIRE(error.detail<RetryAfter>() != nullptr);
+  CHECK(error.detail<RetryAfter>()->after >= 10ms);
+  CHECK(error.detail<RetryAfter>()->after <= 2s);
+  const Error far = decode_error(encode_error(error));
+  REQUIRE(far.detail<RetryAfter>() != nullptr);
+  CHECK(far.detail<RetryAfter>()->after == error.detail<RetryAfter>()->after);
+  run_ready(world.engine);
+  for (auto& each : waiting) CHECK(each.wait(0s).has_value());
+  world.put("k", "goes on");
+}
+
+TEST_CASE(
+    "a snapshot is taken each time the log has grown by its bound, and not with each batch after that") {
+  Virtual world;
+  RaftStoreOptions options;
+  options.data_dir = "/s";
+  options.limits = no_compaction();
+  options.log_thread = false;
+  options.segment_bytes = options.first_segment_bytes = Bytes{1u << 20};
+  options.snapshot_log_bytes = Bytes{100'000};
+  world.store = *RaftStore::open(world.engine, options);
+  std::set<std::string> seen;
+  for (int i = 0; i < 500; ++i) {  // half a segment, which stays open all the time
+    world.put("k", std::string(1000, 'v'));
+    for (const std::string& file : world.disk.files()) {
+      if (file.find("/snapshot-") != std::string::npos) seen.insert(file);
+    }
+  }
+  CHECK(seen.size() >= 3);
+  CHECK(seen.size() <= 6);
 }
 
 TEST_CASE("watchers are bounded") {

@@ -77,6 +77,36 @@ TEST_CASE("the commit index that goes to disk covers only entries that are there
   CHECK(again.commit() == Index{2});
 }
 
+// A shell that writes in order cannot make this visible in a cluster: whoever leads has reported its vote as
+// stored, and with it everything older. A shell with several writes under way could.
+TEST_CASE("a report of a sync from before a truncation tells nothing about the entries that came instead") {
+  RaftOptions options;
+  options.self = PeerId{1};
+  RaftStart start;
+  for (const std::uint64_t id : {1, 2, 3})
+    start.configuration.members.push_back({PeerId{id}, "p" + std::to_string(id), "", true});
+  RaftCore core(options, start);
+  const auto append = [&](std::uint64_t term, std::uint64_t from, std::uint64_t count, std::uint64_t commit) {
+    Message message;
+    message.type = MessageType::append;
+    message.from = PeerId{term == 1 ? 2u : 3u};
+    message.to = PeerId{1};
+    message.term = Term{term};
+    message.commit = Index{commit};
+    for (std::uint64_t i = 0; i < count; ++i)
+      message.entries.push_back({Term{term}, Index{from + i}, EntryType::command, nullptr});
+    core.step(message);
+    return core.take_ready();
+  };
+  const Ready first = append(1, 1, 3, 0);
+  const Ready second = append(2, 1, 2, 2);  // the new leader's take the place of all three
+  CHECK(second.committed.empty());
+  core.report_stored(first.receipt);
+  CHECK(core.take_ready().committed.empty());
+  core.report_stored(second.receipt);
+  CHECK(core.take_ready().committed.size() == 2);
+}
+
 TEST_CASE("the stored commit index never exceeds the log after recovery") {
   RaftOptions options;
   options.self = PeerId{1};

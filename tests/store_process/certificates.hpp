@@ -13,8 +13,8 @@ namespace orchestra::test {
 
 class TestAuthority {
  public:
-  TestAuthority() : key_(::EVP_EC_gen("P-256")) {
-    certificate_ = make("test authority", key_, nullptr, {});
+  explicit TestAuthority(const std::string& name = "test authority") : key_(::EVP_EC_gen("P-256")) {
+    certificate_ = make(name, key_, nullptr, {});
     add(certificate_, NID_basic_constraints, "critical,CA:TRUE");
     sign(certificate_);
   }

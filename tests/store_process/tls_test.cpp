@@ -88,6 +88,52 @@ TEST_CASE(
   lab.serve_flags = honest;
 }
 
+TEST_CASE("certificates whose files change serve from then on: an authority is replaced without a restart") {
+  const TestAuthority old("old authority"), next("next authority");
+  TempDir folder;
+  std::string names;
+  Lab lab(3, [&](Lab& made) {
+    names = "IP:" + ip_of(made.peers[0]);
+    made.serve_flags = flags_of(folder, "peer", old.ca_pem(), old.issue("peer", names));
+    const auto client = old.issue("client", "");
+    made.client_flags = flags_of(folder, "client", old.ca_pem(), client);
+    made.tls = {old.ca_pem(), client.certificate_pem, client.key_pem};
+  });
+  const auto fresh = flags_of(folder, "fresh", next.ca_pem(), next.issue("client", ""));
+  const auto get_by = [&](const std::vector<std::string>& flags, std::size_t server) {
+    std::vector<std::string> args{"get", "ready", "--timeout", "2s", "--endpoint", lab.clients[server]};
+    args.insert(args.end(), flags.begin(), flags.end());
+    const auto own = std::exchange(lab.client_flags, {});
+    const int status = lab.run(args);
+    lab.client_flags = own;
+    return status;
+  };
+  CHECK(get_by(fresh, 0) == 5);
+  // Both are trusted, then the new one signs, then the old one is forgotten.
+  write_file(folder / "peer.crt", "half a certifi");  // not taken: what was there goes on
+  CHECK(get_by(lab.client_flags, 0) == 0);
+  flags_of(folder, "peer", old.ca_pem() + next.ca_pem(), old.issue("peer", names));
+  auto both = fresh;
+  both[1] = write_file(folder / "both.ca", old.ca_pem() + next.ca_pem());
+  for (std::size_t i = 0; i < 3; ++i) REQUIRE(eventually([&] { return get_by(both, i) == 0; }));
+  flags_of(folder, "peer", next.ca_pem(), next.issue("peer", names));
+  for (std::size_t i = 0; i < 3; ++i) REQUIRE(eventually([&] { return get_by(fresh, i) == 0; }));
+  CHECK(get_by(lab.client_flags, 0) == 5);
+  // Peers that must dial each other anew do so with what is there now.
+  const std::size_t leader = [&] {
+    const auto client = next.issue("client", "");
+    lab.tls = {next.ca_pem(), client.certificate_pem, client.key_pem};
+    return lab.leader();
+  }();
+  lab.children[leader]->end(SIGKILL);
+  lab.start(leader);
+  lab.client_flags = fresh;
+  REQUIRE(eventually([&] { return get_by(fresh, leader) == 0; }));
+  Load load(lab);
+  REQUIRE(eventually([&] { return load.acknowledged() > 30; }));
+  check(load.finish());
+}
+
 TEST_CASE("beyond the loopback only with TLS, and only with all that it needs") {
   const TestAuthority authority;
   TempDir folder;

@@ -22,10 +22,10 @@ std::string hard_state_bytes(const HardState& state) {
 
 }  // namespace
 
-std::string LogFile::path(std::uint32_t id) const {
+std::string LogFile::path_in(const std::string& folder, std::uint32_t id) {
   char name[32];
   std::snprintf(name, sizeof name, "/log-%08x.seg", id);
-  return options_.folder + name;
+  return folder + name;
 }
 
 void LogFile::encode_record(std::string& out, RecordType type, Term term, Index index,
@@ -87,6 +87,7 @@ Result<void> LogFile::append(const LogBatch& batch) {
   if (new_segment && options_.sync && !planted(Bug::skip_folder_sync))
     ORC_TRY(disk_.sync_directory(options_.folder));
   end_ += bytes.size();
+  written_ += bytes.size();
   synced_ = end_;
   base_ = end_;
   if (options_.on_append) options_.on_append(batch, true);

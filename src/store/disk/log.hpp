@@ -57,6 +57,9 @@ class LogFile {
   static Result<std::unique_ptr<LogFile>> open(Disk& disk, LogOptions options, const LogIdentity& identity,
                                                RecoveredLog& recovered);
 
+  /// Whose log lies in `folder`, by the first segment header that can be read; none: nobody's.
+  static Result<std::optional<LogIdentity>> find_identity(Disk& disk, const std::string& folder);
+
   /// One write, one sync. `no_space` only when a new segment could not be allocated: then nothing was
   /// written and the log stays usable.
   Result<void> append(const LogBatch& batch);
@@ -67,6 +70,8 @@ class LogFile {
   /// Retires segments whose entries are all up to `index`.
   Result<void> trim(Index index);
   std::uint64_t bytes() const;
+  /// Written by append() since open(); trimming takes nothing from it.
+  std::uint64_t written() const { return written_; }
 
  private:
   struct Segment {
@@ -76,10 +81,11 @@ class LogFile {
   };
   LogFile(Disk& disk, LogOptions options, LogIdentity identity)
       : disk_(disk), options_(std::move(options)), identity_(identity) {}
-  std::string path(std::uint32_t id) const;
+  static std::string path_in(const std::string& folder, std::uint32_t id);
+  std::string path(std::uint32_t id) const { return path_in(options_.folder, id); }
   std::string spare_path() const { return options_.folder + "/spare.seg"; }
   Result<void> recover(RecoveredLog& recovered);
-  Result<std::vector<std::uint32_t>> list_segments() const;
+  static Result<std::vector<std::uint32_t>> list_segments(Disk& disk, const std::string& folder);
   Result<bool> read_segment(std::uint32_t id, bool newest, RecoveredLog& recovered);
   static void drop_replaced(const SnapshotMarker& marker, std::vector<Entry>& entries);
   Result<void> take_record(const ScannedRecord& record, std::uint32_t id, RecoveredLog& recovered);
@@ -98,6 +104,7 @@ class LogFile {
   std::uint64_t end_ = 0;   ///< of the open segment's records
   std::uint64_t base_ = 0;  ///< offset at which the string being encoded will be written
   std::uint64_t synced_ = 0;
+  std::uint64_t written_ = 0;
   std::uint32_t chain_ = 0;
   std::uint64_t spare_size_ = 0;  ///< 0: no spare file
   bool spare_recycled_ = false;

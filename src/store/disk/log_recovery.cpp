@@ -54,8 +54,21 @@ Result<std::unique_ptr<LogFile>> LogFile::open(Disk& disk, LogOptions options, c
   return log;
 }
 
-Result<std::vector<std::uint32_t>> LogFile::list_segments() const {
-  ORC_ASSIGN(const auto names, disk_.list(options_.folder));
+Result<std::optional<LogIdentity>> LogFile::find_identity(Disk& disk, const std::string& folder) {
+  ORC_ASSIGN(const auto ids, list_segments(disk, folder));
+  for (const std::uint32_t id : ids) {
+    ORC_ASSIGN(const auto file, disk.open(path_in(folder, id), Disk::Open::existing));
+    std::string head(kSegmentHeaderSize, '\0');
+    ORC_ASSIGN(const std::size_t got, file->read_at(0, head.data(), head.size()));
+    head.resize(got);
+    const auto header = decode_segment_header(head);
+    if (header && *header && (*header)->segment == id) return std::optional((*header)->identity);
+  }
+  return std::optional<LogIdentity>();
+}
+
+Result<std::vector<std::uint32_t>> LogFile::list_segments(Disk& disk, const std::string& folder) {
+  ORC_ASSIGN(const auto names, disk.list(folder));
   std::vector<std::uint32_t> ids;
   for (const std::string& name : names) {
     if (name.size() != 16 || name.compare(0, 4, "log-") != 0 || name.compare(12, 4, ".seg") != 0) continue;
@@ -68,7 +81,7 @@ Result<std::vector<std::uint32_t>> LogFile::list_segments() const {
 }
 
 Result<void> LogFile::recover(RecoveredLog& recovered) {
-  ORC_ASSIGN(const auto ids, list_segments());
+  ORC_ASSIGN(const auto ids, list_segments(disk_, options_.folder));
   for (std::size_t i = 0; i < ids.size(); ++i) {
     if (i > 0 && ids[i] != ids[i - 1] + 1) {
       return corrupt_error(path(ids[i - 1] + 1), 0, "the segment is missing, though later ones are there");

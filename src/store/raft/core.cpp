@@ -289,8 +289,7 @@ void RaftCore::step_same_term(const Message& message) {
 void RaftCore::report_stored(const StoredReceipt& receipt) {
   stored_term_ = std::max(stored_term_, receipt.hard_term);
   // Of an older history: what was stored has been cut off since.
-  if (receipt.entry_index.value != 0 &&
-      (log_.term_at(receipt.entry_index) == receipt.entry_term || planted(Bug::stale_receipt))) {
+  if (receipt.entry_index.value != 0 && log_.term_at(receipt.entry_index) == receipt.entry_term) {
     stored_ = std::max(stored_, std::min(receipt.entry_index, log_.last()));
   }
   if (role_ == Role::candidate && receipt.hard_term == hard_.term && receipt.vote == options_.self &&

@@ -36,7 +36,7 @@ std::vector<std::string> read_texts(Reader& in) {
 }
 enum RangeFlag : std::uint8_t { kSingle = 1, kToTheEnd = 2 };
 enum OptionFlag : std::uint8_t { kKeysOnly = 1, kCountOnly = 2, kDescending = 4, kSerializable = 8 };
-enum class Detail : std::uint8_t { none, key_value, revisions };
+enum class Detail : std::uint8_t { none, key_value, revisions, retry };
 
 }  // namespace
 
@@ -164,6 +164,9 @@ std::string encode_error(const Error& error) {
     out.u8(static_cast<std::uint8_t>(Detail::revisions));
     write_signed(out, revisions->compacted);
     write_signed(out, revisions->current);
+  } else if (const auto* retry = error.detail<RetryAfter>()) {
+    out.u8(static_cast<std::uint8_t>(Detail::retry));
+    out.u64(static_cast<std::uint64_t>(retry->after.count()));
   } else {
     out.u8(0);
   }
@@ -185,6 +188,10 @@ Error decode_error(std::string_view bytes) {
     revisions.compacted = read_signed(in);
     revisions.current = read_signed(in);
     return in.done() ? error.with_detail(revisions) : malformed("error");
+  }
+  if (detail == static_cast<std::uint8_t>(Detail::retry)) {
+    const RetryAfter retry{Duration(static_cast<std::int64_t>(in.u64()))};
+    return in.done() ? error.with_detail(retry) : malformed("error");
   }
   return error;
 }

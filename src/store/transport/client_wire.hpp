@@ -9,10 +9,14 @@
 #include <vector>
 
 #include "orchestra/raft_store.hpp"
+#include "orchestra/retry_after.hpp"
 #include "orchestra/state_store.hpp"
 #include "store/mvcc/wire.hpp"
 
 namespace orchestra::store {
+
+/// One of too many calls under way ends in about this time.
+constexpr Duration kRetryCall = std::chrono::milliseconds(10);
 
 constexpr std::uint32_t kClientMagic = 0x4343524F;  // "ORCC"
 constexpr std::uint8_t kClientProtocolVersion = 1;

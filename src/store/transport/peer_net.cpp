@@ -27,7 +27,10 @@ Error refused_by(const HelloAnswer& answer) {
 }  // namespace
 
 PeerNet::PeerNet(Engine& engine, PeerNetOptions options, PeerHandlers handlers)
-    : engine_(engine), options_(std::move(options)), handlers_(std::move(handlers)) {}
+    : engine_(engine),
+      options_(std::move(options)),
+      handlers_(std::move(handlers)),
+      next_request_(engine.random().next()) {}
 
 PeerNet::~PeerNet() { stop(); }
 
@@ -324,6 +327,10 @@ void PeerNet::on_first_frame(const std::shared_ptr<Incoming>& incoming, const st
                    "peer \"" + hello.name + "\" at " + hello.address +
                        " belongs to another cluster than peer \"" + options_.name +
                        "\"; start it with the right addresses, or on an empty data folder with --join");
+    }
+    if (hello.purpose == Purpose::replace) {
+      ORC_ASSIGN(answer.identity, handlers_.replace(hello));
+      return {};
     }
     if (hello.identity.peer == options_.identity.peer) {
       return Error(Error::invalid, "store",

@@ -41,6 +41,7 @@ struct PeerHandlers {
   /// Whether a peer may connect; its error is told to it.
   std::function<Result<void>(const Hello&)> admit;
   std::function<Result<LogIdentity>(const Hello&)> enrol;
+  std::function<Result<LogIdentity>(const Hello&)> replace;  ///< of the own cluster
   std::function<Result<std::shared_ptr<SnapshotReceiver>>(const Hello&)> receive_snapshot;
 };
 
@@ -125,7 +126,7 @@ class PeerNet : public std::enable_shared_from_this<PeerNet> {
     PeerHandlers::Reply reply;
   };
   std::map<std::uint64_t, Asked> asked_;
-  std::uint64_t next_request_ = 1;
+  std::uint64_t next_request_;  ///< begins by chance: an answer may be for who was here before
   std::map<PeerId, std::shared_ptr<Transfer>> transfers_;
   Engine::TimerId timer_ = 0;
 };

@@ -62,7 +62,7 @@ Result<Hello> decode_hello(std::string_view frame) {
                      " of the peer protocol, this one version 1: run releases that are one step apart");
   }
   const std::uint8_t purpose = in.u8();
-  if (purpose < 1 || purpose > 3) return malformed("hello");
+  if (purpose < 1 || purpose > static_cast<std::uint8_t>(kLastPurpose)) return malformed("hello");
   hello.purpose = static_cast<Purpose>(purpose);
   hello.identity = read_identity(in);
   hello.to = PeerId{in.u64()};

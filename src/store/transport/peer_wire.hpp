@@ -25,18 +25,24 @@ enum class FrameKind : std::uint8_t {
   snapshot_end,  ///< all chunks were sent: the Raft message to install it
 };
 
-enum class Purpose : std::uint8_t { raft = 1, snapshot = 2, enrol = 3 };
+enum class Purpose : std::uint8_t {
+  raft = 1,
+  snapshot,
+  enrol,   ///< a new peer asks who it is
+  replace  ///< one whose files are damaged asks to be somebody new
+};
+constexpr Purpose kLastPurpose = Purpose::replace;
 
 /// The first frame of a connection, from the side that dialled.
 struct Hello {
   Purpose purpose = Purpose::raft;
-  LogIdentity identity;  ///< the dialling peer's; enrol: zero
+  LogIdentity identity;  ///< the dialling peer's; enrol: zero; replace: who it was
   PeerId to;             ///< enrol: none
   std::string name;
   std::string address;  ///< where the dialling peer listens
   std::int64_t wall_ns = 0;
   bool fresh = false;            ///< its disk holds no entries yet
-  std::uint64_t nonce = 0;       ///< enrol: of this attempt
+  std::uint64_t nonce = 0;       ///< enrol, replace: of this attempt
   std::uint64_t file_bytes = 0;  ///< snapshot: of the whole file
   Index index;                   ///< snapshot
   Term term;                     ///< snapshot
@@ -47,7 +53,7 @@ struct HelloAnswer {
   std::string text;
   std::int64_t wall_ns = 0;
   std::uint64_t offset = 0;  ///< snapshot: what is there already
-  LogIdentity identity;      ///< enrol: who you are
+  LogIdentity identity;      ///< enrol, replace: who you are
 };
 
 enum class RequestKind : std::uint8_t {

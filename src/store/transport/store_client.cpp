@@ -410,7 +410,8 @@ void ClientImpl::submit(ClientOp op, std::string body, std::function<void(Result
     if (stopped_) {
       refused = Error(Error::unavailable, "store", "the store client has been stopped; nothing was applied");
     } else if (waiting_.size() >= kCallsMax) {
-      refused = Error(Error::overloaded, "store", std::to_string(kCallsMax) + " calls are under way already");
+      refused = Error(Error::overloaded, "store", std::to_string(kCallsMax) + " calls are under way already")
+                    .with_detail(RetryAfter{kRetryCall});
     } else {
       const std::uint64_t id = next_id_++;
       const Duration limit = deadline == Duration{} ? options_.call_deadline : deadline;

@@ -242,7 +242,8 @@ void StoreServer::Impl::on_frame(const std::shared_ptr<Client>& client, const st
     const Error full(
         Error::overloaded, "store",
         std::to_string(options.calls_max) + " calls of this client are under way; wait for some");
-    return answer(client, decoded->id, ServerFrame::error, encode_error(full));
+    return answer(client, decoded->id, ServerFrame::error,
+                  encode_error(Error(full).with_detail(RetryAfter{kRetryCall})));
   }
   call(client, *decoded);
 }

@@ -6,6 +6,7 @@
 
 #include <boost/asio/ssl/stream.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <mutex>
 
 #include "base/engine_impl.hpp"
 #include "base/framed_connection.hpp"
@@ -53,7 +54,8 @@ struct Handshake : std::enable_shared_from_this<Handshake> {
           if (!failed)
             return self->done(std::make_shared<TlsConnection>(std::move(self->stream), self->strand));
           const long verified = ::SSL_get_verify_result(self->stream.native_handle());
-          self->done(Error(Error::unavailable, "transport",
+          // Whoever shows the wrong certificate stays wrong; anything else may pass.
+          self->done(Error(verified == X509_V_OK ? Error::unavailable : Error::denied, "transport",
                            "the TLS handshake failed: " + failed.message() +
                                (verified == X509_V_OK
                                     ? std::string()
@@ -69,16 +71,96 @@ struct Handshake : std::enable_shared_from_this<Handshake> {
   bool finished = false;
 };
 
+struct Contexts {
+  SharedTlsContext server, client;
+};
+
+Result<Contexts> make_contexts(const StoreTls& tls) {
+  for (const auto& [what, pem] : {std::pair("the certificate of an authority", &tls.ca_pem),
+                                  {"a certificate", &tls.certificate_pem},
+                                  {"a private key", &tls.key_pem}}) {
+    if (pem->empty())
+      return Error(Error::invalid, "store",
+                   std::string("TLS between store peers and clients is mutual: ") + what + " is missing");
+  }
+  Contexts made;
+  ORC_ASSIGN(made.server, http::make_server_context(tls.certificate_pem, tls.key_pem, tls.ca_pem));
+  ORC_ASSIGN(made.client, http::make_client_context({true, tls.ca_pem, tls.certificate_pem, tls.key_pem}));
+  for (const auto& context : {made.server, made.client})
+    ::SSL_CTX_set_min_proto_version(context->get(), TLS1_3_VERSION);
+  ::SSL_CTX_set_verify(made.server->get(), SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nullptr);
+  return made;
+}
+
+/// The contexts of the connections that begin now. Where the options name files, these are read again when
+/// they were last read a second ago: no timer, no thread, and no connection that begins with what was
+/// replaced before. Any thread.
+class Credentials {
+ public:
+  Credentials(Engine& engine, StoreTls tls) : engine_(engine), tls_(std::move(tls)) {}
+
+  Result<void> load() {
+    ORC_TRY(read(tls_));
+    ORC_ASSIGN(made_, make_contexts(tls_));
+    looked_ns_ = engine_.clock().now().steady_ns;
+    return {};
+  }
+  Contexts now() {
+    std::lock_guard lock(mutex_);
+    const std::int64_t at = engine_.clock().now().steady_ns;
+    if (at - looked_ns_ < kLookEvery) return made_;
+    looked_ns_ = at;
+    StoreTls fresh = tls_;
+    const auto taken = take(fresh);
+    const std::string trouble = taken ? std::string() : taken.error().to_string();
+    if (!trouble.empty() && trouble != trouble_)  // told once
+      engine_.log(LogLevel::warning, "store", "the TLS files have changed and are not taken: " + trouble);
+    trouble_ = trouble;
+    return made_;
+  }
+
+ private:
+  static constexpr std::int64_t kLookEvery = 1'000'000'000;
+  static constexpr std::size_t kFileMax = 1 << 20;
+
+  Result<void> read(StoreTls& into) const {
+    for (const auto& [file, text] : {std::pair(&tls_.ca_file, &into.ca_pem),
+                                     {&tls_.certificate_file, &into.certificate_pem},
+                                     {&tls_.key_file, &into.key_pem}}) {
+      if (file->empty()) continue;
+      ORC_ASSIGN(*text, engine_.disk().read_file(*file, kFileMax));
+    }
+    return {};
+  }
+  Result<void> take(StoreTls& fresh) {
+    ORC_TRY(read(fresh));
+    if (fresh.ca_pem == tls_.ca_pem && fresh.certificate_pem == tls_.certificate_pem &&
+        fresh.key_pem == tls_.key_pem)
+      return {};
+    ORC_ASSIGN(made_, make_contexts(fresh));
+    tls_ = std::move(fresh);
+    engine_.log(LogLevel::info, "store", "the TLS files have changed: new connections use them");
+    return {};
+  }
+
+  Engine& engine_;
+  std::mutex mutex_;
+  StoreTls tls_;
+  Contexts made_;
+  std::int64_t looked_ns_ = 0;
+  std::string trouble_;
+};
+
 class TlsTransport final : public Transport {
  public:
-  TlsTransport(Engine& engine, SharedTlsContext server, SharedTlsContext client)
-      : engine_(engine), server_(std::move(server)), client_(std::move(client)) {}
+  TlsTransport(Engine& engine, std::shared_ptr<Credentials> credentials)
+      : engine_(engine), credentials_(std::move(credentials)) {}
 
   Result<std::unique_ptr<TransportListener>> listen(const std::string& address, Accept accept) override {
     auto under_way = std::make_shared<std::atomic<std::size_t>>(0);
     auto loop = std::make_shared<detail::AcceptLoop>(
-        event_context(engine_),
-        [server = server_, under_way, accept = std::move(accept), &engine = engine_](tcp::socket socket) {
+        event_context(engine_), [credentials = credentials_, under_way, accept = std::move(accept),
+                                 &engine = engine_](tcp::socket socket) {
           if (*under_way >= kHandshakesMax) return;  // the socket closes with the scope
           ++*under_way;
           auto done = [under_way, accept, &engine](Result<std::shared_ptr<TlsConnection>> connection) {
@@ -87,7 +169,8 @@ class TlsTransport final : public Transport {
             engine.log(LogLevel::warning, "store",
                        "a connection was refused: " + connection.error().message());
           };
-          std::make_shared<Handshake>(std::move(socket), server, std::move(done))->start(TlsStream::server);
+          std::make_shared<Handshake>(std::move(socket), credentials->now().server, std::move(done))
+              ->start(TlsStream::server);
         });
     ORC_ASSIGN(std::string real, loop->listen(address));
     return std::unique_ptr<TransportListener>(
@@ -100,46 +183,36 @@ class TlsTransport final : public Transport {
     if (!endpoint) return endpoint.error();
     Promise<std::shared_ptr<TransportConnection>> promise;
     auto pending = promise.pending();
-    auto socket = std::make_shared<tcp::socket>(event_context(engine_));
-    socket->async_connect(*endpoint, [promise, socket, address, client = client_, ip = endpoint->address(),
-                                      handler = std::move(handler)](auto failed) mutable {
-      if (failed) return promise.set(detail::socket_error("connect", address, failed));
+    auto dialled = [promise, address, credentials = credentials_, ip = endpoint->address(),
+                    handler = std::move(handler)](Result<tcp::socket> socket) mutable {
+      if (!socket) return promise.set(socket.error());
       auto done = [promise, address,
                    handler = std::move(handler)](Result<std::shared_ptr<TlsConnection>> connection) mutable {
         if (!connection) return promise.set(connection.error().with_context("connect " + address));
         (*connection)->start(std::move(handler));
         promise.set(std::shared_ptr<TransportConnection>(*connection));
       };
-      auto handshake = std::make_shared<Handshake>(std::move(*socket), client, std::move(done));
+      auto handshake =
+          std::make_shared<Handshake>(std::move(*socket), credentials->now().client, std::move(done));
       ::X509_VERIFY_PARAM_set1_ip_asc(::SSL_get0_param(handshake->stream.native_handle()),
                                       ip.to_string().c_str());
       handshake->start(TlsStream::client);
-    });
+    };
+    detail::dial(event_context(engine_), address, *endpoint, std::move(dialled));
     return pending;
   }
 
  private:
   Engine& engine_;
-  const SharedTlsContext server_, client_;
+  const std::shared_ptr<Credentials> credentials_;
 };
 
 }  // namespace
 
 Result<std::shared_ptr<Transport>> make_tls_transport(Engine& engine, const StoreTls& tls) {
-  for (const auto& [what, pem] : {std::pair("the certificate of an authority", &tls.ca_pem),
-                                  {"a certificate", &tls.certificate_pem},
-                                  {"a private key", &tls.key_pem}}) {
-    if (pem->empty())
-      return Error(Error::invalid, "store",
-                   std::string("TLS between store peers and clients is mutual: ") + what + " is missing");
-  }
-  ORC_ASSIGN(auto server, http::make_server_context(tls.certificate_pem, tls.key_pem, tls.ca_pem));
-  ORC_ASSIGN(auto client, http::make_client_context({true, tls.ca_pem, tls.certificate_pem, tls.key_pem}));
-  for (const auto& context : {server, client})
-    ::SSL_CTX_set_min_proto_version(context->get(), TLS1_3_VERSION);
-  ::SSL_CTX_set_verify(server->get(), SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nullptr);
-  return std::shared_ptr<Transport>(
-      std::make_shared<TlsTransport>(engine, std::move(server), std::move(client)));
+  auto credentials = std::make_shared<Credentials>(engine, tls);
+  ORC_TRY(credentials->load());
+  return std::shared_ptr<Transport>(std::make_shared<TlsTransport>(engine, std::move(credentials)));
 }
 
 }  // namespace orchestra::store

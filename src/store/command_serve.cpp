@@ -1,0 +1,118 @@
+// `orchestra store serve`: flags to options, then a store, its control socket and its clients' port until
+// told to stop.
+#include "store/command_serve.hpp"
+
+#include "base/control.hpp"
+#include "base/fd.hpp"
+#include "orchestra/env.hpp"
+#include "orchestra/store_client.hpp"
+#include "store/ops.hpp"
+
+namespace orchestra::store::command {
+namespace {
+
+constexpr Duration kLookForStop = std::chrono::milliseconds(50);
+
+auto text_of(const Arguments& args) {
+  return [&args](const char* flag, const char* otherwise) {
+    return args.has(flag) ? args.values.at(flag) : std::string(otherwise);
+  };
+}
+
+/// What tests and small machines want smaller.
+Result<void> add_sizes(const Arguments& args, RaftStoreOptions& options) {
+  for (const auto& [flag, to] : {std::pair("--segment-bytes", &options.segment_bytes),
+                                 {"--snapshot-log-bytes", &options.snapshot_log_bytes},
+                                 {"--log-keep-bytes", &options.log_keep_bytes}}) {
+    ORC_ASSIGN(const auto bytes, number_of(args, flag));
+    if (bytes) *to = Bytes{static_cast<std::uint64_t>(*bytes)};
+  }
+  options.first_segment_bytes = std::min(options.first_segment_bytes, options.segment_bytes);
+  ORC_ASSIGN(const auto entries, number_of(args, "--log-keep-entries"));
+  if (entries) options.log_keep_entries = static_cast<std::uint64_t>(*entries);
+  if (args.has("--scrub-every")) {
+    ORC_ASSIGN(const std::int64_t seconds, seconds_of(args.values.at("--scrub-every")));
+    options.scrub_every = std::chrono::seconds(seconds);
+  }
+  return {};
+}
+
+Result<RaftStoreOptions> options_of(const Arguments& args, const std::string& data) {
+  const auto text = text_of(args);
+  RaftStoreOptions options;
+  options.data_dir = store_folder(data);
+  options.name = text("--name", "a");
+  options.initial_peers = split_list(text("--initial-peers", ""));
+  options.join = split_list(text("--join", ""));
+  options.peer_listen = text("--peer-listen", options.initial_peers.empty() ? "127.0.0.1:2391" : "");
+  options.peer_address = text("--peer-address", "");
+  options.repair = !args.has("--no-repair");
+  if (args.has("--lan-fast")) use_lan_fast_timing(options);
+  const std::string durability = text("--durability", "sync");
+  if (durability != "sync" && durability != "none")
+    return usage_error("--durability is sync or none, not \"" + durability + "\"");
+  if (durability == "none") options.durability = RaftStoreOptions::Durability::none;
+  options.peer_tls = tls_of(args, "--peer-");
+  if (options.peer_tls.empty()) options.peer_tls = tls_of(args, "--");
+  ORC_TRY(add_sizes(args, options));
+  return options;
+}
+
+/// Without TLS only on the loopback.
+Result<void> refuse_open_peers(const Arguments& args, const RaftStoreOptions& options) {
+  std::string listen = options.peer_listen;
+  for (const std::string& peer : options.initial_peers) {
+    const std::size_t equals = peer.find('=');
+    if (listen.empty() && peer.substr(0, equals) == options.name) listen = peer.substr(equals + 1);
+  }
+  if (listen.empty() || listen.rfind("127.", 0) == 0 || args.has("--insecure") || !options.peer_tls.empty())
+    return {};
+  return Error(Error::denied, "store",
+               "peers at " + listen +
+                   " would talk unencrypted over the network; use TLS (--cacert, --cert, --key), a loopback "
+                   "address, or --insecure");
+}
+
+}  // namespace
+
+Result<int> serve(const Arguments& args, std::FILE* out, const std::function<bool()>& stopped) {
+  if (!args.has("--data")) return usage_error("--data DIR is missing");
+  const std::string& data = args.values.at("--data");
+  const auto text = text_of(args);
+  Engine engine;
+  const std::int64_t began = engine.clock().now().steady_ns;
+  ORC_TRY(make_directories(data, 0700));
+  ORC_ASSIGN(const RaftStoreOptions options, options_of(args, data));
+  ORC_TRY(refuse_open_peers(args, options));
+  ORC_ASSIGN(const auto store, RaftStore::open(engine, options));
+  ControlServer server(engine, data + "/control.sock");
+  register_store_ops(server, store);
+  ORC_TRY(server.start());
+  StoreServer::Options offered;
+  offered.listen = text("--listen", "127.0.0.1:2390");
+  offered.insecure = args.has("--insecure");
+  offered.tls = tls_of(args, "--");
+  StoreServer clients(engine, store, offered);
+  ORC_TRY(clients.start());
+  const std::int64_t took = (engine.clock().now().steady_ns - began) / 1'000'000;
+  const std::string ready = "ready in " + std::to_string(took) + " ms on " + data +
+                            "/control.sock, clients " + clients.address() + ", peers " +
+                            (options.peer_listen.empty() ? "none" : options.peer_listen) +
+                            (offered.tls.empty() ? "" : ", TLS") +
+                            (options.durability == RaftStoreOptions::Durability::none
+                                 ? ", NOT durable: a crash of the machine may lose writes"
+                                 : "") +
+                            "\n";
+  std::fputs(ready.c_str(), out);
+  std::fflush(out);
+  while (!stopped()) {
+    const Promise<> nobody;  // a wait without a clock of its own: nobody answers this one
+    (void)nobody.pending().wait(kLookForStop);
+  }
+  clients.stop();
+  server.stop();
+  store->stop();
+  return 0;
+}
+
+}  // namespace orchestra::store::command
