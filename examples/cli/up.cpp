@@ -49,7 +49,7 @@ running when it ends; the next `up` on the same folder adopts them, `orchestra d
   --name N                which of the peers this is (default: the node name)
   --peer-listen A:P       where its store listens, if not at its address in --peers
   --token-file F          the cluster's token: DIR/token of the first peer, which makes it
-  --insecure-peers        peers beyond the loopback, unencrypted
+  --insecure-peers        peers talk unencrypted instead of by TLS made from the token
   --audit-log FILE        who asked the API what: one audit.k8s.io/v1 event (JSON) a line is appended (mode 0600)
   --audit-policy FILE     an audit.k8s.io/v1 Policy: what is told of which request (default: level Metadata for all)
   --log-level L           debug, info (default), warning, error

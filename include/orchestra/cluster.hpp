@@ -50,7 +50,7 @@ struct ClusterOptions {
   std::string name = {};                ///< of this peer in `peers`; empty: the node's name
   std::string peer_listen = {};         ///< where its store listens, if not at its address in `peers`
   std::string token_file = {};          ///< the cluster's token; the first peer makes DIR/token if absent
-  bool insecure_peers = false;          ///< peers beyond the loopback, unencrypted
+  bool insecure_peers = false;          ///< peers talk unencrypted, not by TLS made from the token
   /// A node without a sign of life (leases are renewed each 10 s) for this long is Unknown and its pods move.
   /// Since 0.2.
   Duration node_grace = std::chrono::seconds(50);

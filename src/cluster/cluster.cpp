@@ -17,6 +17,7 @@
 #include "cluster/node.hpp"
 #include "cluster/node_access.hpp"
 #include "cluster/options.hpp"
+#include "cluster/peer_tls.hpp"
 #include "cluster/shared_keys.hpp"
 #include "image/ops.hpp"
 #include "metrics/resource_metrics.hpp"
@@ -54,7 +55,7 @@ struct Cluster::Impl {
   Result<void> open_etcd();
   Result<void> start_api();
   Result<void> start_control();
-  Result<void> refuse_open_peers() const;
+  Result<void> secure_peers(RaftStoreOptions& raft);
   Result<void> share_keys(const std::string& own_name);
   Result<void> make_ingress_class();
   void reach_from_pods();
@@ -139,31 +140,43 @@ Result<void> Cluster::Impl::open_store() {
     if (!options.name.empty()) raft.name = options.name;
     raft.initial_peers = options.peers;
     raft.peer_listen = options.peer_listen;
-    ORC_TRY(refuse_open_peers());
+    ORC_TRY(secure_peers(raft));
   }
-  ORC_ASSIGN(store, RaftStore::open(engine, raft));
+  auto opened = RaftStore::open(engine, raft);
+  if (!opened && opened.error().is(Error::denied) && !raft.peer_tls.empty())
+    return opened.error().with_context(
+        "the peers do not trust each other: is the token (--token-file) the one of this cluster, and have "
+        "all "
+        "peers been started without --insecure-peers?");
+  if (!opened) return opened.error();
+  store = std::move(*opened);
   if (options.peers.empty()) return {};
-  return share_keys(raft.name);
+  ORC_TRY(share_keys(raft.name));
+  return raft.peer_tls.empty() ? Result<void>()
+                               : cluster::keep_peer_authority(options.data_dir, raft.peer_tls);
 }
 
-/// Traffic between peers is not encrypted yet.
-Result<void> Cluster::Impl::refuse_open_peers() const {
+/// Token, and from it the TLS between peers.
+Result<void> Cluster::Impl::secure_peers(RaftStoreOptions& raft) {
+  const auto name_of = [](const std::string& peer) { return peer.substr(0, peer.find('=')); };
+  ORC_ASSIGN(cluster_token,
+             cluster::load_token(options.data_dir, options.token_file,
+                                 name_of(options.peers.front()) == raft.name, engine.random()));
+  if (options.insecure_peers) return {};
+  std::vector<std::string> addresses;
   for (const std::string& peer : options.peers) {
-    const std::string address = peer.substr(peer.find('=') + 1);
-    if (address.rfind("127.", 0) == 0 || options.insecure_peers) continue;
-    return Error(Error::denied, "cluster",
-                 "the store's peers would talk unencrypted to " + address +
-                     "; use loopback addresses, or --insecure-peers on a network that you trust");
+    const std::size_t equals = peer.find('=');
+    if (equals != std::string::npos && name_of(peer) == raft.name)
+      addresses.push_back(cluster::split_address(peer.substr(equals + 1)).first);
   }
-  return {};
+  ORC_ASSIGN(raft.peer_tls, cluster::make_peer_tls(cluster_token, addresses, engine.random()));
+  return cluster::check_peer_authority(options.data_dir, raft.peer_tls);
 }
 
 /// Certificate authority and keys come from the store. The first peer of a new cluster makes them; the others
 /// wait until they are there.
 Result<void> Cluster::Impl::share_keys(const std::string& own_name) {
   const bool first = options.peers.front().substr(0, options.peers.front().find('=')) == own_name;
-  ORC_ASSIGN(cluster_token,
-             cluster::load_token(options.data_dir, options.token_file, first, engine.random()));
   notice("store: waiting for a majority of " + std::to_string(options.peers.size()) + " peers");
   const std::int64_t until = engine.clock().now().steady_ns + kMajorityWait.count();
   while (true) {

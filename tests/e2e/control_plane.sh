@@ -27,6 +27,12 @@ start b; start c
 for p in a b c; do wait_for 60 grep -q '^ready in' "$work/$p.out" || { cat "$work/$p.err"; fail "peer $p was not ready in 60 s"; }; done
 pass "three peers are ready"
 cmp -s "$work/a/pki/ca.crt" "$work/b/pki/ca.crt" && cmp -s "$work/a/pki/ca.key" "$work/c/pki/ca.key" && pass "all have the authority of the first" || failed "the certificate authorities differ"
+if command -v openssl >/dev/null; then
+  shown=$(openssl s_client -connect "127.0.0.1:${ports[0]}" -CAfile "$work/b/peers.crt" -verify_return_error -tls1_3 </dev/null 2>&1)
+  grep -q 'Verify return code: 0 (ok)' <<<"$shown" && grep -q 'CN = peer' <<<"$shown" && pass "peers talk TLS 1.3 under an authority that each made of the token" || failed "peer TLS: $shown"
+else
+  skip "openssl is not on PATH: TLS between peers is looked at from inside only"
+fi
 on() { kubectl --kubeconfig "$work/$1/admin.kubeconfig" "${@:2}"; }
 leader_of() { for p in a b c; do [ "$(grep -c 'run here now' "$work/$p.err")" -gt "$(grep -c 'ended here' "$work/$p.err")" ] && kill -0 "${pid[$p]}" 2>/dev/null && echo "$p"; done; }
 wait_for 20 bash -c "grep -q 'run here now' $work/?.err" || fail "nobody was elected"
@@ -60,4 +66,6 @@ printf 'a-wrong-token-of-a-cluster\n' >"$work/wrong"
 kill -TERM "${pid[c]}"; wait "${pid[c]}" && pass "SIGTERM ends a peer with status 0" || failed "SIGTERM: status $?"
 refused=$("$orchestra" up --data "$work/c" --name c --node-name node-c --peers "$peers" --token-file "$work/wrong" --no-node --listen 127.0.0.1:0 2>&1); status=$?
 [ $status = 10 ] && grep -q 'token' <<<"$refused" && pass "a wrong token is refused by name" || failed "wrong token: status $status: $refused"
+refused=$(timeout 30 "$orchestra" up --data "$work/fresh" --name c --node-name node-c --peers "$peers" --token-file "$work/wrong" --no-node --listen 127.0.0.1:0 2>&1); status=$?
+[ $status = 10 ] && grep -q 'token' <<<"$refused" && pass "also on a new machine, by the first peer that it meets" || failed "wrong token, fresh folder: status $status: $refused"
 finish
