@@ -42,8 +42,12 @@ struct RaftStoreOptions {
   std::string peer_listen = {};
   std::string peer_address = {};  ///< what the others dial, if it differs from peer_listen
   StoreTls peer_tls = {};         ///< between peers; all of a cluster have it, or none
-  enum class Durability : std::uint8_t { sync, none };
-  Durability durability = Durability::sync;  ///< none: a crash of the machine may lose writes (tests)
+  /// sync: a write is answered when it is on the medium. interval: when it is written; a crash of the machine
+  /// (not of the process) may lose the answered writes of the last `sync_interval`. none: it may lose more
+  /// (tests). Votes and snapshots are synced in any case but none.
+  enum class Durability : std::uint8_t { sync, interval, none };
+  Durability durability = Durability::sync;
+  Duration sync_interval = std::chrono::milliseconds(100);
   StoreLimits limits = {};
   Bytes segment_bytes{64u << 20};
   Bytes first_segment_bytes{4u << 20};

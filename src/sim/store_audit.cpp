@@ -152,10 +152,16 @@ void StoreAudit::look(PeerId peer, const RaftCore& core, std::int64_t now_ns) {
   if (core.commit() > known.looked) {
     Index index{std::max(known.looked.value, core.base_index().value) + 1};
     for (; index <= core.commit(); ++index.value) {
-      if (committed_.size() < index.value) committed_.resize(index.value);
+      if (committed_.size() < index.value) {
+        committed_.resize(index.value);
+        committed_seen_.resize(index.value);
+      }
       Term& agreed = committed_[index.value - 1];
       const Term here = core.term_at(index);
-      if (agreed.value == 0) agreed = here;
+      if (agreed.value == 0) {
+        agreed = here;
+        committed_seen_[index.value - 1] = core.term();
+      }
       if (agreed != here)
         violated(peer, "committed entry " + shown(index) + " of term " + shown(here) +
                            ", where that of term " + shown(agreed) + " was committed");
@@ -174,7 +180,9 @@ void StoreAudit::check_leader(PeerId peer, Peer& known, const RaftCore& core, st
     known.leads = core.term();
     known.led_ns = now_ns;
     known.counted = {};
-    const Index last{committed_.size()};
+    // Of what was committed before its term: one that slept may win an election that others have left behind.
+    Index last{committed_.size()};
+    while (last.value > 0 && committed_seen_[last.value - 1] >= core.term()) --last.value;
     if (core.last_index() < last || (last > core.base_index() && committed_[last.value - 1].value != 0 &&
                                      core.term_at(last) != committed_[last.value - 1]))
       violated(peer, "leads term " + shown(core.term()) + " without the committed entry " + shown(last));

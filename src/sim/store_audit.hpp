@@ -68,6 +68,8 @@ class StoreAudit {
   const Violated violated_;
   std::map<PeerId, Peer> peers_;
   std::vector<Term> committed_;  ///< by index - 1; Term{0}: not seen
+  std::vector<Term>
+      committed_seen_;  ///< the term of the peer that was first seen to know it: not before it happened
 };
 
 }  // namespace orchestra::sim

@@ -67,8 +67,8 @@ class StoreSim {
     std::set<Revision> seen;
     Revision revision = 0;
     std::int64_t restart_at = 0;
-    bool removed = false;
-    std::string opened_wrong;
+    std::string rotten;  ///< a segment with a turned byte
+    std::uint64_t rotten_at = 0;
   };
 
   static SimNetworkOptions network_options(std::uint64_t seed) {
@@ -178,6 +178,7 @@ class StoreSim {
     peer.host->disk.power_off();
     stop(peer);
     peer.host->disk.restart();
+    end_rot(peer);
     peer.restart_at = simulator_.now_ns() + static_cast<std::int64_t>(random_.below(3'000'000'000));
   }
 
@@ -476,9 +477,40 @@ class StoreSim {
       case 10:
         if (Peer* leads = leader()) elect_behind(*leads);
         break;
+      case 11: {
+        note("disk full " + peer.name);
+        peer.host->disk.set_capacity(1);
+        Peer* full = &peer;
+        simulator_.after(Duration(static_cast<std::int64_t>(random_.below(4'000'000'000))),
+                         [full] { full->host->disk.set_capacity(0); });
+        break;
+      }
+      case 12:
+        if (peer.store) rot(peer);
+        break;
       default:
         break;
     }
+  }
+
+  /// A byte of a complete segment turns. The next scrub must see it and put a snapshot in its place; until
+  /// then the peer may not need the file, so a crash in between takes the damage back.
+  void rot(Peer& peer) {
+    std::vector<std::string> segments;
+    for (const std::string& file : peer.host->disk.files()) {
+      if (file.find("/log-") != std::string::npos) segments.push_back(file);
+    }
+    std::sort(segments.begin(), segments.end());
+    if (segments.size() < 2 || !peer.rotten.empty()) return;
+    peer.rotten = segments.front();
+    // In the first records: what lies behind the last one is nobody's.
+    peer.rotten_at = random_.below(2000);
+    note("rot " + peer.name + " " + peer.rotten);
+    peer.host->disk.flip(peer.rotten, peer.rotten_at, kRotMask);
+  }
+  void end_rot(Peer& peer) {
+    const std::string file = std::exchange(peer.rotten, {});
+    if (!file.empty() && peer.host->disk.exists(file)) peer.host->disk.flip(file, peer.rotten_at, kRotMask);
   }
 
   /// Cut off with writes that nobody else has, a leader misses two elections: what it has then differs from
@@ -700,6 +732,8 @@ class StoreSim {
         violated("peer " + peer->first + " did not converge: index " + std::to_string(have.first.value) +
                  " of " + std::to_string(wanted.first.value) + ":" + described());
       // Every change that anybody saw in the stretch that this watch covers was seen by it.
+      if (!peer->second.rotten.empty() && peer->second.host->disk.exists(peer->second.rotten))
+        return violated("peer " + peer->first + " has not mended " + peer->second.rotten);
       if (peer->second.seen.empty()) continue;
       const Revision first = *peer->second.seen.begin();
       for (const auto& [place, what] : events_) {
@@ -721,7 +755,8 @@ class StoreSim {
     if (const std::string wrong = check_revisions(with_revision); !wrong.empty()) violated(wrong);
   }
 
-  static constexpr std::size_t kFaults = 11;
+  static constexpr std::size_t kFaults = 13;
+  static constexpr unsigned char kRotMask = 0x10;
   static constexpr std::size_t kHolders = 2;
   static constexpr std::uint64_t kDiskStall = 1'000'000'000;
   static constexpr std::uint64_t kCalmDisk = 2'000'000;

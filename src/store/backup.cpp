@@ -113,6 +113,7 @@ class Archiver {
   }
 
  private:
+  static std::int64_t steady_now() { return real_clock().now().steady_ns; }
   Result<void> check_cluster() {
     const std::string path = folder_ + "/cluster", own = store_.cluster_id();
     if (!disk_.exists(path)) {
@@ -145,17 +146,14 @@ class Archiver {
     wanted.want_previous = false;
     ORC_ASSIGN(Watch watch, store_.watch(wanted));
     const bool follows = options_.follow > Duration::zero();
-    Duration waited{};
     while (follows || summary_.upto < now.revision) {
       if (options_.stopped && options_.stopped()) break;
       const auto batch = watch.next(kLook);
       if (watch.error()) return lost(*watch.error());
-      waited += batch ? Duration{} : kLook;
       if (batch) ORC_TRY(take(*batch));
-      const bool full = file_ && (file_->size() >= kFileBytes || (follows && waited >= options_.follow));
-      if (full) ORC_TRY(finish());
+      const bool old = file_ && follows && steady_now() - began_ns_ >= options_.follow.count();
+      if (old || (file_ && file_->size() >= kFileBytes)) ORC_TRY(finish());
       if (!batch && !follows) break;  // the rest of the revisions changed nothing that can be watched
-      if (waited >= options_.follow) waited = {};
     }
     return finish();
   }
@@ -195,6 +193,7 @@ class Archiver {
     if (archived.changes.empty()) return {};
     if (!file_) {
       after_ = summary_.upto;
+      began_ns_ = steady_now();
       ORC_ASSIGN(NewFile made, NewFile::open(disk_, folder_, "changes"));
       file_.emplace(std::move(made));
       ORC_TRY(file_->write(kMagic));
@@ -225,7 +224,8 @@ class Archiver {
   BackupSummary summary_;
   std::map<LeaseId, std::chrono::seconds> ttls_;
   std::optional<NewFile> file_;
-  Revision after_ = 0;  ///< of the file that is open
+  Revision after_ = 0;         ///< of the file that is open
+  std::int64_t began_ns_ = 0;  ///< of that file
 };
 
 // ---- reading

@@ -53,7 +53,7 @@ constexpr const char* kUsage =
     "                    of an etcd; [--follow 2s]: goes on with what is written meanwhile, until FROM was\n"
     "                    quiet for so long\n"
     "  serve --data DIR  [--listen A] [--peer-listen A] [--peer-address A] [--name N] [--lan-fast]\n"
-    "                    [--initial-peers N=A,..] [--join A,..] [--durability sync|none] [--insecure]\n"
+    "                    [--initial-peers N=A,..] [--join A,..] [--durability sync|interval:MS|none] [--insecure]\n"
     "                    [--cacert F --cert F --key F] [--peer-cacert F --peer-cert F --peer-key F]\n"
     "                    [--no-repair] [--scrub-every 24h] [--segment-bytes N] [--snapshot-log-bytes N]\n"
     "                    [--log-keep-entries N] [--log-keep-bytes N]\n"

@@ -37,6 +37,30 @@ Result<void> add_sizes(const Arguments& args, RaftStoreOptions& options) {
   return {};
 }
 
+/// "sync", "none", "interval" or "interval:MS".
+Result<void> add_durability(const std::string& text, RaftStoreOptions& options) {
+  using Durability = RaftStoreOptions::Durability;
+  const std::string mode = text.substr(0, text.find(':'));
+  const std::string time = mode.size() < text.size() ? text.substr(mode.size() + 1) : std::string();
+  const bool timed = mode.size() < text.size();
+  const bool number =
+      !time.empty() && time.size() < 7 && time.find_first_not_of("0123456789") == std::string::npos;
+  if ((mode != "sync" && mode != "none" && mode != "interval") || (timed && (mode != "interval" || !number)))
+    return usage_error("--durability is sync, interval:MILLISECONDS or none, not \"" + text + "\"");
+  options.durability = mode == "sync"   ? Durability::sync
+                       : mode == "none" ? Durability::none
+                                        : Durability::interval;
+  if (timed) options.sync_interval = std::chrono::milliseconds(std::max(1L, std::stol(time)));
+  return {};
+}
+std::string warning_of(const RaftStoreOptions& options) {
+  using Durability = RaftStoreOptions::Durability;
+  if (options.durability == Durability::sync) return {};
+  if (options.durability == Durability::none) return ", NOT durable: a crash of the machine may lose writes";
+  return ", a crash of the machine may lose the acknowledged writes of its last " +
+         std::to_string(options.sync_interval.count() / 1'000'000) + " ms";
+}
+
 Result<RaftStoreOptions> options_of(const Arguments& args, const std::string& data) {
   const auto text = text_of(args);
   RaftStoreOptions options;
@@ -48,10 +72,7 @@ Result<RaftStoreOptions> options_of(const Arguments& args, const std::string& da
   options.peer_address = text("--peer-address", "");
   options.repair = !args.has("--no-repair");
   if (args.has("--lan-fast")) use_lan_fast_timing(options);
-  const std::string durability = text("--durability", "sync");
-  if (durability != "sync" && durability != "none")
-    return usage_error("--durability is sync or none, not \"" + durability + "\"");
-  if (durability == "none") options.durability = RaftStoreOptions::Durability::none;
+  ORC_TRY(add_durability(text("--durability", "sync"), options));
   options.peer_tls = tls_of(args, "--peer-");
   if (options.peer_tls.empty()) options.peer_tls = tls_of(args, "--");
   ORC_TRY(add_sizes(args, options));
@@ -98,11 +119,7 @@ Result<int> serve(const Arguments& args, std::FILE* out, const std::function<boo
   const std::string ready = "ready in " + std::to_string(took) + " ms on " + data +
                             "/control.sock, clients " + clients.address() + ", peers " +
                             (options.peer_listen.empty() ? "none" : options.peer_listen) +
-                            (offered.tls.empty() ? "" : ", TLS") +
-                            (options.durability == RaftStoreOptions::Durability::none
-                                 ? ", NOT durable: a crash of the machine may lose writes"
-                                 : "") +
-                            "\n";
+                            (offered.tls.empty() ? "" : ", TLS") + warning_of(options) + "\n";
   std::fputs(ready.c_str(), out);
   std::fflush(out);
   while (!stopped()) {

@@ -229,18 +229,34 @@ void RaftStoreImpl::store_delayed() {
 
 RaftStoreImpl::Storing RaftStoreImpl::take_batch_locked() {
   storing_ = true;
-  return {std::exchange(batch_, {}), std::exchange(after_sync_, {}), receipt_};
+  return {std::exchange(batch_, {}), std::exchange(after_sync_, {}), receipt_,
+          std::exchange(sync_due_, false)};
+}
+
+/// Durability `interval`: what is written now is synced so much later, together with what follows until then.
+void RaftStoreImpl::arm_sync_locked() {
+  if (!log_->dirty() || std::exchange(sync_armed_, true)) return;
+  engine_.after(options_.sync_interval, [weak = weak_from_this()] {
+    auto self = std::static_pointer_cast<RaftStoreImpl>(weak.lock());
+    if (!self) return;
+    std::lock_guard lock(self->raft_mutex_);
+    self->sync_armed_ = false;
+    if (self->failed_ || self->stopping_) return;
+    self->sync_due_ = true;
+    self->wake_log_locked();
+  });
 }
 
 /// Stores one batch, with the lock released meanwhile. False: the store failed.
 bool RaftStoreImpl::store(std::unique_lock<std::mutex>& lock, Storing storing) {
-  auto& [batch, messages, receipt] = storing;
+  auto& [batch, messages, receipt, sync] = storing;
   const bool retry_space = low_space_;
   lock.unlock();
   const std::int64_t before = steady_now();
   Result<void> stored;
   const std::uint64_t written_before = log_->written();
   if (!batch.empty()) stored = log_->append(batch);
+  if (stored && sync) stored = log_->sync();
   const std::int64_t took = steady_now() - before;
   if (!stored && stored.error().is(Error::no_space)) {
     // Nothing was written. The entries stay first in line; the alarm refuses further puts.
@@ -281,6 +297,7 @@ bool RaftStoreImpl::store(std::unique_lock<std::mutex>& lock, Storing storing) {
   log_grown_ += log_->written() - written_before;
   if (batch.install) log_grown_at_snapshot_ = log_grown_;
   send_after_sync(messages);
+  arm_sync_locked();
   if (batch.empty()) return true;
   note_sync(took);
   if (batch.snapshot) {
@@ -405,6 +422,7 @@ void RaftStoreImpl::stop() {
       LogBatch last;
       last.close = true;
       (void)log_->append(last);  // without it the next start only knows less about its last write
+      (void)log_->sync();
     }
     log_.reset();
     folder_lock_.reset();
@@ -424,7 +442,10 @@ void RaftStoreImpl::stop() {
 StoreStatus RaftStoreImpl::status() const {
   StoreStatus status = LocalStore::status();
   status.kind = "raft";
-  status.durability = options_.durability == RaftStoreOptions::Durability::sync ? "sync" : "none";
+  using Durability = RaftStoreOptions::Durability;
+  status.durability = options_.durability == Durability::sync   ? "sync"
+                      : options_.durability == Durability::none ? "none"
+                                                                : "interval";
   std::lock_guard lock(raft_mutex_);
   if (!core_raft_) return status;
   status.role = to_string(core_raft_->role());

@@ -138,11 +138,13 @@ class RaftStoreImpl final : public LocalStore, public StoreMembers {
     LogBatch batch;
     std::vector<Message> messages;
     StoredReceipt receipt;
+    bool sync = false;  ///< durability `interval`: what was written before, too
   };
   Storing take_batch_locked();
   bool store(std::unique_lock<std::mutex>& lock, Storing storing);
   bool store_next(std::unique_lock<std::mutex>& lock) { return store(lock, take_batch_locked()); }
-  bool nothing_to_store_locked() const { return batch_.empty() && after_sync_.empty(); }
+  bool nothing_to_store_locked() const { return batch_.empty() && after_sync_.empty() && !sync_due_; }
+  void arm_sync_locked();
   void store_delayed();
   void send_after_sync(std::vector<Message>& messages);
   void after_store(const LogBatch& batch);
@@ -263,6 +265,7 @@ class RaftStoreImpl final : public LocalStore, public StoreMembers {
   Applying applying_ = Applying::idle;
   std::thread::id applier_;
   bool may_apply_inline_ = false, apply_inline_ = false;  ///< log thread, see run_apply_inline()
+  bool sync_armed_ = false, sync_due_ = false;            ///< durability `interval`
   bool log_scheduled_ = false;                            ///< log_thread = false: a drain is queued or runs
   bool storing_ = false;
   std::optional<Storing> delayed_;  ///< a simulated disk has not finished with it

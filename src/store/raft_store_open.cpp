@@ -35,7 +35,10 @@ Result<void> RaftStoreImpl::open_log(RecoveredLog& recovered) {
   log.folder = options_.data_dir;
   log.segment_bytes = options_.segment_bytes.value;
   log.first_segment_bytes = options_.first_segment_bytes.value;
-  log.sync = options_.durability == RaftStoreOptions::Durability::sync;
+  using Durability = RaftStoreOptions::Durability;
+  log.sync = options_.durability == Durability::sync       ? LogOptions::Sync::each
+             : options_.durability == Durability::interval ? LogOptions::Sync::later
+                                                           : LogOptions::Sync::never;
   if (given_) log.on_append = given_->on_append;
   recovered = {};
   ORC_ASSIGN(log_, LogFile::open(disk_, log, identity_, recovered));
@@ -262,6 +265,7 @@ Result<void> RaftStoreImpl::load_snapshot_file(const SnapshotMarker& marker) {
     return Error(Error::corrupt, "store", path + " is a snapshot of another store or another time");
   }
   snapshot_configuration_ = meta.configuration;
+  core_->applied = {meta.term, meta.index};
   return {};
 }
 

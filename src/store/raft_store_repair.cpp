@@ -5,8 +5,9 @@
 // with a new id under the old name and address. It asks the others; the leader removes the old member and
 // adds the new one as a learner, each as an ordinary change of members, which a majority must agree to and
 // which is refused when it would cost the quorum. Then the damaged files are moved aside (damaged.*, the last
-// ones are kept), the leader sends its snapshot and log, and the learner asks to be a voter again. The file
-// `repair` says how far that came: a crash at any step goes on with it.
+// ones are kept), the leader sends its snapshot and log, and the learner asks to be a voter again (one that
+// was a learner before asks, too: what it was may be among what it lost). The file `repair` says how far that
+// came: a crash at any step goes on with it.
 #include <algorithm>
 #include <charconv>
 
@@ -154,6 +155,7 @@ Result<void> RaftStoreImpl::repair(const LogIdentity& old, const Error& cause, R
   ORC_TRY(write_repair_mark(kMoving, old));
   ORC_TRY(move_files_aside());
   core_->state = MvccState();
+  core_->applied = {};
   snapshot_configuration_ = {};
   identity_ = *identity;
   ORC_TRY(open_log(recovered));

@@ -26,6 +26,7 @@ void RaftStoreImpl::maybe_snapshot_locked() {
   std::uint64_t threshold = options_.snapshot_log_bytes.value;
   {
     std::lock_guard lock(core_->mutex);
+    if (core_->applied.index.value == 0) return;  // nothing that a snapshot could be of
     threshold = std::min(std::max(threshold, core_->state.bytes() / 2),
                          std::max(kSnapshotLogBytesMost, options_.snapshot_log_bytes.value));
   }

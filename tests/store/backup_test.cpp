@@ -136,8 +136,6 @@ TEST_CASE("a backup that follows writes file after file until it is told to stop
     REQUIRE((*opened)->put("k" + std::to_string(++written), "v").wait(5s).has_value());
     const Promise<> nobody;
     (void)nobody.pending().wait(100ms);
-    // Quiet moments end a file.
-    if (written % 10 == 0) (void)nobody.pending().wait(2500ms);
   }
   stop = true;
   backup.join();

@@ -83,14 +83,27 @@ Result<void> LogFile::append(const LogBatch& batch) {
   encode(batch, bytes);
   ORC_ASSERT(end_ + bytes.size() <= segments_.back().size);
   ORC_TRY(file_->write_at(end_, bytes));
-  if (options_.sync && !planted(Bug::skip_sync)) ORC_TRY(file_->sync());
-  if (new_segment && options_.sync && !planted(Bug::skip_folder_sync))
+  // Who was promised a vote, or relies on a snapshot, must not see it undone, whatever the durability of
+  // writes.
+  const bool now = options_.sync == LogOptions::Sync::each ||
+                   (options_.sync == LogOptions::Sync::later && (batch.hard_state || batch.snapshot));
+  if (now && !planted(Bug::skip_sync)) ORC_TRY(file_->sync());
+  if (new_segment && options_.sync != LogOptions::Sync::never && !planted(Bug::skip_folder_sync))
     ORC_TRY(disk_.sync_directory(options_.folder));
   end_ += bytes.size();
   written_ += bytes.size();
-  synced_ = end_;
+  dirty_ = options_.sync == LogOptions::Sync::later && !now;
+  if (!dirty_) synced_ = end_;
   base_ = end_;
   if (options_.on_append) options_.on_append(batch, true);
+  return {};
+}
+
+Result<void> LogFile::sync() {
+  if (!dirty_) return {};
+  ORC_TRY(file_->sync());
+  synced_ = end_;
+  dirty_ = false;
   return {};
 }
 
@@ -123,6 +136,7 @@ Result<void> LogFile::roll(std::uint64_t needed) {
     return Error(Error::too_large, "store",
                  "a batch of " + std::to_string(needed) + " bytes does not fit a log segment");
   }
+  ORC_TRY(sync());  // of the segment that ends: nobody could do it later
   const std::uint32_t id = segments_.empty() ? 1 : segments_.back().id + 1;
   Segment next{id, {}, size};
   if (spare_size_ >= size) {
@@ -153,7 +167,7 @@ Result<void> LogFile::trim(Index index) {
     segments_.erase(segments_.begin());
     changed = true;
   }
-  if (changed && options_.sync) ORC_TRY(disk_.sync_directory(options_.folder));
+  if (changed && options_.sync != LogOptions::Sync::never) ORC_TRY(disk_.sync_directory(options_.folder));
   return {};
 }
 

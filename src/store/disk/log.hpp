@@ -36,7 +36,12 @@ struct LogOptions {
   std::string folder;
   std::uint64_t segment_bytes = 64u << 20;
   std::uint64_t first_segment_bytes = 4u << 20;
-  bool sync = true;  ///< false: durability `none`
+  enum class Sync : std::uint8_t {
+    each,   ///< append() answers when it is on the medium
+    later,  ///< ... when it is written; but for votes and snapshots, sync() makes it durable
+    never
+  };
+  Sync sync = Sync::each;
   /// Called before each append (stored = false) and after one that succeeded (true): for checkers.
   std::function<void(const LogBatch&, bool stored)> on_append = {};
 };
@@ -63,6 +68,10 @@ class LogFile {
   /// One write, one sync. `no_space` only when a new segment could not be allocated: then nothing was
   /// written and the log stays usable.
   Result<void> append(const LogBatch& batch);
+  /// Sync::later: what append() has written becomes durable. Final like append() when it fails.
+  Result<void> sync();
+  /// There is something for it to do.
+  bool dirty() const { return dirty_; }
   /// Makes room for the segment after this one; `no_space` when there is none. Cheap when done already.
   Result<void> reserve();
   /// The open segment is half full and nothing is set aside to follow it.
@@ -104,6 +113,7 @@ class LogFile {
   std::uint64_t end_ = 0;   ///< of the open segment's records
   std::uint64_t base_ = 0;  ///< offset at which the string being encoded will be written
   std::uint64_t synced_ = 0;
+  bool dirty_ = false;  ///< written and not synced (Sync::later)
   std::uint64_t written_ = 0;
   std::uint32_t chain_ = 0;
   std::uint64_t spare_size_ = 0;  ///< 0: no spare file
