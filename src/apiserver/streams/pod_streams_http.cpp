@@ -10,6 +10,7 @@
 namespace orchestra::apiserver {
 namespace {
 constexpr std::size_t kLogChunkBytes = 64 << 10;
+constexpr std::size_t kForwardedPortsMax = 127;  // two channels each, and a channel is a byte
 
 /// One log, copied chunk by chunk: the next is read when the last was taken by the kernel.
 class LogCopy : public std::enable_shared_from_this<LogCopy> {
@@ -61,14 +62,14 @@ std::string header(const HttpServerRequest& request, const std::string& name) {
 
 /// What the client wants to speak on the upgraded connection.
 struct Upgrade {
-  enum class Kind : std::uint8_t { websocket, tunnel, spdy };
+  enum class Kind : std::uint8_t { websocket, tunnel, channels, spdy };
   Kind kind = Kind::websocket;
   HttpResponder::Headers headers;
 };
 
 Result<Upgrade> choose_websocket(const HttpServerRequest& request, bool forward) {
   static const std::vector<std::string> kCommand = {"v5.channel.k8s.io", "v4.channel.k8s.io"};
-  static const std::vector<std::string> kForward = {"SPDY/3.1+portforward.k8s.io"};
+  static const std::vector<std::string> kForward = {"SPDY/3.1+portforward.k8s.io", "v4.channel.k8s.io"};
   const std::string key = header(request, "sec-websocket-key");
   if (header(request, "sec-websocket-version") != "13" || key.empty()) {
     return api::bad_request("a WebSocket needs Sec-WebSocket-Version 13 and a Sec-WebSocket-Key");
@@ -78,7 +79,9 @@ Result<Upgrade> choose_websocket(const HttpServerRequest& request, bool forward)
     for (const std::string& theirs : split(offered, ',')) {
       if (trim(theirs) != ours) continue;
       Upgrade upgrade;
-      upgrade.kind = forward ? Upgrade::Kind::tunnel : Upgrade::Kind::websocket;
+      upgrade.kind = !forward              ? Upgrade::Kind::websocket
+                     : ours == kForward[0] ? Upgrade::Kind::tunnel
+                                           : Upgrade::Kind::channels;
       upgrade.headers = {{"Upgrade", "websocket"},
                          {"Connection", "Upgrade"},
                          {"Sec-WebSocket-Accept", websocket_accept(key)},
@@ -87,7 +90,26 @@ Result<Upgrade> choose_websocket(const HttpServerRequest& request, bool forward)
     }
   }
   return api::bad_request("none of the offered WebSocket protocols (" + offered + ") is served; there are: " +
-                          (forward ? kForward[0] : kCommand[0] + ", " + kCommand[1]));
+                          (forward ? kForward[0] + ", " + kForward[1] : kCommand[0] + ", " + kCommand[1]));
+}
+
+/// The query's ports, as `ports=80&ports=81` or `ports=80,81`.
+Result<std::vector<int>> ports_of(const Query& query) {
+  std::vector<int> ports;
+  const auto [begin, end] = query.equal_range("ports");
+  for (auto it = begin; it != end; ++it) {
+    for (const std::string& text : split(it->second, ',')) {
+      const int port = std::atoi(text.c_str());
+      if (port < 1 || port > 65535 || std::to_string(port) != text)
+        return api::bad_request("port \"" + text + "\" is not a number in 1-65535");
+      ports.push_back(port);
+    }
+  }
+  if (ports.empty()) return api::bad_request("query parameter \"ports\" is required");
+  if (ports.size() > kForwardedPortsMax)
+    return api::bad_request("at most " + std::to_string(kForwardedPortsMax) +
+                            " ports are forwarded by one connection");
+  return ports;
 }
 
 Result<Upgrade> choose_spdy(const HttpServerRequest& request, bool forward) {
@@ -116,9 +138,11 @@ Result<Upgrade> choose_upgrade(const HttpServerRequest& request, bool forward) {
 }
 
 void serve_upgraded(Engine& engine, const Upgrade& upgrade, const PodAccess& pod, bool forward,
-                    const std::shared_ptr<HttpResponder>& responder) {
+                    const std::vector<int>& ports, const std::shared_ptr<HttpResponder>& responder) {
   std::shared_ptr<DuplexStream> connection = responder->upgrade(upgrade.headers);
   if (forward) {
+    if (upgrade.kind == Upgrade::Kind::channels)
+      return run_websocket_forward(engine, std::move(connection), pod.target, pod.streams, ports);
     if (upgrade.kind == Upgrade::Kind::tunnel)
       connection = make_websocket_tunnel(engine, std::move(connection));
     return run_port_forward(engine, std::move(connection), pod.target, pod.streams);
@@ -142,11 +166,20 @@ void serve_pod_stream(ApiCore& core, Call call, const HttpServerRequest& request
   }
   const bool forward = call.info.subresource == "portforward";
   auto upgrade = choose_upgrade(request, forward);
-  find_pod(core, call, [&engine, upgrade, forward, responder = std::move(responder)](Result<PodAccess> pod) {
-    if (!pod) return send_reply(engine, responder, error_reply(pod.error()));
-    if (!upgrade) return send_reply(engine, responder, error_reply(upgrade.error()));
-    serve_upgraded(engine, *upgrade, *pod, forward, responder);
-  });
+  std::vector<int> ports;
+  if (upgrade && upgrade->kind == Upgrade::Kind::channels) {
+    if (auto wanted = ports_of(call.info.query)) {
+      ports = std::move(*wanted);
+    } else {
+      upgrade = wanted.error();
+    }
+  }
+  find_pod(core, call,
+           [&engine, upgrade, forward, ports, responder = std::move(responder)](Result<PodAccess> pod) {
+             if (!pod) return send_reply(engine, responder, error_reply(pod.error()));
+             if (!upgrade) return send_reply(engine, responder, error_reply(upgrade.error()));
+             serve_upgraded(engine, *upgrade, *pod, forward, ports, responder);
+           });
 }
 
 }  // namespace orchestra::apiserver

@@ -4,6 +4,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "apiserver/streams/frame_sink.hpp"
 #include "apiserver/streams/remote_command.hpp"
@@ -49,6 +50,10 @@ class WebSocketConnection : public std::enable_shared_from_this<WebSocketConnect
 
 /// exec and attach on v5.channel.k8s.io and v4.channel.k8s.io: the first byte of a message is its channel.
 std::shared_ptr<RemoteChannels> make_websocket_channels(Engine& engine, std::shared_ptr<DuplexStream> stream);
+
+/// Port-forward on v4.channel.k8s.io: two channels for each port.
+void run_websocket_forward(Engine& engine, std::shared_ptr<DuplexStream> stream, PodTarget target,
+                           std::shared_ptr<PodStreams> streams, std::vector<int> ports);
 
 /// The messages of a WebSocket as one byte stream (SPDY/3.1+portforward.k8s.io).
 std::shared_ptr<DuplexStream> make_websocket_tunnel(
