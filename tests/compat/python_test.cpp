@@ -6,6 +6,7 @@
 
 #include "orchestra/api_server.hpp"
 #include "orchestra/memory_store.hpp"
+#include "tests/compat/fake_pods.hpp"
 #include "tests/support/test.hpp"
 
 using namespace orchestra;
@@ -18,10 +19,12 @@ TEST_CASE("the Python client of Debian works against our server") {
   ApiServer server(engine, MemoryStore::create(engine),
                    {.listen = "127.0.0.1:0", .data_directory = folder.path()});
   REQUIRE(server.start());
+  server.set_pod_streams(std::make_shared<test::FakePods>(engine));
   REQUIRE(server.write_kubeconfig(folder / "admin.kubeconfig"));
-  const std::string command = "KUBECONFIG='" + folder.path() +
-                              "/admin.kubeconfig' timeout 60 /usr/bin/python3 -W ignore '" ORCHESTRA_SOURCE_DIR
-                              "/tests/compat/python/client.py' 2>&1";
+  const std::string command =
+      "KUBECONFIG='" + folder.path() +
+      "/admin.kubeconfig' timeout 60 /usr/bin/python3 -W ignore '" ORCHESTRA_SOURCE_DIR
+      "/tests/compat/python/client.py' 2>&1";
   FILE* pipe = popen(command.c_str(), "r");
   REQUIRE(pipe != nullptr);
   std::string text;

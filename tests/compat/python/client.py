@@ -2,7 +2,7 @@
 
 Run by tests/compat/python_test.cpp with KUBECONFIG set; prints one line for each check, and fails loudly.
 """
-from kubernetes import client, config, dynamic, watch
+from kubernetes import client, config, dynamic, stream, watch
 from kubernetes.client.rest import ApiException
 
 config.load_kube_config()
@@ -59,6 +59,17 @@ maps.create(namespace="default", body={"apiVersion": "v1", "kind": "ConfigMap", 
 assert maps.get(name="d", namespace="default").metadata.name == "d"
 maps.delete(name="d", namespace="default")
 print("dynamic client")
+
+core.create_namespaced_pod("default", client.V1Pod(
+    metadata=client.V1ObjectMeta(name="p"),
+    spec=client.V1PodSpec(node_name="n1", containers=[client.V1Container(name="c", image="i")])))
+assert core.read_namespaced_pod_log("p", "default", tail_lines=1) == "third line\n"
+run = dict(name="p", namespace="default", stderr=True, stdin=False, stdout=True, tty=False)
+assert stream.stream(core.connect_get_namespaced_pod_exec, command=["echo", "two words"], **run) == "two words\n"
+process = stream.stream(core.connect_get_namespaced_pod_exec, command=["exit", "3"], _preload_content=False, **run)
+process.run_forever(timeout=20)
+assert process.returncode == 3 and process.read_stderr() == "leaving with 3\n"
+print("logs and exec over a WebSocket")
 
 core.delete_collection_namespaced_config_map("default", label_selector="x=1")
 assert [m.metadata.name for m in core.list_namespaced_config_map("default", label_selector="x=1").items] == []
