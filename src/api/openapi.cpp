@@ -189,6 +189,7 @@ json::object v2_document(const TypeRegistry& registry) {
           v2_path(*record, version);
     }
   }
+  schemas.add_bodies("", "");
   schemas.add_type(kDeleteOptions);
   schemas.add_type(kStatus);
   return {{"swagger", "2.0"}, {"info", info()}, {"paths", std::move(paths)}, {"definitions", schemas.take()}};
@@ -201,6 +202,7 @@ std::string openapi_v3(const TypeRegistry& registry, std::string_view group, std
   OpenApiSchemas schemas(true);
   schemas.add_type(kDeleteOptions);
   schemas.add_type(kStatus);
+  schemas.add_bodies(group, version);
   json::object paths;
   const std::string root = "/" + path_of(group, version);
   for (const TypePtr& record : registry.records()) {

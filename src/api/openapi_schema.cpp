@@ -3,6 +3,9 @@
 
 #include <algorithm>
 
+#include "api/builtin_schemas.hpp"
+#include "api/types.hpp"
+#include "base/assert.hpp"
 #include "base/json.hpp"
 
 namespace orchestra::api {
@@ -271,6 +274,21 @@ void OpenApiSchemas::add_kind(const TypeRecord& record, const TypeVersion& versi
     note_gvk(list, {record.group, version.name, record.list_kind});
   }
   drain();
+}
+
+void OpenApiSchemas::add_bodies(std::string_view group, std::string_view version) {
+  for (const KindText& body : builtin_kinds()) {
+    if (std::string_view(body.text).find("hidden\n") == std::string_view::npos) continue;
+    if (std::string_view(body.type_name).starts_with(kMeta)) continue;  // of every group
+    const auto [its_group, its_version] = split_api_version(body.group_version);
+    if (!version.empty() && (its_group != group || its_version != version)) continue;
+    const SchemaRef schema = builtin_type(body.type_name);
+    ORC_ASSERT(schema);
+    if (gvks_.count(body.type_name) != 0) continue;
+    queue(schema);
+    note_gvk(body.type_name, {std::string(its_group), std::string(its_version), body.kind});
+    drain();
+  }
 }
 
 json::object OpenApiSchemas::take() {

@@ -14,6 +14,9 @@ class OpenApiSchemas {
   explicit OpenApiSchemas(bool v3) : v3_(v3) {}
   /// Adds the type, its list (where it has one) and all they refer to.
   void add_kind(const TypeRecord& record, const TypeVersion& version);
+  /// Adds the kinds of a group version that are no resources: the bodies of subresources (Scale, Eviction,
+  /// TokenRequest). An empty version: those of all.
+  void add_bodies(std::string_view group, std::string_view version);
   /// Adds a message type by its full name ("io.k8s.apimachinery.pkg.apis.meta.v1.Status").
   void add_type(std::string_view type_name);
   /// Name to schema, sorted by name.
