@@ -100,6 +100,7 @@ std::string normalise(std::string text, const std::string& folder, const std::st
       {std::regex("[IW]\\d{4} [^\\n]*\\n"), ""},
       {std::regex("\x1b\\[[0-9;]*m"), ""},
       {std::regex("(^|\\n)warning: "), "$1Warning: "},
+      {std::regex(" annotate\\n"), " annotated\n"},  // kubectl 1.27
   };
   for (const auto& [rule, word] : kRules) text = std::regex_replace(text, rule, word);
   return text;
