@@ -73,3 +73,18 @@ TEST_CASE("every field that the JavaScript client knows is ours, of the same typ
   REQUIRE(run("cd '" + folder.path() + "' && node node_models.mjs > models.json") == 0);
   compare(folder, "node_known.txt");
 }
+
+TEST_CASE(
+    "every field that npm's kubernetes-types knows is ours, of the same type, and optional where it is "
+    "there") {
+  const char* given = std::getenv("ORCHESTRA_NODE_MODULES");
+  const fs::path modules =
+      given != nullptr ? fs::path(given) : fs::path(ORCHESTRA_SOURCE_DIR "/tests/compat/node/node_modules");
+  if (!fs::exists(modules / "kubernetes-types"))
+    ORC_SKIP("schemas against kubernetes-types", "it is not in " + modules.string());
+  test::TempDir folder;
+  write_document(folder);
+  REQUIRE(run("python3 '" + kFolder + "types_models.py' '" + (modules / "kubernetes-types").string() +
+              "' > '" + folder.path() + "/models.json'") == 0);
+  compare(folder, "types_known.txt");
+}

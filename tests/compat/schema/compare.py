@@ -71,6 +71,7 @@ def same(theirs, mine):
     return any(full in refs for full in (candidates(theirs)[2] if re.match(r"^[A-Za-z0-9]*V\d", theirs) else []))
 
 
+tells_required = any(theirs.endswith("!") for attributes in models.values() for theirs in attributes.values())
 differences = {}
 fields = 0
 for model, attributes in sorted(models.items()):
@@ -85,8 +86,12 @@ for model, attributes in sorted(models.items()):
         properties = definitions[full].get("properties", {})
         wrong = {}
         for field, theirs in attributes.items():
+            needed = theirs.endswith("!")
+            theirs = theirs.rstrip("!")
             if field not in properties:
                 wrong[model + "." + field] = "is not ours"
+            elif tells_required and needed != (field in definitions[full].get("required", [])):
+                wrong[model + "." + field] = "is required" if needed else "is optional, ours is required"
             elif not same(theirs, ours(properties[field])):
                 wrong[model + "." + field] = f"is {theirs}, ours {'/'.join(sorted(ours(properties[field])))}"
         if best is None or len(wrong) < len(best):
