@@ -212,7 +212,7 @@ orc_code orc_snapshot_explain(orc_snapshot* snapshot, const char* pod_json, size
       } else {
         json::array scores;
         for (const PluginScore& each : verdict.scores) {
-          scores.push_back(json::object{{"plugin", each.plugin},
+          scores.push_back(json::object{{"plugin", each.plugin.c_str()},
                                         {"raw", each.raw},
                                         {"normalised", each.normalised},
                                         {"weight", each.weight}});

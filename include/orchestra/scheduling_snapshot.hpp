@@ -241,9 +241,25 @@ struct Decision {
   const PlacementFailed* failed() const { return std::get_if<PlacementFailed>(&answer); }
 };
 
+/// A plugin's name in many rows, without a copy of the text in each.
+class PluginName {
+ public:
+  PluginName() = default;
+  /// A text that is never freed.
+  PluginName(const char* builtin) : builtin_(builtin) {}
+  explicit PluginName(std::shared_ptr<const std::string> own) : own_(std::move(own)) {}
+  const char* c_str() const { return own_ ? own_->c_str() : builtin_; }
+  operator std::string() const { return c_str(); }
+  friend bool operator==(const PluginName& a, const std::string& b) { return b == a.c_str(); }
+
+ private:
+  const char* builtin_ = "";
+  std::shared_ptr<const std::string> own_;
+};
+
 /// One plugin's opinion of a node.
 struct PluginScore {
-  std::string plugin;
+  PluginName plugin;
   std::int64_t raw = 0;
   std::int64_t normalised = 0;  ///< 0..100
   std::int64_t weight = 1;

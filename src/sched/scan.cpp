@@ -170,7 +170,7 @@ Code Attempt::code(Slot slot) const {
     return e.static_code[slot] == Code::unschedulable ? Code::unschedulable : Code::node_name;
   if (const Code code = e.code(slot); code != Code::ok) return code;
   if (volumes.any()) {
-    if (const Code code = volumes.check(slot).code; code != Code::ok) return code;
+    if (const Code code = volumes.code(slot); code != Code::ok) return code;
   }
   if (!e.topology()) return Code::ok;
   for (std::size_t i = 0; i < e.hard.size(); ++i) {
@@ -224,7 +224,7 @@ Code Attempt::code_without(Slot slot, const std::vector<const PlacedPod*>& remov
   Evaluation::Overlay overlay;
   overlay.removed = removed;
   Code code = evaluation.code_with(slot, overlay);
-  if (code == Code::ok && volumes.any()) code = volumes.check(slot, removed).code;
+  if (code == Code::ok && volumes.any()) code = volumes.code(slot, removed);
   if (code == Code::ok && rivals_ && !impl.nodes[slot].nominated.empty()) {
     overlay = rivals_on(slot);
     overlay.removed = removed;
@@ -420,7 +420,7 @@ void Attempt::collect() {
     next += usable[slot];
   }
   slots.resize(next);
-  if (volumes.any()) std::erase_if(slots, [&](Slot slot) { return volumes.check(slot).code != Code::ok; });
+  if (volumes.any()) std::erase_if(slots, [&](Slot slot) { return volumes.code(slot) != Code::ok; });
 }
 
 void Attempt::walk() {
@@ -533,6 +533,7 @@ void Attempt::normalise() {
       return;
     }
     feasible.plugins.push_back(std::move(job->scores));
+    feasible.plugin_names.push_back(std::make_shared<const std::string>(plugin->name()));
   }
 }
 
@@ -600,11 +601,12 @@ std::int64_t Attempt::total(std::size_t i, std::vector<PluginScore>* scores) con
   std::size_t next = 0;
   for (const SchedulerPlugin* each : options.plugins) {
     if (!each->scores() || next >= feasible.plugins.size()) continue;
+    const auto& name = feasible.plugin_names[next];
     const std::int64_t score = feasible.plugins[next++][i];
-    const auto set = profile.plugin_weights.find(each->name());
+    const auto set = profile.plugin_weights.find(*name);
     const std::int64_t weight = set == profile.plugin_weights.end() ? each->weight() : set->second;
     sum += score * weight;
-    if (scores != nullptr) scores->push_back({each->name(), score, score, weight});
+    if (scores != nullptr) scores->push_back({PluginName(name), score, score, weight});
   }
   return sum;
 }

@@ -53,6 +53,7 @@ class Attempt {
     std::vector<std::int64_t> spread, pods;          // raw; empty where there is no such rule
     std::vector<std::uint8_t> spread_ignored;        // empty: none is
     std::vector<std::vector<std::int64_t>> plugins;  // by plugin of the host that scores
+    std::vector<std::shared_ptr<const std::string>> plugin_names;
     bool ignored(std::size_t i) const { return !spread_ignored.empty() && spread_ignored[i] != 0; }
   };
   Feasible feasible;

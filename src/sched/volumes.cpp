@@ -2,6 +2,7 @@
 #include "sched/volumes.hpp"
 
 #include <algorithm>
+#include <map>
 #include <set>
 
 namespace orchestra::sched {
@@ -42,6 +43,11 @@ bool suits(const VolumeShape& volume, const ClaimShape& claim) {
          std::includes(volume.access_modes.begin(), volume.access_modes.end(), claim.access_modes.begin(),
                        claim.access_modes.end()) &&
          (!claim.selector || claim.selector->matches(volume.labels));
+}
+
+bool promised(const VolumeShape& volume, const ClaimShape& claim) {
+  return volume.claim == claim.ns + "/" + claim.name &&
+         (volume.claim_uid.empty() || volume.claim_uid == claim.uid);
 }
 
 }  // namespace
@@ -90,10 +96,20 @@ VolumePlan::VolumePlan(const SchedulingSnapshot::Impl& impl, const PodShape& pod
       error_ = "pod has unbound immediate PersistentVolumeClaims";
       return;
     }
-    unbound_.push_back(&claim);
+    Unbound& unbound = unbound_.emplace_back();
+    unbound.claim = &claim;
+    const std::string& provisioner = storage_class->second.provisioner;
+    if (provisioner != kNoProvisioner && !provisioner.empty()) unbound.maker = &storage_class->second;
+    const auto names = impl.volumes_by_class.find(claim.storage_class);
+    if (names == impl.volumes_by_class.end()) continue;
+    for (const std::string& volume_name : names->second) {
+      const VolumeShape& volume = impl.volumes.at(volume_name);
+      if ((promised(volume, claim) || (volume.claim.empty() && volume.available)) && suits(volume, claim))
+        unbound.volumes.push_back(&volume);
+    }
   }
-  std::sort(unbound_.begin(), unbound_.end(), [](const ClaimShape* a, const ClaimShape* b) {
-    return a->bytes != b->bytes ? a->bytes < b->bytes : a->name < b->name;
+  std::sort(unbound_.begin(), unbound_.end(), [](const Unbound& a, const Unbound& b) {
+    return a.claim->bytes != b.claim->bytes ? a.claim->bytes < b.claim->bytes : a.claim->name < b.claim->name;
   });
 }
 
@@ -143,53 +159,40 @@ bool VolumePlan::above_limit(Slot slot, const std::vector<const PlacedPod*>& rem
   });
 }
 
-void VolumePlan::bind(Slot slot, VolumeAnswer& answer) const {
+VolumePlan::Binding VolumePlan::bind(Slot slot, std::vector<VolumeChoice>* choices) const {
   const NodeShape& node = impl_.nodes[slot].shape;
-  const bool conflict = std::any_of(bound_.begin(), bound_.end(), [&](const VolumeShape* volume) {
+  Binding binding;
+  binding.conflict = std::any_of(bound_.begin(), bound_.end(), [&](const VolumeShape* volume) {
     return volume->required_terms && !any_matches(*volume->required_terms, node);
   });
-  bool unsatisfied = false;
-  std::set<std::string> taken;
-  for (const ClaimShape* claim : unbound_) {
-    const std::string key = claim->ns + "/" + claim->name;
+  std::vector<const VolumeShape*> taken;
+  for (const Unbound& each : unbound_) {
     const VolumeShape* best = nullptr;
-    const auto names = impl_.volumes_by_class.find(claim->storage_class);
-    if (names != impl_.volumes_by_class.end()) {
-      for (const std::string& name : names->second) {
-        const VolumeShape& volume = impl_.volumes.at(name);
-        const bool promised =
-            volume.claim == key && (volume.claim_uid.empty() || volume.claim_uid == claim->uid);
-        if ((!volume.claim.empty() && !promised) || (!volume.available && !promised) ||
-            taken.contains(name) || !suits(volume, *claim) ||
-            (volume.required_terms && !any_matches(*volume.required_terms, node))) {
-          continue;
-        }
-        if (promised) {
-          best = &volume;
-          break;
-        }
-        if (best == nullptr || volume.bytes < best->bytes) best = &volume;
+    for (const VolumeShape* volume : each.volumes) {
+      if (std::find(taken.begin(), taken.end(), volume) != taken.end() ||
+          (volume->required_terms && !any_matches(*volume->required_terms, node))) {
+        continue;
       }
+      if (promised(*volume, *each.claim)) {
+        best = volume;
+        break;
+      }
+      if (best == nullptr || volume->bytes < best->bytes) best = volume;
     }
     if (best != nullptr) {
-      taken.insert(best->name);
-      answer.choices.push_back({claim->name, best->name});
+      taken.push_back(best);
+      if (choices != nullptr) choices->push_back({each.claim->name, best->name});
       continue;
     }
-    const auto storage_class = impl_.storage_classes.find(claim->storage_class);
-    const bool makes =
-        storage_class != impl_.storage_classes.end() && storage_class->second.provisioner != kNoProvisioner &&
-        !storage_class->second.provisioner.empty() &&
-        (storage_class->second.topologies.empty() || any_matches(storage_class->second.topologies, node));
+    const bool makes = each.maker != nullptr &&
+                       (each.maker->topologies.empty() || any_matches(each.maker->topologies, node));
     if (!makes) {
-      unsatisfied = true;
+      binding.unsatisfied = true;
       break;
     }
-    answer.choices.push_back({claim->name, {}});
+    if (choices != nullptr) choices->push_back({each.claim->name, {}});
   }
-  if (conflict) answer.reasons.emplace_back(kNodeConflict);
-  if (unsatisfied) answer.reasons.emplace_back(kBindConflict);
-  if (missing_volume_) answer.reasons.emplace_back(kNoSuchVolume);
+  return binding;
 }
 
 bool VolumePlan::in_zone(Slot slot) const {
@@ -210,22 +213,27 @@ bool VolumePlan::in_zone(Slot slot) const {
   return true;
 }
 
+Code VolumePlan::code(Slot slot, const std::vector<const PlacedPod*>& removed) const {
+  const auto enabled = [&](const char* plugin) { return !profile_.disabled_filters.contains(plugin); };
+  if (enabled("VolumeRestrictions") && !exclusive_.empty() && exclusive_claim_taken(removed))
+    return Code::rwop;
+  if (enabled("NodeVolumeLimits") && above_limit(slot, removed)) return Code::volume_limits;
+  if (enabled("VolumeBinding")) {
+    const Binding binding = bind(slot, nullptr);
+    if (binding.conflict || binding.unsatisfied || missing_volume_) return Code::volumes;
+  }
+  return enabled("VolumeZone") && !in_zone(slot) ? Code::zone : Code::ok;
+}
+
 VolumeAnswer VolumePlan::check(Slot slot, const std::vector<const PlacedPod*>& removed) const {
   VolumeAnswer answer;
-  const auto enabled = [&](const char* plugin) { return !profile_.disabled_filters.contains(plugin); };
-  if (enabled("VolumeRestrictions") && !exclusive_.empty() && exclusive_claim_taken(removed)) {
-    answer.code = Code::rwop;
-  } else if (enabled("NodeVolumeLimits") && above_limit(slot, removed)) {
-    answer.code = Code::volume_limits;
-  } else {
-    if (enabled("VolumeBinding")) bind(slot, answer);
-    if (!answer.reasons.empty()) {
-      answer.code = Code::volumes;
-    } else if (enabled("VolumeZone") && !in_zone(slot)) {
-      answer.code = Code::zone;
-    }
-  }
-  if (answer.code != Code::ok) answer.choices.clear();
+  answer.code = code(slot, removed);
+  const bool binds = !profile_.disabled_filters.contains("VolumeBinding");
+  if (!binds || (answer.code != Code::ok && answer.code != Code::volumes)) return answer;
+  const Binding binding = bind(slot, answer.code == Code::ok ? &answer.choices : nullptr);
+  if (binding.conflict) answer.reasons.emplace_back(kNodeConflict);
+  if (binding.unsatisfied) answer.reasons.emplace_back(kBindConflict);
+  if (missing_volume_) answer.reasons.emplace_back(kNoSuchVolume);
   return answer;
 }
 

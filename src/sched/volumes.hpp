@@ -23,6 +23,8 @@ class VolumePlan {
   const std::string& error() const { return error_; }
   const char* error_plugin() const { return "VolumeBinding"; }
   VolumeAnswer check(Slot slot, const std::vector<const PlacedPod*>& removed = {}) const;
+  /// check().code, without the words.
+  Code code(Slot slot, const std::vector<const PlacedPod*>& removed = {}) const;
 
  private:
   struct Attachment {
@@ -31,7 +33,15 @@ class VolumePlan {
   std::optional<Attachment> attachment_of(const ClaimShape& claim) const;
   bool exclusive_claim_taken(const std::vector<const PlacedPod*>& removed) const;
   bool above_limit(Slot slot, const std::vector<const PlacedPod*>& removed) const;
-  void bind(Slot slot, VolumeAnswer& answer) const;
+  struct Unbound {
+    const ClaimShape* claim = nullptr;
+    std::vector<const VolumeShape*> volumes;  // that would do, as far as the node does not matter
+    const StorageClassShape* maker = nullptr;
+  };
+  struct Binding {
+    bool conflict = false, unsatisfied = false;
+  };
+  Binding bind(Slot slot, std::vector<VolumeChoice>* choices) const;
   bool in_zone(Slot slot) const;
 
   const SchedulingSnapshot::Impl& impl_;
@@ -41,8 +51,8 @@ class VolumePlan {
   std::string error_;
   std::vector<const VolumeShape*> bound_;
   bool missing_volume_ = false;
-  std::vector<const ClaimShape*> unbound_;  // smallest first
-  std::vector<std::string> exclusive_;      // keys of ReadWriteOncePod claims
+  std::vector<Unbound> unbound_;        // smallest first
+  std::vector<std::string> exclusive_;  // keys of ReadWriteOncePod claims
   std::vector<Attachment> attachments_;
 };
 
