@@ -289,6 +289,36 @@ spec:
   cluster.binder.stop();
 }
 
+TEST_CASE("a pod that came before its claim hears what is missing once the claim is there") {
+  Scheduled cluster;
+  REQUIRE(cluster.scheduler.start());
+  cluster.add_node("n1", "1", "{kubernetes.io/hostname: n1}");
+  cluster.add_pod("early", "100m", "  volumes: [{name: data, persistentVolumeClaim: {claimName: late}}]\n");
+  REQUIRE(cluster.eventually([&] {
+    return cluster.why("early").find("persistentvolumeclaim \"late\" not found") != std::string::npos;
+  }));
+  cluster.create(R"(
+apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata: {name: waits}
+provisioner: kubernetes.io/no-provisioner
+volumeBindingMode: WaitForFirstConsumer
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: late, namespace: default}
+spec:
+  storageClassName: waits
+  accessModes: [ReadWriteOnce]
+  resources: {requests: {storage: 1Gi}}
+)");
+  CHECK_MESSAGE(cluster.eventually([&] {
+    return cluster.why("early").find("1 node(s) didn't find available persistent volumes to bind") !=
+           std::string::npos;
+  }),
+                cluster.why("early"));
+}
+
 TEST_CASE("pods of a Service spread over zones without being told to") {
   Scheduled cluster;
   REQUIRE(cluster.scheduler.start());

@@ -46,6 +46,7 @@ struct Scheduler::Impl : std::enable_shared_from_this<Scheduler::Impl> {
   struct Told {
     std::string message;
     std::int64_t at_ns = 0;
+    std::string volume_error;  // why its claims alone forbade every node
   };
   std::unordered_map<std::string, Told> told;                          // uid -> what its condition says
   std::unordered_map<std::string, std::string> in_flight;              // uid -> node
@@ -138,6 +139,9 @@ struct Scheduler::Impl : std::enable_shared_from_this<Scheduler::Impl> {
 
   // Under the mutex. One question per kind of waiting pod.
   void wake_helped();
+
+  // Under the mutex. What the pod's claims forbid whatever the node; empty: nothing.
+  std::string volume_error(const PodShape& pod, const SchedulingProfile& profile) const;
 
   // Under the mutex.
   void decide(const PodShape& queued, Outcome& outcome);

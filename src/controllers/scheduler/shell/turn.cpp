@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "controllers/scheduler/shell/impl.hpp"
+#include "sched/volumes.hpp"
 
 namespace orchestra {
 
@@ -64,6 +65,12 @@ void Scheduler::Impl::wake_helped() {
     const SchedulingProfile* profile = object ? profile_of(object) : nullptr;
     PlaceOptions how;
     how.profile = profile == nullptr ? &profiles.front() : profile;
+    // A claim that has come: the pod may still fit nowhere, but no longer for the reason that it was told.
+    const auto last = told.find(pod.uid);
+    if (!pod.claims.empty() && last != told.end() &&
+        last->second.volume_error != volume_error(pod, *how.profile)) {
+      return true;
+    }
     return fits_somewhere(snapshot, pod, how);
   });
 }
@@ -129,6 +136,11 @@ void Scheduler::Impl::refuse(const Object& object, const PodShape& pod, Unschedu
     }
   }
   park_and_tell(object, pod, why.message(), Hint::of(why.plugins), std::move(nominated), outcome);
+  if (!pod.claims.empty()) told[pod.uid].volume_error = volume_error(pod, *how.profile);
+}
+
+std::string Scheduler::Impl::volume_error(const PodShape& pod, const SchedulingProfile& profile) const {
+  return sched::VolumePlan(snapshot.impl(), pod, profile).error();
 }
 
 void Scheduler::Impl::park_and_tell(const Object& object, const PodShape& pod, std::string message,
