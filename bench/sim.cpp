@@ -80,8 +80,9 @@ void run(const Options& options, Report& report) {
     if (options.quick && nodes > 200) continue;
     const Run day = measure(cluster_of(nodes, nodes * 20, options.quick ? 30min : 2h));
     report.add({"virtual_over_real_" + std::to_string(nodes) + "_nodes", day.virtual_seconds / day.seconds,
-                "x", nodes == 200 ? std::optional(200.0) : std::nullopt, ">=", std::nullopt,
-                note_of(day) + (nodes == 200 ? "; the goal is for 3 peers" : "")});
+                "x", std::nullopt, ">=", std::nullopt,
+                note_of(day) +
+                    (nodes == 200 ? "; the goal of 200 is for 3 peers, which are not simulated yet" : "")});
   }
   Metric whole{"day_5000_nodes_100k_pods_s",
                std::nullopt,
