@@ -184,11 +184,9 @@ struct Lab {
 class Load {
  public:
   explicit Load(Lab& lab, int clients = 4) : lab_(lab) {
-    for (int i = 0; i < clients; ++i) {
-      stores_.push_back(lab.client(5s));
-      ++running_;
-      call(i, 0);
-    }
+    for (int i = 0; i < clients; ++i) stores_.push_back(lab.client(5s));
+    running_ = clients;
+    for (int i = 0; i < clients; ++i) call(i, 0);
   }
   std::vector<sim::Operation> finish() {
     over_ = true;
