@@ -12,6 +12,7 @@ tools=${ORCHESTRA_RUNTIME_TOOLS:-}
 [ -n "$tools" ] || { skip "ORCHESTRA_RUNTIME_TOOLS names no folder with the built programs of opencontainers/runtime-tools"; finish; }
 [ -x "$tools/runtimetest" ] && [ -d "$tools/bin" ] || fail "$tools holds no runtimetest and bin/: see the head of this script"
 need_root
+cleanups+=("rm -rf /run/orchestra/oci/.seccomp; rmdir /run/orchestra/oci /run/orchestra 2>/dev/null")  # the default root of the runtime
 oci=${1:-$PWD/$built/bin/orchestra-oci}
 known=$PWD/tests/runtime/runtime_tools.txt
 cd "$tools"
