@@ -9,6 +9,7 @@
 
 #include "base/fd.hpp"
 #include "base/json.hpp"
+#include "image/digest.hpp"
 
 namespace orchestra::image {
 namespace {
@@ -108,6 +109,37 @@ Result<void> PullRecords::note(const std::string& manifest, const ImageReference
     all.emplace_back(hash);
   }
   return replace_file(path_of(manifest), to_json(record), 0600, true);
+}
+
+std::string PullRecords::begun_path(const ImageReference& name) const {
+  const std::string digest = sha256_digest(name.canonical());
+  return directory_ + "/" + digest.substr(digest.find(':') + 1) + ".begun";
+}
+
+Result<void> PullRecords::begin(const ImageReference& name) const {
+  ORC_TRY(make_directories(directory_, 0700));
+  return replace_file(begun_path(name), name.canonical(), 0600, true);
+}
+
+void PullRecords::end(const ImageReference& name) const { unlink(begun_path(name).c_str()); }
+
+Result<void> PullRecords::close_begun(
+    const std::function<std::string(const std::string& name)>& manifest_of) const {
+  std::error_code none;
+  for (const auto& entry : std::filesystem::directory_iterator(directory_, none)) {
+    if (!std::string(entry.path().filename()).ends_with(".begun")) continue;
+    ORC_ASSIGN(const std::string text, read_file(entry.path(), kRecordBytesMax));
+    const auto name = ImageReference::parse(text);
+    const std::string manifest = name ? manifest_of(name->canonical()) : std::string();
+    if (!manifest.empty()) {
+      ORC_ASSIGN(json::object record, load(path_of(manifest)));
+      json::value& known = record[repository_of(*name)];
+      if (!known.is_object()) known = json::object();
+      ORC_TRY(replace_file(path_of(manifest), to_json(record), 0600, true));
+    }
+    unlink(entry.path().c_str());
+  }
+  return {};
 }
 
 void PullRecords::forget(const std::string& manifest) const { unlink(path_of(manifest).c_str()); }

@@ -29,6 +29,13 @@ class PullRecords {
   /// The registry handed the image out: to this login, or to anybody.
   Result<void> note(const std::string& manifest, const ImageReference& name,
                     const RegistryCredentials* login);
+  /// Before a pull for a pod, and after it, whatever came of it. A program that ends in between must not
+  /// leave an image that looks as if no pod had pulled it.
+  Result<void> begin(const ImageReference& name) const;
+  void end(const ImageReference& name) const;
+  /// When a store opens: what a pull brought that was begun and not ended is for nobody until its registry is
+  /// asked. `manifest_of`: of the image with this canonical name; empty: it did not come so far.
+  Result<void> close_begun(const std::function<std::string(const std::string& name)>& manifest_of) const;
   /// The image came by another way: for all.
   void forget(const std::string& manifest) const;
   /// Removes records of manifests for which `has` says no.
@@ -36,6 +43,7 @@ class PullRecords {
 
  private:
   std::string path_of(const std::string& manifest) const;
+  std::string begun_path(const ImageReference& name) const;
   Result<std::string> key() const;
 
   const std::string directory_;

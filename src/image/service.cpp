@@ -56,12 +56,15 @@ Result<ImageInfo> ensure_image(Store& store, const PullRequest& request) {
             "\" is present, but for pods with its login only; name it by its registry and repository");
   }
   std::optional<RegistryCredentials> login;
+  const bool records = store.options().verify_pull_secrets;
+  if (records) ORC_TRY(store.pull_records().begin(*reference));
   auto pulled = pull_image(store, *reference, options, &login);
-  if (pulled && store.options().verify_pull_secrets) {
+  if (pulled && records) {
     const auto one_at_a_time = store.key_mutex("pulled:" + pulled->digest);
     const std::lock_guard flight(*one_at_a_time);
     ORC_TRY(store.pull_records().note(pulled->digest, *reference, login ? &*login : nullptr));
   }
+  if (records) store.pull_records().end(*reference);
   if (pulled || !here || !here->pinned || !store.options().preload_satisfies_always) return pulled;
   store.engine().log(LogLevel::warning, "image", "the preloaded image is used: its registry did not answer",
                      {{"image", request.reference}, {"error", pulled.error().to_string()}});

@@ -42,6 +42,10 @@ Result<std::shared_ptr<Store>> Store::open(Engine& engine, ImageStoreOptions opt
   ORC_TRY(make_directories(store->directory() + "/snapshots", 0700));
   ORC_TRY(store->read_names());
   ORC_TRY(store->read_layers());
+  ORC_TRY(store->pull_records().close_begun([&](const std::string& name) {
+    const auto found = store->find_name(name);
+    return found ? found->manifest : std::string();
+  }));
   store->overlay_problem_ =
       store->options_.overlay ? probe_overlay(store->directory() + "/ingest") : "switched off by option";
   return store;

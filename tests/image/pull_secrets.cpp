@@ -117,6 +117,23 @@ TEST_CASE("an image by its id is as closed as by its name") {
   CHECK_MESSAGE(says(refused.error().message(), "for pods with its login only"), refused.error().message());
 }
 
+TEST_CASE("a program that ends between a pull and its record leaves the image closed") {
+  Fixture f;
+  f.registry.image("team/app:1", {f.layer});
+  const ImageReference name = ImageReference::parse(f.registry.host() + "/team/app:1").value();
+  ImagePullOptions alice;
+  alice.credentials = RegistryCredentials{"alice", "1"};
+  REQUIRE(f.store->internal()->pull_records().begin(name));
+  REQUIRE(f.store->pull(f.registry.host() + "/team/app:1", alice).wait(60s));  // it is here, and ends now
+  f.open();
+  CHECK(says(f.ensure("team/app:1", PullPolicy::never, ""), "its pull policy is Never"));
+  CHECK(says(f.ensure("team/app:1", PullPolicy::if_not_present, ""), "401"));
+  CHECK(f.ensure("team/app:1", PullPolicy::if_not_present, "alice:1").empty());
+  f.open();
+  CHECK(f.ensure("team/app:1", PullPolicy::never, "alice:1").empty());
+  CHECK(says(f.ensure("team/app:1", PullPolicy::never, ""), "its pull policy is Never"));
+}
+
 TEST_CASE("records: no login is readable in them, damage is an error and not a way in") {
   TempDir dir;
   const std::string folder = dir / "pulled", manifest = "sha256:" + std::string(64, 'a');
