@@ -64,7 +64,11 @@ struct PodNetworkOptions {
   /// Destinations (besides the cluster and Service ranges and link-local) that see the pod's own address.
   std::vector<std::string> non_masquerade;
   bool masquerade = true;  ///< off-cluster traffic of pods leaves with the node's address
-  int mtu = 0;             ///< 0: that of the link with the default route, else 1500
+  int mtu = 0;             ///< 0: that of the link with the default route, else 1500; 50 less by tunnels
+  /// This machine's address for tunnels to nodes that share no link with it; empty: the kernel's choice.
+  std::string node_address;
+  std::uint32_t tunnel_vni = 1;                          ///< VXLAN network; the same on all nodes
+  std::uint16_t tunnel_port = 8472;                      ///< UDP; the same on all nodes
   Duration address_cooldown = std::chrono::seconds(60);  ///< before an address is given to another pod
   NetworkNamespace name_space;                           ///< the node's side
 };
@@ -72,7 +76,7 @@ struct PodNetworkOptions {
 /// Another node: how its pods are reached.
 struct PodNetworkPeer {
   std::string name;
-  std::string address;  ///< of the machine, on a link that both share
+  std::string address;  ///< of the machine
   std::string pod_cidr;
   friend bool operator==(const PodNetworkPeer&, const PodNetworkPeer&) = default;
 };
@@ -99,8 +103,9 @@ class ORC_API PodNetwork {
   /// Detaches every pod that is not in `live_pod_uids`; answers how many.
   virtual Pending<std::size_t> reconcile(std::set<std::string> live_pod_uids) = 0;
   /// Routes to the pods of these nodes, and to no others: what an earlier call or process made and is not
-  /// named any more goes. The answer lists the nodes that cannot be reached, each with the reason (not on the
-  /// same link; a foreign route for its range, which stays). Since 0.2.
+  /// named any more goes. A node on a link of this one is reached by a plain route, others by a tunnel
+  /// (VXLAN). The answer lists the nodes that cannot be reached, each with the reason (no way to its address;
+  /// a foreign device with the tunnel's VNI and port; a foreign route for its range, which stays). Since 0.2.
   virtual Pending<std::vector<std::string>> set_peers(std::vector<PodNetworkPeer> peers) = 0;
   virtual std::string node_address() const = 0;
   virtual std::vector<MachineChange> machine_changes() const = 0;

@@ -7,6 +7,7 @@
 #include "api/meta.hpp"
 #include "api/object_tree.hpp"
 #include "base/fd.hpp"
+#include "node/network_wishes.hpp"
 #include "node/static_pods.hpp"
 #include "node/volumes.hpp"
 
@@ -324,7 +325,9 @@ bool PodWorker::ensure_sandbox(const Object& pod) {
     return true;
   }
   AttachRequest request{uid_, pod.ns(), pod.name(), sandbox_->network_namespace};
-  auto attached = context_.parts.network->attach(request).wait(kRuntimeDeadline);
+  const auto wishes = add_network_wishes(object, request);
+  auto attached = wishes ? context_.parts.network->attach(request).wait(kRuntimeDeadline)
+                         : Result<Attachment>(wishes.error());
   if (!attached) {
     context_.event(pod, "Warning", "FailedCreatePodSandBox",
                    "Failed to set up the pod's network: " + attached.error().to_string());
@@ -332,6 +335,8 @@ bool PodWorker::ensure_sandbox(const Object& pod) {
     return false;
   }
   pod_ips_ = attached->addresses;
+  for (const std::string& warning : attached->warnings)
+    context_.event(pod, "Warning", "NetworkDegraded", warning);
   return true;
 }
 

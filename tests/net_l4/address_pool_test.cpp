@@ -102,3 +102,24 @@ TEST_CASE("ranges that cannot hold pods are refused") {
   CHECK_FALSE(IpRange::parse("10.244.1.0/33"));
   CHECK_FALSE(IpRange::parse("010.1.1.0/24"));
 }
+
+TEST_CASE("host ports belong to one pod at a time, and the journal keeps them") {
+  const std::int64_t now = 0;
+  AddressPool pool = make_pool();
+  reserve(pool, "a", now);
+  reserve(pool, "b", now);
+  const HostPort any{IpProtocol::tcp, "", 80, 8080}, one{IpProtocol::tcp, "192.0.2.1", 80, 8080};
+  const HostPort other{IpProtocol::tcp, "192.0.2.2", 80, 8080}, udp{IpProtocol::udp, "", 80, 8080};
+  CHECK(pool.set_host_ports("a", {one, udp}).value());
+  CHECK_FALSE(pool.set_host_ports("a", {one, udp}).value());
+  CHECK(pool.set_host_ports("b", {any}).error().is(Error::conflict));
+  CHECK(pool.set_host_ports("b", {one}).error().is(Error::conflict));
+  CHECK(pool.set_host_ports("b", {other}).value());
+  CHECK(pool.set_host_ports("nobody", {other}).error().is(Error::not_found));
+  AddressPool read = make_pool();
+  read.load(pool.journal(), now).value();
+  CHECK(read.find("a")->host_ports == std::vector<HostPort>{one, udp});
+  CHECK(read.journal() == pool.journal());
+  pool.release("a", now);
+  CHECK(pool.set_host_ports("b", {any}).value());
+}

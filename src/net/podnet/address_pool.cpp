@@ -5,6 +5,50 @@
 #include "base/json.hpp"
 
 namespace orchestra::net {
+namespace {
+
+bool clash(const HostPort& a, const HostPort& b) {
+  return a.protocol == b.protocol && a.host_port == b.host_port &&
+         (a.host_address.empty() || b.host_address.empty() || a.host_address == b.host_address);
+}
+
+json::array ports_to_json(const std::vector<HostPort>& ports) {
+  json::array out;
+  for (const HostPort& port : ports) {
+    out.push_back(json::object{{"protocol", to_string(port.protocol)},
+                               {"hostIP", port.host_address},
+                               {"hostPort", port.host_port},
+                               {"port", port.pod_port}});
+  }
+  return out;
+}
+
+/// Nothing when one of them is not what ports_to_json() writes.
+std::optional<std::vector<HostPort>> ports_from_json(const json::value& lease) {
+  std::vector<HostPort> out;
+  const json::array* list = array_at(lease, "/hostPorts");
+  if (list == nullptr) return out;
+  for (const json::value& item : *list) {
+    HostPort port;
+    const std::string protocol = string_at(item, "/protocol");
+    bool known = false;
+    for (const IpProtocol one : {IpProtocol::tcp, IpProtocol::udp, IpProtocol::sctp}) {
+      if (protocol != to_string(one)) continue;
+      port.protocol = one;
+      known = true;
+    }
+    port.host_address = string_at(item, "/hostIP");
+    const std::int64_t host = int_at(item, "/hostPort"), inside = int_at(item, "/port");
+    const bool address = port.host_address.empty() || IpAddress::parse(port.host_address);
+    if (!known || !address || host < 1 || host > 65535 || inside < 1 || inside > 65535) return std::nullopt;
+    port.host_port = static_cast<std::uint16_t>(host);
+    port.pod_port = static_cast<std::uint16_t>(inside);
+    out.push_back(std::move(port));
+  }
+  return out;
+}
+
+}  // namespace
 
 AddressPool::AddressPool(const IpRange& range, std::int64_t cooldown_ns)
     : range_(range), cooldown_ns_(cooldown_ns) {
@@ -42,10 +86,13 @@ Result<void> AddressPool::load(std::string_view journal, std::int64_t now_ns) {
   if (const auto* items = array_at(root, "/leases")) {
     for (const auto& item : *items) {
       const auto number = pod_address(item);
-      Lease lease{string_at(item, "/uid"), string_at(item, "/namespace"), string_at(item, "/name"), {}};
+      Lease lease{string_at(item, "/uid"), string_at(item, "/namespace"), string_at(item, "/name"), {}, {}};
       if (!number || lease.pod_uid.empty()) return bad("lease " + to_json(item) + " is not of this range");
       if (!used_.insert(*number).second) return bad("address of " + to_json(item) + " is leased twice");
       lease.address = IpAddress::v4(*number);
+      auto ports = ports_from_json(item);
+      if (!ports) return bad("lease " + to_json(item) + " has ports that are none");
+      lease.host_ports = std::move(*ports);
       const std::string uid = lease.pod_uid;
       by_pod_[uid] = std::move(lease);
     }
@@ -66,8 +113,10 @@ Result<void> AddressPool::load(std::string_view journal, std::int64_t now_ns) {
 std::string AddressPool::journal() const {
   json::array leases, released;
   for (const auto& [uid, lease] : by_pod_) {
-    leases.push_back(json::object{
-        {"uid", uid}, {"namespace", lease.ns}, {"name", lease.name}, {"address", lease.address.to_string()}});
+    json::object one{
+        {"uid", uid}, {"namespace", lease.ns}, {"name", lease.name}, {"address", lease.address.to_string()}};
+    if (!lease.host_ports.empty()) one["hostPorts"] = ports_to_json(lease.host_ports);
+    leases.push_back(std::move(one));
   }
   for (const auto& [address, at] : released_) {
     released.push_back(json::object{{"address", IpAddress::v4(address).to_string()}, {"at", at}});
@@ -104,9 +153,28 @@ Result<AddressPool::Lease> AddressPool::reserve(const std::string& pod_uid, cons
   cursor_ = *chosen;
   used_.insert(*chosen);
   released_.erase(*chosen);
-  Lease lease{pod_uid, ns, name, IpAddress::v4(*chosen)};
+  Lease lease{pod_uid, ns, name, IpAddress::v4(*chosen), {}};
   by_pod_[pod_uid] = lease;
   return lease;
+}
+
+Result<bool> AddressPool::set_host_ports(const std::string& pod_uid, const std::vector<HostPort>& ports) {
+  const auto own = by_pod_.find(pod_uid);
+  if (own == by_pod_.end()) return Error(Error::not_found, "podnet", "pod " + pod_uid + " has no address");
+  if (own->second.host_ports == ports) return false;
+  for (const auto& [uid, lease] : by_pod_) {
+    if (uid == pod_uid) continue;
+    for (const HostPort& taken : lease.host_ports) {
+      for (const HostPort& port : ports) {
+        if (!clash(taken, port)) continue;
+        return Error(Error::conflict, "podnet",
+                     "port " + to_string(port) + " of this machine leads to pod " + lease.ns + "/" +
+                         lease.name + " already");
+      }
+    }
+  }
+  own->second.host_ports = ports;
+  return true;
 }
 
 bool AddressPool::adopt(const std::string& pod_uid, const IpAddress& address) {
@@ -114,7 +182,7 @@ bool AddressPool::adopt(const std::string& pod_uid, const IpAddress& address) {
   const std::uint32_t number = address.v4_number();
   if (number <= first_ || number > last_ || !used_.insert(number).second) return false;
   released_.erase(number);
-  by_pod_[pod_uid] = Lease{pod_uid, "", "", address};
+  by_pod_[pod_uid] = Lease{pod_uid, "", "", address, {}};
   return true;
 }
 

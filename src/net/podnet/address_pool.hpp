@@ -3,7 +3,8 @@
 //
 // The first address is the node's own. Free addresses are given out round robin and a released one not
 // before a cool-down, because DNS caches, connection tracking and other nodes' policy sets remember the old
-// owner for a while. One pod has one address; asking again gives the same one.
+// owner for a while. One pod has one address; asking again gives the same one. A lease also holds the ports
+// of the machine that lead to the pod, so that no two pods get one and a start knows them.
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -11,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "api/pod_attacher.hpp"
 #include "net/snapshot.hpp"
 
 namespace orchestra::net {
@@ -20,6 +22,7 @@ class AddressPool {
   struct Lease {
     std::string pod_uid, ns, name;
     IpAddress address;
+    std::vector<HostPort> host_ports = {};
   };
   /// IPv4 ranges of /8 to /29.
   static Result<AddressPool> create(const IpRange& range, std::int64_t cooldown_ns);
@@ -30,6 +33,9 @@ class AddressPool {
   IpAddress node_address() const { return IpAddress::v4(first_); }
   Result<Lease> reserve(const std::string& pod_uid, const std::string& ns, const std::string& name,
                         std::int64_t now_ns);
+  /// The ports of the machine of a pod with a lease, in place of those it had. `conflict` names the pod that
+  /// has one of them already; then nothing changes. False: it has them already.
+  Result<bool> set_host_ports(const std::string& pod_uid, const std::vector<HostPort>& ports);
   /// A pod that certainly has this address (its link says so). False when it is taken or not of the range.
   bool adopt(const std::string& pod_uid, const IpAddress& address);
   /// False when the pod had none.

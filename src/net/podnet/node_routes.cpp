@@ -1,68 +1,192 @@
-// Routes to the pods of other nodes that share a link with this one: one per node, by the node's own address.
+// How the pods of other nodes are reached: one route per node.
 //
-// The kernel finds the link by the gateway's address; a gateway that is not on a link of ours is refused by
-// it, and the node is reported instead of being sent to by way of strangers. Foreign routes for a node's
-// range are reported and stay. Ours are told by their protocol, so what an earlier process made is found and
-// goes when its node is gone.
+// Decided for each node by itself. Where the kernel sends to the node's address without a gateway, both share
+// a link and the route is a plain one by that address. Else the way is a tunnel (VXLAN, RFC 7348): the route
+// goes by the other node's own pod address, which is said to be on the tunnel's link, one permanent neighbour
+// tells its hardware address there, and one forwarding entry the machine that has it. The hardware address is
+// made of the pod address on both sides, so nothing has to be published or learnt. Everything of a node goes
+// when the node is not named any more, never because it does not answer. Foreign routes for a node's range
+// are reported and stay. Ours are told by their protocol, so what an earlier process made is found.
 #include <linux/rtnetlink.h>
 
+#include <algorithm>
 #include <map>
 
+#include "net/podnet/in_namespace.hpp"
 #include "net/podnet/routed_network.hpp"
 
 namespace orchestra::net {
+namespace {
+
+/// What IPv4, UDP, VXLAN and the inner Ethernet head take of a packet.
+constexpr int kTunnelBytes = 50;
+constexpr int kMtuMin = 576;
+
+/// Of a node's end of the tunnel.
+std::string tunnel_mac(const IpAddress& node) {
+  std::string mac{0x0a, 0x59};
+  for (std::size_t i = 0; i < 4; ++i) mac += static_cast<char>(node.bytes[i]);
+  return mac;
+}
+
+}  // namespace
+
+struct RoutedNetwork::PeerPlan {
+  std::string name;
+  Route route;
+  std::optional<IpAddress> tunnel_end;  ///< the machine's address; nothing: on a link of ours
+};
 
 Pending<std::vector<std::string>> RoutedNetwork::set_peers(std::vector<PodNetworkPeer> peers) {
   return queue_->run(
       [self = shared_from_this(), peers = std::move(peers)] { return self->set_peers_now(peers); });
 }
 
+/// An error says why the node's pods cannot be reached.
+Result<RoutedNetwork::PeerPlan> RoutedNetwork::plan_peer(const PodNetworkPeer& peer) {
+  const auto refuse = [](std::string why) { return Error(Error::invalid, "podnet", std::move(why)); };
+  const auto range = IpRange::parse(peer.pod_cidr);
+  const auto address = IpAddress::parse(peer.address);
+  if (!range || !address || !range->base.is_v4() || !address->is_v4())
+    return refuse("pods " + peer.pod_cidr + " at " + peer.address + " are no IPv4 range and address");
+  if (!ranges_.cluster.contains(range->base) || range->overlaps(ranges_.pods)) {
+    return refuse("its range " + peer.pod_cidr + " is not in the cluster's " + ranges_.cluster.to_string() +
+                  ", or is that of this node");
+  }
+  auto way = routes_.lookup(*address);
+  if (!way)
+    return refuse("its address " + peer.address + " cannot be reached (" + way.error().message() + ")");
+  if (way->type != RTN_UNICAST) return refuse("its address " + peer.address + " is one of this machine");
+  PeerPlan plan{peer.name, {}, std::nullopt};
+  plan.route.destination = *range;
+  plan.route.source = gateway_;  // others know this node's pods, and its gateway among them
+  if (!way->gateway) {
+    plan.route.gateway = *address;
+    return plan;
+  }
+  const auto pool = AddressPool::create(*range, 0);
+  if (!pool) return pool.error();
+  plan.tunnel_end = *address;
+  plan.route.gateway = pool->node_address();
+  plan.route.onlink = true;
+  return plan;
+}
+
+/// The tunnel's device, made when the first node needs it.
+Result<Link> RoutedNetwork::ensure_tunnel() {
+  const std::string name = tunnel_link_name(options_.instance);
+  ORC_ASSIGN(std::optional<Link> found, routes_.find_link(name));
+  if (!found) {
+    RouteSocket::NewTunnel tunnel;
+    tunnel.name = name;
+    tunnel.mac = tunnel_mac(gateway_);
+    tunnel.vni = options_.tunnel_vni;
+    tunnel.port = options_.tunnel_port;
+    tunnel.local = IpAddress::parse(options_.node_address);
+    tunnel.mtu = tunnel_mtu();
+    auto made = routes_.add_tunnel(tunnel);
+    if (!made) {
+      ORC_ASSIGN(const std::vector<Link> links, routes_.links());
+      for (const Link& link : links) {
+        if (link.kind != "vxlan" || link.vni != tunnel.vni || link.tunnel_port != tunnel.port) continue;
+        return Error(Error::conflict, "podnet",
+                     "tunnel with VNI " + std::to_string(tunnel.vni) + " and UDP port " +
+                         std::to_string(tunnel.port) + " is device " + link.name +
+                         " of somebody else already");
+      }
+      return made.error();
+    }
+    ORC_ASSIGN(found, routes_.find_link(name));
+    if (!found)
+      return Error(Error::conflict, "podnet", "link " + name + " was removed by somebody else at once");
+    ORC_TRY(in_namespace(options_.name_space, [&]() -> Result<void> {
+      // Whatever the machine's defaults are: only pods of other nodes are behind it.
+      ORC_TRY(write_sysctl("net/ipv4/conf/" + name + "/forwarding", "1"));
+      ORC_TRY(write_sysctl("net/ipv4/conf/" + name + "/send_redirects", "0"));
+      return write_sysctl("net/ipv6/conf/" + name + "/disable_ipv6", "1");
+    }));
+  }
+  if (found->mtu != tunnel_mtu()) ORC_TRY(routes_.set_mtu(found->index, tunnel_mtu()));
+  ORC_TRY(routes_.set_link(found->index, "orchestra tunnel", true));
+  // Pods that come from now on; those that run are told by "fragmentation needed".
+  mtu_ = tunnel_mtu();
+  return *found;
+}
+
+int RoutedNetwork::tunnel_mtu() const {
+  const int fits = std::max(underlay_mtu_ - kTunnelBytes, kMtuMin);
+  return options_.mtu > 0 ? std::min(options_.mtu, fits) : fits;
+}
+
+/// The tunnel knows these ends and no others; without any it goes.
+Result<void> RoutedNetwork::set_tunnel_ends(const std::vector<PeerPlan>& plans) {
+  std::vector<Neighbour> hosts, machines;
+  for (const PeerPlan& plan : plans) {
+    if (!plan.tunnel_end) continue;
+    const std::string mac = tunnel_mac(*plan.route.gateway);
+    hosts.push_back({*plan.route.gateway, mac});
+    machines.push_back({*plan.tunnel_end, mac});
+  }
+  ORC_ASSIGN(const std::optional<Link> tunnel, routes_.find_link(tunnel_link_name(options_.instance)));
+  if (!tunnel) return {};
+  if (hosts.empty()) {
+    mtu_ = options_.mtu > 0 ? options_.mtu : underlay_mtu_;
+    return routes_.remove_link(tunnel->index);
+  }
+  const auto set = [&](RouteSocket::Table table, const std::vector<Neighbour>& wanted) -> Result<void> {
+    ORC_ASSIGN(const std::vector<Neighbour> known, routes_.neighbours(tunnel->index, table));
+    for (const Neighbour& one : known) {
+      if (std::find(wanted.begin(), wanted.end(), one) == wanted.end())
+        ORC_TRY(routes_.remove_neighbour(tunnel->index, table, one));
+    }
+    for (const Neighbour& one : wanted) {
+      if (std::find(known.begin(), known.end(), one) == known.end())
+        ORC_TRY(routes_.set_neighbour(tunnel->index, table, one));
+    }
+    return {};
+  };
+  ORC_TRY(set(RouteSocket::Table::forwarding, machines));
+  return set(RouteSocket::Table::neighbours, hosts);
+}
+
 Result<std::vector<std::string>> RoutedNetwork::set_peers_now(const std::vector<PodNetworkPeer>& peers) {
   std::vector<std::string> problems;
   if (torn_down_) return problems;
-  ORC_ASSIGN(const std::vector<Route> routes, routes_.routes());
-  std::map<std::string, Route> wanted;  // by destination
-  std::map<std::string, std::string> names;
+  std::vector<PeerPlan> plans;
   for (const PodNetworkPeer& peer : peers) {
-    const auto range = IpRange::parse(peer.pod_cidr);
-    const auto gateway = IpAddress::parse(peer.address);
-    if (!range || !gateway || !gateway->is_v4()) {
-      problems.push_back("node " + peer.name + ": pods " + peer.pod_cidr + " at " + peer.address +
-                         " are no IPv4 range and address");
-      continue;
+    auto plan = plan_peer(peer);
+    if (plan && plan->tunnel_end) {
+      const auto tunnel = ensure_tunnel();
+      if (tunnel) plan->route.link = tunnel->index;
+      if (!tunnel) plan = tunnel.error();
     }
-    if (!ranges_.cluster.contains(range->base) || range->overlaps(ranges_.pods)) {
-      problems.push_back("node " + peer.name + ": its range " + peer.pod_cidr + " is not in the cluster's " +
-                         ranges_.cluster.to_string() + ", or is that of this node");
-      continue;
-    }
-    Route route;
-    route.destination = *range;
-    route.gateway = *gateway;
-    route.source = gateway_;  // others know this node's pods, and its gateway among them
-    names[range->to_string()] = peer.name;
-    wanted.insert_or_assign(range->to_string(), route);
+    if (plan) plans.push_back(std::move(*plan));
+    if (!plan) problems.push_back("node " + peer.name + ": " + plan.error().message());
   }
+  ORC_ASSIGN(const std::vector<Route> routes, routes_.routes());
+  std::map<std::string, const PeerPlan*> wanted;  // by destination
+  for (const PeerPlan& plan : plans) wanted[plan.route.destination.to_string()] = &plan;
   for (const Route& route : routes) {
     const auto found = wanted.find(route.destination.to_string());
     if (is_peer_route(route, ranges_.cluster)) {
       if (found == wanted.end()) {
         ORC_TRY(routes_.remove_route(route));
-      } else if (*route.gateway == *found->second.gateway) {
+      } else if (*route.gateway == *found->second->route.gateway &&
+                 (found->second->route.link == 0 || found->second->route.link == route.link)) {
         wanted.erase(found);  // as it should be
       }
     } else if (found != wanted.end() && route.table == RT_TABLE_MAIN) {
-      problems.push_back("node " + names[found->first] + ": this machine has a foreign route for " +
+      problems.push_back("node " + found->second->name + ": this machine has a foreign route for " +
                          found->first + ", which stays");
       wanted.erase(found);
     }
   }
-  for (const auto& [range, route] : wanted) {
-    auto made = routes_.add_route(route);
+  ORC_TRY(set_tunnel_ends(plans));
+  for (const auto& [range, plan] : wanted) {
+    auto made = routes_.add_route(plan->route);
     if (made) continue;
-    problems.push_back("node " + names[range] + ": no route to its pods " + range + " by " +
-                       route.gateway->to_string() + " (" + made.error().message() +
-                       "); nodes must share a link, tunnels between networks are not there yet");
+    problems.push_back("node " + plan->name + ": no route to its pods " + range + " by " +
+                       plan->route.gateway->to_string() + " (" + made.error().message() + ")");
   }
   return problems;
 }

@@ -8,6 +8,8 @@ namespace orchestra::net {
 
 std::string gateway_link_name(const std::string& instance) { return "orc-" + instance; }
 
+std::string tunnel_link_name(const std::string& instance) { return "orv-" + instance; }
+
 std::string pod_link_name(const std::string& instance, const IpAddress& address) {
   // The lower 16 bits tell all pods of a node apart (its range is a /16 or smaller).
   char suffix[5] = {};
@@ -15,9 +17,12 @@ std::string pod_link_name(const std::string& instance, const IpAddress& address)
   return "orc" + instance + suffix;
 }
 
+std::string rate_link_of(const std::string& pod_link) { return "orb" + pod_link.substr(3); }
+
 bool is_pod_link(const std::string& instance, const std::string& link) {
   const std::string prefix = "orc" + instance;
-  return link.size() == prefix.size() + 4 && link.compare(0, prefix.size(), prefix) == 0;
+  if (link.size() != prefix.size() + 4) return false;
+  return link.starts_with(prefix) || link.starts_with(rate_link_of(prefix));
 }
 
 bool is_peer_route(const Route& route, const IpRange& cluster) {

@@ -8,9 +8,14 @@
 
 namespace orchestra::net {
 
-/// Links of one instance: the gateway link "orc-1a2b3c4d" and veths "orc1a2b3c4d0102".
+/// Links of one instance: the gateway link "orc-1a2b3c4d", veths "orc1a2b3c4d0102", and for pods with a limit
+/// on what they send "orb1a2b3c4d0102".
 std::string gateway_link_name(const std::string& instance);
+/// "orv-1a2b3c4d": to nodes that share no link with this one.
+std::string tunnel_link_name(const std::string& instance);
 std::string pod_link_name(const std::string& instance, const IpAddress& address);
+std::string rate_link_of(const std::string& pod_link);
+/// A veth's host end or a rate link.
 bool is_pod_link(const std::string& instance, const std::string& link);
 
 /// "10.244.0.0/16 via 192.168.1.1 dev eth0"

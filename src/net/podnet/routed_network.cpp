@@ -60,9 +60,12 @@ Result<Attachment> RoutedNetwork::attach_now(const AttachRequest& request) {
     return Error(Error::invalid, "podnet", "attach needs the pod's uid and its network namespace");
   }
   std::optional<AddressPool::Lease> lease;
+  bool new_ports = false;
   {
     std::lock_guard lock(mutex_);
     ORC_ASSIGN(lease, pool_.reserve(request.pod_uid, request.ns, request.name, wall_now()));
+    ORC_ASSIGN(new_ports, pool_.set_host_ports(request.pod_uid, request.host_ports));
+    lease->host_ports = request.host_ports;
   }
   ORC_TRY(save_addresses());
   ORC_TRY(finish_removal(request.pod_uid));
@@ -75,6 +78,8 @@ Result<Attachment> RoutedNetwork::attach_now(const AttachRequest& request) {
   route.link = link.index;
   route.source = gateway_;
   ORC_TRY(routes_.add_route(route));
+  ORC_TRY(limit_rates(link, lease->address, request));
+  if (new_ports || !lease->host_ports.empty()) ORC_TRY(publish_host_ports(*lease));
   return describe(*lease);
 }
 
@@ -172,14 +177,20 @@ Result<void> RoutedNetwork::detach_now(const std::string& pod_uid) {
     remove_in_background(pod_uid, link);
   }
   bool had = false;
+  AddressPool::Lease gone;
   {
     std::lock_guard lock(mutex_);
+    if (const auto* lease = pool_.find(pod_uid)) gone = *lease;
     had = pool_.release(pod_uid, wall_now());
+  }
+  if (!gone.host_ports.empty()) {
+    ORC_TRY(write_host_ports());
+    cut_udp_flows(gone, false);
   }
   return had ? save_addresses() : Result<void>();
 }
 
-/// The pod's host link: by its address when there is a lease, else by alias.
+/// The pod's links on the host, its pair's end first: by its address when there is a lease, else by alias.
 Result<std::vector<Link>> RoutedNetwork::links_of(const std::string& pod_uid) {
   std::string name;
   {
@@ -188,8 +199,10 @@ Result<std::vector<Link>> RoutedNetwork::links_of(const std::string& pod_uid) {
   }
   std::vector<Link> out;
   if (!name.empty()) {
-    ORC_ASSIGN(const std::optional<Link> link, routes_.find_link(name));
-    if (link) out.push_back(*link);
+    for (const std::string& one : {name, rate_link_of(name)}) {
+      ORC_ASSIGN(const std::optional<Link> link, routes_.find_link(one));
+      if (link) out.push_back(*link);
+    }
     return out;
   }
   ORC_ASSIGN(const std::vector<Link> links, routes_.links());

@@ -8,6 +8,7 @@
 // detach() cuts the pod off (its route goes, and with the route rp_filter drops what it sends), gives the
 // address back and answers; the link itself goes in the background, because the kernel waits 20-30 ms for
 // its readers when a link is removed.
+#include <atomic>
 #include <map>
 #include <mutex>
 
@@ -59,12 +60,24 @@ class RoutedNetwork final : public PodNetwork,
   Result<void> make_gateway_link();
   Result<void> set_machine_sysctls();
   Result<void> set_masquerade();
+  Result<void> write_host_ports();
+  bool has_host_ports() const;
   Result<void> adopt_links();
   Result<void> load_addresses();
   Result<void> save_addresses();
 
+  struct PeerPlan;
+  Result<PeerPlan> plan_peer(const PodNetworkPeer& peer);
+  Result<Link> ensure_tunnel();
+  int tunnel_mtu() const;
+  Result<void> set_tunnel_ends(const std::vector<PeerPlan>& plans);
   Result<std::vector<std::string>> set_peers_now(const std::vector<PodNetworkPeer>& peers);
   Result<Attachment> attach_now(const AttachRequest& request);
+  Result<void> publish_host_ports(const AddressPool::Lease& lease);
+  Result<void> limit_rates(const Link& link, const IpAddress& address, const AttachRequest& request);
+  /// A UDP client with a fixed port would keep what its first packet met for ever: flows from before the
+  /// ports were published, or those that lead to a pod that goes.
+  void cut_udp_flows(const AddressPool::Lease& lease, bool published);
   Result<Link> ensure_veth(const AttachRequest& request, const IpAddress& address);
   Result<void> configure_host_side(const Link& link, const AttachRequest& request);
   Result<void> configure_inside(const NetworkNamespace& pod, const IpAddress& address);
@@ -80,7 +93,8 @@ class RoutedNetwork final : public PodNetwork,
   PodNetworkOptions options_;
   RoutedRanges ranges_;
   IpAddress gateway_;
-  int mtu_ = 1500;
+  int underlay_mtu_ = 1500;     // of the machine's way out
+  std::atomic<int> mtu_{1500};  // of pods: smaller while there is a tunnel
   int gateway_link_ = 0;
   std::shared_ptr<SerialQueue> queue_;
 

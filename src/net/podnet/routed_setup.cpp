@@ -5,6 +5,8 @@
 // be repeated, so a start after kill -9 goes through the same list.
 #include <linux/rtnetlink.h>
 
+#include <algorithm>
+
 #include "base/fd.hpp"
 #include "net/lb/nft_proxy.hpp"
 #include "net/podnet/in_namespace.hpp"
@@ -91,7 +93,17 @@ Result<void> RoutedNetwork::make_machine_parts() {
     }
   }
   ORC_TRY(load_addresses());
-  return adopt_links();
+  ORC_TRY(adopt_links());
+  // Also without such ports: a process before this one may have been killed before it removed the last.
+  auto written = write_host_ports();
+  if (written || (written.error().is(Error::unsupported) && !has_host_ports())) return {};
+  return written.error().with_context("host ports");
+}
+
+bool RoutedNetwork::has_host_ports() const {
+  std::lock_guard lock(mutex_);
+  const auto leases = pool_.leases();
+  return std::any_of(leases.begin(), leases.end(), [](const auto& one) { return !one.host_ports.empty(); });
 }
 
 Result<void> RoutedNetwork::claim_ranges() {
@@ -109,7 +121,11 @@ Result<void> RoutedNetwork::claim_ranges() {
   const std::string own = resumed ? options_.instance : "";
   ORC_TRY(check_range("--pod-cidr", ranges_.cluster, routes, links, own));
   if (ranges_.services) ORC_TRY(check_range("--service-cidr", *ranges_.services, routes, links, own));
-  mtu_ = options_.mtu > 0 ? options_.mtu : underlay_mtu(routes, links);
+  underlay_mtu_ = underlay_mtu(routes, links);
+  const bool tunnel = std::any_of(links.begin(), links.end(), [&](const Link& link) {
+    return link.name == tunnel_link_name(options_.instance);
+  });
+  mtu_ = tunnel ? tunnel_mtu() : options_.mtu > 0 ? options_.mtu : underlay_mtu_;
   ORC_TRY(journal_.record(wanted));
   const auto how = resumed ? RouteSocket::IfExists::replace : RouteSocket::IfExists::refuse;
   auto covered = routes_.add_route(cover_of(ranges_.cluster), how);
@@ -205,7 +221,8 @@ Result<void> RoutedNetwork::adopt_links() {
     {
       std::lock_guard lock(mutex_);
       const auto* lease = link.alias.empty() ? nullptr : pool_.find(link.alias);
-      keep = lease != nullptr && pod_link_name(options_.instance, lease->address) == link.name;
+      const std::string name = lease == nullptr ? "" : pod_link_name(options_.instance, lease->address);
+      keep = lease != nullptr && (name == link.name || rate_link_of(name) == link.name);
       if (lease == nullptr && !link.alias.empty()) {
         for (const auto& route : routes) {
           if (keep || route.link != link.index || route.destination.prefix != 32) continue;
@@ -229,14 +246,19 @@ Result<void> remove_instance(MachineJournal& journal, RouteSocket& routes,
   for (const auto& link : links) {
     if (is_pod_link(state.instance, link.name)) ORC_TRY(routes.remove_link(link.index));
   }
-  const std::string table = "table ip " + nft_table_name(state.instance, "_out");
+  std::string tables;
+  for (const char* suffix : {"_out", "_hp"}) {
+    const std::string table = "table ip " + nft_table_name(state.instance, suffix) + "\n";
+    tables += table + "delete " + table;
+  }
   if (auto session = NftSession::open(name_space)) {
-    auto removed = (*session)->run(table + "\ndelete " + table + "\n");
+    auto removed = (*session)->run(tables);
     // Where nftables does not work, there is no table of ours either.
     if (!removed && !removed.error().is(Error::unsupported)) return removed;
   }
   for (const auto& link : links) {
-    if (link.name == gateway_link_name(state.instance)) ORC_TRY(routes.remove_link(link.index));
+    if (link.name == gateway_link_name(state.instance) || link.name == tunnel_link_name(state.instance))
+      ORC_TRY(routes.remove_link(link.index));
   }
   if (!state.cluster_cidr.empty()) {
     ORC_ASSIGN(const IpRange cluster, IpRange::parse(state.cluster_cidr));

@@ -1,5 +1,6 @@
 #include "net/podnet/rtnetlink.hpp"
 
+#include <arpa/inet.h>
 #include <libmnl/libmnl.h>
 #include <linux/if_link.h>
 #include <linux/rtnetlink.h>
@@ -10,56 +11,14 @@
 #include <cerrno>
 #include <cstring>
 
+#include "net/podnet/rtnetlink_message.hpp"
+
 namespace orchestra::net {
 namespace {
 
-constexpr std::size_t kRequestBytes = 4096;     // our largest request has two names, two MACs and an alias
 constexpr std::size_t kAnswerBytes = 64 << 10;  // the kernel fills at most 32 KiB per read of a dump
 constexpr int kDumpTriesMax = 8;
 constexpr int kAnswerSecondsMax = 5;
-
-struct Message {
-  alignas(nlmsghdr) char bytes[kRequestBytes] = {};
-  nlmsghdr* header = nullptr;
-  explicit Message(std::uint16_t type, std::uint16_t flags) {
-    header = ::mnl_nlmsg_put_header(bytes);
-    header->nlmsg_type = type;
-    header->nlmsg_flags = static_cast<std::uint16_t>(NLM_F_REQUEST | flags);
-  }
-  template <class T>
-  T* extra() {
-    return static_cast<T*>(::mnl_nlmsg_put_extra_header(header, sizeof(T)));
-  }
-};
-
-void put_address(nlmsghdr* header, std::uint16_t type, const IpAddress& address) {
-  ::mnl_attr_put(header, type, address.is_v4() ? 4 : 16, address.bytes.data());
-}
-
-IpAddress read_address(const nlattr* attribute) {
-  IpAddress address;
-  const auto size = ::mnl_attr_get_payload_len(attribute);
-  address.family = size == 4 ? 4 : 6;
-  std::memcpy(address.bytes.data(), ::mnl_attr_get_payload(attribute), std::min<std::size_t>(size, 16));
-  return address;
-}
-
-/// Calls `each` for every attribute between two addresses (libmnl's own loop macros are C only).
-template <class F>
-void walk_attributes(const void* first, const void* end, F each) {
-  const auto left = [&](const nlattr* at) {
-    return static_cast<int>(static_cast<const char*>(end) - reinterpret_cast<const char*>(at));
-  };
-  for (const auto* at = static_cast<const nlattr*>(first); ::mnl_attr_ok(at, left(at));
-       at = ::mnl_attr_next(at)) {
-    each(at);
-  }
-}
-
-template <class F>
-void for_each_attribute(const nlmsghdr* header, std::size_t skip, F each) {
-  walk_attributes(::mnl_nlmsg_get_payload_offset(header, skip), ::mnl_nlmsg_get_payload_tail(header), each);
-}
 
 /// The kernel's sentence in an extended acknowledgement, or "".
 std::string extended_text(const nlmsghdr* header, const nlmsgerr* error) {
@@ -80,6 +39,14 @@ Error kernel_error(const nlmsghdr* header, const std::string& what) {
   const auto* error = static_cast<const nlmsgerr*>(::mnl_nlmsg_get_payload(header));
   const std::string text = extended_text(header, error);
   return system_error("podnet", "rtnetlink", text.empty() ? what : what + " (" + text + ")", -error->error);
+}
+
+void read_vxlan(const nlattr* data, Link& link) {
+  const auto* inside = static_cast<const char*>(::mnl_attr_get_payload(data));
+  walk_attributes(inside, inside + ::mnl_attr_get_payload_len(data), [&](const nlattr* nested) {
+    if (::mnl_attr_get_type(nested) == IFLA_VXLAN_ID) link.vni = ::mnl_attr_get_u32(nested);
+    if (::mnl_attr_get_type(nested) == IFLA_VXLAN_PORT) link.tunnel_port = ntohs(::mnl_attr_get_u16(nested));
+  });
 }
 
 Link read_link(const nlmsghdr* header) {
@@ -109,6 +76,7 @@ Link read_link(const nlmsghdr* header) {
         const auto* inside = static_cast<const char*>(::mnl_attr_get_payload(attribute));
         walk_attributes(inside, inside + ::mnl_attr_get_payload_len(attribute), [&](const nlattr* nested) {
           if (::mnl_attr_get_type(nested) == IFLA_INFO_KIND) link.kind = ::mnl_attr_get_str(nested);
+          if (::mnl_attr_get_type(nested) == IFLA_INFO_DATA && link.kind == "vxlan") read_vxlan(nested, link);
         });
         break;
       }
@@ -127,6 +95,7 @@ Route read_route(const nlmsghdr* header) {
   route.protocol = message->rtm_protocol;
   route.scope = message->rtm_scope;
   route.table = message->rtm_table;
+  route.onlink = (message->rtm_flags & RTNH_F_ONLINK) != 0;
   for_each_attribute(header, sizeof(rtmsg), [&](const nlattr* attribute) {
     switch (::mnl_attr_get_type(attribute)) {
       case RTA_DST:
@@ -162,6 +131,7 @@ void write_route(Message& message, const Route& route) {
   body->rtm_protocol = route.protocol;
   body->rtm_scope = route.scope;
   body->rtm_type = route.type;
+  if (route.onlink) body->rtm_flags = RTNH_F_ONLINK;
   if (route.destination.prefix > 0) put_address(message.header, RTA_DST, route.destination.base);
   if (route.gateway) put_address(message.header, RTA_GATEWAY, *route.gateway);
   if (route.source) put_address(message.header, RTA_PREFSRC, *route.source);
@@ -253,30 +223,41 @@ Result<std::vector<Link>> RouteSocket::links() {
   return out;
 }
 
-Result<std::optional<Link>> RouteSocket::find_link(const std::string& name) {
-  Message message(RTM_GETLINK, 0);
-  message.extra<ifinfomsg>()->ifi_family = AF_UNSPEC;
-  ::mnl_attr_put_strz(message.header, IFLA_IFNAME, name.c_str());
-  message.header->nlmsg_seq = ++sequence_;
-  if (::send(fd_.get(), message.header, message.header->nlmsg_len, 0) < 0) {
-    return system_error("podnet", "send", "link " + name, errno);
+Result<bool> RouteSocket::ask(nlmsghdr* message, const std::string& what, std::uint16_t wanted, int absent,
+                              const std::function<void(const nlmsghdr*)>& answer) {
+  message->nlmsg_seq = ++sequence_;
+  if (::send(fd_.get(), message, message->nlmsg_len, 0) < 0) {
+    return system_error("podnet", "send", what, errno);
   }
   std::vector<char> buffer(kAnswerBytes);
   while (true) {
     const auto size = ::recv(fd_.get(), buffer.data(), buffer.size(), 0);
     if (size < 0 && errno == EINTR) continue;
-    if (size < 0) return system_error("podnet", "recv", "link " + name, errno);
+    if (size < 0) return system_error("podnet", "recv", what, errno);
     int left = static_cast<int>(size);
     for (auto* header = reinterpret_cast<nlmsghdr*>(buffer.data()); ::mnl_nlmsg_ok(header, left);
          header = ::mnl_nlmsg_next(header, &left)) {
       if (header->nlmsg_seq != sequence_) continue;
-      if (header->nlmsg_type == RTM_NEWLINK) return std::optional<Link>(read_link(header));
+      if (header->nlmsg_type == wanted) {
+        answer(header);
+        return true;
+      }
       if (header->nlmsg_type != NLMSG_ERROR) continue;
       const auto* error = static_cast<const nlmsgerr*>(::mnl_nlmsg_get_payload(header));
-      if (error->error == -ENODEV) return std::optional<Link>();
-      return kernel_error(header, "link " + name);
+      if (error->error == -absent) return false;
+      return kernel_error(header, what);
     }
   }
+}
+
+Result<std::optional<Link>> RouteSocket::find_link(const std::string& name) {
+  Message message(RTM_GETLINK, 0);
+  message.extra<ifinfomsg>()->ifi_family = AF_UNSPEC;
+  ::mnl_attr_put_strz(message.header, IFLA_IFNAME, name.c_str());
+  std::optional<Link> out;
+  ORC_TRY(ask(message.header, "link " + name, RTM_NEWLINK, ENODEV,
+              [&](const nlmsghdr* header) { out = read_link(header); }));
+  return out;
 }
 
 Result<void> RouteSocket::add_veth(const NewVeth& veth) {
@@ -309,19 +290,28 @@ Result<void> RouteSocket::add_veth(const NewVeth& veth) {
 Result<void> RouteSocket::add_sink(const std::string& name, int mtu) {
   Result<void> done;
   for (const char* kind : {"dummy", "bridge"}) {
-    done = add_simple_link(name, kind, mtu);
+    done = add_simple_link(name, kind, mtu, false);
     if (done || !done.error().is(Error::unsupported)) return done;
   }
   return done;
 }
 
-Result<void> RouteSocket::add_simple_link(const std::string& name, const char* kind, int mtu) {
+Result<void> RouteSocket::add_rate_link(const std::string& name, int mtu) {
+  return add_simple_link(name, "ifb", mtu, true);
+}
+
+Result<void> RouteSocket::add_simple_link(const std::string& name, const char* kind, int mtu,
+                                          bool one_queue) {
   Message message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL);
   auto* body = message.extra<ifinfomsg>();
   body->ifi_family = AF_UNSPEC;
   body->ifi_flags = body->ifi_change = IFF_NOARP;  // nobody is there to be asked
   ::mnl_attr_put_strz(message.header, IFLA_IFNAME, name.c_str());
   ::mnl_attr_put_u32(message.header, IFLA_MTU, static_cast<std::uint32_t>(mtu));
+  if (one_queue) {
+    ::mnl_attr_put_u32(message.header, IFLA_NUM_TX_QUEUES, 1);
+    ::mnl_attr_put_u32(message.header, IFLA_NUM_RX_QUEUES, 1);
+  }
   auto* info = ::mnl_attr_nest_start(message.header, IFLA_LINKINFO);
   ::mnl_attr_put_strz(message.header, IFLA_INFO_KIND, kind);
   ::mnl_attr_nest_end(message.header, info);
@@ -398,6 +388,19 @@ Result<std::vector<Route>> RouteSocket::routes() {
   std::vector<Route> out;
   ORC_TRY(dump(message.header, "list of routes",
                [&](const nlmsghdr* header) { out.push_back(read_route(header)); }));
+  return out;
+}
+
+Result<Route> RouteSocket::lookup(const IpAddress& address) {
+  Message message(RTM_GETROUTE, 0);
+  auto* body = message.extra<rtmsg>();
+  body->rtm_family = AF_INET;
+  body->rtm_dst_len = 32;
+  put_address(message.header, RTA_DST, address);
+  Route out;
+  ORC_ASSIGN(const bool found, ask(message.header, "route to " + address.to_string(), RTM_NEWROUTE,
+                                   ENETUNREACH, [&](const nlmsghdr* header) { out = read_route(header); }));
+  if (!found) return Error(Error::unavailable, "podnet", "no route leads to " + address.to_string());
   return out;
 }
 

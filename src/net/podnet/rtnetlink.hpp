@@ -29,6 +29,8 @@ struct Link {
   std::string mac;  ///< 6 bytes
   int mtu = 0;
   bool up = false;
+  std::uint32_t vni = 0;          ///< of a vxlan device
+  std::uint16_t tunnel_port = 0;  ///< of a vxlan device
 };
 
 struct Route {
@@ -38,8 +40,16 @@ struct Route {
   std::uint8_t scope = 0;     ///< RT_SCOPE_UNIVERSE 0, RT_SCOPE_LINK 253
   std::uint32_t table = 254;  ///< main; 255 local
   std::uint32_t metric = 0;
-  int link = 0;  ///< output link; 0: none
+  int link = 0;         ///< output link; 0: none
+  bool onlink = false;  ///< the gateway is on `link`, whatever other routes say
   std::optional<IpAddress> gateway, source;
+};
+
+/// Who has a hardware address: of an IP neighbour, or (forwarding entry) where a tunnel sends frames for it.
+struct Neighbour {
+  IpAddress address;  ///< the neighbour's, or that of the tunnel's other end
+  std::string mac;    ///< 6 bytes
+  friend bool operator==(const Neighbour&, const Neighbour&) = default;
 };
 
 class RouteSocket {
@@ -59,6 +69,28 @@ class RouteSocket {
   /// A link without a wire that swallows what is sent to it: `dummy` where the kernel has it, else a bridge
   /// without ports. (`ifb` would do, but loading its module makes two links nobody asked for.)
   Result<void> add_sink(const std::string& name, int mtu);
+  struct NewTunnel {
+    std::string name, mac;
+    std::uint32_t vni = 1;
+    std::uint16_t port = 8472;
+    std::optional<IpAddress> local;  ///< source of the outer packets; none: the kernel's choice
+    int mtu = 1450;
+  };
+  /// A VXLAN device that learns nothing: it knows whom add_neighbour() names.
+  Result<void> add_tunnel(const NewTunnel& tunnel);
+  enum class Table : std::uint8_t { neighbours, forwarding };
+  /// Permanent; in place of what the table says for the same address (neighbours) or MAC (forwarding).
+  Result<void> set_neighbour(int link, Table table, const Neighbour& entry);
+  /// One that is not there is fine.
+  Result<void> remove_neighbour(int link, Table table, const Neighbour& entry);
+  Result<std::vector<Neighbour>> neighbours(int link, Table table);  ///< permanent ones, IPv4
+  Result<void> set_mtu(int link, int mtu);
+  /// An `ifb`: what is redirected to it waits in its queue and goes on from where it came.
+  Result<void> add_rate_link(const std::string& name, int mtu);
+  /// What leaves this link does so with at most that many bits per second (token bucket).
+  Result<void> set_rate(int link, std::uint64_t bits_per_second);
+  /// What arrives on `link` goes through the queue of `rate_link` first.
+  Result<void> redirect_arrivals(int link, int rate_link);
   Result<void> set_link(int index, const std::optional<std::string>& alias, bool up);
   /// A link that is not there (any more) is fine.
   Result<void> remove_link(int index);
@@ -72,11 +104,16 @@ class RouteSocket {
   /// A route that is not there is fine.
   Result<void> remove_route(const Route& route);
   Result<std::vector<Route>> routes();  ///< IPv4, all tables
+  /// What the kernel would do with a packet for `address`. `unavailable`: there is no way.
+  Result<Route> lookup(const IpAddress& address);
 
  private:
-  Result<void> add_simple_link(const std::string& name, const char* kind, int mtu);
+  Result<void> add_simple_link(const std::string& name, const char* kind, int mtu, bool one_queue);
   explicit RouteSocket(Fd fd) : fd_(std::move(fd)) {}
   Result<void> request(nlmsghdr* message, const std::string& what);
+  /// One question with one answer of type `wanted`; nothing when the kernel answers with `absent`.
+  Result<bool> ask(nlmsghdr* message, const std::string& what, std::uint16_t wanted, int absent,
+                   const std::function<void(const nlmsghdr*)>& answer);
   Result<void> dump(nlmsghdr* message, const std::string& what,
                     const std::function<void(const nlmsghdr*)>& each);
   Result<bool> dump_once(nlmsghdr* message, const std::string& what,

@@ -1,0 +1,193 @@
+// Pods of several nodes: on one link by plain routes, behind a router by a tunnel. Each node is a namespace
+// with a pod network of its own; the router knows nothing of pods.
+#include <linux/rtnetlink.h>
+
+#include <algorithm>
+#include <map>
+
+#include "api/pod_attacher.hpp"
+#include "net/podnet/in_namespace.hpp"
+#include "net/podnet/rtnetlink.hpp"
+#include "orchestra/engine.hpp"
+#include "orchestra/env.hpp"
+#include "tests/net_l4/net_lab.hpp"
+
+using namespace orchestra;
+using namespace orchestra::net;
+using namespace orchestra::test;
+using namespace std::chrono_literals;
+
+namespace {
+
+#define NEEDS_ROOT(name) \
+  if (!can_make_namespaces()) ORC_SKIP(name, "needs root: network namespaces cannot be made")
+
+/// A route of the machine itself, with the protocol of an administrator's.
+void add_route(const NetworkNamespace& where, const std::string& range, const std::string& gateway) {
+  in_namespace(where, [&]() -> Result<void> {
+    ORC_ASSIGN(RouteSocket routes, RouteSocket::open());
+    Route route;
+    route.destination = IpRange::parse(range).value();
+    route.gateway = IpAddress::parse(gateway);
+    route.protocol = RTPROT_STATIC;
+    return routes.add_route(route);
+  }).value();
+}
+
+std::size_t count_lines(const NetworkNamespace& where, const std::string& part) {
+  const auto lines = machine_state(where);
+  return static_cast<std::size_t>(std::count_if(lines.begin(), lines.end(), [&](const std::string& line) {
+    return line.find(part) != std::string::npos;
+  }));
+}
+
+/// near and far-side machines: a - b share a link; c is behind a router.
+struct Lab {
+  Engine engine;
+  std::map<char, NetworkNamespace> hosts;
+  std::map<char, std::shared_ptr<PodNetwork>> networks;
+  std::map<char, NetworkNamespace> pods;
+  std::map<char, TempDir> data;
+  NetworkNamespace router = make_host();
+
+  Lab() {
+    for (const char name : {'a', 'b', 'c'}) hosts[name] = make_host();
+    wire(hosts['a'], "to-b", "192.0.2.1/24", hosts['b'], "eth0", "192.0.2.2/24");
+    wire(hosts['a'], "uplink", "198.51.100.1/24", router, "to-a", "198.51.100.254/24");
+    wire(hosts['c'], "uplink", "203.0.113.1/24", router, "to-c", "203.0.113.254/24");
+    set_sysctl_in(router, "net/ipv4/ip_forward", "1");
+    add_route(hosts['a'], "0.0.0.0/0", "198.51.100.254");
+    add_route(hosts['b'], "0.0.0.0/0", "192.0.2.1");
+    add_route(hosts['c'], "0.0.0.0/0", "203.0.113.254");
+    add_route(router, "192.0.2.0/24", "198.51.100.1");
+    for (const char name : {'a', 'b', 'c'}) open(name);
+  }
+  static std::string number(char name) { return std::to_string(name - 'a' + 1); }
+  void open(char name) {
+    PodNetworkOptions options;
+    options.data_dir = data[name].path();
+    options.instance = "0a1b2c3" + number(name);
+    options.pod_cidr = "10.244." + number(name) + ".0/24";
+    options.cluster_cidr = "10.244.0.0/16";
+    options.node_address = peer(name).address;
+    options.name_space = hosts[name];
+    auto network = PodNetwork::open(engine, options);
+    REQUIRE_MESSAGE(network, (network ? "" : network.error().to_string()));
+    networks[name] = *network;
+  }
+  Attachment attach(char name) {
+    pods[name] = NetworkNamespace::create().value();
+    const AttachRequest request{std::string("uid-") + name, "default", std::string(1, name), pods[name].fd()};
+    auto attached = networks[name]->attacher()->attach(request).wait(60s);
+    REQUIRE_MESSAGE(attached, (attached ? "" : attached.error().to_string()));
+    return *attached;
+  }
+  static PodNetworkPeer peer(char name) {
+    const std::string address = name == 'a' ? "192.0.2.1" : name == 'b' ? "192.0.2.2" : "203.0.113.1";
+    return {std::string(1, name), address, "10.244." + number(name) + ".0/24"};
+  }
+  std::vector<std::string> set_peers(char name, std::vector<char> others) {
+    std::vector<PodNetworkPeer> peers;
+    for (const char other : others) peers.push_back(peer(other));
+    return networks[name]->set_peers(peers).wait(60s).value();
+  }
+  ~Lab() {
+    for (auto& [name, network] : networks) network->teardown().wait(60s).value();
+  }
+};
+
+}  // namespace
+
+TEST_CASE("pods reach pods of nodes on the same link by routes, of others by a tunnel") {
+  NEEDS_ROOT("pods reach pods of nodes on the same link by routes, of others by a tunnel");
+  Lab lab;
+  CHECK(lab.attach('b').mtu == 1500);
+  CHECK(lab.set_peers('a', {'b', 'c'}).empty());
+  CHECK(lab.set_peers('b', {'a', 'c'}).empty());
+  CHECK(lab.set_peers('c', {'a', 'b'}).empty());
+  CHECK(lab.attach('a').mtu == 1450);
+  CHECK(lab.attach('c').mtu == 1450);
+  CHECK(count_lines(lab.hosts['a'], "10.244.2.0/24 via 192.0.2.2") == 1);
+  CHECK(count_lines(lab.hosts['a'], "10.244.3.0/24 via 10.244.3.1") == 1);
+  // More than fits one packet, both ways, between each two; b's pod is from before the tunnel and has MTU
+  // 1500.
+  const std::string much(1'000'000, 'x');
+  Capture on_link(lab.hosts['b'], "eth0"), at_router(lab.router, "to-c");
+  for (const char to : {'a', 'b', 'c'}) {
+    const std::string address = "10.244." + Lab::number(to) + ".2";
+    TcpAnswerer server(lab.pods[to], "0.0.0.0", 80, much);
+    for (const char from : {'a', 'b', 'c'}) {
+      if (from == to) continue;
+      CHECK_MESSAGE(ask_tcp(lab.pods[from], address, 80, 10'000) == much, "from ", from, " to ", to);
+      CHECK(server.last_client() == "10.244." + Lab::number(from) + ".2");
+      // The node itself too, with its address among the pods.
+      CHECK_MESSAGE(ask_tcp(lab.hosts[from], address, 80, 10'000) == much, "node ", from, " to ", to);
+      CHECK(server.last_client() == "10.244." + Lab::number(from) + ".1");
+    }
+  }
+  CHECK(on_link.ipv4_frames() > 0);
+  CHECK(at_router.ipv4_frames() > 0);
+}
+
+TEST_CASE("a node that is not named any more leaves nothing, and without far nodes the tunnel goes") {
+  NEEDS_ROOT("a node that is not named any more leaves nothing, and without far nodes the tunnel goes");
+  Lab lab;
+  lab.set_peers('c', {'a', 'b'});
+  const auto tunnel_entries = [&](RouteSocket::Table table) {
+    return in_namespace_get<std::size_t>(lab.hosts['c'],
+                                         [&]() -> Result<std::size_t> {
+                                           ORC_ASSIGN(RouteSocket routes, RouteSocket::open());
+                                           ORC_ASSIGN(const auto link, routes.find_link("orv-0a1b2c33"));
+                                           if (!link) return std::size_t{99};
+                                           ORC_ASSIGN(const auto found,
+                                                      routes.neighbours(link->index, table));
+                                           return found.size();
+                                         })
+        .value();
+  };
+  CHECK(tunnel_entries(RouteSocket::Table::neighbours) == 2);
+  CHECK(tunnel_entries(RouteSocket::Table::forwarding) == 2);
+  lab.set_peers('c', {'a', 'b'});
+  CHECK(tunnel_entries(RouteSocket::Table::forwarding) == 2);
+  lab.networks['c'].reset();
+  lab.open('c');  // a new process finds what the last one made
+  CHECK(lab.attach('c').mtu == 1450);
+  lab.set_peers('c', {'b'});
+  CHECK(tunnel_entries(RouteSocket::Table::neighbours) == 1);
+  CHECK(tunnel_entries(RouteSocket::Table::forwarding) == 1);
+  CHECK(count_lines(lab.hosts['c'], "10.244.1.0/24") == 0);
+  lab.set_peers('c', {});
+  CHECK(count_lines(lab.hosts['c'], "orv-") == 0);
+  CHECK(count_lines(lab.hosts['c'], "10.244.2.0/24") == 0);
+  lab.set_peers('c', {'a'});
+  lab.networks['c']->teardown().wait(60s).value();
+  CHECK(count_lines(lab.hosts['c'], "orv-") == 0);
+}
+
+TEST_CASE("a foreign tunnel, a foreign route and a node without a way are named, and others go on") {
+  NEEDS_ROOT("a foreign tunnel, a foreign route and a node without a way are named, and others go on");
+  Lab lab;
+  in_namespace(lab.hosts['a'], []() -> Result<void> {
+    ORC_ASSIGN(RouteSocket routes, RouteSocket::open());
+    RouteSocket::NewTunnel foreign;
+    foreign.name = "flannel.1";
+    foreign.mac = std::string("\x0a\x01\x02\x03\x04\x05", 6);
+    return routes.add_tunnel(foreign);
+  }).value();
+  auto problems = lab.set_peers('a', {'b', 'c'});
+  REQUIRE(problems.size() == 1);
+  CHECK(problems[0] ==
+        "node c: tunnel with VNI 1 and UDP port 8472 is device flannel.1 of somebody else already");
+  CHECK(count_lines(lab.hosts['a'], "10.244.2.0/24 via 192.0.2.2") == 1);
+  add_route(lab.hosts['b'], "10.244.1.0/24", "192.0.2.1");
+  problems = lab.set_peers('b', {'a'});
+  REQUIRE(problems.size() == 1);
+  CHECK(problems[0] == "node a: this machine has a foreign route for 10.244.1.0/24, which stays");
+  problems = lab.networks['b']
+                 ->set_peers({{"x", "192.0.2.2", "10.244.9.0/24"}, {"y", "?", "10.244.9.0/24"}})
+                 .wait(60s)
+                 .value();
+  REQUIRE(problems.size() == 2);
+  CHECK(problems[0] == "node x: its address 192.0.2.2 is one of this machine");
+  CHECK(problems[1] == "node y: pods 10.244.9.0/24 at ? are no IPv4 range and address");
+}

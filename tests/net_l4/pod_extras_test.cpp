@@ -1,0 +1,198 @@
+// Host ports and limits of rate: with real packets between a pod, its node and a machine outside.
+#include <sys/socket.h>
+
+#include "api/pod_attacher.hpp"
+#include "net/podnet/host_ports.hpp"
+#include "net/podnet/in_namespace.hpp"
+#include "net/podnet/rtnetlink.hpp"
+#include "orchestra/engine.hpp"
+#include "orchestra/env.hpp"
+#include "tests/net_l4/net_lab.hpp"
+
+using namespace orchestra;
+using namespace orchestra::net;
+using namespace orchestra::test;
+using namespace std::chrono_literals;
+
+namespace {
+
+#define NEEDS_ROOT(name) \
+  if (!can_make_namespaces()) ORC_SKIP(name, "needs root: network namespaces cannot be made")
+
+struct Lab {
+  Engine engine;
+  TempDir data;
+  NetworkNamespace host = make_host(), outside = make_host();
+  Lab() { wire(host, "uplink", "192.0.2.1/24", outside, "eth0", "192.0.2.2/24"); }
+  std::shared_ptr<PodNetwork> open() {
+    PodNetworkOptions options;
+    options.data_dir = data.path();
+    options.instance = "0a1b2c3d";
+    options.pod_cidr = "10.244.1.0/24";
+    options.cluster_cidr = "10.244.0.0/16";
+    options.name_space = host;
+    auto network = PodNetwork::open(engine, options);
+    REQUIRE_MESSAGE(network, (network ? "" : network.error().to_string()));
+    return *network;
+  }
+};
+
+AttachRequest request(const std::string& uid, const NetworkNamespace& pod, std::vector<HostPort> ports = {}) {
+  AttachRequest out{uid, "default", "pod-" + uid, pod.fd()};
+  out.host_ports = std::move(ports);
+  return out;
+}
+
+bool has_link(const NetworkNamespace& where, const std::string& part) {
+  for (const std::string& line : machine_state(where)) {
+    if (line.find(part) != std::string::npos) return true;
+  }
+  return false;
+}
+
+/// A server in `to` that sends, or takes, `bytes` on one connection from `from`; answers the nanoseconds.
+std::int64_t transfer(const NetworkNamespace& from, const NetworkNamespace& to, const std::string& address,
+                      std::size_t bytes) {
+  TcpAnswerer server(to, address, 0, std::string(bytes, 'x'));
+  const std::int64_t begin = real_clock().now().steady_ns;
+  CHECK(ask_tcp(from, address, server.port(), 30'000).size() == bytes);
+  return real_clock().now().steady_ns - begin;
+}
+
+}  // namespace
+
+TEST_CASE("a host port leads to its pod from outside, from the node, from 127.0.0.1 and from pods") {
+  NEEDS_ROOT("a host port leads to its pod from outside, from the node, from 127.0.0.1 and from pods");
+  Lab lab;
+  auto network = lab.open();
+  auto pod = NetworkNamespace::create().value(), other = NetworkNamespace::create().value();
+  const std::vector<HostPort> ports{{IpProtocol::tcp, "", 8080, 80}, {IpProtocol::udp, "", 5353, 53}};
+  auto attached = network->attacher()->attach(request("uid-a", pod, ports)).wait(60s);
+  REQUIRE_MESSAGE(attached, (attached ? "" : attached.error().to_string()));
+  network->attacher()->attach(request("uid-b", other)).wait(60s).value();
+  TcpAnswerer web(pod, "0.0.0.0", 80, "web");
+  UdpAnswerer names(pod, "0.0.0.0", 53, "names");
+  CHECK(ask_tcp(lab.outside, "192.0.2.1", 8080) == "web");
+  CHECK(web.last_client() == "192.0.2.2");  // who asks stays visible
+  CHECK(ask_tcp(lab.host, "192.0.2.1", 8080) == "web");
+  CHECK(ask_tcp(lab.host, "127.0.0.1", 8080) == "web");
+  CHECK(web.last_client() == "10.244.1.1");
+  CHECK(ask_tcp(other, "192.0.2.1", 8080) == "web");
+  CHECK(web.last_client() == "10.244.1.3");
+  CHECK(ask_tcp(pod, "192.0.2.1", 8080) == "web");  // itself, by the machine's address
+  CHECK(web.connections() == 5);
+  CHECK(ask_udp(lab.outside, "192.0.2.1", 5353) == "names");
+  CHECK(ask_udp(lab.host, "127.0.0.1", 5353) == "names");
+  CHECK(ask_tcp(pod, "127.0.0.1", 80) == "web");  // a pod's own loopback is not the node's
+  CHECK(ask_tcp(other, "127.0.0.1", 8080) == "error: ECONNREFUSED");
+  CHECK(sysctl_in(lab.host, "net/ipv4/conf/all/route_localnet") == "0");
+  UdpClient fixed(lab.outside, "192.0.2.1", 5353);
+  CHECK(fixed.ask() == "names");
+  network->attacher()->detach("uid-a").wait(60s).value();
+  CHECK(ask_tcp(lab.outside, "192.0.2.1", 8080, 500) == "error: ECONNREFUSED");
+  CHECK(ask_tcp(lab.host, "127.0.0.1", 8080) == "error: ECONNREFUSED");
+  UdpAnswerer node(lab.host, "0.0.0.0", 5353, "node");
+  CHECK(fixed.ask() == "node");  // the flow to the pod was cut, its client has one port all along
+  network->teardown().wait(60s).value();
+  CHECK(ruleset(lab.host) == "");
+}
+
+TEST_CASE("a host port on one address of the machine is on that one only") {
+  NEEDS_ROOT("a host port on one address of the machine is on that one only");
+  Lab lab;
+  auto network = lab.open();
+  auto pod = NetworkNamespace::create().value(), other = NetworkNamespace::create().value();
+  network->attacher()->attach(request("a", pod, {{IpProtocol::tcp, "192.0.2.1", 80, 80}})).wait(60s).value();
+  network->attacher()
+      ->attach(request("b", other, {{IpProtocol::tcp, "127.0.0.1", 80, 80}}))
+      .wait(60s)
+      .value();
+  TcpAnswerer a(pod, "0.0.0.0", 80, "a"), b(other, "0.0.0.0", 80, "b");
+  CHECK(ask_tcp(lab.outside, "192.0.2.1", 80) == "a");
+  CHECK(ask_tcp(lab.host, "127.0.0.1", 80) == "b");
+  CHECK(ask_tcp(lab.host, "10.244.1.1", 80) == "error: ECONNREFUSED");
+  network->teardown().wait(60s).value();
+}
+
+TEST_CASE("host ports are those of a new process too, and no two pods get one") {
+  NEEDS_ROOT("host ports are those of a new process too, and no two pods get one");
+  Lab lab;
+  auto pod = NetworkNamespace::create().value(), other = NetworkNamespace::create().value();
+  const std::vector<HostPort> ports{{IpProtocol::tcp, "", 8080, 80}};
+  TcpAnswerer web(pod, "0.0.0.0", 80, "web");
+  lab.open()->attacher()->attach(request("uid-a", pod, ports)).wait(60s).value();
+  CHECK(ask_tcp(lab.outside, "192.0.2.1", 8080) == "web");  // nobody of ours runs
+  run_nft(lab.host, "flush ruleset");
+  auto network = lab.open();
+  CHECK(ask_tcp(lab.outside, "192.0.2.1", 8080) == "web");
+  const auto second = network->attacher()->attach(request("uid-b", other, ports)).wait(60s);
+  REQUIRE_FALSE(second);
+  CHECK(second.error().is(Error::conflict));
+  CHECK(second.error().to_string().find("port 8080/TCP of this machine leads to pod default/pod-uid-a") !=
+        std::string::npos);
+  network->attacher()->attach(request("uid-a", pod)).wait(60s).value();  // asks for none any more
+  CHECK(ask_tcp(lab.outside, "192.0.2.1", 8080, 500) == "error: ECONNREFUSED");
+  network->attacher()->attach(request("uid-b", other, ports)).wait(60s).value();
+  network->teardown().wait(60s).value();
+  CHECK(ruleset(lab.host) == "");
+}
+
+TEST_CASE("what a pod sends and gets is held back to the rates it was given") {
+  NEEDS_ROOT("what a pod sends and gets is held back to the rates it was given");
+  Lab lab;
+  auto network = lab.open();
+  auto pod = NetworkNamespace::create().value(), other = NetworkNamespace::create().value();
+  AttachRequest limited = request("uid-a", pod);
+  limited.ingress_bits = 16'000'000;  // 2 MB/s
+  limited.egress_bits = 8'000'000;    // 1 MB/s
+  auto attached = network->attacher()->attach(limited).wait(60s);
+  REQUIRE_MESSAGE(attached, (attached ? "" : attached.error().to_string()));
+  network->attacher()->attach(limited).wait(60s).value();  // once more, as after a crash
+  network->attacher()->attach(request("uid-b", other)).wait(60s).value();
+  CHECK(has_link(lab.host, "orb0a1b2c3d0102"));
+  // What fits the bucket comes at once, the rest at the rate: never faster than this, however fast the
+  // machine.
+  constexpr std::size_t kBytes = 1'000'000;
+  CHECK(transfer(other, pod, "10.244.1.2", kBytes) > 800'000'000);  // the pod sends
+  CHECK(transfer(pod, other, "10.244.1.3", kBytes) > 400'000'000);  // the pod gets
+  network->attacher()->detach("uid-a").wait(60s).value();
+  const auto deadline = real_clock().now().steady_ns + 5'000'000'000;
+  while (has_link(lab.host, "0a1b2c3d0102") && real_clock().now().steady_ns < deadline) {
+  }
+  CHECK_FALSE(has_link(lab.host, "0a1b2c3d0102"));
+  limited.pod_uid = "uid-c";
+  auto third = NetworkNamespace::create().value();
+  limited.network_namespace = third.fd();
+  network->attacher()->attach(limited).wait(60s).value();
+  network->teardown().wait(60s).value();
+  CHECK_FALSE(has_link(lab.host, "0a1b2c3d"));
+}
+
+TEST_CASE("at level process a relay carries a host port, unless the program listens there itself") {
+  Engine engine;
+  TempDir data;
+  auto network = make_process_pod_network(engine, {.data_dir = data.path(), .node_index = 3999}).value();
+  const std::string address = "127.143.159.2";
+  TcpAnswerer web(NetworkNamespace::current(), address, 0, "web");
+  UdpAnswerer names(NetworkNamespace::current(), address, 0, "names");
+  // A free port of the machine: asked for, and given back.
+  const int free_port = TcpAnswerer(NetworkNamespace::current(), "127.0.0.1", 0, "").port();
+  const auto number = [](int port) { return static_cast<std::uint16_t>(port); };
+  AttachRequest wish{"uid-a", "default", "a", nullptr};
+  wish.host_ports = {{IpProtocol::tcp, "127.0.0.1", number(free_port), number(web.port())},
+                     {IpProtocol::udp, "127.0.0.1", number(free_port), number(names.port())},
+                     {IpProtocol::tcp, "127.0.0.1", number(web.port()), number(web.port())}};
+  wish.egress_bits = 1'000'000;
+  const auto attached = network->attach(wish).wait(10s);
+  REQUIRE_MESSAGE(attached, (attached ? "" : attached.error().to_string()));
+  CHECK(attached->addresses == std::vector<std::string>{address});
+  CHECK(attached->warnings.size() == 1);
+  CHECK(ask_tcp(NetworkNamespace::current(), "127.0.0.1", free_port) == "web");
+  CHECK(ask_udp(NetworkNamespace::current(), "127.0.0.1", free_port) == "names");
+  CHECK(ask_tcp(NetworkNamespace::current(), "127.0.0.1", web.port()) == "error: ECONNREFUSED");
+  network->detach("uid-a").wait(10s).value();
+  const auto deadline = real_clock().now().steady_ns + 5'000'000'000;
+  while (ask_tcp(NetworkNamespace::current(), "127.0.0.1", free_port) == "web") {
+    REQUIRE(real_clock().now().steady_ns < deadline);
+  }
+}
