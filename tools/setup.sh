@@ -8,7 +8,7 @@ build=(build-essential cmake ninja-build ccache mold pkg-config libboost1.81-dev
 run=(nftables iproute2 busybox-static procps)
 # Peers that tests and benchmarks run beside ours; none of these packages starts a service.
 tests=(python3 crun git uidmap qemu-system-x86 podman conmon skopeo umoci buildah libarchive-tools python3-kubernetes
-  nghttp2-client curl)
+  nghttp2-client curl containernetworking-plugins)
 wanted=("${build[@]}" "${run[@]}")
 [ "${1:-}" = --tests ] && wanted+=("${tests[@]}")
 missing=()

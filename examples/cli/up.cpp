@@ -38,6 +38,8 @@ running when it ends; the next `up` on the same folder adopts them, `orchestra d
   --isolation LEVEL       best (default), full, rootless or process; with --no-node: of the nodes that join
   --pod-cidr C            addresses of pods (default 10.244.0.0/16 or the next free range)
   --service-cidr C        addresses of Services (default 10.96.0.0/16 or the next free range)
+  --cni DIR               pods get their network from the CNI plugins that the first *.conflist, *.conf or *.json in
+                          DIR names, found in /opt/cni/bin or /usr/lib/cni (needs isolation full)
   --etcd URL[,URL]        keep the state in this etcd cluster (http://, https://, etcd+unix:/SOCKET), not in DIR
   --etcd-adopt            even if its keys under /orchestra/ hold data of another system
   --etcd-cacert F, --etcd-cert F, --etcd-key F, --etcd-user NAME:PASSWORD
@@ -67,6 +69,7 @@ certificate, and the URL may be left out.
   --node-ip A             this machine's address for other nodes (default: the one it reaches the control plane from)
   --isolation LEVEL       best (default), full, rootless or process; must suit the cluster's
   --dns ADDR:PORT         a further address of the DNS server
+  --cni DIR               pods get their network from CNI plugins, as with `orchestra up`
   --preload PATH          image archive or folder of archives to import at start; may be repeated
   --dns-forward IP[:P]    upstream name server; may be repeated (default: /etc/resolv.conf)
   --log-level L           debug, info (default), warning, error
@@ -154,11 +157,11 @@ int wait_for_lock(const std::string& data, long seconds) {
 
 int run_up(const std::vector<std::string>& args) {
   const Flags flags = Flags::parse(
-      args, {"data",       "listen",      "insecure-http", "dns",       "ingress",  "ingress-tls",
-             "node-name",  "node-ip",     "node-grace",    "isolation", "pod-cidr", "service-cidr",
-             "preload",    "dns-forward", "log-level",     "peers",     "name",     "peer-listen",
-             "token-file", "etcd",        "etcd-cacert",   "etcd-cert", "etcd-key", "etcd-user",
-             "audit-log",  "audit-policy"},
+      args, {"data",        "listen",      "insecure-http", "dns",         "ingress",   "ingress-tls",
+             "node-name",   "node-ip",     "node-grace",    "isolation",   "pod-cidr",  "service-cidr",
+             "preload",     "dns-forward", "log-level",     "peers",       "cni",       "name",
+             "peer-listen", "token-file",  "etcd",          "etcd-cacert", "etcd-cert", "etcd-key",
+             "etcd-user",   "audit-log",   "audit-policy"},
       {"no-node", "insecure-peers", "etcd-adopt", "help"});
   if (flags.has("help")) return std::fputs(kUpHelp, stdout) < 0 ? 1 : 0;
   if (!flags.problem.empty()) return usage_error("up: " + flags.problem + "; see orchestra up --help");
@@ -188,6 +191,7 @@ int run_up(const std::vector<std::string>& args) {
   options.node_grace = std::chrono::seconds(grace);
   options.isolation = flags.get("isolation", "best");
   options.pod_cidr = flags.get("pod-cidr");
+  options.cni = flags.get("cni");
   options.service_cidr = flags.get("service-cidr");
   const std::string etcd = flags.get("etcd");
   for (std::size_t at = 0; at < etcd.size();) {
@@ -247,7 +251,7 @@ int run_up(const std::vector<std::string>& args) {
 int run_join(const std::vector<std::string>& args) {
   const Flags flags = Flags::parse(args,
                                    {"token-file", "data", "node-name", "node-ip", "isolation", "dns",
-                                    "preload", "dns-forward", "log-level"},
+                                    "preload", "dns-forward", "log-level", "cni"},
                                    {"help"});
   if (flags.has("help")) return std::fputs(kJoinHelp, stdout) < 0 ? 1 : 0;
   if (!flags.problem.empty()) return usage_error("join: " + flags.problem + "; see orchestra join --help");
@@ -267,6 +271,7 @@ int run_join(const std::vector<std::string>& args) {
   options.node_ip = flags.get("node-ip");
   options.isolation = flags.get("isolation", "best");
   options.dns = flags.get("dns");
+  options.cni = flags.get("cni");
   options.preload = flags.all("preload");
   options.image_proxies = proxies_of_environment();
   if (const std::string beside = images_beside_program(); !beside.empty()) options.preload.push_back(beside);

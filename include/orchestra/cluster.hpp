@@ -35,6 +35,9 @@ struct ClusterOptions {
   std::string isolation = "best";       ///< best full rootless process
   std::string pod_cidr = {};            ///< empty: 10.244.0.0/16 or the next free range
   std::string service_cidr = {};        ///< empty: 10.96.0.0/16 or the next free range
+  /// Folder of CNI configurations: pods of this node get their addresses from its plugins. Empty: our own network.
+  /// Since 0.2.
+  std::string cni = {};
   std::vector<std::string> preload = {};///< files and folders of images, imported at start
   ForwardProxies image_proxies = {};    ///< for pulls. Since 0.2.
   std::vector<std::string> dns_forward = {};  ///< upstream name servers; empty: those of /etc/resolv.conf

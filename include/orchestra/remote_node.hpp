@@ -31,6 +31,7 @@ struct RemoteNodeOptions {
       {};  ///< this machine's address for other nodes; empty: the one that it reaches `server` from
   std::string isolation = "best";         ///< best full rootless process; must suit the cluster's
   std::string dns = {};                   ///< further address of the DNS server; it always serves the pods
+  std::string cni = {};                   ///< as ClusterOptions::cni. Since 0.2.
   std::vector<std::string> preload = {};  ///< files and folders of images, imported at start
   ForwardProxies image_proxies = {};      ///< for pulls. Since 0.2.
   std::vector<std::string> dns_forward = {};  ///< upstream name servers; empty: those of /etc/resolv.conf

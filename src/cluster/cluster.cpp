@@ -405,6 +405,7 @@ Result<void> Cluster::Impl::start() {
     node_options.ingress = options.ingress;
     node_options.ingress_tls = options.ingress_tls;
     node_options.serve = options.serve_http;
+    node_options.cni = options.cni;
     node_options.preload = options.preload;
     node_options.image_proxies = options.image_proxies;
     node_options.dns_forward = options.dns_forward;

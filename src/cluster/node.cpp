@@ -169,6 +169,11 @@ Result<std::string> Node::claim_range() {
 
 Result<void> Node::open_network() {
   const std::string folder = options_.data_dir + "/net";
+  if (loopback_network() && !options_.cni.empty()) {
+    return Error(Error::unsupported, "cluster",
+                 "--cni " + options_.cni + " needs isolation level full: pods have no network namespaces at level " +
+                     runtime_.name);
+  }
   if (loopback_network()) {
     degraded_.push_back(
         runtime_.isolation == Isolation::process
@@ -191,6 +196,7 @@ Result<void> Node::open_network() {
   ORC_ASSIGN(pod_range_, claim_range());
   options.pod_cidr = pod_range_;
   options.service_cidr = options_.service_cidr;
+  options.node_address = options_.node_ip;
   ORC_ASSIGN(network_, PodNetwork::open(engine_, options));
   attacher_ = network_->attacher();
   auto runtime = runtime_.runtime;
@@ -198,6 +204,7 @@ Result<void> Node::open_network() {
   ORC_ASSIGN(const auto pods, runtime->list().wait(30s));
   std::set<std::string> live;
   for (const PodRecord& pod : pods) live.insert(pod.config.uid);
+  ORC_TRY(open_cni(live));
   ORC_TRY(network_->reconcile(std::move(live)).wait(30s));
   dialer_ = make_pod_dialer(engine_, [runtime](const std::string& uid) -> Result<std::shared_ptr<Fd>> {
     ORC_ASSIGN(auto pods, runtime->list().wait(10s));
@@ -206,6 +213,22 @@ Result<void> Node::open_network() {
     }
     return Error(Error::not_found, "cluster", "pod " + uid + " has no network namespace here");
   });
+  return {};
+}
+
+Result<void> Node::open_cni(const std::set<std::string>& live) {
+  CniOptions options;
+  options.data_dir = options_.data_dir + "/net/cni";
+  if (!options_.cni.empty()) options.configuration_dir = options_.cni;
+  ORC_ASSIGN(cni_, CniRuntime::open(engine_, options));
+  if (options_.cni.empty() && cni_->known().empty()) return {};
+  attacher_ = make_cni_attacher(cni_, attacher_);
+  auto collected = cni_->collect(live).wait(120s);
+  if (!collected)
+    degraded_.push_back("networks of pods that are gone were not all taken back: " + collected.error().to_string());
+  if (options_.cni.empty()) return {};
+  auto ready = cni_->status().wait(120s);
+  if (!ready) return ready.error().with_context("--cni " + options_.cni);
   return {};
 }
 

@@ -11,6 +11,7 @@
 
 #include "api/pod_attacher.hpp"
 #include "image/ops.hpp"
+#include "orchestra/cni_runtime.hpp"
 #include "orchestra/forward_proxies.hpp"
 #include "orchestra/dns_server.hpp"
 #include "orchestra/http_proxy.hpp"
@@ -36,6 +37,7 @@ struct NodeOptions {
   bool with_services = true;  ///< false: another instance on this machine serves them (level process)
   /// There is no API server to ask: end what runs and take it off the machine.
   bool offline = false;
+  std::string cni;                            ///< folder of CNI configurations; empty: our own pod network
   std::string node_ip;                        ///< this machine's address for other nodes; empty: none
   std::optional<RemoteClientOptions> remote;  ///< as NodeAgentOptions
   std::vector<std::string> preload, dns_forward;
@@ -89,6 +91,8 @@ class Node {
   /// This node's part of the pods' addresses: what it had before, else what its Node object is given.
   Result<std::string> claim_range();
   Result<void> open_network();
+  /// Where --cni says so, and where pods of an earlier process have their network from plugins.
+  Result<void> open_cni(const std::set<std::string>& live);
   Result<void> open_services();
   void open_policies();
   Result<void> open_dns();
@@ -115,6 +119,7 @@ class Node {
   std::vector<std::string> degraded_;
   std::shared_ptr<ImageStore> images_;
   std::shared_ptr<PodNetwork> network_;
+  std::shared_ptr<CniRuntime> cni_;  ///< none: pods are attached by network_
   std::shared_ptr<PodAttacher> attacher_;
   std::shared_ptr<PodDialer> dialer_;
   std::shared_ptr<ServiceProxy> proxy_;

@@ -256,6 +256,7 @@ cluster::NodeOptions RemoteNode::Impl::node_options() const {
   const bool same_machine = host && (host->first.compare(0, 4, "127.") == 0 || host->first == "localhost");
   out.with_services = !(kept.facts.loopback_network && same_machine);
   out.node_ip = kept.facts.loopback_network ? "" : kept.node_ip;
+  out.cni = options.cni;
   out.preload = options.preload;
   out.image_proxies = options.image_proxies;
   out.dns_forward = options.dns_forward;
