@@ -60,6 +60,9 @@ struct PodNetworkOptions {
   std::string instance;      ///< 8 hex digits: names our links and tables
   std::string pod_cidr;      ///< this node's part, "10.244.1.0/24"
   std::string cluster_cidr;  ///< all pods, "10.244.0.0/16"; empty: pod_cidr
+  /// IPv6 beside IPv4: a /96 or larger, "fd00:10:244::/96"; an address is this and the IPv4 one in the last
+  /// 32 bits. Empty: IPv4 only. The same on all nodes.
+  std::string cluster_cidr6;
   std::string service_cidr;  ///< "10.96.0.0/16"; empty: no Services
   /// Destinations (besides the cluster and Service ranges and link-local) that see the pod's own address.
   std::vector<std::string> non_masquerade;

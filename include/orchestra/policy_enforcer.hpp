@@ -22,6 +22,9 @@ struct PolicyEnforcerOptions {
   std::string node;      ///< whose pods are protected
   std::string instance;  ///< 8 hex digits: names our table
   std::string pod_cidr;  ///< this node's part of the pod range
+  /// As PodNetworkOptions: what pods may do by IPv4 they may do by IPv6, but for blocks of IPv4 addresses.
+  /// Connections by IPv6 that a change denies go on; new ones do not. Since 0.2.
+  std::string cluster_cidr6;
   NetworkNamespace name_space;
 };
 

@@ -26,25 +26,32 @@ using namespace orchestra::net;
 
 namespace {
 
-sockaddr_in to_sockaddr(const std::string& address, int port) {
-  sockaddr_in out{};
-  out.sin_family = AF_INET;
-  out.sin_port = htons(static_cast<std::uint16_t>(port));
-  REQUIRE(::inet_pton(AF_INET, address.c_str(), &out.sin_addr) == 1);
+/// Of either family; sin6_port lies where sin_port does.
+sockaddr_in6 to_sockaddr(const std::string& address, int port) {
+  sockaddr_in6 out{};
+  out.sin6_port = htons(static_cast<std::uint16_t>(port));
+  const bool v6 = address.find(':') != std::string::npos;
+  out.sin6_family = v6 ? AF_INET6 : AF_INET;
+  void* bytes = v6 ? static_cast<void*>(&out.sin6_addr) : &reinterpret_cast<sockaddr_in*>(&out)->sin_addr;
+  REQUIRE(::inet_pton(out.sin6_family, address.c_str(), bytes) == 1);
   return out;
 }
 
-std::string to_text(const sockaddr_in& address) {
-  char text[INET_ADDRSTRLEN] = {};
-  ::inet_ntop(AF_INET, &address.sin_addr, text, sizeof text);
+std::string to_text(const sockaddr_in6& address) {
+  char text[INET6_ADDRSTRLEN] = {};
+  const bool v6 = address.sin6_family == AF_INET6;
+  const void* bytes = v6 ? static_cast<const void*>(&address.sin6_addr)
+                         : &reinterpret_cast<const sockaddr_in*>(&address)->sin_addr;
+  ::inet_ntop(address.sin6_family, bytes, text, sizeof text);
   return text;
 }
 
 /// A socket of the namespace; it stays there whoever uses it.
-Fd socket_in(const NetworkNamespace& where, int type) {
+Fd socket_in(const NetworkNamespace& where, int type, const std::string& address = "") {
+  const int family = address.find(':') == std::string::npos ? AF_INET : AF_INET6;
   Fd out;
   in_namespace(where, [&]() -> Result<void> {
-    out = Fd(::socket(AF_INET, type | SOCK_CLOEXEC, 0));
+    out = Fd(::socket(family, type | SOCK_CLOEXEC, 0));
     return {};
   }).value();
   REQUIRE(out);
@@ -52,14 +59,14 @@ Fd socket_in(const NetworkNamespace& where, int type) {
 }
 
 int local_port(const Fd& socket) {
-  sockaddr_in name{};
+  sockaddr_in6 name{};
   socklen_t size = sizeof name;
   REQUIRE(::getsockname(socket.get(), reinterpret_cast<sockaddr*>(&name), &size) == 0);
-  return ntohs(name.sin_port);
+  return ntohs(name.sin6_port);
 }
 
 Fd bound_socket(const NetworkNamespace& where, int type, const std::string& address, int port) {
-  Fd out = socket_in(where, type);
+  Fd out = socket_in(where, type, address);
   const int on = 1;
   ::setsockopt(out.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
   const auto name = to_sockaddr(address, port);
@@ -163,7 +170,7 @@ struct TcpAnswerer::Impl {
     while (!stop) {
       pollfd wait{socket.get(), POLLIN, 0};
       if (::poll(&wait, 1, 20) <= 0) continue;
-      sockaddr_in client{};
+      sockaddr_in6 client{};
       socklen_t size = sizeof client;
       Fd connection(::accept4(socket.get(), reinterpret_cast<sockaddr*>(&client), &size, SOCK_CLOEXEC));
       if (!connection) continue;
@@ -209,7 +216,7 @@ struct UdpAnswerer::Impl {
       pollfd wait{socket.get(), POLLIN, 0};
       if (::poll(&wait, 1, 20) <= 0) continue;
       char bytes[2048];
-      sockaddr_in client{};
+      sockaddr_in6 client{};
       socklen_t size = sizeof client;
       if (::recvfrom(socket.get(), bytes, sizeof bytes, 0, reinterpret_cast<sockaddr*>(&client), &size) < 0)
         continue;
@@ -235,7 +242,7 @@ UdpAnswerer::~UdpAnswerer() {
 int UdpAnswerer::port() const { return local_port(impl_->socket); }
 
 std::string ask_tcp(const NetworkNamespace& from, const std::string& address, int port, int milliseconds) {
-  Fd socket = socket_in(from, SOCK_STREAM);
+  Fd socket = socket_in(from, SOCK_STREAM, address);
   set_deadline(socket, milliseconds);
   const auto name = to_sockaddr(address, port);
   if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&name), sizeof name) != 0)
@@ -255,7 +262,7 @@ std::string read_all(const Fd& socket) {
 }
 
 UdpClient::UdpClient(const NetworkNamespace& from, const std::string& address, int port)
-    : socket_(socket_in(from, SOCK_DGRAM)) {
+    : socket_(socket_in(from, SOCK_DGRAM, address)) {
   const auto name = to_sockaddr(address, port);
   REQUIRE(::connect(socket_.get(), reinterpret_cast<const sockaddr*>(&name), sizeof name) == 0);
 }

@@ -111,6 +111,12 @@ TEST_CASE("a host port on one address of the machine is on that one only") {
   CHECK(ask_tcp(lab.outside, "192.0.2.1", 80) == "a");
   CHECK(ask_tcp(lab.host, "127.0.0.1", 80) == "b");
   CHECK(ask_tcp(lab.host, "10.244.1.1", 80) == "error: ECONNREFUSED");
+  const auto six =
+      network->attacher()
+          ->attach(request("c", NetworkNamespace::create().value(), {{IpProtocol::tcp, "::1", 81, 80}}))
+          .wait(60s);
+  REQUIRE_FALSE(six);
+  CHECK(six.error().is(Error::unsupported));
   network->teardown().wait(60s).value();
 }
 

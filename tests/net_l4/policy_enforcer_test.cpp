@@ -18,18 +18,22 @@ struct Guarded {
   std::shared_ptr<PolicyEnforcer> enforcer;
   NetworkNamespace a = NetworkNamespace::create().value(), b = NetworkNamespace::create().value();
 
-  Guarded() {
+  explicit Guarded(const std::string& cluster_cidr6 = "") {
     PodNetworkOptions options;
     options.data_dir = data.path();
     options.instance = "0a1b2c3e";
     options.pod_cidr = "10.244.1.0/24";
     options.cluster_cidr = "10.244.0.0/16";
+    options.cluster_cidr6 = cluster_cidr6;
     options.name_space = host;
     network = PodNetwork::open(engine, options).value();
     network->attacher()->attach({"uid-a", "shop", "a", a.fd()}).wait(60s).value();
     network->attacher()->attach({"uid-b", "shop", "b", b.fd()}).wait(60s).value();
-    auto made = PolicyEnforcer::create(
-        engine, {.node = "n1", .instance = "0a1b2c3e", .pod_cidr = "10.244.1.0/24", .name_space = host});
+    auto made = PolicyEnforcer::create(engine, {.node = "n1",
+                                                .instance = "0a1b2c3e",
+                                                .pod_cidr = "10.244.1.0/24",
+                                                .cluster_cidr6 = cluster_cidr6,
+                                                .name_space = host});
     REQUIRE_MESSAGE(made, (made ? "" : made.error().to_string()));
     enforcer = *made;
   }
@@ -138,4 +142,25 @@ TEST_CASE("a connection that a change denies is cut, and rules that somebody rem
   } while (answer != "error: timeout" && std::chrono::steady_clock::now() < end);
   CHECK(answer == "error: timeout");
   CHECK(ruleset(node.host).find("orc_0a1b2c3e_np") != std::string::npos);
+}
+
+TEST_CASE("by IPv6 a pod may do what it may do by IPv4; blocks of IPv4 addresses let nobody in") {
+  NEEDS_ROOT("by IPv6 a pod may do what it may do by IPv4; blocks of IPv4 addresses let nobody in");
+  Guarded node("fd00:10:244::/96");
+  const std::string b = "fd00:10:244::af4:103";
+  TcpAnswerer web(node.b, "::", 8080, "web");
+  node.apply({});
+  CHECK(ask_tcp(node.a, b, 8080) == "web");
+  node.apply({kDeny});
+  CHECK(ask_tcp(node.a, b, 8080, 300) == "error: timeout");
+  CHECK(ask_tcp(node.host, b, 8080) == "web");  // the pod's own node
+  node.apply({kDeny, kFromA});
+  CHECK(ask_tcp(node.a, b, 8080) == "web");
+  CHECK(ask_tcp(node.a, "10.244.1.3", 8080) == "web");
+  node.apply(
+      {R"({"podSelector":{"matchLabels":{"app":"b"}},"ingress":[{"from":[{"ipBlock":{"cidr":"0.0.0.0/0"}}]}]})"});
+  CHECK(ask_tcp(node.a, "10.244.1.3", 8080) == "web");
+  CHECK(ask_tcp(node.a, b, 8080, 300) == "error: timeout");
+  node.apply({kDeny}, false);  // b is not known yet: closed from birth
+  CHECK(ask_tcp(node.a, b, 8080, 300) == "error: timeout");
 }

@@ -14,6 +14,7 @@ namespace orchestra::net {
 
 struct MachineState {
   std::string instance, pod_cidr, cluster_cidr, service_cidr;
+  std::string cluster_cidr6 = {};
   friend bool operator==(const MachineState&, const MachineState&) = default;
 };
 

@@ -33,8 +33,8 @@ std::string tunnel_mac(const IpAddress& node) {
 
 struct RoutedNetwork::PeerPlan {
   std::string name;
-  Route route;
-  std::optional<IpAddress> tunnel_end;  ///< the machine's address; nothing: on a link of ours
+  std::vector<Route> routes;            ///< of each family
+  std::optional<IpAddress> tunnel_end;  ///< the machine's address; nothing: no route goes by the tunnel
 };
 
 Pending<std::vector<std::string>> RoutedNetwork::set_peers(std::vector<PodNetworkPeer> peers) {
@@ -57,18 +57,23 @@ Result<RoutedNetwork::PeerPlan> RoutedNetwork::plan_peer(const PodNetworkPeer& p
   if (!way)
     return refuse("its address " + peer.address + " cannot be reached (" + way.error().message() + ")");
   if (way->type != RTN_UNICAST) return refuse("its address " + peer.address + " is one of this machine");
-  PeerPlan plan{peer.name, {}, std::nullopt};
-  plan.route.destination = *range;
-  plan.route.source = gateway_;  // others know this node's pods, and its gateway among them
-  if (!way->gateway) {
-    plan.route.gateway = *address;
-    return plan;
-  }
   const auto pool = AddressPool::create(*range, 0);
   if (!pool) return pool.error();
-  plan.tunnel_end = *address;
-  plan.route.gateway = pool->node_address();
-  plan.route.onlink = true;
+  PeerPlan plan{peer.name, {}, std::nullopt};
+  Route route;
+  route.destination = *range;
+  route.source = gateway_;  // others know this node's pods, and its gateway among them
+  route.onlink = way->gateway.has_value();
+  route.gateway = route.onlink ? pool->node_address() : *address;
+  plan.routes.push_back(route);
+  if (ranges_.cluster6) {  // machines are known by their IPv4 addresses: IPv6 goes by the tunnel
+    route.destination = with_prefix(*ranges_.cluster6, *range);
+    route.source = with_prefix(*ranges_.cluster6, gateway_);
+    route.onlink = true;
+    route.gateway = with_prefix(*ranges_.cluster6, pool->node_address());
+    plan.routes.push_back(route);
+  }
+  if (plan.routes.back().onlink) plan.tunnel_end = *address;
   return plan;
 }
 
@@ -103,6 +108,7 @@ Result<Link> RoutedNetwork::ensure_tunnel() {
       // Whatever the machine's defaults are: only pods of other nodes are behind it.
       ORC_TRY(write_sysctl("net/ipv4/conf/" + name + "/forwarding", "1"));
       ORC_TRY(write_sysctl("net/ipv4/conf/" + name + "/send_redirects", "0"));
+      if (ranges_.cluster6) return configure_host_side6(*found);
       return write_sysctl("net/ipv6/conf/" + name + "/disable_ipv6", "1");
     }));
   }
@@ -123,8 +129,12 @@ Result<void> RoutedNetwork::set_tunnel_ends(const std::vector<PeerPlan>& plans) 
   std::vector<Neighbour> hosts, machines;
   for (const PeerPlan& plan : plans) {
     if (!plan.tunnel_end) continue;
-    const std::string mac = tunnel_mac(*plan.route.gateway);
-    hosts.push_back({*plan.route.gateway, mac});
+    const auto pool = AddressPool::create(plan.routes.front().destination, 0);
+    if (!pool) return pool.error();
+    const std::string mac = tunnel_mac(pool->node_address());
+    for (const Route& route : plan.routes) {
+      if (route.onlink) hosts.push_back({*route.gateway, mac});
+    }
     machines.push_back({*plan.tunnel_end, mac});
   }
   ORC_ASSIGN(const std::optional<Link> tunnel, routes_.find_link(tunnel_link_name(options_.instance)));
@@ -149,6 +159,40 @@ Result<void> RoutedNetwork::set_tunnel_ends(const std::vector<PeerPlan>& plans) 
   return set(RouteSocket::Table::neighbours, hosts);
 }
 
+/// The neighbours are known before a route leads to them.
+Result<void> RoutedNetwork::set_peer_routes(const std::vector<PeerPlan>& plans, int family,
+                                            std::vector<std::string>& problems) {
+  ORC_ASSIGN(const std::vector<Route> routes, routes_.routes(family));
+  std::map<std::string, std::pair<const PeerPlan*, const Route*>> wanted;  // by destination
+  for (const PeerPlan& plan : plans) {
+    for (const Route& route : plan.routes) {
+      if (route.destination.base.family == family) wanted[route.destination.to_string()] = {&plan, &route};
+    }
+  }
+  for (const Route& route : routes) {
+    const auto found = wanted.find(route.destination.to_string());
+    if (is_peer_route(route, family == 4 ? ranges_.cluster : *ranges_.cluster6)) {
+      if (found == wanted.end()) {
+        ORC_TRY(routes_.remove_route(route));
+      } else if (*route.gateway == *found->second.second->gateway &&
+                 (found->second.second->link == 0 || found->second.second->link == route.link)) {
+        wanted.erase(found);  // as it should be
+      }
+    } else if (found != wanted.end() && route.table == RT_TABLE_MAIN) {
+      problems.push_back("node " + found->second.first->name + ": this machine has a foreign route for " +
+                         found->first + ", which stays");
+      wanted.erase(found);
+    }
+  }
+  for (const auto& [range, entry] : wanted) {
+    auto made = routes_.add_route(*entry.second);
+    if (made) continue;
+    problems.push_back("node " + entry.first->name + ": no route to its pods " + range + " by " +
+                       entry.second->gateway->to_string() + " (" + made.error().message() + ")");
+  }
+  return {};
+}
+
 Result<std::vector<std::string>> RoutedNetwork::set_peers_now(const std::vector<PodNetworkPeer>& peers) {
   std::vector<std::string> problems;
   if (torn_down_) return problems;
@@ -157,37 +201,17 @@ Result<std::vector<std::string>> RoutedNetwork::set_peers_now(const std::vector<
     auto plan = plan_peer(peer);
     if (plan && plan->tunnel_end) {
       const auto tunnel = ensure_tunnel();
-      if (tunnel) plan->route.link = tunnel->index;
+      for (Route& route : plan->routes) {
+        if (tunnel && route.onlink) route.link = tunnel->index;
+      }
       if (!tunnel) plan = tunnel.error();
     }
     if (plan) plans.push_back(std::move(*plan));
     if (!plan) problems.push_back("node " + peer.name + ": " + plan.error().message());
   }
-  ORC_ASSIGN(const std::vector<Route> routes, routes_.routes());
-  std::map<std::string, const PeerPlan*> wanted;  // by destination
-  for (const PeerPlan& plan : plans) wanted[plan.route.destination.to_string()] = &plan;
-  for (const Route& route : routes) {
-    const auto found = wanted.find(route.destination.to_string());
-    if (is_peer_route(route, ranges_.cluster)) {
-      if (found == wanted.end()) {
-        ORC_TRY(routes_.remove_route(route));
-      } else if (*route.gateway == *found->second->route.gateway &&
-                 (found->second->route.link == 0 || found->second->route.link == route.link)) {
-        wanted.erase(found);  // as it should be
-      }
-    } else if (found != wanted.end() && route.table == RT_TABLE_MAIN) {
-      problems.push_back("node " + found->second->name + ": this machine has a foreign route for " +
-                         found->first + ", which stays");
-      wanted.erase(found);
-    }
-  }
   ORC_TRY(set_tunnel_ends(plans));
-  for (const auto& [range, plan] : wanted) {
-    auto made = routes_.add_route(plan->route);
-    if (made) continue;
-    problems.push_back("node " + plan->name + ": no route to its pods " + range + " by " +
-                       plan->route.gateway->to_string() + " (" + made.error().message() + ")");
-  }
+  ORC_TRY(set_peer_routes(plans, 4, problems));
+  if (ranges_.cluster6) ORC_TRY(set_peer_routes(plans, 6, problems));
   return problems;
 }
 

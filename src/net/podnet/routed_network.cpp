@@ -10,6 +10,7 @@ namespace {
 
 /// The gateway every pod sees. Link-local, so it can be the same on all host veths of all nodes.
 const IpAddress kPodGateway = IpAddress::v4(0xa9fe0101);  // 169.254.1.1
+constexpr const char* kPodGateway6 = "fe80::1";
 constexpr const char* kPodLink = "eth0";
 
 /// 0a:58 and the four bytes of the address: known without asking, unique on the node. The host side has
@@ -43,7 +44,10 @@ std::vector<MachineChange> RoutedNetwork::machine_changes() const {
 }
 
 Attachment RoutedNetwork::describe(const AddressPool::Lease& lease) const {
-  return {lease.pod_uid, {lease.address.to_string()}, pod_link_name(options_.instance, lease.address), mtu_};
+  Attachment out{
+      lease.pod_uid, {lease.address.to_string()}, pod_link_name(options_.instance, lease.address), mtu_, {}};
+  if (ranges_.cluster6) out.addresses.push_back(with_prefix(*ranges_.cluster6, lease.address).to_string());
+  return out;
 }
 
 Pending<Attachment> RoutedNetwork::attach(AttachRequest request) {
@@ -59,6 +63,11 @@ Result<Attachment> RoutedNetwork::attach_now(const AttachRequest& request) {
   if (request.pod_uid.empty() || request.network_namespace == nullptr) {
     return Error(Error::invalid, "podnet", "attach needs the pod's uid and its network namespace");
   }
+  for (const HostPort& port : request.host_ports) {
+    const auto address = IpAddress::parse(port.host_address);
+    if (port.host_address.empty() || (address && address->is_v4())) continue;
+    return Error(Error::unsupported, "podnet", "host port " + to_string(port) + ": its hostIP is not IPv4");
+  }
   std::optional<AddressPool::Lease> lease;
   bool new_ports = false;
   {
@@ -72,15 +81,25 @@ Result<Attachment> RoutedNetwork::attach_now(const AttachRequest& request) {
   ORC_ASSIGN(const Link link, ensure_veth(request, lease->address));
   ORC_TRY(configure_host_side(link, request));
   ORC_TRY(configure_inside(NetworkNamespace(request.network_namespace), lease->address));
-  Route route;
-  route.destination = {lease->address, 32};
-  route.scope = RT_SCOPE_LINK;
-  route.link = link.index;
-  route.source = gateway_;
-  ORC_TRY(routes_.add_route(route));
+  for (const Route& route : pod_routes(link, lease->address)) ORC_TRY(routes_.add_route(route));
   ORC_TRY(limit_rates(link, lease->address, request));
   if (new_ports || !lease->host_ports.empty()) ORC_TRY(publish_host_ports(*lease));
   return describe(*lease);
+}
+
+std::vector<Route> RoutedNetwork::pod_routes(const Link& link, const IpAddress& address) const {
+  Route route;
+  route.destination = {address, 32};
+  route.scope = RT_SCOPE_LINK;
+  route.link = link.index;
+  route.source = gateway_;
+  std::vector<Route> out{route};
+  if (!ranges_.cluster6) return out;
+  route.destination = with_prefix(*ranges_.cluster6, route.destination);
+  route.scope = RT_SCOPE_UNIVERSE;
+  route.source = with_prefix(*ranges_.cluster6, gateway_);
+  out.push_back(route);
+  return out;
 }
 
 /// The host end of the pod's pair, made anew unless its other end is in the pod already.
@@ -122,11 +141,40 @@ Result<void> RoutedNetwork::configure_host_side(const Link& link, const AttachRe
     ORC_TRY(write_sysctl(v4 + "send_redirects", "0"));
     ORC_TRY(write_sysctl(v4 + "proxy_arp", "0"));
     ORC_TRY(write_sysctl(v4 + "forwarding", "1"));
+    if (ranges_.cluster6) return configure_host_side6(link);
     // No IPv6 on our side: a pod must not be able to advertise itself as the node's router.
     return write_sysctl("net/ipv6/conf/" + link.name + "/disable_ipv6", "1");
   }));
   ORC_TRY(routes_.set_link(link.index, request.pod_uid, true));
+  if (ranges_.cluster6) ORC_TRY(routes_.add_address(link.index, *IpAddress::parse(kPodGateway6), 64));
   return routes_.add_address(link.index, kPodGateway, 32);
+}
+
+/// What a pod advertises is not listened to, and the link has no other address than the gateway's.
+Result<void> RoutedNetwork::configure_host_side6(const Link& link) {
+  const std::string v6 = "net/ipv6/conf/" + link.name + "/";
+  for (const char* name : {"accept_ra", "accept_redirects", "autoconf", "proxy_ndp", "disable_ipv6"})
+    ORC_TRY(write_sysctl(v6 + name, "0"));
+  ORC_TRY(write_sysctl(v6 + "addr_gen_mode", "1"));
+  return write_sysctl(v6 + "forwarding", "1");
+}
+
+/// In the pod's namespace. No duplicate detection: an address is given to one pod, and waiting costs a
+/// second.
+Result<void> RoutedNetwork::configure_inside6(RouteSocket& inside, const Link& link,
+                                              const IpAddress& address) {
+  const std::string v6 = std::string("net/ipv6/conf/") + kPodLink + "/";
+  for (const char* name : {"accept_ra", "accept_dad", "autoconf", "disable_ipv6"})
+    ORC_TRY(write_sysctl(v6 + name, "0"));
+  const IpAddress own = with_prefix(*ranges_.cluster6, address);
+  ORC_TRY(inside.add_address(link.index, own, 128));
+  ORC_TRY(inside.set_link(link.index, std::nullopt, true));
+  Route all;
+  all.destination = {*IpAddress::parse("::"), 0};
+  all.link = link.index;
+  all.gateway = IpAddress::parse(kPodGateway6);
+  all.source = own;
+  return inside.add_route(all);
 }
 
 Result<void> RoutedNetwork::configure_inside(const NetworkNamespace& pod, const IpAddress& address) {
@@ -148,7 +196,9 @@ Result<void> RoutedNetwork::configure_inside(const NetworkNamespace& pod, const 
     all.link = link->index;
     all.gateway = kPodGateway;
     all.source = address;
-    return inside.add_route(all);
+    ORC_TRY(inside.add_route(all));
+    if (!ranges_.cluster6) return {};
+    return configure_inside6(inside, *link, address);
   });
 }
 
@@ -168,11 +218,10 @@ Result<void> RoutedNetwork::detach_now(const std::string& pod_uid) {
   ORC_ASSIGN(const std::vector<Link> links, links_of(pod_uid));
   for (const auto& link : links) {
     if (!address.empty()) {
-      Route route;
-      route.destination = {*IpAddress::parse(address), 32};
-      route.scope = RT_SCOPE_LINK;
-      route.link = link.index;
-      ORC_TRY(routes_.remove_route(route));
+      for (Route route : pod_routes(link, *IpAddress::parse(address))) {
+        route.source.reset();  // whatever it says
+        ORC_TRY(routes_.remove_route(route));
+      }
     }
     remove_in_background(pod_uid, link);
   }

@@ -15,6 +15,7 @@
 #include "api/pod_attacher.hpp"
 #include "net/lb/nft_transaction.hpp"
 #include "net/podnet/address_pool.hpp"
+#include "net/podnet/dual_stack.hpp"
 #include "net/podnet/machine_journal.hpp"
 #include "net/podnet/range_check.hpp"
 #include "net/podnet/rtnetlink.hpp"
@@ -27,6 +28,7 @@ namespace orchestra::net {
 struct RoutedRanges {
   IpRange pods, cluster;
   std::optional<IpRange> services;
+  std::optional<IpRange> cluster6;  ///< of the whole cluster, as it was given; nothing: IPv4 only
 };
 
 /// What teardown and remove_leftovers share: everything of `journal`'s instance goes, the covers last.
@@ -60,6 +62,8 @@ class RoutedNetwork final : public PodNetwork,
   Result<void> make_gateway_link();
   Result<void> set_machine_sysctls();
   Result<void> set_masquerade();
+  Result<void> set_rules6();
+  Result<void> set_sysctls6();
   Result<void> write_host_ports();
   bool has_host_ports() const;
   Result<void> adopt_links();
@@ -70,6 +74,8 @@ class RoutedNetwork final : public PodNetwork,
   Result<PeerPlan> plan_peer(const PodNetworkPeer& peer);
   Result<Link> ensure_tunnel();
   int tunnel_mtu() const;
+  Result<void> set_peer_routes(const std::vector<PeerPlan>& plans, int family,
+                               std::vector<std::string>& problems);
   Result<void> set_tunnel_ends(const std::vector<PeerPlan>& plans);
   Result<std::vector<std::string>> set_peers_now(const std::vector<PodNetworkPeer>& peers);
   Result<Attachment> attach_now(const AttachRequest& request);
@@ -80,7 +86,11 @@ class RoutedNetwork final : public PodNetwork,
   void cut_udp_flows(const AddressPool::Lease& lease, bool published);
   Result<Link> ensure_veth(const AttachRequest& request, const IpAddress& address);
   Result<void> configure_host_side(const Link& link, const AttachRequest& request);
+  Result<void> configure_host_side6(const Link& link);
   Result<void> configure_inside(const NetworkNamespace& pod, const IpAddress& address);
+  Result<void> configure_inside6(RouteSocket& inside, const Link& link, const IpAddress& address);
+  /// Routes to the pod, of each family.
+  std::vector<Route> pod_routes(const Link& link, const IpAddress& address) const;
   Result<bool> is_wired(const NetworkNamespace& pod, const Link& host_link);
   Result<void> detach_now(const std::string& pod_uid);
   Result<std::vector<Link>> links_of(const std::string& pod_uid);

@@ -41,6 +41,7 @@ Result<RoutedRanges> parse_ranges(const PodNetworkOptions& options) {
     return Error(Error::invalid, "podnet",
                  "the node's pod range " + options.pod_cidr + " is larger than a /16");
   }
+  ORC_ASSIGN(ranges.cluster6, parse_cluster6(options.cluster_cidr6));
   if (options.service_cidr.empty()) return ranges;
   ORC_ASSIGN(const IpRange services, IpRange::parse(options.service_cidr));
   if (services.overlaps(ranges.cluster)) {
@@ -92,6 +93,7 @@ Result<void> RoutedNetwork::make_machine_parts() {
                   {{"error", done.error().to_string()}});
     }
   }
+  if (ranges_.cluster6) ORC_TRY(set_rules6());
   ORC_TRY(load_addresses());
   ORC_TRY(adopt_links());
   // Also without such ports: a process before this one may have been killed before it removed the last.
@@ -109,7 +111,8 @@ bool RoutedNetwork::has_host_ports() const {
 Result<void> RoutedNetwork::claim_ranges() {
   const bool resumed = !journal_.empty();
   const MachineState wanted{options_.instance, ranges_.pods.to_string(), ranges_.cluster.to_string(),
-                            ranges_.services ? ranges_.services->to_string() : ""};
+                            ranges_.services ? ranges_.services->to_string() : "",
+                            ranges_.cluster6 ? ranges_.cluster6->to_string() : ""};
   if (resumed && !(journal_.state() == wanted)) {
     return Error(Error::conflict, "podnet",
                  options_.data_dir + " belongs to instance " + journal_.state().instance + " with pods in " +
@@ -125,10 +128,16 @@ Result<void> RoutedNetwork::claim_ranges() {
   const bool tunnel = std::any_of(links.begin(), links.end(), [&](const Link& link) {
     return link.name == tunnel_link_name(options_.instance);
   });
+  if (ranges_.cluster6) {
+    ORC_ASSIGN(const std::vector<Route> routes6, routes_.routes(6));
+    ORC_TRY(check_range("--pod-cidr6", with_prefix(*ranges_.cluster6, ranges_.cluster), routes6, links, own));
+  }
   mtu_ = tunnel ? tunnel_mtu() : options_.mtu > 0 ? options_.mtu : underlay_mtu_;
   ORC_TRY(journal_.record(wanted));
   const auto how = resumed ? RouteSocket::IfExists::replace : RouteSocket::IfExists::refuse;
   auto covered = routes_.add_route(cover_of(ranges_.cluster), how);
+  if (covered && ranges_.cluster6)
+    covered = routes_.add_route(cover_of(with_prefix(*ranges_.cluster6, ranges_.cluster)), how);
   if (covered && ranges_.services) {
     covered = routes_.add_route(cover_of(*ranges_.services), how);
     if (!covered && !resumed) (void)routes_.remove_route(cover_of(ranges_.cluster));
@@ -153,6 +162,8 @@ Result<void> RoutedNetwork::make_gateway_link() {
   gateway_link_ = link->index;
   ORC_TRY(routes_.set_link(gateway_link_, "orchestra node gateway", true));
   ORC_TRY(routes_.add_address(gateway_link_, gateway_, 32));
+  if (ranges_.cluster6)
+    ORC_TRY(routes_.add_address(gateway_link_, with_prefix(*ranges_.cluster6, gateway_), 128));
   if (!ranges_.services) return {};
   Route services;
   services.destination = *ranges_.services;
@@ -166,7 +177,44 @@ Result<void> RoutedNetwork::set_machine_sysctls() {
   ORC_TRY(journal_.set_sysctl("net/ipv4/ip_forward", "1"));
   // Redirects are sent when `all` OR the link says so; a pod that reaches itself through a Service leaves
   // by the link it came in on, which is what a redirect is about.
-  return journal_.set_sysctl("net/ipv4/conf/all/send_redirects", "0");
+  ORC_TRY(journal_.set_sysctl("net/ipv4/conf/all/send_redirects", "0"));
+  return ranges_.cluster6 ? set_sysctls6() : Result<void>();
+}
+
+/// A machine that forwards does not listen to routers any more, unless it is told to: where it has its way
+/// out from one, it goes on.
+Result<void> RoutedNetwork::set_sysctls6() {
+  ORC_ASSIGN(const std::vector<Link> links, routes_.links());
+  ORC_ASSIGN(const std::vector<Route> routes, routes_.routes(6));
+  for (const Route& route : routes) {
+    if (route.destination.prefix != 0 || route.protocol != RTPROT_RA) continue;
+    for (const Link& link : links) {
+      if (link.index == route.link)
+        ORC_TRY(journal_.set_sysctl("net/ipv6/conf/" + link.name + "/accept_ra", "2"));
+    }
+  }
+  return journal_.set_sysctl("net/ipv6/conf/all/forwarding", "1");
+}
+
+/// There is no rp_filter for IPv6: a pod that forges its source is stopped by a rule. Without it, no IPv6.
+Result<void> RoutedNetwork::set_rules6() {
+  const std::string table = "table ip6 " + nft_table_name(options_.instance, "_out");
+  const std::string from_pods = "  iifname \"orc" + options_.instance + "*\" ";
+  const std::string cluster = with_prefix(*ranges_.cluster6, ranges_.cluster).to_string();
+  std::string text = table + "\ndelete " + table + "\n" + table + " {\n chain pre {\n";
+  text += "  type filter hook prerouting priority raw; policy accept;\n";
+  text += from_pods + "ip6 saddr fe80::/10 accept\n";
+  text += from_pods + "fib saddr . iif oif missing drop\n }\n chain post {\n";
+  text += "  type nat hook postrouting priority srcnat; policy accept;\n";
+  if (options_.masquerade) {
+    text += "  ip6 saddr != " + with_prefix(*ranges_.cluster6, ranges_.pods).to_string() + " return\n";
+    text += "  ip6 daddr { fe80::/10, ff00::/8, " + cluster + " } return\n  masquerade fully-random\n";
+  }
+  text += " }\n}\n";
+  ORC_ASSIGN(auto session, NftSession::open(options_.name_space));
+  auto done = session->run(text);
+  if (!done) return done.error().with_context("IPv6 of pods");
+  return {};
 }
 
 Result<void> RoutedNetwork::set_masquerade() {
@@ -251,6 +299,10 @@ Result<void> remove_instance(MachineJournal& journal, RouteSocket& routes,
     const std::string table = "table ip " + nft_table_name(state.instance, suffix) + "\n";
     tables += table + "delete " + table;
   }
+  if (!state.cluster_cidr6.empty()) {
+    const std::string table = "table ip6 " + nft_table_name(state.instance, "_out") + "\n";
+    tables += table + "delete " + table;
+  }
   if (auto session = NftSession::open(name_space)) {
     auto removed = (*session)->run(tables);
     // Where nftables does not work, there is no table of ours either.
@@ -267,7 +319,18 @@ Result<void> remove_instance(MachineJournal& journal, RouteSocket& routes,
       if (is_peer_route(route, cluster)) ORC_TRY(routes.remove_route(route));
     }
   }
+  ORC_ASSIGN(const std::optional<IpRange> cluster6, parse_cluster6(state.cluster_cidr6));
+  if (cluster6) {
+    ORC_ASSIGN(const std::vector<Route> all, routes.routes(6));
+    for (const Route& route : all) {
+      if (is_peer_route(route, *cluster6)) ORC_TRY(routes.remove_route(route));
+    }
+  }
   ORC_TRY(in_namespace(name_space, [&] { return journal.restore_sysctls(); }));
+  if (cluster6) {
+    ORC_ASSIGN(const IpRange cluster, IpRange::parse(state.cluster_cidr));
+    ORC_TRY(routes.remove_route(cover_of(with_prefix(*cluster6, cluster))));
+  }
   for (const auto& text : {state.cluster_cidr, state.service_cidr}) {
     if (text.empty()) continue;
     ORC_ASSIGN(const IpRange range, IpRange::parse(text));

@@ -91,6 +91,7 @@ Route read_route(const nlmsghdr* header) {
   Route route;
   const auto* message = static_cast<const rtmsg*>(::mnl_nlmsg_get_payload(header));
   route.destination.prefix = message->rtm_dst_len;
+  route.destination.base.family = message->rtm_family == AF_INET ? 4 : 6;
   route.type = message->rtm_type;
   route.protocol = message->rtm_protocol;
   route.scope = message->rtm_scope;
@@ -125,7 +126,7 @@ Route read_route(const nlmsghdr* header) {
 
 void write_route(Message& message, const Route& route) {
   auto* body = message.extra<rtmsg>();
-  body->rtm_family = AF_INET;
+  body->rtm_family = route.destination.base.is_v4() ? AF_INET : AF_INET6;
   body->rtm_dst_len = static_cast<unsigned char>(route.destination.prefix);
   body->rtm_table = static_cast<unsigned char>(route.table);
   body->rtm_protocol = route.protocol;
@@ -342,7 +343,8 @@ Result<void> RouteSocket::remove_link(int index) {
 Result<void> RouteSocket::add_address(int link, const IpAddress& address, int prefix) {
   Message message(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE);
   auto* body = message.extra<ifaddrmsg>();
-  body->ifa_family = AF_INET;
+  body->ifa_family = address.is_v4() ? AF_INET : AF_INET6;
+  body->ifa_flags = address.is_v4() ? 0 : IFA_F_NODAD;
   body->ifa_prefixlen = static_cast<std::uint8_t>(prefix);
   body->ifa_scope = RT_SCOPE_UNIVERSE;
   body->ifa_index = static_cast<std::uint32_t>(link);
@@ -382,9 +384,9 @@ Result<void> RouteSocket::remove_route(const Route& route) {
   return done;
 }
 
-Result<std::vector<Route>> RouteSocket::routes() {
+Result<std::vector<Route>> RouteSocket::routes(int family) {
   Message message(RTM_GETROUTE, NLM_F_DUMP);
-  message.extra<rtmsg>()->rtm_family = AF_INET;
+  message.extra<rtmsg>()->rtm_family = family == 4 ? AF_INET : AF_INET6;
   std::vector<Route> out;
   ORC_TRY(dump(message.header, "list of routes",
                [&](const nlmsghdr* header) { out.push_back(read_route(header)); }));

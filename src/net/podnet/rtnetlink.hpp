@@ -83,7 +83,8 @@ class RouteSocket {
   Result<void> set_neighbour(int link, Table table, const Neighbour& entry);
   /// One that is not there is fine.
   Result<void> remove_neighbour(int link, Table table, const Neighbour& entry);
-  Result<std::vector<Neighbour>> neighbours(int link, Table table);  ///< permanent ones, IPv4
+  /// The permanent ones: neighbours of both families.
+  Result<std::vector<Neighbour>> neighbours(int link, Table table);
   Result<void> set_mtu(int link, int mtu);
   /// An `ifb`: what is redirected to it waits in its queue and goes on from where it came.
   Result<void> add_rate_link(const std::string& name, int mtu);
@@ -95,7 +96,7 @@ class RouteSocket {
   /// A link that is not there (any more) is fine.
   Result<void> remove_link(int index);
 
-  /// Adds or leaves as it is.
+  /// Adds or leaves as it is. An IPv6 address is used at once, without asking whether somebody has it.
   Result<void> add_address(int link, const IpAddress& address, int prefix);
   Result<std::vector<IpAddress>> addresses(int link);
 
@@ -103,7 +104,7 @@ class RouteSocket {
   Result<void> add_route(const Route& route, IfExists if_exists = IfExists::replace);
   /// A route that is not there is fine.
   Result<void> remove_route(const Route& route);
-  Result<std::vector<Route>> routes();  ///< IPv4, all tables
+  Result<std::vector<Route>> routes(int family = 4);  ///< all tables
   /// What the kernel would do with a packet for `address`. `unavailable`: there is no way.
   Result<Route> lookup(const IpAddress& address);
 
@@ -112,6 +113,7 @@ class RouteSocket {
   explicit RouteSocket(Fd fd) : fd_(std::move(fd)) {}
   Result<void> request(nlmsghdr* message, const std::string& what);
   /// One question with one answer of type `wanted`; nothing when the kernel answers with `absent`.
+  Result<void> add_neighbours(int link, Table table, unsigned char family, std::vector<Neighbour>& out);
   Result<bool> ask(nlmsghdr* message, const std::string& what, std::uint16_t wanted, int absent,
                    const std::function<void(const nlmsghdr*)>& answer);
   Result<void> dump(nlmsghdr* message, const std::string& what,

@@ -14,7 +14,7 @@ namespace {
 void write_neighbour(Message& message, int link, RouteSocket::Table table, const Neighbour& entry) {
   const bool forwarding = table == RouteSocket::Table::forwarding;
   auto* body = message.extra<ndmsg>();
-  body->ndm_family = forwarding ? AF_BRIDGE : AF_INET;
+  body->ndm_family = forwarding ? AF_BRIDGE : entry.address.is_v4() ? AF_INET : AF_INET6;
   body->ndm_ifindex = link;
   body->ndm_state = forwarding ? NUD_PERMANENT | NUD_NOARP : NUD_PERMANENT;
   body->ndm_flags = forwarding ? NTF_SELF : 0;
@@ -67,17 +67,28 @@ Result<void> RouteSocket::remove_neighbour(int link, Table table, const Neighbou
 }
 
 Result<std::vector<Neighbour>> RouteSocket::neighbours(int link, Table table) {
+  std::vector<Neighbour> out;
+  if (table == Table::forwarding) {
+    ORC_TRY(add_neighbours(link, table, AF_BRIDGE, out));
+    return out;
+  }
+  ORC_TRY(add_neighbours(link, table, AF_INET, out));
+  ORC_TRY(add_neighbours(link, table, AF_INET6, out));
+  return out;
+}
+
+Result<void> RouteSocket::add_neighbours(int link, Table table, unsigned char family,
+                                         std::vector<Neighbour>& out) {
   const bool forwarding = table == Table::forwarding;
   Message message(RTM_GETNEIGH, NLM_F_DUMP);
   auto* body = message.extra<ndmsg>();
-  body->ndm_family = forwarding ? AF_BRIDGE : AF_INET;
+  body->ndm_family = family;
   if (forwarding) {
     body->ndm_ifindex = link;
   } else {
     ::mnl_attr_put_u32(message.header, NDA_IFINDEX, static_cast<std::uint32_t>(link));
   }
-  std::vector<Neighbour> out;
-  ORC_TRY(dump(message.header, "neighbours of link " + std::to_string(link), [&](const nlmsghdr* header) {
+  return dump(message.header, "neighbours of link " + std::to_string(link), [&](const nlmsghdr* header) {
     const auto* found = static_cast<const ndmsg*>(::mnl_nlmsg_get_payload(header));
     if (found->ndm_ifindex != link || (found->ndm_state & NUD_PERMANENT) == 0) return;
     Neighbour one;
@@ -93,8 +104,7 @@ Result<std::vector<Neighbour>> RouteSocket::neighbours(int link, Table table) {
       }
     });
     if (has_address) out.push_back(std::move(one));
-  }));
-  return out;
+  });
 }
 
 }  // namespace orchestra::net

@@ -10,6 +10,7 @@
 #include "net/lb/conntrack.hpp"
 #include "net/lb/nft_transaction.hpp"
 #include "net/lb/table_guard.hpp"
+#include "net/podnet/dual_stack.hpp"
 #include "net/policy/program.hpp"
 #include "net/serial_queue.hpp"
 #include "orchestra/env.hpp"
@@ -23,11 +24,12 @@ constexpr Duration kWatchPeriod = 1s;
 
 class Enforcer final : public PolicyEnforcer, public std::enable_shared_from_this<Enforcer> {
  public:
-  Enforcer(Engine& engine, PolicyEnforcerOptions options, IpRange local, std::unique_ptr<NftSession> session,
-           NftElements elements)
+  Enforcer(Engine& engine, PolicyEnforcerOptions options, IpRange local, std::optional<IpRange> cluster6,
+           std::unique_ptr<NftSession> session, NftElements elements)
       : engine_(engine),
         options_(std::move(options)),
         local_(local),
+        cluster6_(cluster6),
         table_(nft_table_name(options_.instance, "_np")),
         queue_(std::make_shared<SerialQueue>(engine)),
         session_(std::move(session)),
@@ -65,8 +67,13 @@ class Enforcer final : public PolicyEnforcer, public std::enable_shared_from_thi
     return queue_->run([self = shared_from_this()]() -> Result<void> {
       self->torn_down_ = true;
       self->structure_.clear();
-      const std::string table = "table ip " + self->table_;
-      return self->session_->run(table + "\ndelete " + table + "\n");
+      std::string gone;
+      for (const char* family : {"ip ", "ip6 "}) {
+        if (family == std::string_view("ip6 ") && !self->cluster6_) continue;
+        const std::string table = std::string("table ") + family + self->table_ + "\n";
+        gone += table + "delete " + table;
+      }
+      return self->session_->run(gone);
     });
   }
 
@@ -108,9 +115,10 @@ class Enforcer final : public PolicyEnforcer, public std::enable_shared_from_thi
   }
 
   Result<void> write(const PolicyProgram& program, PolicyApplyResult& result) {
-    const std::string structure = structure_text(program, table_, local_);
+    std::string structure = structure_text(program, table_, local_);
+    if (cluster6_) structure += structure_text(program, table_, local_, cluster6_);
     if (structure == structure_) {
-      const std::string changes = element_changes(program_, program, table_, result.elements);
+      const std::string changes = changes_of(program_, program, result.elements);
       if (changes.empty()) return {};
       if (session_->run(changes)) {
         guard_.remember();
@@ -119,11 +127,17 @@ class Enforcer final : public PolicyEnforcer, public std::enable_shared_from_thi
       result.elements = 0;  // the kernel does not hold what we believed: write all of it
     }
     structure_.clear();
-    ORC_TRY(session_->run(structure + element_changes({}, program, table_, result.elements)));
+    ORC_TRY(session_->run(structure + changes_of({}, program, result.elements)));
     structure_ = structure;
     result.rewritten = true;
     guard_.remember();
     return {};
+  }
+
+  std::string changes_of(const PolicyProgram& before, const PolicyProgram& after, std::size_t& count) const {
+    std::string out = element_changes(before, after, table_, count);
+    if (cluster6_) out += element_changes(before, after, table_, count, cluster6_);
+    return out;
   }
 
   /// Tracked flows of this node's pods that the rules would refuse now.
@@ -157,16 +171,22 @@ class Enforcer final : public PolicyEnforcer, public std::enable_shared_from_thi
 
   /// "counter ci_0123 {\n packets 3 bytes 180"
   Result<std::vector<PolicyCounter>> read_counters() {
-    ORC_ASSIGN(const std::string text, session_->list("list counters table ip " + table_));
+    std::vector<std::string> texts;
+    for (const char* family : {"ip ", "ip6 "}) {
+      if (family == std::string_view("ip6 ") && !cluster6_) continue;
+      ORC_ASSIGN(texts.emplace_back(), session_->list(std::string("list counters table ") + family + table_));
+    }
     std::vector<PolicyCounter> out;
     for (const auto& [name, policy] : program_.counters) {
       PolicyCounter counter{.policy = policy, .direction = name.starts_with("ce") ? "egress" : "ingress"};
-      const std::size_t at = text.find("counter " + name + " ");
-      const std::size_t packets = at == std::string::npos ? at : text.find("packets ", at);
-      const std::size_t bytes = packets == std::string::npos ? packets : text.find("bytes ", packets);
-      if (bytes == std::string::npos) continue;
-      counter.packets = std::strtoull(text.c_str() + packets + 8, nullptr, 10);
-      counter.bytes = std::strtoull(text.c_str() + bytes + 6, nullptr, 10);
+      for (const std::string& text : texts) {
+        const std::size_t at = text.find("counter " + name + " ");
+        const std::size_t packets = at == std::string::npos ? at : text.find("packets ", at);
+        const std::size_t bytes = packets == std::string::npos ? packets : text.find("bytes ", packets);
+        if (bytes == std::string::npos) continue;
+        counter.packets += std::strtoull(text.c_str() + packets + 8, nullptr, 10);
+        counter.bytes += std::strtoull(text.c_str() + bytes + 6, nullptr, 10);
+      }
       out.push_back(std::move(counter));
     }
     return out;
@@ -175,6 +195,7 @@ class Enforcer final : public PolicyEnforcer, public std::enable_shared_from_thi
   Engine& engine_;
   const PolicyEnforcerOptions options_;
   const IpRange local_;
+  const std::optional<IpRange> cluster6_;
   const std::string table_;
   std::shared_ptr<SerialQueue> queue_;
   // Used in the queue only:
@@ -202,12 +223,17 @@ Result<std::shared_ptr<PolicyEnforcer>> PolicyEnforcer::create(Engine& engine,
   if (!local.base.is_v4())
     return Error(Error::invalid, "net",
                  "policies are enforced for IPv4 pods; pod_cidr is " + options.pod_cidr);
+  ORC_ASSIGN(const std::optional<net::IpRange> cluster6, net::parse_cluster6(options.cluster_cidr6));
   ORC_ASSIGN(auto session, net::NftSession::open(options.name_space));
   // Tried, not guessed: a table with what the layout needs is made and removed in one transaction.
   const std::string scratch = net::nft_table_name(options.instance, "_npt");
   ORC_TRY(session->run(net::structure_text({}, scratch, local) + "delete table ip " + scratch + "\n"));
+  if (cluster6) {
+    ORC_TRY(session->run(net::structure_text({}, scratch, local, cluster6) + "delete table ip6 " + scratch +
+                         "\n"));
+  }
   ORC_ASSIGN(net::NftElements elements, net::NftElements::open(options.name_space));
-  auto made = std::make_shared<net::Enforcer>(engine, std::move(options), local, std::move(session),
+  auto made = std::make_shared<net::Enforcer>(engine, std::move(options), local, cluster6, std::move(session),
                                               std::move(elements));
   made->watch();
   return std::shared_ptr<PolicyEnforcer>(std::move(made));

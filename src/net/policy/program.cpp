@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "net/podnet/dual_stack.hpp"
+
 namespace orchestra::net {
 namespace {
 
@@ -129,17 +131,27 @@ class Compiler {
   PolicyProgram program_;
 };
 
-std::string text_of(std::uint32_t address) { return IpAddress::v4(address).to_string(); }
+/// How one family is written.
+struct Family {
+  std::optional<IpRange> cluster6;
+  std::string ip() const { return cluster6 ? "ip6" : "ip"; }
+  std::string type() const { return cluster6 ? "ipv6_addr" : "ipv4_addr"; }
+  std::string text_of(std::uint32_t address) const {
+    const IpAddress v4 = IpAddress::v4(address);
+    return (cluster6 ? with_prefix(*cluster6, v4) : v4).to_string();
+  }
+};
 
-std::string rule_text(const ProgramRule& rule, bool egress) {
-  const std::string peer = egress ? "ip daddr " : "ip saddr ";
+std::string rule_text(const ProgramRule& rule, bool egress, const Family& family) {
+  if (family.cluster6 && rule.block) return "";
+  const std::string peer = family.ip() + (egress ? " daddr " : " saddr ");
   std::string out = "  ";
   if (!rule.peer_set.empty()) out += peer + "@" + rule.peer_set + " ";
   if (rule.block && rule.block->prefix != 0) out += peer + rule.block->to_string() + " ";
   for (const IpRange& range : rule.except) out += peer + "!= " + range.to_string() + " ";
   if (!rule.port_set.empty()) {
-    out += "meta l4proto " + std::string(to_text(*rule.protocol)) + " ip daddr . th dport @" + rule.port_set +
-           " ";
+    out += "meta l4proto " + std::string(to_text(*rule.protocol)) + " " + family.ip() +
+           " daddr . th dport @" + rule.port_set + " ";
   } else if (rule.protocol && rule.first == 0) {
     out += "meta l4proto " + std::string(to_text(*rule.protocol)) + " ";
   } else if (rule.protocol) {
@@ -151,8 +163,9 @@ std::string rule_text(const ProgramRule& rule, bool egress) {
 }
 
 /// Elements as text, by set or map.
-std::map<std::string, std::set<std::string>> elements_of(const PolicyProgram& program) {
+std::map<std::string, std::set<std::string>> elements_of(const PolicyProgram& program, const Family& family) {
   std::map<std::string, std::set<std::string>> out;
+  const auto text_of = [&](std::uint32_t address) { return family.text_of(address); };
   for (const auto& [name, set] : program.peer_sets) {
     for (const auto address : set) out[name].insert(text_of(address));
   }
@@ -203,32 +216,39 @@ bool PolicyProgram::accept(Address source, Address destination, IpProtocol proto
   return passes(egress, source, destination) && passes(ingress, destination, source);
 }
 
-std::string structure_text(const PolicyProgram& program, const std::string& table, const IpRange& local) {
-  const std::string head = "table ip " + table;
+std::string structure_text(const PolicyProgram& program, const std::string& table, const IpRange& local,
+                           const std::optional<IpRange>& cluster6) {
+  const Family family{cluster6};
+  const std::string ip = family.ip(), type = family.type();
+  const std::string own = (cluster6 ? with_prefix(*cluster6, local) : local).to_string();
+  const std::string head = "table " + ip + " " + table;
   std::string out = head + "\ndelete " + head + "\n" + head + " {\n";
-  out += " map ingress { type ipv4_addr : verdict; }\n map egress { type ipv4_addr : verdict; }\n";
-  out += " set known { type ipv4_addr; }\n set itself { type ipv4_addr . ipv4_addr; }\n";
+  out += " map ingress { type " + type + " : verdict; }\n map egress { type " + type + " : verdict; }\n";
+  out += " set known { type " + type + "; }\n set itself { type " + type + " . " + type + "; }\n";
   for (const auto& [name, policy] : program.counters) out += " counter " + name + " { }\n";
-  for (const auto& [name, set] : program.peer_sets) out += " set " + name + " { type ipv4_addr; }\n";
+  for (const auto& [name, set] : program.peer_sets) out += " set " + name + " { type " + type + "; }\n";
   for (const auto& [name, set] : program.port_sets)
-    out += " set " + name + " { type ipv4_addr . inet_service; }\n";
+    out += " set " + name + " { type " + type + " . inet_service; }\n";
   for (const auto& [name, chain] : program.chains) {
     out += " chain " + name + " {\n";
-    for (const ProgramRule& rule : chain.rules) out += rule_text(rule, chain.egress);
+    for (const ProgramRule& rule : chain.rules) out += rule_text(rule, chain.egress, family);
     out += "  counter drop\n }\n";
   }
-  const std::string known = "  ct state established,related accept\n  ip saddr . ip daddr @itself accept\n";
+  const std::string from = "  " + ip + " saddr ", to = "  " + ip + " daddr ";
+  const std::string known =
+      "  ct state established,related accept\n" + from + ". " + ip + " daddr @itself accept\n";
   out += " chain hook_egress {\n  type filter hook forward priority 10; policy accept;\n" + known;
-  if (program.active) out += "  ip saddr " + local.to_string() + " ip saddr != @known counter drop\n";
-  out += "  ip saddr vmap @egress\n }\n";
+  if (program.active) out += from + own + " " + ip + " saddr != @known counter drop\n";
+  out += from + "vmap @egress\n }\n";
   out += " chain hook_ingress {\n  type filter hook forward priority 11; policy accept;\n" + known;
-  if (program.active) out += "  ip daddr " + local.to_string() + " ip daddr != @known counter drop\n";
-  return out + "  ip daddr vmap @ingress\n }\n}\n";
+  if (program.active) out += to + own + " " + ip + " daddr != @known counter drop\n";
+  return out + to + "vmap @ingress\n }\n}\n";
 }
 
 std::string element_changes(const PolicyProgram& before, const PolicyProgram& after, const std::string& table,
-                            std::size_t& count) {
-  const auto old_elements = elements_of(before), new_elements = elements_of(after);
+                            std::size_t& count, const std::optional<IpRange>& cluster6) {
+  const Family family{cluster6};
+  const auto old_elements = elements_of(before, family), new_elements = elements_of(after, family);
   std::string removed, added;
   const auto difference = [&](const auto& from, const auto& without, const char* command, std::string& out) {
     for (const auto& [name, elements] : from) {
@@ -240,7 +260,8 @@ std::string element_changes(const PolicyProgram& before, const PolicyProgram& af
         list += (list.empty() ? "" : ", ") + element;
       }
       if (!list.empty())
-        out += std::string(command) + " element ip " + table + " " + name + " { " + list + " }\n";
+        out += std::string(command) + " element " + family.ip() + " " + table + " " + name + " { " + list +
+               " }\n";
     }
   };
   difference(old_elements, new_elements, "delete", removed);

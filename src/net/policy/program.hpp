@@ -7,6 +7,7 @@
 // `accept` of egress ends only its own, so a packet needs both.
 // accept() interprets the program as the kernel does; tests compare it with evaluate().
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -49,9 +50,12 @@ struct PolicyProgram {
 };
 
 /// nftables text. Structure: the table with hooks, chains and empty sets. Equal structure: elements suffice.
-std::string structure_text(const PolicyProgram& program, const std::string& table, const IpRange& local);
+/// With `cluster6` it is that of IPv6, whose addresses are made of the IPv4 ones (podnet/dual_stack.hpp).
+/// Blocks of IPv4 addresses let nobody in there.
+std::string structure_text(const PolicyProgram& program, const std::string& table, const IpRange& local,
+                           const std::optional<IpRange>& cluster6 = {});
 /// Commands that bring the elements of `before` to those of `after`; `count` is raised by each element.
 std::string element_changes(const PolicyProgram& before, const PolicyProgram& after, const std::string& table,
-                            std::size_t& count);
+                            std::size_t& count, const std::optional<IpRange>& cluster6 = {});
 
 }  // namespace orchestra::net
