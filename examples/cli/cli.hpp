@@ -72,6 +72,8 @@ struct Flags {
 };
 
 int run_up(const std::vector<std::string>& args);
+/// The whole program where it was started as orchestra-cni (SPEC.md of CNI, section 2).
+int run_cni_plugin();
 int run_join(const std::vector<std::string>& args);
 int run_down(const std::vector<std::string>& args);
 int run_doctor(const std::vector<std::string>& args);

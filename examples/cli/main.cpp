@@ -117,4 +117,10 @@ int main_of(const std::vector<std::string>& args) {
 
 }  // namespace orchestra::cli
 
-int main(int argc, char** argv) { return orchestra::cli::main_of({argv + 1, argv + argc}); }
+int main(int argc, char** argv) {
+  const std::string_view program = argc > 0 ? argv[0] : "";
+  const std::size_t slash = program.rfind('/');
+  if (program.substr(slash == std::string_view::npos ? 0 : slash + 1) == "orchestra-cni")
+    return orchestra::cli::run_cni_plugin();
+  return orchestra::cli::main_of({argv + 1, argv + argc});
+}

@@ -8,6 +8,7 @@
 
 #include "api/pod_attacher.hpp"
 #include "net/cni/configuration.hpp"
+#include "net/cni/plugin.hpp"
 #include "net/podnet/in_namespace.hpp"
 #include "orchestra/cni_runtime.hpp"
 #include "orchestra/engine.hpp"
@@ -319,4 +320,54 @@ TEST_CASE(
   CHECK(runtime->known().empty());
   CHECK_FALSE(read_file(data / "leases/lab/10.22.0.3", 4096));
   CHECK(read_file(data / "leases/lab/last_reserved_ip.0", 4096));
+}
+
+TEST_CASE(
+    "our own plugin: another runtime's calls attach pods with ports, check, take back and collect them") {
+  const char* name =
+      "our own plugin: another runtime's calls attach pods with ports, check, take back and collect them";
+  if (!can_make_namespaces()) ORC_SKIP(name, "needs root: network namespaces cannot be made");
+  Engine engine;
+  TempDir data;
+  auto host = make_host();
+  const auto before = machine_state(host);
+  const auto call = [&](const std::string& command, const std::string& id, const NetworkNamespace* pod,
+                        const std::string& more = "") {
+    CniCall out{command, id, pod == nullptr ? "" : "/proc/self/fd/" + std::to_string(pod->fd()->get()),
+                "eth0",  "", host};
+    out.input =
+        R"({"cniVersion":"1.1.0","name":"lab","type":"orchestra-cni","podCIDR":"10.23.0.0/24","dataDir":")" +
+        data.path() + "\"" + more + "}";
+    return answer_cni_call(engine, out);
+  };
+  CHECK(parse_cni_versions(call("VERSION", "", nullptr).output, "own")->back() == "1.1.0");
+  CHECK(call("STATUS", "", nullptr).exit_code == 0);
+  auto pod_a = NetworkNamespace::create().value(), pod_b = NetworkNamespace::create().value();
+  const auto a =
+      call("ADD", "box-a", &pod_a,
+           R"(,"runtimeConfig":{"portMappings":[{"hostPort":8080,"containerPort":80,"protocol":"tcp"}]})");
+  REQUIRE_MESSAGE(a.exit_code == 0, a.output);
+  CHECK(parse_cni_result(a.output, "own")->addresses == std::vector<std::string>{"10.23.0.2/32"});
+  CHECK(call("ADD", "box-b", &pod_b).exit_code == 0);
+  TcpAnswerer web(pod_a, "0.0.0.0", 80, "web");
+  CHECK(ask_tcp(pod_b, "10.23.0.2", 80) == "web");
+  CHECK(ask_tcp(host, "127.0.0.1", 8080) == "web");
+  CHECK(call("CHECK", "box-a", &pod_a).exit_code == 0);
+  CHECK(cni_error_code(call("CHECK", "box-x", &pod_a).output) == 3);
+  CHECK(call("ADD", "box-c", &pod_b).exit_code == 1);  // eth0 is there already
+  CHECK(cni_error_code(call("ADD", "box-d", nullptr).output) == 4);
+  CHECK(call("DEL", "box-a", nullptr).exit_code == 0);
+  CHECK(call("DEL", "box-a", nullptr).exit_code == 0);
+  CHECK(ask_tcp(host, "127.0.0.1", 8080) == "error: ECONNREFUSED");
+  CHECK(call("GC", "", nullptr, R"(,"cni.dev/valid-attachments":[])").exit_code == 0);
+  CHECK(cni_error_code(call("CHECK", "box-b", &pod_b).output) == 3);
+  CniCall bad{"ADD", "box", "", "eth0", "{", host};
+  CHECK(cni_error_code(answer_cni_call(engine, bad).output) == 6);
+  bad.input = R"({"cniVersion":"9.0.0","name":"lab"})";
+  CHECK(cni_error_code(answer_cni_call(engine, bad).output) == 1);
+  bad.input = R"({"cniVersion":"1.0.0","name":"lab","podCIDR":"x","dataDir":")" + data.path() + "\"}";
+  CHECK(cni_error_code(answer_cni_call(engine, bad).output) == 7);
+  PodNetwork::remove_leftovers(data.path(), host).value();
+  CHECK(machine_state(host) == before);
+  CHECK(ruleset(host) == "");
 }
