@@ -90,7 +90,7 @@ finish() {
 }
 
 [ -n "$setup" ] && { tools/setup.sh --tests && tools/fetch-peers.sh || exit 1; }
-export PATH=$PATH:$PWD/build/peers/root/usr/bin
+export PATH=$PATH:$PWD/build/peers/root/usr/bin:$PWD/build/peers/dns/bin
 old_kubectl=$PWD/build/peers/kubectl/usr/bin/kubectl
 [ -x "$old_kubectl" ] && command -v kubectl >/dev/null && export ORCHESTRA_KUBECTL=${ORCHESTRA_KUBECTL:-$old_kubectl}
 if [ -n "$sanitize" ]; then
@@ -119,7 +119,8 @@ fi
 tools/build.sh release || { echo "the build failed"; echo "0 passed, 1 failed, 0 skipped"; exit 1; }
 logs=build/release/test-logs; mkdir -p "$logs"
 run_programs build/release ""
-for script in tests/e2e/*.sh; do
-  [ -x "$script" ] && run_one "$(basename "$script" .sh)" 600 "$script"
+for script in tests/e2e/*.sh tests/e2e/net/*.sh; do
+  name=${script#tests/e2e/}
+  [ -x "$script" ] && run_one "${name%.sh}" 600 "$script"
 done
 finish

@@ -78,5 +78,7 @@ int run_join(const std::vector<std::string>& args);
 int run_down(const std::vector<std::string>& args);
 int run_doctor(const std::vector<std::string>& args);
 int run_explain(const std::vector<std::string>& args);
+int run_dns(const std::vector<std::string>& args);
+int run_dns_query(const Flags& flags);
 
 }  // namespace orchestra::cli

@@ -27,6 +27,7 @@ usage: orchestra COMMAND [flags]
   doctor    what this machine can do, with evidence and remedy
   explain   why a pod has no node, node by node, and what would be if there were others
   image     pull, import, export, build, ls, rm, inspect images
+  dns       a DNS server with zone files, a cluster's names, upstream servers; questions to others
   sim       a whole cluster in virtual time: node loss, load, upgrades, from a scenario file
   store     put, get, watch, snapshot the replicated store
   oci       an OCI container runtime: create, start, state, kill, delete, run, exec, list ...
@@ -101,6 +102,7 @@ int main_of(const std::vector<std::string>& args) {
   if (command == "down") return run_down(rest);
   if (command == "doctor") return run_doctor(rest);
   if (command == "explain") return run_explain(rest);
+  if (command == "dns") return run_dns(rest);
   if (command == "image") {
     ImageCommandSettings settings;
     settings.store = default_data_dir() + "/images";

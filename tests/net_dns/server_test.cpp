@@ -1,149 +1,17 @@
 // DnsServer over loopback sockets, with upstream servers that behave and misbehave as told.
 #include "orchestra/dns_server.hpp"
 
-#include <poll.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
 #include <atomic>
-#include <functional>
 #include <thread>
 
-#include "net/http/address.hpp"
-#include "support.hpp"
-#include "tests/support/test.hpp"
+#include "server_support.hpp"
 
 namespace orchestra {
 namespace {
 
 using test::query_packet;
 
-/// Sends one datagram and returns the answer, or "" after the wait.
-std::string ask_udp(const std::string& address, const std::string& packet, int milliseconds = 30000,
-                    const std::string& from = {}) {
-  const auto to = http::parse_address(address).value();
-  const Fd fd(::socket(to.family(), SOCK_DGRAM | SOCK_CLOEXEC, 0));
-  if (!from.empty()) {
-    const auto source = http::make_address(from, 0).value();
-    if (::bind(fd.get(), source.get(), source.size) != 0) return {};
-  }
-  if (::connect(fd.get(), to.get(), to.size) != 0) return {};
-  if (::send(fd.get(), packet.data(), packet.size(), 0) < 0) return {};
-  pollfd wait{fd.get(), POLLIN, 0};
-  if (::poll(&wait, 1, milliseconds) <= 0) return {};
-  char answer[4096];
-  const ssize_t size = ::recv(fd.get(), answer, sizeof answer, 0);
-  return size > 0 ? std::string(answer, static_cast<std::size_t>(size)) : std::string();
-}
-
-class TcpClient {
- public:
-  explicit TcpClient(const std::string& address) {
-    const auto to = http::parse_address(address).value();
-    fd_ = Fd(::socket(to.family(), SOCK_STREAM | SOCK_CLOEXEC, 0));
-    REQUIRE(::connect(fd_.get(), to.get(), to.size) == 0);
-  }
-  static std::string framed(const std::string& packet) {
-    return std::string{static_cast<char>(packet.size() >> 8), static_cast<char>(packet.size() & 0xff)} +
-           packet;
-  }
-  void send(const std::string& bytes) {
-    REQUIRE(::send(fd_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL) > 0);
-  }
-  std::string receive() {
-    const std::string length = exactly(2);
-    if (length.size() < 2) return {};
-    return exactly(static_cast<std::size_t>(static_cast<unsigned char>(length[0])) << 8 |
-                   static_cast<unsigned char>(length[1]));
-  }
-
- private:
-  std::string exactly(std::size_t size) {
-    std::string out;
-    while (out.size() < size) {
-      pollfd wait{fd_.get(), POLLIN, 0};
-      if (::poll(&wait, 1, 30000) <= 0) return {};
-      char byte[512];
-      const ssize_t got = ::recv(fd_.get(), byte, std::min(sizeof byte, size - out.size()), 0);
-      if (got <= 0) return {};
-      out.append(byte, static_cast<std::size_t>(got));
-    }
-    return out;
-  }
-  Fd fd_;
-};
-
-/// An upstream server on its own thread: `answer` sees each UDP query and gives zero or more packets back.
-class Upstream {
- public:
-  using Answer = std::function<std::vector<std::string>(const dns::Query& query)>;
-  explicit Upstream(Answer answer) : answer_(std::move(answer)) {
-    fd_ = http::open_listener(http::parse_address("127.0.0.1:0").value(), http::Listen::datagram, {}).value();
-    address_ = http::local_address(fd_.get()).value().text();
-    thread_ = std::thread([this] { serve(); });
-  }
-  ~Upstream() {
-    stopping_ = true;
-    thread_.join();
-  }
-  const std::string& address() const { return address_; }
-  int queries() const { return queries_; }
-
- private:
-  void serve() {
-    while (!stopping_) {
-      pollfd wait{fd_.get(), POLLIN, 0};
-      if (::poll(&wait, 1, 10) <= 0) continue;
-      char packet[4096];
-      http::SocketAddress from;
-      from.size = sizeof from.storage;
-      const ssize_t size = ::recvfrom(fd_.get(), packet, sizeof packet, 0, from.get(), &from.size);
-      if (size <= 0) continue;
-      const auto query = dns::read_query({packet, static_cast<std::size_t>(size)});
-      if (!query) continue;
-      ++queries_;
-      for (const std::string& answer : answer_(*query)) {
-        ::sendto(fd_.get(), answer.data(), answer.size(), 0, from.get(), from.size);
-      }
-    }
-  }
-  Answer answer_;
-  Fd fd_;
-  std::string address_;
-  std::atomic<int> queries_{0};
-  std::atomic<bool> stopping_{false};
-  std::thread thread_;
-};
-
-std::string address_answer(const dns::Query& query, char last, std::uint32_t ttl = 60) {
-  const dns::Record record{query.question->name, dns::Type::a, ttl, std::string{10, 1, 1, last}};
-  return dns::write_answer(query, dns::Rcode::no_error, {false, true}, {record}, {}, {}, 4096);
-}
-Upstream::Answer good(char last = 1) {
-  return [last](const dns::Query& query) { return std::vector{address_answer(query, last)}; };
-}
-
-struct Fixture {
-  Engine engine;
-  std::shared_ptr<DnsServer> server;
-  std::string address;
-  explicit Fixture(DnsServerOptions options = {}) {
-    options.listen = {"127.0.0.1:0"};
-    server = DnsServer::create(engine, std::move(options)).value();
-    address = server->addresses().at(0);
-  }
-  /// "NOERROR" or the number of the rcode, then the answers.
-  std::string ask(const std::string& name, const std::string& type = "A") {
-    return text(ask_udp(address, query_packet(name, type)));
-  }
-  static std::string text(const std::string& packet) {
-    const auto message = dns::read_message(packet);
-    if (!message) return "no answer";
-    std::string out = message->rcode == 0 ? "NOERROR" : std::to_string(message->rcode);
-    for (const std::string& line : test::lines(message->answers)) out += "\n" + line;
-    return out;
-  }
-};
+using namespace test::dns_server;
 
 }  // namespace
 

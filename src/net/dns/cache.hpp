@@ -24,15 +24,22 @@ struct CacheKey {
 
 struct CachedAnswer {
   Rcode rcode = Rcode::no_error;
-  std::vector<Record> answers, authority;
+  std::vector<Record> answers = {}, authority = {};
+  std::optional<ExtendedError> extended = std::nullopt;
+  bool refresh = false;  ///< asked for often, and near its end: worth asking for again now
 };
 
 class Cache {
  public:
-  explicit Cache(std::size_t bytes_max) : bytes_max_(bytes_max) {}
+  /// Answers are kept for `stale_seconds` after their end, for find_stale().
+  explicit Cache(std::size_t bytes_max, std::uint32_t stale_seconds = 0)
+      : bytes_max_(bytes_max), stale_ns_(std::int64_t{stale_seconds} * 1'000'000'000) {}
 
   /// With times to live counted down to now.
   std::optional<CachedAnswer> find(const CacheKey& key, std::int64_t now_ns);
+  /// One that has ended, with 30 s to live (RFC 8767 section 4).
+  std::optional<CachedAnswer> find_stale(const CacheKey& key, std::int64_t now_ns);
+  /// A failure does not take the place of an answer that may still serve.
   void put(const CacheKey& key, CachedAnswer answer, std::int64_t now_ns);
   std::size_t size() const { return entries_.size(); }
   std::size_t bytes() const { return bytes_; }
@@ -41,13 +48,15 @@ class Cache {
   struct Entry {
     std::string key;
     CachedAnswer answer;
-    std::int64_t stored_ns = 0, expires_ns = 0;
+    std::int64_t stored_ns = 0, expires_ns = 0, stale_until_ns = 0;
     std::size_t bytes = 0;
+    std::uint32_t hits = 0;
   };
   using Entries = std::list<Entry>;  // most recently used first
   void erase(Entries::iterator entry);
 
   const std::size_t bytes_max_;
+  const std::int64_t stale_ns_;
   std::size_t bytes_ = 0;
   Entries entries_;
   std::unordered_map<std::string, Entries::iterator> index_;

@@ -6,8 +6,6 @@
 namespace orchestra::dns {
 namespace {
 
-constexpr int kChaseDepthMax = 8;
-constexpr std::size_t kLabelBytesMax = 63;
 constexpr char kSpecificationVersion[] = "1.1.0";
 
 std::string address_record_data(const net::IpAddress& address) {
@@ -148,8 +146,7 @@ void ClusterZone::answer_apex(const Name& name, Type type, Answer& out) const {
 
 void ClusterZone::answer_pod(const Labels& labels, const Name& name, Type type, Answer& out) const {
   if (!snapshot_ || !snapshot_->synced.pods || !snapshot_->synced.namespaces) {
-    out.rcode = Rcode::server_failure;
-    return;
+    return not_ready(out, "pods");
   }
   if (labels.size() == 1) return no_data(out);
   if (!snapshot_->namespaces.contains(std::string(labels[1]))) return no_name(out);
@@ -172,8 +169,7 @@ void ClusterZone::answer_service(const Labels& labels, const Name& name, Type ty
                                  int depth, Answer& out) const {
   if (!snapshot_ || !snapshot_->synced.services || !snapshot_->synced.endpoint_slices ||
       !snapshot_->synced.namespaces) {
-    out.rcode = Rcode::server_failure;
-    return;
+    return not_ready(out, "Services");
   }
   if (labels.size() == 1) return no_data(out);
   if (!snapshot_->namespaces.contains(std::string(labels[1]))) return no_name(out);
@@ -279,7 +275,7 @@ void ClusterZone::answer_reverse(const net::IpAddress& address, const Name& name
   }
   const bool synced = snapshot_ && snapshot_->synced.services && snapshot_->synced.endpoint_slices;
   if (!synced) {
-    out.rcode = Rcode::server_failure;
+    not_ready(out, "Services");
   } else if (names.empty()) {
     no_name(out);
   } else if (type != Type::ptr) {
@@ -296,6 +292,11 @@ void ClusterZone::add_addresses(const Name& name, Type type, const std::vector<n
     if (type_of(address) == type) out.answers.push_back(record(name, type, address_record_data(address)));
   }
   if (out.answers.size() == before) no_data(out);
+}
+
+void ClusterZone::not_ready(Answer& out, const char* what) const {
+  out.rcode = Rcode::server_failure;
+  out.extended = ExtendedError{kNotReady, std::string("the cluster's ") + what + " are not known yet"};
 }
 
 void ClusterZone::no_name(Answer& out) const {

@@ -15,7 +15,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "net/dns/message.hpp"
+#include "net/dns/zone.hpp"
 #include "net/snapshot.hpp"
 
 namespace orchestra::dns {
@@ -29,14 +29,6 @@ struct ZoneOptions {
   std::vector<net::IpAddress> own_addresses;
 };
 
-struct Answer {
-  bool ours = true;  ///< false: not our zone, ask an upstream server
-  Rcode rcode = Rcode::no_error;
-  std::vector<Record> answers, authority, additional;
-  /// The answer ends with a CNAME to this name outside our zone: append what an upstream says.
-  std::optional<Name> chase;
-};
-
 class ClusterZone {
  public:
   /// `snapshot` may be null: nothing is synced then.
@@ -44,6 +36,8 @@ class ClusterZone {
 
   /// `rotation` turns the order of several addresses, a different one for each query.
   Answer answer(const Question& question, std::uint32_t rotation = 0) const;
+  const Name& name() const { return zone_; }
+  const NetworkSnapshot* snapshot() const { return snapshot_.get(); }
 
  private:
   struct Labels;
@@ -63,6 +57,7 @@ class ClusterZone {
                      Answer& out) const;
   void no_data(Answer& out) const { out.authority = {soa()}; }
   void no_name(Answer& out) const;
+  void not_ready(Answer& out, const char* what) const;
   Record soa() const;
   Record record(const Name& name, Type type, std::string data) const {
     return {name, type, options_.ttl, std::move(data)};

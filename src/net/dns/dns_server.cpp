@@ -7,13 +7,16 @@
 #include "net/dns/service.hpp"
 #include "net/dns/tcp_listener.hpp"
 #include "net/dns/udp_listener.hpp"
+#include "orchestra/env.hpp"
 
 namespace orchestra {
 namespace {
 
 constexpr std::size_t kForwardMax = 15;
 constexpr std::size_t kZoneBytesMax = 60;  // leaves room for host, service and namespace labels of 63 each
-constexpr std::uint32_t kTtlMax = 3600;
+constexpr std::uint32_t kTtlMax = 3600, kStaleSecondsMax = 86400;
+constexpr std::size_t kWorkersMax = 64;
+constexpr std::string_view kTlsPrefix = "tls://";
 constexpr int kPortTriesMax = 16;  // for a free port that UDP and TCP both have
 
 Result<std::vector<net::IpRange>> parse_ranges(const std::vector<std::string>& texts, const char* option) {
@@ -27,16 +30,36 @@ Result<std::vector<net::IpRange>> parse_ranges(const std::vector<std::string>& t
 }
 
 struct Sockets {
-  Fd udp, tcp;
+  std::vector<Fd> udp;  // one for each worker
+  Fd tcp;
   http::SocketAddress address;
 };
 
-Result<Sockets> open_sockets(const http::SocketAddress& wanted) {
+/// All on one port. Sharing it is for ourselves only: the first look finds whether somebody else has it.
+Result<std::vector<Fd>> open_datagrams(const http::SocketAddress& wanted, std::size_t workers) {
+  std::vector<Fd> out;
+  http::SocketAddress address = wanted;
+  {
+    ORC_ASSIGN(Fd alone, http::open_listener(wanted, http::Listen::datagram, {}));
+    ORC_ASSIGN(address, http::local_address(alone.get()));
+    if (workers == 1) {
+      out.push_back(std::move(alone));
+      return out;
+    }
+  }
+  for (std::size_t i = 0; i < workers; ++i) {
+    ORC_ASSIGN(Fd one, http::open_listener(address, http::Listen::datagram, {.reuse_port = true}));
+    out.push_back(std::move(one));
+  }
+  return out;
+}
+
+Result<Sockets> open_sockets(const http::SocketAddress& wanted, std::size_t workers) {
   std::optional<Error> last;
   for (int i = 0; i < kPortTriesMax; ++i) {
     Sockets sockets;
-    ORC_ASSIGN(sockets.udp, http::open_listener(wanted, http::Listen::datagram, {}));
-    ORC_ASSIGN(sockets.address, http::local_address(sockets.udp.get()));
+    ORC_ASSIGN(sockets.udp, open_datagrams(wanted, workers));
+    ORC_ASSIGN(sockets.address, http::local_address(sockets.udp[0].get()));
     auto tcp = http::open_listener(sockets.address, http::Listen::stream, {});
     if (tcp) {
       sockets.tcp = std::move(*tcp);
@@ -53,42 +76,19 @@ class Server final : public DnsServer {
   ~Server() override { Server::stop(); }
 
   static Result<std::shared_ptr<DnsServer>> open(Engine& engine, const DnsServerOptions& options) {
-    if (options.ttl > kTtlMax) {
-      return Error(Error::invalid, "dns", "ttl " + std::to_string(options.ttl) + " is above 3600 seconds");
-    }
-    const auto zone = dns::make_name(options.zone);
-    if (!zone || zone->size() < 3 || zone->size() > kZoneBytesMax) {
-      return Error(Error::invalid, "dns",
-                   "zone \"" + options.zone + "\" is no domain name of at most 58 characters");
-    }
-    if (options.listen.empty()) return Error(Error::invalid, "dns", "no address to listen on");
+    ORC_TRY(check(options));
     auto server = std::make_shared<Server>();
     std::vector<Sockets> all;
     for (const std::string& text : options.listen) {
       ORC_ASSIGN(const auto wanted, http::parse_address(text, 53));
-      ORC_ASSIGN(Sockets sockets, open_sockets(wanted));
+      ORC_ASSIGN(Sockets sockets, open_sockets(wanted, options.workers));
       server->addresses_.push_back(sockets.address.text());
       all.push_back(std::move(sockets));
     }
-    ORC_ASSIGN(const auto upstream, upstream_servers(options, all));
-    server->forwarder_ =
-        std::make_shared<dns::Forwarder>(engine, upstream, options.forward_policy, options.cache_bytes_max);
-    dns::ZoneOptions zone_options{.zone = options.zone, .ttl = options.ttl};
-    ORC_ASSIGN(zone_options.reverse_ranges, parse_ranges(options.reverse_ranges, "reverse_ranges"));
-    ORC_ASSIGN(auto allowed, parse_ranges(options.allow_from, "allow_from"));
-    for (const Sockets& sockets : all) {
-      const net::IpAddress own = dns::ip_of(sockets.address);
-      zone_options.own_addresses.push_back(own);
-      allowed.push_back({own, own.is_v4() ? 32 : 128});  // this machine, asking its own address
-    }
-    if (options.allow_from.empty()) {
-      for (const char* loopback : {"127.0.0.0/8", "::1/128"})
-        allowed.push_back(*net::IpRange::parse(loopback));
-    }
-    server->service_ =
-        std::make_shared<dns::Service>(std::move(zone_options), std::move(allowed), server->forwarder_);
+    ORC_TRY(server->make_service(engine, options, all));
     for (Sockets& sockets : all) {
-      server->udp_.push_back(dns::start_udp_listener(engine, std::move(sockets.udp), server->service_));
+      for (Fd& udp : sockets.udp)
+        server->udp_.push_back(dns::start_udp_listener(engine, std::move(udp), server->service_));
       server->tcp_.push_back(dns::start_tcp_listener(engine, std::move(sockets.tcp), server->service_));
     }
     return std::shared_ptr<DnsServer>(std::move(server));
@@ -97,6 +97,10 @@ class Server final : public DnsServer {
   void publish(std::shared_ptr<const NetworkSnapshot> snapshot) override {
     service_->publish(std::move(snapshot));
   }
+  Result<void> add_zone(std::shared_ptr<const DnsZone> zone) override {
+    return service_->add_zone(std::move(zone));
+  }
+  Result<void> remove_zone(const std::string& name) override { return service_->remove_zone(name); }
   std::vector<std::string> addresses() const override { return addresses_; }
   DnsStats stats() const override { return service_ ? service_->stats() : DnsStats{}; }
 
@@ -104,19 +108,91 @@ class Server final : public DnsServer {
     std::lock_guard lock(mutex_);
     for (const auto& listener : std::exchange(udp_, {})) listener->stop();
     for (const auto& listener : std::exchange(tcp_, {})) listener->stop();
-    if (forwarder_) forwarder_->stop();
+    if (service_) service_->stop();
   }
 
  private:
-  static Result<std::vector<http::SocketAddress>> upstream_servers(const DnsServerOptions& options,
-                                                                   const std::vector<Sockets>& own) {
-    if (options.forward.size() > kForwardMax) {
+  static Result<void> check(const DnsServerOptions& options) {
+    const auto invalid = [](const std::string& text) { return Error(Error::invalid, "dns", text); };
+    if (options.ttl > kTtlMax)
+      return invalid("ttl " + std::to_string(options.ttl) + " is above 3600 seconds");
+    const auto zone = dns::make_name(options.zone);
+    if (!zone || (zone->size() < 3 && !options.zone.empty()) || zone->size() > kZoneBytesMax)
+      return invalid("zone \"" + options.zone + "\" is no domain name of at most 58 characters");
+    if (options.listen.empty()) return invalid("no address to listen on");
+    if (options.workers < 1 || options.workers > kWorkersMax)
+      return invalid("workers " + std::to_string(options.workers) + " is not 1 to 64");
+    if (options.stale_seconds > kStaleSecondsMax)
+      return invalid("stale_seconds " + std::to_string(options.stale_seconds) + " is above 86400");
+    if (options.autopath && (options.forward.empty() || options.zone.empty()))
+      return invalid("autopath needs forward, and a cluster's zone");
+    return {};
+  }
+
+  Result<void> make_service(Engine& engine, const DnsServerOptions& options,
+                            const std::vector<Sockets>& own) {
+    dns::ServiceOptions service{.zone = {.zone = options.zone, .ttl = options.ttl}};
+    ORC_ASSIGN(service.zone.reverse_ranges, parse_ranges(options.reverse_ranges, "reverse_ranges"));
+    ORC_ASSIGN(service.allow_from, parse_ranges(options.allow_from, "allow_from"));
+    service.unlimited = service.zone.reverse_ranges;
+    for (const Sockets& sockets : own) {
+      const net::IpAddress address = dns::ip_of(sockets.address);
+      service.zone.own_addresses.push_back(address);
+      // This machine, asking its own address.
+      service.allow_from.push_back({address, address.is_v4() ? 32 : 128});
+      service.unlimited.push_back({address, address.is_v4() ? 32 : 128});
+    }
+    for (const char* loopback : {"127.0.0.0/8", "::1/128"}) {
+      service.unlimited.push_back(*net::IpRange::parse(loopback));
+      if (options.allow_from.empty()) service.allow_from.push_back(service.unlimited.back());
+    }
+    service.answers_per_second = options.answers_per_second;
+    service.autopath = options.autopath;
+    engine.random().fill(service.cookie_key.data(), sizeof service.cookie_key);
+    const auto forwarder = [&](std::vector<dns::Upstream> servers) {
+      return std::make_shared<dns::Forwarder>(engine, std::move(servers), options.forward_policy,
+                                              options.cache_bytes_max, options.stale_seconds);
+    };
+    ORC_ASSIGN(auto servers, upstream_servers(options.forward, options.forward_ca_pem, own));
+    dns::Service::StubForwarders stubs;
+    for (const auto& [name, texts] : options.forward_zones) {
+      const auto wire = dns::make_name(name);
+      if (!wire || texts.empty()) {
+        return Error(Error::invalid, "dns",
+                     "forward_zones: \"" + name + "\" needs to be a domain with servers");
+      }
+      ORC_ASSIGN(auto stub, upstream_servers(texts, options.forward_ca_pem, own));
+      stubs.emplace(*wire, forwarder(std::move(stub)));
+    }
+    service_ = std::make_shared<dns::Service>(engine, std::move(service), forwarder(std::move(servers)),
+                                              std::move(stubs));
+    return {};
+  }
+
+  /// "192.0.2.53", "192.0.2.53:5353", "tls://192.0.2.53#dns.example" (port 853).
+  static Result<std::vector<dns::Upstream>> upstream_servers(const std::vector<std::string>& texts,
+                                                             const std::string& ca_pem,
+                                                             const std::vector<Sockets>& own) {
+    if (texts.size() > kForwardMax) {
       return Error(Error::invalid, "dns", "more than 15 upstream servers to forward to");
     }
-    std::vector<http::SocketAddress> servers;
-    for (const std::string& text : options.forward) {
-      auto address = http::parse_address(
-          text.find(':') != text.rfind(':') && text.front() != '[' ? "[" + text + "]" : text, 53);
+    std::vector<dns::Upstream> servers;
+    for (const std::string& text : texts) {
+      dns::Upstream server;
+      std::string place = text;
+      const bool tls = place.starts_with(kTlsPrefix);
+      if (tls) {
+        const auto hash = place.find('#');
+        if (hash == std::string::npos || hash + 1 == place.size()) {
+          return Error(Error::invalid, "dns",
+                       "upstream server " + text + " needs the name in its certificate: tls://ADDRESS#NAME");
+        }
+        server.tls_name = place.substr(hash + 1);
+        place = place.substr(kTlsPrefix.size(), hash - kTlsPrefix.size());
+        ORC_ASSIGN(server.tls, http::make_client_context({.ca_pem = ca_pem}));
+      }
+      if (place.find(':') != place.rfind(':') && !place.starts_with('[')) place = "[" + place + "]";
+      auto address = http::parse_address(place, tls ? 853 : 53);
       if (!address) return address.error().with_context("DNS option forward");
       const bool loops = std::any_of(own.begin(), own.end(), [&](const Sockets& sockets) {
         return sockets.address.text() == address->text();
@@ -125,14 +201,14 @@ class Server final : public DnsServer {
         return Error(Error::invalid, "dns",
                      "upstream server " + text + " is this server itself; name the servers behind it");
       }
-      servers.push_back(*address);
+      server.address = *address;
+      servers.push_back(std::move(server));
     }
     return servers;
   }
 
   std::mutex mutex_;
   std::vector<std::string> addresses_;
-  std::shared_ptr<dns::Forwarder> forwarder_;
   std::shared_ptr<dns::Service> service_;
   std::vector<std::shared_ptr<dns::UdpListener>> udp_;
   std::vector<std::shared_ptr<dns::TcpListener>> tcp_;

@@ -20,13 +20,36 @@ constexpr std::size_t kWaitingMax = 256;  // who may join one question
 
 }  // namespace
 
-Forwarder::Forwarder(Engine& engine, std::vector<http::SocketAddress> servers, DnsForwardPolicy policy,
-                     std::size_t cache_bytes_max)
+Forwarder::Forwarder(Engine& engine, std::vector<Upstream> servers, DnsForwardPolicy policy,
+                     std::size_t cache_bytes_max, std::uint32_t stale_seconds)
     : engine_(engine),
       strand_(http::asio::make_strand(event_context(engine))),
       policy_(policy),
-      cache_(cache_bytes_max) {
-  for (const http::SocketAddress& address : servers) servers_.push_back({.address = address});
+      cache_(cache_bytes_max, stale_seconds) {
+  std::uint64_t bits[2] = {};
+  engine_.random().fill(bits, sizeof bits);
+  char label[40];
+  std::snprintf(label, sizeof label, "%016llx%016llx", static_cast<unsigned long long>(bits[0]),
+                static_cast<unsigned long long>(bits[1]));
+  probe_label_ = label;
+  for (Upstream& upstream : servers) {
+    const std::string name = std::to_string(servers_.size()) + "." + probe_label_;
+    servers_.push_back({.upstream = std::move(upstream), .loop_probe = *make_name(name)});
+  }
+}
+
+bool Forwarder::is_own_probe(const Name& name) {
+  if (servers_.empty() || name.find(probe_label_) == std::string::npos) return false;
+  http::asio::post(strand_, [self = shared_from_this(), name] {
+    for (Server& server : self->servers_) {
+      if (server.loop_probe != name || server.loops) continue;
+      server.loops = server.down = true;
+      self->engine_.log(LogLevel::error, "dns",
+                        "an upstream server forwards to this server; it is not asked any more",
+                        {{"server", server.upstream.address.text()}});
+    }
+  });
+  return true;
 }
 
 void Forwarder::resolve(UpstreamQuestion question, Done done) {
@@ -40,22 +63,42 @@ void Forwarder::look_up(UpstreamQuestion question, Done done) {
   const CacheKey key{question.question.name, question.question.type, question.dnssec_ok,
                      question.checking_disabled};
   const std::int64_t now = engine_.clock().now().steady_ns;
-  if (auto cached = cache_.find(key, now)) return done(std::move(*cached));
-  if (stopped_ || servers_.empty()) return done({.rcode = Rcode::refused});
+  if (auto cached = cache_.find(key, now)) {
+    if (cached->refresh) start(std::move(question), key, nullptr);
+    return done(std::move(*cached));
+  }
+  if (all_down()) {
+    if (auto stale = cache_.find_stale(key, now)) {
+      start(std::move(question), key, nullptr);
+      return done(std::move(*stale));
+    }
+  }
+  start(std::move(question), key, std::move(done));
+}
+
+void Forwarder::start(UpstreamQuestion question, const CacheKey& key, Done done) {
+  const auto refuse = [&](Rcode rcode) {
+    if (done) done({.rcode = rcode});
+  };
+  if (stopped_ || servers_.empty()) return refuse(Rcode::refused);
   if (const auto found = lookups_.find(key.text()); found != lookups_.end()) {
-    if (found->second->waiting.size() >= kWaitingMax) return done({.rcode = Rcode::refused});
-    found->second->waiting.push_back(std::move(done));
+    if (found->second->waiting.size() >= kWaitingMax) return refuse(Rcode::refused);
+    if (done) found->second->waiting.push_back(std::move(done));
     return;
   }
-  if (lookups_.size() >= kOutstandingMax) return done({.rcode = Rcode::refused});
+  if (lookups_.size() >= kOutstandingMax) return refuse(Rcode::refused);
   auto lookup = std::make_shared<Lookup>();
   lookup->question = std::move(question);
   lookup->key = key;
   lookup->order = choose();
-  lookup->ends_ns = now + Duration(kLookupDeadline).count();
-  lookup->waiting.push_back(std::move(done));
+  lookup->ends_ns = engine_.clock().now().steady_ns + Duration(kLookupDeadline).count();
+  if (done) lookup->waiting.push_back(std::move(done));
   lookups_.emplace(key.text(), lookup);
   try_next(lookup);
+}
+
+bool Forwarder::all_down() const {
+  return std::all_of(servers_.begin(), servers_.end(), [](const Server& server) { return server.down; });
 }
 
 /// Servers in the order of trying: those that are up by the policy; if none is, all the same.
@@ -69,6 +112,7 @@ std::vector<std::size_t> Forwarder::choose() {
   std::stable_partition(order.begin(), order.end(), [&](std::size_t i) { return !servers_[i].down; });
   const auto down = std::find_if(order.begin(), order.end(), [&](std::size_t i) { return servers_[i].down; });
   if (down != order.begin()) order.erase(down, order.end());
+  std::erase_if(order, [&](std::size_t i) { return servers_[i].loops; });
   return order;
 }
 
@@ -78,7 +122,7 @@ void Forwarder::try_next(const SharedLookup& lookup) {
   const std::size_t server = lookup->order.front();
   lookup->order.erase(lookup->order.begin());
   lookup->query =
-      std::make_shared<UpstreamQuery>(engine_, strand_, servers_[server].address, lookup->question,
+      std::make_shared<UpstreamQuery>(engine_, strand_, servers_[server].upstream, lookup->question,
                                       [self = shared_from_this(), lookup, server](Result<Message> result) {
                                         self->on_result(lookup, server, std::move(result));
                                       });
@@ -106,7 +150,14 @@ void Forwarder::on_result(const SharedLookup& lookup, std::size_t server, Result
 void Forwarder::finish(const SharedLookup& lookup, CachedAnswer answer) {
   lookup->query.reset();
   lookups_.erase(lookup->key.text());
-  if (!stopped_) cache_.put(lookup->key, answer, engine_.clock().now().steady_ns);
+  const std::int64_t now = engine_.clock().now().steady_ns;
+  if (answer.rcode == Rcode::server_failure)
+    answer.extended = ExtendedError{kNoUpstream, "no upstream server answers"};
+  if (!stopped_) cache_.put(lookup->key, answer, now);
+  if (answer.rcode == Rcode::server_failure) {
+    if (auto stale = cache_.find_stale(lookup->key, now); stale && stale->rcode != Rcode::server_failure)
+      answer = std::move(*stale);
+  }
   for (Done& done : std::exchange(lookup->waiting, {})) done(answer);
 }
 
@@ -115,9 +166,9 @@ void Forwarder::note(std::size_t index, bool answered) {
   if (answered) {
     ++server.answered;
     server.failures = 0;
-    if (std::exchange(server.down, false)) {
+    if (!server.loops && std::exchange(server.down, false)) {
       engine_.log(LogLevel::info, "dns", "upstream server answers again",
-                  {{"server", server.address.text()}});
+                  {{"server", server.upstream.address.text()}});
     }
     return;
   }
@@ -125,19 +176,30 @@ void Forwarder::note(std::size_t index, bool answered) {
   if (++server.failures < kFailuresUntilDown || server.down) return;
   server.down = true;
   engine_.log(LogLevel::warning, "dns", "upstream server does not answer",
-              {{"server", server.address.text()}});
+              {{"server", server.upstream.address.text()}});
+  ask_for_loop(index);
   engine_.after(kProbeInterval, [weak = weak_from_this(), index] {
     if (const auto self = weak.lock()) http::asio::post(self->strand_, [self, index] { self->probe(index); });
   });
 }
 
+/// A question that nobody else could ask; its answer does not matter (is_own_probe).
+void Forwarder::ask_for_loop(std::size_t index) {
+  UpstreamQuestion question;
+  const Name& name = servers_[index].loop_probe;
+  question.question = {.sent = name, .name = name, .type = Type::hinfo};
+  std::make_shared<UpstreamQuery>(engine_, strand_, servers_[index].upstream, std::move(question),
+                                  [](Result<Message>) {})
+      ->start(kTryDeadline);
+}
+
 /// Asks a server that is down for the root's name servers, until it says anything.
 void Forwarder::probe(std::size_t index) {
-  if (stopped_ || !servers_[index].down) return;
+  if (stopped_ || !servers_[index].down || servers_[index].loops) return;
   UpstreamQuestion question;
   question.question = {.sent = std::string(1, '\0'), .name = std::string(1, '\0'), .type = Type::ns};
   auto query = std::make_shared<UpstreamQuery>(
-      engine_, strand_, servers_[index].address, std::move(question),
+      engine_, strand_, servers_[index].upstream, std::move(question),
       [self = shared_from_this(), index](Result<Message> result) {
         if (result) return self->note(index, true);
         self->engine_.after(kProbeInterval, [weak = std::weak_ptr(self), index] {

@@ -3,7 +3,9 @@
 //
 // One question is out at most once: who asks the same meanwhile joins it. A server that fails twice is
 // down: it is passed over, and probed every half second until it answers. When all are down one is tried
-// all the same. Everything happens on one strand.
+// all the same; an answer whose time is over serves meanwhile where that is allowed (RFC 8767). A server that
+// goes down is asked a name that nobody could guess: if this comes back to us as a question, that server
+// forwards to us, and is left out from then on. Everything happens on one strand.
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -20,19 +22,22 @@ namespace orchestra::dns {
 class Forwarder : public std::enable_shared_from_this<Forwarder> {
  public:
   using Done = std::function<void(CachedAnswer)>;
-  Forwarder(Engine& engine, std::vector<http::SocketAddress> servers, DnsForwardPolicy policy,
-            std::size_t cache_bytes_max);
+  Forwarder(Engine& engine, std::vector<Upstream> servers, DnsForwardPolicy policy,
+            std::size_t cache_bytes_max, std::uint32_t stale_seconds);
 
   /// Any thread; `done` is called once on the forwarder's strand. Refused when too much is outstanding.
   void resolve(UpstreamQuestion question, Done done);
   void stop();
   std::size_t server_count() const { return servers_.size(); }
+  /// Our own question has come back: the server that it was sent to is not asked any more. Any thread.
+  bool is_own_probe(const Name& name);
 
  private:
   struct Server {
-    http::SocketAddress address;
+    Upstream upstream;
+    Name loop_probe;  // below a label of 32 random hexadecimal digits
     int failures = 0;
-    bool down = false;
+    bool down = false, loops = false;
     std::uint64_t answered = 0, failed = 0;
   };
   struct Lookup {
@@ -47,12 +52,16 @@ class Forwarder : public std::enable_shared_from_this<Forwarder> {
   using SharedLookup = std::shared_ptr<Lookup>;
 
   void look_up(UpstreamQuestion question, Done done);
+  /// `done` may be empty: only the cache is to have it.
+  void start(UpstreamQuestion question, const CacheKey& key, Done done);
+  bool all_down() const;
   std::vector<std::size_t> choose();
   void try_next(const SharedLookup& lookup);
   void on_result(const SharedLookup& lookup, std::size_t server, Result<Message> result);
   void finish(const SharedLookup& lookup, CachedAnswer answer);
   void note(std::size_t server, bool answered);
   void probe(std::size_t server);
+  void ask_for_loop(std::size_t server);
 
   Engine& engine_;
   http::Strand strand_;
@@ -61,6 +70,7 @@ class Forwarder : public std::enable_shared_from_this<Forwarder> {
   Cache cache_;
   std::map<std::string, SharedLookup> lookups_;
   std::size_t next_ = 0;
+  std::string probe_label_;  // the same for all servers; random, and not changed any more
   bool stopped_ = false;
 };
 

@@ -8,13 +8,11 @@ namespace orchestra::dns {
 namespace {
 
 constexpr int kPointersMax = 32;
-constexpr std::size_t kLabelBytesMax = 63;
 constexpr std::uint16_t kFlagResponse = 0x8000, kFlagAuthoritative = 0x0400, kFlagTruncated = 0x0200,
                         kFlagRecursionDesired = 0x0100, kFlagRecursionAvailable = 0x0080,
                         kFlagCheckingDisabled = 0x0010;
 constexpr std::uint32_t kOptDnssecOk = 0x8000;
-
-std::uint8_t octet(std::string_view text, std::size_t at) { return static_cast<std::uint8_t>(text[at]); }
+constexpr std::uint16_t kOptionCookie = 10, kOptionExtendedError = 15;
 
 /// Reads big-endian numbers and names; every read checks what is left.
 class Reader {
@@ -129,7 +127,28 @@ std::optional<std::string> read_data(Reader& reader, Type type, std::size_t size
 struct RawRecord {
   Record record;
   std::optional<Edns> edns;
+  std::optional<ExtendedError> extended_error;
+  std::uint8_t extended_rcode = 0;
 };
+
+/// The options of an OPT record; false when they are cut, or a cookie has a length that none has.
+bool read_options(Reader& reader, std::size_t size, RawRecord& out) {
+  const std::size_t end = reader.at() + size;
+  while (reader.at() < end) {
+    const auto code = reader.u16(), length = reader.u16();
+    if (!code || !length || reader.at() + *length > end) return false;
+    const auto data = reader.bytes(*length);
+    if (!data) return false;
+    if (*code == kOptionCookie) {
+      if (*length != 8 && (*length < 16 || *length > 40)) return false;
+      if (out.edns->cookie.empty()) out.edns->cookie = *data;
+    } else if (*code == kOptionExtendedError && *length >= 2) {
+      out.extended_error = ExtendedError{static_cast<std::uint16_t>(octet(*data, 0) << 8 | octet(*data, 1)),
+                                         std::string(data->substr(2))};
+    }
+  }
+  return reader.at() == end;
+}
 
 std::optional<RawRecord> read_record(Reader& reader) {
   RawRecord out;
@@ -140,9 +159,11 @@ std::optional<RawRecord> read_record(Reader& reader) {
   if (!name || !type || !klass || !ttl || !size) return std::nullopt;
   out.record = {to_lower(*name), static_cast<Type>(*type), *ttl, {}, *klass};
   if (out.record.type == Type::opt) {
-    if (*name != std::string(1, '\0') || !reader.bytes(*size)) return std::nullopt;
+    if (*name != std::string(1, '\0')) return std::nullopt;
     out.edns = Edns{std::max<std::uint16_t>(*klass, kUdpBytes), static_cast<std::uint8_t>(*ttl >> 16),
                     (*ttl & kOptDnssecOk) != 0};
+    out.extended_rcode = static_cast<std::uint8_t>(*ttl >> 24);
+    if (!read_options(reader, *size, out)) return std::nullopt;
     return out;
   }
   auto data = read_data(reader, out.record.type, *size);
@@ -275,14 +296,33 @@ void set16(std::string& out, std::size_t at, std::size_t value) {
   out[at + 1] = static_cast<char>(value & 0xff);
 }
 
-void put_opt(std::string& out, std::uint16_t udp_bytes, std::uint8_t extended_rcode, bool dnssec_ok) {
+void put_opt(std::string& out, std::uint16_t udp_bytes, std::uint8_t extended_rcode, bool dnssec_ok,
+             std::string_view options) {
   out += '\0';
   put16(out, static_cast<std::uint16_t>(Type::opt));
   put16(out, udp_bytes);
   put32(out, std::uint32_t{extended_rcode} << 24 | (dnssec_ok ? kOptDnssecOk : 0));
-  put16(out, 0);
+  put16(out, static_cast<std::uint16_t>(options.size()));
+  out += options;
 }
-constexpr std::size_t kOptBytes = 11;
+constexpr std::size_t kExtendedTextMax = 120;
+
+std::string cookie_option(std::string_view cookie) {
+  std::string out;
+  if (cookie.empty()) return out;
+  put16(out, kOptionCookie);
+  put16(out, static_cast<std::uint16_t>(cookie.size()));
+  return out += cookie;
+}
+std::string options_of(const AnswerFlags& flags) {
+  std::string out = cookie_option(flags.cookie);
+  if (!flags.extended) return out;
+  const std::string text = flags.extended->text.substr(0, kExtendedTextMax);
+  put16(out, kOptionExtendedError);
+  put16(out, static_cast<std::uint16_t>(2 + text.size()));
+  put16(out, flags.extended->code);
+  return out += text;
+}
 
 }  // namespace
 
@@ -327,7 +367,7 @@ std::string to_text(std::string_view name) {
     if (!out.empty()) out += '.';
     for (const char c : label) {
       const auto byte = static_cast<unsigned char>(c);
-      if (byte > 0x20 && byte < 0x7f && c != '.' && c != '\\') {
+      if (byte > 0x20 && byte < 0x7f && std::string_view(".\\\"();@$").find(c) == std::string_view::npos) {
         out += c;
       } else {
         out += '\\';
@@ -394,6 +434,7 @@ std::optional<Message> read_message(std::string_view packet) {
   message.response = (flags & kFlagResponse) != 0;
   message.authoritative = (flags & kFlagAuthoritative) != 0;
   message.truncated = (flags & kFlagTruncated) != 0;
+  message.recursion_available = (flags & kFlagRecursionAvailable) != 0;
   message.rcode = flags & 0xf;
   const std::uint16_t questions = *reader.u16();
   const std::uint16_t counts[] = {*reader.u16(), *reader.u16(), *reader.u16()};
@@ -408,20 +449,27 @@ std::optional<Message> read_message(std::string_view packet) {
     for (int i = 0; i < counts[section]; ++i) {
       auto raw = read_record(reader);
       if (!raw) return message.truncated ? std::optional(std::move(message)) : std::nullopt;
-      if (!raw->edns) sections[section]->push_back(std::move(raw->record));
+      if (raw->edns) {
+        message.edns = std::move(raw->edns);
+        message.extended_error = std::move(raw->extended_error);
+        message.rcode = static_cast<std::uint16_t>(message.rcode | raw->extended_rcode << 4);
+      } else {
+        sections[section]->push_back(std::move(raw->record));
+      }
     }
   }
   return message;
 }
 
-std::string write_query(std::uint16_t id, const Question& question, bool dnssec_ok, bool checking_disabled) {
+std::string write_query(std::uint16_t id, const Question& question, bool dnssec_ok, bool checking_disabled,
+                        const std::string& cookie) {
   std::string out;
   put_header(out, id, kFlagRecursionDesired | (checking_disabled ? kFlagCheckingDisabled : 0), 1);
   out += question.sent;
   put16(out, static_cast<std::uint16_t>(question.type));
   put16(out, question.klass);
   set16(out, 10, 1);
-  put_opt(out, kEdnsUdpBytes, 0, dnssec_ok);
+  put_opt(out, kEdnsUdpBytes, 0, dnssec_ok, cookie_option(cookie));
   return out;
 }
 
@@ -434,11 +482,12 @@ std::string write_answer(const Query& query, Rcode rcode, AnswerFlags flags,
   if (flags.recursion_available) bits |= kFlagRecursionAvailable;
   if (query.recursion_desired) bits |= kFlagRecursionDesired;
   if (query.checking_disabled) bits |= kFlagCheckingDisabled;
-  Writer writer(bytes_max - (query.edns ? kOptBytes : 0));
+  const std::string options = query.edns ? options_of(flags) : std::string();
+  Writer writer(bytes_max - (query.edns ? kOptBytes + options.size() : 0));
   put_header(writer.out(), query.id, bits, query.question ? 1 : 0);
   if (query.question) writer.question(*query.question);
   std::size_t counts[3] = {};
-  bool truncated = false;
+  bool truncated = flags.truncated;
   const std::vector<Record>* sections[] = {&answers, &authority, &additional};
   for (int section = 0; section < 3 && !truncated; ++section) {
     for (const Record& record : *sections[section]) {
@@ -451,7 +500,7 @@ std::string write_answer(const Query& query, Rcode rcode, AnswerFlags flags,
   }
   std::string& out = writer.out();
   if (query.edns) {
-    put_opt(out, kEdnsUdpBytes, code >> 4, query.edns->dnssec_ok);
+    put_opt(out, kEdnsUdpBytes, code >> 4, query.edns->dnssec_ok, options);
     ++counts[2];
   }
   if (truncated) out[2] = static_cast<char>(octet(out, 2) | (kFlagTruncated >> 8));

@@ -27,6 +27,7 @@ enum class Type : std::uint16_t {
   srv = 33,
   dname = 39,
   opt = 41,
+  ds = 43,
   ixfr = 251,
   axfr = 252,
   any = 255,
@@ -38,22 +39,29 @@ enum class Rcode : std::uint8_t {
   name_error = 3,
   not_implemented = 4,
   refused = 5,
+  name_too_long = 6,  ///< YXDOMAIN: a DNAME made one above 255 octets
   bad_version = 16
 };
 
 constexpr std::uint16_t kClassIn = 1, kClassAny = 255;
 constexpr std::size_t kHeaderBytes = 12;
-constexpr std::size_t kNameBytesMax = 255;
+constexpr std::size_t kNameBytesMax = 255, kLabelBytesMax = 63;
+constexpr std::size_t kOptBytes = 11;        ///< an OPT record without options
 constexpr std::size_t kUdpBytes = 512;       ///< without EDNS
 constexpr std::size_t kEdnsUdpBytes = 1232;  ///< what passes everywhere without fragments
 constexpr std::size_t kTcpBytesMax = 65535;
+
+inline std::uint8_t octet(std::string_view text, std::size_t at) {
+  return static_cast<std::uint8_t>(text[at]);
+}
 
 /// A name as lower-case wire bytes.
 using Name = std::string;
 /// "web.shop.svc.cluster.local" or with a final dot; nullopt for an empty label, one above 63 octets, or
 /// more than 255 in all. No escapes.
 std::optional<Name> make_name(std::string_view text);
-/// Dotted, with unprintable octets and dots inside labels as \DDD; "." for the root.
+/// Dotted; unprintable octets, dots inside labels and what means something in zone files as \DDD; "." for the
+/// root.
 std::string to_text(std::string_view name);
 /// The labels, leftmost first.
 std::vector<std::string_view> labels_of(std::string_view name);
@@ -71,6 +79,7 @@ struct Edns {
   std::uint16_t udp_bytes = kUdpBytes;
   std::uint8_t version = 0;
   bool dnssec_ok = false;
+  std::string cookie = {};  ///< RFC 7873: 8 octets of the client, perhaps 8 to 32 that we gave it
 };
 
 struct Query {
@@ -94,21 +103,35 @@ struct Record {
   friend bool operator==(const Record&, const Record&) = default;
 };
 
+/// RFC 8914: why there is no answer, or not the usual one.
+struct ExtendedError {
+  std::uint16_t code = 0;
+  std::string text;
+};
+constexpr std::uint16_t kStaleAnswer = 3, kStaleNameError = 19, kNotReady = 14, kProhibited = 18,
+                        kNotAuthoritative = 20, kNoUpstream = 22;
+
 struct Message {
   std::uint16_t id = 0;
-  bool response = false, authoritative = false, truncated = false;
-  std::uint8_t rcode = 0;
+  bool response = false, authoritative = false, truncated = false, recursion_available = false;
+  std::uint16_t rcode = 0;  ///< with the octet that an OPT record adds
   std::optional<Question> question;
   std::vector<Record> answers, authority, additional;  ///< without OPT
+  std::optional<Edns> edns = std::nullopt;
+  std::optional<ExtendedError> extended_error = std::nullopt;
 };
-/// A whole response, names in CNAME, NS, PTR, MX, SOA, SRV and DNAME expanded; nullopt when malformed.
+/// A whole message, names in CNAME, NS, PTR, MX, SOA, SRV and DNAME expanded; nullopt when malformed.
 std::optional<Message> read_message(std::string_view packet);
 
 /// A question to an upstream server, with EDNS.
-std::string write_query(std::uint16_t id, const Question& question, bool dnssec_ok, bool checking_disabled);
+std::string write_query(std::uint16_t id, const Question& question, bool dnssec_ok, bool checking_disabled,
+                        const std::string& cookie = {});
 
 struct AnswerFlags {
   bool authoritative = false, recursion_available = false;
+  bool truncated = false;                      ///< "come by TCP", whatever there is
+  std::string cookie = {};                     ///< for the OPT record, if the query had one
+  std::optional<ExtendedError> extended = {};  ///< likewise
 };
 /// The answer to `query`, within `bytes_max`. Additional records are dropped first, silently; an answer or
 /// authority record that does not fit sets TC.

@@ -25,11 +25,12 @@ class Connection : public std::enable_shared_from_this<Connection> {
  public:
   using OnEnd = std::function<void(Connection*)>;
   Connection(Engine& engine, std::shared_ptr<http::Wire> wire, std::shared_ptr<Service> service,
-             std::string client, OnEnd on_end)
+             const http::SocketAddress& peer, OnEnd on_end)
       : wire_(std::move(wire)),
         service_(std::move(service)),
         deadline_(std::make_shared<http::Deadline>(engine, wire_->strand())),
-        client_(std::move(client)),
+        client_(peer.host()),
+        asker_{ip_of(peer), false},
         on_end_(std::move(on_end)) {}
 
   const http::Strand& strand() const { return wire_->strand(); }
@@ -77,7 +78,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   }
 
   void ask(std::string_view packet) {
-    auto handled = service_->handle(packet, false);
+    auto handled = service_->handle(packet, asker_);
     if (!handled.packet.empty()) answer(std::move(handled.packet));
     if (!handled.rest) return;
     ++outstanding_;
@@ -119,6 +120,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   const std::shared_ptr<Service> service_;
   const std::shared_ptr<http::Deadline> deadline_;
   const std::string client_;
+  const Service::Asker asker_;
   const OnEnd on_end_;
   http::ReadBuffer buffer_;
   std::deque<std::string> answers_;
@@ -153,14 +155,14 @@ class Listener final : public TcpListener, public std::enable_shared_from_this<L
  private:
   void accept(Fd fd) {
     const auto peer = http::peer_address(fd.get());
-    if (!peer || !service_->admits(*peer)) return;  // the Fd closes
+    if (!peer || !service_->admits(ip_of(*peer))) return;  // the Fd closes
     const std::string client = peer->host();
     std::lock_guard lock(mutex_);
     if (connections_.size() >= kConnectionsMax || per_client_[client] >= kConnectionsPerClientMax) return;
     ++per_client_[client];
     auto wire =
         http::make_plain_wire(http::asio::make_strand(event_context(engine_)), std::move(fd), peer->family());
-    auto connection = std::make_shared<Connection>(engine_, std::move(wire), service_, client,
+    auto connection = std::make_shared<Connection>(engine_, std::move(wire), service_, *peer,
                                                    [weak = weak_from_this()](Connection* ended) {
                                                      if (const auto self = weak.lock()) self->forget(ended);
                                                    });

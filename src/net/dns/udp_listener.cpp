@@ -12,14 +12,21 @@
 #include <mutex>
 
 #include "base/engine_impl.hpp"
+#include "net/dns/answer_memo.hpp"
 #include "net/http/wire.hpp"
+#include "orchestra/env.hpp"
 
 namespace orchestra::dns {
 namespace {
 
 constexpr std::size_t kBatch = 64;
+constexpr int kRoundsMax = 16;  // full batches in a row; then others on this thread have their turn
 constexpr std::size_t kQueryBytesMax = 4096;  // longer ones are cut, and then malformed
 constexpr int kReceiveBufferBytes = 4 << 20;
+
+bool is_any(const http::SocketAddress& address) {
+  return address.host() == "0.0.0.0" || address.host() == "::";
+}
 
 /// Where a datagram came from and which of our addresses it was sent to.
 struct Route {
@@ -33,7 +40,18 @@ class Listener final : public UdpListener, public std::enable_shared_from_this<L
   Listener(Engine& engine, Fd socket, std::shared_ptr<Service> service)
       : descriptor_(event_context(engine), socket.release()),
         service_(std::move(service)),
-        packets_(new char[kBatch * kQueryBytesMax]) {}
+        packets_(new char[kBatch * kQueryBytesMax]),
+        answers_(new char[kBatch * kEdnsUdpBytes]) {
+    engine.random().fill(&seed_, sizeof seed_);
+    for (std::size_t i = 0; i < kBatch; ++i) {
+      query_vectors_[i] = {packets_.get() + i * kQueryBytesMax, kQueryBytesMax};
+      msghdr& header = queries_[i].msg_hdr;
+      header.msg_name = &routes_[i].source.storage;
+      header.msg_iov = &query_vectors_[i];
+      header.msg_iovlen = 1;
+      header.msg_control = routes_[i].control.data();
+    }
+  }
 
   void wait() {
     std::lock_guard lock(mutex_);
@@ -52,58 +70,97 @@ class Listener final : public UdpListener, public std::enable_shared_from_this<L
   }
 
  private:
-  struct Datagram {
-    Route route;
-    std::string packet;
-  };
-
   /// One wait is outstanding at a time, so this runs on one thread at a time.
   void serve() {
-    const std::size_t count = receive();
-    std::vector<Datagram> answers;
-    for (std::size_t i = 0; i < count; ++i) {
-      if (!service_->admits(routes_[i].source)) continue;
-      auto handled = service_->handle({packets_.get() + i * kQueryBytesMax, sizes_[i]}, true);
-      if (!handled.packet.empty()) answers.push_back({routes_[i], std::move(handled.packet)});
-      if (!handled.rest) continue;
-      service_->finish(std::move(*handled.rest),
-                       [weak = weak_from_this(), route = routes_[i]](std::string packet) {
-                         const auto self = weak.lock();
-                         if (!self) return;
-                         std::vector<Datagram> one;
-                         one.push_back({route, std::move(packet)});
-                         self->send(one);
-                       });
+    for (int round = 0; round < kRoundsMax; ++round) {
+      const std::size_t count = receive();
+      // Behind receive(): who asks after a publish() has returned is answered from what was published.
+      if (const std::uint64_t version = service_->version(); version != memo_version_) {
+        memo_.clear();
+        memo_version_ = version;
+      }
+      answer_count_ = 0;
+      remembered_ = name_errors_ = 0;
+      for (std::size_t i = 0; i < count; ++i) answer(i);
+      if (answer_count_ > 0) send(answer_messages_.data(), answer_count_);
+      if (remembered_ > 0) service_->count_remembered(remembered_, name_errors_);
+      if (count < kBatch) break;
     }
-    if (!answers.empty()) send(answers);
     wait();
   }
 
+  void answer(std::size_t i) {
+    const net::IpAddress source = ip_of(routes_[i].source);
+    if (!service_->admits(source)) return;
+    const std::string_view packet(packets_.get() + i * kQueryBytesMax, queries_[i].msg_len);
+    const RateVerdict verdict = service_->limit(source, packet);
+    if (verdict == RateVerdict::drop) return;
+    if (verdict == RateVerdict::slip) return queue(i, service_->refer_to_tcp(packet));
+    const bool plain = read_plain_question(packet, seed_, question_);
+    char* room = answers_.get() + i * kEdnsUdpBytes;
+    if (plain) {
+      if (const std::size_t size = memo_.find(packet, question_, rotation_++, room); size > 0) {
+        ++remembered_;
+        if ((room[3] & 0xf) == static_cast<char>(Rcode::name_error)) ++name_errors_;
+        return queue(i, room, size);
+      }
+    }
+    auto handled = service_->handle(packet, {source, true});
+    if (handled.rest) return finish_later(i, std::move(*handled.rest));
+    // Answers that were cut to a size are not for everybody.
+    const bool whole = question_.bytes_max == (question_.edns ? kEdnsUdpBytes : kUdpBytes);
+    if (plain && handled.keep && whole && (handled.packet[2] & 0x02) == 0)
+      memo_.remember(question_, handled.packet);
+    queue(i, std::move(handled.packet));
+  }
+
+  void finish_later(std::size_t i, Service::Unfinished rest) {
+    service_->finish(std::move(rest), [weak = weak_from_this(), route = routes_[i]](std::string packet) {
+      const auto self = weak.lock();
+      if (!self) return;
+      iovec vector{packet.data(), packet.size()};
+      mmsghdr message{};
+      address(message.msg_hdr, route, vector);
+      self->send(&message, 1);
+    });
+  }
+
+  void queue(std::size_t i, std::string packet) {
+    if (packet.empty()) return;
+    slow_answers_[i] = std::move(packet);
+    queue(i, slow_answers_[i].data(), slow_answers_[i].size());
+  }
+  void queue(std::size_t i, char* data, std::size_t size) {
+    answer_vectors_[answer_count_] = {data, size};
+    address(answer_messages_[answer_count_].msg_hdr, routes_[i], answer_vectors_[answer_count_]);
+    ++answer_count_;
+  }
+  static void address(msghdr& header, const Route& route, iovec& vector) {
+    header.msg_name = const_cast<sockaddr_storage*>(&route.source.storage);
+    header.msg_namelen = route.source.size;
+    header.msg_iov = &vector;
+    header.msg_iovlen = 1;
+    header.msg_control = route.control_bytes == 0 ? nullptr : const_cast<char*>(route.control.data());
+    header.msg_controllen = route.control_bytes;
+  }
+
   std::size_t receive() {
-    std::array<mmsghdr, kBatch> messages{};
-    std::array<iovec, kBatch> vectors{};
-    for (std::size_t i = 0; i < kBatch; ++i) {
-      Route& route = routes_[i];
-      vectors[i] = {packets_.get() + i * kQueryBytesMax, kQueryBytesMax};
-      msghdr& header = messages[i].msg_hdr;
-      header.msg_name = &route.source.storage;
-      header.msg_namelen = sizeof route.source.storage;
-      header.msg_iov = &vectors[i];
-      header.msg_iovlen = 1;
-      header.msg_control = route.control.data();
-      header.msg_controllen = route.control.size();
+    for (std::size_t i = 0; i < last_count_; ++i) {
+      queries_[i].msg_hdr.msg_namelen = sizeof(sockaddr_storage);
+      queries_[i].msg_hdr.msg_controllen = routes_[i].control.size();
     }
     std::lock_guard lock(mutex_);
+    last_count_ = 0;
     if (stopped_) return 0;
-    const int count = ::recvmmsg(descriptor_.native_handle(), messages.data(), kBatch, MSG_DONTWAIT, nullptr);
-    for (int i = 0; i < count; ++i) {
-      const auto at = static_cast<std::size_t>(i);
-      routes_[at].source.size = messages[at].msg_hdr.msg_namelen;
-      routes_[at].control_bytes = messages[at].msg_hdr.msg_controllen;
-      forget_interface(messages[at].msg_hdr);
-      sizes_[at] = messages[at].msg_len;
+    const int count = ::recvmmsg(descriptor_.native_handle(), queries_.data(), kBatch, MSG_DONTWAIT, nullptr);
+    if (count <= 0) return 0;
+    last_count_ = static_cast<std::size_t>(count);
+    for (std::size_t i = 0; i < last_count_; ++i) {
+      routes_[i].source.size = queries_[i].msg_hdr.msg_namelen;
+      routes_[i].control_bytes = queries_[i].msg_hdr.msg_controllen;
+      if (routes_[i].control_bytes > 0) forget_interface(queries_[i].msg_hdr);
     }
-    return count > 0 ? static_cast<std::size_t>(count) : 0;
+    return last_count_;
   }
 
   /// Keeps our address of the packet info and lets the routing table choose the way back.
@@ -117,25 +174,11 @@ class Listener final : public UdpListener, public std::enable_shared_from_this<L
     }
   }
 
-  void send(std::vector<Datagram>& answers) {
-    std::array<mmsghdr, kBatch> messages{};
-    std::array<iovec, kBatch> vectors{};
-    std::size_t count = 0;
-    for (auto& [route, packet] : answers) {
-      vectors[count] = {packet.data(), packet.size()};
-      msghdr& header = messages[count].msg_hdr;
-      header.msg_name = &route.source.storage;
-      header.msg_namelen = route.source.size;
-      header.msg_iov = &vectors[count];
-      header.msg_iovlen = 1;
-      header.msg_control = route.control_bytes == 0 ? nullptr : route.control.data();
-      header.msg_controllen = route.control_bytes;
-      ++count;
-    }
+  void send(mmsghdr* messages, std::size_t count) {
     std::lock_guard lock(mutex_);
     std::size_t sent = 0;
     while (sent < count && !stopped_) {
-      const int done = ::sendmmsg(descriptor_.native_handle(), messages.data() + sent,
+      const int done = ::sendmmsg(descriptor_.native_handle(), messages + sent,
                                   static_cast<unsigned>(count - sent), MSG_DONTWAIT | MSG_NOSIGNAL);
       // A datagram that cannot go (no route, full buffer) is lost, as datagrams may be; the rest goes on.
       sent += done > 0 ? static_cast<std::size_t>(done) : 1;
@@ -145,9 +188,18 @@ class Listener final : public UdpListener, public std::enable_shared_from_this<L
   std::mutex mutex_;
   http::asio::posix::basic_stream_descriptor<http::asio::io_context::executor_type> descriptor_;
   const std::shared_ptr<Service> service_;
-  std::unique_ptr<char[]> packets_;
+  // What follows is only touched in serve().
+  AnswerMemo memo_;
+  std::uint64_t memo_version_ = 0, seed_ = 0;
+  std::uint32_t rotation_ = 0;
+  PlainQuestion question_;
+  std::unique_ptr<char[]> packets_, answers_;
   std::array<Route, kBatch> routes_;
-  std::array<std::size_t, kBatch> sizes_{};
+  std::array<mmsghdr, kBatch> queries_{}, answer_messages_{};
+  std::array<iovec, kBatch> query_vectors_{}, answer_vectors_{};
+  std::array<std::string, kBatch> slow_answers_;
+  std::size_t last_count_ = kBatch, answer_count_ = 0;
+  std::uint64_t remembered_ = 0, name_errors_ = 0;  // of this round
   bool stopped_ = false;
 };
 
@@ -155,8 +207,11 @@ class Listener final : public UdpListener, public std::enable_shared_from_this<L
 
 std::shared_ptr<UdpListener> start_udp_listener(Engine& engine, Fd socket, std::shared_ptr<Service> service) {
   const int on = 1;
-  ::setsockopt(socket.get(), IPPROTO_IP, IP_PKTINFO, &on, sizeof on);
-  ::setsockopt(socket.get(), IPPROTO_IPV6, IPV6_RECVPKTINFO, &on, sizeof on);
+  const auto own = http::local_address(socket.get());
+  if (!own || is_any(*own)) {
+    ::setsockopt(socket.get(), IPPROTO_IP, IP_PKTINFO, &on, sizeof on);
+    ::setsockopt(socket.get(), IPPROTO_IPV6, IPV6_RECVPKTINFO, &on, sizeof on);
+  }
   ::setsockopt(socket.get(), SOL_SOCKET, SO_RCVBUF, &kReceiveBufferBytes, sizeof kReceiveBufferBytes);
   auto listener = std::make_shared<Listener>(engine, std::move(socket), std::move(service));
   listener->wait();

@@ -22,11 +22,11 @@ std::string mix_case(std::string name, std::uint64_t bits) {
 
 }  // namespace
 
-UpstreamQuery::UpstreamQuery(Engine& engine, http::Strand strand, http::SocketAddress server,
-                             UpstreamQuestion question, Done done)
+UpstreamQuery::UpstreamQuery(Engine& engine, http::Strand strand, Upstream server, UpstreamQuestion question,
+                             Done done)
     : engine_(engine),
       strand_(std::move(strand)),
-      server_(server),
+      server_(std::move(server)),
       question_(std::move(question)),
       done_(std::move(done)),
       deadline_(std::make_shared<http::Deadline>(engine, strand_)) {
@@ -42,9 +42,11 @@ void UpstreamQuery::start(Duration deadline) {
     if (const auto self = weak.lock())
       self->finish(self->failure(Error::deadline_exceeded, "no answer in time"));
   });
-  Fd fd(::socket(server_.family(), SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (server_.tls) return start_tcp();
+  const http::SocketAddress& address = server_.address;
+  Fd fd(::socket(address.family(), SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   // connect() takes a random free port, and the kernel then drops what others send to it.
-  if (!fd || ::connect(fd.get(), server_.get(), server_.size) != 0 ||
+  if (!fd || ::connect(fd.get(), address.get(), address.size) != 0 ||
       ::send(fd.get(), packet_.data(), packet_.size(), MSG_NOSIGNAL) < 0) {
     return finish(failure(Error::unavailable, std::string("send: ") + ::strerror(errno)));
   }
@@ -80,16 +82,31 @@ bool UpstreamQuery::is_answer(const Message& message, bool exact_case) const {
 
 void UpstreamQuery::start_tcp() {
   ErrorCode ignored;
-  udp_->close(ignored);
-  http::connect_socket(strand_, server_, [self = shared_from_this()](ErrorCode failed, Fd socket) {
+  if (udp_) udp_->close(ignored);
+  http::connect_socket(strand_, server_.address, [self = shared_from_this()](ErrorCode failed, Fd socket) {
     if (!self->done_) return;
     if (failed) return self->finish(self->failure(Error::unavailable, "connect by TCP: " + failed.message()));
-    self->tcp_ = http::make_plain_wire(self->strand_, std::move(socket), self->server_.family());
-    const std::size_t size = self->packet_.size();
-    self->packet_.insert(0, {static_cast<char>(size >> 8), static_cast<char>(size & 0xff)});
-    self->tcp_->write({http::asio::buffer(self->packet_)}, [self](ErrorCode, std::size_t) {});
-    self->read_tcp();
+    const int family = self->server_.address.family();
+    if (!self->server_.tls) {
+      self->tcp_ = http::make_plain_wire(self->strand_, std::move(socket), family);
+      return self->send_tcp();
+    }
+    self->tcp_ = http::make_tls_wire(self->strand_, std::move(socket), family, self->server_.tls,
+                                     http::TlsRole::client, self->server_.tls_name);
+    self->tcp_->handshake([self](ErrorCode refused) {
+      if (!self->done_) return;
+      if (!refused) return self->send_tcp();
+      const std::string why = self->tcp_->tls_verify_error();
+      self->finish(self->failure(Error::unavailable, "TLS: " + (why.empty() ? refused.message() : why)));
+    });
   });
+}
+
+void UpstreamQuery::send_tcp() {
+  const std::size_t size = packet_.size();
+  packet_.insert(0, {static_cast<char>(size >> 8), static_cast<char>(size & 0xff)});
+  tcp_->write({http::asio::buffer(packet_)}, [self = shared_from_this()](ErrorCode, std::size_t) {});
+  read_tcp();
 }
 
 void UpstreamQuery::read_tcp() {
@@ -124,7 +141,7 @@ void UpstreamQuery::finish(Result<Message> result) {
 }
 
 Error UpstreamQuery::failure(Error::Code code, const std::string& what) const {
-  return {code, "dns", "upstream server " + server_.text() + ": " + what};
+  return {code, "dns", "upstream server " + server_.address.text() + ": " + what};
 }
 
 }  // namespace orchestra::dns

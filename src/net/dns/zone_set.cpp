@@ -1,0 +1,48 @@
+#include "net/dns/zone_set.hpp"
+
+namespace orchestra::dns {
+
+Answer ZoneSet::answer_once(const Question& question, std::uint32_t rotation) const {
+  if (!zones_.empty()) {
+    for (std::string_view above = question.name;;) {
+      if (cluster_ && above == cluster_->name()) break;
+      if (const auto found = zones_.find(above); found != zones_.end())
+        return found->second->answer(question, rotation);
+      if (above.size() <= 1) break;
+      above.remove_prefix(static_cast<unsigned char>(above[0]) + 1u);
+    }
+  }
+  if (cluster_) return cluster_->answer(question, rotation);
+  return {.ours = false};
+}
+
+Answer ZoneSet::answer(const Question& question, std::uint32_t rotation) const {
+  Answer out = answer_once(question, rotation);
+  Question next = question;
+  for (int depth = 0; out.ours && out.chase; ++depth) {
+    if (depth >= kChaseDepthMax) return {.rcode = Rcode::server_failure};
+    next.name = *out.chase;
+    Answer more = answer_once(next, rotation);
+    if (!more.ours) break;
+    out.answers.insert(out.answers.end(), more.answers.begin(), more.answers.end());
+    out.additional.insert(out.additional.end(), more.additional.begin(), more.additional.end());
+    out.authority = std::move(more.authority);
+    out.rcode = more.rcode;
+    out.chase = std::move(more.chase);
+    out.keep &= more.keep;
+    if (more.extended) out.extended = std::move(more.extended);
+    if (out.rcode == Rcode::server_failure) out.answers.clear();
+  }
+  return out;
+}
+
+std::optional<Name> before_search(const Name& name, std::string_view ns, const Name& zone) {
+  Name suffix(1, static_cast<char>(ns.size()));
+  suffix += ns;
+  suffix += "\3svc" + zone;
+  if (ns.empty() || ns.size() > 63 || name.size() <= suffix.size() || !is_below_or_equal(name, suffix))
+    return std::nullopt;
+  return name.substr(0, name.size() - suffix.size()) + std::string(1, '\0');
+}
+
+}  // namespace orchestra::dns

@@ -1,0 +1,166 @@
+// Answers that are kept as wire, the limit of answers, cookies: the pure parts of a listener.
+#include "net/dns/answer_memo.hpp"
+
+#include "net/dns/cookie.hpp"
+#include "net/dns/rate_limiter.hpp"
+#include "net/dns/record_text.hpp"
+#include "net/dns/zone_set.hpp"
+#include "support.hpp"
+#include "tests/support/test.hpp"
+
+namespace orchestra::dns {
+namespace {
+
+using test::query_packet;
+constexpr std::int64_t kSecond = 1'000'000'000;
+
+Record address(const std::string& name, char last) {
+  return {make_name(name).value(), Type::a, 5, std::string{10, 0, 0, last}};
+}
+
+std::string answer_to(const std::string& packet, const std::vector<Record>& answers) {
+  return write_answer(*read_query(packet), Rcode::no_error, {true, true}, answers, {}, {}, kEdnsUdpBytes);
+}
+
+std::string find(const AnswerMemo& memo, const std::string& packet, std::uint32_t rotation = 0) {
+  PlainQuestion question;
+  if (!read_plain_question(packet, 1, question)) return "not plain";
+  char out[kEdnsUdpBytes];
+  return {out, memo.find(packet, question, rotation, out)};
+}
+
+void remember(AnswerMemo& memo, const std::string& packet, const std::string& answer) {
+  PlainQuestion question;
+  REQUIRE(read_plain_question(packet, 1, question));
+  memo.remember(question, answer);
+}
+
+}  // namespace
+
+TEST_CASE("a remembered answer is what would have been written for the question") {
+  AnswerMemo memo;
+  const std::string first = query_packet("web.shop.example", "A", 7);
+  remember(memo, first, answer_to(first, {address("web.shop.example", 1)}));
+  // Another id, another case, no recursion wanted, checking disabled.
+  Question asked = test::question("web.shop.example", "A");
+  asked.sent = "\3wEb\4ShOp\7examplE" + std::string(1, '\0');
+  std::string second = write_query(0xbeef, asked, false, true);
+  second.resize(second.size() - kOptBytes);
+  second[11] = 0;
+  second[2] = 0;
+  CHECK(find(memo, second) == answer_to(second, {address("web.shop.example", 1)}));
+  CHECK(find(memo, query_packet("web.shop.example", "AAAA")).empty());
+  CHECK(find(memo, query_packet("web.shop.exampl", "A")).empty());
+  CHECK(find(memo, query_packet("web.shop.example", "A", 7, true)).empty());  // with EDNS: another answer
+  memo.clear();
+  CHECK(find(memo, first).empty());
+}
+
+TEST_CASE("several addresses take turns in a remembered answer") {
+  AnswerMemo memo;
+  const std::string packet = query_packet("web.shop.example", "A", 7, true);
+  const auto one = address("web.shop.example", 1), two = address("web.shop.example", 2),
+             three = address("web.shop.example", 3);
+  remember(memo, packet, answer_to(packet, {one, two, three}));
+  CHECK(find(memo, packet, 0) == answer_to(packet, {one, two, three}));
+  CHECK(find(memo, packet, 1) == answer_to(packet, {two, three, one}));
+  CHECK(find(memo, packet, 5) == answer_to(packet, {three, one, two}));
+  // Behind an alias nothing moves.
+  const Record alias{make_name("web.shop.example").value(), Type::cname, 5,
+                     make_name("x.shop.example").value()};
+  AnswerMemo other;
+  remember(other, packet,
+           answer_to(packet, {alias, address("x.shop.example", 1), address("x.shop.example", 2)}));
+  CHECK(find(other, packet, 1) == find(other, packet, 0));
+}
+
+TEST_CASE("an answer that is too large for who asks is not given") {
+  AnswerMemo memo;
+  const std::string packet = query_packet("web.shop.example", "A", 7, true);
+  std::vector<Record> many;
+  for (char i = 1; i < 60; ++i) many.push_back(address("web.shop.example", i));
+  const std::string answer = answer_to(packet, many);
+  REQUIRE(answer.size() > kUdpBytes);
+  remember(memo, packet, answer);
+  CHECK(find(memo, packet).size() == answer.size());
+  std::string small = packet;
+  small[small.size() - kOptBytes + 3] = 2;  // 512 octets
+  small[small.size() - kOptBytes + 4] = 0;
+  CHECK(find(memo, small).empty());
+}
+
+TEST_CASE("questions out of the common are left to the reader that knows all") {
+  PlainQuestion out;
+  const std::string plain = query_packet("a.example", "A");
+  CHECK(read_plain_question(plain, 1, out));
+  for (std::size_t size = 0; size < plain.size(); ++size)
+    CHECK_FALSE(read_plain_question(std::string_view(plain).substr(0, size), 1, out));
+  const auto changed = [&](std::size_t at, char value) {
+    std::string packet = plain;
+    packet[at] = value;
+    return packet;
+  };
+  for (const std::string& packet :
+       {changed(2, '\x81'), changed(2, '\x09'), changed(5, 2), changed(7, 1), changed(9, 1), changed(11, 1),
+        changed(12, '\xc0'), changed(plain.size() - 1, 3), plain + "x", query_packet("a.example", "AXFR"),
+        write_query(1, test::question("a.example", "A"), false, false, "12345678")}) {
+    CHECK_FALSE(read_plain_question(packet, 1, out));
+  }
+}
+
+TEST_CASE("a memo that is full forgets everything and goes on") {
+  AnswerMemo memo;
+  for (std::size_t i = 0; i <= AnswerMemo::kEntriesMax; ++i) {
+    const std::string packet = query_packet("n" + std::to_string(i) + ".example", "A");
+    remember(memo, packet, answer_to(packet, {}));
+  }
+  CHECK(memo.size() == 1);
+}
+
+TEST_CASE("above the limit of answers every second asker is told to come by TCP") {
+  RateLimiter limiter(10, {1, 2});
+  const auto source = net::IpAddress::parse("192.0.2.7").value();
+  const auto neighbour = net::IpAddress::parse("192.0.2.200").value();
+  const auto other = net::IpAddress::parse("198.51.100.7").value();
+  for (int i = 0; i < 10; ++i) CHECK(limiter.ask(source, 0) == RateVerdict::answer);
+  CHECK(limiter.ask(neighbour, 0) == RateVerdict::slip);  // the same /24
+  CHECK(limiter.ask(source, 0) == RateVerdict::drop);
+  CHECK(limiter.ask(source, 0) == RateVerdict::slip);
+  CHECK(limiter.ask(other, 0) == RateVerdict::answer);
+  CHECK(limiter.ask(source, kSecond / 10) == RateVerdict::answer);
+  CHECK(limiter.ask(source, kSecond / 10) == RateVerdict::drop);
+  RateLimiter none(0, {1, 2});
+  for (int i = 0; i < 1000; ++i) CHECK(none.ask(source, 0) == RateVerdict::answer);
+}
+
+TEST_CASE("a cookie is for one address and one hour") {
+  // SipHash-2-4 of the octets 0 to 14 under the key 0 to 15 (the paper's appendix A).
+  std::string octets;
+  for (char i = 0; i < 15; ++i) octets += i;
+  CHECK(sip_hash({0x0706050403020100, 0x0f0e0d0c0b0a0908}, octets) == 0xa129ca6149be45e5);
+  const CookieKey key{3, 4};
+  const auto client = net::IpAddress::parse("192.0.2.7").value();
+  const std::string cookie = make_cookie(key, "12345678", client, 1000);
+  CHECK(cookie.size() == 24);
+  CHECK(is_own_cookie(key, cookie, client, 1000));
+  CHECK(is_own_cookie(key, cookie, client, 4600));
+  CHECK_FALSE(is_own_cookie(key, cookie, client, 4601));
+  CHECK_FALSE(is_own_cookie(key, cookie, client, 600));
+  CHECK_FALSE(is_own_cookie({3, 5}, cookie, client, 1000));
+  CHECK_FALSE(is_own_cookie(key, cookie, net::IpAddress::parse("192.0.2.8").value(), 1000));
+  CHECK_FALSE(is_own_cookie(key, "12345678", client, 1000));
+}
+
+TEST_CASE("the part before a search list is known by the pod's namespace") {
+  const Name zone = make_name("cluster.local").value();
+  const auto before = [&](const std::string& name, const std::string& ns) {
+    const auto found = before_search(make_name(name).value(), ns, zone);
+    return found ? to_text(*found) : "none";
+  };
+  CHECK(before("www.example.com.shop.svc.cluster.local", "shop") == "www.example.com");
+  CHECK(before("www.example.com.shop.svc.cluster.local", "bank") == "none");
+  CHECK(before("shop.svc.cluster.local", "shop") == "none");
+  CHECK(before("www.example.com", "shop") == "none");
+}
+
+}  // namespace orchestra::dns

@@ -1,0 +1,309 @@
+// DnsServer's zones, limits and further means towards upstream servers, over loopback sockets.
+#include <atomic>
+
+#include "net/dns/service.hpp"
+#include "server_support.hpp"
+#include "tests/support/test.hpp"
+
+namespace orchestra {
+namespace {
+
+using namespace test::dns_server;
+using test::query_packet;
+
+constexpr const char* kZone = R"($TTL 60
+@   SOA ns host 1 2 3 4 5
+@   NS ns
+ns  A 127.0.0.1
+www A 192.0.2.1
+far CNAME www.elsewhere.example.
+web CNAME web.shop.svc.cluster.local.
+)";
+
+std::shared_ptr<const DnsZone> zone_of(const std::string& text, const std::string& name = "shop.example") {
+  auto zone = DnsZone::from_text(text, name);
+  REQUIRE_MESSAGE(zone, (zone ? "" : zone.error().message()));
+  return *zone;
+}
+
+}  // namespace
+
+TEST_CASE("a zone is served beside the cluster's, replaced and taken away between two questions") {
+  Fixture f;
+  f.server->publish(test::shop_snapshot());
+  CHECK(f.ask("www.shop.example") == "5");
+  REQUIRE(f.server->add_zone(zone_of(kZone)));
+  CHECK(f.ask("www.shop.example") == "NOERROR\nwww.shop.example 60 A 192.0.2.1");
+  CHECK(f.ask("no.shop.example") == "3");
+  CHECK(f.ask("web.shop.svc.cluster.local").starts_with("NOERROR\n"));
+  // A name of ours that leads to another zone of ours.
+  CHECK(f.ask("web.shop.example") ==
+        "NOERROR\nweb.shop.example 60 CNAME web.shop.svc.cluster.local\nweb.shop.svc.cluster.local 5 A "
+        "10.96.0.10");
+  REQUIRE(f.server->add_zone(zone_of(std::string(kZone) + "no A 192.0.2.2\n")));
+  CHECK(f.ask("no.shop.example") == "NOERROR\nno.shop.example 60 A 192.0.2.2");
+  // The longest zone answers.
+  REQUIRE(f.server->add_zone(zone_of("@ 60 SOA . . 1 1 1 1 1\n@ A 192.0.2.3\n", "www.shop.example")));
+  CHECK(f.ask("www.shop.example") == "NOERROR\nwww.shop.example 60 A 192.0.2.3");
+  REQUIRE(f.server->remove_zone("www.shop.example"));
+  CHECK(f.ask("www.shop.example") == "NOERROR\nwww.shop.example 60 A 192.0.2.1");
+  REQUIRE(f.server->remove_zone("shop.example"));
+  CHECK(f.ask("www.shop.example") == "5");
+  CHECK(f.server->remove_zone("shop.example").error().is(Error::not_found));
+  CHECK(f.server->add_zone(zone_of("@ 60 SOA . . 1 1 1 1 1\n", "cluster.local")).error().is(Error::invalid));
+}
+
+TEST_CASE("what is remembered as wire ends with the next publish") {
+  Fixture f;
+  f.server->publish(test::shop_snapshot());
+  for (int i = 0; i < 10; ++i) CHECK(f.ask("web.shop.svc.cluster.local").starts_with("NOERROR\n"));
+  CHECK(f.server->stats().remembered == 9);
+  CHECK(f.server->stats().queries == 10);
+  f.server->publish(nullptr);
+  CHECK(f.ask("web.shop.svc.cluster.local") == "2");
+  f.server->publish(test::shop_snapshot());
+  for (int i = 0; i < 2; ++i) CHECK(f.ask("nobody.shop.svc.cluster.local") == "3");
+  CHECK(f.server->stats().name_errors == 2);
+}
+
+TEST_CASE("zones that change as fast as they can lose no question and mix no answer") {
+  Fixture f;
+  const auto one = zone_of("@ 60 SOA . . 1 1 1 1 1\n@ A 192.0.2.1\n@ A 192.0.2.11\n");
+  const auto two = zone_of("@ 60 SOA . . 1 1 1 1 1\n@ A 192.0.2.2\n@ A 192.0.2.22\n");
+  REQUIRE(f.server->add_zone(one));
+  std::atomic<bool> stop{false};
+  std::thread changer([&] {
+    for (int i = 0; !stop; ++i) (void)f.server->add_zone(i % 2 == 0 ? two : one);
+  });
+  int whole = 0;
+  for (int i = 0; i < 500; ++i) {
+    const std::string said = f.ask("shop.example");
+    const bool first =
+        said.find("192.0.2.11") != std::string::npos && said.find("192.0.2.1\n") != std::string::npos;
+    whole += (first || said.find("192.0.2.11") != std::string::npos) !=
+             (said.find("192.0.2.22") != std::string::npos);
+  }
+  stop = true;
+  changer.join();
+  CHECK(whole == 500);
+}
+
+TEST_CASE("a host answers its own zone by a function") {
+  Fixture f;
+  const auto answer = [](const DnsAsked& asked) -> DnsReply {
+    if (asked.name == "throws.host.example") throw std::runtime_error("no");
+    if (asked.name == "broken.host.example") return {.records = {"@ A nonsense"}};
+    if (asked.name == "none.host.example") return {.code = DnsReplyCode::name_error};
+    if (asked.name == "alias.host.example") return {.records = {"@ 9 CNAME web.shop.svc.cluster.local."}};
+    if (asked.type != "A") return {};
+    return {.records = {"@ 7 A 192.0.2.7", "@ 7 A 192.0.2.8", "other.host.example. 7 A 192.0.2.9"}};
+  };
+  REQUIRE(f.server->add_zone(DnsZone::from_callback("host.example", answer).value()));
+  f.server->publish(test::shop_snapshot());
+  CHECK(f.ask("Any.host.example") ==
+        "NOERROR\nany.host.example 7 A 192.0.2.7\nany.host.example 7 A 192.0.2.8");
+  CHECK(f.ask("any.host.example", "AAAA") == "NOERROR");
+  CHECK(f.ask("none.host.example") == "3");
+  CHECK(f.ask("throws.host.example") == "2");
+  CHECK(f.ask("broken.host.example") == "2");
+  CHECK(f.ask("alias.host.example") ==
+        "NOERROR\nalias.host.example 9 CNAME web.shop.svc.cluster.local\nweb.shop.svc.cluster.local 5 A "
+        "10.96.0.10");
+  CHECK(f.server->stats().remembered == 0);
+}
+
+TEST_CASE("a CNAME out of a zone goes on at the upstream server, or stays alone without one") {
+  Upstream upstream(good(4));
+  Fixture with({.forward = {upstream.address()}}), alone;
+  for (Fixture* f : {&with, &alone}) REQUIRE(f->server->add_zone(zone_of(kZone)));
+  CHECK(with.ask("far.shop.example") ==
+        "NOERROR\nfar.shop.example 60 CNAME www.elsewhere.example\nwww.elsewhere.example 60 A 10.1.1.4");
+  CHECK(alone.ask("far.shop.example") == "NOERROR\nfar.shop.example 60 CNAME www.elsewhere.example");
+}
+
+TEST_CASE("names below a domain go to the servers that are given for it") {
+  Upstream outside(good(1)), corporate(good(2));
+  Fixture f({.forward = {outside.address()}, .forward_zones = {{"corp.example", {corporate.address()}}}});
+  CHECK(f.ask("a.corp.example") == "NOERROR\na.corp.example 60 A 10.1.1.2");
+  CHECK(f.ask("corp.example") == "NOERROR\ncorp.example 60 A 10.1.1.2");
+  CHECK(f.ask("acorp.example") == "NOERROR\nacorp.example 60 A 10.1.1.1");
+  CHECK(corporate.queries() == 2);
+}
+
+TEST_CASE("askers from outside are limited by UDP, but not with a cookie of ours, and pods never") {
+  Engine engine;
+  const dns::CookieKey key{1, 2};
+  const auto forwarder = std::make_shared<dns::Forwarder>(engine, std::vector<dns::Upstream>(),
+                                                          DnsForwardPolicy::random, 1 << 20, 0);
+  const dns::ServiceOptions options{.zone = {},
+                                    .allow_from = {},
+                                    .unlimited = {net::IpRange::parse("10.244.0.0/16").value()},
+                                    .answers_per_second = 2,
+                                    .autopath = false,
+                                    .cookie_key = key};
+  dns::Service service(engine, options, forwarder, {});
+  const auto pod = net::IpAddress::parse("10.244.1.1").value(),
+             outside = net::IpAddress::parse("192.0.2.1").value();
+  const std::string packet = query_packet("web.shop.svc.cluster.local", "A");
+  for (int i = 0; i < 50; ++i) CHECK(service.limit(pod, packet) == dns::RateVerdict::answer);
+  int answered = 0;
+  for (int i = 0; i < 50; ++i) answered += service.limit(outside, packet) == dns::RateVerdict::answer;
+  CHECK(answered >= 2);
+  CHECK(answered < 20);  // a slow machine earns a few more meanwhile
+  CHECK(service.stats().limited == 50 - static_cast<std::uint64_t>(answered));
+  const auto now = static_cast<std::uint32_t>(engine.clock().now().wall_ns / 1'000'000'000);
+  const auto with_cookie = [&](const net::IpAddress& address) {
+    return dns::write_query(1, test::question("a.example", "A"), false, false,
+                            dns::make_cookie(key, "12345678", address, now));
+  };
+  for (int i = 0; i < 50; ++i)
+    CHECK(service.limit(outside, with_cookie(outside)) == dns::RateVerdict::answer);
+  int forged = 0;
+  for (int i = 0; i < 50; ++i) forged += service.limit(outside, with_cookie(pod)) == dns::RateVerdict::answer;
+  CHECK(forged < 20);
+  const auto slip = dns::read_message(service.refer_to_tcp(packet));
+  REQUIRE(slip);
+  CHECK(slip->truncated);
+  CHECK(slip->answers.empty());
+  CHECK(service.refer_to_tcp("x").empty());
+}
+
+TEST_CASE("an asker with a cookie gets ours, and it is the same for the same asker") {
+  Fixture f;
+  f.server->publish(test::shop_snapshot());
+  const auto asked = test::question("web.shop.svc.cluster.local", "A");
+  const auto first =
+      dns::read_message(ask_udp(f.address, dns::write_query(1, asked, false, false, "12345678")));
+  REQUIRE(first);
+  REQUIRE(first->edns);
+  CHECK(first->edns->cookie.size() == 24);
+  CHECK(first->edns->cookie.starts_with("12345678"));
+  const auto second =
+      dns::read_message(ask_udp(f.address, dns::write_query(2, asked, false, false, first->edns->cookie)));
+  CHECK(second->answers.size() == 1);
+  // A length that no cookie has.
+  const auto broken =
+      dns::read_message(ask_udp(f.address, dns::write_query(3, asked, false, false, "123456789")));
+  CHECK(broken->rcode == 1);
+}
+
+TEST_CASE("a SERVFAIL says why, to who speaks EDNS") {
+  Upstream silent([](const dns::Query& query) {
+    return std::vector{dns::write_answer(query, dns::Rcode::server_failure, {}, {}, {}, {}, 512)};
+  });
+  Fixture f({.forward = {silent.address()}});
+  const auto reason = [&](const std::string& name) {
+    const auto message = dns::read_message(ask_udp(f.address, query_packet(name, "A", 7, true)));
+    return message && message->extended_error ? std::to_string(message->extended_error->code) : "none";
+  };
+  CHECK(reason("web.shop.svc.cluster.local") == "14");  // not ready
+  CHECK(reason("www.elsewhere.example") == "22");       // no reachable authority
+}
+
+TEST_CASE("an old answer serves while no upstream server answers, and says that it is old") {
+  std::atomic<bool> dead{false};
+  Upstream upstream([&](const dns::Query& query) {
+    const auto rcode = dead ? dns::Rcode::server_failure : dns::Rcode::no_error;
+    const dns::Record record{query.question->name, dns::Type::a, 5, std::string{10, 1, 1, 1}};
+    return std::vector{dns::write_answer(
+        query, rcode, {false, true}, dead ? std::vector<dns::Record>() : std::vector{record}, {}, {}, 512)};
+  });
+  SteppingClock clock;
+  Fixture f({.forward = {upstream.address()}, .stale_seconds = 3600}, &clock);
+  CHECK(f.ask("a.example") == "NOERROR\na.example 5 A 10.1.1.1");
+  dead = true;
+  clock.step(std::chrono::seconds(60));
+  const auto stale = dns::read_message(ask_udp(f.address, query_packet("a.example", "A", 7, true)));
+  REQUIRE(stale);
+  REQUIRE(stale->answers.size() == 1);
+  CHECK(stale->answers[0].ttl == 30);
+  CHECK(stale->extended_error->code == dns::kStaleAnswer);
+  clock.step(std::chrono::seconds(3700));
+  CHECK(f.ask("a.example") == "2");
+}
+
+TEST_CASE("a name that is asked for often is fetched again before its end") {
+  Upstream upstream([](const dns::Query& query) { return std::vector{address_answer(query, 1, 100)}; });
+  SteppingClock clock;
+  Fixture f({.forward = {upstream.address()}}, &clock);
+  for (int i = 0; i < 3; ++i) CHECK(f.ask("a.example").starts_with("NOERROR\n"));
+  CHECK(upstream.queries() == 1);
+  clock.step(std::chrono::seconds(95));
+  CHECK(f.ask("a.example") == "NOERROR\na.example 5 A 10.1.1.1");
+  // The new answer comes on its own; nobody waited for it.
+  while (upstream.queries() < 2) std::this_thread::yield();
+  while (f.ask("a.example") != "NOERROR\na.example 100 A 10.1.1.1") std::this_thread::yield();
+}
+
+TEST_CASE("a pod's search list is walked in the server") {
+  Upstream upstream([](const dns::Query& query) {
+    const bool there = query.question->name == dns::make_name("www.example.com");
+    if (there) return std::vector{address_answer(query, 1)};
+    return std::vector{dns::write_answer(query, dns::Rcode::name_error, {}, {}, {}, {}, 512)};
+  });
+  Fixture f({.forward = {upstream.address()}, .allow_from = {"127.0.0.0/8"}, .autopath = true});
+  // A pod whose address is one of loopback: the question comes from there.
+  f.server->publish(pod_snapshot("127.0.0.9", "shop"));
+  const auto from = [&](const std::string& source, const std::string& name) {
+    return Fixture::text(ask_udp(f.address, query_packet(name, "A"), 30000, source));
+  };
+  CHECK(from("127.0.0.9", "www.example.com.shop.svc.cluster.local") ==
+        "NOERROR\nwww.example.com.shop.svc.cluster.local 5 CNAME www.example.com\nwww.example.com 60 A "
+        "10.1.1.1");
+  CHECK(from("127.0.0.9", "no.example.com.shop.svc.cluster.local") == "3");
+  // Another Service, named with its namespace.
+  CHECK(from("127.0.0.9", "web.other.shop.svc.cluster.local") ==
+        "NOERROR\nweb.other.shop.svc.cluster.local 5 CNAME "
+        "web.other.svc.cluster.local\nweb.other.svc.cluster.local 5 A 10.96.0.10");
+  // Not that pod's namespace, and nobody's address.
+  CHECK(from("127.0.0.9", "www.example.com.other.svc.cluster.local") == "3");
+  CHECK(from("127.0.0.8", "www.example.com.shop.svc.cluster.local") == "3");
+}
+
+TEST_CASE("a server that forwards to us is found out and left alone") {
+  std::string there;  // set before the first question
+  Upstream relay([&](const dns::Query& query) {
+    const std::string packet = dns::write_query(query.id, *query.question, false, false);
+    (void)ask_udp(there, packet, 1);  // no answer comes in this time: the question waits for itself
+    return std::vector<std::string>();
+  });
+  std::atomic<bool> told{false};
+  Fixture two({.forward = {relay.address()}}, nullptr, [&](const LogRecord& record) {
+    if (record.message.find("forwards to this server") != std::string_view::npos) told = true;
+  });
+  there = two.address;
+  (void)ask_udp(two.address, query_packet("a.example", "A"), 8000);
+  while (!told) std::this_thread::yield();
+  CHECK(two.ask("b.example") == "2");
+}
+
+TEST_CASE("an upstream server by TLS is asked only if its certificate is for its name") {
+  TlsUpstream upstream("dns.example");
+  Fixture good({.forward = {"tls://" + upstream.address() + "#dns.example"},
+                .forward_ca_pem = upstream.certificate()});
+  CHECK(good.ask("a.example") == "NOERROR\na.example 60 A 10.1.1.1");
+  Fixture wrong({.forward = {"tls://" + upstream.address() + "#other.example"},
+                 .forward_ca_pem = upstream.certificate()});
+  CHECK(wrong.ask("a.example") == "2");
+  Fixture stranger({.forward = {"tls://" + upstream.address() + "#dns.example"}});
+  CHECK(stranger.ask("a.example") == "2");
+  Engine engine;
+  CHECK(DnsServer::create(engine, {.listen = {"127.0.0.1:0"}, .forward = {"tls://192.0.2.1"}})
+            .error()
+            .message()
+            .find("tls://ADDRESS#NAME") != std::string::npos);
+}
+
+TEST_CASE("several workers share one port, and another server may not have it") {
+  Engine engine({.event_threads = 2});
+  const auto server = DnsServer::create(engine, {.listen = {"127.0.0.1:0"}, .workers = 4}).value();
+  server->publish(test::shop_snapshot());
+  const std::string address = server->addresses().at(0);
+  for (int i = 0; i < 40; ++i) {
+    CHECK(Fixture::text(ask_udp(address, query_packet("web.shop.svc.cluster.local", "A")))
+              .starts_with("NOERROR\n"));
+  }
+  CHECK(DnsServer::create(engine, {.listen = {address}, .workers = 2}).error().is(Error::busy));
+}
+
+}  // namespace orchestra
