@@ -39,6 +39,7 @@ ns.sub  A    192.0.2.30
 sub     DS   1 8 2 0102
 old     DNAME new
 www.new A    192.0.2.40
+away    DNAME elsewhere.example.
 odd\.dot A   192.0.2.50
 gen     TYPE65280 \# 3 0a0B 0c
 caa     CAA  0 issue "ca.example"
@@ -137,6 +138,15 @@ TEST_CASE("each kind of question to a zone from a file has its answer") {
        "NOERROR\nold.shop.example. 3600 IN DNAME new.shop.example.\nwww.old.shop.example. 3600 IN CNAME "
        "www.new.shop.example.\nwww.new.shop.example. 3600 IN A 192.0.2.40"},
       {"old.shop.example", "DNAME", "NOERROR\nold.shop.example. 3600 IN DNAME new.shop.example."},
+      {"www.old.shop.example", "CNAME",
+       "NOERROR\nold.shop.example. 3600 IN DNAME new.shop.example.\nwww.old.shop.example. 3600 IN CNAME "
+       "www.new.shop.example."},
+      {"www.away.shop.example", "A",
+       "NOERROR\naway.shop.example. 3600 IN DNAME elsewhere.example.\nwww.away.shop.example. 3600 IN CNAME "
+       "www.elsewhere.example.\nchase www.elsewhere.example"},
+      {"www.away.shop.example", "CNAME",
+       "NOERROR\naway.shop.example. 3600 IN DNAME elsewhere.example.\nwww.away.shop.example. 3600 IN CNAME "
+       "www.elsewhere.example."},
       {"odd\\.dot.shop.example", "A", "NOERROR\nodd\\046dot.shop.example. 3600 IN A 192.0.2.50"},
       {"gen.shop.example", "TYPE65280", "NOERROR\ngen.shop.example. 3600 IN TYPE65280 \\# 3 0A0B0C"},
       {"caa.shop.example", "CAA", "NOERROR\ncaa.shop.example. 3600 IN CAA 0 \"issue\" \"ca.example\""},

@@ -94,7 +94,9 @@ Answer StaticZone::answer(const Question& question, std::uint32_t rotation) cons
     if (depth > kChaseDepthMax) return {.rcode = Rcode::server_failure};
     const Found found = find(name, type);
     if (found.dname != nullptr) {
-      if (!substitute(*found.dname, name, out)) return out;
+      const bool goes_on = substitute(*found.dname, name, out);
+      if (type == Type::cname) out.chase.reset();  // the question is answered already
+      if (!goes_on || type == Type::cname) return out;
       continue;
     }
     if (found.referral != nullptr) {

@@ -82,8 +82,9 @@ class Listener final : public UdpListener, public std::enable_shared_from_this<L
       answer_count_ = 0;
       remembered_ = name_errors_ = 0;
       for (std::size_t i = 0; i < count; ++i) answer(i);
-      if (answer_count_ > 0) send(answer_messages_.data(), answer_count_);
+      // Counted first: who has an answer finds it counted.
       if (remembered_ > 0) service_->count_remembered(remembered_, name_errors_);
+      if (answer_count_ > 0) send(answer_messages_.data(), answer_count_);
       if (count < kBatch) break;
     }
     wait();
