@@ -22,6 +22,8 @@ need_images() {
 }
 # Runs a command in a fresh network namespace with loopback only: no packet leaves the machine.
 in_test_host() { unshare --net bash -c 'ip link set lo up && exec "$@"' test-host "$@"; }
+# link_packets LINK rx|tx: of this network namespace (/sys shows that of its mount).
+link_packets() { sed -n "s/^ *$1: *//p" /proc/net/dev | awk -v way="$2" '{print way == "rx" ? $2 : $10}'; }
 # wait_for SECONDS COMMAND..: until the command succeeds.
 wait_for() {
   local end=$(( $(date +%s) + $1 )); shift

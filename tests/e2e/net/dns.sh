@@ -91,7 +91,7 @@ wait_for 5 test "$(readlink /proc/$other/ns/net)" != "$(readlink /proc/$$/ns/net
 ip link set inner netns $other && ip addr add 10.9.0.1/24 dev outer && ip link set outer up
 in_other() { nsenter --net=/proc/$other/ns/net "$@"; }
 in_other ip addr add 10.9.0.2/24 dev inner; in_other ip link set inner up; in_other ip link set lo up
-sent_back() { cat /sys/class/net/outer/statistics/tx_packets; }
+sent_back() { link_packets outer tx; }
 "$orchestra" dns --listen 10.9.0.1:5300 --zone-file shop.example="$work/shop.zone" >"$work/closed.out" 2>&1 & pids+=($!)
 "$orchestra" dns --listen 10.9.0.1:5301 --zone-file shop.example="$work/shop.zone" --allow-from 10.9.0.0/24 --rate-limit 20 >"$work/open.out" 2>&1 & pids+=($!)
 for s in closed open; do wait_for 10 grep -q '^ready in' "$work/$s.out" || fail "$s: $(cat "$work/$s.out")"; done

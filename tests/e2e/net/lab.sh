@@ -12,8 +12,8 @@ cleanups+=('for h in a b c; do [ -n "${pid[$h]}" ] && kill -9 "${pid[$h]}" 2>/de
 on() { ip netns exec "$@"; }
 address() { case $1 in a) echo 192.0.2.1 ;; b) echo 192.0.2.2 ;; c) echo 192.0.2.3 ;; esac; }
 # What the switch got from a machine, and sent to it.
-from_port() { cat "/sys/class/net/to-$1/statistics/rx_packets"; }
-to_port() { cat "/sys/class/net/to-$1/statistics/tx_packets"; }
+from_port() { link_packets "to-$1" rx; }
+to_port() { link_packets "to-$1" tx; }
 
 start_lab() {
   ip link add switch type bridge && ip link set switch up || { skip "no bridge can be made here"; finish; }

@@ -39,7 +39,7 @@ wait_for 10 both || fail "endpoints: $(kubectl get endpointslices)"
 # What arrived, from the pods' own interfaces.
 link_of() { ip -o route get "$(kubectl get pod "$1" -o 'jsonpath={.status.podIP}')" | grep -o 'dev [^ ]*' | cut -d' ' -f2; }
 declare -A link=([one]=$(link_of one) [two]=$(link_of two))
-arrived() { cat "/sys/class/net/${link[$1]}/statistics/tx_packets"; }
+arrived() { link_packets "${link[$1]}" tx; }
 cat >"$work/send.py" <<PY
 import socket, sys, time
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(("", 0)); s.connect(("$service", 9000))
