@@ -107,7 +107,8 @@ std::vector<std::string> command_of(const std::string& program, const std::strin
   }
   if (program == "nsd") {
     write_file(folder + "/conf", "server:\n  ip-address: " + ip + "@" + port +
-                                     "\n  server-count: 1\n  username: \"\"\n  zonesdir: \"\"\n  database: \"\"\n  chroot: \"\"\n  pidfile: \"" +
+                                     "\n  server-count: 1\n  username: \"\"\n  zonesdir: \"\"\n  database: "
+                                     "\"\"\n  chroot: \"\"\n  pidfile: \"" +
                                      folder + "/pid\"\n  xfrdfile: \"" + folder +
                                      "/xfrd\"\n  zonelistfile: \"" + folder + "/zones\"\n  xfrdir: \"" +
                                      folder +

@@ -87,7 +87,8 @@ class Peer {
            << "\n    zonefile-sync: -1\n    journal-content: none\n";
     } else {
       conf << "server:\n  ip-address: 127.0.0.1@" << port
-           << "\n  username: \"\"\n  zonesdir: \"\"\n  database: \"\"\n  chroot: \"\"\n  pidfile: \"" << folder_ / "pid"
+           << "\n  username: \"\"\n  zonesdir: \"\"\n  database: \"\"\n  chroot: \"\"\n  pidfile: \""
+           << folder_ / "pid"
            << "\"\n  xfrdfile: \"" << folder_ / "xfrd"
            << "\"\n  zonelistfile: \"" << folder_ / "zones"
            << "\"\n  xfrdir: \"" << folder_.path()
