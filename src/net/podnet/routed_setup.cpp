@@ -98,8 +98,11 @@ Result<void> RoutedNetwork::make_machine_parts() {
   ORC_TRY(adopt_links());
   // Also without such ports: a process before this one may have been killed before it removed the last.
   auto written = write_host_ports();
-  if (written || (written.error().is(Error::unsupported) && !has_host_ports())) return {};
-  return written.error().with_context("host ports");
+  if (written) return {};
+  if (has_host_ports()) return written.error().with_context("host ports");
+  engine_.log(LogLevel::info, "podnet", "no ports of the machine can be given to pods",
+              {{"error", written.error().to_string()}});
+  return {};
 }
 
 bool RoutedNetwork::has_host_ports() const {
