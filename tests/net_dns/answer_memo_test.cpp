@@ -22,11 +22,12 @@ std::string answer_to(const std::string& packet, const std::vector<Record>& answ
   return write_answer(*read_query(packet), Rcode::no_error, {true, true}, answers, {}, {}, kEdnsUdpBytes);
 }
 
-std::string find(const AnswerMemo& memo, const std::string& packet, std::uint32_t rotation = 0) {
+std::string find(const AnswerMemo& memo, const std::string& packet, std::uint32_t rotation = 0,
+                 std::int64_t now_ns = 0) {
   PlainQuestion question;
   if (!read_plain_question(packet, 1, question)) return "not plain";
   char out[kEdnsUdpBytes];
-  return {out, memo.find(packet, question, rotation, out)};
+  return {out, memo.find(packet, question, rotation, now_ns, out).bytes};
 }
 
 void remember(AnswerMemo& memo, const std::string& packet, const std::string& answer) {
@@ -87,6 +88,26 @@ TEST_CASE("an answer that is too large for who asks is not given") {
   small[small.size() - kOptBytes + 3] = 2;  // 512 octets
   small[small.size() - kOptBytes + 4] = 0;
   CHECK(find(memo, small).empty());
+}
+
+TEST_CASE("what an upstream server said ends, and is not for who asks otherwise") {
+  AnswerMemo memo;
+  const std::string packet = query_packet("a.example", "A");
+  PlainQuestion question;
+  REQUIRE(read_plain_question(packet, 1, question));
+  const std::string first = answer_to(packet, {address("a.example", 1)}),
+                    second = answer_to(packet, {address("a.example", 2)});
+  memo.remember(question, first, kSecond);
+  CHECK(find(memo, packet, 0, kSecond - 1) == first);
+  CHECK(find(memo, packet, 0, kSecond).empty());
+  std::string not_recursive = packet, checking_disabled = packet;
+  not_recursive[2] = 0;
+  checking_disabled[3] = 0x10;
+  CHECK(find(memo, not_recursive).empty());
+  CHECK(find(memo, checking_disabled).empty());  // CVE-2024-0874
+  memo.remember(question, second, 2 * kSecond);
+  CHECK(find(memo, packet, 0, kSecond) == second);
+  CHECK(memo.size() == 1);
 }
 
 TEST_CASE("questions out of the common are left to the reader that knows all") {

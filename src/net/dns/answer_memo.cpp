@@ -82,14 +82,16 @@ bool AnswerMemo::is(const Entry& entry, const PlainQuestion& question) const {
          std::memcmp(bytes_.data() + entry.at, question.name, question.name_bytes) == 0;
 }
 
-std::size_t AnswerMemo::find(std::string_view packet, const PlainQuestion& question, std::uint32_t rotation,
-                             char* out) const {
-  if (entries_.empty()) return 0;
+AnswerMemo::Found AnswerMemo::find(std::string_view packet, const PlainQuestion& question,
+                                   std::uint32_t rotation, std::int64_t now_ns, char* out) const {
+  if (entries_.empty()) return {};
   const std::size_t mask = entries_.size() - 1;
   std::size_t slot = (question.hash >> 1) & mask;
   while (entries_[slot].hash != 0 && !is(entries_[slot], question)) slot = (slot + 1) & mask;
   const Entry& entry = entries_[slot];
-  if (entry.hash == 0 || entry.answer_bytes > question.bytes_max) return 0;
+  if (entry.hash == 0 || entry.answer_bytes > question.bytes_max || now_ns >= entry.ends_ns) return {};
+  const bool upstream = entry.ends_ns != kNoEnd;
+  if (upstream && ((packet[2] & 0x01) == 0 || (packet[3] & 0x10) != 0)) return {};
   const char* answer = bytes_.data() + entry.at + entry.name_bytes;
   if (entry.turn_count == 0) {
     std::memcpy(out, answer, entry.answer_bytes);
@@ -108,22 +110,23 @@ std::size_t AnswerMemo::find(std::string_view packet, const PlainQuestion& quest
   out[2] = static_cast<char>((out[2] & ~0x01) | (packet[2] & 0x01));
   out[3] = static_cast<char>((out[3] & ~0x10) | (packet[3] & 0x10));
   std::memcpy(out + kHeaderBytes, packet.data() + kHeaderBytes, question.name_bytes);
-  return entry.answer_bytes;
+  return {entry.answer_bytes, upstream};
 }
 
-void AnswerMemo::remember(const PlainQuestion& question, std::string_view answer) {
+void AnswerMemo::remember(const PlainQuestion& question, std::string_view answer, std::int64_t ends_ns) {
   if (answer.size() > kEdnsUdpBytes || answer.size() < kHeaderBytes + question.name_bytes + 4) return;
   if (count_ >= kEntriesMax || bytes_.size() + question.name_bytes + answer.size() > kBytesMax) clear();
   if (2 * (count_ + 1) > entries_.size()) grow();
   const std::size_t mask = entries_.size() - 1;
   std::size_t slot = (question.hash >> 1) & mask;
-  while (entries_[slot].hash != 0) {
-    if (is(entries_[slot], question)) return;
-    slot = (slot + 1) & mask;
-  }
+  while (entries_[slot].hash != 0 && !is(entries_[slot], question)) slot = (slot + 1) & mask;
+  // One that has no end stays; one that has is replaced, and its octets are lost until the memo is full.
+  const bool known = entries_[slot].hash != 0;
+  if (known && entries_[slot].ends_ns == kNoEnd) return;
   Entry entry{.hash = question.hash, .at = static_cast<std::uint32_t>(bytes_.size())};
   entry.answer_bytes = static_cast<std::uint16_t>(answer.size());
   entry.type = question.type;
+  entry.ends_ns = ends_ns;
   entry.name_bytes = static_cast<std::uint8_t>(question.name_bytes);
   entry.edns = question.edns;
   entry.dnssec_ok = question.dnssec_ok;
@@ -147,7 +150,7 @@ void AnswerMemo::remember(const PlainQuestion& question, std::string_view answer
   bytes_.insert(bytes_.end(), question.name, question.name + question.name_bytes);
   bytes_.insert(bytes_.end(), answer.begin(), answer.end());
   entries_[slot] = entry;
-  ++count_;
+  if (!known) ++count_;
   ORC_ASSERT(count_ < entries_.size());
 }
 

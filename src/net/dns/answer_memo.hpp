@@ -5,8 +5,10 @@
 // the zones; what was sent is kept by (name in lower case, type, EDNS, DO), and the next such question costs
 // a hash, a copy, and the few octets that belong to the question: id, flags, the case of its name. Several
 // addresses are turned by one each time. No memory is taken while answers are found.
-// Always true: an answer is here only if every question of its key would be given the same one until clear(),
-// which the listener calls when something is published. Full (entries or bytes): all is forgotten.
+// Always true: an answer without an end is here only if every question of its key would be given the same one
+// until clear(), which the listener calls when something is published. What an upstream server said ends
+// after a second, so that times to live stay true, and is for questions with RD and without CD only: others
+// would get something else. Full (entries or bytes): all is forgotten.
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -34,12 +36,16 @@ class AnswerMemo {
   static constexpr std::size_t kEntriesMax = 1 << 17;
   static constexpr std::size_t kBytesMax = 32 << 20;
 
-  /// Writes the answer into `out`, which has room for kEdnsUdpBytes; 0: not known, or too large for the
-  /// asker.
-  std::size_t find(std::string_view packet, const PlainQuestion& question, std::uint32_t rotation,
-                   char* out) const;
+  static constexpr std::int64_t kNoEnd = INT64_MAX;
+  struct Found {
+    std::size_t bytes = 0;  ///< 0: not known, or too large for the asker
+    bool upstream = false;  ///< it has an end
+  };
+  /// Writes the answer into `out`, which has room for kEdnsUdpBytes.
+  Found find(std::string_view packet, const PlainQuestion& question, std::uint32_t rotation,
+             std::int64_t now_ns, char* out) const;
   /// `answer` is the whole answer that was given to `packet`, not cut to a size.
-  void remember(const PlainQuestion& question, std::string_view answer);
+  void remember(const PlainQuestion& question, std::string_view answer, std::int64_t ends_ns = kNoEnd);
   void clear();
   std::size_t size() const { return count_; }
 
@@ -53,6 +59,7 @@ class AnswerMemo {
     std::uint8_t turn_bytes = 0;   // of each
     std::uint8_t name_bytes = 0;
     bool edns = false, dnssec_ok = false;
+    std::int64_t ends_ns = kNoEnd;
   };
   bool is(const Entry& entry, const PlainQuestion& question) const;
   void grow();

@@ -234,9 +234,10 @@ std::uint32_t Service::seconds() const {
   return static_cast<std::uint32_t>(engine_.clock().now().wall_ns / 1'000'000'000);
 }
 
-void Service::count_remembered(std::uint64_t answers, std::uint64_t name_errors) {
+void Service::count_remembered(std::uint64_t answers, std::uint64_t name_errors, std::uint64_t forwarded) {
   queries_.fetch_add(answers, std::memory_order_relaxed);
   remembered_.fetch_add(answers, std::memory_order_relaxed);
+  if (forwarded > 0) forwarded_.fetch_add(forwarded, std::memory_order_relaxed);
   if (name_errors > 0) name_errors_.fetch_add(name_errors, std::memory_order_relaxed);
 }
 

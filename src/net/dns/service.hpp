@@ -43,6 +43,8 @@ class Service : public std::enable_shared_from_this<Service> {
     Answer answer;               ///< with a chase: what comes before the upstream's part
     bool chase_or_none = false;  ///< autopath: without an answer there, it is `if_none`
     std::shared_ptr<Answer> if_none = {};
+    /// Who asks the same within a second may have the same answer.
+    bool may_keep() const { return !chase_or_none && answer.keep; }
   };
   struct Handled {
     std::string packet;  ///< the answer; empty with `rest`, or where none is deserved
@@ -62,7 +64,7 @@ class Service : public std::enable_shared_from_this<Service> {
   /// Calls `reply` once, on the forwarder's strand.
   void finish(Unfinished rest, Reply reply);
   /// A listener answered by itself what it remembered.
-  void count_remembered(std::uint64_t answers, std::uint64_t name_errors);
+  void count_remembered(std::uint64_t answers, std::uint64_t name_errors, std::uint64_t forwarded);
 
   void publish(std::shared_ptr<const NetworkSnapshot> snapshot);
   Result<void> add_zone(std::shared_ptr<const DnsZone> zone);

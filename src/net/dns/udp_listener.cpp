@@ -6,10 +6,12 @@
 #include <sys/socket.h>
 
 #include <array>
+#include <atomic>
 #include <boost/asio/posix/basic_stream_descriptor.hpp>
 #include <cerrno>
 #include <cstring>
 #include <mutex>
+#include <vector>
 
 #include "base/engine_impl.hpp"
 #include "net/dns/answer_memo.hpp"
@@ -21,7 +23,9 @@ namespace {
 
 constexpr std::size_t kBatch = 64;
 constexpr int kRoundsMax = 16;  // full batches in a row; then others on this thread have their turn
-constexpr std::size_t kQueryBytesMax = 4096;  // longer ones are cut, and then malformed
+constexpr std::int64_t kUpstreamKeptNs = 1'000'000'000;  // times to live are whole seconds
+constexpr std::size_t kArrivedMax = 1024;                // what the forwarder may have outstanding
+constexpr std::size_t kQueryBytesMax = 4096;             // longer ones are cut, and then malformed
 constexpr int kReceiveBufferBytes = 4 << 20;
 
 bool is_any(const http::SocketAddress& address) {
@@ -38,7 +42,8 @@ struct Route {
 class Listener final : public UdpListener, public std::enable_shared_from_this<Listener> {
  public:
   Listener(Engine& engine, Fd socket, std::shared_ptr<Service> service)
-      : descriptor_(event_context(engine), socket.release()),
+      : engine_(engine),
+        descriptor_(event_context(engine), socket.release()),
         service_(std::move(service)),
         packets_(new char[kBatch * kQueryBytesMax]),
         answers_(new char[kBatch * kEdnsUdpBytes]) {
@@ -70,6 +75,13 @@ class Listener final : public UdpListener, public std::enable_shared_from_this<L
   }
 
  private:
+  struct Arrived {
+    PlainQuestion question;
+    std::string packet;
+    std::uint64_t version = 0;  // of the zones when it was asked: they did not have the name then
+    std::int64_t ends_ns = 0;
+  };
+
   /// One wait is outstanding at a time, so this runs on one thread at a time.
   void serve() {
     for (int round = 0; round < kRoundsMax; ++round) {
@@ -79,11 +91,13 @@ class Listener final : public UdpListener, public std::enable_shared_from_this<L
         memo_.clear();
         memo_version_ = version;
       }
+      take_arrived();
+      now_ns_ = engine_.clock().now().steady_ns;
       answer_count_ = 0;
-      remembered_ = name_errors_ = 0;
+      remembered_ = name_errors_ = forwarded_ = 0;
       for (std::size_t i = 0; i < count; ++i) answer(i);
       // Counted first: who has an answer finds it counted.
-      if (remembered_ > 0) service_->count_remembered(remembered_, name_errors_);
+      if (remembered_ > 0) service_->count_remembered(remembered_, name_errors_, forwarded_);
       if (answer_count_ > 0) send(answer_messages_.data(), answer_count_);
       if (count < kBatch) break;
     }
@@ -100,30 +114,65 @@ class Listener final : public UdpListener, public std::enable_shared_from_this<L
     const bool plain = read_plain_question(packet, seed_, question_);
     char* room = answers_.get() + i * kEdnsUdpBytes;
     if (plain) {
-      if (const std::size_t size = memo_.find(packet, question_, rotation_++, room); size > 0) {
+      const auto found = memo_.find(packet, question_, rotation_++, now_ns_, room);
+      if (found.bytes > 0) {
         ++remembered_;
+        if (found.upstream) ++forwarded_;
         if ((room[3] & 0xf) == static_cast<char>(Rcode::name_error)) ++name_errors_;
-        return queue(i, room, size);
+        return queue(i, room, found.bytes);
       }
     }
     auto handled = service_->handle(packet, {source, true});
-    if (handled.rest) return finish_later(i, std::move(*handled.rest));
     // Answers that were cut to a size are not for everybody.
     const bool whole = question_.bytes_max == (question_.edns ? kEdnsUdpBytes : kUdpBytes);
+    if (handled.rest) {
+      const bool common =
+          packet.size() > 3 && (packet[2] & 0x01) != 0 && (packet[3] & 0x10) == 0;  // RD, no CD
+      return finish_later(i, std::move(*handled.rest), plain && whole && common);
+    }
     if (plain && handled.keep && whole && (handled.packet[2] & 0x02) == 0)
       memo_.remember(question_, handled.packet);
     queue(i, std::move(handled.packet));
   }
 
-  void finish_later(std::size_t i, Service::Unfinished rest) {
-    service_->finish(std::move(rest), [weak = weak_from_this(), route = routes_[i]](std::string packet) {
-      const auto self = weak.lock();
-      if (!self) return;
-      iovec vector{packet.data(), packet.size()};
-      mmsghdr message{};
-      address(message.msg_hdr, route, vector);
-      self->send(&message, 1);
-    });
+  void finish_later(std::size_t i, Service::Unfinished rest, bool keep) {
+    std::shared_ptr<Arrived> kept;
+    if (keep && rest.may_keep()) kept = std::make_shared<Arrived>(Arrived{question_, {}, memo_version_, 0});
+    service_->finish(std::move(rest),
+                     [weak = weak_from_this(), route = routes_[i], kept](std::string packet) {
+                       const auto self = weak.lock();
+                       if (!self) return;
+                       if (kept) self->arrive(*kept, packet);
+                       iovec vector{packet.data(), packet.size()};
+                       mmsghdr message{};
+                       address(message.msg_hdr, route, vector);
+                       self->send(&message, 1);
+                     });
+  }
+
+  /// On the forwarder's strand. An answer from upstream waits here for the next serve().
+  void arrive(Arrived& kept, const std::string& packet) {
+    const int rcode = packet[3] & 0xf;
+    const bool answer =
+        rcode == static_cast<int>(Rcode::no_error) || rcode == static_cast<int>(Rcode::name_error);
+    if (!answer || (packet[2] & 0x02) != 0) return;
+    kept.packet = packet;
+    kept.ends_ns = engine_.clock().now().steady_ns + kUpstreamKeptNs;
+    std::lock_guard lock(arrived_mutex_);
+    if (arrived_.size() < kArrivedMax) arrived_.push_back(std::move(kept));
+    has_arrived_.store(true, std::memory_order_release);
+  }
+  void take_arrived() {
+    if (!has_arrived_.load(std::memory_order_acquire)) return;
+    std::vector<Arrived> all;
+    {
+      std::lock_guard lock(arrived_mutex_);
+      all.swap(arrived_);
+      has_arrived_.store(false, std::memory_order_release);
+    }
+    for (const Arrived& one : all) {
+      if (one.version == memo_version_) memo_.remember(one.question, one.packet, one.ends_ns);
+    }
   }
 
   void queue(std::size_t i, std::string packet) {
@@ -186,9 +235,13 @@ class Listener final : public UdpListener, public std::enable_shared_from_this<L
     }
   }
 
+  Engine& engine_;
   std::mutex mutex_;
   http::asio::posix::basic_stream_descriptor<http::asio::io_context::executor_type> descriptor_;
   const std::shared_ptr<Service> service_;
+  std::mutex arrived_mutex_;
+  std::vector<Arrived> arrived_;
+  std::atomic<bool> has_arrived_{false};
   // What follows is only touched in serve().
   AnswerMemo memo_;
   std::uint64_t memo_version_ = 0, seed_ = 0;
@@ -200,7 +253,8 @@ class Listener final : public UdpListener, public std::enable_shared_from_this<L
   std::array<iovec, kBatch> query_vectors_{}, answer_vectors_{};
   std::array<std::string, kBatch> slow_answers_;
   std::size_t last_count_ = kBatch, answer_count_ = 0;
-  std::uint64_t remembered_ = 0, name_errors_ = 0;  // of this round
+  std::uint64_t remembered_ = 0, name_errors_ = 0, forwarded_ = 0;  // of this round
+  std::int64_t now_ns_ = 0;
   bool stopped_ = false;
 };
 
