@@ -10,7 +10,7 @@ for tool in kubectl python3; do command -v $tool >/dev/null || { skip "$tool is 
 [ -n "${INSIDE:-}" ] || exec unshare --net env INSIDE=1 bash -c 'ip link set lo up && exec "$0"' "$PWD/tests/e2e/net/udp.sh"
 export KUBECONFIG=$work/data/admin.kubeconfig HOME=$work
 owner=
-cleanups+=('[ -n "$owner" ] && kill -9 "$owner" 2>/dev/null; [ -d "$work/data" ] && "$orchestra" down --data "$work/data" --timeout 20 >/dev/null 2>&1')
+cleanups+=('[ -n "$owner" ] && { kill -9 "$owner"; wait "$owner"; } 2>/dev/null; [ -d "$work/data" ] && "$orchestra" down --data "$work/data" --timeout 20 >/dev/null 2>&1')
 "$orchestra" up --data "$work/data" --isolation full --listen 127.0.0.1:0 --ingress 127.0.0.1:0 >"$work/up.out" 2>"$work/up.err" & owner=$!
 wait_for 30 grep -q '^ready in' "$work/up.out" || { tail "$work/up.err"; fail "orchestra up was not ready in 30 s"; }
 for name in one two; do
