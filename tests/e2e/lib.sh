@@ -2,7 +2,9 @@
 built=${ORCHESTRA_BUILD:-build/release}  # the build that is tested, relative to the source tree
 orchestra=$PWD/$built/bin/orchestra
 passed=0; failures=0; skips=0
-work=$(mktemp -d "${TMPDIR:-/tmp}/orc-test-e2e.XXXXXX")
+# A script that starts itself again in namespaces of its own goes on with the folder it had.
+work=${ORC_E2E_WORK:-$(mktemp -d "${TMPDIR:-/tmp}/orc-test-e2e.XXXXXX")}
+export ORC_E2E_WORK=$work
 cleanups=()
 at_exit() {
   local c
