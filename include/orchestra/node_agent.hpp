@@ -26,6 +26,24 @@ class PodDialer;
 class PodStreams;
 class HttpClient;
 
+/// Below which the machine counts as short of something; 0: that is not looked at. Percent of what there is.
+/// Disk and inodes are those of the file system of `data_dir`. Since 0.2.
+struct EvictionThresholds {
+  std::int64_t memory_available_bytes = 100 << 20;
+  int disk_free_percent = 10, inodes_free_percent = 5, pids_free_percent = 5;
+};
+/// What a short machine does (kubelet's node-pressure eviction): a condition and its taint at once; where the
+/// disk is short unused images go; then one pod a round. Since 0.2.
+struct EvictionOptions {
+  EvictionThresholds hard = {};
+  EvictionThresholds soft = {0, 0, 0, 0};  ///< pods go only when it lasts
+  Duration soft_grace = std::chrono::seconds(90);
+  Duration soft_pod_grace_max = std::chrono::seconds(30);  ///< of a pod's own grace period, after a soft one
+  Duration period = std::chrono::seconds(10);              ///< of statistics, too
+  Duration condition_stays = std::chrono::minutes(5);      ///< after it was last true
+  Duration image_age_min = std::chrono::minutes(2);        ///< younger unused images stay
+};
+
 struct NodeAgentOptions {
   std::string node_name;
   std::string data_dir;  ///< pods/ and pods-log/ are made below
@@ -55,6 +73,7 @@ struct NodeAgentOptions {
   Duration sync_period = std::chrono::seconds(60);  ///< safety net: volumes and statuses are compared again
   Duration restart_backoff_base = std::chrono::seconds(10);
   Duration restart_backoff_max = std::chrono::seconds(300);
+  EvictionOptions eviction = {};  ///< Since 0.2.
 };
 
 /// What the agent stands on; all must outlive it.

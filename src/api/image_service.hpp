@@ -23,6 +23,9 @@ class ORC_API ImageService {
   /// A writable root for `owner` (a container id); idempotent. At level process a plain directory.
   virtual Pending<MountPlan> prepare_root(std::string image_id, std::string owner, Isolation isolation) = 0;
   virtual Pending<void> release_root(std::string owner) = 0;
+  /// Removes images that no root uses, but not those that came within `minimum_age` or are pinned, as the
+  /// kubelet does where a disk is short. Gives the bytes. Since 0.2.
+  virtual Pending<std::uint64_t> free_unused(Duration minimum_age) = 0;
   /// Owners of roots that exist, for the sweep at start.
   virtual Result<std::vector<std::string>> root_owners() = 0;
   struct User {

@@ -145,6 +145,14 @@ class ORC_API PodRuntime {
     (void)path;
     return Result<void>();
   }
+  /// New cpu and memory limits while the container runs; a quota of 0 takes the quota away, a memory limit of 0
+  /// leaves the one that is. `id` empty: those of the whole pod. `unsupported` names what this machine or level
+  /// cannot limit; `conflict`: the container does not run, or uses more memory than that. Since 0.2.
+  virtual Pending<void> update_limits(std::string pod_uid, std::string id, ResourceLimits limits) {
+    (void)id;
+    (void)limits;
+    return Error(Error::unsupported, "runtime", "pod " + pod_uid + ": limits cannot change while it runs");
+  }
 };
 
 }  // namespace orchestra

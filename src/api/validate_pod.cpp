@@ -4,6 +4,8 @@
 #include <set>
 
 #include "api/meta.hpp"
+#include "api/pod_resize.hpp"
+#include "api/prepare.hpp"
 #include "api/tree.hpp"
 #include "api/validate_hooks.hpp"
 #include "base/json.hpp"
@@ -252,6 +254,93 @@ void validate_pod_update(const json::object& pod, const json::object& old_pod, F
       "`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` "
       "(allow it to be set to 1 if it was previously negative)\nchanged: " +
           changed_members(same, old));
+}
+
+namespace {
+
+/// May a resize change this container's resources: a main one or a sidecar.
+bool resizable(std::string_view list, const json::object& container) {
+  return list == "containers" || text_of(container, "restartPolicy") == "Always";
+}
+
+/// cpu and memory of `like`, everything else of `container`.
+json::object without_resize(const json::object& container, const json::object& like) {
+  json::object out = container;
+  json::object resources = object_or_empty(container, "resources");
+  const json::object& before = object_or_empty(like, "resources");
+  for (const char* list : {"requests", "limits"}) {
+    json::object amounts = object_or_empty(resources, list);
+    const json::object& old = object_or_empty(before, list);
+    for (const char* name : {"cpu", "memory"}) {
+      amounts.erase(name);
+      if (const json::value* value = old.if_contains(name)) amounts[name] = *value;
+    }
+    if (amounts.empty() && !before.contains(list)) {
+      resources.erase(list);
+    } else {
+      resources[list] = std::move(amounts);
+    }
+  }
+  if (resources.empty() && !like.contains("resources")) {
+    out.erase("resources");
+  } else {
+    out["resources"] = std::move(resources);
+  }
+  return out;
+}
+
+void check_removed(const json::object& now, const json::object& before, const FieldPath& path,
+                   FieldErrors& errors) {
+  for (const char* list : {"requests", "limits"}) {
+    const json::object& amounts = object_or_empty(object_or_empty(now, "resources"), list);
+    bool removed = false;
+    for (const auto& entry : object_or_empty(object_or_empty(before, "resources"), list))
+      removed = removed || !amounts.contains(entry.key());
+    if (removed)
+      errors.forbidden(path / "resources" / list, "resource " + std::string(list) + " cannot be removed");
+  }
+}
+
+}  // namespace
+
+void validate_pod_resize(const json::object& pod, const json::object& old_pod, FieldErrors& errors) {
+  const json::object& annotations = object_or_empty(object_or_empty(old_pod, "metadata"), "annotations");
+  if (annotations.contains("kubernetes.io/config.mirror"))
+    return errors.forbidden(FieldPath(""), "static pods cannot be resized");
+  const json::object& spec = object_or_empty(pod, "spec");
+  const json::object& old = object_or_empty(old_pod, "spec");
+  const FieldPath path("spec");
+  const std::string_view qos = pod_qos_class(pod);
+  if (qos != pod_qos_class(old_pod))
+    errors.invalid(path, qos, "Pod QOS Class may not change as a result of resizing");
+  bool other_changes = false;
+  for (const char* list : {"containers", "initContainers"}) {
+    const json::array& now = array_or_empty(spec, list);
+    const json::array& before = array_or_empty(old, list);
+    const FieldPath here = path / list;
+    if (now.size() != before.size()) {
+      errors.forbidden(here, std::string(list) + " may not be added or removed on resize");
+      return;
+    }
+    for (std::size_t i = 0; i < now.size(); ++i) {
+      if (!now[i].is_object() || !before[i].is_object()) continue;
+      const json::object& each = now[i].get_object();
+      const json::object& was = before[i].get_object();
+      const FieldPath at = here[i];
+      if (text_of(each, "name") != text_of(was, "name")) {
+        errors.forbidden(at / "name", std::string(list) + " may not be renamed or reordered on resize");
+        continue;
+      }
+      if (!resizable(list, was)) {
+        if (object_or_empty(each, "resources") != object_or_empty(was, "resources"))
+          errors.forbidden(at / "resources", "resources for non-sidecar init containers are immutable");
+        continue;
+      }
+      check_removed(each, was, at, errors);
+      other_changes = other_changes || without_resize(each, was) != was;
+    }
+  }
+  if (other_changes) errors.forbidden(path, "only cpu and memory resources are mutable");
 }
 
 }  // namespace orchestra::api

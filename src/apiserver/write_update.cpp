@@ -1,4 +1,6 @@
 // Update and patch: what may change, what the server keeps, and no write when nothing did.
+#include <algorithm>
+
 #include "api/meta.hpp"
 #include "api/object_tree.hpp"
 #include "api/status.hpp"
@@ -30,7 +32,7 @@ const SubresourceFields* fields_of(std::string_view subresource) {
       {"status", {"/status"}},
       {"finalize", {"/spec/finalizers"}},
       {"ephemeralcontainers", {"/spec/ephemeralContainers"}},
-      {"resize", {"/spec/containers"}},
+      {"resize", {"/spec/containers", "/spec/initContainers"}},
       {"approval", {"/status/conditions"}},
   };
   for (const SubresourceFields& fields : kFields) {
@@ -50,9 +52,30 @@ void copy_field(json::value& to, const json::value& from, std::string_view point
   if (parent != nullptr && parent->is_object()) parent->get_object().erase(pointer.substr(slash + 1));
 }
 
+// Upstream's dropNonResizeUpdates: of containers in their old order only these members are taken. Other lists
+// are taken whole, and refused by the validation.
+void take_resources(json::value& to, const json::value& from, std::string_view pointer) {
+  const json::array* next = array_at(from, pointer);
+  const json::array* old = array_at(to, pointer);
+  const bool same = next != nullptr && old != nullptr && next->size() == old->size() &&
+                    std::equal(next->begin(), next->end(), old->begin(), [](const auto& a, const auto& b) {
+                      return string_at(a, "/name") == string_at(b, "/name");
+                    });
+  if (!same) return copy_field(to, from, pointer);
+  json::array merged = *old;
+  for (std::size_t i = 0; i < merged.size(); ++i) {
+    for (const char* member : {"/resources", "/resizePolicy"}) copy_field(merged[i], (*next)[i], member);
+  }
+  set_at(to, pointer, std::move(merged));
+}
+
 // Only what a status-like write may change is taken from `next`.
 json::value restrict_to(const SubresourceFields& fields, const json::value& old, const json::value& next) {
   json::value result = old;
+  if (fields.name == "resize") {
+    for (const std::string_view pointer : fields.pointers) take_resources(result, next, pointer);
+    return result;
+  }
   for (const std::string_view pointer : fields.pointers) copy_field(result, next, pointer);
   if (fields.name == "status") {
     copy_field(result, next, "/metadata/labels");

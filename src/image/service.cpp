@@ -4,6 +4,7 @@
 // `always` asks the registry each time, which downloads nothing that exists. With the option
 // preload_satisfies_always a preloaded image is used when its registry cannot be reached, and this is logged.
 #include "image/service.hpp"
+#include "image/collect.hpp"
 
 #include "image/pull.hpp"
 #include "image/registry/credentials.hpp"
@@ -107,6 +108,12 @@ class StoreService : public ImageService {
   Pending<void> release_root(std::string owner) override {
     return run_with_store(store_,
                           [owner = std::move(owner)](Store& store) { return store.release_root(owner); });
+  }
+  Pending<std::uint64_t> free_unused(Duration minimum_age) override {
+    return run_with_store(store_, [minimum_age](Store& store) -> Result<std::uint64_t> {
+      ORC_ASSIGN(const CollectReport report, collect(store, {.bytes_max = 0, .minimum_age = minimum_age}));
+      return report.bytes;
+    });
   }
   Result<std::vector<std::string>> root_owners() override {
     ORC_ASSIGN(const auto snapshots, store_->snapshots());

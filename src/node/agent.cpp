@@ -32,8 +32,9 @@ constexpr int kLeaseSeconds = 40;
 constexpr Duration kStatusPeriod = 60s;
 constexpr Duration kManifestPeriod = 1s;
 constexpr std::int64_t kCriticalPriority = 2'000'000'000;
-constexpr Duration kShutdownSlack = 5s;   // for taking a pod apart after its grace
-constexpr Duration kMeasurePeriod = 10s;  // statistics and eviction
+constexpr Duration kShutdownSlack = 5s;  // for taking a pod apart after its grace
+constexpr Duration kImagesDeadline = 120s;
+constexpr Duration kHardEvictionGrace = 1s;  // immediateEvictionGracePeriodSeconds
 
 /// Takes a pod off the machine whose object is gone.
 void context_remove(AgentContext& context, const std::string& uid, const PodSandboxConfig& config) {
@@ -53,7 +54,8 @@ void context_remove(AgentContext& context, const std::string& uid, const PodSand
 
 struct NodeAgent::Impl : node::WorkerDirectory, std::enable_shared_from_this<NodeAgent::Impl> {
   Impl(Engine& engine, Client client, NodeAgentParts parts, NodeAgentOptions options)
-      : context(engine, std::move(client), std::move(parts), std::move(options)) {}
+      : context(engine, std::move(client), std::move(parts), std::move(options)),
+        pressure(context.options.eviction.condition_stays) {}
 
   Result<void> start();
   void stop();
@@ -69,7 +71,9 @@ struct NodeAgent::Impl : node::WorkerDirectory, std::enable_shared_from_this<Nod
   void finished(const std::string& uid);
   void measure();
   std::vector<NodeUse> node_use();
-  void relieve(const std::vector<node::Shortage>& shortages);
+  std::vector<node::Shortage> short_now(const node::MachineFacts& facts, bool& hard);
+  void relieve(const std::vector<node::Shortage>& shortages, bool hard);
+  bool free_images(const std::vector<node::Shortage>& shortages);
   void check_local_storage(const std::shared_ptr<PodWorker>& worker);
   void look_at_manifests();
   void tend_mirror(const Object& pod);
@@ -87,6 +91,8 @@ struct NodeAgent::Impl : node::WorkerDirectory, std::enable_shared_from_this<Nod
   std::map<std::string, Object> waiting;                      // "ns/name" -> pod whose predecessor still ends
   node::Statistics statistics;
   node::PressureMemory pressure;  // under mutex
+  node::SoftShortages soft;       // of measure(), as the next
+  bool told_pressure = false;
   struct MachineUse {
     std::int64_t at_ns = 0, window_ns = 0, nanocores = 0, working_set = 0;
     std::uint64_t busy_ns = 0;
@@ -232,6 +238,10 @@ Result<void> NodeAgent::Impl::start() {
   const auto facts = node::read_machine(context.options.data_dir);
   context.cpu_milli = facts.cpu_milli;
   context.memory_bytes = facts.memory_bytes;
+  // As the Node tells it to the scheduler.
+  context.allocations.set_capacity(
+      {facts.cpu_milli / 1000 * 1000, node::allocatable_memory(context.options, facts)},
+      context.options.pods_max);
   if (context.client) {
     ORC_TRY(check_name_is_free());
     ORC_TRY(register_node());
@@ -249,7 +259,7 @@ Result<void> NodeAgent::Impl::start() {
     repeat(kStatusPeriod, &Impl::post_status);
   }
   if (manifests) repeat(kManifestPeriod, &Impl::look_at_manifests);
-  repeat(kMeasurePeriod, &Impl::measure);
+  repeat(context.options.eviction.period, &Impl::measure);
   if (tunnel) tunnel->start();
   return {};
 }
@@ -412,7 +422,8 @@ void NodeAgent::Impl::measure() {
   }
   statistics.pass(std::move(samples));
   const node::MachineFacts facts = node::read_machine(context.options.data_dir);
-  const std::vector<node::Shortage> short_now = node::shortages(node::signals_of(facts), {});
+  bool hard = false;
+  const std::vector<node::Shortage> lasting = short_now(facts, hard);
   const Now now = context.engine.clock().now();
   {
     std::lock_guard lock(mutex);
@@ -425,14 +436,49 @@ void NodeAgent::Impl::measure() {
     machine_use.at_ns = now.wall_ns;
     machine_use.busy_ns = facts.busy_ns;
     machine_use.working_set = facts.memory_bytes - facts.memory_available_bytes;
-    pressure.note(short_now, now.steady_ns);
   }
   if (tunnel) tunnel->send_statistics({statistics.pods({}), node_use()});
   context.config_maps.forget_unused();
   context.secrets.forget_unused();
-  if (short_now.empty()) return;
-  if (context.client) post_status();
-  relieve(short_now);
+  if (!lasting.empty()) relieve(lasting, hard);
+}
+
+// The shortages that pods have to go for; the Node tells of everything that is short, at once.
+std::vector<node::Shortage> NodeAgent::Impl::short_now(const node::MachineFacts& facts, bool& hard) {
+  const EvictionOptions& options = context.options.eviction;
+  const node::PressureSignals signals = node::signals_of(facts);
+  std::vector<node::Shortage> out = node::shortages(signals, options.hard);
+  const std::vector<node::Shortage> early = node::shortages(signals, options.soft);
+  const std::int64_t now = context.engine.clock().now().steady_ns;
+  hard = !out.empty();
+  bool pressed = false;
+  {
+    std::lock_guard lock(mutex);
+    pressure.note(out, now);
+    pressure.note(early, now);
+    for (const char* condition : {"MemoryPressure", "DiskPressure", "PIDPressure"})
+      pressed = pressed || pressure.holds(condition, now);
+  }
+  if (context.client && (pressed || told_pressure)) post_status();
+  told_pressure = pressed;
+  for (const node::Shortage& each : soft.lasting(early, now, options.soft_grace)) out.push_back(each);
+  return out;
+}
+
+// Where the disk is short unused images go first. True: that was enough.
+bool NodeAgent::Impl::free_images(const std::vector<node::Shortage>& shortages) {
+  const bool disk = std::any_of(shortages.begin(), shortages.end(), [](const node::Shortage& each) {
+    return std::string_view(each.condition()) == "DiskPressure";
+  });
+  if (!disk) return false;
+  auto freed =
+      context.parts.images->free_unused(context.options.eviction.image_age_min).wait(kImagesDeadline);
+  if (!freed || *freed == 0) return false;
+  context.engine.log(LogLevel::info, "node", "the disk is short: unused images were removed",
+                     {{"bytes", std::to_string(*freed)}});
+  const node::PressureSignals signals = node::signals_of(node::read_machine(context.options.data_dir));
+  return node::shortages(signals, context.options.eviction.hard).empty() &&
+         node::shortages(signals, context.options.eviction.soft).empty();
 }
 
 std::vector<NodeUse> NodeAgent::Impl::node_use() {
@@ -443,12 +489,15 @@ std::vector<NodeUse> NodeAgent::Impl::node_use() {
 }
 
 // One pod a round, for the first resource that is short.
-void NodeAgent::Impl::relieve(const std::vector<node::Shortage>& shortages) {
+void NodeAgent::Impl::relieve(const std::vector<node::Shortage>& shortages, bool hard) {
+  if (free_images(shortages)) return;
   std::vector<std::shared_ptr<PodWorker>> all;
   {
     std::lock_guard lock(mutex);
     for (const auto& [uid, worker] : workers) all.push_back(worker);
   }
+  // One pod a round, and the next only when it has given back what it used.
+  if (std::any_of(all.begin(), all.end(), [](const auto& worker) { return worker->evicting(); })) return;
   std::vector<node::EvictionCandidate> pods;
   const node::Shortage& shortage = shortages.front();
   const bool memory = shortage.kind == node::Shortage::Kind::memory;
@@ -481,9 +530,10 @@ void NodeAgent::Impl::relieve(const std::vector<node::Shortage>& shortages) {
                        {{"resource", shortage.resource()}});
     return;
   }
+  const Duration grace = hard ? kHardEvictionGrace : context.options.eviction.soft_pod_grace_max;
   for (const auto& worker : all) {
     if (worker->pod().uid() == pods[*victim].uid)
-      worker->evict(node::eviction_message(shortage, pods[*victim]));
+      worker->evict(node::eviction_message(shortage, pods[*victim]), grace);
   }
 }
 
@@ -499,7 +549,8 @@ void NodeAgent::Impl::check_local_storage(const std::shared_ptr<PodWorker>& work
     if (!limit || limit->sign() <= 0) continue;
     const std::string name = string_at(volume, "/name");
     if (node::folder_bytes(context.pod_directory(pod.uid()) + "/volumes/" + name) > limit->value())
-      worker->evict("Usage of EmptyDir volume \"" + name + "\" exceeds the limit \"" + text + "\". ");
+      worker->evict("Usage of EmptyDir volume \"" + name + "\" exceeds the limit \"" + text + "\". ",
+                    kHardEvictionGrace);
   }
 }
 

@@ -10,6 +10,7 @@
 #include "api/pod_runtime.hpp"
 #include "base/http_client.hpp"
 #include "base/json.hpp"
+#include "node/allocation.hpp"
 #include "node/references.hpp"
 #include "orchestra/informer.hpp"
 #include "orchestra/node_agent.hpp"
@@ -48,6 +49,7 @@ struct AgentContext {
   References config_maps, secrets;
   Informer<k8s::Service> services;
   InformerCore claims, volumes;  ///< of the whole cluster; a claim of any namespace may be mounted here
+  Allocations allocations;       ///< of the pods of this node
   std::string node_uid;          ///< of our Node object, from start() on
   std::int64_t cpu_milli = 0, memory_bytes = 0;  ///< of the machine
 

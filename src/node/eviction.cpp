@@ -9,7 +9,6 @@ namespace orchestra::node {
 
 namespace {
 
-constexpr std::int64_t kStays = 300'000'000'000;   // ns; eviction-pressure-transition-period
 constexpr std::int64_t kCritical = 2'000'000'000;  // priority of system classes
 
 std::string amount(Shortage::Kind kind, std::int64_t value) {
@@ -47,21 +46,36 @@ const char* Shortage::condition() const {
   return "";
 }
 
-std::vector<Shortage> shortages(const PressureSignals& signals, const PressureThresholds& thresholds) {
+std::vector<Shortage> shortages(const PressureSignals& signals, const EvictionThresholds& thresholds) {
   std::vector<Shortage> out;
   const auto check = [&](Shortage::Kind kind, std::int64_t threshold, std::int64_t available,
                          std::int64_t capacity) {
     // What could not be read is not short.
     if (capacity > 0 && available < threshold) out.push_back({kind, threshold, available});
   };
-  check(Shortage::Kind::memory, thresholds.memory_available, signals.memory_available,
+  const auto part = [](std::int64_t whole, int percent) { return whole / 100 * percent; };
+  check(Shortage::Kind::memory, thresholds.memory_available_bytes, signals.memory_available,
         signals.memory_capacity);
-  check(Shortage::Kind::disk, signals.disk_capacity / 100 * thresholds.disk_percent, signals.disk_available,
-        signals.disk_capacity);
-  check(Shortage::Kind::inodes, signals.inodes / 100 * thresholds.inodes_percent, signals.inodes_free,
+  check(Shortage::Kind::disk, part(signals.disk_capacity, thresholds.disk_free_percent),
+        signals.disk_available, signals.disk_capacity);
+  check(Shortage::Kind::inodes, part(signals.inodes, thresholds.inodes_free_percent), signals.inodes_free,
         signals.inodes);
-  check(Shortage::Kind::pids, signals.pids / 100 * thresholds.pids_percent, signals.pids_available,
+  check(Shortage::Kind::pids, part(signals.pids, thresholds.pids_free_percent), signals.pids_available,
         signals.pids);
+  return out;
+}
+
+std::vector<Shortage> SoftShortages::lasting(const std::vector<Shortage>& now_short, std::int64_t steady_ns,
+                                             Duration grace) {
+  std::map<Shortage::Kind, std::int64_t> since;
+  std::vector<Shortage> out;
+  for (const Shortage& shortage : now_short) {
+    const auto before = since_.find(shortage.kind);
+    const std::int64_t first = before == since_.end() ? steady_ns : before->second;
+    since.emplace(shortage.kind, first);
+    if (steady_ns - first >= grace.count()) out.push_back(shortage);
+  }
+  since_ = std::move(since);
   return out;
 }
 
@@ -71,7 +85,7 @@ void PressureMemory::note(const std::vector<Shortage>& now_short, std::int64_t s
 
 bool PressureMemory::holds(const std::string& condition, std::int64_t steady_ns) const {
   const auto found = last_.find(condition);
-  return found != last_.end() && steady_ns - found->second < kStays;
+  return found != last_.end() && steady_ns - found->second < stays_.count();
 }
 
 std::optional<std::size_t> choose_victim(const std::vector<EvictionCandidate>& pods) {

@@ -13,6 +13,7 @@
 
 #include "base/json.hpp"
 #include "orchestra/env.hpp"
+#include "orchestra/node_agent.hpp"
 
 namespace orchestra::node {
 
@@ -22,10 +23,6 @@ struct PressureSignals {
   std::int64_t inodes_free = 0, inodes = 0;
   std::int64_t pids_available = 0, pids = 0;
 };
-struct PressureThresholds {
-  std::int64_t memory_available = 100 << 20;
-  int disk_percent = 10, inodes_percent = 5, pids_percent = 5;
-};
 /// One signal that is below its threshold.
 struct Shortage {
   enum class Kind : std::uint8_t { memory, disk, inodes, pids } kind = Kind::memory;
@@ -33,15 +30,28 @@ struct Shortage {
   const char* resource() const;   ///< "memory", "ephemeral-storage", "inodes", "pids"
   const char* condition() const;  ///< "MemoryPressure", "DiskPressure", "PIDPressure"
 };
-std::vector<Shortage> shortages(const PressureSignals& signals, const PressureThresholds& thresholds);
+std::vector<Shortage> shortages(const PressureSignals& signals, const EvictionThresholds& thresholds);
+
+/// Soft shortages count once they have lasted without a break.
+class SoftShortages {
+ public:
+  /// Those of `now_short` that were there at every call for `grace` at least.
+  std::vector<Shortage> lasting(const std::vector<Shortage>& now_short, std::int64_t steady_ns,
+                                Duration grace);
+
+ private:
+  std::map<Shortage::Kind, std::int64_t> since_;
+};
 
 /// Remembers when a condition was last true.
 class PressureMemory {
  public:
+  explicit PressureMemory(Duration stays = std::chrono::minutes(5)) : stays_(stays) {}
   void note(const std::vector<Shortage>& now_short, std::int64_t steady_ns);
   bool holds(const std::string& condition, std::int64_t steady_ns) const;
 
  private:
+  Duration stays_;
   std::map<std::string, std::int64_t> last_;
 };
 

@@ -14,7 +14,6 @@
 namespace orchestra::node {
 
 namespace {
-constexpr std::int64_t kMemoryReserve = 100 << 20;  // hard eviction threshold memory.available
 constexpr std::size_t kImagesMax = 50;
 
 std::string first_line(const std::string& path) {
@@ -91,6 +90,10 @@ MachineFacts read_machine(const std::string& data_dir) {
   return out;
 }
 
+std::int64_t allocatable_memory(const NodeAgentOptions& options, const MachineFacts& facts) {
+  return std::max<std::int64_t>(0, facts.memory_bytes - options.eviction.hard.memory_available_bytes);
+}
+
 PressureSignals signals_of(const MachineFacts& facts) {
   return {facts.memory_available_bytes,
           facts.memory_bytes,
@@ -130,10 +133,12 @@ json::object node_status(const NodeAgentOptions& options, const MachineFacts& fa
   };
   json::object out;
   out["capacity"] = resources(facts.memory_bytes, facts.disk_bytes);
-  out["allocatable"] = resources(std::max<std::int64_t>(0, facts.memory_bytes - kMemoryReserve),
-                                 facts.disk_bytes - facts.disk_bytes / 10);
-  // Short now, or within the last five minutes.
-  const std::vector<Shortage> now_short = shortages(signals_of(facts), {});
+  out["allocatable"] =
+      resources(allocatable_memory(options, facts),
+                facts.disk_bytes - facts.disk_bytes / 100 * options.eviction.hard.disk_free_percent);
+  // Short now, or a short time ago.
+  std::vector<Shortage> now_short = shortages(signals_of(facts), options.eviction.hard);
+  for (const Shortage& soft : shortages(signals_of(facts), options.eviction.soft)) now_short.push_back(soft);
   const auto low = [&](const char* type) {
     return pressure.holds(type, now.steady_ns) ||
            std::any_of(now_short.begin(), now_short.end(),
@@ -146,12 +151,11 @@ json::object node_status(const NodeAgentOptions& options, const MachineFacts& fa
   conditions.push_back(condition(
       before, "MemoryPressure", memory_low,
       memory_low ? "KubeletHasInsufficientMemory" : "KubeletHasSufficientMemory",
-      memory_low ? "less than 100Mi are available" : "kubelet has sufficient memory available", now));
-  conditions.push_back(condition(before, "DiskPressure", disk_low,
-                                 disk_low ? "KubeletHasDiskPressure" : "KubeletHasNoDiskPressure",
-                                 disk_low ? "less than 10% of the file system of the data folder are free"
-                                          : "kubelet has no disk pressure",
-                                 now));
+      memory_low ? "kubelet has insufficient memory available" : "kubelet has sufficient memory available",
+      now));
+  conditions.push_back(condition(
+      before, "DiskPressure", disk_low, disk_low ? "KubeletHasDiskPressure" : "KubeletHasNoDiskPressure",
+      disk_low ? "kubelet has disk pressure" : "kubelet has no disk pressure", now));
   conditions.push_back(condition(
       before, "PIDPressure", pids_low, pids_low ? "KubeletHasInsufficientPID" : "KubeletHasSufficientPID",
       pids_low ? "kubelet has insufficient PID available" : "kubelet has sufficient PID available", now));

@@ -21,6 +21,8 @@ struct MachineFacts {
   std::string hostname, kernel, os_image, architecture, machine_id, boot_id;
 };
 MachineFacts read_machine(const std::string& data_dir);
+/// What pods may use of the memory: all but what hard eviction keeps free.
+std::int64_t allocatable_memory(const NodeAgentOptions& options, const MachineFacts& facts);
 PressureSignals signals_of(const MachineFacts& facts);
 
 json::value make_node(const NodeAgentOptions& options, const MachineFacts& facts);

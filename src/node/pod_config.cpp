@@ -272,6 +272,7 @@ Result<ContainerConfig> PodWorker::make_config(const Object& pod, Slot& slot, co
   config.log_path = context_.log_directory(pod.ns(), pod.name(), uid_) + "/" + slot.name + "/" +
                     std::to_string(slot.attempt) + ".log";
   ORC_TRY(make_directories(config.log_path.substr(0, config.log_path.rfind('/')), 0755));
+  config.annotations[kResources] = to_json(resources_of(spec));
   config.annotations["orchestra.dev/backoff-level"] = std::to_string(slot.backoff_level);
   config.annotations["orchestra.dev/stop-signal"] =
       string_at(spec, "/lifecycle/stopSignal", image.stop_signal);

@@ -72,7 +72,7 @@ const char* pull_reason(const Error& error, bool again) {
 
 bool PodWorker::should_restart(const Object& pod, const Slot& slot) const {
   if (terminating_ || slot.ephemeral) return false;
-  if (slot.sidecar) return true;
+  if (slot.sidecar || slot.restart_for_resize) return true;
   const std::string policy = string_at(tree(pod), "/spec/restartPolicy", "Always");
   const bool good = slot.current->exit_code == 0;
   if (slot.init) return !good && policy != "Never";
@@ -87,8 +87,10 @@ void PodWorker::advance(const Object& pod, Slot& slot, const json::value& spec) 
   }
   if (slot.current && slot.current->state != ContainerState::created) {
     if (!should_restart(pod, slot)) return;
-    const Duration wait = restart_backoff(slot.backoff_level, context_.options.restart_backoff_base,
-                                          context_.options.restart_backoff_max);
+    const Duration wait = slot.restart_for_resize
+                              ? Duration::zero()
+                              : restart_backoff(slot.backoff_level, context_.options.restart_backoff_base,
+                                                context_.options.restart_backoff_max);
     const std::int64_t due = slot.current->finished_ns + wait.count();
     const std::int64_t now = context_.engine.clock().now().wall_ns;
     if (now < due && due - now <= wait.count()) {
@@ -199,7 +201,7 @@ Result<void> PodWorker::create(const Object& pod, Slot& slot, const json::value&
   if (again) {
     const bool stable = slot.current->finished_ns - slot.current->started_ns >=
                         std::chrono::nanoseconds(kStableAfter).count();
-    slot.backoff_level = stable ? 0 : slot.backoff_level + 1;
+    if (!slot.restart_for_resize) slot.backoff_level = stable ? 0 : slot.backoff_level + 1;
   }
   const std::uint32_t attempt = again ? slot.attempt + 1 : slot.attempt;
   Slot next = slot;
@@ -234,7 +236,9 @@ Result<void> PodWorker::create(const Object& pod, Slot& slot, const json::value&
   slot.pull_failures = 0;
   slot.watched = slot.end_seen = slot.stopping = slot.term_sent = slot.kill_sent = false;
   slot.ready = slot.started = false;
+  slot.restart_for_resize = false;
   slot.stop_signal = config.annotations["orchestra.dev/stop-signal"];
+  slot.resources = resources_of(spec);
   return {};
 }
 

@@ -80,6 +80,12 @@ json::object container_status(const json::value& spec, const ContainerView& c,
   out["imageID"] = c.current ? c.current->image_id : "";
   if (c.current) out["containerID"] = "orchestra://" + c.current->id;
   out["started"] = c.started && running(c);
+  const json::object* resources = c.resources.if_object();
+  if (running(c) && resources != nullptr && !resources->empty()) {
+    if (const json::object* requests = object_at(spec, "/resources/requests"))
+      out["allocatedResources"] = *requests;
+    out["resources"] = *resources;
+  }
   return out;
 }
 
@@ -103,6 +109,14 @@ void set_condition(json::array& conditions, const char* type, bool value, const 
   found->erase("message");
   if (!reason.empty()) (*found)["reason"] = reason;
   if (!message.empty()) (*found)["message"] = message;
+}
+
+void remove_condition(json::array& conditions, std::string_view type) {
+  json::array kept;
+  for (json::value& condition : conditions) {
+    if (string_at(condition, "/type") != type) kept.push_back(std::move(condition));
+  }
+  conditions = std::move(kept);
 }
 
 std::string unready_names(const PodView& view, bool init) {
@@ -165,7 +179,8 @@ PodSummary summarise(const PodView& view) {
   out.containers_ready = total > 0 && ready == total;
   const bool stopped = view.terminating && up == 0;
   if (!view.reason.empty()) {
-    out.phase = "Failed";
+    // Its place is free for others only when nothing of it runs any more.
+    out.phase = up > 0 ? "Running" : "Failed";
   } else if (init_failed) {
     out.phase = "Failed";
   } else if (fine + failed == 0 && up == 0 && stopped && waits == total && out.initialized) {
@@ -221,6 +236,18 @@ json::object make_status(const PodView& view, Now now) {
   set("ContainersReady", summary.containers_ready, summary.containers_ready ? "" : why,
       summary.containers_ready ? "" : text);
   set("PodScheduled", true, "", "");
+  if (view.reason == "Evicted" || view.reason == "Terminated")
+    set("DisruptionTarget", true, "TerminationByKubelet", view.message);
+  if (view.resize_pending.empty()) {
+    remove_condition(conditions, "PodResizePending");
+  } else {
+    set("PodResizePending", true, view.resize_pending, view.resize_pending_message);
+  }
+  if (view.resizing) {
+    set("PodResizeInProgress", true, view.resize_error.empty() ? "" : "Error", view.resize_error);
+  } else {
+    remove_condition(conditions, "PodResizeInProgress");
+  }
   out["conditions"] = std::move(conditions);
   if (!view.reason.empty()) out["reason"] = view.reason;
   if (!view.message.empty()) out["message"] = view.message;

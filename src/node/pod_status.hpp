@@ -25,6 +25,7 @@ struct ContainerView {
   std::string termination_message, last_termination_message;
   bool ready = false;    ///< readiness probe (true without one once running)
   bool started = false;  ///< startup probe
+  json::value resources; ///< that the running instance has; null: nothing is told
 };
 
 struct PodView {
@@ -36,6 +37,9 @@ struct PodView {
   bool terminating = false;    ///< no new containers are started
   std::string reason, message; ///< of a refused or evicted pod: phase Failed
   std::string start_time;      ///< RFC 3339
+  std::string resize_pending, resize_pending_message; ///< reason: Deferred or Infeasible; empty: nothing waits
+  bool resizing = false;       ///< allocated, and not yet what all containers run with
+  std::string resize_error;    ///< why it does not get on
 };
 
 struct PodSummary {

@@ -52,6 +52,12 @@ void PodWorker::add_slots(const Object& pod) {
 
 void PodWorker::adopt(const PodRecord& record) {
   if (!record.sandbox.ended) sandbox_ = record.sandbox;
+  // What the node had promised; of an older agent there is no file, and its pods have what they ask for.
+  const auto kept = read_file(allocation_path(), kAllocationBytesMax);
+  const auto allocated = kept ? parse_json(*kept) : Result<json::value>(kept.error());
+  allocated_ =
+      allocated && allocated->is_object() ? allocated->get_object() : resources_by_container(tree(pod_));
+  context_.allocations.adopt(uid_, requests_of(with_resources(tree(pod_), allocated_)));
   std::vector<ContainerStatus> all = record.containers;
   std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.attempt < b.attempt; });
   for (const ContainerStatus& status : all) {
@@ -66,12 +72,20 @@ void PodWorker::adopt(const PodRecord& record) {
       slot.backoff_level = static_cast<std::uint32_t>(std::atoi(level->second.c_str()));
     const auto signal = status.annotations.find("orchestra.dev/stop-signal");
     if (signal != status.annotations.end()) slot.stop_signal = signal->second;
+    if (const auto text = status.annotations.find(kResources); text != status.annotations.end()) {
+      if (auto resources = parse_json(text->second)) slot.resources = *resources;
+    }
   }
 }
 
 Object PodWorker::pod() const {
   std::lock_guard lock(mutex_);
   return pod_;
+}
+
+std::string PodWorker::address() const {
+  std::lock_guard lock(mutex_);
+  return pod_ips_.empty() ? std::string() : pod_ips_.front();
 }
 
 std::optional<ContainerStatus> PodWorker::container(const std::string& name, bool previous) const {
@@ -94,6 +108,7 @@ void PodWorker::removed() {
     std::lock_guard lock(mutex_);
     removed_ = true;
   }
+  context_.allocations.release(uid_);  // the scheduler counts its place as free already
   wake();
 }
 
@@ -105,13 +120,19 @@ void PodWorker::mirrored() {
   wake();
 }
 
-void PodWorker::evict(const std::string& message) {
+void PodWorker::evict(const std::string& message, Duration grace) {
   {
     std::lock_guard lock(mutex_);
     if (!evict_message_.empty()) return;
     evict_message_ = message;
+    evict_grace_ = grace;
   }
   wake();
+}
+
+bool PodWorker::evicting() const {
+  std::lock_guard lock(mutex_);
+  return !evict_message_.empty() && !cleaned_ && !finished_;
 }
 
 void PodWorker::shut_down(Duration grace) {
@@ -240,7 +261,9 @@ void PodWorker::sync() {
   if (terminating_ || pod.deleting() || gone || forced || final) {
     sync_ending(pod);
   } else {
-    sync_alive(pod);
+    const Object allocated = allocate(pod);
+    if (!reason_.empty()) return sync_ending(pod);  // the node has no room for it
+    sync_alive(allocated);
   }
 }
 
@@ -270,6 +293,7 @@ void PodWorker::sync_alive(const Object& pod) {
   const bool go = ensure_sandbox(pod) && ensure_volumes(pod);
   if (go) run_ephemeral(pod);
   if (go && run_init(pod)) run_containers(pod);
+  if (go) resize_containers(pod);
   note_ends();  // a container may have ended while it was started
   if (!reason_.empty()) return sync_ending(pod);
   publish(pod);
@@ -321,6 +345,7 @@ bool PodWorker::ensure_sandbox(const Object& pod) {
   }
   if (!pod_ips_.empty()) return true;
   if (host_network) {
+    std::lock_guard lock(mutex_);
     pod_ips_ = {context_.host_ip()};
     return true;
   }
@@ -334,6 +359,7 @@ bool PodWorker::ensure_sandbox(const Object& pod) {
     wake_after(kRetry);
     return false;
   }
+  std::lock_guard lock(mutex_);
   pod_ips_ = attached->addresses;
   for (const std::string& warning : attached->warnings)
     context_.event(pod, "Warning", "NetworkDegraded", warning);
@@ -385,16 +411,19 @@ void PodWorker::run_containers(const Object& pod) {
 void PodWorker::sync_ending(const Object& pod) {
   const json::value& object = tree(pod);
   bool forced;
-  std::optional<Duration> shutdown;
+  std::optional<Duration> shutdown, evicted;
   {
     std::lock_guard lock(mutex_);
     forced = forced_;
     shutdown = shutdown_grace_;
+    evicted = evict_grace_;
   }
   if (!terminating_ || end_deadline_ns_ == 0) {
     terminating_ = true;
     std::int64_t spec_grace = int_at(object, "/spec/terminationGracePeriodSeconds", 30);
-    if (shutdown) spec_grace = std::min<std::int64_t>(spec_grace, *shutdown / 1s);
+    for (const auto& limit : {shutdown, evicted}) {
+      if (limit) spec_grace = std::min<std::int64_t>(spec_grace, *limit / 1s);
+    }
     const std::int64_t grace = forced ? std::min<std::int64_t>(spec_grace, 5)
                                       : int_at(object, "/metadata/deletionGracePeriodSeconds", spec_grace);
     end_deadline_ns_ = steady() + grace * 1'000'000'000;
@@ -429,6 +458,7 @@ void PodWorker::sync_ending(const Object& pod) {
     wake_after(std::clamp<Duration>(std::chrono::nanoseconds(end_deadline_ns_ - steady()), 50ms, 30s));
     return;
   }
+  context_.allocations.release(uid_);  // before others hear that it has ended
   publish(pod);
   if (!cleaned_ && !cleanup(pod)) {
     wake_after(kRetry);
@@ -510,6 +540,7 @@ PodView PodWorker::view(const Object& pod) {
     c.last_termination_message = slot.last_termination_message;
     c.ready = slot.ready;
     c.started = slot.started;
+    c.resources = slot.resources;
     out.containers.emplace(name, std::move(c));
   }
   out.pod_ips = pod_ips_;
@@ -519,6 +550,10 @@ PodView PodWorker::view(const Object& pod) {
   out.reason = reason_;
   out.message = message_;
   out.start_time = start_time_;
+  out.resize_pending = resize_pending_;
+  out.resize_pending_message = resize_pending_why_;
+  out.resizing = resizing_;
+  out.resize_error = resize_error_;
   return out;
 }
 

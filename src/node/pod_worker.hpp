@@ -21,6 +21,10 @@
 
 namespace orchestra::node {
 
+/// Annotation of a container: the `resources` that it was started with, as JSON.
+inline constexpr const char* kResources = "orchestra.dev/resources";
+inline constexpr std::size_t kAllocationBytesMax = 1 << 20;
+
 class PodWorker : public std::enable_shared_from_this<PodWorker> {
  public:
   PodWorker(AgentContext& context, Object pod, std::function<void()> on_finished);
@@ -33,8 +37,10 @@ class PodWorker : public std::enable_shared_from_this<PodWorker> {
   void removed();
   /// The mirror of this static pod was made anew: it has no status yet.
   void mirrored();
-  /// Ends the pod as failed, for the node's sake.
-  void evict(const std::string& message);
+  /// Ends the pod as failed, for the node's sake, within `grace` at most.
+  void evict(const std::string& message, Duration grace);
+  /// evict() was called and the pod has not ended yet.
+  bool evicting() const;
   /// The node goes down: the pod ends as failed within `grace` at most.
   void shut_down(Duration grace);
   /// Nothing of it runs any more.
@@ -49,6 +55,8 @@ class PodWorker : public std::enable_shared_from_this<PodWorker> {
   void stop();
 
   Object pod() const;
+  /// The address that it has here; empty before it is there.
+  std::string address() const;
   /// Newest id of a container by name, for logs and exec; empty if there is none.
   std::optional<ContainerStatus> container(const std::string& name, bool previous) const;
 
@@ -70,6 +78,8 @@ class PodWorker : public std::enable_shared_from_this<PodWorker> {
     bool stopping = false, pre_stop_running = false, term_sent = false, kill_sent = false;
     std::int64_t kill_at_ns = 0;
     std::string stop_signal;
+    json::value resources;            ///< that `current` runs with
+    bool restart_for_resize = false;  ///< the next start is not a failure
   };
 
   // The loop.
@@ -79,6 +89,12 @@ class PodWorker : public std::enable_shared_from_this<PodWorker> {
   void add_slots(const Object& pod);
   void sync_alive(const Object& pod);
   void sync_ending(const Object& pod);
+  // Resources (pod_resize.cpp).
+  Object allocate(const Object& pod);
+  bool claim(const Object& pod);
+  void keep_allocation(json::object allocated);
+  void resize_containers(const Object& pod);
+  Result<void> resize_in_place(const Object& pod, const std::vector<const json::value*>& changed);
   // Steps; each answers whether the next one may go on.
   bool ensure_sandbox(const Object& pod);
   bool ensure_volumes(const Object& pod);
@@ -114,6 +130,7 @@ class PodWorker : public std::enable_shared_from_this<PodWorker> {
   // Environment.
   EnvironmentInputs inputs(const Object& pod, const json::value* container) const;
   std::string directory() const { return context_.pod_directory(uid_); }
+  std::string allocation_path() const { return directory() + "/allocated.json"; }
   std::string volume_directory(const std::string& name) const { return directory() + "/volumes/" + name; }
   Result<std::string> token(const Object& pod, const std::string& audience, std::int64_t seconds) const;
   std::string message_path(const Slot& slot) const;
@@ -139,7 +156,7 @@ class PodWorker : public std::enable_shared_from_this<PodWorker> {
   std::vector<std::function<void(PodWorker&)>> news_;
   bool republish_ = false;
   std::string evict_message_;
-  std::optional<Duration> shutdown_grace_;
+  std::optional<Duration> shutdown_grace_, evict_grace_;
   bool removed_ = false, forced_ = false, stopped_ = false, finished_ = false;
   bool running_ = false, dirty_ = false;
   std::condition_variable idle_;
@@ -156,11 +173,15 @@ class PodWorker : public std::enable_shared_from_this<PodWorker> {
   std::map<std::string, Slot> slots_;
   std::vector<std::string> order_;
   std::optional<PodSandbox> sandbox_;
-  std::vector<std::string> pod_ips_;
+  std::vector<std::string> pod_ips_;  ///< written under mutex_
   std::string reason_, message_, start_time_;
   bool terminating_ = false, cleaned_ = false, volumes_ready_ = false;
   std::int64_t end_deadline_ns_ = 0;
   std::string published_;
+  json::object allocated_;  ///< resources of each container that the node has promised; empty: nothing yet
+  std::string resize_pending_, resize_pending_why_;  ///< reason and message of PodResizePending
+  bool resizing_ = false;
+  std::string resize_error_;
 };
 
 }  // namespace orchestra::node

@@ -30,6 +30,21 @@ TEST_CASE("a signal below its threshold is a shortage, one that could not be rea
   CHECK_FALSE(memory.holds("DiskPressure", 1'000));
 }
 
+TEST_CASE("a soft shortage counts once it has lasted without a break; a threshold of 0 is not looked at") {
+  PressureSignals signals{.disk_available = 20, .disk_capacity = 100, .inodes_free = 1, .inodes = 1000};
+  CHECK(shortages(signals, {0, 0, 0, 0}).empty());
+  const auto low = shortages(signals, {0, 30, 0, 0});
+  REQUIRE(low.size() == 1);
+  SoftShortages soft;
+  const Duration grace(100);
+  CHECK(soft.lasting(low, 0, grace).empty());
+  CHECK(soft.lasting(low, 99, grace).empty());
+  CHECK(soft.lasting(low, 100, grace).size() == 1);
+  CHECK(soft.lasting({}, 101, grace).empty());
+  CHECK(soft.lasting(low, 102, grace).empty());  // it begins anew
+  CHECK(soft.lasting(low, 202, grace).size() == 1);
+}
+
 TEST_CASE("the victim uses more than it asked for, then has the lower priority, then the larger excess") {
   const auto pod = [](const char* name, std::int64_t priority, std::int64_t request, std::int64_t usage,
                       bool exempt) {

@@ -23,6 +23,7 @@ Result<void> admit_mutating(Admission& admission) {
 }
 
 Result<void> admit_subresource(Admission& admission) {
+  ORC_TRY(admit_resize(admission));
   ORC_TRY(admit_node_restriction(admission));
   ORC_TRY(mutate_by_webhooks(admission));
   return admit_certificates(admission);
@@ -30,7 +31,8 @@ Result<void> admit_subresource(Admission& admission) {
 
 Result<void> admit_validating_subresource(Admission& admission) {
   ORC_TRY(admit_policies(admission));
-  return judge_by_webhooks(admission);
+  ORC_TRY(judge_by_webhooks(admission));
+  return resizes(admission) ? admit_quota(admission) : Result<void>();
 }
 
 Result<void> admit_document(Admission& admission) {

@@ -31,6 +31,8 @@ Result<void> admit_node_taint(Admission& admission);
 Result<void> admit_quota(Admission& admission);
 Result<void> admit_pod_security(Admission& admission);
 Result<void> admit_node_restriction(Admission& admission);  ///< also of deletions and subresources
+/// Upstream's ValidatePodResize, and LimitRanger; of the subresource `resize` alone.
+Result<void> admit_resize(Admission& admission);
 /// Who may approve and sign: CertificateApproval, CertificateSigning.
 Result<void> admit_certificates(Admission& admission);
 Result<void> admit_policies(Admission& admission);  ///< also of deletions
@@ -57,6 +59,9 @@ inline bool is_type(const Admission& admission, std::string_view group, std::str
 }
 inline bool creates(const Admission& admission) {
   return admission.object != nullptr && admission.old == nullptr;
+}
+inline bool resizes(const Admission& admission) {
+  return admission.input.sub != nullptr && admission.input.sub->name == "resize";
 }
 /// 403 `pods "p" is forbidden: WHY`.
 Error deny(const Admission& admission, const std::string& why);

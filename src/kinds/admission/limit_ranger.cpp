@@ -231,7 +231,7 @@ Result<void> admit_limit_ranges(Admission& admission) {
   const bool pod = is_type(admission, "", "pods");
   const bool claim = is_type(admission, "", "persistentvolumeclaims");
   if (!(pod || claim) || admission.object == nullptr) return {};
-  if (pod && !creates(admission)) return {};  // resources of a pod do not change this way
+  if (pod && !creates(admission) && !resizes(admission)) return {};  // then resources do not change
   ORC_ASSIGN(const auto found,
              admission.view.range(objects_range({"", "limitranges"}, admission.input.ns()), kRangesMax));
   if (found.empty()) return {};
@@ -242,7 +242,7 @@ Result<void> admit_limit_ranges(Admission& admission) {
     ranges.push_back(std::move(tree));
   }
   json::value& object = *admission.object;
-  if (pod) fill_pod(object, ranges);
+  if (pod && creates(admission)) fill_pod(object, ranges);
   std::vector<std::string> errors;
   for (const json::value& range : ranges) {
     const json::array* items = array_at(range, "/spec/limits");

@@ -104,6 +104,36 @@ Pending<void> RealPodRuntime::update_container(std::string pod_uid, std::string 
   });
 }
 
+namespace {
+/// Without a quota the old one goes; a memory limit only changes (the API never takes one away).
+ContainerSpec::Resources whole_limits(const ResourceLimits& limits) {
+  ContainerSpec::Resources out;
+  if (limits.cpu_shares > 0) out.cpu_shares = static_cast<std::uint64_t>(limits.cpu_shares);
+  out.cpu_quota = limits.cpu_quota_us > 0 ? limits.cpu_quota_us : -1;
+  out.cpu_period = static_cast<std::uint64_t>(limits.cpu_period_us);
+  if (limits.memory_bytes > 0) out.memory_limit = limits.memory_bytes;
+  out.check_before_update = true;
+  return out;
+}
+}  // namespace
+
+Pending<void> RealPodRuntime::update_limits(std::string pod_uid, std::string id, ResourceLimits limits) {
+  if (!id.empty()) return update_container(std::move(pod_uid), std::move(id), whole_limits(limits));
+  return engine_.run_blocking(
+      [self = shared_from_this(), uid = std::move(pod_uid), limits]() -> Result<void> {
+        ORC_ASSIGN(const auto pod, self->require(uid));
+        if (!self->cgroups_) {
+          return Error(Error::unsupported, kDomain,
+                       "pod " + uid + ": there are no cgroups at this isolation level; use level full");
+        }
+        std::vector<std::string> missing;
+        ORC_TRY(self->cgroups_->update(pod->group(), whole_limits(limits), missing));
+        if (!missing.empty())
+          return Error(Error::unsupported, kDomain, "pod " + uid + ": " + missing.front());
+        return {};
+      });
+}
+
 Pending<void> RealPodRuntime::freeze_container(std::string pod_uid, std::string id, bool frozen) {
   return engine_.run_blocking(
       [self = shared_from_this(), uid = std::move(pod_uid), id = std::move(id), frozen]() -> Result<void> {

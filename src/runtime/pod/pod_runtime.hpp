@@ -62,6 +62,7 @@ class RealPodRuntime final : public PodRuntime, public std::enable_shared_from_t
   Pending<std::shared_ptr<ProcessStream>> attach(std::string pod_uid, std::string id,
                                                  ExecOptions options) override;
   Pending<ContainerUsage> usage(std::string pod_uid, std::string id) override;
+  Pending<void> update_limits(std::string pod_uid, std::string id, ResourceLimits limits) override;
 
  private:
   std::string program_directory() const {

@@ -1,0 +1,139 @@
+// Resources of a PodWorker: what the node promises when the pod comes, and in-place resize.
+//
+// Three things are kept apart, as upstream does (KEP-1287): what the spec wants, what the node has allocated
+// (a file in the pod's folder, so a new agent goes on with it), and what each container runs with. The worker
+// sees its pod with the allocated resources only; so a resize that is deferred changes nothing else.
+#include <algorithm>
+
+#include "api/object_tree.hpp"
+#include "base/fd.hpp"
+#include "node/pod_worker.hpp"
+
+namespace orchestra::node {
+
+using namespace std::chrono_literals;
+
+namespace {
+constexpr Duration kRuntimeDeadline = 120s;
+constexpr Duration kDeferredRetry = 3s;  // others may have ended meanwhile
+constexpr Duration kErrorRetry = 5s;
+}  // namespace
+
+Object PodWorker::allocate(const Object& pod) {
+  const json::object wanted = resources_by_container(tree(pod));
+  if (allocated_ == wanted) {
+    resize_pending_.clear();
+    resize_pending_why_.clear();
+    return pod;
+  }
+  if (claim(pod)) {
+    keep_allocation(wanted);
+    return pod;
+  }
+  if (!reason_.empty() || allocated_.empty()) return pod;
+  auto seen = Object::from_json(to_json(with_resources(tree(pod), allocated_)));
+  return seen ? *seen : pod;
+}
+
+// True: what the pod asks for is promised. A new pod that does not fit has failed; a resize that does not
+// fit waits.
+bool PodWorker::claim(const Object& pod) {
+  const bool fresh = allocated_.empty();
+  std::string reason, why;
+  if (!fresh && process_level()) {
+    reason = "Infeasible";
+    why = "In-place pod resize needs cgroups, and isolation level process has none";
+  } else if (const auto short_of = context_.allocations.claim(uid_, requests_of(tree(pod)))) {
+    if (fresh) {
+      fail(pod, short_of->reason(), "Pod was rejected: " + short_of->text());
+      return false;
+    }
+    reason = short_of->never ? "Infeasible" : "Deferred";
+    why = short_of->never ? short_of->capacity_text() : short_of->text();
+    if (!short_of->never) wake_after(kDeferredRetry);
+  }
+  if (!reason.empty() && (resize_pending_ != reason || resize_pending_why_ != why))
+    context_.event(pod, "Warning", "Resize" + reason, why);
+  resize_pending_ = reason;
+  resize_pending_why_ = why;
+  if (!reason.empty()) return false;
+  if (!fresh) context_.event(pod, "Normal", "ResizeStarted", "Pod resize started");
+  return true;
+}
+
+void PodWorker::keep_allocation(json::object allocated) {
+  allocated_ = std::move(allocated);
+  auto kept = make_directories(directory(), 0750);
+  if (kept) kept = replace_file(allocation_path(), to_json(allocated_), 0600, false);
+  if (kept) return;
+  context_.engine.log(LogLevel::warning, "node", "what a pod was allocated could not be kept",
+                      {{"pod", uid_}, {"error", kept.error().to_string()}});
+}
+
+void PodWorker::resize_containers(const Object& pod) {
+  std::vector<const json::value*> in_place;
+  for (const char* where : {"/spec/initContainers", "/spec/containers"}) {
+    const json::array* all = array_at(tree(pod), where);
+    if (all == nullptr) continue;
+    for (const json::value& spec : *all) {
+      Slot& slot = slots_.at(string_at(spec, "/name"));
+      if (slot.init && !slot.sidecar) continue;
+      if (!slot.current || slot.current->state != ContainerState::running) continue;
+      if (slot.resources.is_null() || slot.resources == resources_of(spec)) continue;
+      if (slot.stopping) continue;
+      if (!resize_restarts(spec, slot.resources, resources_of(spec))) {
+        in_place.push_back(&spec);
+        continue;
+      }
+      slot.restart_for_resize = true;
+      const auto grace = std::chrono::seconds(int_at(tree(pod), "/spec/terminationGracePeriodSeconds", 30));
+      stop_container(pod, slot, spec, grace, "Container " + slot.name + " resize requires restart");
+      drive_stop(pod, slot);
+    }
+  }
+  resize_error_.clear();
+  if (!in_place.empty()) {
+    if (auto done = resize_in_place(pod, in_place); !done) {
+      resize_error_ = done.error().to_string();
+      context_.event(pod, "Warning", "ResizeError", resize_error_);
+      wake_after(kErrorRetry);
+    }
+  }
+  const bool was = std::exchange(resizing_, false);
+  for (const auto& [name, slot] : slots_) {
+    const json::value* wanted = allocated_.if_contains(name);
+    const bool running = slot.current && slot.current->state == ContainerState::running;
+    if (wanted != nullptr && running && !slot.resources.is_null() && slot.resources != *wanted)
+      resizing_ = true;
+    if (slot.restart_for_resize) resizing_ = true;
+  }
+  if (was && !resizing_ && resize_pending_.empty())
+    context_.event(pod, "Normal", "ResizeCompleted", "Pod resize completed");
+}
+
+// cgroup v1 refuses a child's quota above its parent's, and a parent's below a child's: so the pod's own
+// limits are lifted while those of its containers change.
+Result<void> PodWorker::resize_in_place(const Object& pod, const std::vector<const json::value*>& changed) {
+  const std::string qos = qos_class(tree(pod));
+  PodRuntime& runtime = *context_.parts.runtime;
+  const ResourceLimits whole = pod_limits(tree(pod), qos);
+  ResourceLimits lifted;
+  lifted.cpu_shares = whole.cpu_shares;
+  ORC_TRY(runtime.update_limits(uid_, "", lifted).wait(kRuntimeDeadline));
+  Result<void> result;
+  for (const json::value* spec : changed) {
+    Slot& slot = slots_.at(string_at(*spec, "/name"));
+    const ResourceLimits limits = limits_of(*spec, qos, context_.memory_bytes);
+    auto done = runtime.update_limits(uid_, slot.current->id, limits).wait(kRuntimeDeadline);
+    if (!done) {
+      result = done.error().with_context("container " + slot.name);
+      continue;
+    }
+    std::lock_guard lock(mutex_);
+    slot.resources = resources_of(*spec);
+  }
+  auto set = runtime.update_limits(uid_, "", whole).wait(kRuntimeDeadline);
+  return result ? set : result;
+}
+
+}  // namespace orchestra::node
