@@ -9,6 +9,7 @@
 #include "apiserver/http_documents.hpp"
 #include "apiserver/http_exchange.hpp"
 #include "apiserver/streams/node_tunnels.hpp"
+#include "apiserver/streams/pod_proxy.hpp"
 #include "apiserver/streams/pod_streams_http.hpp"
 #include "apiserver/watch_cursor.hpp"
 #include "apiserver/watch_stream.hpp"
@@ -40,7 +41,7 @@ class PieceWriter : public std::enable_shared_from_this<PieceWriter> {
 
 bool is_stream(const std::string& subresource) {
   return subresource == "log" || subresource == "exec" || subresource == "attach" ||
-         subresource == "portforward";
+         subresource == "portforward" || subresource == "proxy";
 }
 bool is_long(const Reply& reply) { return reply.more != nullptr || reply.body.size() >= kGzipFrom; }
 
@@ -134,7 +135,8 @@ void HttpFront::resource(const std::shared_ptr<Exchange>& exchange) {
   if (streams || exchange->info.verb == "watch") {
     auto allowed = authorize(*core_, exchange->user, exchange->info);
     // Running a command is no read, whatever the method of the upgrade was (upstream since 1.35).
-    if (allowed && streams && exchange->info.subresource != "log" && exchange->info.verb == "get") {
+    const bool reads = exchange->info.subresource == "log" || exchange->info.subresource == "proxy";
+    if (allowed && streams && !reads && exchange->info.verb == "get") {
       RequestInfo create = exchange->info;
       create.verb = "create";
       allowed = authorize(*core_, exchange->user, create);
@@ -254,6 +256,8 @@ void HttpFront::stream(const std::shared_ptr<Exchange>& exchange) {
   Call call;
   call.info = exchange->info;
   call.user = exchange->user;
+  if (call.info.subresource == "proxy")
+    return serve_proxy(*core_, std::move(call), exchange->request, exchange->responder);
   serve_pod_stream(*core_, std::move(call), exchange->request, exchange->responder);
 }
 

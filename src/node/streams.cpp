@@ -174,16 +174,26 @@ Pending<std::shared_ptr<DuplexStream>> Streams::port_forward(PodTarget target, i
   if (!worker)
     return stream_error(Error::not_found,
                         "pod " + target.ns + "/" + target.pod + " does not run on this node");
-  const Object pod = worker->pod();
+  // Its loopback first, as upstream; then the address that we gave it (never what its status says: others may
+  // write that). Both from inside its own network.
+  const std::string uid = worker->pod().uid(), own = worker->address();
   const bool loopback = context_.parts.runtime->isolation() != Isolation::full;
-  const std::string address = loopback ? string_at(tree(pod), "/status/podIP") : "127.0.0.1";
-  Engine& engine = context_.engine;
-  return context_.parts.dialer->dial(pod.uid(), address, port, kDialDeadline)
-      .then([&engine](Result<std::shared_ptr<Fd>> connected) -> Result<std::shared_ptr<DuplexStream>> {
-        if (!connected) return connected.error();
-        ORC_ASSIGN(Fd own, (*connected)->duplicate());
-        return std::shared_ptr<DuplexStream>(std::make_shared<SocketStream>(engine, own.release()));
+  const std::string first = loopback ? own : "127.0.0.1";
+  Promise<std::shared_ptr<DuplexStream>> promise;
+  auto pending = promise.pending();
+  const auto done = [&engine = context_.engine, promise](const Result<std::shared_ptr<Fd>>& connected) {
+    if (!connected) return promise.set(connected.error());
+    auto socket = (*connected)->duplicate();
+    if (!socket) return promise.set(socket.error());
+    promise.set(std::shared_ptr<DuplexStream>(std::make_shared<SocketStream>(engine, socket->release())));
+  };
+  auto dialer = context_.parts.dialer;
+  dialer->dial(uid, first, port, kDialDeadline)
+      .on_ready([dialer, uid, first, own, port, done](Result<std::shared_ptr<Fd>> connected) {
+        if (connected || own.empty() || own == first) return done(connected);
+        dialer->dial(uid, own, port, kDialDeadline).on_ready(done);
       });
+  return pending;
 }
 
 }  // namespace orchestra::node

@@ -8,6 +8,34 @@
 #include "apiserver/continue_token.hpp"
 #include "apiserver/request_path.hpp"
 #include "apiserver/stored_object.hpp"
+#include "apiserver/streams/pod_proxy.hpp"
+#include "apiserver/streams/proxy_target.hpp"
+
+namespace {
+
+/// A proxied request is one message whatever its target holds, or it is refused.
+void check_proxied(std::string_view target) {
+  using namespace orchestra::apiserver;
+  const ProxyPath path = split_proxy_path(target, 7);
+  if (path.prefix + path.rest != target) std::abort();
+  (void)parse_proxy_name(target);
+  if (!is_proxy_path(target)) return;
+  orchestra::HttpServerRequest request;
+  request.method = "GET";
+  const std::string message = proxied_request(request, path, "pod:80");
+  orchestra::http::HeadScanner scanner;
+  orchestra::http::HeadLimits limits;
+  limits.target_bytes_max = limits.head_bytes_max = 1 << 20;
+  orchestra::http::Head head;
+  using State = orchestra::http::HeadState;
+  if (scanner.scan(message, limits).state != State::complete || scanner.bytes() != message.size())
+    std::abort();
+  if (orchestra::http::parse_request_head(message, limits, head).state == State::complete &&
+      head.target.find(path.rest) == std::string_view::npos)
+    std::abort();
+}
+
+}  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace orchestra::apiserver;
@@ -19,6 +47,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (info->is_resource && info->resource.empty()) std::abort();
     if (info->path.empty() || info->path[0] != '/') std::abort();
   }
+  check_proxied(text.substr(0, 10000));
   if (open_continue(text, "the key of this server")) std::abort();
   const std::string sealed = seal_continue({7, std::string(text.substr(0, 4000))}, "k");
   const auto opened = open_continue(sealed, "k");

@@ -1,0 +1,287 @@
+#include "apiserver/streams/pod_proxy.hpp"
+
+#include <algorithm>
+
+#include "api/status.hpp"
+#include "apiserver/http_front.hpp"
+#include "apiserver/streams/proxy_target.hpp"
+#include "net/http/body.hpp"
+
+namespace orchestra::apiserver {
+namespace {
+
+constexpr std::size_t kReadBytes = 32 << 10;
+
+std::string header(const HttpServerRequest& request, const std::string& name) {
+  const auto found = request.headers.find(name);
+  return found == request.headers.end() ? std::string() : found->second;
+}
+
+/// Of one connection only (RFC 9110 section 7.6.1).
+bool is_hop_by_hop(std::string_view name) {
+  static constexpr std::string_view kNames[] = {"connection",
+                                                "keep-alive",
+                                                "proxy-authenticate",
+                                                "proxy-authorization",
+                                                "proxy-connection",
+                                                "te",
+                                                "trailer",
+                                                "transfer-encoding",
+                                                "upgrade"};
+  return std::find(std::begin(kNames), std::end(kNames), name) != std::end(kNames);
+}
+
+/// What the client says to us and not to the pod.
+bool stays_here(std::string_view name, std::string_view connection) {
+  if (name == "authorization" || name == "host" || name == "content-length" || name == "expect") return true;
+  return name.starts_with("impersonate-") || name.starts_with("x-forwarded-") || is_hop_by_hop(name) ||
+         http::list_contains(connection, name);
+}
+
+Error bad_gateway(const std::string& why) {
+  return api::status_error(api::make_status(502, "BadGateway", "error trying to reach the pod: " + why));
+}
+
+/// One exchange. The connection's callbacks come one after another, for one read is outstanding at a time.
+class ProxyExchange : public std::enable_shared_from_this<ProxyExchange> {
+ public:
+  ProxyExchange(Engine& engine, std::shared_ptr<DuplexStream> socket, std::string method, ProxyPath path,
+                std::shared_ptr<HttpResponder> responder)
+      : engine_(engine),
+        socket_(std::move(socket)),
+        method_(std::move(method)),
+        path_(std::move(path)),
+        responder_(std::move(responder)) {}
+
+  void start(std::string request) {
+    responder_->on_closed([socket = socket_] { socket->close(); });
+    socket_->write(std::move(request)).on_ready([self = shared_from_this()](Result<void> written) {
+      if (!written) return self->fail(written.error().to_string());
+      self->read_head();
+    });
+  }
+
+ private:
+  void fail(const std::string& why) {
+    socket_->close();
+    send_reply(engine_, responder_, error_reply(bad_gateway(why)));
+  }
+
+  void read_head() {
+    socket_->read(kReadBytes).on_ready([self = shared_from_this()](Result<std::string> bytes) {
+      if (!bytes) return self->fail(bytes.error().to_string());
+      if (bytes->empty()) return self->fail("the connection ended before its answer");
+      self->buffer_ += *bytes;
+      self->engine_.post([self] { self->look_at_head(); });
+    });
+  }
+
+  void look_at_head() {
+    const http::HeadLimits limits;
+    const http::HeadResult scanned = scanner_.scan(buffer_, limits);
+    if (scanned.state == http::HeadState::incomplete) return read_head();
+    http::Head head;
+    http::HeadResult parsed = scanned;
+    if (scanned.state == http::HeadState::complete) {
+      parsed = http::parse_response_head(std::string_view(buffer_).substr(0, scanner_.bytes()), limits,
+                                         method_, head);
+    }
+    if (parsed.state != http::HeadState::complete)
+      return fail(std::string("its answer is not HTTP: ") + parsed.why);
+    const std::size_t bytes = scanner_.bytes();
+    if (head.status == 101) return join(head, bytes);
+    if (head.status < 200) {  // 100 Continue and its like: the answer follows
+      buffer_.erase(0, bytes);
+      scanner_.reset();
+      return look_at_head();
+    }
+    body_ = http::BodyDecoder(head.framing, head.content_length);
+    HttpResponder::Headers headers = proxied_answer(head, path_);
+    const int status = head.status;
+    buffer_.erase(0, bytes);  // the head's views end here
+    if (body_.done()) {
+      socket_->close();
+      return responder_->respond(status, std::move(headers), "");
+    }
+    writer_ = responder_->start(status, std::move(headers));
+    writer_->on_closed([socket = socket_] { socket->close(); });
+    pass_body();
+  }
+
+  // What is here goes out, then more is read: a slow client stops the pod, nothing piles up.
+  void pass_body() {
+    std::string out;
+    while (!buffer_.empty() && !body_.done()) {
+      const http::BodyDecoder::Step step = body_.decode(buffer_);
+      if (step.error != nullptr) return cut();
+      out += step.data;
+      if (step.consumed == 0) break;
+      buffer_.erase(0, step.consumed);
+    }
+    if (out.empty()) return body_.done() ? end() : read_body();
+    writer_->write(std::move(out)).on_ready([self = shared_from_this()](Result<void> written) {
+      if (!written) return self->socket_->close();
+      self->engine_.post([self] { self->body_.done() ? self->end() : self->read_body(); });
+    });
+  }
+
+  void read_body() {
+    socket_->read(kReadBytes).on_ready([self = shared_from_this()](Result<std::string> bytes) {
+      if (!bytes) return self->cut();
+      if (bytes->empty()) return self->body_.end_of_stream() ? self->end() : self->cut();
+      self->buffer_ += *bytes;
+      self->engine_.post([self] { self->pass_body(); });
+    });
+  }
+
+  void end() {
+    socket_->close();
+    writer_->finish();
+  }
+  void cut() {
+    socket_->close();
+    writer_->abort();
+  }
+
+  // 101: from here on both sides speak whatever they agreed on.
+  void join(const http::Head& head, std::size_t bytes) {
+    HttpResponder::Headers headers = proxied_answer(head, path_);
+    headers.emplace_back("Connection", "Upgrade");
+    headers.emplace_back("Upgrade", std::string(head.find("upgrade").value_or("")));
+    buffer_.erase(0, bytes);
+    auto client = responder_->upgrade(std::move(headers));
+    if (!buffer_.empty()) {
+      client->write(std::exchange(buffer_, {})).on_ready([self = shared_from_this(), client](Result<void>) {
+        pump(self->engine_, self->socket_, client);
+      });
+    } else {
+      pump(engine_, socket_, client);
+    }
+    pump(engine_, client, socket_);
+  }
+
+  static void pump(Engine& engine, const std::shared_ptr<DuplexStream>& from,
+                   const std::shared_ptr<DuplexStream>& to) {
+    from->read(kReadBytes).on_ready([&engine, from, to](Result<std::string> bytes) {
+      if (!bytes || bytes->empty()) {
+        bytes ? to->close_write() : to->close();
+        return;
+      }
+      to->write(std::move(*bytes)).on_ready([&engine, from, to](Result<void> written) {
+        if (!written) return from->close();
+        engine.post([&engine, from, to] { pump(engine, from, to); });
+      });
+    });
+  }
+
+  Engine& engine_;
+  const std::shared_ptr<DuplexStream> socket_;
+  const std::string method_;
+  const ProxyPath path_;
+  const std::shared_ptr<HttpResponder> responder_;
+  std::string buffer_;
+  http::HeadScanner scanner_;
+  http::BodyDecoder body_;
+  std::shared_ptr<HttpBodyWriter> writer_;
+};
+
+void reach(ApiCore& core, const ProxyTarget& target, const HttpServerRequest& request, const ProxyPath& path,
+           const std::shared_ptr<HttpResponder>& responder) {
+  Engine& engine = core.engine();
+  const auto streams = core.pod_streams();
+  if (streams == nullptr) {
+    return send_reply(engine, responder,
+                      error_reply(api::service_unavailable(
+                          "no node agent is connected to this server, so pods cannot be reached")));
+  }
+  std::string message = proxied_request(request, path, target.pod.pod + ":" + std::to_string(target.port));
+  streams->port_forward(target.pod, target.port)
+      .on_ready([&engine, method = request.method, path, responder,
+                 message = std::move(message)](Result<std::shared_ptr<DuplexStream>> socket) mutable {
+        if (!socket) {
+          const bool known = socket.error().detail<Status>() != nullptr;
+          const Error why = known ? socket.error() : bad_gateway(socket.error().to_string());
+          return send_reply(engine, responder, error_reply(why));
+        }
+        std::make_shared<ProxyExchange>(engine, *socket, method, path, responder)->start(std::move(message));
+      });
+}
+
+}  // namespace
+
+ProxyPath split_proxy_path(std::string_view target, std::size_t segments) {
+  const std::size_t question = std::min(target.find('?'), target.size());
+  std::size_t at = 0;
+  for (std::size_t seen = 0; seen < segments && at < question; ++seen) {
+    while (at < question && target[at] == '/') ++at;
+    while (at < question && target[at] != '/') ++at;
+  }
+  return {std::string(target.substr(0, at)), std::string(target.substr(at))};
+}
+
+bool is_proxy_path(std::string_view target) {
+  return std::all_of(target.begin(), target.end(), [](char c) { return c > ' ' && c < 0x7f; });
+}
+
+std::string proxied_request(const HttpServerRequest& request, const ProxyPath& path,
+                            const std::string& host) {
+  const bool slash = !path.rest.empty() && path.rest[0] == '/';
+  const bool upgrade = !header(request, "upgrade").empty();
+  std::string out = request.method + " " + (slash ? path.rest : "/" + path.rest) + " HTTP/1.1\r\n";
+  const auto add = [&out](std::string_view name, std::string_view value) {
+    out.append(name).append(": ").append(value).append("\r\n");
+  };
+  add("Host", host);
+  const std::string connection = header(request, "connection");
+  for (const auto& [name, value] : request.headers) {
+    if (!stays_here(name, connection)) add(name, value);
+  }
+  add("X-Forwarded-For", request.peer.address.substr(0, request.peer.address.rfind(':')));
+  if (const std::string asked = header(request, "host"); !asked.empty()) add("X-Forwarded-Host", asked);
+  add("X-Forwarded-Uri", path.prefix + path.rest.substr(0, path.rest.find('?')));
+  if (upgrade) {
+    add("Connection", "Upgrade");
+    add("Upgrade", header(request, "upgrade"));
+  } else {
+    add("Connection", "close");
+  }
+  const bool has_body = !request.body.empty() || request.method == "POST" || request.method == "PUT" ||
+                        request.method == "PATCH";
+  if (has_body) add("Content-Length", std::to_string(request.body.size()));
+  return out + "\r\n" + request.body;
+}
+
+HttpResponder::Headers proxied_answer(const http::Head& head, const ProxyPath& path) {
+  HttpResponder::Headers out;
+  const std::string connection = std::string(head.find("connection").value_or(""));
+  for (const http::Field& field : head.fields) {
+    const std::string name = to_lower(field.name);
+    if (is_hop_by_hop(name) || name == "content-length" || http::list_contains(connection, name)) continue;
+    std::string value(field.value);
+    // Relative to the pod's root; to other hosts as it is.
+    if (name == "location" && value.starts_with("/") && !value.starts_with("//")) value = path.prefix + value;
+    out.emplace_back(std::string(field.name), std::move(value));
+  }
+  return out;
+}
+
+void serve_proxy(ApiCore& core, Call call, const HttpServerRequest& request,
+                 std::shared_ptr<HttpResponder> responder) {
+  // /api/v1/namespaces/NS/pods/NAME/proxy, or without the namespace.
+  const ProxyPath path = split_proxy_path(request.target, call.info.ns.empty() ? 5 : 7);
+  if (!is_proxy_path(request.target)) {
+    return send_reply(core.engine(), responder,
+                      error_reply(api::bad_request("the path of the request is malformed")));
+  }
+  const bool bare = path.rest.empty() || path.rest[0] == '?';
+  if (bare && (request.method == "GET" || request.method == "HEAD")) {  // so that relative links work
+    return responder->respond(301, {{"Location", path.prefix + "/" + path.rest}}, "");
+  }
+  auto self = core.shared_from_this();
+  find_proxy_target(core, call, [self, request, path, responder](Result<ProxyTarget> target) {
+    if (!target) return send_reply(self->engine(), responder, error_reply(target.error()));
+    reach(*self, *target, request, path, responder);
+  });
+}
+
+}  // namespace orchestra::apiserver

@@ -1,0 +1,33 @@
+#pragma once
+// A request to the subresource `proxy` of a pod or Service: passed on over one connection into the pod, its
+// answer passed back as it comes. Upgraded connections (WebSocket) are joined byte by byte.
+//
+// Heads are rebuilt, never copied: hop-by-hop fields, the client's credentials and impersonation stay here,
+// forwarding fields say who asked (upstream pkg/util/proxy). Answers are read by the strict parser of
+// net/http. Redirects are passed on with the proxy's prefix; links inside HTML are not rewritten.
+#include "apiserver/core.hpp"
+#include "net/http/head.hpp"
+#include "net/http/http_server.hpp"
+
+namespace orchestra::apiserver {
+
+/// A target as it was sent, cut behind the subresource: ".../pods/p/proxy" and "/a%2Fb?x=1".
+struct ProxyPath {
+  std::string prefix, rest;
+};
+/// `segments` of the path belong to the prefix.
+ProxyPath split_proxy_path(std::string_view target, std::size_t segments);
+
+/// Printable characters alone: what may stand in the head of a request.
+bool is_proxy_path(std::string_view target);
+
+/// The request as the pod gets it.
+std::string proxied_request(const HttpServerRequest& request, const ProxyPath& path, const std::string& host);
+/// Fields of the answer as the client gets them.
+HttpResponder::Headers proxied_answer(const http::Head& head, const ProxyPath& path);
+
+/// Authorized before.
+void serve_proxy(ApiCore& core, Call call, const HttpServerRequest& request,
+                 std::shared_ptr<HttpResponder> responder);
+
+}  // namespace orchestra::apiserver

@@ -1,0 +1,29 @@
+#pragma once
+// From a path on the subresource `proxy` of a pod or Service to the pod and port that it means.
+//
+// Upstream pkg/registry/core/{pod,service}: the name is `[scheme:]name[:port]`. A pod is dialled by the agent
+// of its node, inside the pod's own network, whatever its status says; so a proxied request reaches the pod
+// or nothing. Endpoints that are no pods, pods on the machine's network, and nodes are not proxied: from
+// there on it could be anything (server-side request forgery).
+#include <functional>
+#include <string_view>
+
+#include "api/pod_streams.hpp"
+#include "apiserver/core.hpp"
+
+namespace orchestra::apiserver {
+
+struct ProxyName {
+  std::string scheme, name, port;  ///< scheme and port may be empty
+};
+/// "http:web:80", "web:80", "web", "https:web:". nullopt: no such form.
+std::optional<ProxyName> parse_proxy_name(std::string_view text);
+
+struct ProxyTarget {
+  PodTarget pod;
+  int port = 0;
+};
+/// The callback runs at once or on a thread of the store.
+void find_proxy_target(ApiCore& core, const Call& call, std::function<void(Result<ProxyTarget>)> answer);
+
+}  // namespace orchestra::apiserver
