@@ -9,6 +9,7 @@
 #include <set>
 
 #include "base/control.hpp"
+#include "base/exit_status.hpp"
 #include "base/fd.hpp"
 #include "base/http_client.hpp"
 #include "image/registry/credentials.hpp"
@@ -45,38 +46,6 @@ constexpr const char* kUsage =
     "  verify                                      reads everything again and names what is damaged\n"
     "NAME is a reference (busybox:1.36), an id or its first digits. A store in use is asked through its "
     "owner.\n";
-
-int exit_status(Error::Code code) {
-  switch (code) {
-    case Error::invalid:
-      return 2;
-    case Error::not_found:
-      return 3;
-    case Error::conflict:
-    case Error::already_exists:
-      return 4;
-    case Error::unavailable:
-    case Error::busy:
-    case Error::deadline_exceeded:
-    case Error::overloaded:
-      return 5;
-    case Error::unknown_outcome:
-      return 6;
-    case Error::compacted:
-    case Error::expired:
-      return 7;
-    case Error::no_space:
-    case Error::too_large:
-      return 8;
-    case Error::corrupt:
-      return 9;
-    case Error::denied:
-    case Error::unauthenticated:
-      return 10;
-    default:
-      return 1;
-  }
-}
 
 struct Flags {
   std::map<std::string, std::string> values;
@@ -632,7 +601,7 @@ int run_image_command(const std::vector<std::string>& args, std::FILE* out, std:
   auto done = run_command(name, *flags, std::move(*request), settings, out, err);
   if (done) return 0;
   std::fprintf(err, "orchestra image %s: %s\n", name.c_str(), done.error().to_string().c_str());
-  return exit_status(done.error().code());
+  return exit_status(done.error());
 }
 
 }  // namespace orchestra

@@ -7,6 +7,7 @@
 #include <optional>
 #include <set>
 
+#include "base/exit_status.hpp"
 #include "base/fd.hpp"
 #include "base/json.hpp"
 #include "orchestra/remote_client.hpp"
@@ -250,7 +251,7 @@ int run_sim_command(const std::vector<std::string>& args, std::FILE* out, std::F
                                      : simulate(parsed, out, err);
   if (done) return *done;
   std::fprintf(err, "orchestra: sim: %s\n", done.error().to_string().c_str());
-  return done.error().is(Error::invalid) ? 2 : done.error().is(Error::not_found) ? 3 : 1;
+  return exit_status(done.error());
 }
 
 }  // namespace orchestra

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "base/base64.hpp"
+#include "base/exit_status.hpp"
 #include "base/fd.hpp"
 #include "orchestra/env.hpp"
 #include "orchestra/etcd_store.hpp"
@@ -75,7 +76,6 @@ constexpr Duration kReconnect = std::chrono::milliseconds(200);
 
 using command::Arguments;
 using command::etcd_options;
-using command::exit_status;
 using command::holds_log;
 using command::is_url;
 using command::number_of;
@@ -694,7 +694,7 @@ int run_store_command(const std::vector<std::string>& args, std::FILE* out, std:
   std::fflush(out);
   if (result) return *result;
   std::fprintf(err, "orchestra store: %s\n", result.error().to_string().c_str());
-  return store::command::exit_status(result.error());
+  return exit_status(result.error());
 }
 
 }  // namespace orchestra

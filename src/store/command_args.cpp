@@ -7,40 +7,6 @@
 
 namespace orchestra::store::command {
 
-int exit_status(const Error& error) {
-  switch (error.code()) {
-    case Error::invalid:
-      return 2;
-    case Error::not_found:
-      return 3;
-    case Error::conflict:
-    case Error::already_exists:
-      return 4;
-    case Error::unavailable:
-    case Error::not_leader:
-    case Error::busy:
-    case Error::overloaded:
-      return 5;
-    case Error::unknown_outcome:
-      return 6;
-    case Error::compacted:
-    case Error::expired:
-    case Error::future:
-      return 7;
-    case Error::no_space:
-    case Error::too_large:
-    case Error::resource_exhausted:
-      return 8;
-    case Error::corrupt:
-      return 9;
-    case Error::denied:
-    case Error::unauthenticated:
-      return 10;
-    default:
-      return 1;
-  }
-}
-
 Error usage_error(const std::string& what) { return Error(Error::invalid, "store", what); }
 
 Result<Arguments> parse(const std::vector<std::string>& args) {

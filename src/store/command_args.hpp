@@ -1,5 +1,5 @@
 #pragma once
-// The words of `orchestra store`: flags, numbers, durations, lists, folders, and the exit status of an error.
+// The words of `orchestra store`: flags, numbers, durations, lists, folders.
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -10,8 +10,6 @@
 #include "orchestra/raft_store.hpp"
 
 namespace orchestra::store::command {
-
-int exit_status(const Error& error);
 
 /// Flags with a value, flags without, and what is left.
 struct Arguments {

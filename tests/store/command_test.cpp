@@ -75,7 +75,7 @@ TEST_CASE("store commands reach a running store through its control socket") {
   REQUIRE(server.start().has_value());
   check_commands(folder.path());
   CHECK((*store)->revision() == 8);
-  CHECK(run({"restore", folder / "none", "--data", folder.path()}).status == 5);
+  CHECK(run({"restore", folder / "none", "--data", folder.path()}).status == 4);
 }
 
 TEST_CASE("serve keeps a store open for other commands, and a watch outlives its restart") {
