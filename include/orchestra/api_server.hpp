@@ -65,6 +65,8 @@ struct ApiServerOptions {
   std::size_t audit_queue_max = 10'000;  ///< events that wait for the sink; more are dropped and counted
   /// Asked about bearer tokens that this server did not issue. Any thread; must not block.
   std::function<std::optional<AuthenticatedUser>(const std::string& token)> authenticate_token = {};
+  /// What /metrics shows, where the server counts its requests; null: a registry of its own. Since 0.2.
+  std::shared_ptr<class Metrics> registry = nullptr;
 };
 
 class ORC_API ApiServer {
@@ -122,8 +124,8 @@ class ORC_API ApiServer {
   /// the namespace (empty: all), on the thread of the request. Until then these answer 503. Since 0.2.
   void set_computed(const std::string& group, const std::string& resource,
                     std::function<Result<std::vector<Object>>(const std::string& ns)> source);
-  /// Prometheus text appended to /metrics.
-  void set_metrics(std::function<std::string()> text);
+  /// The registry behind /metrics: families and collectors of the host show there, too. Since 0.2.
+  std::shared_ptr<Metrics> metrics() const;
   /// GET `path` answers `text()`; administrators only.
   void add_endpoint(const std::string& path, const std::string& content_type,
                     std::function<std::string()> text);

@@ -60,6 +60,8 @@ struct ClusterOptions {
   bool serve_http = true;               ///< false: no socket for the API, in process only
   /// Answers metrics.k8s.io (`kubectl top`) instead of this node's own statistics. Since 0.2.
   std::shared_ptr<MetricsSource> metrics = nullptr;
+  /// What /metrics of the API shows; null: a registry of the cluster's own (metric_registry()). Since 0.2.
+  std::shared_ptr<class Metrics> registry = nullptr;
   /// ApiServerOptions::audit_sink and audit_policy: who asked the API what. Since 0.2.
   std::function<void(const std::string& event)> audit_sink = {};
   std::string audit_policy = {};
@@ -93,6 +95,8 @@ class ORC_API Cluster {
   /// Acts as system:masters. Valid from start() on.
   Client client() const;
   std::shared_ptr<StateStore> store() const;
+  /// Counters of every part of this process, and of the host where it adds some. Since 0.2.
+  std::shared_ptr<Metrics> metric_registry() const;
   ClusterInfo info() const;
   /// True once somebody asked over control.sock that this process end (`orchestra down`).
   bool stop_requested() const;

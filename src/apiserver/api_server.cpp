@@ -48,6 +48,9 @@ struct ApiServer::Impl : std::enable_shared_from_this<ApiServer::Impl> {
         core(std::make_shared<ApiCore>(e, store, core_options())),
         tunnels(std::make_shared<NodeTunnels>(e)) {
     core->set_pod_streams(tunnels);
+    if (options.registry) return;
+    options.registry = Metrics::create();
+    collecting = options.registry->collect(collect_process);
   }
 
   CoreOptions core_options() const {
@@ -98,6 +101,7 @@ struct ApiServer::Impl : std::enable_shared_from_this<ApiServer::Impl> {
   std::shared_ptr<Pki> pki;
   std::shared_ptr<AuditLog> audit;
   std::shared_ptr<HttpFront> front;
+  std::shared_ptr<void> collecting;
   std::shared_ptr<TypeSource> types;
   std::shared_ptr<HttpServer> https, http, pods;
   std::string advertised;  ///< address:port that pods reach; empty: that of https
@@ -273,6 +277,7 @@ Result<void> ApiServer::start() {
                                             impl.options.audit_queue_max);
     front_options.audit = impl.audit;
   }
+  front_options.registry = impl.options.registry;
   impl.front = std::make_shared<HttpFront>(impl.core, std::move(front_options));
   impl.front->set_tunnels(impl.tunnels);
   ORC_TRY(impl.listen_https());
@@ -416,9 +421,7 @@ void ApiServer::set_computed(const std::string& group, const std::string& resour
                              std::function<Result<std::vector<Object>>(const std::string& ns)> source) {
   impl_->core->set_computed(group, resource, std::move(source));
 }
-void ApiServer::set_metrics(std::function<std::string()> text) {
-  if (impl_->front) impl_->front->set_metrics(std::move(text));
-}
+std::shared_ptr<Metrics> ApiServer::metrics() const { return impl_->options.registry; }
 void ApiServer::add_endpoint(const std::string& path, const std::string& content_type,
                              std::function<std::string()> text) {
   if (impl_->front) impl_->front->add_endpoint(path, {content_type, std::move(text)});

@@ -40,14 +40,15 @@ Reply text_reply(int code, std::string text) {
   return reply;
 }
 
+std::string git_version() {
+  return std::string("v") + api::kApiLevelMajor + "." + api::kApiLevelMinor + ".0+orchestra." + kVersion;
+}
 std::string version_json() {
-  const std::string own = kVersion;
   json::object version{{"major", api::kApiLevelMajor},
                        {"minor", api::kApiLevelMinor},
                        {"emulationMajor", api::kApiLevelMajor},
                        {"emulationMinor", api::kApiLevelMinor},
-                       {"gitVersion", "v" + std::string(api::kApiLevelMajor) + "." + api::kApiLevelMinor +
-                                          ".0+orchestra." + own},
+                       {"gitVersion", git_version()},
                        {"gitCommit", kCommit},
                        {"gitTreeState", "clean"},
                        {"buildDate", "2026-11-23T00:00:00Z"},
@@ -209,25 +210,28 @@ Reply HttpFront::discovery(const Exchange& exchange) const {
   return reply;
 }
 
-std::string HttpFront::metrics_text() const {
-  std::string text = requests_.text();
-  const StoreStatus store = core_->store().status();
-  const auto gauge = [&text](const char* name, const char* help, auto value) {
-    text += std::string("# HELP ") + name + " " + help + "\n# TYPE " + name + " gauge\n" + name + " " +
-            std::to_string(value) + "\n";
+void HttpFront::collect(MetricSink& sink) const {
+  const auto gauge = [&sink](const char* name, const char* help, const MetricLabels& labels, std::size_t value) {
+    sink.sample(MetricKind::gauge, name, help, labels, static_cast<double>(value));
   };
-  gauge("apiserver_watchers", "Watches that are open, over HTTP and in process.", core_->watchers.load());
-  gauge("apiserver_current_inflight_reads", "Reads being answered.", reads_.load());
-  gauge("apiserver_current_inflight_writes", "Writes being answered.", writes_.load());
-  gauge("orchestra_store_revision", "Revision of the state store.", store.revision);
-  gauge("orchestra_store_keys", "Keys in the state store.", store.keys);
-  gauge("orchestra_store_state_bytes", "Bytes of state.", store.state_bytes.value);
-  std::function<std::string()> more;
-  {
-    std::lock_guard lock(mutex_);
-    more = metrics_;
-  }
-  return more ? text + more() : text;
+  const char* in_flight = "apiserver_current_inflight_requests";
+  gauge(in_flight, "Requests being answered.", {{"request_kind", "readOnly"}}, reads_.load());
+  gauge(in_flight, "Requests being answered.", {{"request_kind", "mutating"}}, writes_.load());
+  gauge("apiserver_watchers", "Watches that are open, over HTTP and in process.", {}, core_->watchers.load());
+  sink.sample(MetricKind::gauge, "kubernetes_build_info", "What this server says it is.",
+              {{"major", api::kApiLevelMajor}, {"minor", api::kApiLevelMinor}, {"git_version", git_version()},
+               {"git_commit", kCommit}},
+              1);
+  collect_store(sink, core_->store().status());
+}
+
+Reply HttpFront::metrics(const Exchange& exchange) const {
+  const MetricsFormat format = metrics_format(exchange.header("accept"));
+  Reply reply;
+  reply.content_type = metrics_content_type(format);
+  reply.more = requests_.registry().pieces(format);
+  compress(exchange, reply);
+  return reply;
 }
 
 // OIDC discovery: how outsiders verify service account tokens.
@@ -273,11 +277,7 @@ Reply HttpFront::fixed(const Exchange& exchange) {
     reply.body = version_json();
     return reply;
   }
-  if (path == "/metrics") {
-    Reply reply = text_reply(200, metrics_text());
-    reply.content_type = "text/plain; version=0.0.4; charset=utf-8";
-    return reply;
-  }
+  if (path == "/metrics") return metrics(exchange);
   if (path == "/.well-known/openid-configuration" || path == "/openid/v1/jwks") return openid(exchange);
   if (path == "/openapi/v2" || path == "/openapi/v3" || path.starts_with("/openapi/v3/"))
     return openapi(exchange);

@@ -76,15 +76,16 @@ void send_reply(Engine& engine, const std::shared_ptr<HttpResponder>& responder,
 }
 
 HttpFront::HttpFront(std::shared_ptr<ApiCore> core, FrontOptions options)
-    : core_(std::move(core)), options_(std::move(options)), documents_(std::make_shared<Documents>()) {}
+    : core_(std::move(core)),
+      options_(std::move(options)),
+      requests_(options_.registry),
+      documents_(std::make_shared<Documents>()) {
+  collecting_ = options_.registry->collect([this](MetricSink& sink) { collect(sink); });
+}
 
 void HttpFront::set_address(std::string address) {
   std::lock_guard lock(mutex_);
   address_ = std::move(address);
-}
-void HttpFront::set_metrics(std::function<std::string()> text) {
-  std::lock_guard lock(mutex_);
-  metrics_ = std::move(text);
 }
 void HttpFront::add_endpoint(const std::string& path, Endpoint endpoint) {
   std::lock_guard lock(mutex_);
@@ -123,8 +124,7 @@ void HttpFront::authenticated(const std::shared_ptr<Exchange>& exchange, Result<
     return send_reply(engine, exchange->responder, error_reply(allowed.error()));
   }
   Reply reply = fixed(*exchange);
-  requests_.count(exchange->info.verb, "", exchange->info.path.substr(0, exchange->info.path.find('/', 1)),
-                  reply.code, engine.clock().now().steady_ns - exchange->began_ns);
+  requests_.count(exchange->info, true, reply.code, engine.clock().now().steady_ns - exchange->began_ns);
   send_reply(engine, exchange->responder, std::move(reply));
 }
 
@@ -167,11 +167,11 @@ void HttpFront::resource(const std::shared_ptr<Exchange>& exchange) {
                       error_reply(api::too_many_requests("too many requests, please try again later")));
   }
   auto self = shared_from_this();
-  auto run = [self, exchange, call = std::move(call), &in_flight]() mutable {
-    self->core_->handle(std::move(call), [self, exchange, &in_flight](Reply reply) {
+  const bool served = known != nullptr;
+  auto run = [self, exchange, call = std::move(call), &in_flight, served]() mutable {
+    self->core_->handle(std::move(call), [self, exchange, &in_flight, served](Reply reply) {
       --in_flight;
-      const RequestInfo& info = exchange->info;
-      self->requests_.count(info.verb, info.group, info.resource, reply.code,
+      self->requests_.count(exchange->info, served, reply.code,
                             self->core_->engine().clock().now().steady_ns - exchange->began_ns);
       compress(*exchange, reply);
       send_reply(self->core_->engine(), exchange->responder, std::move(reply));
@@ -201,8 +201,7 @@ void HttpFront::watch(const std::shared_ptr<Exchange>& exchange) {
   auto request = type ? read_watch(*core_, call, *type) : Result<WatchRequest>(type.error());
   auto cursor = request ? WatchCursor::open(*core_, std::move(*request))
                         : Result<std::unique_ptr<WatchCursor>>(request.error());
-  requests_.count("watch", call.info.group, call.info.resource,
-                  cursor ? 200 : api::status_of(cursor.error()).code, 0);
+  requests_.count(call.info, known != nullptr, cursor ? 200 : api::status_of(cursor.error()).code, 0);
   if (!cursor) return send_reply(engine, exchange->responder, error_reply(cursor.error()));
   WatchStreamOptions options;
   options.want = *want;
@@ -228,6 +227,7 @@ void HttpFront::watch(const std::shared_ptr<Exchange>& exchange) {
 
 void HttpFront::stop() {
   stopped_ = true;
+  collecting_.reset();
   std::vector<std::weak_ptr<WatchStream>> watches;
   {
     std::lock_guard lock(mutex_);

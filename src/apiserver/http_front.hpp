@@ -19,6 +19,7 @@ struct FrontOptions {
   std::size_t reads_in_flight_max = 400, writes_in_flight_max = 200;
   Duration bookmark_interval = std::chrono::seconds(60);
   std::shared_ptr<class AuditLog> audit = {};  ///< null: nothing is told
+  std::shared_ptr<Metrics> registry = {};      ///< never null
 };
 
 class NodeTunnels;
@@ -39,7 +40,6 @@ class HttpFront : public std::enable_shared_from_this<HttpFront> {
   void set_tunnels(std::shared_ptr<NodeTunnels> tunnels) { tunnels_ = std::move(tunnels); }
   void set_ready(bool ready) { ready_ = ready; }
   void set_address(std::string address);
-  void set_metrics(std::function<std::string()> text);
   void add_endpoint(const std::string& path, Endpoint endpoint);
   /// Ends watches.
   void stop();
@@ -58,7 +58,8 @@ class HttpFront : public std::enable_shared_from_this<HttpFront> {
   Reply openapi(const Exchange& exchange) const;
   Reply openid(const Exchange& exchange) const;
   Reply discovery(const Exchange& exchange) const;
-  std::string metrics_text() const;
+  Reply metrics(const Exchange& exchange) const;
+  void collect(MetricSink& sink) const;
 
   std::shared_ptr<ApiCore> core_;
   std::shared_ptr<NodeTunnels> tunnels_;
@@ -67,7 +68,6 @@ class HttpFront : public std::enable_shared_from_this<HttpFront> {
   std::atomic<std::size_t> reads_{0}, writes_{0};
   mutable std::mutex mutex_;
   std::string address_;
-  std::function<std::string()> metrics_;
   std::map<std::string, Endpoint> endpoints_;
   std::vector<std::weak_ptr<WatchStream>> watches_;  ///< also ended ones, until the next sweep
   std::size_t sweep_at_ = 64;
@@ -75,6 +75,7 @@ class HttpFront : public std::enable_shared_from_this<HttpFront> {
   /// Documents that depend on the registry only, built once per registry.
   struct Documents;
   std::shared_ptr<Documents> documents_;
+  std::shared_ptr<void> collecting_;  ///< last: no reading of ours outlives what it reads
 };
 
 /// Writes a reply: short bodies at once, long ones in pieces as fast as the client reads.

@@ -1,34 +1,69 @@
-// Request counters: see request_metrics.hpp.
+// See request_metrics.hpp. Names, labels and buckets: kubernetes apiserver/pkg/endpoints/metrics.
 #include "apiserver/request_metrics.hpp"
 
 namespace orchestra::apiserver {
+namespace {
 
-void RequestMetrics::count(const std::string& verb, const std::string& group, const std::string& resource,
-                           int code, std::int64_t nanoseconds) {
-  std::lock_guard lock(mutex_);
-  auto key = std::make_tuple(verb, group, resource, code);
-  if (series_.size() >= kSeriesMax && !series_.contains(key)) key = {verb, "", "other", code};
-  Series& series = series_[key];
-  ++series.count;
-  series.seconds += static_cast<double>(nanoseconds) / 1e9;
+constexpr std::size_t kSeriesMax = 10'000;  ///< handles kept; a family has no more series either
+
+const std::vector<double> kBuckets = {0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1,  1.25, 1.5,
+                                      2,     3,     4,    5,   6,   8,   10,  15,  20, 30,   45, 60};
+
+std::string verb_of(const RequestInfo& info) {
+  if (info.verb == "create") return "POST";
+  if (info.verb == "update") return "PUT";
+  std::string out = info.verb;
+  for (char& c : out) {
+    if (c >= 'a' && c <= 'z') c = static_cast<char>(c - 'a' + 'A');
+  }
+  return out;
 }
 
-std::string RequestMetrics::text() const {
-  std::lock_guard lock(mutex_);
-  std::string totals =
-      "# HELP apiserver_request_total Requests by verb, resource and HTTP code.\n# TYPE "
-      "apiserver_request_total counter\n";
-  std::string seconds =
-      "# HELP apiserver_request_duration_seconds_sum Time from the last byte of the request to the answer.\n"
-      "# TYPE apiserver_request_duration_seconds_sum counter\n";
-  for (const auto& [key, series] : series_) {
-    const auto& [verb, group, resource, code] = key;
-    const std::string labels = "{verb=\"" + verb + "\",group=\"" + group + "\",resource=\"" + resource +
-                               "\",code=\"" + std::to_string(code) + "\"} ";
-    totals += "apiserver_request_total" + labels + std::to_string(series.count) + "\n";
-    seconds += "apiserver_request_duration_seconds_sum" + labels + std::to_string(series.seconds) + "\n";
+std::string scope_of(const RequestInfo& info) {
+  if (!info.name.empty() || info.verb == "create") return "resource";
+  if (!info.ns.empty()) return "namespace";
+  return info.is_resource ? "cluster" : "";
+}
+
+}  // namespace
+
+RequestMetrics::RequestMetrics(std::shared_ptr<Metrics> registry) : registry_(std::move(registry)) {
+  std::vector<std::string> labels = {"verb", "group", "version", "resource", "subresource", "scope"};
+  auto seconds = registry_->histogram("apiserver_request_duration_seconds",
+                                      "Time from the end of the request's headers to its answer.", kBuckets, labels);
+  labels.emplace_back("code");
+  auto totals =
+      registry_->counter("apiserver_request_total", "Requests by verb, resource and HTTP code.", labels);
+  if (!seconds || !totals) return;
+  seconds_ = std::make_unique<MetricFamily<Histogram>>(std::move(*seconds));
+  totals_ = std::make_unique<MetricFamily<Counter>>(std::move(*totals));
+}
+
+RequestMetrics::Series* RequestMetrics::find(const RequestInfo& info, bool known, int code) {
+  std::vector<std::string> values;
+  if (info.is_resource && known) {
+    values = {verb_of(info), info.group, info.version, info.resource, info.subresource, scope_of(info)};
+  } else if (info.is_resource) {
+    values = {verb_of(info), "", "", "other", "", ""};
+  } else {
+    values = {verb_of(info), "", "", "", code == 404 ? "other" : info.path.substr(0, info.path.find('/', 1)), ""};
   }
-  return totals + seconds;
+  std::string key = std::to_string(code);
+  for (const std::string& value : values) key.append(1, '\0').append(value);
+  if (const auto found = series_.find(key); found != series_.end()) return &found->second;
+  if (series_.size() >= kSeriesMax) series_.clear();
+  const Histogram seconds = seconds_->with(values);
+  values.push_back(std::to_string(code));
+  return &series_.emplace(std::move(key), Series{totals_->with(values), seconds}).first->second;
+}
+
+void RequestMetrics::count(const RequestInfo& info, bool known, int code, std::int64_t nanoseconds) {
+  if (!totals_) return;
+  std::lock_guard lock(mutex_);
+  const Series* series = find(info, known, code);
+  series->total.add();
+  // A watch lasts as long as its client likes: no time of ours.
+  if (info.verb != "watch") series->seconds.observe(static_cast<double>(nanoseconds) / 1e9);
 }
 
 }  // namespace orchestra::apiserver

@@ -1,27 +1,36 @@
 #pragma once
-// Counters of requests in the names that dashboards for Kubernetes know.
+// What the API server counts, in the names that dashboards for Kubernetes know.
 #include <cstdint>
-#include <map>
+#include <memory>
 #include <mutex>
 #include <string>
-#include <tuple>
+#include <unordered_map>
+
+#include "apiserver/request_path.hpp"
+#include "orchestra/metrics.hpp"
 
 namespace orchestra::apiserver {
 
+/// Any thread.
 class RequestMetrics {
  public:
-  static constexpr std::size_t kSeriesMax = 5000;  ///< further combinations are not counted apart
-  void count(const std::string& verb, const std::string& group, const std::string& resource, int code,
-             std::int64_t nanoseconds);
-  std::string text() const;
+  /// Families of the registry that are taken by something else are not counted.
+  explicit RequestMetrics(std::shared_ptr<Metrics> registry);
+  /// `known`: the resource is served; names of others are not kept, they come from outside.
+  void count(const RequestInfo& info, bool known, int code, std::int64_t nanoseconds);
+  Metrics& registry() const { return *registry_; }
 
  private:
   struct Series {
-    std::uint64_t count = 0;
-    double seconds = 0;
+    Counter total;
+    Histogram seconds;
   };
-  mutable std::mutex mutex_;
-  std::map<std::tuple<std::string, std::string, std::string, int>, Series> series_;
+  Series* find(const RequestInfo& info, bool known, int code);
+  std::shared_ptr<Metrics> registry_;
+  std::unique_ptr<MetricFamily<Counter>> totals_;
+  std::unique_ptr<MetricFamily<Histogram>> seconds_;
+  std::mutex mutex_;
+  std::unordered_map<std::string, Series> series_;  ///< handles by what names them
 };
 
 }  // namespace orchestra::apiserver

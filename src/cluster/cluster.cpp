@@ -21,6 +21,7 @@
 #include "cluster/shared_keys.hpp"
 #include "image/ops.hpp"
 #include "metrics/resource_metrics.hpp"
+#include "orchestra/metrics.hpp"
 #include "orchestra/api_server.hpp"
 #include "orchestra/env.hpp"
 #include "orchestra/etcd_store.hpp"
@@ -44,7 +45,11 @@ constexpr std::size_t kKubeconfigBytesMax = 1 << 20;
 }  // namespace
 
 struct Cluster::Impl {
-  Impl(Engine& engine_, ClusterOptions options_) : engine(engine_), options(std::move(options_)) {}
+  Impl(Engine& engine_, ClusterOptions options_) : engine(engine_), options(std::move(options_)) {
+    if (options.registry) return;
+    options.registry = Metrics::create();
+    process = options.registry->collect(collect_process);
+  }
 
   void notice(const std::string& line) {
     if (options.notice) options.notice(line);
@@ -78,6 +83,8 @@ struct Cluster::Impl {
   std::string cluster_token;
   std::unique_ptr<cluster::Node> node;
   std::unique_ptr<ControlServer> control;
+  std::shared_ptr<void> process;
+  std::vector<std::shared_ptr<void>> collecting;  ///< before stop() touches what they read
   std::mutex mutex;
   std::condition_variable token_idle;
   Engine::TimerId token_timer = 0;
@@ -228,6 +235,7 @@ Result<void> Cluster::Impl::start_api() {
   api.insecure_http = options.insecure_http;
   api.audit_sink = options.audit_sink;
   api.audit_policy = options.audit_policy;
+  api.registry = options.registry;
   if (!options.node_ip.empty()) api.certificate_names.push_back(options.node_ip);
   if (options.listen.compare(0, 8, "0.0.0.0:") == 0) {
     // Nodes and users come by an address of this machine.
@@ -426,6 +434,10 @@ Result<void> Cluster::Impl::start() {
   serve_metrics(sources);
   if (!info.api_address.empty()) ORC_TRY(let_nodes_join());
   ORC_TRY(start_control());
+  collecting.push_back(options.registry->collect([this](MetricSink& sink) {
+    if (node) node->collect(sink);
+    if (loops) loops->collect(sink);
+  }));
   info.ready_ms = (engine.clock().now().steady_ns - begin) / 1'000'000;
   for (const std::string& line : info.degraded) notice("degraded: " + line);
   return {};
@@ -522,6 +534,7 @@ void Cluster::Impl::stop() {
     if (token_timer != 0 && engine.cancel_timer(token_timer)) --token_work;
     token_idle.wait_for(guard, kTokenEnd, [&] { return token_work == 0; });
   }
+  collecting.clear();
   if (control) control->stop();
   if (node) node->stop();
   if (loops) loops->stop();
@@ -562,6 +575,7 @@ Result<void> Cluster::down(Duration deadline) {
 
 Client Cluster::client() const { return impl_->server ? impl_->server->client() : Client(); }
 std::shared_ptr<StateStore> Cluster::store() const { return impl_->store; }
+std::shared_ptr<Metrics> Cluster::metric_registry() const { return impl_->options.registry; }
 ClusterInfo Cluster::info() const { return impl_->info; }
 bool Cluster::stop_requested() const {
   std::lock_guard guard(impl_->mutex);

@@ -13,6 +13,7 @@
 
 #include "orchestra/controllers.hpp"
 #include "orchestra/leader_election.hpp"
+#include "orchestra/metrics.hpp"
 #include "orchestra/scheduler.hpp"
 
 namespace orchestra::cluster {
@@ -40,6 +41,8 @@ class ControlLoops : public std::enable_shared_from_this<ControlLoops> {
   bool wait_running(bool wanted, Duration deadline) const;
   /// The running set; empty while another leads. Kept alive by the answer.
   std::shared_ptr<Controllers> controllers() const;
+  /// The scheduler's counters, by upstream's names, while it runs here.
+  void collect(MetricSink& sink) const;
 
  private:
   struct Set {

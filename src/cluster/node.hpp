@@ -15,6 +15,7 @@
 #include "orchestra/forward_proxies.hpp"
 #include "orchestra/dns_server.hpp"
 #include "orchestra/http_proxy.hpp"
+#include "orchestra/metrics.hpp"
 #include "orchestra/image_store.hpp"
 #include "orchestra/network_feed.hpp"
 #include "orchestra/node_agent.hpp"
@@ -76,6 +77,8 @@ class Node {
   bool connected() const { return agent_ && agent_->connected(); }
   std::shared_ptr<PodStreams> streams() const { return agent_->streams(); }
   std::shared_ptr<MetricsSource> metrics() const { return agent_->metrics(); }
+  /// Counters of DNS, ingress and Service proxy. Since start(), any thread.
+  void collect(MetricSink& sink) const;
   std::shared_ptr<ImageStore> images() const { return images_; }
   /// The node's address in the pod network; empty: none.
   std::string gateway() const;

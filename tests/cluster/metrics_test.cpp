@@ -1,5 +1,6 @@
 // A host's MetricsSource behind metrics.k8s.io.
 #include "orchestra/cluster.hpp"
+#include "orchestra/metrics.hpp"
 #include "orchestra/object.hpp"
 #include "tests/support/test.hpp"
 
@@ -46,4 +47,29 @@ TEST_CASE("a host's own metrics are served as metrics.k8s.io") {
   REQUIRE(nodes->items.size() == 1);
   CHECK(nodes->items[0].json().find(R"("window":"5.5s")") != std::string::npos);
   cluster.stop();
+}
+
+TEST_CASE("the registry of a cluster holds its parts' counters and the host's own, and outlives it") {
+  test::TempDir dir;
+  Engine engine;
+  ClusterOptions options;
+  options.data_dir = dir / "data";
+  options.node = false;
+  options.memory_store = true;
+  options.serve_http = false;
+  options.registry = Metrics::create();
+  const auto registry = options.registry;
+  registry->counter("shop_orders_total", "Orders.").value().with({}).add(7);
+  Cluster cluster(engine, options);
+  const auto started = cluster.start();
+  REQUIRE_MESSAGE(started, (started ? "" : started.error().to_string()));
+  CHECK(cluster.metric_registry() == registry);
+  const std::string page = registry->text();
+  for (const char* line : {"shop_orders_total 7\n", "leader_election_master_status{name=\"control\"} 1\n",
+                           "scheduler_pending_pods{queue=\"active\"} 0\n", "orchestra_store_revision "}) {
+    CHECK_MESSAGE(page.find(line) != std::string::npos, line);
+  }
+  cluster.stop();
+  CHECK(registry->text().find("scheduler_pending_pods") == std::string::npos);
+  CHECK(registry->text().find("shop_orders_total 7\n") != std::string::npos);
 }

@@ -24,6 +24,19 @@ for block in "$work"/*.cpp; do
     head -20 "$block.log"; failed "C++ block $(basename "$block" .cpp)"
   fi
 done
+# docs/observability.md: its C++ is the indented lines from `auto metrics` on.
+{
+  printf '#include <cstdio>\n#include <orchestra/metrics.hpp>\nvoid shown(const char* accept) {\n'
+  awk '/^    auto metrics = /, /^    std::puts/' docs/observability.md
+  echo '}'
+} >"$work/metrics.cc"
+if [ -z "$compiler" ]; then
+  skip "docs/observability.md: no compiler"
+elif grep -q counter "$work/metrics.cc" && "$compiler" -std=c++20 -fsyntax-only -Iinclude "$work/metrics.cc" >"$work/metrics.log" 2>&1; then
+  pass "the C++ of docs/observability.md compiles"
+else
+  head -20 "$work/metrics.log"; failed "the C++ of docs/observability.md"
+fi
 for block in "$work"/*.python; do
   [ -e "$block" ] || { failed "the README has no Python block"; break; }
   command -v python3 >/dev/null || { skip "Python blocks: python3 is not installed"; break; }
