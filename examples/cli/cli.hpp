@@ -6,46 +6,13 @@
 #include <string>
 #include <vector>
 
-#include "orchestra/error.hpp"
+#include "base/exit_status.hpp"
 
 namespace orchestra::cli {
 
-/// Exit status of DESIGN.md section 5.
-inline int exit_code(const Error& error) {
-  switch (error.code()) {
-    case Error::not_found:
-      return 3;
-    case Error::already_exists:
-    case Error::conflict:
-    case Error::busy:
-      return 4;
-    case Error::unavailable:
-    case Error::not_leader:
-    case Error::overloaded:
-    case Error::deadline_exceeded:
-      return 5;
-    case Error::unknown_outcome:
-      return 6;
-    case Error::compacted:
-    case Error::expired:
-    case Error::future:
-      return 7;
-    case Error::no_space:
-    case Error::too_large:
-    case Error::resource_exhausted:
-      return 8;
-    case Error::corrupt:
-      return 9;
-    case Error::denied:
-    case Error::unauthenticated:
-      return 10;
-    default:
-      return 1;
-  }
-}
 inline int report(const Error& error) {
   std::fprintf(stderr, "orchestra: %s\n", error.to_string().c_str());
-  return exit_code(error);
+  return exit_status(error);
 }
 inline int usage_error(const std::string& text) {
   std::fprintf(stderr, "orchestra: %s\n", text.c_str());
@@ -80,5 +47,9 @@ int run_doctor(const std::vector<std::string>& args);
 int run_explain(const std::vector<std::string>& args);
 int run_dns(const std::vector<std::string>& args);
 int run_dns_query(const Flags& flags);
+int run_logs(const std::vector<std::string>& args);
+
+/// $KUBECONFIG, else ~/.kube/config.
+std::string default_kubeconfig();
 
 }  // namespace orchestra::cli

@@ -26,12 +26,6 @@ Prints for each node why the pod cannot go there, or how each rule scores it, as
 Exit status 0: there is a node for it; 1: there is none.
 )";
 
-std::string default_kubeconfig() {
-  if (const char* path = std::getenv("KUBECONFIG"); path != nullptr && *path != 0) return path;
-  const char* home = std::getenv("HOME");
-  return std::string(home == nullptr ? "/root" : home) + "/.kube/config";
-}
-
 Result<std::vector<Object>> list(const Client& client, const char* version, const char* resource) {
   ListOptions options;
   ORC_ASSIGN(ObjectList all, client.list(version, resource, options).wait(30s));

@@ -26,6 +26,7 @@ usage: orchestra COMMAND [flags]
   down      end its pods and take everything of it off the machine
   doctor    what this machine can do, with evidence and remedy
   explain   why a pod has no node, node by node, and what would be if there were others
+  logs      what containers wrote, of one pod or of many, merged by time; also of a stopped data folder
   image     pull, import, export, build, ls, rm, inspect images
   dns       a DNS server with zone files, a cluster's names, upstream servers; questions to others
   sim       a whole cluster in virtual time: node loss, load, upgrades, from a scenario file
@@ -51,6 +52,12 @@ int run_store(const std::vector<std::string>& args) {
   return run_store_command(args, stdout, stderr, options);
 }
 }  // namespace
+
+std::string default_kubeconfig() {
+  if (const char* path = std::getenv("KUBECONFIG"); path != nullptr && *path != 0) return path;
+  const char* home = std::getenv("HOME");
+  return std::string(home == nullptr ? "/root" : home) + "/.kube/config";
+}
 
 Flags Flags::parse(const std::vector<std::string>& args, const std::set<std::string>& with_value,
                    const std::set<std::string>& switches) {
@@ -103,6 +110,7 @@ int main_of(const std::vector<std::string>& args) {
   if (command == "doctor") return run_doctor(rest);
   if (command == "explain") return run_explain(rest);
   if (command == "dns") return run_dns(rest);
+  if (command == "logs") return run_logs(rest);
   if (command == "image") {
     ImageCommandSettings settings;
     settings.store = default_data_dir() + "/images";

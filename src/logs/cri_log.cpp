@@ -1,15 +1,13 @@
 #include "logs/cri_log.hpp"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <ctime>
 #include <mutex>
 
-#include "base/fd.hpp"
+#include "logs/log_file.hpp"
 
 namespace orchestra::logs {
 
@@ -111,23 +109,6 @@ void CriFilter::feed(std::string_view raw, std::string& out) {
   }
 }
 
-std::vector<std::string> log_files(const std::string& live) {
-  const std::size_t slash = live.rfind('/');
-  const std::string folder = live.substr(0, slash), name = live.substr(slash + 1);
-  std::vector<std::string> out;
-  if (DIR* stream = opendir(folder.c_str())) {
-    while (const dirent* entry = readdir(stream)) {
-      const std::string file = entry->d_name;
-      if (file.size() > name.size() + 1 && file.compare(0, name.size() + 1, name + ".") == 0)
-        out.push_back(folder + "/" + file);
-    }
-    closedir(stream);
-  }
-  std::sort(out.begin(), out.end());
-  out.push_back(live);
-  return out;
-}
-
 namespace {
 /// Offset where the last `left` whole lines of one file begin; counts `left` down by the lines found.
 std::uint64_t tail_of_file(int fd, std::uint64_t size, std::int64_t& left) {
@@ -160,7 +141,7 @@ std::uint64_t tail_of_file(int fd, std::uint64_t size, std::int64_t& left) {
 LogPosition tail_position(const std::vector<std::string>& files, std::int64_t lines) {
   std::int64_t left = lines;
   for (std::size_t i = files.size(); i-- > 0;) {
-    auto fd = open_file(files[i], O_RDONLY);
+    auto fd = open_log_file(files[i]);
     if (!fd) continue;
     struct stat info {};
     if (fstat(fd->get(), &info) != 0) continue;
@@ -237,7 +218,7 @@ class LogStream final : public ByteStream, public std::enable_shared_from_this<L
   Result<bool> read_some() {
     if (!fd_) {
       if (files_.empty()) return false;
-      auto fd = open_file(files_.front(), O_RDONLY);
+      auto fd = open_log_file(files_.front());
       if (!fd) {
         if (!fd.error().is(Error::not_found)) return fd.error();
         if (files_.size() == 1) return false;  // the live file is not there yet

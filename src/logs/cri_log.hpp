@@ -48,8 +48,6 @@ class CriFilter {
   std::uint64_t emitted_ = 0;
 };
 
-/// Files of one container attempt in reading order: rotated ones (LIVE.YYYYMMDD-hhmmss...), then LIVE.
-std::vector<std::string> log_files(const std::string& live);
 /// File index and offset where the last `lines` whole lines begin.
 struct LogPosition {
   std::size_t file = 0;

@@ -12,6 +12,7 @@
 #include "node/node_status.hpp"
 #include "node/pod_worker.hpp"
 #include "node/static_pods.hpp"
+#include "logs/log_file.hpp"
 #include "node/statistics.hpp"
 #include "node/streams.hpp"
 #include "node/tunnel.hpp"
@@ -419,6 +420,8 @@ void NodeAgent::Impl::measure() {
       samples.push_back({pod.uid(), pod.ns(), pod.name(), name, id, pod.labels(), *usage});
     }
     check_local_storage(worker);
+    auto packed = logs::pack_pod(context.log_directory(pod.ns(), pod.name(), pod.uid()));
+    if (!packed) context.engine.log(LogLevel::warning, "node", packed.error().to_string());
   }
   statistics.pass(std::move(samples));
   const node::MachineFacts facts = node::read_machine(context.options.data_dir);

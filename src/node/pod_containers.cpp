@@ -8,6 +8,7 @@
 #include "api/object_tree.hpp"
 #include "base/fd.hpp"
 #include "logs/cri_log.hpp"
+#include "logs/log_file.hpp"
 #include "node/pod_worker.hpp"
 
 namespace orchestra::node {
@@ -32,7 +33,7 @@ std::string end_of_log(const std::string& live, std::size_t most) {
   logs::CriFilter filter({});
   std::string text;
   for (std::size_t i = from.file; i < files.size(); ++i) {
-    auto fd = open_file(files[i], O_RDONLY);
+    auto fd = logs::open_log_file(files[i]);
     if (!fd) continue;
     std::uint64_t at = i == from.file ? from.offset : 0;
     char block[16384];

@@ -45,9 +45,19 @@ awk '$2 != NR {bad = 1} END {exit bad}' "$work/lines" && [ "$(wc -l <"$work/line
 address=$(grep -o 'ingress http://[^ ]*' "$work/up.out" | sed 's/.*http:..//')
 wait_for 10 bash -c "exec 5<>/dev/tcp/${address%:*}/${address##*:} && printf 'GET /cgi-bin/visit HTTP/1.0\r\nHost: shop.example\r\n\r\n' >&5 && grep -q 'visits=' <&5" && pass "the ingress serves after the restart" || failed "the ingress does not serve after the restart"
 
+# orchestra logs: one pod, a workload with several, what a running and a stopped cluster say.
+read_lines() { "$orchestra" logs "$@" 2>"$work/logs.err"; }
+[ "$(read_lines counter -n shop --data "$data" --tail 5 --until 0s | wc -l)" = 5 ] && read_lines counter -n shop --data "$data" | head -n 100 | awk '$1 != "line" || $2 != NR {bad = 1} END {exit bad || NR != 100}' && pass "orchestra logs: a pod, its tail" || failed "orchestra logs: $(cat "$work/logs.err")"
+read_lines deployment/redis -n shop --timestamps >"$work/merged" && read_lines -l app=redis -n shop --timestamps >"$work/labelled" && [ -s "$work/merged" ] && cmp -s "$work/merged" "$work/labelled" && pass "orchestra logs: a Deployment and its labels say the same" || failed "orchestra logs of a Deployment: $(cat "$work/logs.err"; wc -l "$work/merged" "$work/labelled")"
+read_lines counter -n shop --json --tail 1 | grep -q '^{"time":"20.*","namespace":"shop","pod":"counter","container":"counter","line":"line [0-9]*"}$' && pass "orchestra logs --json" || failed "orchestra logs --json: $(cat "$work/logs.err")"
+(timeout 60 "$orchestra" logs counter -n shop -f --tail 1 2>&1 | { read -r a; read -r b; [ "$((${b#line } - ${a#line }))" = 1 ]; }) && pass "orchestra logs -f goes on" || failed "orchestra logs -f"
+read_lines nobody -n shop; [ $? = 3 ] && grep -q 'nobody' "$work/logs.err" && read_lines counter --tail x; [ $? = 2 ] && grep -q -- '--tail x' "$work/logs.err" && read_lines thing/x -n shop; [ $? = 2 ] && grep -q '"thing" is none of' "$work/logs.err" && pass "orchestra logs: wrong pod, number and kind are told" || failed "orchestra logs, bad input: $(cat "$work/logs.err")"
+
 kill "$owner"; wait "$owner" && pass "SIGTERM ends it with status 0" || failed "SIGTERM: status $?"
 [ "$(pids)" = "$processes" ] && pass "pods run on after SIGTERM" || failed "pods did not run on"
 owner=
+stopped=$(read_lines counter -n shop --data "$data" | tee "$work/stopped" | wc -l)
+[ "$stopped" -ge "$(wc -l <"$work/lines")" ] && awk '$2 != NR {bad = 1} END {exit bad}' "$work/stopped" && pass "orchestra logs reads the folder of a stopped cluster" || failed "orchestra logs of a stopped cluster: $(cat "$work/logs.err")"
 "$orchestra" down --data "$data" >"$work/down.log" 2>&1 && pass "orchestra down on a stopped folder" || { cat "$work/down.log"; failed "orchestra down"; }
 [ -z "$(pids)" ] && pass "no process of a pod is left" || failed "processes left: $(pids)"
 [ "$(ip -br link | grep -c orc)" = 0 ] && [ -z "$(nft list tables 2>/dev/null | grep orc)" ] && pass "no link and no table is left" || failed "left: $(ip -br link | grep orc; nft list tables | grep orc)"

@@ -2,11 +2,13 @@
 #include "logs/cri_log.hpp"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <atomic>
 
 #include "base/fd.hpp"
+#include "logs/log_file.hpp"
 #include "tests/support/test.hpp"
 
 using namespace orchestra;
@@ -119,4 +121,81 @@ TEST_CASE("following survives a rotation and ends when the container has ended")
   CHECK(rest == "three\nfour\n");
   ended = true;
   CHECK((*stream)->read(100).wait(5s).value().empty());
+}
+
+TEST_CASE("rotated files are packed but for the newest, and read as before") {
+  test::TempDir dir;
+  const std::string live = dir / "0.log";
+  std::string expected;
+  for (int file = 0; file < 4; ++file) {
+    std::string text;
+    for (int line = 0; line < 500; ++line) {
+      text += record(file, "line " + std::to_string(file * 500 + line));
+      expected += "line " + std::to_string(file * 500 + line) + "\n";
+    }
+    REQUIRE(write_file(file == 3 ? live : live + ".20261123-10000" + std::to_string(file), text));
+  }
+  Engine engine;
+  auto before = open_log_stream(engine, {.live_path = live});
+  REQUIRE(before);
+  std::string early = (*before)->read(100).wait(5s).value();  // has the first file open, and the names of all
+  CHECK(pack_rotated(live).value() == 2);
+  CHECK(pack_rotated(live).value() == 0);
+  CHECK(log_files(live) == std::vector<std::string>{live + ".20261123-100000.gz", live + ".20261123-100001.gz",
+                                                    live + ".20261123-100002", live});
+  CHECK(early + read_all(**before) == expected);
+  auto after = open_log_stream(engine, {.live_path = live});
+  CHECK(read_all(**after) == expected);
+  auto tail = open_log_stream(engine, {.live_path = live, .tail_lines = 1200});
+  CHECK(read_all(**tail) == expected.substr(expected.find("line 800\n")));
+}
+
+TEST_CASE("a packing that was broken off is done again, and packed bytes under a plain name are read") {
+  test::TempDir dir;
+  const std::string live = dir / "0.log", old = live + ".20261123-100000";
+  REQUIRE(write_file(old, record(1, "one")));
+  REQUIRE(write_file(live + ".20261123-100001", record(2, "two")));
+  REQUIRE(write_file(live, record(3, "three")));
+  REQUIRE(write_file(dir / ".packing-0.log.20261123-100000", "half a file"));
+  CHECK(log_files(live).size() == 3);
+  CHECK(pack_rotated(live).value() == 1);
+  REQUIRE(rename((old + ".gz").c_str(), old.c_str()) == 0);  // as between the two renames
+  Engine engine;
+  auto stream = open_log_stream(engine, {.live_path = live});
+  CHECK(read_all(**stream) == "one\ntwo\nthree\n");
+  CHECK(pack_rotated(live).value() == 1);
+  CHECK(log_files(live).front() == old + ".gz");
+}
+
+TEST_CASE("a damaged packed log is an error that names it, not an end") {
+  test::TempDir dir;
+  const std::string live = dir / "0.log", old = live + ".20261123-100000";
+  std::string text;
+  for (int line = 0; line < 3000; ++line) text += record(line % 60, "line " + std::to_string(line * 7919));
+  REQUIRE(write_file(old, text));
+  REQUIRE(write_file(live + ".20261123-100001", record(2, "two")));
+  REQUIRE(write_file(live, record(3, "three")));
+  REQUIRE(pack_rotated(live).value() == 1);
+  struct stat info {};
+  REQUIRE(stat((old + ".gz").c_str(), &info) == 0);
+  REQUIRE(truncate((old + ".gz").c_str(), info.st_size / 2) == 0);
+  Engine engine;
+  auto stream = open_log_stream(engine, {.live_path = live});
+  REQUIRE(stream);
+  auto chunk = (*stream)->read(4096).wait(5s);
+  REQUIRE(!chunk);
+  CHECK(chunk.error().is(Error::corrupt));
+  CHECK(chunk.error().message().find(old) != std::string::npos);
+}
+
+TEST_CASE("all containers of a pod are packed") {
+  test::TempDir dir;
+  for (const char* container : {"web", "db"}) {
+    REQUIRE(make_directories(dir / container));
+    const std::string live = dir / container + std::string("/1.log");
+    for (const char* suffix : {".20261123-100000", ".20261123-100001", ""})
+      REQUIRE(write_file(live + suffix, record(1, "one")));
+  }
+  CHECK(pack_pod(dir.path()).value() == 2);
+  CHECK(pack_pod(dir / "nowhere").value() == 0);
 }

@@ -1,0 +1,3 @@
+# Rotated log files are gzip.
+find_package(ZLIB REQUIRED)
+list(APPEND ORCHESTRA_AREA_LINK ZLIB::ZLIB)
