@@ -3,7 +3,7 @@
 # Asks nothing, runs again without harm, and without root says what is missing and goes on.
 set -euo pipefail
 build=(build-essential cmake ninja-build ccache mold pkg-config libboost1.81-dev libboost-json1.81-dev libssl-dev
-  libseccomp-dev doctest-dev zlib1g-dev libzstd-dev libnftables-dev libmnl-dev libyaml-dev libre2-dev
+  libseccomp-dev doctest-dev zlib1g-dev libzstd-dev libbz2-dev liblzma-dev libnftables-dev libmnl-dev libyaml-dev libre2-dev
   libnghttp2-dev)
 run=(nftables iproute2 busybox-static procps)
 # Peers that tests and benchmarks run beside ours; none of these packages starts a service.

@@ -1,3 +1,5 @@
 find_package(ZLIB REQUIRED)
+find_package(BZip2 REQUIRED)
+find_package(LibLZMA REQUIRED)
 pkg_check_modules(ZSTD REQUIRED IMPORTED_TARGET libzstd)
-set(ORCHESTRA_AREA_LINK ZLIB::ZLIB PkgConfig::ZSTD)
+set(ORCHESTRA_AREA_LINK ZLIB::ZLIB PkgConfig::ZSTD BZip2::BZip2 LibLZMA::LibLZMA)

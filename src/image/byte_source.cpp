@@ -1,6 +1,8 @@
-// Files, memory, zlib and zstd as pulled byte sources.
+// Files, memory and the decoders (zlib, zstd, bzip2, xz) as pulled byte sources.
 #include "image/byte_source.hpp"
 
+#include <bzlib.h>
+#include <lzma.h>
 #include <unistd.h>
 #include <zlib.h>
 #include <zstd.h>
@@ -15,6 +17,10 @@ namespace {
 
 constexpr std::size_t kBufferBytes = 128 << 10;
 constexpr std::size_t kMagicBytes = 8;
+constexpr std::uint64_t kXzMemoryMax = 128 << 20;
+constexpr std::string_view kXzMagic{"\xfd"
+                                    "7zXZ\0",
+                                    6};
 
 class FileSource : public ByteSource {
  public:
@@ -208,6 +214,91 @@ class ZstdSource : public ByteSource {
   bool input_ended_ = false, frame_ended_ = true;
 };
 
+class Bzip2Source : public ByteSource {
+ public:
+  explicit Bzip2Source(std::unique_ptr<ByteSource> inner) : inner_(std::move(inner)), buffer_(kBufferBytes) {
+    ready_ = BZ2_bzDecompressInit(&stream_, 0, 0) == BZ_OK;
+  }
+  ~Bzip2Source() override { BZ2_bzDecompressEnd(&stream_); }
+
+  Result<std::size_t> read(char* bytes, std::size_t size) override {
+    if (!ready_) return Error(Error::resource_exhausted, "image", "bzip2 could not allocate its window");
+    const auto asked = static_cast<unsigned>(std::min<std::size_t>(size, 1 << 30));
+    stream_.next_out = bytes;
+    stream_.avail_out = asked;
+    while (stream_.avail_out == asked) {
+      if (stream_.avail_in == 0) {
+        ORC_ASSIGN(const std::size_t got, inner_->read(buffer_.data(), buffer_.size()));
+        stream_.next_in = buffer_.data();
+        stream_.avail_in = static_cast<unsigned>(got);
+        if (got == 0 && between_streams_) return std::size_t{0};
+        if (got == 0) return Error(Error::corrupt, "image", "bzip2 data ends in the middle");
+      }
+      if (between_streams_) ORC_TRY(next_stream());
+      const int status = BZ2_bzDecompress(&stream_);
+      if (status != BZ_OK && status != BZ_STREAM_END)
+        return Error(Error::corrupt, "image", "bzip2 data is damaged: error " + std::to_string(status));
+      between_streams_ = status == BZ_STREAM_END;
+    }
+    return static_cast<std::size_t>(asked - stream_.avail_out);
+  }
+
+ private:
+  Result<void> next_stream() {
+    const bz_stream before = stream_;
+    BZ2_bzDecompressEnd(&stream_);
+    stream_ = {};
+    ready_ = BZ2_bzDecompressInit(&stream_, 0, 0) == BZ_OK;
+    if (!ready_) return Error(Error::resource_exhausted, "image", "bzip2 could not allocate its window");
+    stream_.next_in = before.next_in;
+    stream_.avail_in = before.avail_in;
+    stream_.next_out = before.next_out;
+    stream_.avail_out = before.avail_out;
+    between_streams_ = false;
+    return {};
+  }
+  std::unique_ptr<ByteSource> inner_;
+  std::vector<char> buffer_;
+  bz_stream stream_{};
+  bool ready_ = false, between_streams_ = false;
+};
+
+class XzSource : public ByteSource {
+ public:
+  explicit XzSource(std::unique_ptr<ByteSource> inner) : inner_(std::move(inner)), buffer_(kBufferBytes) {
+    ready_ = lzma_stream_decoder(&stream_, kXzMemoryMax, LZMA_CONCATENATED) == LZMA_OK;
+  }
+  ~XzSource() override { lzma_end(&stream_); }
+
+  Result<std::size_t> read(char* bytes, std::size_t size) override {
+    if (!ready_) return Error(Error::resource_exhausted, "image", "xz could not allocate its window");
+    stream_.next_out = reinterpret_cast<std::uint8_t*>(bytes);
+    stream_.avail_out = size;
+    while (stream_.avail_out == size && !ended_) {
+      if (stream_.avail_in == 0 && !input_ended_) {
+        ORC_ASSIGN(const std::size_t got, inner_->read(buffer_.data(), buffer_.size()));
+        stream_.next_in = reinterpret_cast<const std::uint8_t*>(buffer_.data());
+        stream_.avail_in = got;
+        input_ended_ = got == 0;
+      }
+      const lzma_ret status = lzma_code(&stream_, input_ended_ ? LZMA_FINISH : LZMA_RUN);
+      if (status == LZMA_MEMLIMIT_ERROR)
+        return Error(Error::too_large, "image", "xz data needs more than 128 MiB of memory to unpack");
+      if (status == LZMA_BUF_ERROR) return Error(Error::corrupt, "image", "xz data ends in the middle");
+      if (status != LZMA_OK && status != LZMA_STREAM_END)
+        return Error(Error::corrupt, "image", "xz data is damaged: error " + std::to_string(status));
+      ended_ = status == LZMA_STREAM_END;
+    }
+    return size - stream_.avail_out;
+  }
+
+ private:
+  std::unique_ptr<ByteSource> inner_;
+  std::vector<char> buffer_;
+  lzma_stream stream_ = LZMA_STREAM_INIT;
+  bool ready_ = false, input_ended_ = false, ended_ = false;
+};
+
 }  // namespace
 
 std::unique_ptr<ByteSource> make_file_source(Fd file) {
@@ -252,6 +343,9 @@ Compression detect_compression(std::string_view first_bytes) {
       return Compression::zstd;
     }
   }
+  if (first_bytes.size() >= 4 && first_bytes.starts_with("BZh") && at(3) >= '1' && at(3) <= '9')
+    return Compression::bzip2;
+  if (first_bytes.starts_with(kXzMagic)) return Compression::xz;
   return Compression::none;
 }
 
@@ -266,18 +360,19 @@ Result<std::unique_ptr<ByteSource>> decompress(std::unique_ptr<ByteSource> sourc
   head.resize(filled);
   const Compression kind = detect_compression(head);
   if (found != nullptr) *found = kind;
-  if (head.starts_with("BZh") || head.starts_with(std::string_view("\xfd"
-                                                                   "7zXZ\0",
-                                                                   6))) {
-    return Error(
-        Error::unsupported, "image",
-        std::string(head[0] == 'B' ? "bzip2" : "xz") + " compression is not supported; use gzip or zstd");
-  }
   std::unique_ptr<ByteSource> whole = std::make_unique<PrefixedSource>(std::move(head), std::move(source));
-  if (kind == Compression::gzip)
-    return std::unique_ptr<ByteSource>(std::make_unique<GzipSource>(std::move(whole)));
-  if (kind == Compression::zstd)
-    return std::unique_ptr<ByteSource>(std::make_unique<ZstdSource>(std::move(whole)));
+  switch (kind) {
+    case Compression::none:
+      break;
+    case Compression::gzip:
+      return std::unique_ptr<ByteSource>(std::make_unique<GzipSource>(std::move(whole)));
+    case Compression::zstd:
+      return std::unique_ptr<ByteSource>(std::make_unique<ZstdSource>(std::move(whole)));
+    case Compression::bzip2:
+      return std::unique_ptr<ByteSource>(std::make_unique<Bzip2Source>(std::move(whole)));
+    case Compression::xz:
+      return std::unique_ptr<ByteSource>(std::make_unique<XzSource>(std::move(whole)));
+  }
   return whole;
 }
 

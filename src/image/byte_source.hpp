@@ -2,7 +2,7 @@
 // ByteSource: bytes pulled in order, and the filters between a file or socket and a tar reader.
 //
 // Each filter owns the one below it. Memory per chain is a few buffers of 64 KiB (zstd: its window, at
-// most 128 MiB as the format's own decoder allows, 8 MiB in practice). Blocking; one thread at a time.
+// most 128 MiB as the format's own decoder allows, 8 MiB in practice; xz: 128 MiB at most, bzip2: 4 MiB). Blocking; one thread at a time.
 #include <condition_variable>
 #include <cstdint>
 #include <memory>
@@ -46,12 +46,12 @@ class GrowingFile {
 /// Reads `file` from its start as far as `growing` has come, and waits for the rest.
 std::unique_ptr<ByteSource> make_growing_source(Fd file, std::shared_ptr<GrowingFile> growing);
 
-enum class Compression : std::uint8_t { none, gzip, zstd };
-/// By the magic of the first bytes (gzip 1f 8b, zstd frame or skippable frame).
+enum class Compression : std::uint8_t { none, gzip, zstd, bzip2, xz };
+/// By the magic of the first bytes (gzip 1f 8b, zstd frame or skippable frame, bzip2 BZh, xz fd 7zXZ).
 Compression detect_compression(std::string_view first_bytes);
 /// Looks at the first bytes and puts the right decoder on top; plain data passes through. gzip with
-/// several members and zstd with several and skippable frames are read to their end. bzip2 and xz are
-/// recognised and refused by name. `found` tells what it was.
+/// several members, zstd with several and skippable frames, bzip2 and xz with several streams are read to their
+/// end. `found` tells what it was.
 Result<std::unique_ptr<ByteSource>> decompress(std::unique_ptr<ByteSource> source,
                                                Compression* found = nullptr);
 

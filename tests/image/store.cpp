@@ -1,8 +1,10 @@
 // The store end to end on a temporary folder: import, names, roots, and what a crash leaves.
 #include "orchestra/image_store.hpp"
 
+#include <bzlib.h>
 #include <fcntl.h>
 #include <linux/mount.h>
+#include <lzma.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -36,6 +38,22 @@ std::string gzip(const std::string& plain) {
   out.resize(stream.total_out);
   deflateEnd(&stream);
   return out;
+}
+std::string bzip2(std::string plain) {
+  std::string out(plain.size() + 1000, '\0');
+  auto size = static_cast<unsigned>(out.size());
+  REQUIRE(BZ2_bzBuffToBuffCompress(out.data(), &size, plain.data(), static_cast<unsigned>(plain.size()), 9, 0, 0) ==
+          BZ_OK);
+  return out.substr(0, size);
+}
+/// `level`: the dictionary of 9 is 64 MiB.
+std::string xz(const std::string& plain, std::uint32_t level = 1) {
+  std::string out(lzma_stream_buffer_bound(plain.size()), '\0');
+  std::size_t size = 0;
+  REQUIRE(lzma_easy_buffer_encode(level, LZMA_CHECK_CRC64, nullptr,
+                                  reinterpret_cast<const std::uint8_t*>(plain.data()), plain.size(),
+                                  reinterpret_cast<std::uint8_t*>(out.data()), &size, out.size()) == LZMA_OK);
+  return out.substr(0, size);
 }
 std::string zstd(const std::string& plain) {
   std::string out(ZSTD_compressBound(plain.size()), '\0');
@@ -110,6 +128,18 @@ TEST_CASE("compressed archives and OCI layouts give the same image") {
   SUBCASE("zstd with two frames") {
     const std::string both = zstd(plain.substr(0, 700)) + zstd(plain.substr(700));
     REQUIRE(store->import(f.put("web.tar.zst", both)).wait(30s));
+  }
+  SUBCASE("bzip2 with two streams") {
+    const std::string both = bzip2(plain.substr(0, 700)) + bzip2(plain.substr(700));
+    REQUIRE(store->import(f.put("web.tar.bz2", both)).wait(30s));
+  }
+  SUBCASE("xz with two streams") {
+    const std::string both = xz(plain.substr(0, 700)) + xz(plain.substr(700), 9);
+    REQUIRE(store->import(f.put("web.tar.xz", both)).wait(30s));
+  }
+  SUBCASE("layers packed by bzip2 and xz in an archive") {
+    const std::string packed = docker_archive("shop/web:1", {bzip2(layers[0]), xz(layers[1])}, config_json(layers));
+    REQUIRE(store->import(f.put("web.tar", packed)).wait(30s));
   }
   SUBCASE("an OCI layout folder") {
     for (const auto& [path, bytes] : oci_layout("shop/web:1", layers)) {
@@ -281,6 +311,39 @@ TEST_CASE("a damaged archive imports nothing and says what is wrong") {
     archive = gzip(archive);
     archive.resize(archive.size() - 20);
     wanted = "gzip data ends in the middle";
+  }
+  SUBCASE("a bzip2 that is cut off") {
+    archive = bzip2(archive);
+    archive.resize(archive.size() - 20);
+    wanted = "bzip2 data ends in the middle";
+  }
+  SUBCASE("a bzip2 with a changed byte") {
+    archive = bzip2(archive);
+    archive[archive.size() / 2] = static_cast<char>(archive[archive.size() / 2] ^ 0x55);
+    wanted = "bzip2 data is damaged";
+  }
+  SUBCASE("an xz that is cut off") {
+    archive = xz(archive);
+    archive.resize(archive.size() - 20);
+    wanted = "xz data ends in the middle";
+  }
+  SUBCASE("an xz with a changed byte") {
+    archive = xz(archive);
+    archive[archive.size() / 2] = static_cast<char>(archive[archive.size() / 2] ^ 0x55);
+    wanted = "xz data is damaged";
+  }
+  SUBCASE("an xz that asks for more memory than anybody should give it") {
+    lzma_options_lzma options;
+    REQUIRE(!lzma_lzma_preset(&options, 9));
+    options.dict_size = 512 << 20;
+    const lzma_filter filters[] = {{LZMA_FILTER_LZMA2, &options}, {LZMA_VLI_UNKNOWN, nullptr}};
+    std::string out(lzma_stream_buffer_bound(archive.size()), '\0');
+    std::size_t size = 0;
+    REQUIRE(lzma_stream_buffer_encode(const_cast<lzma_filter*>(filters), LZMA_CHECK_CRC32, nullptr,
+                                      reinterpret_cast<const std::uint8_t*>(archive.data()), archive.size(),
+                                      reinterpret_cast<std::uint8_t*>(out.data()), &size, out.size()) == LZMA_OK);
+    archive = out.substr(0, size);
+    wanted = "more than 128 MiB of memory";
   }
   const auto report = store->import(f.put("a.tar", archive)).wait(30s);
   REQUIRE_FALSE(report);
