@@ -7,6 +7,7 @@
 #include "cluster/options.hpp"
 #include "orchestra/api_server.hpp"
 #include "orchestra/cluster.hpp"
+#include "orchestra/metrics.hpp"
 
 using namespace orchestra;
 using namespace orchestra::c;
@@ -73,6 +74,10 @@ class KmsOfC final : public KmsPlugin {
   const std::string name_;
   const orc_kms_plugin plugin_;
 };
+
+std::string metrics_page(const Metrics& metrics, const char* accept) {
+  return metrics.text(metrics_format(accept == nullptr ? "" : accept));
+}
 }  // namespace
 
 orc_code orc_cluster_new(orc_engine* engine, const char* options_json, orc_cluster** out, orc_error** error) {
@@ -141,6 +146,13 @@ orc_code orc_cluster_info(orc_cluster* cluster, orc_bytes* out, orc_error** erro
                                    {"kubeconfig", info.kubeconfig},
                                    {"ready_ms", info.ready_ms},
                                    {"degraded", std::move(degraded)}}));
+    return ORC_OK;
+  });
+}
+orc_code orc_cluster_metrics(orc_cluster* cluster, const char* accept, orc_bytes* out, orc_error** error) {
+  return guarded(error, [&]() -> orc_code {
+    if (cluster == nullptr || out == nullptr) return bad("cluster and out must be given", error);
+    give(out, metrics_page(*cluster->cluster->metric_registry(), accept));
     return ORC_OK;
   });
 }
@@ -218,6 +230,14 @@ orc_code orc_api_server_kubeconfig(orc_api_server* server, orc_bytes* out, orc_e
     auto text = server->server->kubeconfig();
     if (!text) return fail(text.error(), error);
     give(out, *text);
+    return ORC_OK;
+  });
+}
+orc_code orc_api_server_metrics(orc_api_server* server, const char* accept, orc_bytes* out, orc_error** error) {
+  return guarded(error, [&]() -> orc_code {
+    if (server == nullptr || out == nullptr) return bad("server and out must be given", error);
+    if (!server->started) return bad("the API server is not started", error);
+    give(out, metrics_page(*server->server->metrics(), accept));
     return ORC_OK;
   });
 }

@@ -1,6 +1,7 @@
 // Errors, bytes and the engine of orchestra.h.
 #include "base/version.hpp"
 #include "bindings/c/handles.hpp"
+#include "orchestra/retry_after.hpp"
 
 using namespace orchestra;
 using namespace orchestra::c;
@@ -26,6 +27,13 @@ const char* orc_error_message(const orc_error* error) {
 int orc_error_http_code(const orc_error* error) { return error != nullptr ? error->http_code : 0; }
 const char* orc_error_status_json(const orc_error* error) {
   return error != nullptr ? error->status_json.c_str() : "";
+}
+int64_t orc_error_retry_after_ms(const orc_error* error) {
+  if (error == nullptr) return 0;
+  if (const auto* retry = error->error.detail<RetryAfter>())
+    return std::chrono::ceil<std::chrono::milliseconds>(retry->after).count();
+  const auto status = error->status_json.empty() ? Result<json::value>(json::value()) : parse_json(error->status_json);
+  return status ? int_at(*status, "/details/retryAfterSeconds") * 1000 : 0;
 }
 void orc_error_free(orc_error* error) { delete error; }
 

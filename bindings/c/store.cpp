@@ -2,6 +2,7 @@
 #include "bindings/c/handles.hpp"
 #include "orchestra/memory_store.hpp"
 #include "orchestra/raft_store.hpp"
+#include "store/ops.hpp"
 
 using namespace orchestra;
 using namespace orchestra::c;
@@ -71,6 +72,42 @@ orc_code orc_store_get(orc_store* store, const void* key, size_t key_size, int64
     give(value, read->kv->value.bytes());
     if (mod_revision != nullptr) *mod_revision = read->kv->mod_revision;
     return ORC_OK;
+  });
+}
+
+orc_code orc_store_txn(orc_store* store, const char* text, int64_t timeout_ms, orc_bytes* out, orc_error** error) {
+  return guarded(error, [&]() -> orc_code {
+    if (!usable(store) || text == nullptr || out == nullptr) return bad("store, text and out must be given", error);
+    auto done = store::run_txn_text(*store->store, text, milliseconds(timeout_ms));
+    if (!done) return fail(done.error(), error);
+    give(out, to_json(*done));
+    return ORC_OK;
+  });
+}
+
+orc_code orc_store_lease_grant(orc_store* store, int64_t ttl_s, int64_t timeout_ms, int64_t* lease, orc_error** error) {
+  return guarded(error, [&]() -> orc_code {
+    if (!usable(store) || lease == nullptr) return bad("store and lease must be given", error);
+    auto granted = store->store->lease_grant(std::chrono::seconds(ttl_s)).wait(milliseconds(timeout_ms));
+    if (!granted) return fail(granted.error(), error);
+    *lease = static_cast<int64_t>(*granted);
+    return ORC_OK;
+  });
+}
+
+orc_code orc_store_lease_keep_alive(orc_store* store, int64_t lease, int64_t timeout_ms, orc_error** error) {
+  return guarded(error, [&]() -> orc_code {
+    if (!usable(store)) return bad("store must be given", error);
+    auto kept = store->store->lease_keep_alive(static_cast<LeaseId>(lease)).wait(milliseconds(timeout_ms));
+    return kept ? ORC_OK : fail(kept.error(), error);
+  });
+}
+
+orc_code orc_store_lease_revoke(orc_store* store, int64_t lease, int64_t timeout_ms, orc_error** error) {
+  return guarded(error, [&]() -> orc_code {
+    if (!usable(store)) return bad("store must be given", error);
+    auto revoked = store->store->lease_revoke(static_cast<LeaseId>(lease)).wait(milliseconds(timeout_ms));
+    return revoked ? ORC_OK : fail(revoked.error(), error);
   });
 }
 

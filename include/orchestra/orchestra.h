@@ -75,6 +75,8 @@ ORC_CAPI const char* orc_error_message(const orc_error* error);
 /* HTTP status and Status object of an API error; 0 and "" for others. */
 ORC_CAPI int orc_error_http_code(const orc_error* error);
 ORC_CAPI const char* orc_error_status_json(const orc_error* error);
+/* Milliseconds before which the same call will most likely be refused again; 0: nothing is known. Since 0.2. */
+ORC_CAPI int64_t orc_error_retry_after_ms(const orc_error* error);
 ORC_CAPI void orc_error_free(orc_error* error);
 
 /* --- engine: threads, declared first, freed last ------------------------------------------------------- */
@@ -102,6 +104,9 @@ ORC_CAPI void orc_cluster_stop(orc_cluster* cluster);
 ORC_CAPI orc_code orc_cluster_down(orc_cluster* cluster, int64_t timeout_ms, orc_error** error);
 /* {"api_address", "kubeconfig", "ingress_address", "isolation", "ready_ms", ...} */
 ORC_CAPI orc_code orc_cluster_info(orc_cluster* cluster, orc_bytes* out, orc_error** error);
+/* The page of /metrics, as the value of an Accept header asks: OpenMetrics or Prometheus text (also for NULL). Since
+ * 0.2. */
+ORC_CAPI orc_code orc_cluster_metrics(orc_cluster* cluster, const char* accept, orc_bytes* out, orc_error** error);
 ORC_CAPI orc_code orc_cluster_client(orc_cluster* cluster, orc_client** out, orc_error** error);
 ORC_CAPI void orc_cluster_free(orc_cluster* cluster);
 
@@ -118,6 +123,19 @@ ORC_CAPI orc_code orc_store_get(orc_store* store, const void* key, size_t key_si
                                 int64_t* mod_revision, orc_error** error);
 ORC_CAPI orc_code orc_store_remove(orc_store* store, const void* key, size_t key_size, int64_t timeout_ms, uint64_t* removed,
                                    orc_error** error);
+/* A transaction: one line for each condition and operation, as `orchestra store txn` reads them; all or nothing, in one
+ * revision.
+ *     if mod KEY = 7 | if value KEY = "text" | if missing KEY     none: always
+ *     put KEY VALUE [lease=ID] | get KEY [--prefix] | del KEY [--prefix]
+ *     else                                                         what follows runs when a condition does not hold
+ * "..." holds blanks, with \" \\ \n \t and \xHH inside. The answer is JSON: {"succeeded": true, "revision": 9, "ops": [
+ * {"op": "put"} | {"op": "del", "removed": 1} | {"op": "get", "kvs": [{"key", "value", "mod", ..}]}]}, keys and values in
+ * base64. A line that is wrong is ORC_EINVAL with its number. Since 0.2. */
+ORC_CAPI orc_code orc_store_txn(orc_store* store, const char* text, int64_t timeout_ms, orc_bytes* out, orc_error** error);
+/* Keys put with a lease go when it ends: revoked, or not kept alive for ttl_s seconds (1 to 86,400). Since 0.2. */
+ORC_CAPI orc_code orc_store_lease_grant(orc_store* store, int64_t ttl_s, int64_t timeout_ms, int64_t* lease, orc_error** error);
+ORC_CAPI orc_code orc_store_lease_keep_alive(orc_store* store, int64_t lease, int64_t timeout_ms, orc_error** error);
+ORC_CAPI orc_code orc_store_lease_revoke(orc_store* store, int64_t lease, int64_t timeout_ms, orc_error** error);
 /* Called once per key in order; a return other than 0 ends the listing. */
 typedef int (*orc_store_each)(void* user, const void* key, size_t key_size, const void* value, size_t value_size, int64_t mod_revision);
 ORC_CAPI orc_code orc_store_range(orc_store* store, const void* prefix, size_t prefix_size, size_t limit, int64_t timeout_ms,
@@ -165,6 +183,8 @@ ORC_CAPI orc_code orc_api_server_start(orc_api_server* server, orc_error** error
 ORC_CAPI void orc_api_server_stop(orc_api_server* server);
 ORC_CAPI orc_code orc_api_server_client(orc_api_server* server, orc_client** out, orc_error** error);
 ORC_CAPI orc_code orc_api_server_kubeconfig(orc_api_server* server, orc_bytes* out, orc_error** error);
+/* As orc_cluster_metrics. Since 0.2. */
+ORC_CAPI orc_code orc_api_server_metrics(orc_api_server* server, const char* accept, orc_bytes* out, orc_error** error);
 ORC_CAPI void orc_api_server_free(orc_api_server* server);
 
 /* --- node: runs the pods that a control plane gives it ---------------------------------------------------- */

@@ -129,29 +129,8 @@ Result<void> run_del(StateStore& store, const json::object& request, const OpCon
 /// The text of txn_text.hpp; the answer says whether the conditions held, and what each operation did.
 Result<void> run_txn(StateStore& store, const json::object& request, const OpContext& context) {
   ORC_ASSIGN(const std::string text, bytes_at(request, "text"));
-  ORC_ASSIGN(Txn txn, parse_txn(text));
-  std::vector<TxnOp::Type> kinds[2];
-  for (const TxnOp& op : txn.otherwise) kinds[0].push_back(op.type);
-  for (const TxnOp& op : txn.then) kinds[1].push_back(op.type);
-  ORC_ASSIGN(const TxnResult result, store.txn(std::move(txn)).wait(kDeadline));
-  const auto& ran = kinds[result.succeeded ? 1 : 0];
-  json::array ops;
-  for (std::size_t i = 0; i < ran.size() && i < result.ops.size(); ++i) {
-    json::object each;
-    if (ran[i] == TxnOp::Type::put) {
-      each["op"] = "put";
-    } else if (ran[i] == TxnOp::Type::remove) {
-      each["op"] = "del";
-      each["removed"] = result.ops[i].removed;
-    } else {
-      each["op"] = "get";
-      json::array kvs;
-      for (const KeyValue& kv : result.ops[i].range.items) kvs.push_back(to_json_object(kv));
-      each["kvs"] = std::move(kvs);
-    }
-    ops.push_back(std::move(each));
-  }
-  context.emit({{"succeeded", result.succeeded}, {"revision", result.revision}, {"ops", std::move(ops)}});
+  ORC_ASSIGN(json::object line, run_txn_text(store, text, kDeadline));
+  context.emit(std::move(line));
   return {};
 }
 
@@ -388,6 +367,32 @@ Result<void> run_store_op(StateStore& store, const json::object& request, const 
   const auto revision = number(request, "revision");
   if (!revision) return Error(Error::invalid, "store", "store.compact needs a \"revision\"");
   return store.compact(*revision).wait(kDeadline);
+}
+
+Result<json::object> run_txn_text(StateStore& store, std::string_view text, Duration deadline) {
+  ORC_ASSIGN(Txn txn, parse_txn(text));
+  std::vector<TxnOp::Type> kinds[2];
+  for (const TxnOp& op : txn.otherwise) kinds[0].push_back(op.type);
+  for (const TxnOp& op : txn.then) kinds[1].push_back(op.type);
+  ORC_ASSIGN(const TxnResult result, store.txn(std::move(txn)).wait(deadline));
+  const auto& ran = kinds[result.succeeded ? 1 : 0];
+  json::array ops;
+  for (std::size_t i = 0; i < ran.size() && i < result.ops.size(); ++i) {
+    json::object each;
+    if (ran[i] == TxnOp::Type::put) {
+      each["op"] = "put";
+    } else if (ran[i] == TxnOp::Type::remove) {
+      each["op"] = "del";
+      each["removed"] = result.ops[i].removed;
+    } else {
+      each["op"] = "get";
+      json::array kvs;
+      for (const KeyValue& kv : result.ops[i].range.items) kvs.push_back(to_json_object(kv));
+      each["kvs"] = std::move(kvs);
+    }
+    ops.push_back(std::move(each));
+  }
+  return json::object{{"succeeded", result.succeeded}, {"revision", result.revision}, {"ops", std::move(ops)}};
 }
 
 json::object error_detail(const Error& error) {

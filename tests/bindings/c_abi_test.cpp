@@ -7,7 +7,10 @@
 #include <memory>
 #include <vector>
 
+#include "api/status.hpp"
+#include "bindings/c/handles.hpp"
 #include "orchestra/orchestra.h"
+#include "orchestra/retry_after.hpp"
 #include "tests/support/test.hpp"
 
 using orchestra::test::TempDir;
@@ -234,6 +237,61 @@ TEST_CASE("an object is created, read, listed by label, patched, updated and del
   CHECK_FALSE(contains(send(api.client, update).body, R"("b":"2")"));
   CHECK(send(api.client, config_maps("delete", "settings")).code == ORC_OK);
   CHECK(send(api.client, config_maps("get", "settings")).code == ORC_ENOTFOUND);
+}
+
+TEST_CASE("a transaction, with a lease whose end takes its keys along") {
+  const EngineHandle engine = new_engine();
+  const StoreHandle store = memory_store(engine);
+  int64_t lease = 0;
+  REQUIRE(orc_store_lease_grant(store.get(), 3600, kPatience, &lease, nullptr) == ORC_OK);
+  const auto txn = [&](const std::string& text, orc_error** error = nullptr) {
+    orc_bytes out{};
+    return orc_store_txn(store.get(), text.c_str(), kPatience, &out, error) == ORC_OK ? taken(out) : "";
+  };
+  const std::string guarded = "if missing \"a key\"\nput \"a key\" one lease=" + std::to_string(lease) +
+                              "\nput b two\nelse\nget \"a key\"\n";
+  CHECK(contains(txn(guarded), "\"succeeded\":true"));
+  const std::string second = txn(guarded);
+  CHECK(contains(second, "\"succeeded\":false"));
+  CHECK(contains(second, "\"key\":\"YSBrZXk=\""));
+  REQUIRE(orc_store_lease_keep_alive(store.get(), lease, kPatience, nullptr) == ORC_OK);
+  REQUIRE(orc_store_lease_revoke(store.get(), lease, kPatience, nullptr) == ORC_OK);
+  orc_bytes value{};
+  CHECK(orc_store_get(store.get(), "a key", 5, kPatience, &value, nullptr, nullptr) == ORC_ENOTFOUND);
+  CHECK(orc_store_get(store.get(), "b", 1, kPatience, &value, nullptr, nullptr) == ORC_OK);
+  orc_bytes_free(&value);
+  CHECK(orc_store_lease_keep_alive(store.get(), lease, kPatience, nullptr) == ORC_ENOTFOUND);
+  orc_error* raw = nullptr;
+  CHECK(txn("put a\n", &raw).empty());
+  const ErrorHandle error(raw);
+  CHECK(orc_error_code(raw) == ORC_EINVAL);
+  CHECK(contains(orc_error_message(raw), "line 1"));
+}
+
+TEST_CASE("an error says when to try again, where that is known") {
+  using orchestra::Error;
+  const auto after = [](const Error& error) {
+    orc_error* made = nullptr;
+    CHECK(orchestra::c::fail(error, &made) == orc_error_code(made));
+    const ErrorHandle held(made);
+    return orc_error_retry_after_ms(made);
+  };
+  CHECK(after(Error(Error::overloaded, "store", "later").with_detail(
+            orchestra::RetryAfter{orchestra::Duration(1'500'001)})) == 2);
+  CHECK(after(orchestra::api::too_many_requests("later", 1)) == 1000);
+  CHECK(after(Error(Error::overloaded, "store", "later")) == 0);
+  CHECK(orc_error_retry_after_ms(nullptr) == 0);
+}
+
+TEST_CASE("the page of metrics, as text and as OpenMetrics, and who has none") {
+  const Served served;
+  orc_bytes page{};
+  REQUIRE(orc_api_server_metrics(served.server.get(), nullptr, &page, nullptr) == ORC_OK);
+  CHECK(contains(taken(page), "orchestra_store_revision "));
+  REQUIRE(orc_api_server_metrics(served.server.get(), "application/openmetrics-text", &page, nullptr) == ORC_OK);
+  CHECK(taken(page).ends_with("# EOF\n"));
+  CHECK(orc_api_server_metrics(nullptr, nullptr, &page, nullptr) == ORC_EINVAL);
+  CHECK(orc_cluster_metrics(nullptr, nullptr, &page, nullptr) == ORC_EINVAL);
 }
 
 TEST_CASE("API errors carry code, HTTP status and the Status object") {

@@ -69,6 +69,25 @@ class StoreTest(unittest.TestCase):
             self.store.get("a")
 
 
+class StoreTxnTest(unittest.TestCase):
+    def test_a_transaction_with_a_lease(self):
+        with orchestra.Engine() as engine, orchestra.MemoryStore(engine) as store:
+            lease = store.grant_lease(3600)
+            first = store.txn(f"if missing a\nput a one lease={lease}\nput b two\n")
+            self.assertTrue(first["succeeded"])
+            second = store.txn("if missing a\nput a other\nelse\nget a\n")
+            self.assertFalse(second["succeeded"])
+            self.assertEqual([(kv["key"], kv["value"]) for kv in second["ops"][0]["kvs"]], [(b"a", b"one")])
+            store.keep_lease_alive(lease)
+            store.revoke_lease(lease)
+            self.assertEqual([key for key, _value, _revision in store.range()], [b"b"])
+            with self.assertRaisesRegex(orchestra.Invalid, "line 2") as caught:
+                store.txn("put a b\nput c\n")
+            self.assertEqual(caught.exception.retry_after, 0)
+            with self.assertRaises(orchestra.NotFound):
+                store.revoke_lease(lease)
+
+
 class ApiTest(unittest.TestCase):
     def setUp(self):
         self.engine = orchestra.Engine()
@@ -275,6 +294,8 @@ class PackageTest(unittest.TestCase):
                 with orchestra.Cluster(engine, data_dir=data_dir, preload=[archive], **options) as cluster:
                     self.assertEqual(cluster.info["isolation"], "process")
                     self.assertEqual(len(cluster.client().list("v1", "nodes")["items"]), 1)
+                    self.assertIn("orchestra_net_syncs_total", cluster.metrics())
+                    self.assertTrue(cluster.metrics("application/openmetrics-text").endswith("# EOF\n"))
                     self.assertTrue(logged.wait(PATIENCE))
                     cluster.down()
         self.assertTrue(any("bad.tar" in line and level == 2 for level, line in lines), lines)

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "orchestra/orchestra.h"
+#include "tests/support/paths.hpp"
 #include "tests/support/test.hpp"
 
 namespace {

@@ -11,6 +11,7 @@ import asyncio
 import atexit
 import collections
 import contextlib
+import base64
 import ctypes
 import json
 import os
@@ -74,6 +75,7 @@ _signatures: Dict[str, Tuple[Any, List[Any]]] = {
     "orc_error_message": (c_char_p, [_handle]),
     "orc_error_http_code": (c_int, [_handle]),
     "orc_error_status_json": (c_char_p, [_handle]),
+    "orc_error_retry_after_ms": (c_int64, [_handle]),
     "orc_error_free": (None, [_handle]),
     "orc_engine_new": (c_int, [POINTER(_EngineOptions), _out, _error]),
     "orc_engine_free": (None, [_handle]),
@@ -82,6 +84,7 @@ _signatures: Dict[str, Tuple[Any, List[Any]]] = {
     "orc_cluster_stop": (None, [_handle]),
     "orc_cluster_down": (c_int, [_handle, c_int64, _error]),
     "orc_cluster_info": (c_int, [_handle, _result, _error]),
+    "orc_cluster_metrics": (c_int, [_handle, c_char_p, _result, _error]),
     "orc_cluster_client": (c_int, [_handle, _out, _error]),
     "orc_cluster_free": (None, [_handle]),
     "orc_store_memory": (c_int, [_handle, _out, _error]),
@@ -90,6 +93,10 @@ _signatures: Dict[str, Tuple[Any, List[Any]]] = {
     "orc_store_put": (c_int, [_handle, c_char_p, c_size_t, c_char_p, c_size_t, c_int64, c_int64, POINTER(c_int64), _error]),
     "orc_store_get": (c_int, [_handle, c_char_p, c_size_t, c_int64, _result, POINTER(c_int64), _error]),
     "orc_store_remove": (c_int, [_handle, c_char_p, c_size_t, c_int64, POINTER(c_uint64), _error]),
+    "orc_store_txn": (c_int, [_handle, c_char_p, c_int64, _result, _error]),
+    "orc_store_lease_grant": (c_int, [_handle, c_int64, c_int64, POINTER(c_int64), _error]),
+    "orc_store_lease_keep_alive": (c_int, [_handle, c_int64, c_int64, _error]),
+    "orc_store_lease_revoke": (c_int, [_handle, c_int64, c_int64, _error]),
     "orc_store_range": (c_int, [_handle, c_char_p, c_size_t, c_size_t, c_int64, _StoreEach, c_void_p, _error]),
     "orc_store_watch_new": (c_int, [_handle, c_char_p, c_size_t, c_int64, _out, _error]),
     "orc_store_watch_next": (c_int, [_handle, c_int64, _OnEvent, c_void_p, _error]),
@@ -100,6 +107,7 @@ _signatures: Dict[str, Tuple[Any, List[Any]]] = {
     "orc_api_server_stop": (None, [_handle]),
     "orc_api_server_client": (c_int, [_handle, _out, _error]),
     "orc_api_server_kubeconfig": (c_int, [_handle, _result, _error]),
+    "orc_api_server_metrics": (c_int, [_handle, c_char_p, _result, _error]),
     "orc_api_server_free": (None, [_handle]),
     "orc_node_new": (c_int, [_handle, _handle, c_char_p, _out, _error]),
     "orc_node_start": (c_int, [_handle, _error]),
@@ -175,7 +183,8 @@ def _call(name: str, *arguments: Any) -> None:
         raise class_of(code)("nothing came in time" if code == Code.DEADLINE_EXCEEDED else f"{name}: code {code}")
     try:
         raise class_of(code)(library.orc_error_message(error).decode("utf-8", "replace"), library.orc_error_http_code(error),
-                             library.orc_error_status_json(error).decode("utf-8", "replace"))
+                             library.orc_error_status_json(error).decode("utf-8", "replace"),
+                             library.orc_error_retry_after_ms(error) / 1000)
     finally:
         library.orc_error_free(error)
 
@@ -335,6 +344,13 @@ class Cluster(_Handle):
             _call("orc_cluster_info", handle, byref(answer))
         return json.loads(_take(answer))
 
+    def metrics(self, accept: str = "") -> str:
+        """The page of /metrics: Prometheus text, or OpenMetrics where the Accept header asks for it."""
+        answer = _Bytes()
+        with self._use() as handle:
+            _call("orc_cluster_metrics", handle, accept.encode(), byref(answer))
+        return _take(answer).decode()
+
     def client(self) -> "Client":
         out = c_void_p()
         with self._use() as handle:
@@ -385,6 +401,34 @@ class Store(_Handle):
         with self._use() as handle:
             _call("orc_store_remove", handle, key, len(key), _ms(timeout), byref(removed))
         return removed.value != 0
+
+    def txn(self, text: str, *, timeout: float = 30.0) -> Dict[str, Any]:
+        """A transaction in lines, as `orchestra store txn` reads them: `if mod KEY = 7`, `put KEY VALUE [lease=ID]`,
+        `get KEY`, `del KEY`, `else`. succeeded, revision, and ops with their kvs (key and value as bytes)."""
+        answer = _Bytes()
+        with self._use() as handle:
+            _call("orc_store_txn", handle, text.encode(), _ms(timeout), byref(answer))
+        result = json.loads(_take(answer))
+        for operation in result["ops"]:
+            for kv in operation.get("kvs", []):
+                kv["key"], kv["value"] = base64.b64decode(kv["key"]), base64.b64decode(kv.get("value", ""))
+        return result
+
+    def grant_lease(self, ttl: int, *, timeout: float = 30.0) -> int:
+        """Keys put with the lease (`put KEY VALUE lease=ID` of txn) go `ttl` seconds after it was kept alive last."""
+        lease = c_int64()
+        with self._use() as handle:
+            _call("orc_store_lease_grant", handle, ttl, _ms(timeout), byref(lease))
+        return lease.value
+
+    def keep_lease_alive(self, lease: int, *, timeout: float = 30.0) -> None:
+        with self._use() as handle:
+            _call("orc_store_lease_keep_alive", handle, lease, _ms(timeout))
+
+    def revoke_lease(self, lease: int, *, timeout: float = 30.0) -> None:
+        """Removes its keys in one revision."""
+        with self._use() as handle:
+            _call("orc_store_lease_revoke", handle, lease, _ms(timeout))
 
     def range(self, prefix: Text = b"", *, limit: int = 0, timeout: float = 30.0) -> List[Tuple[bytes, bytes, int]]:
         """(key, value, mod_revision) of all keys with the prefix, in order; `limit` 0 = all."""
@@ -824,6 +868,13 @@ class ApiServer(_Handle):
         answer = _Bytes()
         with self._use() as handle:
             _call("orc_api_server_kubeconfig", handle, byref(answer))
+        return _take(answer).decode()
+
+    def metrics(self, accept: str = "") -> str:
+        """As Cluster.metrics()."""
+        answer = _Bytes()
+        with self._use() as handle:
+            _call("orc_api_server_metrics", handle, accept.encode(), byref(answer))
         return _take(answer).decode()
 
     def __enter__(self) -> "ApiServer":

@@ -40,13 +40,15 @@ class Code(enum.IntEnum):
 
 
 class OrchestraError(Exception):
-    """code: what kind; http_code: status of an API error, else 0; status: its Status object, else {}."""
+    """code: what kind; http_code: status of an API error, else 0; status: its Status object, else {}; retry_after: seconds
+    before which the same call will most likely be refused again, 0 where nothing is known."""
 
     code: Code = Code.INTERNAL
 
-    def __init__(self, message: str, http_code: int = 0, status_json: str = "") -> None:
+    def __init__(self, message: str, http_code: int = 0, status_json: str = "", retry_after: float = 0) -> None:
         super().__init__(message)
         self.http_code = http_code
+        self.retry_after = retry_after
         self.status: Dict[str, Any] = json.loads(status_json) if status_json else {}
 
     @property
