@@ -14,6 +14,7 @@
 
 #include "api/patches.hpp"
 #include "tests/api/support.hpp"
+#include "tests/support/paths.hpp"
 
 using namespace orchestra;
 

@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "tests/api/support.hpp"
+#include "tests/support/paths.hpp"
 
 using namespace orchestra;
 using namespace orchestra::api;

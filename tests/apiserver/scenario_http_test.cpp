@@ -25,6 +25,7 @@
 #include "net/http/http_server.hpp"
 #include "orchestra/api_server.hpp"
 #include "orchestra/memory_store.hpp"
+#include "tests/support/paths.hpp"
 #include "tests/support/test.hpp"
 
 using namespace orchestra;

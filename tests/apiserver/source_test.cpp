@@ -4,6 +4,7 @@
 #include <sstream>
 
 #include "api/types.hpp"
+#include "tests/support/paths.hpp"
 #include "tests/support/test.hpp"
 
 using namespace orchestra;

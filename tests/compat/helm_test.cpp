@@ -9,6 +9,7 @@
 
 #include "orchestra/api_server.hpp"
 #include "orchestra/memory_store.hpp"
+#include "tests/support/paths.hpp"
 #include "tests/support/test.hpp"
 
 using namespace orchestra;

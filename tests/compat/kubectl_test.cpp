@@ -23,6 +23,7 @@
 #include "fake_pods.hpp"
 #include "orchestra/api_server.hpp"
 #include "orchestra/memory_store.hpp"
+#include "tests/support/paths.hpp"
 #include "tests/support/test.hpp"
 
 using namespace orchestra;

@@ -7,6 +7,7 @@
 #include "orchestra/api_server.hpp"
 #include "orchestra/memory_store.hpp"
 #include "tests/compat/fake_pods.hpp"
+#include "tests/support/paths.hpp"
 #include "tests/support/test.hpp"
 
 using namespace orchestra;

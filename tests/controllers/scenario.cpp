@@ -17,6 +17,7 @@
 
 #include "controllers/builtin.hpp"
 #include "tests/controllers/world.hpp"
+#include "tests/support/paths.hpp"
 #include "tests/support/test.hpp"
 
 namespace orchestra::test {

@@ -13,6 +13,7 @@
 #include "runtime/linux/cgroups.hpp"
 #include "runtime/plan/make_plan.hpp"
 #include "runtime/spec/parse_resources.hpp"
+#include "tests/support/paths.hpp"
 #include "tests/support/test.hpp"
 
 namespace orchestra::test {

@@ -3,6 +3,7 @@
 
 #include "base/fd.hpp"
 #include "sim/command.hpp"
+#include "tests/support/paths.hpp"
 #include "tests/support/test.hpp"
 
 using namespace orchestra;

@@ -16,6 +16,7 @@
 #include "orchestra/env.hpp"
 #include "orchestra/store_client.hpp"
 #include "sim/history.hpp"
+#include "tests/support/paths.hpp"
 #include "tests/support/test.hpp"
 
 namespace orchestra::test {
