@@ -2,7 +2,7 @@
 # Installs, builds and runs every test that this machine can; ends with `N passed, N failed, N skipped`.
 #   tests/run.sh [--fast] [--long] [--sanitize] [--no-setup] [--only PATTERN]
 #     --fast      pure tests only (dev build)       --long      also the long targets
-#     --sanitize  ASan+UBSan, TSan and clang builds (ORCHESTRA_SANITIZERS="asan tsan": only these)
+#     --sanitize  a build by clang with ASan+UBSan, one by g++ with TSan (ORCHESTRA_SANITIZERS="tsan": only this)
 #     --only P    programs and scripts whose name matches P
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -68,15 +68,34 @@ run_one() {
   fi
 }
 
-run_programs() {  # BUILD_DIR SUFFIX [SECONDS]
-  local build=$1 program name
-  for program in "$build"/bin/test_* "$build"/bin/fuzz_*; do
-    [ -x "$program" ] || continue
-    name=$(basename "$program")
-    if [ "$2" = -tsan ] && [[ $name =~ ^test_sim_(bugs|store)$ ]]; then
-      echo "SKIP $name-tsan: one thread in virtual time has no races, and takes a quarter of an hour here"; skipped=$((skipped + 1)); continue
-    fi
-    run_one "$name$2" "${3:-300}" "$program"
+run_programs() {  # BUILD_DIR SUFFIX SECONDS [NAME..]: of these, or all that were built
+  local build=$1 suffix=$2 seconds=$3 program
+  shift 3
+  [ $# = 0 ] && set -- $(cd "$build/bin" && ls -d test_* fuzz_* 2>/dev/null)
+  for program; do
+    [ -x "$build/bin/$program" ] || continue
+    # test_sim_bugs holds files of the library a second time, on purpose: two of each global.
+    ASAN_OPTIONS=${ASAN_OPTIONS:-}:detect_odr_violation=$([ "$program" = test_sim_bugs ] && echo 0 || echo 2) \
+      run_one "$program$suffix" "$seconds" "$build/bin/$program"
+  done
+}
+
+# The programs to build and run under PRESET. What has one thread has no races: the fuzz targets and the simulators,
+# which would take most of the time.
+sanitized() {
+  local folder file
+  for folder in tests/*/; do
+    compgen -G "$folder*.cpp" >/dev/null || compgen -G "$folder*/*.cpp" >/dev/null || continue
+    folder=$(basename "$folder")
+    case $folder in
+      support|fuzz|consumer) ;;
+      sim*) [ "$1" = tsan ] || echo "test_$folder" ;;
+      *) echo "test_$folder" ;;
+    esac
+  done
+  [ "$1" = tsan ] && return
+  for file in tests/fuzz/*.cpp; do
+    [ "$file" = tests/fuzz/driver.cpp ] || echo "fuzz_$(basename "$file" .cpp)"
   done
 }
 
@@ -94,17 +113,18 @@ export PATH=$PATH:$PWD/build/peers/root/usr/bin:$PWD/build/peers/dns/bin
 old_kubectl=$PWD/build/peers/kubectl/usr/bin/kubectl
 [ -x "$old_kubectl" ] && command -v kubectl >/dev/null && export ORCHESTRA_KUBECTL=${ORCHESTRA_KUBECTL:-$old_kubectl}
 if [ -n "$sanitize" ]; then
-  for preset in ${ORCHESTRA_SANITIZERS:-asan tsan clang}; do
+  for preset in ${ORCHESTRA_SANITIZERS:-asan tsan}; do
     logs=build/$preset/test-logs
-    if [ "$preset" = clang ] && ! command -v clang++-16 >/dev/null; then
-      echo "SKIP clang: needs the Debian package clang-16 (older ones lack C++20 that we use)"; skipped=$((skipped + 1)); continue
+    if [ "$preset" = asan ] && ! command -v clang++-16 >/dev/null; then
+      echo "SKIP asan: needs the Debian package clang-16 (older ones lack C++20 that we use)"; skipped=$((skipped + 1)); continue
     fi
-    tools/build.sh "$preset" || { failures+=("$preset: the build failed"); failed=$((failed + 1)); continue; }
+    mapfile -t programs < <(sanitized "$preset")
+    tools/build.sh "$preset" "${programs[@]}" || { failures+=("$preset: the build failed"); failed=$((failed + 1)); continue; }
     mkdir -p "$logs"
     export SIM_SEEDS=${SIM_SEEDS:-10}  # of 40 in the default run: a seed takes far longer here
     # die_after_fork=0: some tests fork a host that is to be killed.
     export TSAN_OPTIONS=halt_on_error=0:exitcode=66:die_after_fork=0 ASAN_OPTIONS=detect_leaks=1
-    run_programs "build/$preset" "-$preset" 900
+    run_programs "build/$preset" "-$preset" 900 "${programs[@]}"
   done
   finish
 fi
@@ -118,7 +138,7 @@ if [ -n "$fast" ]; then
 fi
 tools/build.sh release || { echo "the build failed"; echo "0 passed, 1 failed, 0 skipped"; exit 1; }
 logs=build/release/test-logs; mkdir -p "$logs"
-run_programs build/release ""
+run_programs build/release "" 300
 for script in tests/e2e/*.sh tests/e2e/net/*.sh; do
   name=${script#tests/e2e/}
   [ -x "$script" ] && run_one "${name%.sh}" 600 "$script"

@@ -200,7 +200,7 @@ class Run {
     if (watch.error()) {  // compacted past it: list again and go on from there, as every client does
       CHECK(watch.error()->is(Error::compacted));
       followed_ = model_.newest();
-      watch = std::move(*store_.watch({.range = KeyPrefix("")}));
+      watch = *store_.watch({.range = KeyPrefix("")});
     }
   }
 

@@ -251,7 +251,8 @@ void begin_end(Container& container, int code, int signal, bool known) {
     if (read_counter(container.config.oom_file, "oom_kill ", kills) && kills > 0) record.oom_killed = 1;
   }
   const bool more_processes = still_has_processes(container);
-  const bool more_output = drain_stream(container, 0) | drain_stream(container, 1);
+  const bool more_out = drain_stream(container, 0), more_error = drain_stream(container, 1);
+  const bool more_output = more_out || more_error;
   // With a pid namespace of its own all writers are dead: what was there is everything.
   if (!more_processes &&
       (!more_output || (container.config.own_pid_namespace != 0 && container.master < 0))) {
