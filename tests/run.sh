@@ -39,7 +39,7 @@ traces() {
 # run_one NAME SECONDS COMMAND..: counts the closing line; a crash, a time-out or a leak is a failure.
 run_one() {
   local name=$1 seconds=$2; shift 2
-  local log=$logs/$name.log before after line status took begin
+  local log=$logs/${name//\//-}.log before after line status took begin
   [[ $name =~ $only ]] || return 0
   before=$(traces); begin=$(date +%s%3N)
   timeout --kill-after=10 "$seconds" "$@" >"$log" 2>&1 </dev/null
