@@ -14,6 +14,7 @@
 
 #include "net/dns/record_text.hpp"
 #include "server_support.hpp"
+#include "tests/support/paths.hpp"
 
 namespace orchestra {
 namespace {
