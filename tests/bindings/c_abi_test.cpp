@@ -272,7 +272,8 @@ TEST_CASE("an error says when to try again, where that is known") {
   using orchestra::Error;
   const auto after = [](const Error& error) {
     orc_error* made = nullptr;
-    CHECK(orchestra::c::fail(error, &made) == orc_error_code(made));
+    const orc_code code = orchestra::c::fail(error, &made);
+    CHECK(code == orc_error_code(made));
     const ErrorHandle held(made);
     return orc_error_retry_after_ms(made);
   };
