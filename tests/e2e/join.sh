@@ -38,7 +38,7 @@ sed 's/ca-hash: sha256:..../ca-hash: sha256:0000/' "$work/up/node-token" >"$work
 says 10 "another cluster, or somebody in between" "$orchestra" join "https://$listen" --token-file "$work/foreign" --data "$work/x" --isolation process
 sed 's/^token: ......\./&x/; s/^\(token: ......\.x...............\)./\1/' "$work/up/node-token" >"$work/wrong"
 says 10 "bootstrap token" "$orchestra" join "https://$listen" --token-file "$work/wrong" --data "$work/x" --isolation process
-says 1 "is not the address of a control plane" "$orchestra" join "$listen" --token-file "$work/up/node-token" --data "$work/x"
+says 2 "is not the address of a control plane" "$orchestra" join "$listen" --token-file "$work/up/node-token" --data "$work/x"
 
 join "https://$listen" --token-file "$work/up/node-token" --node-name edge
 wait_for 10 kubectl wait --for=condition=Ready node/edge --timeout=1s && pass "the node joined and is Ready" || fail "no Ready node: $(kubectl get nodes 2>&1)"
