@@ -74,7 +74,7 @@ fi
 echo 'broken A 300.1.1.1' >>"$work/shop.zone"
 line=$(wc -l <"$work/shop.zone")
 wait_for 10 grep -q "zone shop.example stays as it was: .*shop.zone:$line: \"300.1.1.1\" is not an IPv4 address" "$work/one.err" && ask one www.shop.example | grep -q '192.0.2' && pass "a bad file is told with its line, and the old zone is kept" || failed "bad file: $(tail -n 1 "$work/one.err")"
-said=$("$orchestra" dns check shop.example="$work/shop.zone" 2>&1); [ $? = 1 ] && grep -q ":$line:" <<<"$said" && pass "dns check says the same" || failed "check: $said"
+said=$("$orchestra" dns check shop.example="$work/shop.zone" 2>&1); [ $? = 2 ] && grep -q ":$line:" <<<"$said" && pass "dns check says the same" || failed "check: $said"
 said=$("$orchestra" dns --listen "${address[one]}" --zone-file other.example="$work/other.zone" 2>&1); [ $? = 4 ] && grep -q "process ${pid[one]}" <<<"$said" && pass "a port that is taken names its holder" || failed "busy: $said"
 zone "$work/shop.zone" 192.0.2.20
 
