@@ -5,7 +5,7 @@ set -uo pipefail
 cd "$(dirname "$0")/../../.."
 source tests/e2e/lib.sh
 bin=$PWD/$built/bin
-cleanups+=('exec 9>&-; wait 2>/dev/null')
+cleanups+=('exec 9>&-; kill $(jobs -p) 2>/dev/null; wait 2>/dev/null')
 # serve NAME COMMAND..: its input stays open on descriptor 9 until done_serving.
 serve() {
   local name=$1; shift
