@@ -445,6 +445,10 @@ void PodWorker::sync_ending(const Object& pod) {
     for (const json::value& spec : *all) {
       Slot& slot = slots_.at(string_at(spec, "/name"));
       if (!slot.current || slot.current->state != ContainerState::running) continue;
+      if (!slot.watched) {  // adopted from a program that ended while the pod did
+        slot.watched = true;
+        watch_exit(slot);
+      }
       if (slot.sidecar && mains_up && steady() < end_deadline_ns_) continue;  // sidecars end after the others
       const Duration left =
           std::max<Duration>(Duration::zero(), std::chrono::nanoseconds(end_deadline_ns_ - steady()));
