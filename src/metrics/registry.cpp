@@ -4,6 +4,7 @@
 #include <map>
 #include <mutex>
 #include <set>
+#include <utility>
 
 #include "base/assert.hpp"
 #include "metrics/exposition.hpp"
@@ -165,8 +166,9 @@ struct Page : MetricSink {
       family.help = help;
     }
     std::string text = label_text(labels);
-    const auto own = std::lower_bound(family.series.begin(), family.series.end(), text,
-                                      [](const SeriesPtr& one, const std::string& of) { return one->labels < of; });
+    const auto own =
+        std::lower_bound(family.series.begin(), family.series.end(), text,
+                         [](const SeriesPtr& one, const std::string& of) { return one->labels < of; });
     if (family.kind != kind || (own != family.series.end() && (*own)->labels == text) ||
         !family.told_labels.insert(text).second) {
       ++rejected;
@@ -214,7 +216,8 @@ Result<void> check(const Shape& shape) {
     if (!metrics::is_label_name(label)) {
       return refuse("label \"" + label + "\": letters, digits and '_', no digit first, not \"__\" first");
     }
-    if (shape.kind == MetricKind::histogram && label == "le") return refuse("label le is the histogram's own");
+    if (shape.kind == MetricKind::histogram && label == "le")
+      return refuse("label le is the histogram's own");
     if (!seen.insert(label).second) return refuse("label \"" + label + "\" is there twice");
   }
   for (std::size_t at = 0; at < shape.bounds.size(); ++at) {
@@ -274,7 +277,8 @@ std::shared_ptr<Page> Metrics::Impl::page() {
                  "Samples of collectors that no page can hold: bad names, another kind, told twice.", {},
                  static_cast<double>(total), {});
   }
-  std::erase_if(page->families, [](const auto& one) { return one.second.series.empty() && one.second.told.empty(); });
+  std::erase_if(page->families,
+                [](const auto& one) { return one.second.series.empty() && one.second.told.empty(); });
   return page;
 }
 
@@ -345,6 +349,7 @@ std::function<std::optional<std::string>()> Metrics::pieces(MetricsFormat format
     std::shared_ptr<Page> page;
     std::map<std::string, PageFamily>::const_iterator at;
     std::size_t series = 0, told = 0;  // of the family at `at`
+    bool headed = false;               // it has its HELP and TYPE; the piece may have ended right behind them
     bool ended = false;
   };
   auto reading = std::make_shared<Reading>();
@@ -353,9 +358,9 @@ std::function<std::optional<std::string>()> Metrics::pieces(MetricsFormat format
   return [reading, format]() -> std::optional<std::string> {
     if (reading->ended) return std::nullopt;
     std::string out;
-    for (; reading->at != reading->page->families.end(); ++reading->at, reading->series = reading->told = 0) {
+    for (; reading->at != reading->page->families.end(); ++reading->at) {
       const auto& [name, family] = *reading->at;
-      if (reading->series + reading->told == 0) write_family(out, format, family.kind, name, family.help);
+      if (!std::exchange(reading->headed, true)) write_family(out, format, family.kind, name, family.help);
       while (reading->series < family.series.size() && out.size() < kPiece) {
         family.series[reading->series++]->write(out, format, name);
       }
@@ -364,6 +369,8 @@ std::function<std::optional<std::string>()> Metrics::pieces(MetricsFormat format
         write_sample(out, format, name, "", one.labels, "", one.value, one.at_ms);
       }
       if (reading->series + reading->told < family.series.size() + family.told.size()) return out;
+      reading->series = reading->told = 0;
+      reading->headed = false;
     }
     reading->ended = true;
     if (format == MetricsFormat::open_metrics) out += "# EOF\n";

@@ -10,7 +10,8 @@ using namespace orchestra;
 
 TEST_CASE("a page of text: HELP and TYPE once, samples of a family together, numbers shortest") {
   const auto metrics = Metrics::create();
-  const auto orders = metrics->counter("shop_orders_total", "Orders\ntaken \\ paid.", {"method", "shop"}).value();
+  const auto orders =
+      metrics->counter("shop_orders_total", "Orders\ntaken \\ paid.", {"method", "shop"}).value();
   orders.with({"card", "a\"b\\c\nd"}).add(3);
   orders.with({"cash", ""}).add();
   metrics->gauge("shop_open", "Open shops \"today\".").value().with({}).set(0.1);
@@ -38,7 +39,8 @@ TEST_CASE("OpenMetrics: _total only on samples, bounds as floats, seconds, one e
         "# HELP shop_heat Heat.\n# TYPE shop_heat gauge\nshop_heat 21.5 1700000000.25\n"
         "# HELP shop_orders Orders \\\"paid\\\".\n# TYPE shop_orders counter\nshop_orders_total 2\n"
         "# HELP shop_wait_seconds Waiting.\n# TYPE shop_wait_seconds histogram\n"
-        "shop_wait_seconds_bucket{kind=\"x\",le=\"1.0\"} 1\nshop_wait_seconds_bucket{kind=\"x\",le=\"+Inf\"} 1\n"
+        "shop_wait_seconds_bucket{kind=\"x\",le=\"1.0\"} 1\nshop_wait_seconds_bucket{kind=\"x\",le=\"+Inf\"} "
+        "1\n"
         "shop_wait_seconds_sum{kind=\"x\"} 1\nshop_wait_seconds_count{kind=\"x\"} 1\n# EOF\n");
   CHECK(metrics->text().find("shop_heat 21.5 1700000000250\n") != std::string::npos);
 }
@@ -78,13 +80,15 @@ TEST_CASE("numbers that are none, and label values that are no text") {
   values.with({"big"}).set(1e300);
   values.with({"\xff\xc3\xa4\xed\xa0\x80|\xc0\x80"}).set(0);
   const std::string page = metrics->text();
-  for (const char* line : {"v{of=\"nan\"} NaN\n", "v{of=\"up\"} +Inf\n", "v{of=\"down\"} -Inf\n",
-                           "v{of=\"big\"} 1e+300\n"}) {
+  for (const char* line :
+       {"v{of=\"nan\"} NaN\n", "v{of=\"up\"} +Inf\n", "v{of=\"down\"} -Inf\n", "v{of=\"big\"} 1e+300\n"}) {
     CHECK(page.find(line) != std::string::npos);
   }
   const std::string bad = "\xef\xbf\xbd";
-  CHECK(page.find("v{of=\"" + bad + "\xc3\xa4" + bad + bad + bad + "|" + bad + bad + "\"} 0\n") != std::string::npos);
-  CHECK(metrics::label_text({{"a", std::string(1023, 'x') + "\xc3\xa4"}}) == "a=\"" + std::string(1023, 'x') + "\"");
+  CHECK(page.find("v{of=\"" + bad + "\xc3\xa4" + bad + bad + bad + "|" + bad + bad + "\"} 0\n") !=
+        std::string::npos);
+  CHECK(metrics::label_text({{"a", std::string(1023, 'x') + "\xc3\xa4"}}) ==
+        "a=\"" + std::string(1023, 'x') + "\"");
 }
 
 TEST_CASE("names that Prometheus refuses, and families that do not fit") {
@@ -141,17 +145,19 @@ TEST_CASE("collectors: merged into families, bad and double samples dropped, nev
   auto held = metrics->collect([&calls](MetricSink& sink) {
     ++calls;
     sink.sample(MetricKind::gauge, "v", "", {{"of", "told"}}, 2);
-    sink.sample(MetricKind::gauge, "v", "", {{"of", "told"}}, 3);    // twice
-    sink.sample(MetricKind::gauge, "v", "", {{"of", "own"}}, 3);     // the family's own
+    sink.sample(MetricKind::gauge, "v", "", {{"of", "told"}}, 3);  // twice
+    sink.sample(MetricKind::gauge, "v", "", {{"of", "own"}}, 3);   // the family's own
     sink.sample(MetricKind::counter, "v_total", "", {}, 4);
-    sink.sample(MetricKind::gauge, "v_total", "", {}, 4);            // another kind
-    sink.sample(MetricKind::counter, "v_count", "", {}, 4);          // no _total
+    sink.sample(MetricKind::gauge, "v_total", "", {}, 4);    // another kind
+    sink.sample(MetricKind::counter, "v_count", "", {}, 4);  // no _total
     sink.sample(MetricKind::gauge, "bad name", "", {}, 4);
     sink.sample(MetricKind::gauge, "bad", "", {{"la-bel", "x"}}, 4);
   });
   CHECK(metrics->text() ==
-        "# HELP orchestra_metrics_rejected_total Samples of collectors that no page can hold: bad names, another "
-        "kind, told twice.\n# TYPE orchestra_metrics_rejected_total counter\norchestra_metrics_rejected_total 6\n"
+        "# HELP orchestra_metrics_rejected_total Samples of collectors that no page can hold: bad names, "
+        "another "
+        "kind, told twice.\n# TYPE orchestra_metrics_rejected_total "
+        "counter\norchestra_metrics_rejected_total 6\n"
         "# HELP v Values.\n# TYPE v gauge\nv{of=\"own\"} 1\nv{of=\"told\"} 2\n"
         "# HELP v_total \n# TYPE v_total counter\nv_total 4\n");
   held.reset();
@@ -175,6 +181,21 @@ TEST_CASE("a long page comes in pieces of about 64 KiB, of the series that were 
   }
   CHECK(joined == whole);
   CHECK(pieces > 5);
+}
+
+TEST_CASE("wherever a piece ends, each family has one head") {
+  // Families of one short series: their heads fill the piece, each number of them puts its end elsewhere.
+  for (int help = 0; help < 120; ++help) {
+    const auto metrics = Metrics::create();
+    for (int at = 0; at < 900; ++at) {
+      metrics->gauge("v" + std::to_string(at), std::string(60 + help, 'h')).value().with({}).set(1);
+    }
+    const std::string page = metrics->text();
+    int heads = 0;
+    for (auto found = page.find("# TYPE"); found != page.npos; found = page.find("# TYPE", found + 1))
+      ++heads;
+    CHECK(heads == 900);
+  }
 }
 
 TEST_CASE("threads count beside each other and beside readers") {
@@ -205,8 +226,9 @@ TEST_CASE("process_* of this program") {
   const auto metrics = Metrics::create();
   const auto held = metrics->collect(collect_process);
   const std::string page = metrics->text();
-  for (const char* name : {"process_cpu_seconds_total ", "process_start_time_seconds ", "process_virtual_memory_bytes ",
-                           "process_resident_memory_bytes ", "process_open_fds ", "process_max_fds "}) {
+  for (const char* name :
+       {"process_cpu_seconds_total ", "process_start_time_seconds ", "process_virtual_memory_bytes ",
+        "process_resident_memory_bytes ", "process_open_fds ", "process_max_fds "}) {
     CHECK_MESSAGE(page.find(std::string("\n") + name) != std::string::npos, name);
   }
 }
