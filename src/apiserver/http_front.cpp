@@ -51,6 +51,10 @@ bool is_tunnel(const RequestInfo& info) {
          !info.name.empty();
 }
 
+bool is_served(const api::TypePtr& type, const RequestInfo& info) {
+  return type != nullptr && (info.subresource.empty() || type->subresource(info.subresource) != nullptr);
+}
+
 bool is_write(const std::string& verb) { return verb != "get" && verb != "list" && verb != "watch"; }
 }  // namespace
 
@@ -167,7 +171,7 @@ void HttpFront::resource(const std::shared_ptr<Exchange>& exchange) {
                       error_reply(api::too_many_requests("too many requests, please try again later")));
   }
   auto self = shared_from_this();
-  const bool served = known != nullptr;
+  const bool served = is_served(known, exchange->info);
   auto run = [self, exchange, call = std::move(call), &in_flight, served]() mutable {
     self->core_->handle(std::move(call), [self, exchange, &in_flight, served](Reply reply) {
       --in_flight;
@@ -201,7 +205,8 @@ void HttpFront::watch(const std::shared_ptr<Exchange>& exchange) {
   auto request = type ? read_watch(*core_, call, *type) : Result<WatchRequest>(type.error());
   auto cursor = request ? WatchCursor::open(*core_, std::move(*request))
                         : Result<std::unique_ptr<WatchCursor>>(request.error());
-  requests_.count(call.info, known != nullptr, cursor ? 200 : api::status_of(cursor.error()).code, 0);
+  requests_.count(call.info, is_served(known, call.info), cursor ? 200 : api::status_of(cursor.error()).code,
+                  0);
   if (!cursor) return send_reply(engine, exchange->responder, error_reply(cursor.error()));
   WatchStreamOptions options;
   options.want = *want;

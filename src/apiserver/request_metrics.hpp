@@ -16,7 +16,8 @@ class RequestMetrics {
  public:
   /// Families of the registry that are taken by something else are not counted.
   explicit RequestMetrics(std::shared_ptr<Metrics> registry);
-  /// `known`: the resource is served; names of others are not kept, they come from outside.
+  /// `known`: the resource and its subresource are served; names of others are not kept, they come from
+  /// outside.
   void count(const RequestInfo& info, bool known, int code, std::int64_t nanoseconds);
   Metrics& registry() const { return *registry_; }
 

@@ -3,8 +3,8 @@
 #include "base/json.hpp"
 #include "net/http/http_server.hpp"
 #include "orchestra/api_server.hpp"
-#include "orchestra/metrics.hpp"
 #include "orchestra/memory_store.hpp"
+#include "orchestra/metrics.hpp"
 #include "orchestra/remote_client.hpp"
 #include "tests/support/test.hpp"
 
@@ -288,23 +288,29 @@ TEST_CASE("metrics count requests, and hosts can add endpoints of their own") {
   served.server.add_endpoint("/own", "text/plain", [] { return std::string("mine"); });
   served.ask("GET", "/apis/none.example/v1/any" + std::string(100, 'x'));
   served.ask("POST", kMaps, "{}");
+  served.ask("GET", kMaps + std::string("/any/made-up"));
+  served.ask("BREW", kMaps);
   const auto page = served.ask("GET", "/metrics");
   CHECK(page.headers.at("content-type") == "text/plain; version=0.0.4; charset=utf-8");
   const std::string& text = page.body;
-  for (const char* line : {
-           "apiserver_request_total{verb=\"LIST\",group=\"\",version=\"v1\",resource=\"configmaps\",subresource="
-           "\"\",scope=\"namespace\",code=\"200\"} 1\n",
-           "apiserver_request_total{verb=\"LIST\",group=\"\",version=\"\",resource=\"other\",subresource=\"\","
-           "scope=\"\",code=\"404\"} 1\n",
-           "apiserver_request_total{verb=\"POST\",group=\"\",version=\"v1\",resource=\"configmaps\",subresource="
-           "\"\",scope=\"resource\",code=\"422\"} 1\n",
-           "apiserver_request_duration_seconds_count{verb=\"LIST\",group=\"\",version=\"v1\",resource="
-           "\"configmaps\",subresource=\"\",scope=\"namespace\"} 1\n",
-           "apiserver_current_inflight_requests{request_kind=\"mutating\"} 0\n", "own_metric 1\n",
-           "orchestra_store_is_leader ", "process_open_fds ", "kubernetes_build_info{major=\"1\""}) {
+  for (const char* line :
+       {"apiserver_request_total{verb=\"LIST\",group=\"\",version=\"v1\",resource=\"configmaps\",subresource="
+        "\"\",scope=\"namespace\",code=\"200\"} 1\n",
+        "apiserver_request_total{verb=\"LIST\",group=\"\",version=\"\",resource=\"other\",subresource=\"\","
+        "scope=\"\",code=\"404\"} 1\n",
+        "apiserver_request_total{verb=\"POST\",group=\"\",version=\"v1\",resource=\"configmaps\",subresource="
+        "\"\",scope=\"resource\",code=\"422\"} 1\n",
+        "apiserver_request_duration_seconds_count{verb=\"LIST\",group=\"\",version=\"v1\",resource="
+        "\"configmaps\",subresource=\"\",scope=\"namespace\"} 1\n",
+        "apiserver_current_inflight_requests{request_kind=\"mutating\"} 0\n", "own_metric 1\n",
+        "orchestra_store_is_leader ", "process_open_fds ", "kubernetes_build_info{major=\"1\""}) {
     CHECK_MESSAGE(text.find(line) != std::string::npos, line);
   }
-  const auto open = served.ask("GET", "/metrics", "", {{"Accept", "application/openmetrics-text; version=1.0.0"}});
+  // What a client makes up is no label.
+  CHECK(text.find("made-up") == std::string::npos);
+  CHECK(text.find("BREW") == std::string::npos);
+  const auto open =
+      served.ask("GET", "/metrics", "", {{"Accept", "application/openmetrics-text; version=1.0.0"}});
   CHECK(open.headers.at("content-type") == "application/openmetrics-text; version=1.0.0; charset=utf-8");
   CHECK(open.body.ends_with("# EOF\n"));
   CHECK(open.body.find("# TYPE apiserver_request counter\n") != std::string::npos);
