@@ -21,11 +21,11 @@
 #include "cluster/shared_keys.hpp"
 #include "image/ops.hpp"
 #include "metrics/resource_metrics.hpp"
-#include "orchestra/metrics.hpp"
 #include "orchestra/api_server.hpp"
 #include "orchestra/env.hpp"
 #include "orchestra/etcd_store.hpp"
 #include "orchestra/memory_store.hpp"
+#include "orchestra/metrics.hpp"
 #include "orchestra/raft_store.hpp"
 #include "store/ops.hpp"
 
@@ -568,6 +568,7 @@ void Cluster::stop() { impl_->stop(); }
 
 Result<void> Cluster::down(Duration deadline) {
   Result<void> result;
+  impl_->collecting.clear();  // a reading would ask a node that is being taken apart
   if (impl_->node) result = impl_->node->remove_everything(deadline);
   impl_->stop();
   return result;
