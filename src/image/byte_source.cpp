@@ -18,9 +18,10 @@ namespace {
 constexpr std::size_t kBufferBytes = 128 << 10;
 constexpr std::size_t kMagicBytes = 8;
 constexpr std::uint64_t kXzMemoryMax = 128 << 20;
-constexpr std::string_view kXzMagic{"\xfd"
-                                    "7zXZ\0",
-                                    6};
+constexpr std::string_view kXzMagic{
+    "\xfd"
+    "7zXZ\0",
+    6};
 
 class FileSource : public ByteSource {
  public:
@@ -236,6 +237,8 @@ class Bzip2Source : public ByteSource {
       }
       if (between_streams_) ORC_TRY(next_stream());
       const int status = BZ2_bzDecompress(&stream_);
+      if (status == BZ_MEM_ERROR)
+        return Error(Error::resource_exhausted, "image", "bzip2 could not allocate its window");
       if (status != BZ_OK && status != BZ_STREAM_END)
         return Error(Error::corrupt, "image", "bzip2 data is damaged: error " + std::to_string(status));
       between_streams_ = status == BZ_STREAM_END;
@@ -284,6 +287,8 @@ class XzSource : public ByteSource {
       const lzma_ret status = lzma_code(&stream_, input_ended_ ? LZMA_FINISH : LZMA_RUN);
       if (status == LZMA_MEMLIMIT_ERROR)
         return Error(Error::too_large, "image", "xz data needs more than 128 MiB of memory to unpack");
+      if (status == LZMA_MEM_ERROR)
+        return Error(Error::resource_exhausted, "image", "xz could not allocate its window");
       if (status == LZMA_BUF_ERROR) return Error(Error::corrupt, "image", "xz data ends in the middle");
       if (status != LZMA_OK && status != LZMA_STREAM_END)
         return Error(Error::corrupt, "image", "xz data is damaged: error " + std::to_string(status));
