@@ -1,7 +1,6 @@
 // orchestra logs: lines of one container or of many, merged by the time at which they were written.
 //
 // Of a running cluster through its API, of a stopped one from the files in its data folder.
-#include <dirent.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,9 +9,11 @@
 #include <mutex>
 #include <thread>
 
+#include "api/meta.hpp"
 #include "base/json.hpp"
 #include "examples/cli/cli.hpp"
 #include "logs/cri_log.hpp"
+#include "orchestra/env.hpp"
 #include "orchestra/pod_client.hpp"
 #include "orchestra/remote_client.hpp"
 #include "orchestra/selector.hpp"
@@ -77,22 +78,14 @@ Result<std::int64_t> moment(const std::string& flag, const std::string& text) {
   return (std::time(nullptr) - number * seconds) * std::int64_t{1'000'000'000};
 }
 
-std::string rfc3339(std::int64_t ns) {
-  const std::time_t seconds = ns / 1'000'000'000;
-  std::tm utc{};
-  gmtime_r(&seconds, &utc);
-  char text[32];
-  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &utc);
-  return text;
-}
-
 Result<Wanted> wanted_of(const Flags& flags) {
   Wanted out;
   if (!flags.problem.empty()) return bad(flags.problem);
   if (flags.words.size() > 1) return bad("one pod or KIND/NAME at a time; see --selector");
   out.target = flags.words.empty() ? "" : flags.words[0];
   out.selector = flags.get("selector");
-  if (out.target.empty() == out.selector.empty()) return bad("needs a pod, KIND/NAME, or --selector (one of them)");
+  if (out.target.empty() == out.selector.empty())
+    return bad("needs a pod, KIND/NAME, or --selector (one of them)");
   out.ns = flags.get("namespace", "default");
   out.container = flags.get("container");
   out.grep = flags.get("grep");
@@ -104,7 +97,7 @@ Result<Wanted> wanted_of(const Flags& flags) {
   out.options.timestamps = true;  // merging needs them
   if (flags.has("since")) {
     ORC_ASSIGN(const std::int64_t since, moment("since", flags.get("since")));
-    out.options.since_time = rfc3339(since);
+    out.options.since_time = api::format_time(since);
   }
   if (flags.has("until")) {
     ORC_ASSIGN(out.until_ns, moment("until", flags.get("until")));
@@ -148,7 +141,8 @@ Result<std::string> selector_of(const Client& client, const std::string& ns, con
     return parsed.to_string();
   }
   return bad("\"" + kind +
-             "\" is none of deployment, statefulset, daemonset, replicaset, job, service; pods are named without kind");
+             "\" is none of deployment, statefulset, daemonset, replicaset, job, service; pods are named "
+             "without kind");
 }
 
 Result<std::vector<Object>> pods_of(const Client& client, const Wanted& wanted) {
@@ -166,7 +160,8 @@ Result<std::vector<Object>> pods_of(const Client& client, const Wanted& wanted) 
   options.labels = selector;
   ORC_ASSIGN(ObjectList pods, client.list("v1", "pods", options).wait(kWait));
   if (pods.items.empty())
-    return Error(Error::not_found, "logs", "no pod in namespace " + wanted.ns + " has the labels " + selector);
+    return Error(Error::not_found, "logs",
+                 "no pod in namespace " + wanted.ns + " has the labels " + selector);
   return std::move(pods.items);
 }
 
@@ -193,7 +188,8 @@ Result<std::vector<Source>> live_sources(const Client& client, const Wanted& wan
     ORC_ASSIGN(const auto containers, containers_of(pod, wanted.container));
     for (const std::string& container : containers) {
       if (out.size() >= kStreamsMax)
-        return Error(Error::too_large, "logs", "more than " + std::to_string(kStreamsMax) + " containers; name fewer");
+        return Error(Error::too_large, "logs",
+                     "more than " + std::to_string(kStreamsMax) + " containers; name fewer");
       auto stream = streams.log({pod.ns(), pod.name(), container}, wanted.options).wait(kWait);
       if (stream) {
         out.push_back({pod.ns(), pod.name(), container, std::move(*stream)});
@@ -205,7 +201,8 @@ Result<std::vector<Source>> live_sources(const Client& client, const Wanted& wan
     }
   }
   if (!problem && out.empty())
-    return Error(Error::not_found, "logs", "no container \"" + wanted.container + "\" in " + std::to_string(pods.size()) + " pod(s)");
+    return Error(Error::not_found, "logs",
+                 "no container \"" + wanted.container + "\" in " + std::to_string(pods.size()) + " pod(s)");
   if (problem && out.empty()) return *problem;
   if (problem) std::fprintf(stderr, "orchestra: %s\n", problem->message().c_str());
   return out;
@@ -214,15 +211,8 @@ Result<std::vector<Source>> live_sources(const Client& client, const Wanted& wan
 // ---- the files of a stopped one ----
 
 std::vector<std::string> names_in(const std::string& folder) {
-  std::vector<std::string> out;
-  DIR* stream = opendir(folder.c_str());
-  if (stream == nullptr) return out;
-  while (const dirent* entry = readdir(stream)) {
-    if (entry->d_name[0] != '.') out.emplace_back(entry->d_name);
-  }
-  closedir(stream);
-  std::sort(out.begin(), out.end());
-  return out;
+  auto names = real_disk().list(folder);
+  return names ? std::move(*names) : std::vector<std::string>();
 }
 
 /// FOLDER/N.log of the highest N, or of the one before; empty: there is none.
@@ -240,14 +230,16 @@ std::string newest_attempt(const std::string& folder, bool previous) {
 
 Result<std::vector<Source>> kept_sources(Engine& engine, const std::string& data, const Wanted& wanted) {
   if (!wanted.selector.empty() || wanted.target.find('/') != std::string::npos)
-    return Error(Error::unavailable, "logs",
-                 "no cluster runs on " + data + "; its files know pods by name only, not by labels or owners");
+    return Error(
+        Error::unavailable, "logs",
+        "no cluster runs on " + data + "; its files know pods by name only, not by labels or owners");
   const std::string root = data + "/pods-log";
   std::vector<Source> out;
   for (const std::string& folder : names_in(root)) {  // NAMESPACE_POD_UID
     const auto first = folder.find('_'), last = folder.rfind('_');
     if (first == std::string::npos || first == last) continue;
-    if (folder.substr(0, first) != wanted.ns || folder.substr(first + 1, last - first - 1) != wanted.target) continue;
+    if (folder.substr(0, first) != wanted.ns || folder.substr(first + 1, last - first - 1) != wanted.target)
+      continue;
     for (const std::string& container : names_in(root + "/" + folder)) {
       if (!wanted.container.empty() && wanted.container != container) continue;
       const std::string live = newest_attempt(root + "/" + folder + "/" + container, wanted.options.previous);
@@ -263,7 +255,8 @@ Result<std::vector<Source>> kept_sources(Engine& engine, const std::string& data
     }
   }
   if (out.empty())
-    return Error(Error::not_found, "logs", "no log of pod " + wanted.ns + "/" + wanted.target + " under " + root);
+    return Error(Error::not_found, "logs",
+                 "no log of pod " + wanted.ns + "/" + wanted.target + " under " + root);
   return out;
 }
 
@@ -330,7 +323,9 @@ void print(const Wanted& wanted, const Source& from, const Line& line) {
   std::fwrite(out.data(), 1, out.size(), stdout);
 }
 
-bool over(const Wanted& wanted, const Line& line) { return wanted.until_ns != 0 && line.at_ns > wanted.until_ns; }
+bool over(const Wanted& wanted, const Line& line) {
+  return wanted.until_ns != 0 && line.at_ns > wanted.until_ns;
+}
 
 /// What is there, merged: the oldest first line of all is the next one.
 Result<void> print_merged(const Wanted& wanted, std::vector<LineReader>& readers) {
@@ -378,13 +373,15 @@ Result<void> print_as_they_come(const Wanted& wanted, std::vector<LineReader>& r
 /// The cluster of a data folder where it runs: nullopt where it does not.
 Result<std::optional<Client>> client_of(Engine& engine, const Flags& flags) {
   const std::string data = flags.get("data");
-  const std::string path = data.empty() ? flags.get("kubeconfig", default_kubeconfig()) : data + "/admin.kubeconfig";
+  const std::string path =
+      data.empty() ? flags.get("kubeconfig", default_kubeconfig()) : data + "/admin.kubeconfig";
   auto client = RemoteClient::from_kubeconfig(engine, path);
   if (data.empty() && !client) return client.error();
   if (data.empty()) return std::optional(*client);
   if (client && client->list("v1", "namespaces", {.limit = 1}).wait(kProbe)) return std::optional(*client);
   if (access((data + "/pods-log").c_str(), R_OK | X_OK) != 0)
-    return Error(Error::not_found, "logs", "no cluster runs on " + data + ", and it holds no logs that may be read");
+    return Error(Error::not_found, "logs",
+                 "no cluster runs on " + data + ", and it holds no logs that may be read");
   return std::optional<Client>();
 }
 
@@ -402,7 +399,8 @@ Result<void> show(const Flags& flags) {
   std::vector<LineReader> readers;
   for (Source& source : sources) readers.emplace_back(std::move(source));
   // Files of a stopped cluster do not grow.
-  return wanted.options.follow && client ? print_as_they_come(wanted, readers) : print_merged(wanted, readers);
+  return wanted.options.follow && client ? print_as_they_come(wanted, readers)
+                                         : print_merged(wanted, readers);
 }
 
 }  // namespace

@@ -1,6 +1,5 @@
 #include "logs/log_file.hpp"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -8,12 +7,17 @@
 #include <zlib.h>
 
 #include <algorithm>
+#include <string_view>
+#include <utility>
+
+#include "orchestra/env.hpp"
 
 namespace orchestra::logs {
 namespace {
 
 constexpr std::size_t kReadBytes = 64 << 10;
 constexpr const char* kPacked = ".gz";
+constexpr std::size_t kStamp = 16;                // ".YYYYMMDD-hhmmss"; later ones of one second go on ".001"
 constexpr const char* kUnfinished = ".packing-";  // before the name, so that it is no rotated file
 
 struct GzipFile {
@@ -54,14 +58,14 @@ Result<Fd> unpacked(const Fd& packed, const std::string& path) {
 }
 
 std::vector<std::string> names_in(const std::string& folder) {
-  std::vector<std::string> out;
-  DIR* stream = opendir(folder.c_str());
-  if (stream == nullptr) return out;
-  while (const dirent* entry = readdir(stream)) {
-    if (entry->d_name[0] != '.') out.emplace_back(entry->d_name);
-  }
-  closedir(stream);
-  return out;
+  auto names = real_disk().list(folder);
+  return names ? std::move(*names) : std::vector<std::string>();
+}
+
+// The name without what packing adds: the age of a rotated file.
+std::string_view age_of(std::string_view path) {
+  if (path.ends_with(kPacked)) path.remove_suffix(3);
+  return path;
 }
 
 Result<void> pack_into(const Fd& source, const Fd& target, const std::string& path) {
@@ -110,14 +114,15 @@ std::vector<std::string> log_files(const std::string& live) {
   for (const std::string& file : names_in(folder)) {
     if (file.size() > name.size() + 1 && file.starts_with(name + ".")) out.push_back(folder + "/" + file);
   }
-  std::sort(out.begin(), out.end());
+  std::sort(out.begin(), out.end(), [](const auto& a, const auto& b) { return age_of(a) < age_of(b); });
   out.push_back(live);
   return out;
 }
 
 Result<Fd> open_log_file(const std::string& path) {
   auto fd = open_file(path, O_RDONLY);
-  if (!fd && fd.error().is(Error::not_found) && !path.ends_with(kPacked)) fd = open_file(path + kPacked, O_RDONLY);
+  if (!fd && fd.error().is(Error::not_found) && !path.ends_with(kPacked))
+    fd = open_file(path + kPacked, O_RDONLY);
   if (!fd || !is_packed(fd->get())) return fd;
   return unpacked(*fd, path);
 }
@@ -125,10 +130,13 @@ Result<Fd> open_log_file(const std::string& path) {
 Result<int> pack_rotated(const std::string& live) {
   std::vector<std::string> files = log_files(live);
   files.pop_back();  // LIVE
-  if (!files.empty()) files.pop_back();
+  if (files.empty()) return 0;
+  const std::string newest = std::string(age_of(files.back())).substr(0, live.size() + kStamp);
+  files.pop_back();
   int count = 0;
   for (const std::string& path : files) {
-    if (path.ends_with(kPacked)) continue;
+    // A name that becomes free in its own second would be taken again by a younger file.
+    if (path.ends_with(kPacked) || path.starts_with(newest)) continue;
     auto packed = pack(path);
     // The shim may have dropped it meanwhile.
     if (!packed && !packed.error().is(Error::not_found)) return packed.error();

@@ -141,8 +141,9 @@ TEST_CASE("rotated files are packed but for the newest, and read as before") {
   std::string early = (*before)->read(100).wait(5s).value();  // has the first file open, and the names of all
   CHECK(pack_rotated(live).value() == 2);
   CHECK(pack_rotated(live).value() == 0);
-  CHECK(log_files(live) == std::vector<std::string>{live + ".20261123-100000.gz", live + ".20261123-100001.gz",
-                                                    live + ".20261123-100002", live});
+  CHECK(log_files(live) == std::vector<std::string>{live + ".20261123-100000.gz",
+                                                    live + ".20261123-100001.gz", live + ".20261123-100002",
+                                                    live});
   CHECK(early + read_all(**before) == expected);
   auto after = open_log_stream(engine, {.live_path = live});
   CHECK(read_all(**after) == expected);
@@ -165,6 +166,25 @@ TEST_CASE("a packing that was broken off is done again, and packed bytes under a
   CHECK(read_all(**stream) == "one\ntwo\nthree\n");
   CHECK(pack_rotated(live).value() == 1);
   CHECK(log_files(live).front() == old + ".gz");
+}
+
+TEST_CASE("several rotations of one second keep their order, packed or not") {
+  test::TempDir dir;
+  const std::string live = dir / "0.log", second = live + ".20261123-100000",
+                    next = live + ".20261123-100001";
+  REQUIRE(write_file(second, record(1, "one")));
+  REQUIRE(write_file(second + ".001", record(1, "two")));
+  REQUIRE(write_file(second + ".002", record(1, "three")));
+  REQUIRE(write_file(live, record(1, "four")));
+  // A name that was freed now would be given to the file that is rotated next.
+  CHECK(pack_rotated(live).value() == 0);
+  REQUIRE(rename(live.c_str(), next.c_str()) == 0);
+  REQUIRE(write_file(live, record(2, "five")));
+  CHECK(pack_rotated(live).value() == 3);
+  CHECK(log_files(live) ==
+        std::vector<std::string>{second + ".gz", second + ".001.gz", second + ".002.gz", next, live});
+  Engine engine;
+  CHECK(read_all(**open_log_stream(engine, {.live_path = live})) == "one\ntwo\nthree\nfour\nfive\n");
 }
 
 TEST_CASE("a damaged packed log is an error that names it, not an end") {

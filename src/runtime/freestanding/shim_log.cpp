@@ -88,9 +88,13 @@ struct DirectoryEntry {
   char name[1];
 };
 
+bool at_end(const char* name) {
+  return name[0] == 0 || (name[0] == '.' && name[1] == 'g' && name[2] == 'z' && name[3] == 0);
+}
+/// Names by age: the ".gz" of a packed one does not count, else those of one second would change places.
 int compare(const char* a, const char* b) {
-  while (*a != 0 && *a == *b) ++a, ++b;
-  return static_cast<unsigned char>(*a) - static_cast<unsigned char>(*b);
+  while (!at_end(a) && !at_end(b) && *a == *b) ++a, ++b;
+  return (at_end(a) ? 0 : static_cast<unsigned char>(*a)) - (at_end(b) ? 0 : static_cast<unsigned char>(*b));
 }
 
 /// Looks at rotated files "BASE.2026..": how many there are, and the name of the oldest.
@@ -115,7 +119,7 @@ int find_oldest(int folder, const char* base, Line<256>& oldest) {
   return count;
 }
 
-/// Removes rotated files, the oldest first (their names sort by time), until fewer than `keep` are left or
+/// Removes rotated files, the oldest first (their names sort by age), until fewer than `keep` are left or
 /// `removals` are gone. The number removed.
 int drop_oldest(const Container& container, int keep, int removals) {
   Line<kPathBytes> folder_path;
