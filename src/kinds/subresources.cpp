@@ -117,15 +117,20 @@ Result<Change> bind_pod(const WriteInput& input, const View& view) {
   if (const std::string bound = string_at(pod, "/spec/nodeName"); !bound.empty()) {
     return refused_binding(input, "pod " + input.name() + " is already assigned to node \"" + bound + "\"");
   }
+  if (const json::array* gates = array_at(pod, "/spec/schedulingGates"); gates != nullptr && !gates->empty())
+    return refused_binding(input, "pod " + input.name() + " has non-empty .spec.schedulingGates");
   json::value next = pod;
   set_at(next, "/spec/nodeName", json::value(node));
-  if (const json::object* annotations = object_at(binding, "/metadata/annotations")) {
-    json::value& own = api::metadata(next)["annotations"];
+  for (const char* words : {"annotations", "labels"}) {
+    const json::object* given = object_at(binding, std::string("/metadata/") + words);
+    if (given == nullptr) continue;
+    json::value& own = api::metadata(next)[words];
     if (!own.is_object()) own = json::object();
-    for (const auto& [key, value] : *annotations) own.get_object()[key] = value;
+    for (const auto& [key, value] : *given) own.get_object()[key] = value;
   }
   const json::value scheduled = json::object{{"type", "PodScheduled"},
                                              {"status", "True"},
+                                             {"observedGeneration", int_at(pod, "/metadata/generation")},
                                              {"lastProbeTime", nullptr},
                                              {"lastTransitionTime", api::format_time(input.now().wall_ns)}};
   json::array conditions;
@@ -137,7 +142,7 @@ Result<Change> bind_pod(const WriteInput& input, const View& view) {
   conditions.push_back(scheduled);
   set_at(next, "/status/conditions", std::move(conditions));
   api::metadata(next).erase("resourceVersion");
-  if (input.type->has_generation) api::metadata(next)["generation"] = int_at(pod, "/metadata/generation") + 1;
+  // A binding is no new generation: upstream writes it past the strategy that counts them.
   change.expect(old.kv.key, old.kv);
   change.put(old.kv.key, Value(encode_object(*input.type, next)));
   return success(std::move(change));
