@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
 
 #include "orchestra/quantity.hpp"
 
@@ -140,14 +141,15 @@ Result<std::string> field_value(const EnvironmentInputs& inputs, std::string_vie
     return out;
   }
   if (path == "metadata.labels" || path == "metadata.annotations") {
-    std::string out;
     const json::object* map =
         object_at(pod, path == "metadata.labels" ? "/metadata/labels" : "/metadata/annotations");
-    if (map != nullptr) {
-      for (const auto& entry : *map) {
-        if (!out.empty()) out += '\n';
-        out += std::string(entry.key()) + "=" + json::serialize(entry.value());
-      }
+    if (map == nullptr) return std::string();
+    std::map<std::string, json::value> sorted;  // as fieldpath.FormatMap
+    for (const auto& entry : *map) sorted.emplace(entry.key(), entry.value());
+    std::string out;
+    for (const auto& [key, value] : sorted) {
+      if (!out.empty()) out += '\n';
+      out += key + "=" + json::serialize(value);
     }
     return out;
   }

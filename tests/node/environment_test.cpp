@@ -82,6 +82,13 @@ TEST_CASE("downward API, secrets and resources become variables") {
   CHECK(env.at("ALL") == "2");
 }
 
+TEST_CASE("all labels as a file: by name, quoted, without a newline at the end") {
+  json::value pod = pod_with(R"({"name":"c"})");
+  pod.at("metadata").as_object()["labels"] = json::object{{"zone", "z"}, {"app", "a \"b\""}, {"b/c", ""}};
+  CHECK(field_value(inputs_of(pod), "metadata.labels").value() ==
+        "app=\"a \\\"b\\\"\"\nb/c=\"\"\nzone=\"z\"");
+}
+
 TEST_CASE("a missing ConfigMap, Secret or key is named in kubelet's words") {
   struct Row {
     const char *env, *message;
