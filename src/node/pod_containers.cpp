@@ -17,6 +17,7 @@ using namespace std::chrono_literals;
 
 namespace {
 constexpr Duration kRuntimeDeadline = 120s;
+constexpr Duration kStartErrorDeadline = 5s;
 constexpr Duration kStableAfter = 10min;  // a container up for so long starts its back-off anew
 constexpr std::size_t kTerminationBytesMax = 4096;
 constexpr Duration kHookExtension = 2s;  // once, for a preStop hook that overruns
@@ -69,6 +70,25 @@ const char* pull_reason(const Error& error, bool again) {
       return again ? "ImagePullBackOff" : "ErrImagePull";
   }
 }
+
+// What a pull that went well is told as: the kubelet's words.
+std::string pulled_message(const ImageInfo& info, const std::string& image, bool was_present,
+                           std::int64_t took_ns) {
+  if (was_present)
+    return "Container image \"" + image + "\" already present on machine and can be accessed by the pod";
+  char took[32];
+  if (took_ns < 1'000'000'000) {
+    std::snprintf(took, sizeof took, "%dms", static_cast<int>(took_ns / 1'000'000));
+  } else {
+    std::snprintf(took, sizeof took, "%.3fs", static_cast<double>(took_ns) / 1e9);
+  }
+  return "Successfully pulled image \"" + image + "\" in " + took + " (" + took +
+         " including waiting). Image size: " + std::to_string(info.bytes) + " bytes.";
+}
+
+bool never_started(const ContainerStatus& status) {
+  return status.state == ContainerState::exited && status.started_ns == 0;
+}
 }  // namespace
 
 bool PodWorker::should_restart(const Object& pod, const Slot& slot) const {
@@ -115,7 +135,10 @@ void PodWorker::advance(const Object& pod, Slot& slot, const json::value& spec) 
   }
   if (!ready_image(pod, slot, spec)) return;
   auto created = create(pod, slot, spec);
-  if (created) return started(pod, slot, spec);
+  if (created) {
+    if (never_started(*slot.current)) return watch_exit(slot);
+    return started(pod, slot, spec);
+  }
   const std::string& domain_reason = created.error().message();
   const bool config = std::string_view(created.error().domain()) == "node";
   {
@@ -175,16 +198,25 @@ bool PodWorker::ready_image(const Object& pod, Slot& slot, const json::value& sp
     slot.pulling = true;
   }
   const std::string name = slot.name;
+  const auto found = context_.parts.images->lookup(image);
+  const bool present = request.policy != PullPolicy::always && found && *found;
+  if (!present && request.policy != PullPolicy::never)
+    context_.event(pod, "Normal", "Pulling", "Pulling image \"" + image + "\"");
   context_.parts.images->ensure(std::move(request))
-      .on_ready([self = shared_from_this(), name](Result<ImageInfo> info) {
-        {
-          std::lock_guard lock(self->mutex_);
-          Slot& mine = self->slots_.at(name);
-          mine.pulling = false;
-          mine.pulled.emplace(std::move(info));
-        }
-        self->wake();
-      });
+      .on_ready(
+          [self = shared_from_this(), name, pod, image, present, began = steady()](Result<ImageInfo> info) {
+            if (info) {
+              self->context_.event(pod, "Normal", "Pulled",
+                                   pulled_message(*info, image, present, self->steady() - began));
+            }
+            {
+              std::lock_guard lock(self->mutex_);
+              Slot& mine = self->slots_.at(name);
+              mine.pulling = false;
+              mine.pulled.emplace(std::move(info));
+            }
+            self->wake();
+          });
   // A present image answers at once; then there is nothing to wait for.
   std::lock_guard lock(mutex_);
   return !slot.pulling && slot.pulled && slot.pulled->has_value();
@@ -200,8 +232,9 @@ Result<void> PodWorker::create(const Object& pod, Slot& slot, const json::value&
   const ImageInfo image = slot.pulled->value();
   const bool again = slot.current.has_value() && slot.current->state != ContainerState::created;
   if (again) {
-    const bool stable = slot.current->finished_ns - slot.current->started_ns >=
-                        std::chrono::nanoseconds(kStableAfter).count();
+    const bool stable =
+        slot.current->started_ns != 0 && slot.current->finished_ns - slot.current->started_ns >=
+                                             std::chrono::nanoseconds(kStableAfter).count();
     if (!slot.restart_for_resize) slot.backoff_level = stable ? 0 : slot.backoff_level + 1;
   }
   const std::uint32_t attempt = again ? slot.attempt + 1 : slot.attempt;
@@ -218,10 +251,15 @@ Result<void> PodWorker::create(const Object& pod, Slot& slot, const json::value&
   auto running = context_.parts.runtime->start_container(uid_, config.id).wait(kRuntimeDeadline);
   auto status = context_.parts.runtime->status(uid_, config.id).wait(kRuntimeDeadline);
   if (!running) {
-    if (!status || status->state == ContainerState::created) {
+    // A program that cannot be run is an end like others (StartError, 128): it counts as a restart, and a pod
+    // that never restarts has failed. The runtime knows of it a moment after it refused.
+    if (!status || status->state == ContainerState::created)
+      status = context_.parts.runtime->exited(uid_, config.id).wait(kStartErrorDeadline);
+    if (!status || !never_started(*status)) {
       (void)context_.parts.runtime->remove_container(uid_, config.id).wait(kRuntimeDeadline);
       return running.error();
     }
+    context_.event(pod, "Warning", "Failed", "Error: " + running.error().message());
   }
   if (!status) return status.error();
   std::lock_guard lock(mutex_);

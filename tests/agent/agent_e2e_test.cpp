@@ -125,10 +125,17 @@ TEST_CASE("what cannot start says why in status and events") {
   CHECK(node.pod("noconfig").get("/status/containerStatuses/0/state/waiting/message") ==
         "configmap \"absent\" not found");
   node.create(pod_yaml("nocommand", "'true'", "", "    command: [/no/such/program]\n"));
+  // It counts as a restart, and is tried again less and less often.
   CHECK(node.wait_pod("nocommand", [](const Object& pod) {
-    return pod && (pod.get("/status/containerStatuses/0/state/waiting/reason") == "RunContainerError" ||
-                   pod.get("/status/containerStatuses/0/lastState/terminated/reason") == "StartError" ||
-                   pod.get("/status/containerStatuses/0/state/terminated/reason") == "StartError");
+    return pod && pod.get("/status/containerStatuses/0/lastState/terminated/reason") == "StartError" &&
+           pod.get("/status/containerStatuses/0/lastState/terminated/exitCode") == "128" &&
+           pod.get("/status/containerStatuses/0/state/waiting/reason") == "CrashLoopBackOff";
+  }));
+  node.create(
+      pod_yaml("nocommand-once", "'true'", "  restartPolicy: Never\n", "    command: [/no/such/program]\n"));
+  CHECK(node.wait_pod("nocommand-once", [](const Object& pod) {
+    return pod && pod.get("/status/phase") == "Failed" &&
+           pod.get("/status/containerStatuses/0/state/terminated/reason") == "StartError";
   }));
 }
 
