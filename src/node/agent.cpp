@@ -7,12 +7,12 @@
 
 #include "api/meta.hpp"
 #include "api/object_tree.hpp"
+#include "logs/log_file.hpp"
 #include "node/claims.hpp"
 #include "node/eviction.hpp"
 #include "node/node_status.hpp"
 #include "node/pod_worker.hpp"
 #include "node/static_pods.hpp"
-#include "logs/log_file.hpp"
 #include "node/statistics.hpp"
 #include "node/streams.hpp"
 #include "node/tunnel.hpp"
@@ -508,7 +508,8 @@ void NodeAgent::Impl::relieve(const std::vector<node::Shortage>& shortages, bool
     const Object pod = worker->pod();
     const json::value& object = tree(pod);
     node::EvictionCandidate candidate{pod.uid(), pod.ns() + "/" + pod.name()};
-    candidate.exempt = node::eviction_exempt(object) || pod.deleting() || worker->running().empty();
+    candidate.exempt =
+        node::eviction_exempt(object) || pod.deleting() || worker->evicted() || worker->running().empty();
     candidate.priority = int_at(object, "/spec/priority");
     candidate.request = node::requested(object, memory ? "memory" : "ephemeral-storage");
     if (memory) {
@@ -544,7 +545,7 @@ void NodeAgent::Impl::relieve(const std::vector<node::Shortage>& shortages, bool
 void NodeAgent::Impl::check_local_storage(const std::shared_ptr<PodWorker>& worker) {
   const Object pod = worker->pod();
   const json::array* volumes = array_at(tree(pod), "/spec/volumes");
-  if (volumes == nullptr) return;
+  if (volumes == nullptr || pod.deleting() || worker->evicted() || node::eviction_exempt(tree(pod))) return;
   for (const json::value& volume : *volumes) {
     const std::string text = string_at(volume, "/emptyDir/sizeLimit");
     if (text.empty() || string_at(volume, "/emptyDir/medium") == "Memory") continue;

@@ -45,6 +45,9 @@ struct PodView {
 struct PodSummary {
   std::string phase;  ///< Pending Running Succeeded Failed Unknown
   bool ready = false, containers_ready = false, initialized = false;
+  /// Main containers have ended and are not started again, or the pod cannot begin. Its phase is final only when
+  /// nothing of it runs any more, its sidecars included.
+  bool over = false;
   bool terminal() const { return phase == "Succeeded" || phase == "Failed"; }
 };
 

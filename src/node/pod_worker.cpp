@@ -72,10 +72,13 @@ void PodWorker::adopt(const PodRecord& record) {
       slot.backoff_level = static_cast<std::uint32_t>(std::atoi(level->second.c_str()));
     const auto signal = status.annotations.find("orchestra.dev/stop-signal");
     if (signal != status.annotations.end()) slot.stop_signal = signal->second;
+    // Without a note of its own (an older agent made it, when nothing was resized) it has what was allocated.
+    if (const json::value* has = allocated_.if_contains(slot.name)) slot.resources = *has;
     if (const auto text = status.annotations.find(kResources); text != status.annotations.end()) {
       if (auto resources = parse_json(text->second)) slot.resources = *resources;
     }
   }
+  adopt_limits(record.config.limits);
 }
 
 Object PodWorker::pod() const {
@@ -123,16 +126,24 @@ void PodWorker::mirrored() {
 void PodWorker::evict(const std::string& message, Duration grace) {
   {
     std::lock_guard lock(mutex_);
-    if (!evict_message_.empty()) return;
+    const bool ends = removed_ || forced_ || shutdown_grace_ || cleaned_ || finished_ || pod_.deleting() ||
+                      phase_is_final(string_at(tree(pod_), "/status/phase"));
+    if (ends || !evict_message_.empty()) return;
     evict_message_ = message;
     evict_grace_ = grace;
+    evict_until_ns_ = steady() + (grace + kEvictionSlack).count();
   }
   wake();
 }
 
 bool PodWorker::evicting() const {
   std::lock_guard lock(mutex_);
-  return !evict_message_.empty() && !cleaned_ && !finished_;
+  return !evict_message_.empty() && !cleaned_ && !finished_ && steady() < evict_until_ns_;
+}
+
+bool PodWorker::evicted() const {
+  std::lock_guard lock(mutex_);
+  return !evict_message_.empty();
 }
 
 void PodWorker::shut_down(Duration grace) {
@@ -288,20 +299,31 @@ void PodWorker::fail(const Object& pod, const std::string& reason, const std::st
   context_.event(pod, "Warning", reason, message);
 }
 
+// Its main containers have ended for good, or it cannot begin: nothing is started any more.
+bool PodWorker::is_over(const Object& pod) {
+  const bool again = std::any_of(slots_.begin(), slots_.end(),
+                                 [](const auto& slot) { return slot.second.restart_for_resize; });
+  return !again && summarise(view(pod)).over;
+}
+
 void PodWorker::sync_alive(const Object& pod) {
   if (start_time_.empty()) start_time_ = api::format_time(context_.engine.clock().now().wall_ns);
+  if (is_over(pod)) {
+    terminating_ = true;
+    return sync_ending(pod);
+  }
   const bool go = ensure_sandbox(pod) && ensure_volumes(pod);
+  if (go) lift_limits(pod);
   if (go) run_ephemeral(pod);
   if (go && run_init(pod)) run_containers(pod);
   if (go) resize_containers(pod);
   note_ends();  // a container may have ended while it was started
   if (!reason_.empty()) return sync_ending(pod);
-  publish(pod);
-  const PodSummary summary = summarise(view(pod));
-  if (summary.terminal()) {
+  if (is_over(pod)) {
     terminating_ = true;
     return sync_ending(pod);
   }
+  publish(pod);
   wake_after(context_.options.sync_period);
 }
 
@@ -340,6 +362,7 @@ bool PodWorker::ensure_sandbox(const Object& pod) {
       wake_after(kRetry);
       return false;
     }
+    if (!sandbox_) limits_due_ = lifted_ = false;  // it was made with those that it is to have
     std::lock_guard lock(mutex_);
     sandbox_ = *made;
   }
@@ -359,8 +382,11 @@ bool PodWorker::ensure_sandbox(const Object& pod) {
     wake_after(kRetry);
     return false;
   }
-  std::lock_guard lock(mutex_);
-  pod_ips_ = attached->addresses;
+  {
+    std::lock_guard lock(mutex_);
+    pod_ips_ = attached->addresses;
+  }
+  // Without the lock: whoever takes the events may ask for this pod.
   for (const std::string& warning : attached->warnings)
     context_.event(pod, "Warning", "NetworkDegraded", warning);
   return true;
