@@ -203,6 +203,12 @@ PodSummary summarise(const PodView& view) {
   out.over = out.terminal();
   // Its place is free for others only when nothing of it runs any more.
   if (out.over && any_up) out.phase = began ? "Running" : "Pending";
+  // What has ended stays so, whoever said it.
+  if (const std::string told = string_at(*view.pod, "/status/phase");
+      told == "Succeeded" || told == "Failed") {
+    out.phase = told;
+    out.over = true;
+  }
   bool gates = true;
   if (const json::array* wanted = array_at(*view.pod, "/spec/readinessGates")) {
     const json::array* conditions = array_at(*view.pod, "/status/conditions");

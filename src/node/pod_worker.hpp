@@ -32,6 +32,8 @@ class PodWorker : public std::enable_shared_from_this<PodWorker> {
 
   /// Takes over what runs already; before the first wake().
   void adopt(const PodRecord& record);
+  /// It has ended and was taken apart before this agent came; its logs are left. Before the first wake().
+  void only_logs_left() { cleaned_ = true; }
   /// A newer version of the object.
   void update(Object pod);
   /// The object is gone from the API: everything ends, with the pod's grace period.
@@ -151,7 +153,9 @@ class PodWorker : public std::enable_shared_from_this<PodWorker> {
   bool process_level() const { return context_.parts.runtime->isolation() == Isolation::process; }
   // Status.
   PodView view(const Object& pod);
-  void publish(const Object& pod);
+  /// False: the API has not taken it and may do so later; it is tried again.
+  bool publish(const Object& pod);
+  bool knows_mains() const;
   bool cleanup(const Object& pod);
   void fail(const Object& pod, const std::string& reason, const std::string& message);
   std::int64_t steady() const { return context_.engine.clock().now().steady_ns; }

@@ -13,6 +13,7 @@
 #include "node/pod_worker.hpp"
 #include "orchestra/api_server.hpp"
 #include "orchestra/memory_store.hpp"
+#include "orchestra/remote_client.hpp"
 #include "tests/support/test.hpp"
 
 namespace orchestra::node_test {
@@ -200,8 +201,8 @@ class FakeNetwork final : public PodAttacher {
 /// One node, alone or with an API server. Alone, the events of pods are lines of the log: "event Reason:
 /// message".
 struct FakeNode {
-  enum class Api : std::uint8_t { none, server };
-  explicit FakeNode(Api api = Api::none) : server(start_server(api)) {
+  enum class Api : std::uint8_t { none, server, away };
+  explicit FakeNode(Api api = Api::none) : away(api == Api::away), server(start_server(api)) {
     context.allocations.set_capacity({4000, 1 << 30}, 10);
   }
   ~FakeNode() {
@@ -244,18 +245,23 @@ struct FakeNode {
   SteppedClock clock;
   std::function<void(const std::string&)> on_event;  ///< "reason: message"; set before the first pod
   Engine engine{EngineOptions{.log_sink = [this](const LogRecord& r) { hear(r); }, .clock = &clock}};
+  const bool away;  ///< nobody listens where the API server should be
   std::unique_ptr<ApiServer> server;
   std::shared_ptr<FakeRuntime> runtime = std::make_shared<FakeRuntime>(journal);
   std::shared_ptr<FakeNetwork> network = std::make_shared<FakeNetwork>();
   node::AgentContext context{engine,
-                             server ? server->client() : Client(),
+                             client(),
                              {runtime, std::make_shared<FakeImages>(), network, nullptr, nullptr},
                              {.node_name = "n1", .data_dir = dir.path()}};
   std::vector<std::shared_ptr<node::PodWorker>> workers;
 
  private:
+  Client client() {
+    if (server) return server->client();
+    return away ? RemoteClient::connect(engine, {.server = "http://127.0.0.1:1"}) : Client();
+  }
   std::unique_ptr<ApiServer> start_server(Api api) {
-    if (api == Api::none) return nullptr;
+    if (api != Api::server) return nullptr;
     auto made = std::make_unique<ApiServer>(engine, MemoryStore::create(engine), ApiServerOptions{});
     const auto started = made->start();
     REQUIRE_MESSAGE(started, started.error().to_string());

@@ -84,6 +84,49 @@ TEST_CASE("a pod runs until its sidecars have ended; its place is free when othe
   CHECK(node.journal.count("start " + pod.uid() + "-side-1") == 0);
 }
 
+TEST_CASE("what a pod ended with is in the API before the records of it go") {
+  FakeNode node(FakeNode::Api::away);
+  const auto worker = node.worker(pod_with("web", "", R"("restartPolicy":"Never",)"));
+  worker->wake();
+  REQUIRE(node.journal.wait("start u-main-0"));
+  node.runtime->end("u-main-0", 3);
+  // Before its end and after it, and once more after the pause between two tries.
+  const std::string refused = "event could not write a pod's status";
+  const std::size_t before = node.journal.count(refused);
+  REQUIRE(node.journal.wait(refused, before + 3));
+  CHECK(node.journal.count("remove pod") == 0);
+  worker->removed();  // the API is back and has no such pod any more
+  CHECK(node.journal.wait("finished"));
+  CHECK(node.journal.count("remove pod") == 1);
+}
+
+TEST_CASE("an agent that finds less of an ended pod than was told leaves its status as it is") {
+  FakeNode node(FakeNode::Api::server);
+  const Object made = node.create(pod_with("web", "", R"("restartPolicy":"Never",)"));
+  WriteOptions status;
+  status.subresource = "status";
+  const auto told =
+      node.context.client
+          .patch(
+              "v1", "pods", "web", "default", PatchType::merge,
+              R"({"status":{"phase":"Failed","reason":"Evicted","podIP":"10.0.0.7","podIPs":[{"ip":"10.0.0.7"}],
+          "containerStatuses":[{"name":"main","image":"box","imageID":"","ready":false,"restartCount":0,
+                                "state":{"terminated":{"exitCode":3}}}]}})",
+              status)
+          .wait(10s);
+  REQUIRE_MESSAGE(told, told.error().to_string());
+  const auto worker = node.worker(*told);
+  PodRecord record;  // the agent before was killed while it took the pod apart
+  record.config.uid = record.sandbox.uid = made.uid();
+  record.sandbox.ended = true;
+  worker->adopt(record);
+  worker->wake();
+  REQUIRE(node.journal.wait("remove pod"));
+  worker->stop();
+  CHECK(node.pod("web").resource_version() == told->resource_version());
+  CHECK(node.journal.count("start " + made.uid() + "-main-0") == 0);
+}
+
 TEST_CASE("an evicted pod that does not end is waited for in vain no longer than its grace and some") {
   FakeNode node;
   node.runtime->code_on_signal = std::nullopt;
