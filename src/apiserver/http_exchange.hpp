@@ -12,10 +12,7 @@ struct HttpFront::Exchange {
   Identity user;
   std::shared_ptr<AuditLog::Record> audit;  ///< null: not audited
   std::int64_t began_ns = 0;
-  std::string header(const std::string& name) const {
-    const auto found = request.headers.find(name);
-    return found == request.headers.end() ? std::string() : found->second;
-  }
+  std::string header(const std::string& name) const { return request.header(name); }
 };
 
 }  // namespace orchestra::apiserver

@@ -83,11 +83,6 @@ std::optional<json::value> object_in(const std::string& body, bool yaml, const R
   if (!tree) return std::nullopt;
   return std::move(*tree);
 }
-
-std::string header_of(const HttpServerRequest& request, const char* name) {
-  const auto found = request.headers.find(name);
-  return found == request.headers.end() ? std::string() : found->second;
-}
 }  // namespace
 
 struct AuditLog::Record {
@@ -218,9 +213,9 @@ std::shared_ptr<AuditLog::Record> AuditLog::begin(const HttpServerRequest& reque
   record->info = info;
   record->id = engine_.random().uuid();
   record->target = request.target;
-  record->agent = header_of(request, "user-agent");
+  record->agent = request.header("user-agent");
   record->source = request.peer.address.substr(0, request.peer.address.rfind(':'));
-  record->content_type = header_of(request, "content-type");
+  record->content_type = request.header("content-type");
   record->received_ns = engine_.clock().now().wall_ns;
   record->level = policy_.level({}, info);
   // Kept until it is known whether it is wanted.

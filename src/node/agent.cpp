@@ -1,5 +1,7 @@
 // NodeAgent: registers the Node, renews its lease, follows the pods of this node and keeps one PodWorker
 // for each UID. A pod of the same name but another UID waits until the old one has ended.
+#include <unistd.h>
+
 #include <algorithm>
 #include <condition_variable>
 #include <map>
@@ -7,12 +9,12 @@
 
 #include "api/meta.hpp"
 #include "api/object_tree.hpp"
+#include "logs/log_file.hpp"
 #include "node/claims.hpp"
 #include "node/eviction.hpp"
 #include "node/node_status.hpp"
 #include "node/pod_worker.hpp"
 #include "node/static_pods.hpp"
-#include "logs/log_file.hpp"
 #include "node/statistics.hpp"
 #include "node/streams.hpp"
 #include "node/tunnel.hpp"
@@ -36,6 +38,10 @@ constexpr std::int64_t kCriticalPriority = 2'000'000'000;
 constexpr Duration kShutdownSlack = 5s;  // for taking a pod apart after its grace
 constexpr Duration kImagesDeadline = 120s;
 constexpr Duration kHardEvictionGrace = 1s;  // immediateEvictionGracePeriodSeconds
+
+constexpr std::size_t kUidBytes = 36;
+
+bool is_there(const std::string& path) { return access(path.c_str(), F_OK) == 0; }
 
 /// Takes a pod off the machine whose object is gone.
 void context_remove(AgentContext& context, const std::string& uid, const PodSandboxConfig& config) {
@@ -62,6 +68,7 @@ struct NodeAgent::Impl : node::WorkerDirectory, std::enable_shared_from_this<Nod
   void stop();
   Result<void> follow_api();
   void end_orphans();
+  void sweep_folders(const std::map<std::string, PodRecord>& orphans);
   void say_shutting_down();
   Result<void> check_name_is_free();
   Result<void> register_node();
@@ -351,6 +358,7 @@ void NodeAgent::Impl::end_orphans() {
     std::lock_guard lock(mutex);
     orphans_left += orphans.size();
   }
+  sweep_folders(orphans);
   for (const auto& [uid, record] : orphans) {
     auto removed = context.engine.run_blocking(
         [self = shared_from_this(), uid = uid, config = record.config]() -> Result<void> {
@@ -362,6 +370,24 @@ void NodeAgent::Impl::end_orphans() {
       --self->orphans_left;
       self->changed.notify_all();
     });
+  }
+}
+
+// Folders and logs of pods whose objects went while no agent was here, and whose records went before.
+void NodeAgent::Impl::sweep_folders(const std::map<std::string, PodRecord>& orphans) {
+  const auto nobodys = [&](const std::string& uid) {
+    if (uid.size() != kUidBytes || orphans.count(uid) != 0) return false;
+    std::lock_guard lock(mutex);
+    return workers.count(uid) == 0;
+  };
+  Disk& disk = context.engine.disk();
+  for (const std::string& uid : disk.list(context.options.data_dir + "/pods").value_or(std::vector<std::string>())) {
+    if (nobodys(uid)) context_remove(context, uid, {});
+  }
+  const std::string logs = context.options.data_dir + "/pods-log";
+  for (const std::string& name : disk.list(logs).value_or(std::vector<std::string>())) {  // NAMESPACE_POD_UID
+    const std::size_t cut = name.rfind('_');
+    if (cut != std::string::npos && nobodys(name.substr(cut + 1))) (void)remove_tree(logs + "/" + name);
   }
 }
 
@@ -508,7 +534,8 @@ void NodeAgent::Impl::relieve(const std::vector<node::Shortage>& shortages, bool
     const Object pod = worker->pod();
     const json::value& object = tree(pod);
     node::EvictionCandidate candidate{pod.uid(), pod.ns() + "/" + pod.name()};
-    candidate.exempt = node::eviction_exempt(object) || pod.deleting() || worker->running().empty();
+    candidate.exempt =
+        node::eviction_exempt(object) || pod.deleting() || worker->evicted() || worker->running().empty();
     candidate.priority = int_at(object, "/spec/priority");
     candidate.request = node::requested(object, memory ? "memory" : "ephemeral-storage");
     if (memory) {
@@ -544,7 +571,7 @@ void NodeAgent::Impl::relieve(const std::vector<node::Shortage>& shortages, bool
 void NodeAgent::Impl::check_local_storage(const std::shared_ptr<PodWorker>& worker) {
   const Object pod = worker->pod();
   const json::array* volumes = array_at(tree(pod), "/spec/volumes");
-  if (volumes == nullptr) return;
+  if (volumes == nullptr || pod.deleting() || worker->evicted() || node::eviction_exempt(tree(pod))) return;
   for (const json::value& volume : *volumes) {
     const std::string text = string_at(volume, "/emptyDir/sizeLimit");
     if (text.empty() || string_at(volume, "/emptyDir/medium") == "Memory") continue;
@@ -638,13 +665,18 @@ void NodeAgent::Impl::add_worker(const Object& pod) {
       }
     }
     const auto record = records.find(pod.uid());
-    if (final && !pod.deleting() && record == records.end()) return;  // nothing of it is here
+    const bool ended = final && record == records.end();
+    const bool folder = ended && is_there(context.pod_directory(pod.uid()));
+    const bool logs = ended && is_there(context.log_directory(pod.ns(), pod.name(), pod.uid()));
+    if (ended && !pod.deleting() && !folder && !logs) return;  // nothing of it is here
     worker = std::make_shared<PodWorker>(context, pod, [weak = weak_from_this(), uid = pod.uid()] {
       if (auto self = weak.lock()) self->finished(uid);
     });
     if (record != records.end()) {
       worker->adopt(record->second);
       records.erase(record);
+    } else if (ended && !folder) {
+      worker->only_logs_left();  // the folder goes last
     }
     workers.emplace(pod.uid(), worker);
   }

@@ -3,6 +3,10 @@
 // Three things are kept apart, as upstream does (KEP-1287): what the spec wants, what the node has allocated
 // (a file in the pod's folder, so a new agent goes on with it), and what each container runs with. The worker
 // sees its pod with the allocated resources only; so a resize that is deferred changes nothing else.
+//
+// cgroup v1 refuses a child's quota above its parent's, and a parent's below a child's. So the pod's own
+// limits are lifted before any of its containers gets others, be it in place or by a restart, and set when
+// all have them.
 #include <algorithm>
 
 #include "api/object_tree.hpp"
@@ -27,6 +31,7 @@ Object PodWorker::allocate(const Object& pod) {
     return pod;
   }
   if (claim(pod)) {
+    if (!allocated_.empty()) begin_resize(pod);
     keep_allocation(wanted);
     return pod;
   }
@@ -70,6 +75,53 @@ void PodWorker::keep_allocation(json::object allocated) {
                       {{"pod", uid_}, {"error", kept.error().to_string()}});
 }
 
+void PodWorker::begin_resize(const Object& pod) {
+  const auto memory = [](const json::value& with) { return pod_limits(with, qos_class(with)).memory_bytes; };
+  const std::int64_t before = memory(with_resources(tree(pod), allocated_)), after = memory(tree(pod));
+  memory_meanwhile_ = before > 0 && after > 0 ? std::max(before, after) : 0;
+  limits_due_ = true;
+  lifted_ = resize_unsupported_ = false;
+}
+
+// The agent before may have been killed while it resized the pod.
+void PodWorker::adopt_limits(const ResourceLimits& made_with) {
+  if (!sandbox_ || process_level()) return;
+  const json::value pod = with_resources(tree(pod_), allocated_);
+  const ResourceLimits whole = pod_limits(pod, qos_class(pod));
+  limits_due_ = whole.cpu_shares != made_with.cpu_shares || whole.cpu_quota_us != made_with.cpu_quota_us ||
+                whole.memory_bytes != made_with.memory_bytes;
+  memory_meanwhile_ = made_with.memory_bytes > 0 && whole.memory_bytes > 0
+                          ? std::max(made_with.memory_bytes, whole.memory_bytes)
+                          : 0;
+  for (const auto& [name, slot] : slots_) {
+    const json::value* has = allocated_.if_contains(name);
+    if (has != nullptr && slot.current && slot.resources != *has) limits_due_ = true;
+  }
+}
+
+void PodWorker::judge_resize(const Object& pod, const Result<void>& step) {
+  if (step) return;
+  resize_error_ = step.error().to_string();
+  context_.event(pod, "Warning", "ResizeError", resize_error_);
+  if (step.error().is(Error::unsupported)) {
+    resize_unsupported_ = true;
+  } else {
+    wake_after(kErrorRetry);
+  }
+}
+
+void PodWorker::lift_limits(const Object& pod) {
+  if (resize_unsupported_) return;
+  resize_error_.clear();
+  if (!limits_due_ || lifted_) return;
+  ResourceLimits lifted;
+  lifted.cpu_shares = pod_limits(tree(pod), qos_class(tree(pod))).cpu_shares;
+  lifted.memory_bytes = memory_meanwhile_;
+  const auto done = context_.parts.runtime->update_limits(uid_, "", lifted).wait(kRuntimeDeadline);
+  lifted_ = done.has_value();
+  judge_resize(pod, done);
+}
+
 void PodWorker::resize_containers(const Object& pod) {
   std::vector<const json::value*> in_place;
   for (const char* where : {"/spec/initContainers", "/spec/containers"}) {
@@ -85,20 +137,18 @@ void PodWorker::resize_containers(const Object& pod) {
         in_place.push_back(&spec);
         continue;
       }
+      if (limits_due_ && !lifted_ && !resize_unsupported_) continue;  // its next start would be refused
       slot.restart_for_resize = true;
       const auto grace = std::chrono::seconds(int_at(tree(pod), "/spec/terminationGracePeriodSeconds", 30));
       stop_container(pod, slot, spec, grace, "Container " + slot.name + " resize requires restart");
       drive_stop(pod, slot);
     }
   }
-  resize_error_.clear();
-  if (!in_place.empty()) {
-    if (auto done = resize_in_place(pod, in_place); !done) {
-      resize_error_ = done.error().to_string();
-      context_.event(pod, "Warning", "ResizeError", resize_error_);
-      wake_after(kErrorRetry);
-    }
+  if (!in_place.empty() && !limits_due_) {
+    limits_due_ = true;
+    lift_limits(pod);
   }
+  if (!in_place.empty() && lifted_ && !resize_unsupported_) judge_resize(pod, resize_in_place(pod, in_place));
   const bool was = std::exchange(resizing_, false);
   for (const auto& [name, slot] : slots_) {
     const json::value* wanted = allocated_.if_contains(name);
@@ -107,24 +157,24 @@ void PodWorker::resize_containers(const Object& pod) {
       resizing_ = true;
     if (slot.restart_for_resize) resizing_ = true;
   }
+  if (lifted_ && (!resizing_ || resize_unsupported_)) {
+    const ResourceLimits whole = pod_limits(tree(pod), qos_class(tree(pod)));
+    const auto set = context_.parts.runtime->update_limits(uid_, "", whole).wait(kRuntimeDeadline);
+    limits_due_ = lifted_ = !set && !set.error().is(Error::unsupported);
+    judge_resize(pod, set);
+    if (!set) resizing_ = true;
+  }
   if (was && !resizing_ && resize_pending_.empty())
     context_.event(pod, "Normal", "ResizeCompleted", "Pod resize completed");
 }
 
-// cgroup v1 refuses a child's quota above its parent's, and a parent's below a child's: so the pod's own
-// limits are lifted while those of its containers change.
 Result<void> PodWorker::resize_in_place(const Object& pod, const std::vector<const json::value*>& changed) {
   const std::string qos = qos_class(tree(pod));
-  PodRuntime& runtime = *context_.parts.runtime;
-  const ResourceLimits whole = pod_limits(tree(pod), qos);
-  ResourceLimits lifted;
-  lifted.cpu_shares = whole.cpu_shares;
-  ORC_TRY(runtime.update_limits(uid_, "", lifted).wait(kRuntimeDeadline));
   Result<void> result;
   for (const json::value* spec : changed) {
     Slot& slot = slots_.at(string_at(*spec, "/name"));
     const ResourceLimits limits = limits_of(*spec, qos, context_.memory_bytes);
-    auto done = runtime.update_limits(uid_, slot.current->id, limits).wait(kRuntimeDeadline);
+    auto done = context_.parts.runtime->update_limits(uid_, slot.current->id, limits).wait(kRuntimeDeadline);
     if (!done) {
       result = done.error().with_context("container " + slot.name);
       continue;
@@ -132,8 +182,7 @@ Result<void> PodWorker::resize_in_place(const Object& pod, const std::vector<con
     std::lock_guard lock(mutex_);
     slot.resources = resources_of(*spec);
   }
-  auto set = runtime.update_limits(uid_, "", whole).wait(kRuntimeDeadline);
-  return result ? set : result;
+  return result;
 }
 
 }  // namespace orchestra::node

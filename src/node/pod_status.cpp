@@ -160,6 +160,8 @@ PodSummary summarise(const PodView& view) {
     }
   }
   std::size_t total = 0, up = 0, fine = 0, failed = 0, waits = 0, ready = 0;
+  const bool any_up = std::any_of(view.containers.begin(), view.containers.end(),
+                                  [](const auto& each) { return running(each.second); });
   if (const json::array* all = containers_of(view, false)) {
     for (const json::value& spec : *all) {
       const ContainerView& c = view_of(view, spec);
@@ -176,11 +178,13 @@ PodSummary summarise(const PodView& view) {
       }
     }
   }
+  // Init is not done again while the pod runs: a sidecar that is started anew does not take it back.
+  const bool began = up + fine + failed > 0;
+  if (began) out.initialized = true;
   out.containers_ready = total > 0 && ready == total;
   const bool stopped = view.terminating && up == 0;
   if (!view.reason.empty()) {
-    // Its place is free for others only when nothing of it runs any more.
-    out.phase = up > 0 ? "Running" : "Failed";
+    out.phase = "Failed";
   } else if (init_failed) {
     out.phase = "Failed";
   } else if (fine + failed == 0 && up == 0 && stopped && waits == total && out.initialized) {
@@ -195,6 +199,15 @@ PodSummary summarise(const PodView& view) {
     out.phase = "Succeeded";
   } else {
     out.phase = policy == "Never" || stopped ? "Failed" : "Running";
+  }
+  out.over = out.terminal();
+  // Its place is free for others only when nothing of it runs any more.
+  if (out.over && any_up) out.phase = began ? "Running" : "Pending";
+  // What has ended stays so, whoever said it.
+  if (const std::string told = string_at(*view.pod, "/status/phase");
+      told == "Succeeded" || told == "Failed") {
+    out.phase = told;
+    out.over = true;
   }
   bool gates = true;
   if (const json::array* wanted = array_at(*view.pod, "/spec/readinessGates")) {

@@ -23,21 +23,22 @@ struct ContainerView {
   std::uint32_t restarts = 0;
   std::string waiting_reason, waiting_message;  ///< while there is no running instance
   std::string termination_message, last_termination_message;
-  bool ready = false;    ///< readiness probe (true without one once running)
-  bool started = false;  ///< startup probe
-  json::value resources; ///< that the running instance has; null: nothing is told
+  bool ready = false;     ///< readiness probe (true without one once running)
+  bool started = false;   ///< startup probe
+  json::value resources;  ///< that the running instance has; null: nothing is told
 };
 
 struct PodView {
-  const json::value* pod = nullptr;  ///< as the API has it: spec and the conditions of others
+  const json::value* pod = nullptr;                 ///< as the API has it: spec and the conditions of others
   std::map<std::string, ContainerView> containers;  ///< also init containers, by name
   std::vector<std::string> pod_ips;
   std::string host_ip;
-  bool sandbox_ready = false;  ///< sandbox and network exist
-  bool terminating = false;    ///< no new containers are started
-  std::string reason, message; ///< of a refused or evicted pod: phase Failed
-  std::string start_time;      ///< RFC 3339
-  std::string resize_pending, resize_pending_message; ///< reason: Deferred or Infeasible; empty: nothing waits
+  bool sandbox_ready = false;   ///< sandbox and network exist
+  bool terminating = false;     ///< no new containers are started
+  std::string reason, message;  ///< of a refused or evicted pod: phase Failed
+  std::string start_time;       ///< RFC 3339
+  std::string resize_pending,
+      resize_pending_message;  ///< reason: Deferred or Infeasible; empty: nothing waits
   bool resizing = false;       ///< allocated, and not yet what all containers run with
   std::string resize_error;    ///< why it does not get on
 };
@@ -45,6 +46,9 @@ struct PodView {
 struct PodSummary {
   std::string phase;  ///< Pending Running Succeeded Failed Unknown
   bool ready = false, containers_ready = false, initialized = false;
+  /// Main containers have ended and are not started again, or the pod cannot begin. Its phase is final only
+  /// when nothing of it runs any more, its sidecars included.
+  bool over = false;
   bool terminal() const { return phase == "Succeeded" || phase == "Failed"; }
 };
 

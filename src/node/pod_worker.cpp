@@ -28,7 +28,15 @@ bool phase_is_final(const std::string& phase) { return phase == "Succeeded" || p
 PodWorker::PodWorker(AgentContext& context, Object pod, std::function<void()> on_finished)
     : context_(context), on_finished_(std::move(on_finished)), uid_(pod.uid()), pod_(std::move(pod)) {
   add_slots(pod_);
-  start_time_ = string_at(tree(pod_), "/status/startTime");
+  const json::value& object = tree(pod_);
+  start_time_ = string_at(object, "/status/startTime");
+  if (!phase_is_final(string_at(object, "/status/phase"))) return;
+  // The last word on it was said before this agent came; what it does not know itself stays as it was told.
+  reason_ = string_at(object, "/status/reason");
+  message_ = string_at(object, "/status/message");
+  if (const json::array* addresses = array_at(object, "/status/podIPs")) {
+    for (const json::value& one : *addresses) pod_ips_.push_back(string_at(one, "/ip"));
+  }
 }
 
 // A slot for each container; ephemeral ones may come while the pod runs.
@@ -72,10 +80,13 @@ void PodWorker::adopt(const PodRecord& record) {
       slot.backoff_level = static_cast<std::uint32_t>(std::atoi(level->second.c_str()));
     const auto signal = status.annotations.find("orchestra.dev/stop-signal");
     if (signal != status.annotations.end()) slot.stop_signal = signal->second;
+    // Without a note of its own (an older agent made it, when nothing was resized) it has what was allocated.
+    if (const json::value* has = allocated_.if_contains(slot.name)) slot.resources = *has;
     if (const auto text = status.annotations.find(kResources); text != status.annotations.end()) {
       if (auto resources = parse_json(text->second)) slot.resources = *resources;
     }
   }
+  adopt_limits(record.config.limits);
 }
 
 Object PodWorker::pod() const {
@@ -123,16 +134,24 @@ void PodWorker::mirrored() {
 void PodWorker::evict(const std::string& message, Duration grace) {
   {
     std::lock_guard lock(mutex_);
-    if (!evict_message_.empty()) return;
+    const bool ends = removed_ || forced_ || shutdown_grace_ || cleaned_ || finished_ || pod_.deleting() ||
+                      phase_is_final(string_at(tree(pod_), "/status/phase"));
+    if (ends || !evict_message_.empty()) return;
     evict_message_ = message;
     evict_grace_ = grace;
+    evict_until_ns_ = steady() + (grace + kEvictionSlack).count();
   }
   wake();
 }
 
 bool PodWorker::evicting() const {
   std::lock_guard lock(mutex_);
-  return !evict_message_.empty() && !cleaned_ && !finished_;
+  return !evict_message_.empty() && !cleaned_ && !finished_ && steady() < evict_until_ns_;
+}
+
+bool PodWorker::evicted() const {
+  std::lock_guard lock(mutex_);
+  return !evict_message_.empty();
 }
 
 void PodWorker::shut_down(Duration grace) {
@@ -288,20 +307,31 @@ void PodWorker::fail(const Object& pod, const std::string& reason, const std::st
   context_.event(pod, "Warning", reason, message);
 }
 
+// Its main containers have ended for good, or it cannot begin: nothing is started any more.
+bool PodWorker::is_over(const Object& pod) {
+  const bool again = std::any_of(slots_.begin(), slots_.end(),
+                                 [](const auto& slot) { return slot.second.restart_for_resize; });
+  return !again && summarise(view(pod)).over;
+}
+
 void PodWorker::sync_alive(const Object& pod) {
   if (start_time_.empty()) start_time_ = api::format_time(context_.engine.clock().now().wall_ns);
+  if (is_over(pod)) {
+    terminating_ = true;
+    return sync_ending(pod);
+  }
   const bool go = ensure_sandbox(pod) && ensure_volumes(pod);
+  if (go) lift_limits(pod);
   if (go) run_ephemeral(pod);
   if (go && run_init(pod)) run_containers(pod);
   if (go) resize_containers(pod);
   note_ends();  // a container may have ended while it was started
   if (!reason_.empty()) return sync_ending(pod);
-  publish(pod);
-  const PodSummary summary = summarise(view(pod));
-  if (summary.terminal()) {
+  if (is_over(pod)) {
     terminating_ = true;
     return sync_ending(pod);
   }
+  publish(pod);
   wake_after(context_.options.sync_period);
 }
 
@@ -340,6 +370,7 @@ bool PodWorker::ensure_sandbox(const Object& pod) {
       wake_after(kRetry);
       return false;
     }
+    if (!sandbox_) limits_due_ = lifted_ = false;  // it was made with those that it is to have
     std::lock_guard lock(mutex_);
     sandbox_ = *made;
   }
@@ -359,8 +390,11 @@ bool PodWorker::ensure_sandbox(const Object& pod) {
     wake_after(kRetry);
     return false;
   }
-  std::lock_guard lock(mutex_);
-  pod_ips_ = attached->addresses;
+  {
+    std::lock_guard lock(mutex_);
+    pod_ips_ = attached->addresses;
+  }
+  // Without the lock: whoever takes the events may ask for this pod.
   for (const std::string& warning : attached->warnings)
     context_.event(pod, "Warning", "NetworkDegraded", warning);
   return true;
@@ -463,15 +497,18 @@ void PodWorker::sync_ending(const Object& pod) {
     return;
   }
   context_.allocations.release(uid_);  // before others hear that it has ended
-  publish(pod);
-  if (!cleaned_ && !cleanup(pod)) {
-    wake_after(kRetry);
-    return;
-  }
+  const bool told = publish(pod);
   bool gone;
   {
     std::lock_guard lock(mutex_);
     gone = removed_ || forced_;
+  }
+  // Until the API knows how it ended the records of its containers are all that says so: without them an
+  // agent that comes after this one would run it again. What the node ends for its own sake goes at once.
+  if (!told && !gone && !pod.deleting() && reason_.empty()) return;
+  if (!cleaned_ && !cleanup(pod)) {
+    wake_after(kRetry);
+    return;
   }
   if (pod.deleting() && !gone) {  // a static pod is never deleting: its file ends it
     DeleteOptions options;
@@ -561,10 +598,19 @@ PodView PodWorker::view(const Object& pod) {
   return out;
 }
 
-void PodWorker::publish(const Object& pod) {
+bool PodWorker::knows_mains() const {
+  return std::all_of(slots_.begin(), slots_.end(), [](const auto& each) {
+    return each.second.init || each.second.ephemeral || each.second.current.has_value();
+  });
+}
+
+bool PodWorker::publish(const Object& pod) {
   const json::value& object = tree(pod);
-  if (cleaned_ && phase_is_final(string_at(object, "/status/phase")) && !pod.deleting()) return;
-  if (!context_.client) return;
+  const bool final = phase_is_final(string_at(object, "/status/phase"));
+  if (cleaned_ && final && !pod.deleting()) return true;
+  if (final && !knows_mains())
+    return true;  // an agent before this one knew, has told it, and took the records away
+  if (!context_.client) return true;
   {
     std::lock_guard lock(mutex_);
     if (republish_) published_.clear();
@@ -573,9 +619,9 @@ void PodWorker::publish(const Object& pod) {
   json::value status = make_status(view(pod), context_.engine.clock().now());
   if (const json::value* now = find(object, "/status");
       now != nullptr && published_.empty() && !status_differs(*now, status))
-    return;
+    return true;
   const std::string text = to_json(status);
-  if (text == published_) return;
+  if (text == published_) return true;
   // null removes what the last status had and this one has not (merge patch, RFC 7386).
   json::object patch = status.get_object();
   for (const char* field : {"reason", "message", "podIP", "podIPs"}) {
@@ -586,7 +632,7 @@ void PodWorker::publish(const Object& pod) {
     const Object mirror = context_.pods.get(pod.ns(), pod.name());
     if (!mirror || !is_mirror(mirror)) {
       wake_after(kRetry);  // it is about to be made
-      return;
+      return true;
     }
     uid = mirror.uid();
     patch.erase("observedGeneration");
@@ -600,13 +646,14 @@ void PodWorker::publish(const Object& pod) {
           .wait(kApiDeadline);
   if (written) {
     published_ = text;
-    return;
+    return true;
   }
   if (written.error().is(Error::not_found) || written.error().is(Error::conflict))
-    return;  // the informer tells
+    return true;  // the informer tells
   context_.engine.log(LogLevel::warning, "node", "could not write a pod's status",
                       {{"pod", pod.ns() + "/" + pod.name()}, {"error", written.error().to_string()}});
   wake_after(kRetry);
+  return written.error().is(Error::invalid);  // it will not be taken later, either
 }
 
 }  // namespace orchestra::node

@@ -24,6 +24,7 @@ namespace orchestra::node {
 /// Annotation of a container: the `resources` that it was started with, as JSON.
 inline constexpr const char* kResources = "orchestra.dev/resources";
 inline constexpr std::size_t kAllocationBytesMax = 1 << 20;
+inline constexpr Duration kEvictionSlack = std::chrono::seconds(30);  ///< for taking a pod apart after its grace
 
 class PodWorker : public std::enable_shared_from_this<PodWorker> {
  public:
@@ -31,16 +32,21 @@ class PodWorker : public std::enable_shared_from_this<PodWorker> {
 
   /// Takes over what runs already; before the first wake().
   void adopt(const PodRecord& record);
+  /// It has ended and was taken apart before this agent came; its logs are left. Before the first wake().
+  void only_logs_left() { cleaned_ = true; }
   /// A newer version of the object.
   void update(Object pod);
   /// The object is gone from the API: everything ends, with the pod's grace period.
   void removed();
   /// The mirror of this static pod was made anew: it has no status yet.
   void mirrored();
-  /// Ends the pod as failed, for the node's sake, within `grace` at most.
+  /// Ends the pod as failed, for the node's sake, within `grace` at most. One that ends already just goes on.
   void evict(const std::string& message, Duration grace);
-  /// evict() was called and the pod has not ended yet.
+  /// evict() has taken it, and it is still expected to give back what it used: until it has ended, and no longer
+  /// than its grace and kEvictionSlack (a program that the kernel cannot kill must not keep others from going).
   bool evicting() const;
+  /// evict() has taken it, however long ago.
+  bool evicted() const;
   /// The node goes down: the pod ends as failed within `grace` at most.
   void shut_down(Duration grace);
   /// Nothing of it runs any more.
@@ -89,11 +95,16 @@ class PodWorker : public std::enable_shared_from_this<PodWorker> {
   void add_slots(const Object& pod);
   void sync_alive(const Object& pod);
   void sync_ending(const Object& pod);
+  bool is_over(const Object& pod);
   // Resources (pod_resize.cpp).
   Object allocate(const Object& pod);
   bool claim(const Object& pod);
   void keep_allocation(json::object allocated);
+  void adopt_limits(const ResourceLimits& made_with);
+  void begin_resize(const Object& pod);
+  void lift_limits(const Object& pod);
   void resize_containers(const Object& pod);
+  void judge_resize(const Object& pod, const Result<void>& step);
   Result<void> resize_in_place(const Object& pod, const std::vector<const json::value*>& changed);
   // Steps; each answers whether the next one may go on.
   bool ensure_sandbox(const Object& pod);
@@ -142,7 +153,9 @@ class PodWorker : public std::enable_shared_from_this<PodWorker> {
   bool process_level() const { return context_.parts.runtime->isolation() == Isolation::process; }
   // Status.
   PodView view(const Object& pod);
-  void publish(const Object& pod);
+  /// False: the API has not taken it and may do so later; it is tried again.
+  bool publish(const Object& pod);
+  bool knows_mains() const;
   bool cleanup(const Object& pod);
   void fail(const Object& pod, const std::string& reason, const std::string& message);
   std::int64_t steady() const { return context_.engine.clock().now().steady_ns; }
@@ -157,6 +170,7 @@ class PodWorker : public std::enable_shared_from_this<PodWorker> {
   bool republish_ = false;
   std::string evict_message_;
   std::optional<Duration> shutdown_grace_, evict_grace_;
+  std::int64_t evict_until_ns_ = 0;  ///< steady
   bool removed_ = false, forced_ = false, stopped_ = false, finished_ = false;
   bool running_ = false, dirty_ = false;
   std::condition_variable idle_;
@@ -182,6 +196,10 @@ class PodWorker : public std::enable_shared_from_this<PodWorker> {
   std::string resize_pending_, resize_pending_why_;  ///< reason and message of PodResizePending
   bool resizing_ = false;
   std::string resize_error_;
+  bool resize_unsupported_ = false;  ///< so says the runtime of what is allocated now: it is not asked again
+  /// The pod's own limits are to be lifted while those of its containers change, and set when all have.
+  bool limits_due_ = false, lifted_ = false;
+  std::int64_t memory_meanwhile_ = 0;  ///< bytes for the whole pod until then; 0: as it is
 };
 
 }  // namespace orchestra::node

@@ -85,12 +85,17 @@ Result<ContainerStatus> Streams::find_container(const PodTarget& target, bool pr
                         "pod " + target.ns + "/" + target.pod + " does not run on this node");
   auto status = worker->container(target.container, previous);
   if (status) return *status;
+  const Object pod = worker->pod();
+  const std::string phase = string_at(tree(pod), "/status/phase");
+  if ((phase == "Succeeded" || phase == "Failed") && !worker->container(target.container, false)) {
+    return stream_error(Error::not_found, "container \"" + target.container + "\" in pod \"" + target.pod +
+                                              "\" has ended; no more of it is here than its logs");
+  }
   if (previous) {
     return stream_error(Error::invalid, "previous terminated container \"" + target.container +
                                             "\" in pod \"" + target.pod + "\" not found");
   }
   std::string why = "ContainerCreating";
-  const Object pod = worker->pod();
   for (const char* where : {"/status/containerStatuses", "/status/initContainerStatuses"}) {
     if (const json::array* all = array_at(tree(pod), where)) {
       for (const json::value& one : *all) {
@@ -120,7 +125,7 @@ Pending<std::shared_ptr<ByteStream>> Streams::log(PodTarget target, LogOptions o
              now->state == ContainerState::unknown;
     };
   } else {
-    // A finished pod has no worker after a restart of the host; its log files are still here.
+    // Of a finished pod no container is known after a restart of the host; its log files are still here.
     const std::string folder =
         context_.log_directory(target.ns, target.pod, target.uid) + "/" + target.container;
     int newest = -1;

@@ -317,3 +317,38 @@ TEST_CASE("an ephemeral container looks around; a failed one tells the end of it
       node.wait_pod("web", [](const Object& pod) { return pod && pod.get("/status/phase") == "Failed"; }));
   CHECK(node.pod("web").get("/status/reason") == "Terminated");
 }
+
+TEST_CASE(
+    "a new agent ends what the one before began to take apart, and keeps the logs of pods that are still "
+    "there") {
+  if (!enter_test_host("agent sweep")) return;
+  TestNode node(RuntimeOptions::Isolation::process);
+  node.create(pod_yaml("done", "'echo finished'", "  restartPolicy: Never\n"));
+  REQUIRE(node.wait_pod("done", [](const Object& pod) { return pod.get("/status/phase") == "Succeeded"; }));
+  const Object done = node.pod("done");
+  const std::string folder = node.dir / ("pods/" + done.uid()),
+                    logs = node.dir / ("pods-log/default_done_" + done.uid());
+  const std::string gone = "11111111-2222-4333-8444-555555555555";
+  const auto there = [](const std::string& path) { return access(path.c_str(), F_OK) == 0; };
+  const auto goes = [&](const std::string& path) {
+    for (int tries = 0; tries < 300 && there(path); ++tries) node.pause(100ms);
+    return !there(path);
+  };
+  REQUIRE(goes(folder));
+  node.stop_agent();
+  REQUIRE(make_directories(folder + "/volumes/v"));
+  REQUIRE(make_directories(node.dir / ("pods/" + gone + "/volumes/v")));
+  REQUIRE(make_directories(node.dir / ("pods-log/default_gone_" + gone + "/main")));
+  node.start_agent();
+  CHECK(goes(folder));
+  CHECK(goes(node.dir / ("pods/" + gone)));
+  CHECK(goes(node.dir / ("pods-log/default_gone_" + gone)));
+  CHECK(node.logs("done", "main") == "finished\n");
+  CHECK(node.pod("done").get("/status/phase") == "Succeeded");
+  // Its logs go with it, whichever agent saw its end.
+  node.stop_agent();
+  node.start_agent();
+  CHECK(node.logs("done", "main") == "finished\n");
+  REQUIRE(node.client.remove("v1", "pods", "done", "default").wait(5s));
+  CHECK(goes(logs));
+}

@@ -5,6 +5,7 @@
 #include "base/http_client.hpp"
 #include "base/json.hpp"
 #include "net/http/http_server.hpp"
+#include "net/http/upgrade_client.hpp"
 #include "orchestra/api_server.hpp"
 #include "orchestra/memory_store.hpp"
 #include "tests/compat/fake_pods.hpp"
@@ -210,6 +211,11 @@ TEST_CASE("answers come back whole, in every framing, and what is no HTTP is a 5
   CHECK(ask("HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n", "HEAD") == "200 ");
   CHECK(ask("220 mail.example ESMTP\r\n") == "502 ");
   CHECK(ask("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab") == "502 ");
+  // HEAD tells what GET would give: the length of the pod's answer, or none where it has none.
+  proxied.pods->answer = "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n";
+  CHECK(field(proxied.ask("HEAD", "namespaces/default/pods/web/proxy/"), "content-length") == "99");
+  proxied.pods->answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+  CHECK(field(proxied.ask("HEAD", "namespaces/default/pods/web/proxy/"), "content-length") == "");
   proxied.pods->answer =
       "HTTP/1.1 302 Found\r\nLocation: /login\r\nConnection: X-Hop\r\nX-Hop: no\r\nX-Kept: "
       "yes\r\nContent-Length: "
@@ -218,4 +224,34 @@ TEST_CASE("answers come back whole, in every framing, and what is no HTTP is a 5
   CHECK(field(moved, "location") == "/api/v1/namespaces/default/pods/web/proxy/login");
   CHECK(field(moved, "x-kept") == "yes");
   CHECK(field(moved, "x-hop").empty());
+}
+
+TEST_CASE("a pod may switch to the protocol that the client asked for, and to no other") {
+  Proxied proxied;
+  const auto switches = [&](const std::string& asked, const std::string& answered) {
+    proxied.pods->answer =
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n" + answered + "\r\nits own bytes";
+    HttpRequest request;
+    request.url =
+        "http://" + proxied.server.insecure_address() + "/api/v1/namespaces/default/pods/web/proxy/";
+    request.headers = {{"X-Asked", "yes"}};
+    if (!asked.empty()) request.headers = {{"Connection", "Upgrade"}, {"Upgrade", asked}};
+    auto answer = http::UpgradeClient(proxied.engine).open(std::move(request)).wait(30s);
+    REQUIRE_MESSAGE(answer, answer.error().to_string());
+    if (!answer->stream) return message(answer->response);
+    std::string bytes;
+    while (bytes.size() < 13) {
+      auto more = answer->stream->read(64).wait(10s);
+      if (!more || more->empty()) break;
+      bytes += *more;
+    }
+    answer->stream->close();
+    return "joined: " + bytes;
+  };
+  CHECK(switches("websocket", "Upgrade: WebSocket\r\n") == "joined: its own bytes");
+  CHECK(switches("websocket", "Upgrade: h2c\r\n") ==
+        "502 error trying to reach the pod: it switched to the protocol \"h2c\" when \"websocket\" was "
+        "requested");
+  CHECK(switches("websocket", "").starts_with("502 error trying to reach the pod: it switched"));
+  CHECK(switches("", "Upgrade: websocket\r\n").starts_with("502 error trying to reach the pod: it switched"));
 }

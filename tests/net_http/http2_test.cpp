@@ -66,6 +66,7 @@ struct Server {
   void answer(HttpServerRequest request, std::shared_ptr<HttpResponder> responder) {
     if (request.target == "/drop") return;
     if (request.target == "/nobody") return responder->respond(204, {}, "");
+    if (request.target == "/told") return responder->respond(200, {{"Content-Length", "4711"}}, "four");
     if (request.target == "/upgrade") return (void)responder->upgrade({{"Upgrade", "x"}});
     if (request.target == "/big") return responder->respond(200, {}, std::string(1 << 20, 'b'));
     if (request.target == "/parts") {
@@ -127,6 +128,8 @@ TEST_CASE("h2: parts, empty answers, HEAD and a dropped responder") {
   const auto head = client.send("HEAD", "/parts");
   CHECK(head.body.empty());
   CHECK(head.headers.at("content-length") == "200000");
+  CHECK(client.send("HEAD", "/told").headers.at("content-length") == "4711");
+  CHECK(client.send("GET", "/told").headers.at("content-length") == "4");
   const auto nobody = client.send("GET", "/nobody");
   CHECK(nobody.status == 204);
   CHECK(nobody.ended);

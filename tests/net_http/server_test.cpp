@@ -47,6 +47,7 @@ void echo(HttpServerRequest request, std::shared_ptr<HttpResponder> responder) {
     return responder->respond_parts(200, {{"Content-Type", "text/x"}}, {part, part, part});
   }
   if (request.target == "/nobody") return responder->respond(204, {}, "");
+  if (request.target == "/told") return responder->respond(200, {{"content-length", "4711"}}, "four");
   if (request.target == "/stream") {
     auto body = responder->start(200, {{"X-Kind", "stream"}});
     body->write("one ").on_ready([body](Result<void>) {
@@ -129,6 +130,20 @@ TEST_CASE("parts, empty answers and HEAD keep the connection in step") {
   CHECK(all.find("HTTP/1.1 204 No Content\r\n") != std::string::npos);
   CHECK(all.ends_with("GET /last "));
   CHECK(body_of(f.get("/parts")) == std::string(300000, 'p'));
+}
+
+TEST_CASE("an answer to HEAD may say how long another's body is; every other length is that of the body") {
+  Fixture f;
+  RawSocket raw(f.server->address());
+  raw.send(
+      "HEAD /told HTTP/1.1\r\nHost: a\r\n\r\nGET /told HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+  const std::string all = raw.read_all();
+  const std::size_t second = all.find("HTTP/1.1 200", 1);
+  REQUIRE(second != std::string::npos);
+  CHECK(all.substr(0, second).find("Content-Length: 4711\r\n") != std::string::npos);
+  CHECK(all.substr(second).find("Content-Length: 4\r\n") != std::string::npos);
+  CHECK(all.substr(second).find("4711") == std::string::npos);
+  CHECK(all.ends_with("four"));
 }
 
 TEST_CASE("a responder that is dropped answers 500") {

@@ -77,6 +77,31 @@ TEST_CASE("init containers hold the pod back, a failed one ends it under Never")
   CHECK(summarise(view).phase == "Failed");
 }
 
+TEST_CASE("a pod is over with its main containers, and its phase says so when its sidecars have ended, too") {
+  const json::value pod = *parse_json(
+      R"({"spec":{"restartPolicy":"Never","initContainers":[{"name":"s","restartPolicy":"Always"},{"name":"i"}],
+          "containers":[{"name":"c"}]}})");
+  PodView view;
+  view.pod = &pod;
+  view.containers = {{"s", up(true)}, {"i", down(1)}};
+  CHECK(summarise(view).over);
+  CHECK(summarise(view).phase == "Pending");  // it never began
+  view.containers = {{"s", up(true)}, {"i", down(0)}, {"c", down(0)}};
+  CHECK(summarise(view).over);
+  CHECK(summarise(view).phase == "Running");
+  view.reason = "Evicted";
+  CHECK(summarise(view).phase == "Running");
+  view.containers["s"] = down(0);
+  CHECK(summarise(view).phase == "Failed");
+  view.reason.clear();
+  CHECK(summarise(view).phase == "Succeeded");
+  // A sidecar between two starts does not take back that init is done.
+  view.containers = {{"s", wait("CrashLoopBackOff")}, {"i", down(0)}, {"c", up(true)}};
+  CHECK(summarise(view).initialized);
+  CHECK(summarise(view).phase == "Running");
+  CHECK_FALSE(summarise(view).over);
+}
+
 TEST_CASE("a condition keeps its time until its value changes, foreign ones stay") {
   json::value pod = *parse_json(R"({"spec":{"containers":[{"name":"c"}]},"status":{"conditions":[
     {"type":"mine.example/gate","status":"True"},

@@ -11,11 +11,6 @@ namespace orchestra::apiserver {
 namespace {
 /// Agents send their numbers each 10 s, so a node that says nothing for so long is gone.
 constexpr Duration kSilenceMax = std::chrono::seconds(40);
-
-std::string header(const HttpServerRequest& request, const std::string& name) {
-  const auto found = request.headers.find(name);
-  return found == request.headers.end() ? std::string() : found->second;
-}
 }  // namespace
 
 void NodeTunnels::set_local(std::shared_ptr<PodStreams> streams, std::string node) {
@@ -26,10 +21,10 @@ void NodeTunnels::set_local(std::shared_ptr<PodStreams> streams, std::string nod
 
 void NodeTunnels::accept(const std::string& node, const HttpServerRequest& request,
                          const std::shared_ptr<HttpResponder>& responder) {
-  const std::string key = header(request, "sec-websocket-key");
-  const std::string offered = header(request, "sec-websocket-protocol");
-  if (to_lower(header(request, "upgrade")) != "websocket" || key.empty() ||
-      header(request, "sec-websocket-version") != "13" || offered != kTunnelProtocol) {
+  const std::string key = request.header("sec-websocket-key");
+  const std::string offered = request.header("sec-websocket-protocol");
+  if (to_lower(request.header("upgrade")) != "websocket" || key.empty() ||
+      request.header("sec-websocket-version") != "13" || offered != kTunnelProtocol) {
     return send_reply(engine_, responder,
                       error_reply(api::bad_request("a node tunnel is a WebSocket of the protocol " +
                                                    std::string(kTunnelProtocol))));

@@ -12,11 +12,6 @@ namespace {
 
 constexpr std::size_t kReadBytes = 32 << 10;
 
-std::string header(const HttpServerRequest& request, const std::string& name) {
-  const auto found = request.headers.find(name);
-  return found == request.headers.end() ? std::string() : found->second;
-}
-
 /// Of one connection only (RFC 9110 section 7.6.1).
 bool is_hop_by_hop(std::string_view name) {
   static constexpr std::string_view kNames[] = {"connection",
@@ -38,6 +33,12 @@ bool stays_here(std::string_view name, std::string_view connection) {
          http::list_contains(connection, name);
 }
 
+/// An Upgrade field counts where Connection names it (RFC 9110 section 7.8).
+std::string asked_upgrade(const HttpServerRequest& request) {
+  const bool meant = http::list_contains(request.header("connection"), "upgrade");
+  return meant ? request.header("upgrade") : std::string();
+}
+
 Error bad_gateway(const std::string& why) {
   return api::status_error(api::make_status(502, "BadGateway", "error trying to reach the pod: " + why));
 }
@@ -45,12 +46,16 @@ Error bad_gateway(const std::string& why) {
 /// One exchange. The connection's callbacks come one after another, for one read is outstanding at a time.
 class ProxyExchange : public std::enable_shared_from_this<ProxyExchange> {
  public:
-  ProxyExchange(Engine& engine, std::shared_ptr<DuplexStream> socket, std::string method, ProxyPath path,
+  /// `upgrade`: the protocol that the client asks to go on with; empty: none.
+  struct Asked {
+    std::string method, upgrade;
+    ProxyPath path;
+  };
+  ProxyExchange(Engine& engine, std::shared_ptr<DuplexStream> socket, Asked asked,
                 std::shared_ptr<HttpResponder> responder)
       : engine_(engine),
         socket_(std::move(socket)),
-        method_(std::move(method)),
-        path_(std::move(path)),
+        asked_(std::move(asked)),
         responder_(std::move(responder)) {}
 
   void start(std::string request) {
@@ -84,24 +89,29 @@ class ProxyExchange : public std::enable_shared_from_this<ProxyExchange> {
     http::HeadResult parsed = scanned;
     if (scanned.state == http::HeadState::complete) {
       parsed = http::parse_response_head(std::string_view(buffer_).substr(0, scanner_.bytes()), limits,
-                                         method_, head);
+                                         asked_.method, head);
     }
     if (parsed.state != http::HeadState::complete)
       return fail(std::string("its answer is not HTTP: ") + parsed.why);
     const std::size_t bytes = scanner_.bytes();
-    if (head.status == 101) return join(head, bytes);
+    if (head.status == 101) return switch_protocols(head, bytes);
     if (head.status < 200) {  // 100 Continue and its like: the answer follows
       buffer_.erase(0, bytes);
       scanner_.reset();
       return look_at_head();
     }
     body_ = http::BodyDecoder(head.framing, head.content_length);
-    HttpResponder::Headers headers = proxied_answer(head, path_);
+    HttpResponder::Headers headers = proxied_answer(head, asked_.path);
     const int status = head.status;
+    const bool for_head = asked_.method == "HEAD";
+    const auto told = head.find("content-length");
+    if (for_head && told) headers.emplace_back("Content-Length", std::string(*told));
+    const bool length_known = !for_head || told.has_value() || status == 204 || status == 304;
     buffer_.erase(0, bytes);  // the head's views end here
     if (body_.done()) {
       socket_->close();
-      return responder_->respond(status, std::move(headers), "");
+      if (length_known) return responder_->respond(status, std::move(headers), "");
+      return responder_->start(status, std::move(headers))->finish();  // GET would come in chunks
     }
     writer_ = responder_->start(status, std::move(headers));
     writer_->on_closed([socket = socket_] { socket->close(); });
@@ -111,13 +121,15 @@ class ProxyExchange : public std::enable_shared_from_this<ProxyExchange> {
   // What is here goes out, then more is read: a slow client stops the pod, nothing piles up.
   void pass_body() {
     std::string out;
-    while (!buffer_.empty() && !body_.done()) {
-      const http::BodyDecoder::Step step = body_.decode(buffer_);
+    std::size_t used = 0;  // taken away once: each chunk of a few bytes would move all that is behind it
+    while (used < buffer_.size() && !body_.done()) {
+      const http::BodyDecoder::Step step = body_.decode(std::string_view(buffer_).substr(used));
       if (step.error != nullptr) return cut();
       out += step.data;
       if (step.consumed == 0) break;
-      buffer_.erase(0, step.consumed);
+      used += step.consumed;
     }
+    buffer_.erase(0, used);
     if (out.empty()) return body_.done() ? end() : read_body();
     writer_->write(std::move(out)).on_ready([self = shared_from_this()](Result<void> written) {
       if (!written) return self->socket_->close();
@@ -143,11 +155,17 @@ class ProxyExchange : public std::enable_shared_from_this<ProxyExchange> {
     writer_->abort();
   }
 
-  // 101: from here on both sides speak whatever they agreed on.
-  void join(const http::Head& head, std::size_t bytes) {
-    HttpResponder::Headers headers = proxied_answer(head, path_);
+  // 101: from here on both sides speak what the client asked for. A pod that switches without being asked, or
+  // to something else, would have its bytes read as answers to the client's next requests.
+  void switch_protocols(const http::Head& head, std::size_t bytes) {
+    const std::string chosen(head.find("upgrade").value_or(""));
+    if (asked_.upgrade.empty() || !head.upgrade || !http::equal_ignoring_case(chosen, asked_.upgrade)) {
+      return fail("it switched to the protocol \"" + chosen + "\" when \"" + asked_.upgrade +
+                  "\" was requested");
+    }
+    HttpResponder::Headers headers = proxied_answer(head, asked_.path);
     headers.emplace_back("Connection", "Upgrade");
-    headers.emplace_back("Upgrade", std::string(head.find("upgrade").value_or("")));
+    headers.emplace_back("Upgrade", chosen);
     buffer_.erase(0, bytes);
     auto client = responder_->upgrade(std::move(headers));
     if (!buffer_.empty()) {
@@ -176,8 +194,7 @@ class ProxyExchange : public std::enable_shared_from_this<ProxyExchange> {
 
   Engine& engine_;
   const std::shared_ptr<DuplexStream> socket_;
-  const std::string method_;
-  const ProxyPath path_;
+  const Asked asked_;
   const std::shared_ptr<HttpResponder> responder_;
   std::string buffer_;
   http::HeadScanner scanner_;
@@ -195,15 +212,17 @@ void reach(ApiCore& core, const ProxyTarget& target, const HttpServerRequest& re
                           "no node agent is connected to this server, so pods cannot be reached")));
   }
   std::string message = proxied_request(request, path, target.pod.pod + ":" + std::to_string(target.port));
+  ProxyExchange::Asked asked{request.method, asked_upgrade(request), path};
   streams->port_forward(target.pod, target.port)
-      .on_ready([&engine, method = request.method, path, responder,
+      .on_ready([&engine, asked = std::move(asked), responder,
                  message = std::move(message)](Result<std::shared_ptr<DuplexStream>> socket) mutable {
         if (!socket) {
           const bool known = socket.error().detail<Status>() != nullptr;
           const Error why = known ? socket.error() : bad_gateway(socket.error().to_string());
           return send_reply(engine, responder, error_reply(why));
         }
-        std::make_shared<ProxyExchange>(engine, *socket, method, path, responder)->start(std::move(message));
+        std::make_shared<ProxyExchange>(engine, *socket, std::move(asked), responder)
+            ->start(std::move(message));
       });
 }
 
@@ -226,22 +245,22 @@ bool is_proxy_path(std::string_view target) {
 std::string proxied_request(const HttpServerRequest& request, const ProxyPath& path,
                             const std::string& host) {
   const bool slash = !path.rest.empty() && path.rest[0] == '/';
-  const bool upgrade = !header(request, "upgrade").empty();
+  const std::string upgrade = asked_upgrade(request);
   std::string out = request.method + " " + (slash ? path.rest : "/" + path.rest) + " HTTP/1.1\r\n";
   const auto add = [&out](std::string_view name, std::string_view value) {
     out.append(name).append(": ").append(value).append("\r\n");
   };
   add("Host", host);
-  const std::string connection = header(request, "connection");
+  const std::string connection = request.header("connection");
   for (const auto& [name, value] : request.headers) {
     if (!stays_here(name, connection)) add(name, value);
   }
   add("X-Forwarded-For", request.peer.address.substr(0, request.peer.address.rfind(':')));
-  if (const std::string asked = header(request, "host"); !asked.empty()) add("X-Forwarded-Host", asked);
+  if (const std::string asked = request.header("host"); !asked.empty()) add("X-Forwarded-Host", asked);
   add("X-Forwarded-Uri", path.prefix + path.rest.substr(0, path.rest.find('?')));
-  if (upgrade) {
+  if (!upgrade.empty()) {
     add("Connection", "Upgrade");
-    add("Upgrade", header(request, "upgrade"));
+    add("Upgrade", upgrade);
   } else {
     add("Connection", "close");
   }

@@ -55,11 +55,6 @@ void serve_log(Engine& engine, const PodAccess& pod, std::shared_ptr<HttpRespond
       });
 }
 
-std::string header(const HttpServerRequest& request, const std::string& name) {
-  const auto found = request.headers.find(name);
-  return found == request.headers.end() ? std::string() : found->second;
-}
-
 /// What the client wants to speak on the upgraded connection.
 struct Upgrade {
   enum class Kind : std::uint8_t { websocket, tunnel, channels, spdy };
@@ -70,11 +65,11 @@ struct Upgrade {
 Result<Upgrade> choose_websocket(const HttpServerRequest& request, bool forward) {
   static const std::vector<std::string> kCommand = {"v5.channel.k8s.io", "v4.channel.k8s.io"};
   static const std::vector<std::string> kForward = {"SPDY/3.1+portforward.k8s.io", "v4.channel.k8s.io"};
-  const std::string key = header(request, "sec-websocket-key");
-  if (header(request, "sec-websocket-version") != "13" || key.empty()) {
+  const std::string key = request.header("sec-websocket-key");
+  if (request.header("sec-websocket-version") != "13" || key.empty()) {
     return api::bad_request("a WebSocket needs Sec-WebSocket-Version 13 and a Sec-WebSocket-Key");
   }
-  const std::string offered = header(request, "sec-websocket-protocol");
+  const std::string offered = request.header("sec-websocket-protocol");
   for (const std::string& ours : forward ? kForward : kCommand) {
     for (const std::string& theirs : split(offered, ',')) {
       if (trim(theirs) != ours) continue;
@@ -115,7 +110,7 @@ Result<std::vector<int>> ports_of(const Query& query) {
 Result<Upgrade> choose_spdy(const HttpServerRequest& request, bool forward) {
   static const std::vector<std::string> kCommand = {"v5.channel.k8s.io", "v4.channel.k8s.io"};
   static const std::vector<std::string> kForward = {"portforward.k8s.io"};
-  const std::string offered = header(request, "x-stream-protocol-version");
+  const std::string offered = request.header("x-stream-protocol-version");
   for (const std::string& ours : forward ? kForward : kCommand) {
     for (const std::string& theirs : split(offered, ',')) {
       if (trim(theirs) != ours) continue;
@@ -131,7 +126,7 @@ Result<Upgrade> choose_spdy(const HttpServerRequest& request, bool forward) {
 }
 
 Result<Upgrade> choose_upgrade(const HttpServerRequest& request, bool forward) {
-  const std::string wanted = to_lower(header(request, "upgrade"));
+  const std::string wanted = to_lower(request.header("upgrade"));
   if (wanted == "websocket") return choose_websocket(request, forward);
   if (wanted == "spdy/3.1") return choose_spdy(request, forward);
   return api::bad_request("Upgrade request required");

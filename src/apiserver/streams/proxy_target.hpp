@@ -3,8 +3,10 @@
 //
 // Upstream pkg/registry/core/{pod,service}: the name is `[scheme:]name[:port]`. A pod is dialled by the agent
 // of its node, inside the pod's own network, whatever its status says; so a proxied request reaches the pod
-// or nothing. Endpoints that are no pods, pods on the machine's network, and nodes are not proxied: from
-// there on it could be anything (server-side request forgery).
+// or nothing. Below isolation level `full` pods have no network of their own: there the dial goes to the
+// pod's address in the machine's network (127.x.y.z), as with port-forward. Endpoints that are no pods, pods
+// on the machine's network, and nodes are not proxied: from there on it could be anything (server-side
+// request forgery).
 #include <functional>
 #include <string_view>
 

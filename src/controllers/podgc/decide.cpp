@@ -1,5 +1,6 @@
 // PodGC (kubernetes/pkg/controller/podgc/gc_controller.go): terminated pods beyond a bound, pods of nodes
-// that are gone, and pods that are being deleted but were never bound to a node that could end them.
+// that are gone, and pods that are being deleted but that no node will end: they were never bound to one, or
+// theirs is not ready and somebody says, by the taint node.kubernetes.io/out-of-service, that it is off.
 //
 // There is one key, "all". The one thing remembered between decisions is since when a node is missing: no
 // object carries that; a restart only makes such pods live 40 s longer.
@@ -17,6 +18,18 @@ namespace orchestra::controllers {
 namespace {
 
 constexpr const char* kKey = "all";
+constexpr const char* kOutOfService = "node.kubernetes.io/out-of-service";
+
+// With any effect and value, as upstream. A node that is ready again ends its pods itself.
+bool out_of_service(const Object& node) {
+  if (!node) return false;
+  const json::object* ready = find_condition(tree(node), "Ready");
+  if (ready != nullptr && string_at(json::value(*ready), "/status") == "True") return false;
+  const json::array* taints = array_at(tree(node), "/spec/taints");
+  return taints != nullptr && std::any_of(taints->begin(), taints->end(), [](const json::value& taint) {
+           return string_at(taint, "/key") == kOutOfService;
+         });
+}
 
 class PodGc final : public Reconciler {
  public:
@@ -31,10 +44,13 @@ class PodGc final : public Reconciler {
                      const bool stuck = now.deleting() && node.empty();
                      const bool ended = pod_terminal(now) && (!old || !pod_terminal(old));
                      const bool lost = !node.empty() && !old && !view.get(nodes(), {}, node);
-                     if (stuck || ended || lost) wake(kKey);
+                     const bool off = now.deleting() && (!old || !old.deleting()) && !node.empty() &&
+                                      out_of_service(view.get(nodes(), {}, node));
+                     if (stuck || ended || lost || off) wake(kKey);
                    }};
-    Source of_nodes{nodes(), false, [](const View&, const Object&, const Object& now, const KeySink& wake) {
-                      if (!now) wake(kKey);
+    Source of_nodes{nodes(), false,
+                    [](const View&, const Object& old, const Object& now, const KeySink& wake) {
+                      if (!now || (out_of_service(now) && !out_of_service(old))) wake(kKey);
                     }};
     return {std::move(of_pods), std::move(of_nodes)};
   }
@@ -54,6 +70,9 @@ class PodGc final : public Reconciler {
           actions.list.back().checks.push_back({nodes(), {}, node, {}, LiveCheck::Expect::absent});
         }
         continue;
+      } else if (pod.deleting() && out_of_service(view.get(nodes(), {}, node))) {
+        end(pod, "its node is out of service", "", now, actions);
+        continue;
       }
       if (pod_terminal(pod) && !pod.deleting()) terminated.push_back(pod);
     }
@@ -63,14 +82,16 @@ class PodGc final : public Reconciler {
   }
 
  private:
-  // Force-deletes a pod; one that still runs for its owners is Failed first.
+  // Force-deletes a pod; one that its owners still believe to run is Failed first.
   static void end(const Object& pod, const std::string& reason, const std::string& disruption, Now now,
                   Actions& actions) {
-    if (!disruption.empty() && !pod_terminal(pod)) {
+    if (!string_at(tree(pod), "/spec/nodeName").empty() && !pod_terminal(pod)) {
       json::value copy = tree(pod);
       set_at(copy, "/status/phase", json::value("Failed"));
-      set_condition(array_in(copy, "/status/conditions"),
-                    {"DisruptionTarget", "True", "DeletionByPodGC", disruption}, now.wall_ns, false);
+      if (!disruption.empty()) {
+        set_condition(array_in(copy, "/status/conditions"),
+                      {"DisruptionTarget", "True", "DeletionByPodGC", disruption}, now.wall_ns, false);
+      }
       actions.update_status(pods(), object_from_tree(std::move(copy)), reason);
     }
     actions.remove(pods(), pod, reason).grace_period_seconds = 0;

@@ -98,11 +98,6 @@ Result<TokenUser> user_of_bootstrap_token(const View& view, const std::string& t
   return out;
 }
 
-std::string header(const HttpServerRequest& request, const std::string& name) {
-  const auto found = request.headers.find(name);
-  return found == request.headers.end() ? std::string() : found->second;
-}
-
 // --- impersonation: upstream endpoints/filters/impersonation.go -----------------------------------------
 Result<void> may_impersonate(const ApiCore& core, const Identity& user, RequestInfo info) {
   info.is_resource = true;
@@ -121,7 +116,7 @@ RequestInfo target(const char* group, const char* resource, const std::string& n
 
 Result<Identity> impersonated(const ApiCore& core, const Identity& user, const HttpServerRequest& request) {
   Identity acting;
-  acting.user = header(request, "impersonate-user");
+  acting.user = request.header("impersonate-user");
   if (acting.user.empty()) {
     for (const auto& [name, value] : request.headers) {
       if (name.starts_with("impersonate-")) {
@@ -137,14 +132,14 @@ Result<Identity> impersonated(const ApiCore& core, const Identity& user, const H
     who.ns = account->first;
   }
   ORC_TRY(may_impersonate(core, user, who));
-  for (const std::string& part : split(header(request, "impersonate-group"), ',')) {
+  for (const std::string& part : split(request.header("impersonate-group"), ',')) {
     const std::string group(trim(part));
     if (group.empty()) continue;
     if (acting.groups.size() >= kGroupsMax) return api::bad_request("more than 100 groups are impersonated");
     ORC_TRY(may_impersonate(core, user, target("", "groups", group)));
     acting.groups.push_back(group);
   }
-  if (const std::string uid = header(request, "impersonate-uid"); !uid.empty()) {
+  if (const std::string uid = request.header("impersonate-uid"); !uid.empty()) {
     ORC_TRY(may_impersonate(core, user, target("authentication.k8s.io", "uids", uid)));
     acting.uid = uid;
   }
@@ -240,7 +235,7 @@ void authenticate(const std::shared_ptr<ApiCore>& core, const HttpServerRequest&
     user.groups.emplace_back("system:authenticated");
     return answer(std::move(user));
   }
-  const std::string authorization = header(request, "authorization");
+  const std::string authorization = request.header("authorization");
   if (authorization.empty()) return answer(Identity::anonymous());
   if (to_lower(authorization.substr(0, 7)) != "bearer ") return answer(api::unauthorized());
   token_step(core, std::string(trim(authorization.substr(7))), Consistency::serializable, std::move(answer));

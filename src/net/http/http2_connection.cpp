@@ -527,7 +527,8 @@ void Http2Connection::submit_head(StreamId id, Stream& stream, int status, const
     std::string lower = lower_case(name);
     std::string clean = value;
     std::erase_if(clean, [](char c) { return c == '\r' || c == '\n' || c == '\0'; });
-    if (!is_of_connection(lower)) fields.emplace_back(std::move(lower), std::move(clean));
+    if (!is_of_connection(lower) && lower != "content-length")
+      fields.emplace_back(std::move(lower), std::move(clean));
   }
   fields.emplace_back("date", http_date(shared_->engine.clock()));
   if (length != nullptr && !no_body) fields.emplace_back("content-length", std::to_string(*length));
@@ -556,6 +557,7 @@ void Http2Connection::respond(Turn turn, int status, const Headers& headers, Par
   const auto id = static_cast<StreamId>(turn);
   std::uint64_t length = 0;
   for (const auto& part : parts) length += part->size();
+  if (stream->bodyless) length = told_length(headers).value_or(length);
   stream->finished = stream->whole = true;
   submit_head(id, *stream, status, headers, &length);
   for (auto& part : parts) {

@@ -44,6 +44,11 @@ struct HttpServerRequest {
   std::map<std::string, std::string> headers;  ///< names in lower case; repeated ones joined by ", "
   std::string body;
   HttpPeer peer;
+  /// Value of the field of this name (lower case); empty if the request has none.
+  std::string header(const std::string& name) const {
+    const auto found = headers.find(name);
+    return found == headers.end() ? std::string() : found->second;
+  }
 };
 
 /// The rest of an answer in chunks. write() completes when the bytes are handed to the kernel, so at
@@ -62,6 +67,8 @@ class ORC_API HttpResponder {
  public:
   using Headers = std::vector<std::pair<std::string, std::string>>;
   virtual ~HttpResponder() = default;
+  /// Content-Length is that of the body; in an answer to HEAD one among the headers counts, as what GET would
+  /// give (RFC 9110 section 9.3.2). Elsewhere such a header is dropped.
   virtual void respond(int status, Headers headers, std::string body) = 0;
   /// The body as parts that are written one after another without joining them (big lists).
   virtual void respond_parts(int status, Headers headers,

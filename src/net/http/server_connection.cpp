@@ -246,7 +246,9 @@ std::string ServerConnection::head_text(int status, const Headers& headers,
   out += ' ';
   out += reason_phrase(status);
   out += "\r\n";
-  for (const auto& [name, value] : headers) append_field(out, name, value);
+  for (const auto& [name, value] : headers) {
+    if (!equal_ignoring_case(name, "content-length")) append_field(out, name, value);
+  }
   if (status == 101) return out + "\r\n";
   append_field(out, "Date", http_date(shared_->engine.clock()));
   const bool bodyless = status < 200 || status == 204 || status == 304;
@@ -263,6 +265,7 @@ void ServerConnection::respond(Turn turn, int status, const Headers& headers, Pa
   if (draining_ || ended_) keep_alive_ = false;
   std::uint64_t length = 0;
   for (const auto& part : parts) length += part->size();
+  if (head_request_) length = told_length(headers).value_or(length);
   if (head_request_ || status == 204 || status == 304) parts.clear();
   parts.insert(parts.begin(), text(head_text(status, headers, length)));
   enqueue(std::move(parts),

@@ -3,8 +3,10 @@
 
 #include <atomic>
 #include <boost/asio/dispatch.hpp>
+#include <charconv>
 #include <ctime>
 
+#include "net/http/head.hpp"
 #include "orchestra/env.hpp"
 
 namespace orchestra::http {
@@ -21,6 +23,16 @@ std::string lower_case(std::string_view name) {
     if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + 32);
   }
   return out;
+}
+
+std::optional<std::uint64_t> told_length(const HttpResponder::Headers& headers) {
+  for (const auto& [name, value] : headers) {
+    if (!equal_ignoring_case(name, "content-length")) continue;
+    std::uint64_t length = 0;
+    const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), length);
+    if (error == std::errc() && end == value.data() + value.size()) return length;
+  }
+  return std::nullopt;
 }
 
 std::string http_date(Clock& clock) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -60,6 +61,8 @@ std::shared_ptr<HttpResponder> make_responder(std::weak_ptr<ServerSession> sessi
 Error gone();
 std::shared_ptr<const std::string> text(std::string bytes);
 std::string lower_case(std::string_view name);
+/// Content-Length among the fields of an answer to HEAD; nullopt: none, or no number.
+std::optional<std::uint64_t> told_length(const HttpResponder::Headers& headers);
 /// "Sun, 06 Nov 1994 08:49:37 GMT"
 std::string http_date(Clock& clock);
 

@@ -1,0 +1,207 @@
+// PodWorker on parts in memory: who is asked for what, in which order, and what is told meanwhile.
+#include <future>
+
+#include "api/object_tree.hpp"
+#include "tests/node/fake_parts.hpp"
+
+using namespace orchestra;
+using namespace orchestra::node_test;
+using namespace std::chrono_literals;
+
+namespace {
+
+/// `main` and what else the spec holds; a name is its UID's beginning, too.
+Object pod_with(const std::string& name, const std::string& main, const std::string& more = "",
+                const std::string& metadata = "") {
+  return FakeNode::object(
+      R"({"apiVersion":"v1","kind":"Pod","metadata":{"name":")" + name +
+      R"(","namespace":"default","uid":"u")" + metadata +
+      R"(},"spec":{"nodeName":"n1","automountServiceAccountToken":false,"terminationGracePeriodSeconds":30,)" +
+      more + R"("containers":[{"name":"main","image":"box","args":["x"])" + main + "}]}}");
+}
+
+std::string limits(const char* cpu, const char* memory) {
+  return std::string(R"(,"resources":{"limits":{"cpu":")") + cpu + R"(","memory":")" + memory + R"("}})";
+}
+constexpr const char* kRestarts =
+    R"(,"resizePolicy":[{"resourceName":"memory","restartPolicy":"RestartContainer"}])";
+
+/// All that the runtime was asked for.
+std::vector<std::string> asked(FakeNode& node) {
+  auto lines = node.journal.lines();
+  std::erase_if(lines, [](const std::string& line) { return line.starts_with("event "); });
+  return lines;
+}
+
+std::string condition(const Object& pod, const std::string& type) {
+  for (const json::value& one : *array_at(tree(pod), "/status/conditions")) {
+    if (string_at(one, "/type") == type) return string_at(one, "/status");
+  }
+  return {};
+}
+
+}  // namespace
+
+TEST_CASE("who takes the events of a pod may ask for the pod meanwhile") {
+  FakeNode node;
+  node.network->warnings = {"no bandwidth limits here"};
+  std::shared_ptr<node::PodWorker> worker;
+  std::promise<bool> answered;
+  std::thread asking;
+  node.on_event = [&](const std::string& event) {
+    if (event != "NetworkDegraded: no bandwidth limits here") return;
+    auto asked = std::make_shared<std::promise<std::string>>();
+    auto address = asked->get_future();
+    asking = std::thread([&worker, asked] { asked->set_value(worker->address()); });
+    answered.set_value(address.wait_for(5s) == std::future_status::ready);
+  };
+  worker = node.worker(pod_with("web", ""));
+  worker->wake();
+  CHECK(answered.get_future().get());
+  REQUIRE(node.journal.wait("start u-main-0"));
+  asking.join();
+}
+
+TEST_CASE("a pod runs until its sidecars have ended; its place is free when others hear that it is over") {
+  FakeNode node(FakeNode::Api::server);
+  node.runtime->code_on_signal = std::nullopt;
+  const Object pod = node.create(pod_with(
+      "web", R"(,"resources":{"requests":{"cpu":"1"}})",
+      R"("restartPolicy":"Never","initContainers":[{"name":"side","image":"box","args":["x"],"restartPolicy":"Always"}],)"));
+  const auto worker = node.worker(pod);
+  const std::string main = pod.uid() + "-main-0", side = pod.uid() + "-side-0";
+  worker->wake();
+  REQUIRE(node.journal.wait("start " + main));
+  node.runtime->end(main, 0);
+  REQUIRE(node.journal.wait("signal " + side));
+  worker->mirrored();  // whatever it has to tell is told anew
+  REQUIRE(node.wait_phase("web", "Running"));
+  CHECK(condition(node.pod("web"), "Initialized") == "True");
+  CHECK(node.context.allocations.claim("other", {4000, 0}));
+  node.runtime->end(side, 0);
+  REQUIRE(node.wait_phase("web", "Succeeded"));
+  CHECK_FALSE(node.context.allocations.claim("other", {4000, 0}));
+  CHECK(node.journal.count("start " + pod.uid() + "-side-1") == 0);
+}
+
+TEST_CASE("what a pod ended with is in the API before the records of it go") {
+  FakeNode node(FakeNode::Api::away);
+  const auto worker = node.worker(pod_with("web", "", R"("restartPolicy":"Never",)"));
+  worker->wake();
+  REQUIRE(node.journal.wait("start u-main-0"));
+  node.runtime->end("u-main-0", 3);
+  // Before its end and after it, and once more after the pause between two tries.
+  const std::string refused = "event could not write a pod's status";
+  const std::size_t before = node.journal.count(refused);
+  REQUIRE(node.journal.wait(refused, before + 3));
+  CHECK(node.journal.count("remove pod") == 0);
+  worker->removed();  // the API is back and has no such pod any more
+  CHECK(node.journal.wait("finished"));
+  CHECK(node.journal.count("remove pod") == 1);
+}
+
+TEST_CASE("an agent that finds less of an ended pod than was told leaves its status as it is") {
+  FakeNode node(FakeNode::Api::server);
+  const Object made = node.create(pod_with("web", "", R"("restartPolicy":"Never",)"));
+  WriteOptions status;
+  status.subresource = "status";
+  const auto told =
+      node.context.client
+          .patch(
+              "v1", "pods", "web", "default", PatchType::merge,
+              R"({"status":{"phase":"Failed","reason":"Evicted","podIP":"10.0.0.7","podIPs":[{"ip":"10.0.0.7"}],
+          "containerStatuses":[{"name":"main","image":"box","imageID":"","ready":false,"restartCount":0,
+                                "state":{"terminated":{"exitCode":3}}}]}})",
+              status)
+          .wait(10s);
+  REQUIRE_MESSAGE(told, told.error().to_string());
+  const auto worker = node.worker(*told);
+  PodRecord record;  // the agent before was killed while it took the pod apart
+  record.config.uid = record.sandbox.uid = made.uid();
+  record.sandbox.ended = true;
+  worker->adopt(record);
+  worker->wake();
+  REQUIRE(node.journal.wait("remove pod"));
+  worker->stop();
+  CHECK(node.pod("web").resource_version() == told->resource_version());
+  CHECK(node.journal.count("start " + made.uid() + "-main-0") == 0);
+}
+
+TEST_CASE("an evicted pod that does not end is waited for in vain no longer than its grace and some") {
+  FakeNode node;
+  node.runtime->code_on_signal = std::nullopt;
+  const auto worker = node.worker(pod_with("web", ""));
+  worker->wake();
+  REQUIRE(node.journal.wait("start u-main-0"));
+  CHECK_FALSE(worker->evicting());
+  worker->evict("the disk is short", 30s);
+  REQUIRE(node.journal.wait("signal u-main-0"));
+  CHECK(worker->evicting());
+  node.clock.ahead = Duration(50s).count();
+  CHECK(worker->evicting());
+  node.clock.ahead = Duration(61s).count();
+  CHECK_FALSE(worker->evicting());
+  CHECK(worker->evicted());
+}
+
+TEST_CASE("a pod that is being deleted is not evicted on top") {
+  FakeNode node;
+  const auto worker = node.worker(pod_with("web", "", "", R"(,"deletionTimestamp":"2026-01-01T00:00:00Z")"));
+  worker->evict("emptyDir is too large", 1s);
+  CHECK_FALSE(worker->evicting());
+  CHECK_FALSE(worker->evicted());
+}
+
+TEST_CASE("a container of an older agent, without a note of its resources, is resized like any other") {
+  FakeNode node;
+  const auto worker = node.worker(pod_with("web", limits("200m", "64Mi")));
+  PodRecord record;
+  record.config.uid = record.sandbox.uid = "u";
+  record.config.limits = node::pod_limits(tree(worker->pod()), "Guaranteed");
+  ContainerConfig config;
+  config.id = "u-main-0";
+  config.name = "main";
+  REQUIRE(node.runtime->create_container("u", config).wait(5s));
+  REQUIRE(node.runtime->start_container("u", config.id).wait(5s));
+  record.containers = {node.runtime->status("u", config.id).wait(5s).value()};
+  worker->adopt(record);
+  worker->update(pod_with("web", limits("400m", "128Mi")));
+  REQUIRE(node.journal.wait("limit pod cpu 400m memory 128Mi"));
+  CHECK(asked(node) == std::vector<std::string>{"start u-main-0", "limit pod cpu 0m memory 128Mi",
+                                                "limit u-main-0 cpu 400m memory 128Mi",
+                                                "limit pod cpu 400m memory 128Mi"});
+}
+
+TEST_CASE("the pod's own limits are lifted before a container restarts with larger ones, and set after it") {
+  FakeNode node;
+  const auto worker = node.worker(pod_with("web", limits("200m", "64Mi") + kRestarts));
+  worker->wake();
+  REQUIRE(node.journal.wait("start u-main-0"));
+  worker->update(pod_with("web", limits("400m", "128Mi") + kRestarts));
+  REQUIRE(node.journal.wait("limit pod cpu 400m memory 128Mi"));
+  CHECK(asked(node) == std::vector<std::string>{"create pod cpu 200m memory 64Mi", "start u-main-0",
+                                                "limit pod cpu 0m memory 128Mi", "signal u-main-0",
+                                                "start u-main-1", "limit pod cpu 400m memory 128Mi"});
+}
+
+TEST_CASE("a runtime that cannot resize is asked once for each change") {
+  FakeNode node;
+  node.runtime->limits_answer = [](const std::string&) -> Result<void> {
+    return Error(Error::unsupported, "runtime", "there are no cgroups here");
+  };
+  const auto worker = node.worker(pod_with("web", limits("200m", "64Mi")));
+  worker->wake();
+  REQUIRE(node.journal.wait("start u-main-0"));
+  const auto with_debugger = [](const std::string& name) {
+    return R"("ephemeralContainers":[{"name":")" + name + R"(","image":"box","args":["x"]}],)";
+  };
+  // Where the second of them runs the turn that began with the first one is over.
+  for (const char* name : {"one", "two", "three"}) {
+    worker->update(pod_with("web", limits("400m", "64Mi"), with_debugger(name)));
+    REQUIRE(node.journal.wait(std::string("start u-") + name + "-0"));
+  }
+  CHECK(node.journal.count("limit pod cpu 0m memory 64Mi") == 1);
+  CHECK(node.journal.count("limit u-main-0 cpu 400m memory 64Mi") == 0);
+  worker->update(pod_with("web", limits("300m", "64Mi"), with_debugger("four")));
+  REQUIRE(node.journal.wait("limit pod cpu 0m memory 64Mi", 2));
+}
