@@ -118,6 +118,9 @@ class ORC_API PodRuntime {
  public:
   virtual ~PodRuntime() = default;
   virtual Isolation isolation() const = 0;
+  /// What pods may ask for and this machine cannot enforce, one line each, beyond what the level itself leaves out.
+  /// Since 0.2.
+  virtual std::vector<std::string> not_enforced() const { return {}; }
   virtual Pending<PodSandbox> create_pod(PodSandboxConfig config) = 0;
   virtual Pending<ContainerStatus> create_container(std::string pod_uid, ContainerConfig config) = 0;
   virtual Pending<void> start_container(std::string pod_uid, std::string id) = 0;

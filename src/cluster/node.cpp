@@ -346,6 +346,7 @@ Result<void> Node::open_ingress() {
 
 Result<void> Node::start() {
   ORC_TRY(make_directories(options_.data_dir + "/net", 0700));
+  degraded_ = runtime_.runtime->not_enforced();
   ORC_TRY(open_images());
   ORC_TRY(open_network());
   ORC_TRY(open_services());  // also without serving: it takes over the rules that down() removes

@@ -277,6 +277,7 @@ void PodWorker::sync() {
   if (shutdown && !terminating_ && !pod.deleting() && !final)
     fail(pod, "Terminated", "Pod was terminated in response to imminent node shutdown.");
   if (!evicted.empty() && !terminating_ && !pod.deleting() && !final) fail(pod, "Evicted", evicted);
+  if (!terminating_ && !pod.deleting() && !final) keep_deadline(pod);
   if (terminating_ || pod.deleting() || gone || forced || final) {
     sync_ending(pod);
   } else {
@@ -300,11 +301,22 @@ void PodWorker::note_ends() {
   }
 }
 
-void PodWorker::fail(const Object& pod, const std::string& reason, const std::string& message) {
+void PodWorker::fail(const Object& pod, const std::string& reason, const std::string& message,
+                     const char* event) {
   reason_ = reason;
   message_ = message;
   terminating_ = true;
-  context_.event(pod, "Warning", reason, message);
+  context_.event(pod, event, reason, message);
+}
+
+// spec.activeDeadlineSeconds counts from the start time in the status: a new agent goes on with it.
+void PodWorker::keep_deadline(const Object& pod) {
+  const std::int64_t seconds = int_at(tree(pod), "/spec/activeDeadlineSeconds");
+  const auto began = api::parse_time(start_time_);
+  if (seconds <= 0 || !began) return;
+  const std::int64_t left = *began + seconds * 1'000'000'000 - context_.engine.clock().now().wall_ns;
+  if (left > 0) return wake_after(std::chrono::nanoseconds(left));
+  fail(pod, "DeadlineExceeded", "Pod was active on the node longer than the specified deadline", "Normal");
 }
 
 // Its main containers have ended for good, or it cannot begin: nothing is started any more.
@@ -315,7 +327,10 @@ bool PodWorker::is_over(const Object& pod) {
 }
 
 void PodWorker::sync_alive(const Object& pod) {
-  if (start_time_.empty()) start_time_ = api::format_time(context_.engine.clock().now().wall_ns);
+  if (start_time_.empty()) {
+    start_time_ = api::format_time(context_.engine.clock().now().wall_ns);
+    keep_deadline(pod);
+  }
   if (is_over(pod)) {
     terminating_ = true;
     return sync_ending(pod);
@@ -369,6 +384,10 @@ bool PodWorker::ensure_sandbox(const Object& pod) {
       }
       wake_after(kRetry);
       return false;
+    }
+    // What the whole level leaves out is said once, on the Node.
+    if (made->isolation == Isolation::full) {
+      for (const std::string& line : made->degraded) context_.event(pod, "Warning", "NotEnforced", line);
     }
     if (!sandbox_) limits_due_ = lifted_ = false;  // it was made with those that it is to have
     std::lock_guard lock(mutex_);

@@ -24,7 +24,8 @@ namespace orchestra::node {
 /// Annotation of a container: the `resources` that it was started with, as JSON.
 inline constexpr const char* kResources = "orchestra.dev/resources";
 inline constexpr std::size_t kAllocationBytesMax = 1 << 20;
-inline constexpr Duration kEvictionSlack = std::chrono::seconds(30);  ///< for taking a pod apart after its grace
+inline constexpr Duration kEvictionSlack =
+    std::chrono::seconds(30);  ///< for taking a pod apart after its grace
 
 class PodWorker : public std::enable_shared_from_this<PodWorker> {
  public:
@@ -42,8 +43,9 @@ class PodWorker : public std::enable_shared_from_this<PodWorker> {
   void mirrored();
   /// Ends the pod as failed, for the node's sake, within `grace` at most. One that ends already just goes on.
   void evict(const std::string& message, Duration grace);
-  /// evict() has taken it, and it is still expected to give back what it used: until it has ended, and no longer
-  /// than its grace and kEvictionSlack (a program that the kernel cannot kill must not keep others from going).
+  /// evict() has taken it, and it is still expected to give back what it used: until it has ended, and no
+  /// longer than its grace and kEvictionSlack (a program that the kernel cannot kill must not keep others
+  /// from going).
   bool evicting() const;
   /// evict() has taken it, however long ago.
   bool evicted() const;
@@ -157,7 +159,9 @@ class PodWorker : public std::enable_shared_from_this<PodWorker> {
   bool publish(const Object& pod);
   bool knows_mains() const;
   bool cleanup(const Object& pod);
-  void fail(const Object& pod, const std::string& reason, const std::string& message);
+  void fail(const Object& pod, const std::string& reason, const std::string& message,
+            const char* event = "Warning");
+  void keep_deadline(const Object& pod);
   std::int64_t steady() const { return context_.engine.clock().now().steady_ns; }
 
   AgentContext& context_;

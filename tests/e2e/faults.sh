@@ -68,4 +68,19 @@ rm "$disk/fill"
 wait_for 20 kubectl create configmap after --from-literal=a=b && pass "with space again, writes work without a restart" || failed "writes after space was freed: $(kubectl create configmap after2 --from-literal=a=b 2>&1)"
 "$orchestra" down --data "$data" >"$work/down.log" 2>&1 && pass "orchestra down" || { cat "$work/down.log"; failed "orchestra down"; }
 wait "$owner" 2>/dev/null; owner=
+
+# A machine without cgroups: pods run, and what they ask for in vain is said at the start, on the Node and on the pod.
+# (In a mount namespace of its own; the rest of /sys is as it was.)
+data=$disk/bare listen=127.0.0.1:0
+export KUBECONFIG=$data/admin.kubeconfig
+unshare --mount bash -c 'while umount -l /sys/fs/cgroup 2>/dev/null; do :; done; mount -t tmpfs orc-test-bare /sys/fs/cgroup && exec "$@"' bare \
+  "$orchestra" up --data "$data" --isolation full --listen "$listen" --ingress 127.0.0.1:0 >"$work/up.out" 2>>"$work/up.err" &
+owner=$!
+wait_for 20 grep -q '^ready in' "$work/up.out" || { tail -n 5 "$work/up.err"; fail "orchestra up without cgroups was not ready in 20 s"; }
+grep -q 'degraded: memory limits: no hierarchy' "$work/up.out" "$work/up.err" && pass "without cgroups: $(grep -ho 'degraded: memory.*' "$work/up.out" "$work/up.err" | head -n 1)" || failed "nothing said of missing cgroups: $(cat "$work/up.out")"
+grep -q 'memory limits' <<<"$(kubectl get nodes -o 'jsonpath={.items[0].status.conditions[?(@.type=="orchestra.dev/Degraded")].message}')" && pass "the Node's condition says so" || failed "conditions: $(kubectl get nodes -o 'jsonpath={.items[0].status.conditions}')"
+kubectl run greedy --image=quickstart/web:1 --overrides='{"spec":{"containers":[{"name":"greedy","image":"quickstart/web:1","resources":{"limits":{"memory":"20Mi"}}}]}}' >/dev/null
+wait_for 20 bash -c 'kubectl get events --field-selector involvedObject.name=greedy,reason=NotEnforced -o "jsonpath={.items[*].message}" | grep -q memory' && pass "so does an event of a pod with limits" || failed "events: $(kubectl get events --field-selector involvedObject.name=greedy)"
+"$orchestra" down --data "$data" >"$work/down.log" 2>&1 || { cat "$work/down.log"; failed "orchestra down without cgroups"; }
+wait "$owner" 2>/dev/null; owner=
 finish

@@ -1,7 +1,9 @@
 // PodWorker on parts in memory: who is asked for what, in which order, and what is told meanwhile.
 #include <future>
 
+#include "api/meta.hpp"
 #include "api/object_tree.hpp"
+#include "base/json.hpp"
 #include "tests/node/fake_parts.hpp"
 
 using namespace orchestra;
@@ -142,6 +144,27 @@ TEST_CASE("an evicted pod that does not end is waited for in vain no longer than
   node.clock.ahead = Duration(61s).count();
   CHECK_FALSE(worker->evicting());
   CHECK(worker->evicted());
+}
+
+TEST_CASE("the deadline of a pod counts from the start that its status tells, under a new agent too") {
+  const std::string told =
+      "event DeadlineExceeded: Pod was active on the node longer than the specified deadline";
+  for (const int seconds : {600, 60}) {
+    FakeNode node;
+    json::value pod = tree(pod_with("web", "", "\"activeDeadlineSeconds\":" + std::to_string(seconds) + ","));
+    const std::int64_t began = node.clock.now().wall_ns - Duration(300s).count();
+    pod.as_object()["status"] = json::object{{"phase", "Running"}, {"startTime", api::format_time(began)}};
+    const auto worker = node.worker(FakeNode::object(to_json(pod)));
+    worker->wake();
+    REQUIRE(node.journal.wait(seconds == 600 ? "start u-main-0" : told));
+    CHECK(node.journal.count("start u-main-0") == (seconds == 600 ? 1 : 0));
+    if (seconds == 600) {
+      node.clock.ahead = Duration(301s).count();
+      worker->wake();
+      CHECK(node.journal.wait(told));
+      CHECK(node.journal.wait("signal u-main-0"));
+    }
+  }
 }
 
 TEST_CASE("a pod that is being deleted is not evicted on top") {

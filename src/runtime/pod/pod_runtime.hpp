@@ -34,6 +34,7 @@ class RealPodRuntime final : public PodRuntime, public std::enable_shared_from_t
   Pending<ContainerStatus> create_from_spec(std::string pod_uid, ContainerConfig config, ContainerSpec spec);
 
   Isolation isolation() const override { return isolation_; }
+  std::vector<std::string> not_enforced() const override;
   Pending<void> make_removable(std::string path) override {
     return engine_.run_blocking(
         [self = shared_from_this(), path = std::move(path)] { return self->reclaim(path); });

@@ -225,6 +225,26 @@ std::vector<std::string> RealPodRuntime::missing_by_level() const {
   return missing;
 }
 
+std::vector<std::string> RealPodRuntime::not_enforced() const {
+  if (isolation_ == Isolation::process) return {};
+  if (!cgroups_)
+    return {"cpu, memory and pids limits: " + (no_limits_.empty() ? "there are no cgroups" : no_limits_)};
+  std::vector<std::string> out;
+  const CgroupLayout& layout = cgroups_->layout();
+  for (const char* controller : {"cpu", "memory", "pids"}) {
+    const CgroupHierarchy* at = layout.find(controller);
+    if (at == nullptr || !at->writable)
+      out.push_back(std::string(controller) + " limits: no hierarchy with the cgroup controller " +
+                    controller + " that we may write is mounted below /sys/fs/cgroup");
+  }
+  const CgroupHierarchy* devices = layout.find("devices");
+  if (isolation_ == Isolation::full && (devices == nullptr || !devices->writable) &&
+      layout.unified() == nullptr)
+    out.push_back(
+        "device rules: neither a v1 hierarchy devices nor cgroup v2 is mounted below /sys/fs/cgroup");
+  return out;
+}
+
 Result<PodSandbox> RealPodRuntime::make_pod(const PodSandboxConfig& config) {
   ORC_TRY(check_name("pod uid", config.uid, 128));
   if (config.hostname.size() > 64)
