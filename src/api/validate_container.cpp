@@ -182,6 +182,35 @@ void check_probe(const json::object& container, const char* which, const FieldPa
   }
 }
 
+constexpr std::size_t kRestartRulesMax = 20, kExitCodesMax = 255;
+
+void check_restart_rules(const json::object& container, const FieldPath& path, FieldErrors& errors) {
+  const json::array* rules = array_of(container, "restartPolicyRules");
+  if (rules == nullptr || rules->empty()) return;
+  const FieldPath at = path / "restartPolicyRules";
+  if (text_of(container, "restartPolicy").empty()) {
+    errors.required(path / "restartPolicy", "must specify restartPolicy when restart rules are used");
+  }
+  if (rules->size() > kRestartRulesMax) errors.too_many(at, rules->size(), kRestartRulesMax);
+  for (std::size_t i = 0; i < rules->size(); ++i) {
+    const json::object* rule = (*rules)[i].if_object();
+    if (rule == nullptr) continue;
+    if (text_of(*rule, "action") != "Restart")
+      errors.not_supported(at[i] / "action", json::value(text_of(*rule, "action")), {"Restart"});
+    const json::object* codes = object_of(*rule, "exitCodes");
+    if (codes == nullptr) {
+      errors.required(at[i] / "exitCodes", "must be specified");
+      continue;
+    }
+    const std::string_view op = text_of(*codes, "operator");
+    if (op != "In" && op != "NotIn")
+      errors.not_supported(at[i] / "exitCodes" / "operator", json::value(op), {"In", "NotIn"});
+    if (const json::array* values = array_of(*codes, "values");
+        values != nullptr && values->size() > kExitCodesMax)
+      errors.too_many(at[i] / "exitCodes" / "values", values->size(), kExitCodesMax);
+  }
+}
+
 void check_security(const json::object& container, const FieldPath& path, FieldErrors& errors) {
   const json::object* context = object_of(container, "securityContext");
   if (context == nullptr) return;
@@ -220,6 +249,7 @@ void validate_container(const json::object& container, const std::set<std::strin
   check_mounts(container, volumes, path, errors);
   check_resources(container, path, errors);
   check_security(container, path, errors);
+  check_restart_rules(container, path, errors);
   const bool sidecar = text_of(container, "restartPolicy") == "Always";
   for (const char* probe : {"livenessProbe", "readinessProbe", "startupProbe"}) {
     if (is_init && !sidecar && present(container, probe)) {

@@ -91,13 +91,9 @@ bool never_started(const ContainerStatus& status) {
 }
 }  // namespace
 
-bool PodWorker::should_restart(const Object& pod, const Slot& slot) const {
+bool PodWorker::should_restart(const Object& pod, const Slot& slot, const json::value& spec) const {
   if (terminating_ || slot.ephemeral) return false;
-  if (slot.sidecar || slot.restart_for_resize) return true;
-  const std::string policy = string_at(tree(pod), "/spec/restartPolicy", "Always");
-  const bool good = slot.current->exit_code == 0;
-  if (slot.init) return !good && policy != "Never";
-  return policy == "Always" || (policy == "OnFailure" && !good);
+  return slot.restart_for_resize || restarts(tree(pod), spec, slot.init, slot.current->exit_code);
 }
 
 void PodWorker::advance(const Object& pod, Slot& slot, const json::value& spec) {
@@ -107,7 +103,7 @@ void PodWorker::advance(const Object& pod, Slot& slot, const json::value& spec) 
     return;
   }
   if (slot.current && slot.current->state != ContainerState::created) {
-    if (!should_restart(pod, slot)) return;
+    if (!should_restart(pod, slot, spec)) return;
     const Duration wait = slot.restart_for_resize
                               ? Duration::zero()
                               : restart_backoff(slot.backoff_level, context_.options.restart_backoff_base,

@@ -146,9 +146,29 @@ json::array statuses(const PodView& view, bool init, bool initialized) {
 }
 }  // namespace
 
+bool restarts(const json::value& pod, const json::value& container, bool init, std::optional<int> exit_code) {
+  if (const json::array* rules = array_at(container, "/restartPolicyRules"); rules != nullptr && exit_code) {
+    for (const json::value& rule : *rules) {
+      const json::array* values = array_at(rule, "/exitCodes/values");
+      const bool named =
+          values != nullptr && std::any_of(values->begin(), values->end(), [&](const json::value& one) {
+            return one.is_number() && one.to_number<std::int64_t>() == *exit_code;
+          });
+      if (string_at(rule, "/action") == "Restart" &&
+          named == (string_at(rule, "/exitCodes/operator") == "In"))
+        return true;
+    }
+  }
+  const std::string own = string_at(container, "/restartPolicy");
+  const std::string policy = !own.empty() ? own : string_at(pod, "/spec/restartPolicy", "Always");
+  const bool good = exit_code == 0;
+  if (init && own == "Always") return true;
+  if (init) return !good && policy != "Never";
+  return policy == "Always" || (policy == "OnFailure" && !good);
+}
+
 PodSummary summarise(const PodView& view) {
   PodSummary out;
-  const std::string policy = string_at(*view.pod, "/spec/restartPolicy", "Always");
   bool init_failed = false;
   out.initialized = true;
   if (const json::array* init = containers_of(view, true)) {
@@ -156,16 +176,18 @@ PodSummary summarise(const PodView& view) {
       const ContainerView& c = view_of(view, spec);
       const bool done = is_sidecar(spec) ? c.started && running(c) : succeeded(c);
       if (!done) out.initialized = false;
-      if (!is_sidecar(spec) && ended(c) && !succeeded(c) && policy == "Never") init_failed = true;
+      if (ended(c) && !succeeded(c) && !restarts(*view.pod, spec, true, c.current->exit_code))
+        init_failed = true;
     }
   }
-  std::size_t total = 0, up = 0, fine = 0, failed = 0, waits = 0, ready = 0;
+  std::size_t total = 0, up = 0, fine = 0, failed = 0, waits = 0, ready = 0, again = 0;
   const bool any_up = std::any_of(view.containers.begin(), view.containers.end(),
                                   [](const auto& each) { return running(each.second); });
   if (const json::array* all = containers_of(view, false)) {
     for (const json::value& spec : *all) {
       const ContainerView& c = view_of(view, spec);
       ++total;
+      if (ended(c) && restarts(*view.pod, spec, false, c.current->exit_code)) ++again;
       if (running(c)) {
         ++up;
         if (c.ready) ++ready;
@@ -193,12 +215,10 @@ PodSummary summarise(const PodView& view) {
     out.phase = "Pending";
   } else if (up > 0 || waits > 0) {
     out.phase = waits > 0 && up == 0 && fine + failed == 0 ? "Pending" : "Running";
-  } else if (policy == "Always" && !stopped) {
+  } else if (again > 0 && !stopped) {
     out.phase = "Running";
-  } else if (failed == 0) {
-    out.phase = "Succeeded";
   } else {
-    out.phase = policy == "Never" || stopped ? "Failed" : "Running";
+    out.phase = failed == 0 ? "Succeeded" : "Failed";
   }
   out.over = out.terminal();
   // Its place is free for others only when nothing of it runs any more.

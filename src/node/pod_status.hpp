@@ -54,6 +54,11 @@ struct PodSummary {
 
 PodSummary summarise(const PodView& view);
 
+/// Whether a container that has ended is to be started again: by its own rules, its own policy, else the
+/// pod's (KEP-5307). `init`: of the init containers; with the policy Always such a one is a sidecar. Without
+/// an exit code no rule fits, and it did not end well.
+bool restarts(const json::value& pod, const json::value& container, bool init, std::optional<int> exit_code);
+
 /// The whole `status` object.
 json::object make_status(const PodView& view, Now now);
 

@@ -116,9 +116,10 @@ class PodWorker : public std::enable_shared_from_this<PodWorker> {
   void run_ephemeral(const Object& pod);
   // One container.
   void advance(const Object& pod, Slot& slot, const json::value& spec);
-  bool should_restart(const Object& pod, const Slot& slot) const;
+  bool should_restart(const Object& pod, const Slot& slot, const json::value& spec) const;
   bool ready_image(const Object& pod, Slot& slot, const json::value& spec);
   Result<void> create(const Object& pod, Slot& slot, const json::value& spec);
+  static Result<void> check_supported(const json::value& pod, const json::value& spec);
   Result<ContainerConfig> make_config(const Object& pod, Slot& slot, const json::value& spec,
                                       const ImageInfo& image);
   Result<void> add_security(const Object& pod, const json::value& spec, const ImageInfo& image,

@@ -63,6 +63,61 @@ TEST_CASE("the phase follows from restart policy and containers") {
   }
 }
 
+TEST_CASE("a container restarts by its own rules, then its own policy, then the pod's") {
+  const std::string rule =
+      R"({"restartPolicyRules":[{"action":"Restart","exitCodes":{"operator":"In","values":[42]}}],)";
+  const std::string other =
+      R"({"restartPolicyRules":[{"action":"Restart","exitCodes":{"operator":"NotIn","values":[42]}}],)";
+  struct Row {
+    const char* pod;
+    std::string container;
+    bool init;
+    std::optional<int> code;
+    bool again;
+  };
+  const Row rows[] = {
+      {"Always", "{}", false, 0, true},
+      {"OnFailure", "{}", false, 0, false},
+      {"OnFailure", "{}", false, 1, true},
+      {"Never", "{}", false, 1, false},
+      {"Never", R"({"restartPolicy":"Always"})", false, 0, true},
+      {"Never", R"({"restartPolicy":"OnFailure"})", false, 0, false},
+      {"Always", R"({"restartPolicy":"Never"})", false, 1, false},
+      {"Never", rule + R"("restartPolicy":"Never"})", false, 42, true},
+      {"Never", rule + R"("restartPolicy":"Never"})", false, 41, false},
+      {"Never", other + R"("restartPolicy":"Never"})", false, 41, true},
+      {"Never", other + R"("restartPolicy":"Never"})", false, 42, false},
+      {"Never", other + R"("restartPolicy":"Never"})", false, std::nullopt, false},
+      {"Always", "{}", true, 0, false},
+      {"Always", "{}", true, 1, true},
+      {"Never", "{}", true, 1, false},
+      {"Never", R"({"restartPolicy":"Always"})", true, 0, true},
+      {"Always", R"({"restartPolicy":"Never"})", true, 1, false},
+      {"Never", rule + R"("restartPolicy":"Never"})", true, 42, true},
+  };
+  for (const Row& row : rows) {
+    const json::value pod = json::object{{"spec", json::object{{"restartPolicy", row.pod}}}};
+    INFO(row.pod, " ", row.container, " init ", row.init, " code ", row.code.value_or(-1));
+    CHECK(restarts(pod, json::parse(row.container), row.init, row.code) == row.again);
+  }
+}
+
+TEST_CASE("the phase follows from what restarts: a container's own policy counts") {
+  const auto phase = [](const std::string& spec, const ContainerView& c) {
+    const json::value pod = json::parse(R"({"spec":)" + spec + "}");
+    PodView view;
+    view.pod = &pod;
+    view.containers["c"] = c;
+    return summarise(view).phase;
+  };
+  CHECK(phase(R"({"restartPolicy":"Never","containers":[{"name":"c","restartPolicy":"Always"}]})", down(0)) ==
+        "Running");
+  CHECK(phase(R"({"restartPolicy":"Always","containers":[{"name":"c","restartPolicy":"Never"}]})", down(0)) ==
+        "Succeeded");
+  CHECK(phase(R"({"restartPolicy":"Always","containers":[{"name":"c","restartPolicy":"Never"}]})", down(1)) ==
+        "Failed");
+}
+
 TEST_CASE("init containers hold the pod back, a failed one ends it under Never") {
   const json::value pod = *parse_json(
       R"({"spec":{"restartPolicy":"Never","initContainers":[{"name":"i"}],"containers":[{"name":"c"}]}})");
