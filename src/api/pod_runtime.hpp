@@ -25,6 +25,7 @@ struct PodMount {
   bool tmpfs = false;
   std::uint64_t tmpfs_bytes_max = 0;
   std::string propagation;  ///< "", "rslave", "rshared"
+  bool recursive_read_only = false;  ///< with read_only: what is mounted below it, too. Since 0.2.
   /// Level process has no mounts: then copies of `source` are placed under the root (files, refreshed by
   /// the agent), directories become a symlink when `may_link` says both see one root.
 };

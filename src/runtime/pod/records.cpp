@@ -103,7 +103,8 @@ json::value to_record(const ContainerConfig& config) {
                                   {"readOnly", mount.read_only},
                                   {"tmpfs", mount.tmpfs},
                                   {"tmpfsBytesMax", mount.tmpfs_bytes_max},
-                                  {"propagation", mount.propagation}});
+                                  {"propagation", mount.propagation},
+                                  {"recursiveReadOnly", mount.recursive_read_only}});
   }
   return json::object{{"id", config.id},
                       {"name", config.name},
@@ -166,7 +167,7 @@ Result<ContainerConfig> container_from_record(const json::value& record) {
       config.mounts.push_back({string_at(entry, "/source"), string_at(entry, "/target"),
                                bool_at(entry, "/readOnly"), bool_at(entry, "/tmpfs"),
                                static_cast<std::uint64_t>(int_at(entry, "/tmpfsBytesMax")),
-                               string_at(entry, "/propagation")});
+                               string_at(entry, "/propagation"), bool_at(entry, "/recursiveReadOnly")});
     }
   }
   config.limits = limits_at(record);

@@ -16,7 +16,7 @@ void add_volume(ContainerSpec& spec, const PodMount& mount) {
     entry.source = mount.source;
     entry.options = {"rbind", mount.propagation.empty() ? "rprivate" : mount.propagation};
   }
-  entry.options.push_back(mount.read_only ? "ro" : "rw");
+  entry.options.push_back(!mount.read_only ? "rw" : mount.recursive_read_only ? "rro" : "ro");
   spec.mounts.push_back(std::move(entry));
 }
 
