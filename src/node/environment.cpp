@@ -1,14 +1,19 @@
 #include "node/environment.hpp"
 
+#include <sys/utsname.h>
+
 #include <algorithm>
 #include <array>
 #include <map>
 
+#include "base/fd.hpp"
 #include "orchestra/quantity.hpp"
 
 namespace orchestra::node {
 
 namespace {
+constexpr std::size_t kHostnameMax = 64;  // HOST_NAME_MAX of Linux
+
 Error config_error(std::string text) { return {Error::invalid, "node", std::move(text)}; }
 
 std::string upper_name(std::string_view name) {
@@ -122,6 +127,35 @@ std::string expand(std::string_view text, const std::map<std::string, std::strin
     i = end;
   }
   return out;
+}
+
+std::string short_hostname(const json::value& pod) {
+  if (const std::string own = string_at(pod, "/spec/hostnameOverride"); !own.empty()) return own;
+  std::string name = string_at(pod, "/spec/hostname", string_at(pod, "/metadata/name")).substr(0, 63);
+  while (!name.empty() && (name.back() == '-' || name.back() == '.')) name.pop_back();
+  return name;
+}
+
+std::string whole_hostname(const json::value& pod, const std::string& domain) {
+  const std::string name = short_hostname(pod), subdomain = string_at(pod, "/spec/subdomain");
+  if (subdomain.empty() || !string_at(pod, "/spec/hostnameOverride").empty()) return name;
+  return name + "." + subdomain + "." + string_at(pod, "/metadata/namespace") + ".svc." + domain;
+}
+
+Result<std::string> pod_hostname(const json::value& pod, const std::string& domain) {
+  if (bool_at(pod, "/spec/hostNetwork") && string_at(pod, "/spec/hostnameOverride").empty()) {
+    utsname machine{};
+    if (uname(&machine) != 0) return system_error("node", "uname", "", errno);
+    return std::string(machine.nodename);
+  }
+  if (!bool_at(pod, "/spec/setHostnameAsFQDN")) return short_hostname(pod);
+  std::string whole = whole_hostname(pod, domain);
+  if (whole.size() > kHostnameMax) {
+    return config_error("setHostnameAsFQDN: the name " + whole + " has " + std::to_string(whole.size()) +
+                        " characters, of which a host name holds " + std::to_string(kHostnameMax) +
+                        "; a shorter hostname, subdomain or namespace is needed");
+  }
+  return whole;
 }
 
 Result<std::string> field_value(const EnvironmentInputs& inputs, std::string_view path) {

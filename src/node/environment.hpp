@@ -36,6 +36,14 @@ struct EnvironmentInputs {
 /// Text with $(NAME) replaced.
 std::string expand(std::string_view text, const std::map<std::string, std::string>& variables);
 
+/// The name of the pod among those of its domain (kubelet's GeneratePodHostNameAndDomain): at most 63 characters.
+std::string short_hostname(const json::value& pod);
+/// With the domain that spec.subdomain gives it; the short one where it has none.
+std::string whole_hostname(const json::value& pod, const std::string& domain);
+/// What `hostname` says in the pod: the machine's name on the machine's network, the whole one with
+/// setHostnameAsFQDN; `invalid` where that has more characters than a host name holds.
+Result<std::string> pod_hostname(const json::value& pod, const std::string& domain);
+
 /// fieldRef: metadata.name, metadata.labels['x'], spec.nodeName, status.podIP, ...
 Result<std::string> field_value(const EnvironmentInputs& inputs, std::string_view field_path);
 /// resourceFieldRef: limits.cpu, requests.memory, ... by divisor, rounded up.

@@ -39,15 +39,8 @@ std::string hosts_file(const json::value& pod, const std::vector<std::string>& i
   std::string text =
       "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
       "fe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n";
-  const std::string name = string_at(pod, "/spec/hostname", string_at(pod, "/metadata/name"));
-  const std::string subdomain = string_at(pod, "/spec/subdomain");
-  for (const std::string& ip : ips) {
-    text += ip + "\t";
-    if (!subdomain.empty()) {
-      text += name + "." + subdomain + "." + string_at(pod, "/metadata/namespace") + ".svc." + domain + "\t";
-    }
-    text += name + "\n";
-  }
+  const std::string name = short_hostname(pod), whole = whole_hostname(pod, domain);
+  for (const std::string& ip : ips) text += ip + "\t" + (whole == name ? "" : whole + "\t") + name + "\n";
   if (const json::array* aliases = array_at(pod, "/spec/hostAliases")) {
     text += "\n# Entries added by HostAliases.\n";
     for (const json::value& alias : *aliases) {
@@ -242,9 +235,31 @@ bool PodWorker::ensure_volumes(const Object& pod) {
   return true;
 }
 
+// What this node would have to leave out without a word is refused instead.
+Result<void> PodWorker::check_supported(const json::value& pod, const json::value& spec) {
+  const auto refuse = [](const std::string& field, const std::string& what) {
+    return config_error(field + " is not supported by this node: " + what);
+  };
+  if (const json::value* users = find(pod, "/spec/hostUsers");
+      users != nullptr && *users == json::value(false))
+    return refuse("hostUsers: false", "pods have no user namespace of their own at level full; leave it out");
+  if (string_at(spec, "/securityContext/procMount") == "Unmasked")
+    return refuse("procMount: Unmasked", "the masked paths of /proc stay; leave it out");
+  if (const json::array* devices = array_at(spec, "/volumeDevices"); devices != nullptr && !devices->empty())
+    return refuse("volumeDevices", "volumes are file systems here; use volumeMounts");
+  if (const json::value* profile = security(pod, spec, "appArmorProfile");
+      profile != nullptr && string_at(*profile, "/type") != "Unconfined")
+    return refuse("appArmorProfile: " + string_at(*profile, "/type"), "only Unconfined is");
+  if (const json::value* label = security(pod, spec, "seLinuxOptions");
+      label != nullptr && access("/sys/fs/selinux/enforce", F_OK) == 0)
+    return refuse("seLinuxOptions", "labels are not given to pods; leave it out");
+  return {};
+}
+
 Result<ContainerConfig> PodWorker::make_config(const Object& pod, Slot& slot, const json::value& spec,
                                                const ImageInfo& image) {
   const json::value& object = tree(pod);
+  ORC_TRY(check_supported(object, spec));
   ContainerConfig config;
   config.id = uid_ + "-" + slot.name + "-" + std::to_string(slot.attempt);
   config.name = slot.name;
@@ -260,7 +275,7 @@ Result<ContainerConfig> PodWorker::make_config(const Object& pod, Slot& slot, co
     if (equals != std::string::npos) all[entry.substr(0, equals)] = entry.substr(equals + 1);
   }
   all.emplace("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-  all["HOSTNAME"] = string_at(object, "/spec/hostname", pod.name());
+  ORC_ASSIGN(all["HOSTNAME"], pod_hostname(object, context_.options.cluster_domain));
   if (loopback_network() && !pod_ips_.empty()) all["POD_IP"] = pod_ips_.front();
   for (const auto& [name, value] : environment) all[name] = value;
   config.cwd =
@@ -310,7 +325,9 @@ Result<void> PodWorker::add_security(const Object& pod, const json::value& spec,
   config.uid = resolved->uid;
   config.gid = run_as_group != nullptr ? static_cast<std::uint32_t>(run_as_group->to_number<std::int64_t>())
                                        : resolved->gid;
-  config.supplemental_groups = resolved->groups;
+  // Strict: those of the image's group file do not count.
+  if (string_at(object, "/spec/securityContext/supplementalGroupsPolicy", "Merge") == "Merge")
+    config.supplemental_groups = resolved->groups;
   if (const json::value* non_root = security(object, spec, "runAsNonRoot");
       non_root != nullptr && non_root->is_bool() && non_root->get_bool() && config.uid == 0) {
     return config_error("container has runAsNonRoot and image will run as root (pod: \"" + pod.name() + "_" +
@@ -356,8 +373,8 @@ Result<void> PodWorker::add_mounts(const Object& pod, const json::value& spec, C
                        0644));
     config.mounts.push_back({.source = directory() + "/hosts", .target = "/etc/hosts"});
   }
-  ORC_TRY(
-      write_file(directory() + "/hostname", string_at(object, "/spec/hostname", pod.name()) + "\n", 0644));
+  ORC_ASSIGN(const std::string own_name, pod_hostname(object, context_.options.cluster_domain));
+  ORC_TRY(write_file(directory() + "/hostname", own_name + "\n", 0644));
   ORC_TRY(write_file(directory() + "/resolv.conf", resolver(pod), 0644));
   config.mounts.push_back({.source = directory() + "/hostname", .target = "/etc/hostname"});
   config.mounts.push_back({.source = directory() + "/resolv.conf", .target = "/etc/resolv.conf"});
@@ -377,6 +394,9 @@ Result<void> PodWorker::add_mounts(const Object& pod, const json::value& spec, C
     PodMount out;
     out.target = string_at(mount, "/mountPath");
     out.read_only = bool_at(mount, "/readOnly") || is_file_volume(*volume);
+    // IfPossible is Enabled: kernels that know no recursive read-only (before 5.12) have no pods of ours.
+    const std::string below = string_at(mount, "/recursiveReadOnly", "Disabled");
+    out.recursive_read_only = out.read_only && below != "Disabled";
     const std::string propagation = string_at(mount, "/mountPropagation");
     out.propagation = propagation == "HostToContainer" ? "rslave"
                       : propagation == "Bidirectional" ? "rshared"
@@ -476,7 +496,8 @@ Result<void> PodWorker::write_into_root(const Object& pod, const json::value& sp
     return replace_file(folder + path.substr(slash), bytes, 0644, false);
   };
   ORC_TRY(place("/etc/hosts", hosts_file(object, pod_ips_, context_.options.cluster_domain)));
-  ORC_TRY(place("/etc/hostname", string_at(object, "/spec/hostname", pod.name()) + "\n"));
+  ORC_ASSIGN(const std::string own_name, pod_hostname(object, context_.options.cluster_domain));
+  ORC_TRY(place("/etc/hostname", own_name + "\n"));
   ORC_TRY(place("/etc/resolv.conf", resolver(pod)));
   const json::array* mounts = array_at(spec, "/volumeMounts");
   const json::array* volumes = array_at(object, "/spec/volumes");

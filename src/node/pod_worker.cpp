@@ -358,7 +358,14 @@ bool PodWorker::ensure_sandbox(const Object& pod) {
     config.uid = uid_;
     config.ns = pod.ns();
     config.name = pod.name();
-    config.hostname = string_at(object, "/spec/hostname", pod.name()).substr(0, 63);
+    auto name = pod_hostname(object, context_.options.cluster_domain);
+    if (!name) {
+      context_.event(pod, "Warning", "FailedCreatePodSandBox",
+                     "Failed to create pod sandbox: " + name.error().to_string());
+      wake_after(kRetry);
+      return false;
+    }
+    config.hostname = *name;
     config.log_directory = context_.log_directory(pod.ns(), pod.name(), uid_);
     const std::string qos = qos_class(object);
     config.cgroup_parent = qos == "Guaranteed"  ? "kubepods"

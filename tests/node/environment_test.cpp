@@ -82,6 +82,29 @@ TEST_CASE("downward API, secrets and resources become variables") {
   CHECK(env.at("ALL") == "2");
 }
 
+TEST_CASE("host names: short, whole, cut, overridden, and the machine's") {
+  const auto pod = [](const std::string& name, const std::string& spec) {
+    return json::parse(R"({"metadata":{"name":")" + name + R"(","namespace":"shop"},"spec":)" + spec + "}");
+  };
+  const auto named = [&](const std::string& name, const std::string& spec) {
+    auto made = pod_hostname(pod(name, spec), "cluster.local");
+    return made ? *made : made.error().message();
+  };
+  const std::string longest(62, 'x');
+  CHECK(named("web", "{}") == "web");
+  CHECK(named(longest + "-yyyy", "{}") == longest);
+  CHECK(named("web", R"({"hostname":"h","subdomain":"s"})") == "h");
+  CHECK(named("web", R"({"hostname":"h","subdomain":"s","setHostnameAsFQDN":true})") ==
+        "h.s.shop.svc.cluster.local");
+  CHECK(named("web", R"({"setHostnameAsFQDN":true})") == "web");
+  CHECK(named("web", R"({"hostname":"h","subdomain":"s","hostnameOverride":"other.example"})") ==
+        "other.example");
+  CHECK(named(longest, R"({"subdomain":"s","setHostnameAsFQDN":true})").find("has 87 characters") !=
+        std::string::npos);
+  CHECK(named("web", R"({"hostNetwork":true})") != "web");
+  CHECK(whole_hostname(pod("web", R"({"subdomain":"s"})"), "c.local") == "web.s.shop.svc.c.local");
+}
+
 TEST_CASE("all labels as a file: by name, quoted, without a newline at the end") {
   json::value pod = pod_with(R"({"name":"c"})");
   pod.at("metadata").as_object()["labels"] = json::object{{"zone", "z"}, {"app", "a \"b\""}, {"b/c", ""}};
