@@ -12,7 +12,7 @@ for tool in kubectl ip; do command -v $tool >/dev/null || { skip "$tool is not o
 [ -n "${INSIDE:-}" ] || exec unshare --net --mount --propagation private env INSIDE=1 bash -c 'mkdir -p /run/netns && mount -t tmpfs none /run/netns && ip link set lo up && exec "$0"' "$PWD/tests/e2e/nodes.sh"
 export KUBECONFIG=$work/a/admin.kubeconfig HOME=$work
 declare -A pid=([a]= [b]= [c]=)
-cleanups+=('for h in a b c; do [ -n "${pid[$h]}" ] && kill -9 "${pid[$h]}" 2>/dev/null; done; for h in c b a; do [ -d "$work/$h" ] && on $h "$orchestra" down --data "$work/$h" --timeout 20 >/dev/null 2>&1; ip netns del $h 2>/dev/null; done; ip link del switch 2>/dev/null')
+cleanups+=('for h in a b c; do [ -n "${pid[$h]}" ] && kill -9 "${pid[$h]}" 2>/dev/null && wait "${pid[$h]}" 2>/dev/null; done; for h in c b a; do [ -d "$work/$h" ] && on $h "$orchestra" down --data "$work/$h" --timeout 20 >/dev/null 2>&1; ip netns del $h 2>/dev/null; done; ip link del switch 2>/dev/null')
 on() { ip netns exec "$@"; }
 address() { case $1 in a) echo 192.0.2.1 ;; b) echo 192.0.2.2 ;; c) echo 192.0.2.3 ;; esac; }
 ip link add switch type bridge && ip link set switch up || { skip "no bridge can be made here"; finish; }

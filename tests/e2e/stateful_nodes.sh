@@ -13,7 +13,7 @@ for tool in kubectl ip; do command -v $tool >/dev/null || { skip "$tool is not o
 [ -n "${INSIDE:-}" ] || exec unshare --net --mount --propagation private env INSIDE=1 bash -c 'mkdir -p /run/netns && mount -t tmpfs none /run/netns && ip link set lo up && exec "$0"' "$PWD/tests/e2e/stateful_nodes.sh"
 export KUBECONFIG=$work/a/admin.kubeconfig HOME=$work
 declare -A pid=([a]= [b]= [c]=)
-cleanups+=('for h in a b c; do [ -n "${pid[$h]}" ] && kill -9 "${pid[$h]}" 2>/dev/null; done; for h in c b a; do [ -d "$work/$h" ] && on $h "$orchestra" down --data "$work/$h" --timeout 20 >/dev/null 2>&1; ip netns del $h 2>/dev/null; done; ip link del switch 2>/dev/null')
+cleanups+=('for h in a b c; do [ -n "${pid[$h]}" ] && kill -9 "${pid[$h]}" 2>/dev/null && wait "${pid[$h]}" 2>/dev/null; done; for h in c b a; do [ -d "$work/$h" ] && on $h "$orchestra" down --data "$work/$h" --timeout 20 >/dev/null 2>&1; ip netns del $h 2>/dev/null; done; ip link del switch 2>/dev/null')
 on() { ip netns exec "$@"; }
 address() { case $1 in a) echo 192.0.2.1 ;; b) echo 192.0.2.2 ;; c) echo 192.0.2.3 ;; esac; }
 machine() {
@@ -29,9 +29,13 @@ power_off() {
   local instance; instance=$(cat "$work/$1/instance")
   ip link set "to-$1" down
   kill -9 "${pid[$1]}"; wait "${pid[$1]}" 2>/dev/null; pid[$1]=
-  powerless() {
-    local p; p=$(grep -l "orchestra-$instance" /proc/[0-9]*/cgroup 2>/dev/null | cut -d/ -f3)
-    [ -z "$p" ] || { kill -9 $p; return 1; }
+  powerless() {  # a shim has its pod's files open, and is the parent of the pod's programs
+    local shim none=yes
+    for shim in $(pgrep -x orch-shim); do
+      readlink "/proc/$shim/fd"/* 2>/dev/null | grep -q "^/run/orchestra/$instance/" || continue
+      kill -9 $(pgrep -P "$shim") "$shim"; none=
+    done
+    [ -n "$none" ]
   }
   wait_for 10 powerless || failed "processes of $1 do not end"
   ip link del "to-$1"; ip netns del "$1"; rm -rf "/run/orchestra/$instance"
