@@ -18,7 +18,8 @@ up() {
   wait_for 20 grep -q '^ready in' "$work/up.out" || { cat "$work/up.err"; fail "orchestra up was not ready in 20 s"; }
 }
 state() { kubectl get pods -n shop -o 'jsonpath={range .items[*]}{.metadata.uid} {.status.containerStatuses[0].containerID} {.status.containerStatuses[0].restartCount} {.status.containerStatuses[0].state.running.startedAt}{"\n"}{end}' | sort; }
-pids() { ps -eo pid=,lstart=,args= | grep -E 'httpd -f|redis-server' | grep -v grep | awk '{print $1, $5}' | sort; }
+# Those of this cluster's pods: their roots lie in its folder.
+pids() { ps -eo pid=,lstart=,args= | grep -E 'httpd -f|redis-server' | grep -v grep | awk '{print $1, $5}' | while read -r p began; do grep -q " $data/\|=$data/\|:$data/" "/proc/$p/mountinfo" 2>/dev/null && echo "$p $began"; done | sort; }
 
 up
 kubectl apply -f examples/quickstart/ >/dev/null || fail "kubectl apply"
@@ -26,6 +27,7 @@ kubectl rollout status -n shop deployment/web --timeout=60s >/dev/null && kubect
 kubectl run -n shop counter --image=quickstart/web:1 --restart=Never --command -- /bin/sh -c 'i=0; while :; do i=$((i+1)); echo line $i; sleep 0.02; done' >/dev/null
 wait_for 20 bash -c '[ "$(kubectl get pod -n shop counter -o "jsonpath={.status.phase}")" = Running ]' || fail "the counter did not start"
 before=$(state); processes=$(pids)
+[ "$(wc -l <<<"$processes")" = 3 ] || fail "processes of the pods: $processes"
 
 refused=$("$orchestra" up --data "$data" --listen 127.0.0.1:0 2>&1); status=$?
 [ $status = 4 ] && grep -q "process $owner" <<<"$refused" && pass "a second process on the folder is refused and told the pid" || failed "second process: status $status: $refused"
