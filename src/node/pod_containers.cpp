@@ -73,7 +73,7 @@ const char* pull_reason(const Error& error, bool again) {
 
 bool PodWorker::should_restart(const Object& pod, const Slot& slot) const {
   if (terminating_ || slot.ephemeral) return false;
-  if (slot.sidecar || slot.restart_for_resize) return true;
+  if (slot.sidecar || slot.restart_for_resize || (slot.init && slot.of_old_sandbox)) return true;
   const std::string policy = string_at(tree(pod), "/spec/restartPolicy", "Always");
   const bool good = slot.current->exit_code == 0;
   if (slot.init) return !good && policy != "Never";
@@ -202,7 +202,8 @@ Result<void> PodWorker::create(const Object& pod, Slot& slot, const json::value&
   if (again) {
     const bool stable = slot.current->finished_ns - slot.current->started_ns >=
                         std::chrono::nanoseconds(kStableAfter).count();
-    if (!slot.restart_for_resize) slot.backoff_level = stable ? 0 : slot.backoff_level + 1;
+    if (!slot.restart_for_resize && !slot.of_old_sandbox)
+      slot.backoff_level = stable ? 0 : slot.backoff_level + 1;
   }
   const std::uint32_t attempt = again ? slot.attempt + 1 : slot.attempt;
   Slot next = slot;
@@ -237,7 +238,7 @@ Result<void> PodWorker::create(const Object& pod, Slot& slot, const json::value&
   slot.pull_failures = 0;
   slot.watched = slot.end_seen = slot.stopping = slot.term_sent = slot.kill_sent = false;
   slot.ready = slot.started = false;
-  slot.restart_for_resize = false;
+  slot.restart_for_resize = slot.of_old_sandbox = false;
   slot.stop_signal = config.annotations["orchestra.dev/stop-signal"];
   slot.resources = resources_of(spec);
   return {};

@@ -24,7 +24,8 @@ namespace orchestra::node {
 /// Annotation of a container: the `resources` that it was started with, as JSON.
 inline constexpr const char* kResources = "orchestra.dev/resources";
 inline constexpr std::size_t kAllocationBytesMax = 1 << 20;
-inline constexpr Duration kEvictionSlack = std::chrono::seconds(30);  ///< for taking a pod apart after its grace
+inline constexpr Duration kEvictionSlack =
+    std::chrono::seconds(30);  ///< for taking a pod apart after its grace
 
 class PodWorker : public std::enable_shared_from_this<PodWorker> {
  public:
@@ -42,8 +43,9 @@ class PodWorker : public std::enable_shared_from_this<PodWorker> {
   void mirrored();
   /// Ends the pod as failed, for the node's sake, within `grace` at most. One that ends already just goes on.
   void evict(const std::string& message, Duration grace);
-  /// evict() has taken it, and it is still expected to give back what it used: until it has ended, and no longer
-  /// than its grace and kEvictionSlack (a program that the kernel cannot kill must not keep others from going).
+  /// evict() has taken it, and it is still expected to give back what it used: until it has ended, and no
+  /// longer than its grace and kEvictionSlack (a program that the kernel cannot kill must not keep others
+  /// from going).
   bool evicting() const;
   /// evict() has taken it, however long ago.
   bool evicted() const;
@@ -86,6 +88,7 @@ class PodWorker : public std::enable_shared_from_this<PodWorker> {
     std::string stop_signal;
     json::value resources;            ///< that `current` runs with
     bool restart_for_resize = false;  ///< the next start is not a failure
+    bool of_old_sandbox = false;  ///< `current` ended with a sandbox that is gone (the machine was restarted)
   };
 
   // The loop.
