@@ -82,5 +82,14 @@ out=$("$orchestra" up --data "$work/early" --listen "$taken" 2>&1); status=$?
 early=$(cat "$work/early/instance")
 [ $status = 4 ] && [ "$(ip -br link | grep -c "orc-$instance\|orc-$early")" = 0 ] && ! nft list tables 2>/dev/null | grep -q "$instance\|$early" && [ ! -e "/run/orchestra/$instance" ] && [ ! -e "/run/orchestra/$early" ] && pass "a start that failed leaves nothing on the machine" || failed "left of a failed start: $(ip -br link; nft list tables; ls /run/orchestra)"
 kill "$other"; wait "$other"; "$orchestra" down --data "$work/other" >/dev/null 2>&1; other=
+# An owner that hears that it is to end, and is killed before it has.
+"$orchestra" up --data "$work/other" --listen 127.0.0.1:0 --ingress 127.0.0.1:0 >"$work/other.out" 2>/dev/null & other=$!
+wait_for 20 grep -q '^ready in' "$work/other.out" || fail "the cluster beside was not ready in 20 s"
+kill -STOP "$other"
+"$orchestra" down --data "$work/other" >"$work/down.log" 2>&1 & asking=$!
+asked() { [ "$(grep -c "$work/other/control.sock" /proc/net/unix)" -ge 2 ]; }
+wait_for 10 asked || failed "down does not ask the owner"
+kill -9 "$other"; wait "$other" 2>/dev/null; other=
+wait "$asking" && pass "down goes on by itself when the owner is killed while it is asked" || failed "down: $(cat "$work/down.log")"
 out=$("$orchestra" down --data "$work/nowhere" 2>&1); [ $? = 3 ] && grep -q "$work/nowhere" <<<"$out" && pass "down on a missing folder says so" || failed "down: $out"
 finish
