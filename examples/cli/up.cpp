@@ -143,13 +143,20 @@ Result<std::string> read_policy(const std::string& path) {
   return text;
 }
 
+constexpr long kLastMoments = 2;  // seconds, of a process that was killed
+
 /// The owner has ended when its lock is free.
-int wait_for_lock(const std::string& data, long seconds) {
+bool is_free_within(const std::string& data, long seconds) {
   for (long tenths = 0; tenths < seconds * 10; ++tenths) {
-    if (real_disk().lock(data + "/LOCK")) return 0;
+    if (real_disk().lock(data + "/LOCK")) return true;
     pollfd nothing{-1, 0, 0};
     poll(&nothing, 1, 100);
   }
+  return false;
+}
+
+int wait_for_owner(const std::string& data, long seconds) {
+  if (is_free_within(data, seconds)) return 0;
   return report(Error(Error::deadline_exceeded, "down",
                       "the owner of " + data + " has ended its pods but still runs; end it with SIGTERM"));
 }
@@ -331,9 +338,10 @@ int run_down(const std::vector<std::string>& args) {
   if (auto owner = ControlClient::connect(data + "/control.sock")) {
     auto ended =
         owner->ask(json::object{{"op", "down"}, {"seconds", seconds}}, std::chrono::seconds(seconds + 10));
-    if (!ended && !ended.error().is(Error::not_found)) return report(ended.error());
-    return wait_for_lock(data, seconds);
+    if (ended || ended.error().is(Error::not_found)) return wait_for_owner(data, seconds);
+    if (!is_free_within(data, kLastMoments)) return report(ended.error());
   }
+  (void)is_free_within(data, kLastMoments);  // or it is being killed just now
   if (RemoteNode::owns(data)) {
     RemoteNodeOptions options;
     options.data_dir = data;

@@ -93,7 +93,8 @@ bool never_started(const ContainerStatus& status) {
 
 bool PodWorker::should_restart(const Object& pod, const Slot& slot, const json::value& spec) const {
   if (terminating_ || slot.ephemeral) return false;
-  return slot.restart_for_resize || restarts(tree(pod), spec, slot.init, slot.current->exit_code);
+  if (slot.restart_for_resize || (slot.init && slot.of_old_sandbox)) return true;
+  return restarts(tree(pod), spec, slot.init, slot.current->exit_code);
 }
 
 void PodWorker::advance(const Object& pod, Slot& slot, const json::value& spec) {
@@ -231,7 +232,8 @@ Result<void> PodWorker::create(const Object& pod, Slot& slot, const json::value&
     const bool stable =
         slot.current->started_ns != 0 && slot.current->finished_ns - slot.current->started_ns >=
                                              std::chrono::nanoseconds(kStableAfter).count();
-    if (!slot.restart_for_resize) slot.backoff_level = stable ? 0 : slot.backoff_level + 1;
+    if (!slot.restart_for_resize && !slot.of_old_sandbox)
+      slot.backoff_level = stable ? 0 : slot.backoff_level + 1;
   }
   const std::uint32_t attempt = again ? slot.attempt + 1 : slot.attempt;
   Slot next = slot;
@@ -271,7 +273,7 @@ Result<void> PodWorker::create(const Object& pod, Slot& slot, const json::value&
   slot.pull_failures = 0;
   slot.watched = slot.end_seen = slot.stopping = slot.term_sent = slot.kill_sent = false;
   slot.ready = slot.started = false;
-  slot.restart_for_resize = false;
+  slot.restart_for_resize = slot.of_old_sandbox = false;
   slot.stop_signal = config.annotations["orchestra.dev/stop-signal"];
   slot.resources = resources_of(spec);
   return {};

@@ -396,9 +396,11 @@ bool PodWorker::ensure_sandbox(const Object& pod) {
     if (made->isolation == Isolation::full) {
       for (const std::string& line : made->degraded) context_.event(pod, "Warning", "NotEnforced", line);
     }
-    if (!sandbox_) limits_due_ = lifted_ = false;  // it was made with those that it is to have
+    const bool fresh = !sandbox_;
+    if (fresh) limits_due_ = lifted_ = false;  // it was made with those that it is to have
     std::lock_guard lock(mutex_);
     sandbox_ = *made;
+    for (auto& [name, slot] : slots_) slot.of_old_sandbox |= fresh && slot.current.has_value();
   }
   if (!pod_ips_.empty()) return true;
   if (host_network) {
@@ -431,7 +433,7 @@ bool PodWorker::run_init(const Object& pod) {
   if (all == nullptr) return true;
   // Main containers that run already (adopted) mean that init is over.
   for (const auto& [name, slot] : slots_) {
-    if (!slot.init && !slot.ephemeral && slot.current) return true;
+    if (!slot.init && !slot.ephemeral && slot.current && !slot.of_old_sandbox) return true;
   }
   for (const json::value& spec : *all) {
     Slot& slot = slots_.at(string_at(spec, "/name"));
@@ -440,8 +442,8 @@ bool PodWorker::run_init(const Object& pod) {
       if (!(slot.current && slot.current->state == ContainerState::running && slot.started)) return false;
       continue;
     }
-    const bool done =
-        slot.current && slot.current->state == ContainerState::exited && slot.current->exit_code == 0;
+    const bool done = slot.current && !slot.of_old_sandbox && slot.current->state == ContainerState::exited &&
+                      slot.current->exit_code == 0;
     if (done) continue;
     advance(pod, slot, spec);
     return false;
@@ -492,12 +494,15 @@ void PodWorker::sync_ending(const Object& pod) {
     const std::int64_t grace = int_at(object, "/metadata/deletionGracePeriodSeconds", 30);
     end_deadline_ns_ = std::min(end_deadline_ns_, steady() + grace * 1'000'000'000);
   }
+  // Sidecars end after the others, and among themselves in the reverse order of their start.
   bool mains_up = false, any_up = false;
+  std::string last_sidecar;
   for (const std::string& name : order_) {
     const Slot& slot = slots_.at(name);
     const bool up = slot.current && slot.current->state == ContainerState::running;
     any_up = any_up || up;
     mains_up = mains_up || (up && !slot.sidecar && !slot.ephemeral);
+    if (up && slot.sidecar) last_sidecar = name;
   }
   for (const char* where : kContainerLists) {
     const json::array* all = array_at(object, where);
@@ -509,7 +514,8 @@ void PodWorker::sync_ending(const Object& pod) {
         slot.watched = true;
         watch_exit(slot);
       }
-      if (slot.sidecar && mains_up && steady() < end_deadline_ns_) continue;  // sidecars end after the others
+      const bool waits = slot.sidecar && (mains_up || slot.name != last_sidecar);
+      if (waits && !slot.stopping && steady() < end_deadline_ns_) continue;
       const Duration left =
           std::max<Duration>(Duration::zero(), std::chrono::nanoseconds(end_deadline_ns_ - steady()));
       if (!slot.stopping) stop_container(pod, slot, spec, left, "Stopping container " + slot.name);

@@ -88,6 +88,7 @@ class PodWorker : public std::enable_shared_from_this<PodWorker> {
     std::string stop_signal;
     json::value resources;            ///< that `current` runs with
     bool restart_for_resize = false;  ///< the next start is not a failure
+    bool of_old_sandbox = false;  ///< `current` ended with a sandbox that is gone (the machine was restarted)
   };
 
   // The loop.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Three machines in network namespaces on one switch: a control plane with a node and two joined nodes, isolation
 # full. By hand with kubectl what people do every day: rollout, scale, pods that reach each other and Services across
-# nodes, logs, exec, cp, cordon, drain with a budget, uncordon, a node that dies and its pods that move, and the end.
+# nodes, logs, exec, cp, debug, attach, cordon, drain with a budget, uncordon, a node that dies and its pods that move, and the end.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 source tests/e2e/lib.sh
@@ -12,7 +12,7 @@ for tool in kubectl ip; do command -v $tool >/dev/null || { skip "$tool is not o
 [ -n "${INSIDE:-}" ] || exec unshare --net --mount --propagation private env INSIDE=1 bash -c 'mkdir -p /run/netns && mount -t tmpfs none /run/netns && ip link set lo up && exec "$0"' "$PWD/tests/e2e/nodes.sh"
 export KUBECONFIG=$work/a/admin.kubeconfig HOME=$work
 declare -A pid=([a]= [b]= [c]=)
-cleanups+=('for h in a b c; do [ -n "${pid[$h]}" ] && kill -9 "${pid[$h]}" 2>/dev/null; done; for h in c b a; do [ -d "$work/$h" ] && on $h "$orchestra" down --data "$work/$h" --timeout 20 >/dev/null 2>&1; ip netns del $h 2>/dev/null; done; ip link del switch 2>/dev/null')
+cleanups+=('for h in a b c; do [ -n "${pid[$h]}" ] && kill -9 "${pid[$h]}" 2>/dev/null && wait "${pid[$h]}" 2>/dev/null; done; for h in c b a; do [ -d "$work/$h" ] && on $h "$orchestra" down --data "$work/$h" --timeout 20 >/dev/null 2>&1; ip netns del $h 2>/dev/null; done; ip link del switch 2>/dev/null')
 on() { ip netns exec "$@"; }
 address() { case $1 in a) echo 192.0.2.1 ;; b) echo 192.0.2.2 ;; c) echo 192.0.2.3 ;; esac; }
 ip link add switch type bridge && ip link set switch up || { skip "no bridge can be made here"; finish; }
@@ -22,10 +22,10 @@ for h in a b c; do
 done
 ip addr add 192.0.2.100/24 dev switch
 
-on a "$orchestra" up --data "$work/a" --node-name a --isolation full --listen 192.0.2.1:6443 --ingress 192.0.2.1:80 --node-grace 15 >"$work/a.out" 2>"$work/a.err" & pid[a]=$!
+ip netns exec a "$orchestra" up --data "$work/a" --node-name a --isolation full --listen 192.0.2.1:6443 --ingress 192.0.2.1:80 --node-grace 15 >"$work/a.out" 2>"$work/a.err" & pid[a]=$!
 wait_for 20 grep -q '^ready in' "$work/a.out" || { tail "$work/a.err"; fail "orchestra up was not ready in 20 s"; }
 for h in b c; do
-  on $h "$orchestra" join https://192.0.2.1:6443 --token-file "$work/a/node-token" --data "$work/$h" --node-name $h --isolation full >"$work/$h.out" 2>"$work/$h.err" & pid[$h]=$!
+  ip netns exec $h "$orchestra" join https://192.0.2.1:6443 --token-file "$work/a/node-token" --data "$work/$h" --node-name $h --isolation full >"$work/$h.out" 2>"$work/$h.err" & pid[$h]=$!
 done
 for h in b c; do wait_for 30 grep -q '^ready in' "$work/$h.out" || { cat "$work/$h.out"; tail "$work/$h.err"; fail "node $h did not join in 30 s"; }; done
 wait_for 10 kubectl wait --for=condition=Ready node/a node/b node/c --timeout=1s && pass "three nodes are Ready" || fail "nodes: $(kubectl get nodes 2>&1)"
@@ -86,6 +86,19 @@ done
 far=$(kubectl get pods -l app=web --field-selector=spec.nodeName=b -o 'jsonpath={.items[0].metadata.name}')
 [ "$(kubectl logs "$far")" = "started on b" ] && [ "$(kubectl exec "$far" -- hostname)" = "$far" ] && pass "kubectl logs and exec on a joined node" || failed "logs: $(kubectl logs "$far" 2>&1)"
 echo copied >"$work/file"; kubectl cp "$work/file" "$far:/tmp/file" >/dev/null 2>&1; [ "$(kubectl exec "$far" -- cat /tmp/file 2>/dev/null)" = copied ] && pass "kubectl cp" || failed "cp"
+
+kubectl cp "$far:/tmp/file" "$work/back" >/dev/null 2>&1; [ "$(cat "$work/back" 2>/dev/null)" = copied ] && pass "and back" || failed "cp from the pod"
+kubectl exec "$far" -- /bin/sh -c 'exit 3' >/dev/null 2>&1; [ $? = 3 ] && [ "$(printf 'one\ntwo\n' | kubectl exec -i "$far" -- wc -l | tr -d ' ')" = 2 ] && pass "kubectl exec -i, and its exit status" || failed "exec -i"
+kubectl debug "$far" --image=quickstart/web:1 --quiet -c looker -- /bin/sh -c 'hostname; printf "GET / HTTP/1.0\r\n\r\n" | nc 127.0.0.1 8000 | tail -n 1' >/dev/null 2>&1
+looked() { [ "$(kubectl logs "$far" -c looker 2>/dev/null | paste -sd' ')" = "$far one on b" ]; }
+wait_for 20 looked && pass "kubectl debug: a container beside those of a pod there, in its network" || failed "debug: $(kubectl logs "$far" -c looker 2>&1)"
+kubectl run parrot --image=quickstart/web:1 --restart=Never --overrides='{"spec":{"nodeName":"b","terminationGracePeriodSeconds":1}}' --stdin --attach=false --command -- /bin/sh -c 'while read -r word; do echo "got $word"; done' >/dev/null 2>&1
+kubectl wait --for=condition=Ready pod/parrot --timeout=20s >/dev/null || failed "parrot: $(kubectl get pod parrot -o yaml)"
+# The first goes in before its answer may come back: attach has no past, so the pipe stays open until it is seen.
+mkfifo "$work/words"; timeout 30 kubectl attach -i parrot <"$work/words" >"$work/attached" 2>/dev/null & attached=$!
+exec 8>"$work/words"; echo hello >&8
+wait_for 20 grep -q '^got hello' "$work/attached" && pass "kubectl attach -i: words go in, answers come out" || failed "attach: $(cat "$work/attached")"
+exec 8>&-; wait $attached; kubectl delete pod parrot --wait=false >/dev/null
 
 kubectl set env deployment/web VERSION=two >/dev/null && kubectl rollout status deployment/web --timeout=40s >/dev/null
 versions() { for i in $(kubectl get pods -l app=web -o 'jsonpath={.items[*].status.podIP}'); do on a curl -s --max-time 3 "http://$i:8000/"; done | cut -d' ' -f1 | sort -u; }

@@ -18,7 +18,8 @@ up() {
   wait_for 20 grep -q '^ready in' "$work/up.out" || { cat "$work/up.err"; fail "orchestra up was not ready in 20 s"; }
 }
 state() { kubectl get pods -n shop -o 'jsonpath={range .items[*]}{.metadata.uid} {.status.containerStatuses[0].containerID} {.status.containerStatuses[0].restartCount} {.status.containerStatuses[0].state.running.startedAt}{"\n"}{end}' | sort; }
-pids() { ps -eo pid=,lstart=,args= | grep -E 'httpd -f|redis-server' | grep -v grep | awk '{print $1, $5}' | sort; }
+# Those of this cluster's pods: their roots lie in its folder.
+pids() { ps -eo pid=,lstart=,args= | grep -E 'httpd -f|redis-server' | grep -v grep | awk '{print $1, $5}' | while read -r p began; do grep -q " $data/\|=$data/\|:$data/" "/proc/$p/mountinfo" 2>/dev/null && echo "$p $began"; done | sort; }
 
 up
 kubectl apply -f examples/quickstart/ >/dev/null || fail "kubectl apply"
@@ -26,6 +27,7 @@ kubectl rollout status -n shop deployment/web --timeout=60s >/dev/null && kubect
 kubectl run -n shop counter --image=quickstart/web:1 --restart=Never --command -- /bin/sh -c 'i=0; while :; do i=$((i+1)); echo line $i; sleep 0.02; done' >/dev/null
 wait_for 20 bash -c '[ "$(kubectl get pod -n shop counter -o "jsonpath={.status.phase}")" = Running ]' || fail "the counter did not start"
 before=$(state); processes=$(pids)
+[ "$(wc -l <<<"$processes")" = 3 ] || fail "processes of the pods: $processes"
 
 refused=$("$orchestra" up --data "$data" --listen 127.0.0.1:0 2>&1); status=$?
 [ $status = 4 ] && grep -q "process $owner" <<<"$refused" && pass "a second process on the folder is refused and told the pid" || failed "second process: status $status: $refused"
@@ -80,5 +82,14 @@ out=$("$orchestra" up --data "$work/early" --listen "$taken" 2>&1); status=$?
 early=$(cat "$work/early/instance")
 [ $status = 4 ] && [ "$(ip -br link | grep -c "orc-$instance\|orc-$early")" = 0 ] && ! nft list tables 2>/dev/null | grep -q "$instance\|$early" && [ ! -e "/run/orchestra/$instance" ] && [ ! -e "/run/orchestra/$early" ] && pass "a start that failed leaves nothing on the machine" || failed "left of a failed start: $(ip -br link; nft list tables; ls /run/orchestra)"
 kill "$other"; wait "$other"; "$orchestra" down --data "$work/other" >/dev/null 2>&1; other=
+# An owner that hears that it is to end, and is killed before it has.
+"$orchestra" up --data "$work/other" --listen 127.0.0.1:0 --ingress 127.0.0.1:0 >"$work/other.out" 2>/dev/null & other=$!
+wait_for 20 grep -q '^ready in' "$work/other.out" || fail "the cluster beside was not ready in 20 s"
+kill -STOP "$other"
+"$orchestra" down --data "$work/other" >"$work/down.log" 2>&1 & asking=$!
+asked() { [ "$(grep -c "$work/other/control.sock" /proc/net/unix)" -ge 2 ]; }
+wait_for 10 asked || failed "down does not ask the owner"
+kill -9 "$other"; wait "$other" 2>/dev/null; other=
+wait "$asking" && pass "down goes on by itself when the owner is killed while it is asked" || failed "down: $(cat "$work/down.log")"
 out=$("$orchestra" down --data "$work/nowhere" 2>&1); [ $? = 3 ] && grep -q "$work/nowhere" <<<"$out" && pass "down on a missing folder says so" || failed "down: $out"
 finish

@@ -86,6 +86,49 @@ TEST_CASE("a pod runs until its sidecars have ended; its place is free when othe
   CHECK(node.journal.count("start " + pod.uid() + "-side-1") == 0);
 }
 
+TEST_CASE("sidecars end after the main containers, the last that was started first") {
+  FakeNode node;
+  node.runtime->code_on_signal = std::nullopt;
+  const auto sidecar = [](const std::string& name) {
+    return R"({"name":")" + name + R"(","image":"box","args":["x"],"restartPolicy":"Always"})";
+  };
+  const auto worker = node.worker(
+      pod_with("web", "", R"("initContainers":[)" + sidecar("one") + "," + sidecar("two") + "],"));
+  worker->wake();
+  REQUIRE(node.journal.wait("start u-main-0"));
+  worker->removed();
+  for (const char* name : {"main", "two", "one"}) {
+    const std::string id = std::string("u-") + name + "-0";
+    REQUIRE(node.journal.wait("signal " + id));
+    node.runtime->end(id, 0);
+  }
+  REQUIRE(node.journal.wait("finished"));
+  CHECK(asked(node) == std::vector<std::string>{
+                           "create pod cpu 0m memory 0Mi", "start u-one-0", "start u-two-0", "start u-main-0",
+                           "signal u-main-0", "signal u-two-0", "signal u-one-0", "remove pod", "finished"});
+}
+
+TEST_CASE("on a machine that was started anew a pod does its init containers again") {
+  FakeNode node;
+  const auto worker =
+      node.worker(pod_with("web", "", R"("initContainers":[{"name":"first","image":"box","args":["x"]}],)"));
+  PodRecord record;
+  record.config.uid = record.sandbox.uid = "u";
+  record.sandbox.ended = true;
+  for (const char* name : {"first", "main"}) {
+    ContainerStatus ended{.id = std::string("u-") + name + "-0", .pod_uid = "u", .name = name};
+    ended.state = ContainerState::exited;
+    ended.exit_code = 0;
+    record.containers.push_back(ended);
+  }
+  worker->adopt(record);
+  worker->wake();
+  REQUIRE(node.journal.wait("start u-first-1"));
+  node.runtime->end("u-first-1", 0);
+  REQUIRE(node.journal.wait("start u-main-1"));
+  CHECK(node.journal.count("start u-first-2") == 0);
+}
+
 TEST_CASE("what a pod ended with is in the API before the records of it go") {
   FakeNode node(FakeNode::Api::away);
   const auto worker = node.worker(pod_with("web", "", R"("restartPolicy":"Never",)"));
