@@ -121,6 +121,19 @@ TEST_CASE("a CNAME out of a zone goes on at the upstream server, or stays alone 
   CHECK(alone.ask("far.shop.example") == "NOERROR\nfar.shop.example 60 CNAME www.elsewhere.example");
 }
 
+TEST_CASE("half an answer, for who wants no recursion, is not remembered for the others") {
+  Upstream upstream(good(4));
+  Fixture f({.forward = {upstream.address()}});
+  REQUIRE(f.server->add_zone(zone_of(kZone)));
+  std::string no_recursion = query_packet("far.shop.example", "A");
+  no_recursion[2] = 0;
+  const std::string half = "NOERROR\nfar.shop.example 60 CNAME www.elsewhere.example";
+  for (int i = 0; i < 2; ++i) {
+    CHECK(Fixture::text(ask_udp(f.address, no_recursion)) == half);
+    CHECK(f.ask("far.shop.example") == half + "\nwww.elsewhere.example 60 A 10.1.1.4");
+  }
+}
+
 TEST_CASE("names below a domain go to the servers that are given for it") {
   Upstream outside(good(1)), corporate(good(2));
   Fixture f({.forward = {outside.address()}, .forward_zones = {{"corp.example", {corporate.address()}}}});
@@ -262,7 +275,8 @@ TEST_CASE("what an upstream server said is kept for a second, not for who wants 
 
 TEST_CASE("a pod's search list is walked in the server") {
   Upstream upstream([](const dns::Query& query) {
-    const bool there = query.question->name == dns::make_name("www.example.com");
+    const dns::Name& name = query.question->name;
+    const bool there = name == dns::make_name("www.example.com") || name == dns::make_name("api.example.com");
     if (there) return std::vector{address_answer(query, 1)};
     return std::vector{dns::write_answer(query, dns::Rcode::name_error, {}, {}, {}, {}, 512)};
   });
@@ -280,6 +294,15 @@ TEST_CASE("a pod's search list is walked in the server") {
   CHECK(from("127.0.0.9", "web.other.shop.svc.cluster.local") ==
         "NOERROR\nweb.other.shop.svc.cluster.local 5 CNAME "
         "web.other.svc.cluster.local\nweb.other.svc.cluster.local 5 A 10.96.0.10");
+  // Who wants no recursion gets no walk, and who asks next is not given that answer, nor one of another
+  // asker.
+  std::string no_recursion = query_packet("api.example.com.shop.svc.cluster.local", "A");
+  no_recursion[2] = 0;
+  CHECK(Fixture::text(ask_udp(f.address, no_recursion, 30000, "127.0.0.9")) == "3");
+  CHECK(from("127.0.0.8", "api.example.com.shop.svc.cluster.local") == "3");
+  CHECK(from("127.0.0.9", "api.example.com.shop.svc.cluster.local")
+            .ends_with("\napi.example.com 60 A 10.1.1.1"));
+  CHECK(from("127.0.0.8", "api.example.com.shop.svc.cluster.local") == "3");
   // Not that pod's namespace, and nobody's address.
   CHECK(from("127.0.0.9", "www.example.com.other.svc.cluster.local") == "3");
   CHECK(from("127.0.0.8", "www.example.com.shop.svc.cluster.local") == "3");

@@ -123,16 +123,20 @@ Service::Handled Service::answer_query(Query query, const Asker& asker) {
     answer.rcode = Rcode::refused;
     answer.extended = ExtendedError{kNotAuthoritative, ""};
   }
-  if (can_ask && options_.autopath && answer.ours && answer.rcode == Rcode::name_error) {
-    answer.keep = false;  // it depends on who asks
+  const bool address = query.question->type == Type::a || query.question->type == Type::aaaa;
+  const bool by_asker = options_.autopath && address && answer.ours && answer.rcode == Rcode::name_error;
+  if (by_asker && can_ask) {
     if (auto rest = walk_search(*zones, query, asker, answer, rotation)) {
       ++forwarded_;
       return {.packet = {}, .rest = std::move(rest)};
     }
   }
   if ((answer.ours && !answer.chase) || !can_ask || answer.rcode == Rcode::refused) {
-    const bool keep =
-        answer.ours && answer.keep && (answer.rcode == Rcode::no_error || answer.rcode == Rcode::name_error);
+    // Not the same for all who may ask: a name that autopath goes on from for some pods, and half an answer,
+    // which only those get who want no recursion.
+    const bool half = answer.chase && forwarder->server_count() > 0;
+    const bool keep = answer.ours && answer.keep && !by_asker && !half &&
+                      (answer.rcode == Rcode::no_error || answer.rcode == Rcode::name_error);
     return {.packet = write(query, asker, answer), .rest = {}, .keep = keep};
   }
   ++forwarded_;
