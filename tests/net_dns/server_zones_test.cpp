@@ -143,6 +143,24 @@ TEST_CASE("names below a domain go to the servers that are given for it") {
   CHECK(corporate.queries() == 2);
 }
 
+TEST_CASE("recursion is said to be available where any name has a server to ask") {
+  Upstream corporate(good(2));
+  Fixture stub_only({.forward_zones = {{"corp.example", {corporate.address()}}}}), none;
+  for (Fixture* f : {&stub_only, &none}) REQUIRE(f->server->add_zone(zone_of(kZone)));
+  const auto available = [](Fixture& f, const std::string& name) {
+    const auto message = dns::read_message(ask_udp(f.address, query_packet(name, "A")));
+    return message && message->recursion_available;
+  };
+  for (const char* name :
+       {"a.corp.example", "www.shop.example", "no.shop.example", "www.elsewhere.example"}) {
+    CAPTURE(name);
+    CHECK(available(stub_only, name));
+    CHECK_FALSE(available(none, name));
+  }
+  CHECK(stub_only.ask("a.corp.example") == "NOERROR\na.corp.example 60 A 10.1.1.2");
+  CHECK(stub_only.ask("www.elsewhere.example") == "5");
+}
+
 TEST_CASE("askers from outside are limited by UDP, but not with a cookie of ours, and pods never") {
   Engine engine;
   const dns::CookieKey key{1, 2};
@@ -201,16 +219,34 @@ TEST_CASE("an asker with a cookie gets ours, and it is the same for the same ask
 }
 
 TEST_CASE("a SERVFAIL says why, to who speaks EDNS") {
-  Upstream silent([](const dns::Query& query) {
-    return std::vector{dns::write_answer(query, dns::Rcode::server_failure, {}, {}, {}, {}, 512)};
-  });
-  Fixture f({.forward = {silent.address()}});
-  const auto reason = [&](const std::string& name) {
-    const auto message = dns::read_message(ask_udp(f.address, query_packet(name, "A", 7, true)));
-    return message && message->extended_error ? std::to_string(message->extended_error->code) : "none";
+  const auto answers = [](dns::Rcode rcode, std::optional<dns::ExtendedError> reason = {}) {
+    return [=](const dns::Query& query) {
+      return std::vector{dns::write_answer(query, rcode, {.extended = reason}, {}, {}, {}, 512)};
+    };
   };
-  CHECK(reason("web.shop.svc.cluster.local") == "14");  // not ready
-  CHECK(reason("www.elsewhere.example") == "22");       // no reachable authority
+  const auto reason = [&](Fixture& f, const std::string& name) {
+    const auto message = dns::read_message(ask_udp(f.address, query_packet(name, "A", 7, true)));
+    if (!message) return std::string("no answer");
+    if (!message->extended_error) return std::to_string(message->rcode);
+    return std::to_string(message->rcode) + " " + std::to_string(message->extended_error->code) + " " +
+           message->extended_error->text;
+  };
+  std::string nobody;
+  {
+    Upstream gone(good());
+    nobody = gone.address();  // its port is closed from here
+  }
+  Upstream failing(answers(dns::Rcode::server_failure)), refusing(answers(dns::Rcode::refused)),
+      explaining(answers(dns::Rcode::server_failure, dns::ExtendedError{6, "bogus"}));
+  Fixture not_there({.forward = {nobody}}), fails({.forward = {failing.address()}}),
+      refuses({.forward = {refusing.address()}}), explains({.forward = {explaining.address()}}),
+      one_of_two({.forward = {failing.address(), nobody}});
+  CHECK(reason(not_there, "web.shop.svc.cluster.local").starts_with("2 14 "));  // not ready
+  CHECK(reason(not_there, "a.example") == "2 22 no upstream server answers");   // no reachable authority
+  CHECK(reason(fails, "a.example") == "2 0 an upstream server answered SERVFAIL");
+  CHECK(reason(one_of_two, "a.example") == "2 0 an upstream server answered SERVFAIL");
+  CHECK(reason(refuses, "a.example") == "5 0 an upstream server answered REFUSED");
+  CHECK(reason(explains, "a.example") == "2 6 bogus");
 }
 
 TEST_CASE("an old answer serves while no upstream server answers, and says that it is old") {
@@ -308,21 +344,58 @@ TEST_CASE("a pod's search list is walked in the server") {
   CHECK(from("127.0.0.8", "www.example.com.shop.svc.cluster.local") == "3");
 }
 
+namespace {
+
+/// Gives every question to the server at `there`, which waits for itself then.
+Upstream::Answer relay_to(const std::string& there) {
+  return [&there](const dns::Query& query) {
+    const std::string packet = dns::write_query(query.id, *query.question, false, false);
+    (void)ask_udp(there, packet, 1);  // no answer comes in this time
+    return std::vector<std::string>();
+  };
+}
+
+/// Waits until the log says that a server of ours forwards to us.
+struct LoopLog {
+  std::atomic<bool> told{false};
+  LogSink sink() {
+    return [this](const LogRecord& record) {
+      if (record.message.find("forwards to this server") != std::string_view::npos) told = true;
+    };
+  }
+  void wait() const {
+    const std::int64_t until = real_clock().now().steady_ns + 60'000'000'000;  // only a failing test takes it
+    while (!told && real_clock().now().steady_ns < until) std::this_thread::yield();
+    REQUIRE(told);
+  }
+};
+
+}  // namespace
+
 TEST_CASE("a server that forwards to us is found out and left alone") {
   std::string there;  // set before the first question
-  Upstream relay([&](const dns::Query& query) {
-    const std::string packet = dns::write_query(query.id, *query.question, false, false);
-    (void)ask_udp(there, packet, 1);  // no answer comes in this time: the question waits for itself
-    return std::vector<std::string>();
-  });
-  std::atomic<bool> told{false};
-  Fixture two({.forward = {relay.address()}}, nullptr, [&](const LogRecord& record) {
-    if (record.message.find("forwards to this server") != std::string_view::npos) told = true;
-  });
+  Upstream relay(relay_to(there));
+  LoopLog log;
+  Fixture two({.forward = {relay.address()}}, nullptr, log.sink());
   there = two.address;
   (void)ask_udp(two.address, query_packet("a.example", "A"), 8000);
-  while (!told) std::this_thread::yield();
+  log.wait();
   CHECK(two.ask("b.example") == "2");
+}
+
+TEST_CASE("a server for one domain that gives the domain's names back to us is found out as well") {
+  std::string there;
+  const auto domain = dns::make_name("corp.example").value();
+  // Only names of the domain: all others it looks up elsewhere.
+  Upstream relay([&, back = relay_to(there)](const dns::Query& query) {
+    return dns::is_below_or_equal(query.question->name, domain) ? back(query) : std::vector<std::string>();
+  });
+  LoopLog log;
+  Fixture f({.forward_zones = {{"corp.example", {relay.address()}}}}, nullptr, log.sink());
+  there = f.address;
+  (void)ask_udp(f.address, query_packet("a.corp.example", "A"), 8000);
+  log.wait();
+  CHECK(f.ask("b.corp.example") == "2");
 }
 
 TEST_CASE("an upstream server by TLS is asked only if its certificate is for its name") {

@@ -149,9 +149,9 @@ class Server final : public DnsServer {
     service.answers_per_second = options.answers_per_second;
     service.autopath = options.autopath;
     engine.random().fill(service.cookie_key.data(), sizeof service.cookie_key);
-    const auto forwarder = [&](std::vector<dns::Upstream> servers) {
+    const auto forwarder = [&](std::vector<dns::Upstream> servers, const dns::Name& domain) {
       return std::make_shared<dns::Forwarder>(engine, std::move(servers), options.forward_policy,
-                                              options.cache_bytes_max, options.stale_seconds);
+                                              options.cache_bytes_max, options.stale_seconds, domain);
     };
     ORC_ASSIGN(auto servers, upstream_servers(options.forward, options.forward_ca_pem, own));
     dns::Service::StubForwarders stubs;
@@ -162,10 +162,10 @@ class Server final : public DnsServer {
                      "forward_zones: \"" + name + "\" needs to be a domain with servers");
       }
       ORC_ASSIGN(auto stub, upstream_servers(texts, options.forward_ca_pem, own));
-      stubs.emplace(*wire, forwarder(std::move(stub)));
+      stubs.emplace(*wire, forwarder(std::move(stub), *wire));
     }
-    service_ = std::make_shared<dns::Service>(engine, std::move(service), forwarder(std::move(servers)),
-                                              std::move(stubs));
+    service_ = std::make_shared<dns::Service>(
+        engine, std::move(service), forwarder(std::move(servers), dns::Name(1, '\0')), std::move(stubs));
     return {};
   }
 

@@ -5,7 +5,10 @@
 // down: it is passed over, and probed every half second until it answers. When all are down one is tried
 // all the same; an answer whose time is over serves meanwhile where that is allowed (RFC 8767). A server that
 // goes down is asked a name that nobody could guess: if this comes back to us as a question, that server
-// forwards to us, and is left out from then on. Everything happens on one strand.
+// forwards to us, and is left out from then on. A failure carries its reason (RFC 8914): the server's own
+// where one answered, and 22, "no reachable authority", only where none did. Everything happens on one
+// strand.
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -22,8 +25,10 @@ namespace orchestra::dns {
 class Forwarder : public std::enable_shared_from_this<Forwarder> {
  public:
   using Done = std::function<void(CachedAnswer)>;
+  /// `domain`: whose names come here. What a server is asked to find out whether it forwards to us lies below
+  /// it, because a server may send us the names of one domain only.
   Forwarder(Engine& engine, std::vector<Upstream> servers, DnsForwardPolicy policy,
-            std::size_t cache_bytes_max, std::uint32_t stale_seconds);
+            std::size_t cache_bytes_max, std::uint32_t stale_seconds, const Name& domain = Name(1, '\0'));
 
   /// Any thread; `done` is called once on the forwarder's strand. Refused when too much is outstanding.
   void resolve(UpstreamQuestion question, Done done);
@@ -47,7 +52,7 @@ class Forwarder : public std::enable_shared_from_this<Forwarder> {
     std::int64_t ends_ns = 0;
     std::vector<Done> waiting;
     std::shared_ptr<UpstreamQuery> query;
-    CachedAnswer last_failure{.rcode = Rcode::server_failure};
+    CachedAnswer last_failure;  // what the last server that said anything said; none did: so
   };
   using SharedLookup = std::shared_ptr<Lookup>;
 

@@ -34,6 +34,7 @@ Service::Service(Engine& engine, ServiceOptions options, std::shared_ptr<Forward
       options_(std::move(options)),
       forwarder_(std::move(forwarder)),
       stubs_(std::move(stubs)),
+      recursion_(forwarder_->server_count() > 0 || !stubs_.empty()),
       limiter_(options_.answers_per_second, options_.cookie_key) {
   const bool cluster = !options_.zone.zone.empty();
   set_zones(std::make_shared<const ZoneSet>(
@@ -118,7 +119,7 @@ Service::Handled Service::answer_query(Query query, const Asker& asker) {
   Answer answer = zones->answer(*query.question, rotation);
   const auto& forwarder = forwarder_of(answer.chase.value_or(query.question->name));
   const bool can_ask = forwarder->server_count() > 0 && query.recursion_desired;
-  if (!answer.ours && forwarder->is_own_probe(query.question->name)) answer.rcode = Rcode::refused;
+  if (!answer.ours && is_own_probe(query.question->name)) answer.rcode = Rcode::refused;
   if (!answer.ours && !can_ask) {
     answer.rcode = Rcode::refused;
     answer.extended = ExtendedError{kNotAuthoritative, ""};
@@ -188,6 +189,13 @@ std::string Service::refer_to_tcp(std::string_view packet) {
   return write_answer(*query, Rcode::no_error, {.truncated = true}, {}, {}, {}, kUdpBytes);
 }
 
+/// Each forwarder looks for its own: the name may lie below the domain of another one.
+bool Service::is_own_probe(const Name& name) const {
+  return forwarder_->is_own_probe(name) || std::any_of(stubs_.begin(), stubs_.end(), [&](const auto& stub) {
+           return stub.second->is_own_probe(name);
+         });
+}
+
 const std::shared_ptr<Forwarder>& Service::forwarder_of(const Name& name) const {
   if (stubs_.empty()) return forwarder_;
   for (std::string_view above = name; above.size() > 1;) {
@@ -224,7 +232,7 @@ std::string Service::write(const Query& query, const Asker& asker, const Answer&
   if (answer.rcode == Rcode::name_error) ++name_errors_;
   if (answer.rcode == Rcode::server_failure) ++failures_;
   AnswerFlags flags{.authoritative = answer.ours && !answer.referral && answer.rcode != Rcode::server_failure,
-                    .recursion_available = forwarder_->server_count() > 0,
+                    .recursion_available = recursion_,
                     .truncated = false,
                     .cookie = {},
                     .extended = answer.extended};

@@ -80,6 +80,7 @@ class Service : public std::enable_shared_from_this<Service> {
   std::optional<Unfinished> walk_search(const ZoneSet& zones, const Query& query, const Asker& asker,
                                         Answer& answer, std::uint32_t rotation);
   std::string write(const Query& query, const Asker& asker, const Answer& answer);
+  bool is_own_probe(const Name& name) const;
   const std::shared_ptr<Forwarder>& forwarder_of(const Name& name) const;
   void set_zones(std::shared_ptr<const ZoneSet> zones);
   std::uint32_t seconds() const;
@@ -88,6 +89,7 @@ class Service : public std::enable_shared_from_this<Service> {
   const ServiceOptions options_;
   const std::shared_ptr<Forwarder> forwarder_;
   const StubForwarders stubs_;
+  const bool recursion_;     // RA: for some names at least there is an upstream server
   std::mutex change_mutex_;  // one publisher at a time
   SharedSlot<const ZoneSet> zones_;
   std::mutex limiter_mutex_;
