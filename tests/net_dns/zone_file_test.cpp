@@ -295,12 +295,26 @@ TEST_CASE("a zone file includes others relative to itself") {
   CHECK(DnsZone::from_master_file(folder / "shop.zone", "shop.example").error().message().find("8 deep") !=
         std::string::npos);
   CHECK(DnsZone::from_master_file(folder / "none", "shop.example").error().is(Error::not_found));
+  CHECK(DnsZone::from_master_file(folder.path(), "shop.example").error().is(Error::io));
+}
+
+TEST_CASE("a zone file without an end is not read to it") {
+  if (std::getenv("ORCHESTRA_LONG") == nullptr) ORC_SKIP("long", "it takes 512 MiB; --long runs it");
+  CHECK(DnsZone::from_master_file("/dev/zero", "shop.example").error().is(Error::too_large));
 }
 
 TEST_CASE("a zone without a name is called by its SOA record") {
   const auto zone = DnsZone::from_text("corp.example. 60 SOA . . 1 1 1 1 1\n");
   REQUIRE(zone);
   CHECK((*zone)->name() == "corp.example");
+  // The owner that "@" is without a name would make us the server of every name there is.
+  const std::string nameless = "@ 60 SOA . . 1 1 1 1 1\n";
+  const auto root = DnsZone::from_text(nameless, "", "shop.zone");
+  REQUIRE_FALSE(root);
+  CHECK(root.error().is(Error::invalid));
+  CHECK(root.error().message().starts_with("shop.zone: the SOA record is of the root"));
+  CHECK(DnsZone::from_text(nameless, "."));
+  CHECK(DnsZone::from_text("$ORIGIN corp.example.\n" + nameless));
 }
 
 TEST_CASE("records are read back from what is printed") {
