@@ -105,8 +105,10 @@ std::string result_text(const ApplyResult& applied) {
                                     {"reason", one.reason},
                                     {"message", one.message}});
   }
-  return to_json(json::object{
-      {"services", applied.services}, {"changes", applied.changes}, {"rejected", std::move(rejected)}});
+  return to_json(json::object{{"revision", applied.revision},
+                              {"services", applied.services},
+                              {"changes", applied.changes},
+                              {"rejected", std::move(rejected)}});
 }
 
 }  // namespace
@@ -217,12 +219,15 @@ orc_code orc_lb_apply(orc_lb* lb, const char* objects_json, size_t size, int64_t
     if (!inputs) return fail(inputs.error(), error);
     inputs->loopback_ranges = lb->loopback_ranges;
     std::shared_ptr<const NetworkSnapshot> snapshot;
-    {
+    // The proxy works in the order in which it is given snapshots; under the lock, that is the order of
+    // revisions. Waiting is done outside of it.
+    const auto hand_over = [&] {
       std::lock_guard lock(lb->mutex);
       inputs->revision = ++lb->revision;
       snapshot = lb->snapshot = NetworkSnapshot::build(*inputs, lb->snapshot.get());
-    }
-    auto applied = lb->proxy->apply(snapshot).wait(milliseconds(timeout_ms));
+      return lb->proxy->apply(snapshot);
+    };
+    auto applied = hand_over().wait(milliseconds(timeout_ms));
     if (!applied) return fail(applied.error(), error);
     applied->rejected.insert(applied->rejected.begin(), snapshot->rejected.begin(), snapshot->rejected.end());
     if (result != nullptr) give(result, result_text(*applied));
