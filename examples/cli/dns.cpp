@@ -56,14 +56,11 @@ bool looks_same(const struct stat& a, const struct stat& b) {
          a.st_mtim.tv_nsec == b.st_mtim.tv_nsec;
 }
 
-std::vector<std::string> split(const std::vector<std::string>& texts) {
+/// All that a repeated flag lists.
+std::vector<std::string> lists_of(const Flags& flags, const std::string& name) {
   std::vector<std::string> out;
-  for (const std::string& text : texts) {
-    for (std::size_t at = 0; at <= text.size();) {
-      const std::size_t comma = std::min(text.find(',', at), text.size());
-      if (comma > at) out.push_back(text.substr(at, comma - at));
-      at = comma + 1;
-    }
+  for (const std::string& text : flags.all(name)) {
+    for (std::string& one : split_commas(text)) out.push_back(std::move(one));
   }
   return out;
 }
@@ -84,7 +81,7 @@ Result<std::size_t> number_flag(const Flags& flags, const std::string& name, std
 Result<void> forward_flags(const Flags& flags, DnsServerOptions& options) {
   for (const std::string& text : flags.all("forward")) {
     const auto equals = text.find('=');
-    const auto servers = split({equals == std::string::npos ? text : text.substr(equals + 1)});
+    const auto servers = split_commas(equals == std::string::npos ? text : text.substr(equals + 1));
     auto& to = equals == std::string::npos ? options.forward : options.forward_zones[text.substr(0, equals)];
     to.insert(to.end(), servers.begin(), servers.end());
   }
@@ -106,8 +103,8 @@ Result<DnsServerOptions> options_of(const Flags& flags) {
   DnsServerOptions options;
   if (flags.has("listen")) options.listen = flags.all("listen");
   options.zone = flags.has("kubeconfig") ? flags.get("zone", "cluster.local") : "";
-  options.allow_from = split(flags.all("allow-from"));
-  options.reverse_ranges = split(flags.all("reverse"));
+  options.allow_from = lists_of(flags, "allow-from");
+  options.reverse_ranges = lists_of(flags, "reverse");
   options.autopath = flags.has("autopath");
   ORC_TRY(forward_flags(flags, options));
   ORC_ASSIGN(const std::size_t ttl, number_flag(flags, "ttl", options.ttl, 3600));
