@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "orchestra/dns_zone.hpp"
@@ -55,6 +56,13 @@ struct DnsServerOptions {
   bool autopath = false;
 };
 
+/// One upstream server, by "ip:port".
+struct DnsUpstreamStats {
+  std::string server;
+  std::uint64_t answered = 0, failed = 0;  ///< tries; no answer in time is a failure, SERVFAIL is an answer
+  bool down = false;                       ///< passed over until it answers again
+};
+
 struct DnsStats {
   std::uint64_t queries = 0;      ///< that were answered or forwarded
   std::uint64_t forwarded = 0;    ///< of these, names outside our zones
@@ -63,6 +71,14 @@ struct DnsStats {
   std::uint64_t failures = 0;     ///< SERVFAIL
   std::uint64_t limited = 0;      ///< above answers_per_second: no answer, or one that says "by TCP"
   std::uint64_t remembered = 0;   ///< answers that were ready as wire from an earlier question
+  /// `queries` by the type asked for ("A", "AAAA", ...; "other": one that is rare).
+  std::map<std::string, std::uint64_t> requests = {};
+  /// Answers by type and response code: {"A", "NXDOMAIN"}.
+  std::map<std::pair<std::string, std::string>, std::uint64_t> responses = {};
+  /// Of what upstream servers said: found, not found, and how many answers are kept.
+  std::uint64_t cache_hits = 0, cache_misses = 0;
+  std::size_t cache_entries = 0;
+  std::vector<DnsUpstreamStats> upstreams = {};
 };
 
 /// Any thread. Ends with stop() or its last reference; the engine must outlive it.

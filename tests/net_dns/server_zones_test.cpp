@@ -66,6 +66,44 @@ TEST_CASE("what is remembered as wire ends with the next publish") {
   CHECK(f.server->stats().name_errors == 2);
 }
 
+TEST_CASE("questions are counted by type, answers by type and code, also those from memory") {
+  Upstream upstream(good());
+  Fixture f({.forward = {upstream.address()}, .forward_zones = {{"corp.example", {upstream.address()}}}});
+  f.server->publish(test::shop_snapshot());
+  for (int i = 0; i < 3; ++i) CHECK(f.ask("web.shop.svc.cluster.local").starts_with("NOERROR\n"));
+  for (int i = 0; i < 2; ++i) CHECK(f.ask("nobody.shop.svc.cluster.local", "AAAA") == "3");
+  CHECK(f.ask("web.shop.svc.cluster.local", "HINFO") == "NOERROR");
+  CHECK(f.ask("a.example").starts_with("NOERROR\n"));
+  CHECK(f.ask("a.corp.example").starts_with("NOERROR\n"));
+  (void)ask_udp(f.address, query_packet("web.shop.svc.cluster.local", "AXFR"));
+  std::string no_question = query_packet("a", "A").substr(0, 12);
+  no_question[5] = 0;
+  CHECK(Fixture::text(ask_udp(f.address, no_question)) == "1");
+  DnsStats stats = f.server->stats();
+  using Requests = std::map<std::string, std::uint64_t>;
+  CHECK(stats.requests == Requests{{"A", 5}, {"AAAA", 2}, {"other", 3}});
+  using Responses = std::map<std::pair<std::string, std::string>, std::uint64_t>;
+  CHECK(stats.responses == Responses{{{"A", "NOERROR"}, 5},
+                                     {{"AAAA", "NXDOMAIN"}, 2},
+                                     {{"other", "FORMERR"}, 1},
+                                     {{"other", "NOERROR"}, 1},
+                                     {{"other", "REFUSED"}, 1}});
+  CHECK(stats.queries == 10);
+  CHECK(stats.remembered == 3);
+  CHECK(stats.cache_misses == 2);
+  CHECK(stats.cache_entries == 2);
+  REQUIRE(stats.upstreams.size() == 1);  // given twice, one server
+  CHECK(stats.upstreams[0].server == upstream.address());
+  CHECK(stats.upstreams[0].answered == 2);
+  CHECK_FALSE(stats.upstreams[0].down);
+  TcpClient by_tcp(f.address);  // past what the socket for UDP keeps
+  by_tcp.send(TcpClient::framed(query_packet("a.example", "A")));
+  CHECK(Fixture::text(by_tcp.receive()).starts_with("NOERROR\n"));
+  stats = f.server->stats();
+  CHECK(stats.cache_hits == 1);
+  CHECK(stats.requests.at("A") == 6);
+}
+
 TEST_CASE("zones that change as fast as they can lose no question and mix no answer") {
   Fixture f;
   const auto one = zone_of("@ 60 SOA . . 1 1 1 1 1\n@ A 192.0.2.1\n@ A 192.0.2.11\n");

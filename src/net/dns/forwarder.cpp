@@ -91,7 +91,9 @@ void Forwarder::look_up(UpstreamQuestion question, Done done) {
   const CacheKey key{question.question.name, question.question.type, question.dnssec_ok,
                      question.checking_disabled};
   const std::int64_t now = engine_.clock().now().steady_ns;
-  if (auto cached = cache_.find(key, now)) {
+  auto cached = cache_.find(key, now);
+  ++(cached ? hits_ : misses_);
+  if (cached) {
     if (cached->refresh) start(std::move(question), key, nullptr);
     return done(std::move(*cached));
   }
@@ -127,7 +129,8 @@ void Forwarder::start(UpstreamQuestion question, const CacheKey& key, Done done)
 }
 
 bool Forwarder::all_down() const {
-  return std::all_of(servers_.begin(), servers_.end(), [](const Server& server) { return server.down; });
+  return std::all_of(servers_.begin(), servers_.end(),
+                     [](const Server& server) { return server.down.load(); });
 }
 
 /// Servers in the order of trying: those that are up by the policy; if none is, all the same.
@@ -139,7 +142,8 @@ std::vector<std::size_t> Forwarder::choose() {
                                                                        : engine_.random().below(order.size());
   std::rotate(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(first), order.end());
   std::stable_partition(order.begin(), order.end(), [&](std::size_t i) { return !servers_[i].down; });
-  const auto down = std::find_if(order.begin(), order.end(), [&](std::size_t i) { return servers_[i].down; });
+  const auto down =
+      std::find_if(order.begin(), order.end(), [&](std::size_t i) { return servers_[i].down.load(); });
   if (down != order.begin()) order.erase(down, order.end());
   std::erase_if(order, [&](std::size_t i) { return servers_[i].loops; });
   return order;
@@ -181,6 +185,7 @@ void Forwarder::finish(const SharedLookup& lookup, CachedAnswer answer) {
   lookups_.erase(lookup->key.text());
   const std::int64_t now = engine_.clock().now().steady_ns;
   if (!stopped_) cache_.put(lookup->key, answer, now);
+  entries_ = cache_.size();
   if (answer.rcode == Rcode::server_failure) {
     if (auto stale = cache_.find_stale(lookup->key, now); stale && stale->rcode != Rcode::server_failure)
       answer = std::move(*stale);
@@ -193,7 +198,7 @@ void Forwarder::note(std::size_t index, bool answered) {
   if (answered) {
     ++server.answered;
     server.failures = 0;
-    if (!server.loops && std::exchange(server.down, false)) {
+    if (!server.loops && server.down.exchange(false)) {
       engine_.log(LogLevel::info, "dns", "upstream server answers again",
                   {{"server", server.upstream.address.text()}});
     }
@@ -235,6 +240,26 @@ void Forwarder::probe(std::size_t index) {
         });
       });
   query->start(kTryDeadline);
+}
+
+void Forwarder::tell(DnsStats& stats) const {
+  stats.cache_hits += hits_;
+  stats.cache_misses += misses_;
+  stats.cache_entries += entries_;
+  for (const Server& server : servers_) {
+    DnsUpstreamStats one{server.upstream.address.text(), server.answered, server.failed, server.down};
+    const auto known =
+        std::find_if(stats.upstreams.begin(), stats.upstreams.end(),
+                     [&](const DnsUpstreamStats& other) { return other.server == one.server; });
+    if (known == stats.upstreams.end()) {
+      stats.upstreams.push_back(std::move(one));
+      continue;
+    }
+    // Given for several domains.
+    known->answered += one.answered;
+    known->failed += one.failed;
+    known->down |= one.down;
+  }
 }
 
 void Forwarder::stop() {

@@ -10,6 +10,7 @@
 // strand.
 #include <atomic>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -36,14 +37,17 @@ class Forwarder : public std::enable_shared_from_this<Forwarder> {
   std::size_t server_count() const { return servers_.size(); }
   /// Our own question has come back: the server that it was sent to is not asked any more. Any thread.
   bool is_own_probe(const Name& name);
+  /// Adds what this one counted. Any thread.
+  void tell(DnsStats& stats) const;
 
  private:
   struct Server {
     Upstream upstream;
     Name loop_probe;  // below a label of 32 random hexadecimal digits
     int failures = 0;
-    bool down = false, loops = false;
-    std::uint64_t answered = 0, failed = 0;
+    bool loops = false;
+    std::atomic<bool> down{false};
+    std::atomic<std::uint64_t> answered{0}, failed{0};
   };
   struct Lookup {
     UpstreamQuestion question;
@@ -70,10 +74,12 @@ class Forwarder : public std::enable_shared_from_this<Forwarder> {
 
   Engine& engine_;
   http::Strand strand_;
-  std::vector<Server> servers_;
+  std::deque<Server> servers_;  // as many as at the start
   const DnsForwardPolicy policy_;
   Cache cache_;
   std::map<std::string, SharedLookup> lookups_;
+  std::atomic<std::uint64_t> hits_{0}, misses_{0};
+  std::atomic<std::size_t> entries_{0};
   std::size_t next_ = 0;
   std::string probe_label_;  // the same for all servers; random, and not changed any more
   bool stopped_ = false;

@@ -15,6 +15,11 @@ bool contains(const std::vector<net::IpRange>& ranges, const net::IpAddress& add
                      [&](const net::IpRange& range) { return range.contains(address); });
 }
 
+/// A query that has no question is of no type.
+std::size_t type_index(const Query& query) {
+  return query.question ? DnsCounts::type_index(static_cast<std::uint16_t>(query.question->type)) : 0;
+}
+
 }  // namespace
 
 net::IpAddress ip_of(const http::SocketAddress& address) {
@@ -109,6 +114,7 @@ Service::Handled Service::handle(std::string_view packet, const Asker& asker) {
     return {};
   }
   ++queries_;
+  counts_.asked(type_index(*query));
   if (query->refusal) return {.packet = write(*query, asker, {.ours = false, .rcode = *query->refusal})};
   return answer_query(std::move(*query), asker);
 }
@@ -231,6 +237,7 @@ void Service::finish(Unfinished rest, Reply reply) {
 std::string Service::write(const Query& query, const Asker& asker, const Answer& answer) {
   if (answer.rcode == Rcode::name_error) ++name_errors_;
   if (answer.rcode == Rcode::server_failure) ++failures_;
+  counts_.answered(type_index(query), DnsCounts::rcode_index(answer.rcode));
   AnswerFlags flags{.authoritative = answer.ours && !answer.referral && answer.rcode != Rcode::server_failure,
                     .recursion_available = recursion_,
                     .truncated = false,
@@ -246,11 +253,18 @@ std::uint32_t Service::seconds() const {
   return static_cast<std::uint32_t>(engine_.clock().now().wall_ns / 1'000'000'000);
 }
 
-void Service::count_remembered(std::uint64_t answers, std::uint64_t name_errors, std::uint64_t forwarded) {
-  queries_.fetch_add(answers, std::memory_order_relaxed);
-  remembered_.fetch_add(answers, std::memory_order_relaxed);
-  if (forwarded > 0) forwarded_.fetch_add(forwarded, std::memory_order_relaxed);
-  if (name_errors > 0) name_errors_.fetch_add(name_errors, std::memory_order_relaxed);
+void Service::count_remembered(const RememberedCounts& counts) {
+  queries_.fetch_add(counts.answers, std::memory_order_relaxed);
+  remembered_.fetch_add(counts.answers, std::memory_order_relaxed);
+  if (counts.forwarded > 0) forwarded_.fetch_add(counts.forwarded, std::memory_order_relaxed);
+  if (counts.name_errors > 0) name_errors_.fetch_add(counts.name_errors, std::memory_order_relaxed);
+  for (std::size_t type = 0; type < counts.by_type.size(); ++type) {
+    const auto [answers, name_errors] = counts.by_type[type];
+    if (answers + name_errors == 0) continue;
+    counts_.asked(type, answers + name_errors);
+    if (answers > 0) counts_.answered(type, DnsCounts::rcode_index(Rcode::no_error), answers);
+    if (name_errors > 0) counts_.answered(type, DnsCounts::rcode_index(Rcode::name_error), name_errors);
+  }
 }
 
 void Service::stop() {
@@ -259,13 +273,17 @@ void Service::stop() {
 }
 
 DnsStats Service::stats() const {
-  return {.queries = queries_,
-          .forwarded = forwarded_,
-          .dropped = dropped_,
-          .name_errors = name_errors_,
-          .failures = failures_,
-          .limited = limited_,
-          .remembered = remembered_};
+  DnsStats out{.queries = queries_,
+               .forwarded = forwarded_,
+               .dropped = dropped_,
+               .name_errors = name_errors_,
+               .failures = failures_,
+               .limited = limited_,
+               .remembered = remembered_};
+  counts_.tell(out);
+  forwarder_->tell(out);
+  for (const auto& [name, stub] : stubs_) stub->tell(out);
+  return out;
 }
 
 }  // namespace orchestra::dns
