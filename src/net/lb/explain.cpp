@@ -78,6 +78,11 @@ Result<std::string> explain_target(const NetworkSnapshot& snapshot, std::string_
       for (const auto& endpoint : choice.chosen) out += "  to  " + describe(endpoint) + "\n";
       for (const auto& other : choice.excluded)
         out += "  not " + describe(other.endpoint) + ": " + other.reason + "\n";
+      if (!inside && service->external_local) {
+        out += "from pods and this node, which no externalTrafficPolicy holds:\n";
+        for (const auto& endpoint : usable_endpoints(*service, port, node, TrafficOrigin::near).chosen)
+          out += "  to  " + describe(endpoint) + "\n";
+      }
       return out;
     }
     if (!node_port) nearest = service.get();

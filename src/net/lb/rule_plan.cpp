@@ -68,6 +68,7 @@ class ServiceCompiler {
     }
     const auto inside = targets(port, TrafficOrigin::internal);
     const auto outside = targets(port, TrafficOrigin::external);
+    const std::string near = near_chain(port);
     if (service_.external_local) {
       for (const auto& [address, target_port] : outside.list)
         keep_source(address, target_port, port.protocol);
@@ -80,6 +81,7 @@ class ServiceCompiler {
       key.port = port.port;
       add_port(key, front.cluster ? inside : outside, port);
       if (front.cluster) add_shared(MapKind::addresses, front.address, 0);
+      if (!front.cluster) add_near(key, MapKind::near_service, near);
       ++rules_.ports;
     }
     if (port.node_port != 0) {
@@ -88,6 +90,7 @@ class ServiceCompiler {
       key.protocol = port.protocol;
       key.port = port.node_port;
       add_port(key, outside, port);
+      add_near(key, MapKind::near_node, near);
       ++rules_.ports;
     }
   }
@@ -145,18 +148,50 @@ class ServiceCompiler {
 
   std::string own_chain(const RuleElement& key, const Targets& to, const NetworkServicePort& port) {
     const bool node_port = key.map == MapKind::node_service;
+    ServiceChain chain{.name = chain_name(port, std::to_string(key.address) + (node_port ? " node" : "")),
+                       .count = to.list.size(),
+                       .node_port = node_port,
+                       .in_turn = !service_.affinity_client_ip};
+    if (service_.affinity_client_ip) name_targets(chain, to, port);
+    rules_.chains.push_back(chain);
+    return chain.name;
+  }
+
+  /// Of a port with externalTrafficPolicy Local: whom pods and this node reach by its outside addresses. "":
+  /// nobody.
+  std::string near_chain(const NetworkServicePort& port) {
+    const bool outside =
+        port.node_port != 0 ||
+        std::any_of(fronts_.begin(), fronts_.end(), [](const Front& front) { return !front.cluster; });
+    if (!service_.external_local || !outside) return {};
+    const Targets to = targets(port, TrafficOrigin::near);
+    if (to.list.empty()) return {};
+    ServiceChain chain{.name = chain_name(port, "near"),
+                       .count = to.list.size(),
+                       .in_turn = round_robin_ && !service_.affinity_client_ip};
+    name_targets(chain, to, port);
+    for (const auto& [address, target_port] : to.list) add_shared(MapKind::hairpin, address, address);
+    rules_.chains.push_back(chain);
+    return chain.name;
+  }
+  void add_near(RuleElement key, MapKind map, const std::string& chain) {
+    if (chain.empty()) return;
+    key.map = map;
+    key.chain = chain;
+    rules_.elements.push_back(std::move(key));
+  }
+
+  void name_targets(ServiceChain& chain, const Targets& to, const NetworkServicePort& port) const {
+    if (service_.affinity_client_ip)
+      chain.affinity_seconds = std::clamp(service_.affinity_seconds, 1, kAffinitySecondsMax);
+    chain.protocol = port.protocol;
+    chain.targets = to.list;
+  }
+  std::string chain_name(const NetworkServicePort& port, const std::string& front) const {
     char name[24] = {};
     const std::string identity = service_.ns + "/" + service_.name + ":" + std::to_string(port.port) + "/" +
-                                 to_string(port.protocol) + "@" + std::to_string(key.address) +
-                                 (node_port ? " node" : "");
+                                 to_string(port.protocol) + "@" + front;
     std::snprintf(name, sizeof name, "s_%016llx", static_cast<unsigned long long>(fnv1a(identity)));
-    ServiceChain chain{.name = name, .count = to.list.size(), .node_port = node_port};
-    if (service_.affinity_client_ip) {
-      chain.affinity_seconds = std::clamp(service_.affinity_seconds, 1, kAffinitySecondsMax);
-      chain.protocol = port.protocol;
-      chain.targets = to.list;
-    }
-    rules_.chains.push_back(std::move(chain));
     return name;
   }
 
@@ -200,13 +235,19 @@ void collect_udp(RuleBatch& batch, const ServiceRules& before, const ServiceRule
     for (const auto& element : rules->elements) {
       if (element.protocol != IpProtocol::udp || element.map == MapKind::keep_source) continue;
       const bool node_port = element.map == MapKind::node_service || element.map == MapKind::node_nothing ||
-                             element.map == MapKind::node_endpoint;
+                             element.map == MapKind::node_endpoint || element.map == MapKind::near_node;
       auto& front = fronts[{node_port, element.address, element.port}];
       front.node_port = node_port;
       front.address = element.address;
       front.port = element.port;
       const bool endpoint = element.map == MapKind::endpoint || element.map == MapKind::node_endpoint;
       if (endpoint && rules == &after) front.targets.emplace_back(element.to_address, element.to_port);
+      const bool near = element.map == MapKind::near_service || element.map == MapKind::near_node;
+      if (!near || rules != &after) continue;
+      for (const ServiceChain& chain : after.chains) {
+        if (chain.name == element.chain)
+          front.targets.insert(front.targets.end(), chain.targets.begin(), chain.targets.end());
+      }
     }
   }
   for (auto& [key, front] : fronts) batch.udp_fronts.push_back(std::move(front));
@@ -225,6 +266,10 @@ std::string map_name(const RuleElement& element) {
       return "svc";
     case MapKind::node_service:
       return "np_svc";
+    case MapKind::near_service:
+      return "near";
+    case MapKind::near_node:
+      return "np_near";
     case MapKind::nothing:
       return "none";
     case MapKind::node_nothing:
@@ -294,8 +339,8 @@ void RulePlan::change(RuleBatch& batch, const ServiceRules& before, const Servic
     const auto* known = find(before, chain.name);
     if (known != nullptr && *known == chain) continue;
     // A chain must never point at an endpoint that is not there: it grows after, and shrinks before, the
-    // maps. With affinity it names the endpoints itself.
-    const bool grows = known != nullptr && known->count < chain.count && chain.affinity_seconds == 0;
+    // maps, unless it names the endpoints itself.
+    const bool grows = known != nullptr && known->count < chain.count && chain.targets.empty();
     (grows ? batch.chains_after : batch.chains_before).push_back(chain);
   }
   for (const auto& chain : before.chains) {
