@@ -138,5 +138,11 @@ std::string width_text(const std::string& table, std::size_t from, std::size_t t
 /// `add element` commands: for the transaction that replaces a whole table.
 std::string elements_text(const std::string& table, const std::vector<RuleElement>& elements);
 std::string service_chain_text(const std::string& table, const ServiceChain& chain);
+/// What the affinity sets of these chains remembered, as commands that put it back with the time that is
+/// left: `listing` is what `nft list sets` says of the table before it is replaced. Sets that the chains do
+/// not have any more (the endpoint is gone, the time is another) are left out, and so is what is not
+/// understood.
+std::string kept_clients_text(const std::string& table, std::string_view listing,
+                              const std::vector<ServiceChain>& chains);
 
 }  // namespace orchestra::net

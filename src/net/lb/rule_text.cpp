@@ -3,6 +3,9 @@
 // Chain names are prefixed because words like `fwd` and `in` are keywords. A rule that looks at the
 // original destination of a translated connection tells traffic from outside (node ports, external
 // addresses) from traffic to the Service range without any packet mark.
+#include <algorithm>
+#include <set>
+
 #include "net/lb/rule_plan.hpp"
 
 namespace orchestra::net {
@@ -192,6 +195,56 @@ std::string service_chain_text(const std::string& table, const ServiceChain& cha
     out += (k == 0 ? "" : ", ") + std::to_string(k) + " : goto " + prefix + std::to_string(k);
   }
   return out + " }\n";
+}
+
+namespace {
+
+/// "10.0.0.1 expires 29s500ms" of a listed element; "" for what has another form.
+std::string kept_client(std::string_view element) {
+  std::vector<std::string_view> words;
+  for (std::size_t at = 0; (at = element.find_first_not_of(" \t\n", at)) != std::string_view::npos;) {
+    const std::size_t end = std::min(element.find_first_of(" \t\n", at), element.size());
+    words.push_back(element.substr(at, end - at));
+    at = end;
+  }
+  const auto expires = std::find(words.begin(), words.end(), "expires");
+  if (words.size() < 3 || expires == words.end() || expires + 1 == words.end()) return {};
+  const auto address = IpAddress::parse(words.front());
+  const bool time = expires[1].find_first_not_of("0123456789dhms") == std::string_view::npos;
+  if (!address || !address->is_v4() || !time) return {};
+  return address->to_string() + " expires " + std::string(expires[1]);
+}
+
+}  // namespace
+
+std::string kept_clients_text(const std::string& table, std::string_view listing,
+                              const std::vector<ServiceChain>& chains) {
+  std::set<std::string, std::less<>> wanted;  // "set f_1"
+  for (const ServiceChain& chain : chains) {
+    for (std::string& object : chain.objects()) {
+      if (object.starts_with("set ")) wanted.insert(std::move(object));
+    }
+  }
+  std::string out;
+  for (std::size_t at = 0; (at = listing.find("set f_", at)) != std::string_view::npos;) {
+    const std::size_t name_end = std::min(listing.find(' ', at + 4), listing.size());
+    const std::string_view name = listing.substr(at, name_end - at);
+    const std::size_t next = std::min(listing.find("set f_", name_end), listing.size());
+    const std::string_view body = listing.substr(name_end, next - name_end);
+    at = next;
+    const std::size_t begin = body.find("elements = {"), end = body.find('}', begin);
+    if (!wanted.contains(name) || begin == std::string_view::npos || end == std::string_view::npos) continue;
+    std::string clients;
+    for (std::size_t one = begin + 12; one < end;) {
+      const std::size_t comma = std::min(body.find(',', one), end);
+      const std::string client = kept_client(body.substr(one, comma - one));
+      if (!client.empty()) clients += (clients.empty() ? "" : ", ") + client;
+      one = comma + 1;
+    }
+    if (!clients.empty())
+      out += "add element ip " + table + " " + std::string(name.substr(4)) + " { " + clients + " }\n";
+  }
+  return out;
 }
 
 }  // namespace orchestra::net
