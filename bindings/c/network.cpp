@@ -50,11 +50,19 @@ Result<NetworkInputs> inputs_of(const char* text, std::size_t size) {
 
 Result<DnsServerOptions> dns_options(const char* text) {
   ORC_ASSIGN(const json::value value,
-             parse_options(text, {.texts = {"zone", "forward_policy", "forward_ca_pem"},
-                                  .flags = {"autopath"},
-                                  .lists = {"listen", "forward", "allow_from", "reverse_ranges"}}));
+             parse_options(
+                 text, {.texts = {"zone", "forward_policy", "forward_ca_pem", "certificate_pem", "key_pem"},
+                        .flags = {"autopath"},
+                        .lists = {"listen", "listen_tls", "listen_https", "forward", "allow_from",
+                                  "reverse_ranges"}}));
   DnsServerOptions options;
   if (const auto listen = strings_at(value, "/listen"); !listen.empty()) options.listen = listen;
+  options.listen_tls = strings_at(value, "/listen_tls");
+  options.listen_https = strings_at(value, "/listen_https");
+  if (array_at(value, "/listen") == nullptr && options.listen_tls.size() + options.listen_https.size() > 0)
+    options.listen.clear();
+  options.certificate_pem = string_at(value, "/certificate_pem");
+  options.key_pem = string_at(value, "/key_pem");
   options.forward = strings_at(value, "/forward");
   options.allow_from = strings_at(value, "/allow_from");
   options.reverse_ranges = strings_at(value, "/reverse_ranges");

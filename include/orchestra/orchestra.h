@@ -237,11 +237,13 @@ ORC_CAPI void orc_scheduler_free(orc_scheduler* scheduler);
 typedef struct orc_dns orc_dns;
 typedef struct orc_lb orc_lb;
 
-/* Listens at once. `options_json`: an object with any of listen, forward, allow_from, reverse_ranges (arrays), zone,
- * forward_policy, forward_ca_pem, autopath (bool), as in dns_server.hpp; without `zone` there is no cluster's zone.
+/* Listens at once. `options_json`: an object with any of listen, listen_tls, listen_https, forward, allow_from,
+ * reverse_ranges (arrays), zone, forward_policy, forward_ca_pem, certificate_pem, key_pem, autopath (bool), as in
+ * dns_server.hpp; without `zone` there is no cluster's zone.
  * ORC_EBUSY names who has the port. Since 0.1. */
 ORC_CAPI orc_code orc_dns_new(orc_engine* engine, const char* options_json, orc_dns** out, orc_error** error);
-/* "ip:port", with the real port, of the index-th `listen`; ORC_ENOTFOUND behind the last. */
+/* "ip:port", with the real port, of the index-th `listen`, then of listen_tls and listen_https ("tls://ip:port",
+ * "https://ip:port/dns-query"); ORC_ENOTFOUND behind the last. */
 ORC_CAPI orc_code orc_dns_address(orc_dns* dns, size_t index, orc_bytes* out, orc_error** error);
 /* Serves a zone file; again with the same name: in the place of the old one, which stays when the new one is wrong
  * (ORC_EINVAL names file, line and reason). `name` may be NULL: that of the SOA record. */
