@@ -77,6 +77,8 @@ std::shared_ptr<NetworkService> random_service(std::mt19937& random, int number)
   service->internal_local = below(5) == 0;
   service->external_local = below(3) == 0;
   service->affinity_client_ip = below(6) == 0;
+  if (below(3) == 0) service->load_balancer_ips = {"198.19.0." + std::to_string(number + 1)};
+  if (below(2) == 0) service->source_ranges = {"192.0.2.0/2" + std::to_string(4 + below(3)), "10.0.0.0/8"};
   if (below(3) == 0) service->external_ips = {"198.18.0." + std::to_string(number + 1)};
   for (int i = 0, count = below(3); i < count; ++i) {
     NetworkServicePort port;
@@ -172,6 +174,36 @@ TEST_CASE(
   CHECK(near_of("Cluster", "n1") == "");
   CHECK(near_of("Local", "n1") == "address node 10.244.1.2:8080");
   CHECK(near_of("Local", "n2") == "address node 10.244.1.2:8080");  // whose clients from outside hear nothing
+}
+
+TEST_CASE(
+    "the address of a load balancer is for the ranges that the Service names, as kube-proxy reads them") {
+  const auto guards = [](const std::string& ranges) {
+    const auto service =
+        make_service("web", "10.96.0.10", {{.node_port = 30080}},
+                     R"(,"type":"LoadBalancer","loadBalancerSourceRanges":[)" + ranges +
+                         R"(]},"status":{"loadBalancer":{"ingress":[{"ip":"203.0.113.10"}]})");
+    RulePlan plan("n1");
+    const auto batch = plan.update(*make_snapshot({service}, {make_slice("web", {{"10.244.1.2"}}, 8080)}));
+    std::string out;
+    for (const ServiceChain& chain : batch.chains_before) {
+      if (chain.then.empty()) continue;
+      out += chain.then + " from";
+      for (const std::string& source : chain.sources) out += " " + source;
+      out += ";";
+    }
+    for (const auto& rejection : batch.rejected) out += rejection.reason;
+    return out;
+  };
+  CHECK(guards("") == "");
+  CHECK(guards(R"("192.0.2.0/24")") == "n1 from 192.0.2.0/24 203.0.113.10;");
+  CHECK(guards(R"(" 192.0.2.77/24 ","192.0.2.128/25","192.0.2.0/24")") ==
+        "n1 from 192.0.2.0/24 203.0.113.10;");
+  CHECK(guards(R"("203.0.0.0/8","fd00::/8")") == "n1 from 203.0.0.0/8;");
+  CHECK(guards(R"("192.0.2.0/24","0.0.0.0/0")") == "");
+  // Nobody, rather than everybody.
+  CHECK(guards(R"("nonsense")") == "n1 from 203.0.113.10;InvalidSourceRange");
+  CHECK(guards(R"("192.0.2.1")") == "n1 from 203.0.113.10;InvalidSourceRange");
 }
 
 TEST_CASE(

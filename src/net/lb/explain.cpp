@@ -69,6 +69,11 @@ Result<std::string> explain_target(const NetworkSnapshot& snapshot, std::string_
           usable_endpoints(*service, port, node, inside ? TrafficOrigin::internal : TrafficOrigin::external);
       std::string out = std::string(text) + " is Service " + name.to_string() + " port " +
                         (port.name.empty() ? std::to_string(port.port) : port.name) + "\n";
+      if (!service->source_ranges.empty() && contains(service->load_balancer_ips, target.address)) {
+        out += "only from";
+        for (const std::string& range : service->source_ranges) out += " " + range;
+        out += " (loadBalancerSourceRanges)\n";
+      }
       if (choice.chosen.empty()) {
         out += (choice.not_ours ? "not served: "
                 : choice.drop   ? "dropped: "

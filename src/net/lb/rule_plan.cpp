@@ -22,9 +22,10 @@ class ServiceCompiler {
 
   ServiceRules compile() {
     read_balance();
+    read_source_ranges();
     for (const auto& text : service_.cluster_ips) add_address(text, true);
     for (const auto& text : service_.external_ips) add_address(text, false);
-    for (const auto& text : service_.load_balancer_ips) add_address(text, false);
+    for (const auto& text : service_.load_balancer_ips) add_address(text, false, guarded_);
     for (const auto& port : service_.ports) compile_port(port);
     sort_elements();
     return std::move(rules_);
@@ -34,6 +35,7 @@ class ServiceCompiler {
   struct Front {
     std::uint32_t address = 0;
     bool cluster = true;
+    bool guarded = false;  // not for everybody
   };
 
   void reject(std::string reason, std::string message) {
@@ -51,14 +53,56 @@ class ServiceCompiler {
     }
   }
 
-  void add_address(const std::string& text, bool cluster) {
+  /// As kube-proxy reads them: bits behind the prefix do not count, those of the other family are for the
+  /// other table. Nobody is let in by a range that cannot be read.
+  void read_source_ranges() {
+    guarded_ = !service_.source_ranges.empty();
+    std::vector<IpRange> ranges;
+    for (const std::string& written : service_.source_ranges) {
+      const auto range = read_range(written);
+      if (!range) {
+        reject("InvalidSourceRange",
+               "\"" + written + "\" in loadBalancerSourceRanges is not an address range");
+      } else if (range->prefix == 0 && range->base.is_v4()) {
+        guarded_ = false;  // everybody
+      } else if (range->base.is_v4()) {
+        ranges.push_back(*range);
+      }
+    }
+    // Two ranges are apart, or one lies in the other.
+    std::stable_sort(ranges.begin(), ranges.end(),
+                     [](const IpRange& a, const IpRange& b) { return a.prefix < b.prefix; });
+    std::vector<IpRange> apart;
+    for (const IpRange& range : ranges) {
+      const bool inside = std::any_of(apart.begin(), apart.end(),
+                                      [&](const IpRange& wider) { return wider.contains(range.base); });
+      if (!inside) apart.push_back(range);
+    }
+    for (const IpRange& range : apart) sources_.push_back(range.to_string());
+  }
+  static std::optional<IpRange> read_range(std::string_view text) {
+    const auto first = text.find_first_not_of(" \t"), last = text.find_last_not_of(" \t");
+    if (first == std::string_view::npos) return std::nullopt;
+    text = text.substr(first, last - first + 1);
+    const auto slash = text.find('/');
+    const auto address = IpAddress::parse(text.substr(0, slash));
+    if (!address || slash == std::string_view::npos) return std::nullopt;
+    const std::string zero = address->is_v4() ? "0.0.0.0" : "::";
+    const auto length = IpRange::parse(zero + std::string(text.substr(slash)));
+    if (!length) return std::nullopt;
+    if (!address->is_v4()) return IpRange{*address, length->prefix};
+    const std::uint32_t mask = length->prefix == 0 ? 0 : ~std::uint32_t{0} << (32 - length->prefix);
+    return IpRange{IpAddress::v4(address->v4_number() & mask), length->prefix};
+  }
+
+  void add_address(const std::string& text, bool cluster, bool guarded = false) {
     const auto address = IpAddress::parse(text);
     if (!address || !address->is_v4()) {
       reject("UnsupportedAddress",
              "address " + text + " is not IPv4; it is not served by the kernel's rules");
       return;
     }
-    fronts_.push_back({address->v4_number(), cluster});
+    fronts_.push_back({address->v4_number(), cluster, guarded});
   }
 
   void compile_port(const NetworkServicePort& port) {
@@ -79,9 +123,12 @@ class ServiceCompiler {
       key.address = front.address;
       key.protocol = port.protocol;
       key.port = port.port;
-      add_port(key, front.cluster ? inside : outside, port);
+      add_port(key, front.cluster ? inside : outside, port, front.guarded);
       if (front.cluster) add_shared(MapKind::addresses, front.address, 0);
-      if (!front.cluster) add_near(key, MapKind::near_service, near);
+      if (!front.cluster && !near.empty()) {
+        const std::string guard = front.guarded ? guard_chain(key, port, near, " near") : near;
+        add_near(key, MapKind::near_service, guard);
+      }
       ++rules_.ports;
     }
     if (port.node_port != 0) {
@@ -119,7 +166,7 @@ class ServiceCompiler {
     return out;
   }
 
-  void add_port(RuleElement key, const Targets& to, const NetworkServicePort& port) {
+  void add_port(RuleElement key, const Targets& to, const NetworkServicePort& port, bool guarded = false) {
     const bool node_port = key.map == MapKind::node_service;
     if (to.list.empty()) {
       key.map = node_port ? MapKind::node_nothing : MapKind::nothing;
@@ -134,6 +181,7 @@ class ServiceCompiler {
     } else {
       service.chain = (node_port ? "np_n" : "n") + std::to_string(to.list.size());
     }
+    if (guarded) service.chain = guard_chain(key, port, service.chain, "", to.list.size());
     rules_.elements.push_back(std::move(service));
     for (std::size_t i = 0; i < to.list.size(); ++i) {
       RuleElement endpoint = key;
@@ -181,6 +229,24 @@ class ServiceCompiler {
     rules_.elements.push_back(std::move(key));
   }
 
+  /// `count` endpoints of the maps: the chain that it leads to needs as many, and so this one grows and
+  /// shrinks in the same order. The address itself may always: what the node sends to one that it holds comes
+  /// from there.
+  std::string guard_chain(const RuleElement& key, const NetworkServicePort& port, const std::string& then,
+                          const std::string& which, std::size_t count = 1) {
+    ServiceChain chain{.name = chain_name(port, std::to_string(key.address) + " guard" + which),
+                       .count = count};
+    chain.then = then;
+    chain.sources = sources_;
+    const IpAddress self = IpAddress::v4(key.address);
+    const bool inside = std::any_of(sources_.begin(), sources_.end(), [&](const std::string& source) {
+      return IpRange::parse(source)->contains(self);
+    });
+    if (!inside) chain.sources.push_back(self.to_string());
+    rules_.chains.push_back(chain);
+    return chain.name;
+  }
+
   void name_targets(ServiceChain& chain, const Targets& to, const NetworkServicePort& port) const {
     if (service_.affinity_client_ip)
       chain.affinity_seconds = std::clamp(service_.affinity_seconds, 1, kAffinitySecondsMax);
@@ -223,10 +289,19 @@ class ServiceCompiler {
 
   const NetworkService& service_;
   std::string_view node_;
-  bool round_robin_ = false;
+  bool round_robin_ = false, guarded_ = false;
+  std::vector<std::string> sources_;
   std::vector<Front> fronts_;
   ServiceRules rules_;
 };
+
+/// The chain itself, or the one that it guards.
+const std::string& leads_to(const ServiceRules& rules, const std::string& name) {
+  for (const ServiceChain& chain : rules.chains) {
+    if (chain.name == name && !chain.then.empty()) return chain.then;
+  }
+  return name;
+}
 
 /// UDP fronts that either version has, with the newer version's endpoints.
 void collect_udp(RuleBatch& batch, const ServiceRules& before, const ServiceRules& after) {
@@ -245,7 +320,7 @@ void collect_udp(RuleBatch& batch, const ServiceRules& before, const ServiceRule
       const bool near = element.map == MapKind::near_service || element.map == MapKind::near_node;
       if (!near || rules != &after) continue;
       for (const ServiceChain& chain : after.chains) {
-        if (chain.name == element.chain)
+        if (chain.name == leads_to(after, element.chain))
           front.targets.insert(front.targets.end(), chain.targets.begin(), chain.targets.end());
       }
     }
@@ -343,7 +418,9 @@ void RulePlan::change(RuleBatch& batch, const ServiceRules& before, const Servic
     const bool grows = known != nullptr && known->count < chain.count && chain.targets.empty();
     (grows ? batch.chains_after : batch.chains_before).push_back(chain);
   }
-  for (const auto& chain : before.chains) {
+  // From the last one: a chain goes before the one that it leads to.
+  for (auto known = before.chains.rbegin(); known != before.chains.rend(); ++known) {
+    const ServiceChain& chain = *known;
     const auto* kept = find(after, chain.name);
     if (kept == nullptr) batch.objects_removed.push_back("chain " + chain.name);
     const auto still = kept == nullptr ? std::vector<std::string>() : kept->objects();

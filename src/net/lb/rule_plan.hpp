@@ -55,7 +55,8 @@ struct RuleElement {
 /// "svc", "e3"
 std::string map_name(const RuleElement& element);
 
-/// A chain of one Service port's own. It picks from the maps eK, or names its endpoints itself.
+/// A chain of one Service port's own. It picks from the maps eK, or names its endpoints itself, or drops who
+/// may not use this address and leaves the rest to another chain.
 struct ServiceChain {
   std::string name;
   std::size_t count = 0;
@@ -64,7 +65,9 @@ struct ServiceChain {
   int affinity_seconds = 0;  ///< above 0: remembers each client's endpoint in a set of its own per endpoint
   IpProtocol protocol = IpProtocol::tcp;
   std::vector<std::pair<std::uint32_t, std::uint16_t>>
-      targets;  ///< address and port; none: the maps have them
+      targets;                       ///< address and port; none: the maps have them
+  std::string then;                  ///< not empty: only those of `sources` go on to this chain
+  std::vector<std::string> sources;  ///< "192.0.2.0/24", none inside of another
   /// Kernel objects besides the chain, as "chain g_1" and "set f_1", in the order in which they may go.
   std::vector<std::string> objects() const;
   friend bool operator==(const ServiceChain&, const ServiceChain&) = default;

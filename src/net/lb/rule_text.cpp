@@ -145,6 +145,14 @@ std::string choice_of(const ServiceChain& chain) {
   return std::string("numgen ") + (chain.in_turn ? "inc" : "random") + " mod " + std::to_string(chain.count);
 }
 
+std::string guard_text(const std::string& table, const ServiceChain& chain) {
+  const std::string name = " ip " + table + " " + chain.name;
+  std::string sources;
+  for (const std::string& source : chain.sources) sources += (sources.empty() ? "" : ", ") + source;
+  return "add chain" + name + "\nflush chain" + name + "\nadd rule" + name + " ip saddr != { " + sources +
+         " } drop\nadd rule" + name + " goto " + chain.then + "\n";
+}
+
 /// A chain that names its endpoints, each in a chain g_. With affinity, whom each client was given is one
 /// dynamic set per endpoint; its timeout starts anew with each connection.
 std::string named_chain_text(const std::string& table, const ServiceChain& chain) {
@@ -186,6 +194,7 @@ std::vector<std::string> ServiceChain::objects() const {
 
 std::string service_chain_text(const std::string& table, const ServiceChain& chain) {
   if (!chain.targets.empty()) return named_chain_text(table, chain);
+  if (!chain.then.empty()) return guard_text(table, chain);
   const std::string name = "ip " + table + " " + chain.name;
   const std::string prefix = chain.node_port ? "np_i" : "i";
   std::string out = "add chain " + name + "\nflush chain " + name + "\nadd rule " + name + " ";
