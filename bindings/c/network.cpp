@@ -50,11 +50,19 @@ Result<NetworkInputs> inputs_of(const char* text, std::size_t size) {
 
 Result<DnsServerOptions> dns_options(const char* text) {
   ORC_ASSIGN(const json::value value,
-             parse_options(text, {.texts = {"zone", "forward_policy", "forward_ca_pem"},
-                                  .flags = {"autopath"},
-                                  .lists = {"listen", "forward", "allow_from", "reverse_ranges"}}));
+             parse_options(
+                 text, {.texts = {"zone", "forward_policy", "forward_ca_pem", "certificate_pem", "key_pem"},
+                        .flags = {"autopath"},
+                        .lists = {"listen", "listen_tls", "listen_https", "forward", "allow_from",
+                                  "reverse_ranges"}}));
   DnsServerOptions options;
   if (const auto listen = strings_at(value, "/listen"); !listen.empty()) options.listen = listen;
+  options.listen_tls = strings_at(value, "/listen_tls");
+  options.listen_https = strings_at(value, "/listen_https");
+  if (array_at(value, "/listen") == nullptr && options.listen_tls.size() + options.listen_https.size() > 0)
+    options.listen.clear();
+  options.certificate_pem = string_at(value, "/certificate_pem");
+  options.key_pem = string_at(value, "/key_pem");
   options.forward = strings_at(value, "/forward");
   options.allow_from = strings_at(value, "/allow_from");
   options.reverse_ranges = strings_at(value, "/reverse_ranges");
@@ -105,8 +113,10 @@ std::string result_text(const ApplyResult& applied) {
                                     {"reason", one.reason},
                                     {"message", one.message}});
   }
-  return to_json(json::object{
-      {"services", applied.services}, {"changes", applied.changes}, {"rejected", std::move(rejected)}});
+  return to_json(json::object{{"revision", applied.revision},
+                              {"services", applied.services},
+                              {"changes", applied.changes},
+                              {"rejected", std::move(rejected)}});
 }
 
 }  // namespace
@@ -217,12 +227,15 @@ orc_code orc_lb_apply(orc_lb* lb, const char* objects_json, size_t size, int64_t
     if (!inputs) return fail(inputs.error(), error);
     inputs->loopback_ranges = lb->loopback_ranges;
     std::shared_ptr<const NetworkSnapshot> snapshot;
-    {
+    // The proxy works in the order in which it is given snapshots; under the lock, that is the order of
+    // revisions. Waiting is done outside of it.
+    const auto hand_over = [&] {
       std::lock_guard lock(lb->mutex);
       inputs->revision = ++lb->revision;
       snapshot = lb->snapshot = NetworkSnapshot::build(*inputs, lb->snapshot.get());
-    }
-    auto applied = lb->proxy->apply(snapshot).wait(milliseconds(timeout_ms));
+      return lb->proxy->apply(snapshot);
+    };
+    auto applied = hand_over().wait(milliseconds(timeout_ms));
     if (!applied) return fail(applied.error(), error);
     applied->rejected.insert(applied->rejected.begin(), snapshot->rejected.begin(), snapshot->rejected.end());
     if (result != nullptr) give(result, result_text(*applied));

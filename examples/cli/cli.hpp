@@ -49,6 +49,8 @@ int run_dns(const std::vector<std::string>& args);
 int run_dns_query(const Flags& flags);
 int run_logs(const std::vector<std::string>& args);
 
+/// "a,b,,c": a, b, c.
+std::vector<std::string> split_commas(const std::string& text);
 /// $KUBECONFIG, else ~/.kube/config.
 std::string default_kubeconfig();
 

@@ -19,12 +19,17 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr auto kLookInterval = 250ms;  // how often zone files are looked at
+constexpr std::size_t kPemBytesMax = 16 << 20;
 constexpr const char* kHelp =
     R"(usage: orchestra dns [flags]                          serve
        orchestra dns query NAME [TYPE] [@SERVER[:P]]  ask
        orchestra dns check NAME=FILE..                read zone files and say what is wrong with them
 
   --listen A:P          address, by UDP and TCP; 0 takes a free port; may be given again (127.0.0.1:53)
+  --listen-tls A[:P]    address for DNS over TLS (port 853); may be given again
+  --listen-https A[:P]  address for DNS over HTTPS, /dns-query (port 443); may be given again
+  --certificate FILE, --key FILE
+                        PEM, for these two; read again at SIGHUP
   --zone-file NAME=FILE a zone from a file; read again when it changes, the old one is kept while the new one is
                         bad; may be given again
   --kubeconfig FILE     the names of this cluster's Services and pods
@@ -56,14 +61,11 @@ bool looks_same(const struct stat& a, const struct stat& b) {
          a.st_mtim.tv_nsec == b.st_mtim.tv_nsec;
 }
 
-std::vector<std::string> split(const std::vector<std::string>& texts) {
+/// All that a repeated flag lists.
+std::vector<std::string> lists_of(const Flags& flags, const std::string& name) {
   std::vector<std::string> out;
-  for (const std::string& text : texts) {
-    for (std::size_t at = 0; at <= text.size();) {
-      const std::size_t comma = std::min(text.find(',', at), text.size());
-      if (comma > at) out.push_back(text.substr(at, comma - at));
-      at = comma + 1;
-    }
+  for (const std::string& text : flags.all(name)) {
+    for (std::string& one : split_commas(text)) out.push_back(std::move(one));
   }
   return out;
 }
@@ -84,7 +86,7 @@ Result<std::size_t> number_flag(const Flags& flags, const std::string& name, std
 Result<void> forward_flags(const Flags& flags, DnsServerOptions& options) {
   for (const std::string& text : flags.all("forward")) {
     const auto equals = text.find('=');
-    const auto servers = split({equals == std::string::npos ? text : text.substr(equals + 1)});
+    const auto servers = split_commas(equals == std::string::npos ? text : text.substr(equals + 1));
     auto& to = equals == std::string::npos ? options.forward : options.forward_zones[text.substr(0, equals)];
     to.insert(to.end(), servers.begin(), servers.end());
   }
@@ -97,7 +99,7 @@ Result<void> forward_flags(const Flags& flags, DnsServerOptions& options) {
     return Error(Error::invalid, "dns", "--forward-policy " + policy + ": random, round_robin or sequential");
   }
   if (flags.has("forward-ca")) {
-    ORC_ASSIGN(options.forward_ca_pem, read_file(flags.get("forward-ca"), 16 << 20));
+    ORC_ASSIGN(options.forward_ca_pem, read_file(flags.get("forward-ca"), kPemBytesMax));
   }
   return {};
 }
@@ -105,9 +107,16 @@ Result<void> forward_flags(const Flags& flags, DnsServerOptions& options) {
 Result<DnsServerOptions> options_of(const Flags& flags) {
   DnsServerOptions options;
   if (flags.has("listen")) options.listen = flags.all("listen");
+  options.listen_tls = flags.all("listen-tls");
+  options.listen_https = flags.all("listen-https");
+  if (!flags.has("listen") && (flags.has("listen-tls") || flags.has("listen-https"))) options.listen.clear();
+  if (flags.has("certificate") || flags.has("key")) {
+    ORC_ASSIGN(options.certificate_pem, read_file(flags.get("certificate"), kPemBytesMax));
+    ORC_ASSIGN(options.key_pem, read_file(flags.get("key"), kPemBytesMax));
+  }
   options.zone = flags.has("kubeconfig") ? flags.get("zone", "cluster.local") : "";
-  options.allow_from = split(flags.all("allow-from"));
-  options.reverse_ranges = split(flags.all("reverse"));
+  options.allow_from = lists_of(flags, "allow-from");
+  options.reverse_ranges = lists_of(flags, "reverse");
   options.autopath = flags.has("autopath");
   ORC_TRY(forward_flags(flags, options));
   ORC_ASSIGN(const std::size_t ttl, number_flag(flags, "ttl", options.ttl, 3600));
@@ -157,6 +166,19 @@ void reload_changed(DnsServer& server, std::vector<ZoneFile>& files) {
   }
 }
 
+/// A certificate that is wrong changes nothing.
+void reload_certificate(DnsServer& server, const Flags& flags) {
+  if (!flags.has("certificate")) return;
+  const auto certificate = read_file(flags.get("certificate"), kPemBytesMax),
+             key = read_file(flags.get("key"), kPemBytesMax);
+  const Result<void> done = !certificate ? Result<void>(certificate.error())
+                            : !key       ? Result<void>(key.error())
+                                         : server.set_certificate(*certificate, *key);
+  std::fprintf(stderr, "orchestra: %s\n",
+               done ? "the certificate is read again"
+                    : ("the certificate stays as it was: " + done.error().message()).c_str());
+}
+
 struct ClusterNames {
   std::shared_ptr<NetworkFeed> feed;
   ~ClusterNames() {
@@ -201,6 +223,7 @@ Result<int> serve(const Flags& flags) {
     if (signal == SIGTERM || signal == SIGINT) break;
     if (signal == SIGHUP) {
       for (ZoneFile& file : files) file.seen = {};
+      reload_certificate(*server, flags);
     }
     reload_changed(*server, files);
   }
@@ -228,8 +251,9 @@ int check_files(const std::vector<std::string>& texts) {
 int run_dns(const std::vector<std::string>& args) {
   const Flags flags =
       Flags::parse(args,
-                   {"listen", "zone-file", "kubeconfig", "zone", "ttl", "forward", "forward-policy",
-                    "forward-ca", "serve-stale", "allow-from", "reverse", "rate-limit", "workers", "timeout"},
+                   {"listen", "listen-tls", "listen-https", "certificate", "key", "zone-file", "kubeconfig",
+                    "zone", "ttl", "forward", "forward-policy", "forward-ca", "serve-stale", "allow-from",
+                    "reverse", "rate-limit", "workers", "timeout"},
                    {"autopath", "tcp", "norecurse", "help"});
   if (flags.has("help")) return std::fputs(kHelp, stdout) < 0 ? 1 : 0;
   if (!flags.problem.empty()) return usage_error("dns: " + flags.problem);

@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "base/fd.hpp"
+#include "cluster/options.hpp"
 #include "examples/cli/cli.hpp"
 #include "net/dns/record_text.hpp"
 #include "net/http/address.hpp"
@@ -76,16 +77,8 @@ Result<std::string> exchange_tcp(const Asked& asked, std::string packet) {
 
 Result<http::SocketAddress> first_name_server() {
   const std::string text = read_file("/etc/resolv.conf", 64 << 10).value_or("");
-  for (std::size_t at = 0; at < text.size();) {
-    const std::size_t end = std::min(text.find('\n', at), text.size());
-    const std::string line = text.substr(at, end - at);
-    at = end + 1;
-    if (line.rfind("nameserver", 0) != 0) continue;
-    const std::size_t begin = line.find_first_not_of(" \t", 10);
-    if (begin == std::string::npos) continue;
-    const std::size_t stop = std::min(line.find_first_of(" \t#", begin), line.size());
-    return http::make_address(line.substr(begin, stop - begin), 53);
-  }
+  const auto servers = cluster::parse_resolv_conf(text, false).servers;
+  if (!servers.empty()) return http::make_address(servers.front(), 53);
   return Error(Error::invalid, "dns", "/etc/resolv.conf names no server; give one as @ADDRESS");
 }
 

@@ -1,6 +1,7 @@
 // The orchestra program: thin over the library's classes.
 #include <signal.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 
@@ -57,6 +58,16 @@ std::string default_kubeconfig() {
   if (const char* path = std::getenv("KUBECONFIG"); path != nullptr && *path != 0) return path;
   const char* home = std::getenv("HOME");
   return std::string(home == nullptr ? "/root" : home) + "/.kube/config";
+}
+
+std::vector<std::string> split_commas(const std::string& text) {
+  std::vector<std::string> out;
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t comma = std::min(text.find(',', at), text.size());
+    if (comma > at) out.push_back(text.substr(at, comma - at));
+    at = comma + 1;
+  }
+  return out;
 }
 
 Flags Flags::parse(const std::vector<std::string>& args, const std::set<std::string>& with_value,

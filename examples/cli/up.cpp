@@ -200,12 +200,7 @@ int run_up(const std::vector<std::string>& args) {
   options.pod_cidr = flags.get("pod-cidr");
   options.cni = flags.get("cni");
   options.service_cidr = flags.get("service-cidr");
-  const std::string etcd = flags.get("etcd");
-  for (std::size_t at = 0; at < etcd.size();) {
-    const std::size_t comma = std::min(etcd.find(',', at), etcd.size());
-    options.etcd.push_back(etcd.substr(at, comma - at));
-    at = comma + 1;
-  }
+  options.etcd = split_commas(flags.get("etcd"));
   options.etcd_adopt = flags.has("etcd-adopt");
   options.etcd_ca_file = flags.get("etcd-cacert");
   options.etcd_certificate_file = flags.get("etcd-cert");
@@ -219,12 +214,7 @@ int run_up(const std::vector<std::string>& args) {
   options.peer_listen = flags.get("peer-listen");
   options.token_file = flags.get("token-file");
   options.insecure_peers = flags.has("insecure-peers");
-  const std::string peers = flags.get("peers");
-  for (std::size_t at = 0; at < peers.size();) {
-    const std::size_t comma = std::min(peers.find(',', at), peers.size());
-    if (comma > at) options.peers.push_back(peers.substr(at, comma - at));
-    at = comma + 1;
-  }
+  options.peers = split_commas(flags.get("peers"));
   if (flags.has("audit-policy") && !flags.has("audit-log"))
     return usage_error("up: --audit-policy needs --audit-log FILE, where the events go");
   if (flags.has("audit-log")) {

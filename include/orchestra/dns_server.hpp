@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "orchestra/dns_zone.hpp"
@@ -24,6 +25,10 @@ struct DnsServerOptions {
   /// "10.244.0.1:53", "[::1]:5353", port 0 takes a free one (the same for UDP and TCP). Sockets belong to the
   /// network namespace of the thread that calls create().
   std::vector<std::string> listen = {"127.0.0.1:53"};
+  /// Addresses for DNS over TLS (RFC 7858; port 853 unless given) and over HTTPS (RFC 8484: GET and POST
+  /// /dns-query by HTTP/1.1 and HTTP/2; port 443 unless given). They need a certificate and its key.
+  std::vector<std::string> listen_tls = {}, listen_https = {};
+  std::string certificate_pem = {}, key_pem = {};
   /// Upstream servers for names outside our zones, port 53 unless given; at most 15. None: such names are
   /// REFUSED. An address of our own is an error (it would loop). "tls://192.0.2.53#dns.example" (port 853) is
   /// asked by TLS only (RFC 7858), and its certificate has to be for that name.
@@ -55,6 +60,13 @@ struct DnsServerOptions {
   bool autopath = false;
 };
 
+/// One upstream server, by "ip:port".
+struct DnsUpstreamStats {
+  std::string server;
+  std::uint64_t answered = 0, failed = 0;  ///< tries; no answer in time is a failure, SERVFAIL is an answer
+  bool down = false;                       ///< passed over until it answers again
+};
+
 struct DnsStats {
   std::uint64_t queries = 0;      ///< that were answered or forwarded
   std::uint64_t forwarded = 0;    ///< of these, names outside our zones
@@ -63,6 +75,14 @@ struct DnsStats {
   std::uint64_t failures = 0;     ///< SERVFAIL
   std::uint64_t limited = 0;      ///< above answers_per_second: no answer, or one that says "by TCP"
   std::uint64_t remembered = 0;   ///< answers that were ready as wire from an earlier question
+  /// `queries` by the type asked for ("A", "AAAA", ...; "other": one that is rare).
+  std::map<std::string, std::uint64_t> requests = {};
+  /// Answers by type and response code: {"A", "NXDOMAIN"}.
+  std::map<std::pair<std::string, std::string>, std::uint64_t> responses = {};
+  /// Of what upstream servers said: found, not found, and how many answers are kept.
+  std::uint64_t cache_hits = 0, cache_misses = 0;
+  std::size_t cache_entries = 0;
+  std::vector<DnsUpstreamStats> upstreams = {};
 };
 
 /// Any thread. Ends with stop() or its last reference; the engine must outlive it.
@@ -78,7 +98,10 @@ class ORC_API DnsServer {
   virtual Result<void> add_zone(std::shared_ptr<const DnsZone> zone) = 0;
   /// `not_found` when there is no such zone.
   virtual Result<void> remove_zone(const std::string& name) = 0;
-  /// "ip:port" as in options.listen, with the real ports.
+  /// New TLS connections use this certificate. `invalid`: it is none, or the key is not its key.
+  virtual Result<void> set_certificate(const std::string& certificate_pem, const std::string& key_pem) = 0;
+  /// "ip:port" as in options.listen, with the real ports; then "tls://ip:port" and
+  /// "https://ip:port/dns-query".
   virtual std::vector<std::string> addresses() const = 0;
   virtual DnsStats stats() const = 0;
   /// Closes the sockets; idempotent.

@@ -39,8 +39,9 @@ class ORC_API DnsZone {
   virtual ~DnsZone() = default;
 
   /// Reads a zone file, and what it includes. `name` is the zone's name and first $ORIGIN; empty: the owner
-  /// of the file's SOA record, which must be absolute then. `invalid` names file, line and reason;
-  /// `not_found` and `io` the file. At most 256 MiB and 4,194,304 records. Blocks on the disk.
+  /// of the file's SOA record, which must be absolute then and not the root (that is "."). `invalid` names
+  /// file, line and reason; `not_found`, `denied`, `too_large` and `io` the file. At most 256 MiB and
+  /// 4,194,304 records. Blocks on the disk.
   static Result<std::shared_ptr<const DnsZone>> from_master_file(const std::string& path,
                                                                  const std::string& name = {});
   /// The same from text; `file` is what messages call it. $INCLUDE is an error.

@@ -61,6 +61,8 @@ struct NetworkService {
   std::string type = "ClusterIP";  ///< ClusterIP NodePort LoadBalancer ExternalName
   std::vector<std::string> cluster_ips;
   std::vector<std::string> external_ips, load_balancer_ips;
+  /// loadBalancerSourceRanges: who may use load_balancer_ips, as written; empty: everybody.
+  std::vector<std::string> source_ranges;
   bool headless = false;
   std::string external_name;
   bool publish_not_ready = false;

@@ -237,11 +237,13 @@ ORC_CAPI void orc_scheduler_free(orc_scheduler* scheduler);
 typedef struct orc_dns orc_dns;
 typedef struct orc_lb orc_lb;
 
-/* Listens at once. `options_json`: an object with any of listen, forward, allow_from, reverse_ranges (arrays), zone,
- * forward_policy, forward_ca_pem, autopath (bool), as in dns_server.hpp; without `zone` there is no cluster's zone.
+/* Listens at once. `options_json`: an object with any of listen, listen_tls, listen_https, forward, allow_from,
+ * reverse_ranges (arrays), zone, forward_policy, forward_ca_pem, certificate_pem, key_pem, autopath (bool), as in
+ * dns_server.hpp; without `zone` there is no cluster's zone.
  * ORC_EBUSY names who has the port. Since 0.1. */
 ORC_CAPI orc_code orc_dns_new(orc_engine* engine, const char* options_json, orc_dns** out, orc_error** error);
-/* "ip:port", with the real port, of the index-th `listen`; ORC_ENOTFOUND behind the last. */
+/* "ip:port", with the real port, of the index-th `listen`, then of listen_tls and listen_https ("tls://ip:port",
+ * "https://ip:port/dns-query"); ORC_ENOTFOUND behind the last. */
 ORC_CAPI orc_code orc_dns_address(orc_dns* dns, size_t index, orc_bytes* out, orc_error** error);
 /* Serves a zone file; again with the same name: in the place of the old one, which stays when the new one is wrong
  * (ORC_EINVAL names file, line and reason). `name` may be NULL: that of the SOA record. */
@@ -249,7 +251,9 @@ ORC_CAPI orc_code orc_dns_zone_file(orc_dns* dns, const char* path, const char* 
 ORC_CAPI orc_code orc_dns_zone_text(orc_dns* dns, const char* text, size_t size, const char* name, orc_error** error);
 /* The host answers a zone itself. The callback runs on the library's threads, several at a time, and must not block.
  * It answers an RCODE: 0, 2 (SERVFAIL), 3 (NXDOMAIN) or 5 (REFUSED), and adds records to `reply`: lines of a zone file,
- * "@ 60 A 10.0.0.1" is about the asked name. `user` has to live until orc_dns_free has returned. */
+ * "@ 60 A 10.0.0.1" is about the asked name. Questions that came before orc_dns_free, orc_dns_remove_zone or a zone in
+ * this one's place may still be with the callback when that returns: `user` has to live until orc_engine_free has
+ * returned, after which it is not called any more. */
 typedef struct orc_dns_reply orc_dns_reply;
 typedef int (*orc_dns_answer)(void* user, const char* name, const char* type, orc_dns_reply* reply);
 ORC_CAPI void orc_dns_reply_add(orc_dns_reply* reply, const char* record);
@@ -263,8 +267,9 @@ ORC_CAPI void orc_dns_free(orc_dns* dns);
  * ("automatic", "nftables", "userspace") and loopback_ranges (array: ranges of 127/8 that Services and endpoints may
  * have), as in service_proxy.hpp and network_snapshot.hpp. Blocks for the look at what an earlier process left. */
 ORC_CAPI orc_code orc_lb_new(orc_engine* engine, const char* options_json, orc_lb** out, orc_error** error);
-/* Makes these Services and EndpointSlices true: a JSON array (or a List) with all of them. `result` may be NULL; else
- * {"services", "changes", "rejected": [{"kind", "namespace", "name", "reason", "message"}]}. */
+/* Makes these Services and EndpointSlices true: a JSON array (or a List) with all of them. Any thread; of several calls
+ * the one that began last wins. `result` may be NULL; else {"revision" (what is in force now: 1 for the first call, 2 for
+ * the second, ..), "services", "changes", "rejected": [{"kind", "namespace", "name", "reason", "message"}]}. */
 ORC_CAPI orc_code orc_lb_apply(orc_lb* lb, const char* objects_json, size_t size, int64_t timeout_ms, orc_bytes* result, orc_error** error);
 /* "10.96.0.1:80/tcp": the Service, the chosen endpoints, why the others are not. */
 ORC_CAPI orc_code orc_lb_explain(orc_lb* lb, const char* target, orc_bytes* out, orc_error** error);

@@ -32,7 +32,10 @@ struct EndpointChoice {
   std::string why_none;   ///< set when nothing was chosen
   bool not_ours = false;  ///< headless, ExternalName, or another proxy's: no rules at all
 };
-enum class TrafficOrigin : std::uint8_t { internal, external };  ///< to the cluster address, or from outside
+/// To the cluster address; from outside to an outside address (node port, external or load balancer's
+/// address); or to an outside address from a pod or this node, which is as if it went out and came back
+/// through a load balancer: no policy holds it to this node.
+enum class TrafficOrigin : std::uint8_t { internal, external, near };
 /// Pure. Ready endpoints; if none is ready, those that still serve while they terminate; else none.
 ORC_API EndpointChoice usable_endpoints(const NetworkService& service, const NetworkServicePort& port,
                                         std::string_view node,

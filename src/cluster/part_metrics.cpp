@@ -11,19 +11,40 @@ void counter(MetricSink& sink, const char* name, const char* help, std::uint64_t
 }
 
 void collect_dns(MetricSink& sink, const DnsStats& stats) {
-  counter(sink, "orchestra_dns_requests_total", "Queries answered or forwarded.", stats.queries);
-  counter(sink, "orchestra_dns_forward_requests_total", "Queries for names outside of the zone.", stats.forwarded);
+  for (const auto& [type, count] : stats.requests)
+    counter(sink, "orchestra_dns_requests_total", "Queries by the type asked for.", count, {{"type", type}});
+  for (const auto& [key, count] : stats.responses) {
+    counter(sink, "orchestra_dns_responses_total", "Answers by response code and type.", count,
+            {{"rcode", key.second}, {"type", key.first}});
+  }
+  counter(sink, "orchestra_dns_forward_requests_total", "Queries for names outside of the zone.",
+          stats.forwarded);
   counter(sink, "orchestra_dns_dropped_total", "Queries without an answer: malformed, or not allowed to ask.",
           stats.dropped);
-  const char* help = "Answers that say no, by rcode.";
-  counter(sink, "orchestra_dns_error_responses_total", help, stats.name_errors, {{"rcode", "NXDOMAIN"}});
-  counter(sink, "orchestra_dns_error_responses_total", help, stats.failures, {{"rcode", "SERVFAIL"}});
+  counter(sink, "orchestra_dns_limited_total", "Queries above the limit of answers for their network.",
+          stats.limited);
+  counter(sink, "orchestra_dns_cache_hits_total", "Forwarded queries that the cache answered.",
+          stats.cache_hits);
+  counter(sink, "orchestra_dns_cache_misses_total", "Forwarded queries that the cache did not answer.",
+          stats.cache_misses);
+  sink.sample(MetricKind::gauge, "orchestra_dns_cache_entries", "Answers of upstream servers that are kept.",
+              {}, static_cast<double>(stats.cache_entries));
+  for (const DnsUpstreamStats& one : stats.upstreams) {
+    const MetricLabels upstream{{"upstream", one.server}};
+    counter(sink, "orchestra_dns_forward_answers_total", "Answers of an upstream server.", one.answered,
+            upstream);
+    counter(sink, "orchestra_dns_forward_failures_total", "Tries that an upstream server did not answer.",
+            one.failed, upstream);
+    sink.sample(MetricKind::gauge, "orchestra_dns_forward_up", "0: the upstream server is passed over.",
+                upstream, one.down ? 0 : 1);
+  }
 }
 
 void collect_ingress(MetricSink& sink, const HttpProxyStats& stats) {
   counter(sink, "orchestra_ingress_connections_total", "Connections of clients.", stats.connections);
   counter(sink, "orchestra_ingress_requests_total", "Requests of clients.", stats.requests);
-  counter(sink, "orchestra_ingress_retries_total", "Requests sent to another endpoint or once more.", stats.retries);
+  counter(sink, "orchestra_ingress_retries_total", "Requests sent to another endpoint or once more.",
+          stats.retries);
   counter(sink, "orchestra_ingress_not_routed_total", "Requests that no rule takes: 404.", stats.not_routed);
   counter(sink, "orchestra_ingress_upstream_failures_total", "502, 503 and 504 of our own.",
           stats.upstream_failures);
@@ -34,8 +55,8 @@ void collect_services(MetricSink& sink, const ServiceProxyStats& stats) {
   const char* help = "Times that every rule was written again, by cause.";
   counter(sink, "orchestra_net_resync_total", help, stats.full_syncs, {{"cause", "full"}});
   counter(sink, "orchestra_net_resync_total", help, stats.foreign_changes, {{"cause", "foreign_change"}});
-  sink.sample(MetricKind::gauge, "orchestra_net_proxy_connections", "Open connections of the userspace proxy.", {},
-              static_cast<double>(stats.connections_open));
+  sink.sample(MetricKind::gauge, "orchestra_net_proxy_connections",
+              "Open connections of the userspace proxy.", {}, static_cast<double>(stats.connections_open));
 }
 
 }  // namespace
@@ -61,7 +82,8 @@ void ControlLoops::collect(MetricSink& sink) const {
   counter(sink, attempts, help, stats.scheduled, {{"result", "scheduled"}});
   counter(sink, attempts, help, stats.unschedulable, {{"result", "unschedulable"}});
   counter(sink, attempts, help, stats.errors, {{"result", "error"}});
-  counter(sink, "scheduler_preemption_attempts_total", "Pods that others were asked to leave for.", stats.preemptions);
+  counter(sink, "scheduler_preemption_attempts_total", "Pods that others were asked to leave for.",
+          stats.preemptions);
   const auto pending = [&](const char* queue, std::size_t value) {
     sink.sample(MetricKind::gauge, "scheduler_pending_pods", "Pods that wait, by queue.", {{"queue", queue}},
                 static_cast<double>(value));

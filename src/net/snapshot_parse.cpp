@@ -165,6 +165,11 @@ std::shared_ptr<NetworkService> parse_service(const Object& object, Rejections& 
       }
     }
   }
+  if (const auto* ranges = array_at(root, "/spec/loadBalancerSourceRanges")) {
+    for (const auto& item : *ranges) {
+      if (item.is_string()) service->source_ranges.emplace_back(item.as_string());
+    }
+  }
   service->publish_not_ready = bool_at(root, "/spec/publishNotReadyAddresses");
   service->foreign_proxy = service->labels.contains("service.kubernetes.io/service-proxy-name");
   service->affinity_client_ip = string_at(root, "/spec/sessionAffinity") == "ClientIP";

@@ -1,13 +1,20 @@
 // The C ABI as a C program uses it: nothing here includes a C++ header of the library. Handles are owned by
 // small guards so that a failed check frees what was made, children before the engine.
+#include <arpa/inet.h>
 #include <poll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
+#include <condition_variable>
 #include <cstring>
+#include <map>
 #include <memory>
+#include <thread>
 #include <vector>
 
 #include "api/status.hpp"
+#include "base/fd.hpp"
+#include "base/json.hpp"
 #include "bindings/c/handles.hpp"
 #include "orchestra/orchestra.h"
 #include "orchestra/retry_after.hpp"
@@ -277,8 +284,8 @@ TEST_CASE("an error says when to try again, where that is known") {
     const ErrorHandle held(made);
     return orc_error_retry_after_ms(made);
   };
-  CHECK(after(Error(Error::overloaded, "store", "later").with_detail(
-            orchestra::RetryAfter{orchestra::Duration(1'500'001)})) == 2);
+  CHECK(after(Error(Error::overloaded, "store", "later")
+                  .with_detail(orchestra::RetryAfter{orchestra::Duration(1'500'001)})) == 2);
   CHECK(after(orchestra::api::too_many_requests("later", 1)) == 1000);
   CHECK(after(Error(Error::overloaded, "store", "later")) == 0);
   CHECK(orc_error_retry_after_ms(nullptr) == 0);
@@ -289,7 +296,8 @@ TEST_CASE("the page of metrics, as text and as OpenMetrics, and who has none") {
   orc_bytes page{};
   REQUIRE(orc_api_server_metrics(served.server.get(), nullptr, &page, nullptr) == ORC_OK);
   CHECK(contains(taken(page), "orchestra_store_revision "));
-  REQUIRE(orc_api_server_metrics(served.server.get(), "application/openmetrics-text", &page, nullptr) == ORC_OK);
+  REQUIRE(orc_api_server_metrics(served.server.get(), "application/openmetrics-text", &page, nullptr) ==
+          ORC_OK);
   CHECK(taken(page).ends_with("# EOF\n"));
   CHECK(orc_api_server_metrics(nullptr, nullptr, &page, nullptr) == ORC_EINVAL);
   CHECK(orc_cluster_metrics(nullptr, nullptr, &page, nullptr) == ORC_EINVAL);
@@ -521,4 +529,114 @@ TEST_CASE(
   CHECK(send(api.client, request).code == ORC_EINVAL);
   request = config_maps("get", "x");
   CHECK(orc_client_request(api.client.get(), &request, nullptr, nullptr) == ORC_EINVAL);
+}
+
+namespace {
+using DnsHandle = Owned<orc_dns, orc_dns_free>;
+using LbHandle = Owned<orc_lb, orc_lb_free>;
+
+/// A callback that waits inside until it is let go.
+struct HeldAnswer {
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool entered = false, may_leave = false, left = false;
+
+  static int answer(void* user, const char*, const char*, orc_dns_reply*) {
+    auto& self = *static_cast<HeldAnswer*>(user);
+    std::unique_lock lock(self.mutex);
+    self.entered = true;
+    self.changed.notify_all();
+    self.changed.wait(lock, [&] { return self.may_leave; });
+    self.left = true;
+    return 3;
+  }
+};
+
+/// A port of this address that was free a moment ago.
+int free_port(const char* address) {
+  const orchestra::Fd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in at{};
+  at.sin_family = AF_INET;
+  ::inet_pton(AF_INET, address, &at.sin_addr);
+  socklen_t size = sizeof at;
+  REQUIRE(::bind(fd.get(), reinterpret_cast<sockaddr*>(&at), size) == 0);
+  REQUIRE(::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&at), &size) == 0);
+  return ntohs(at.sin_port);
+}
+}  // namespace
+
+TEST_CASE(
+    "a question may be with its callback when orc_dns_free returns, and not when orc_engine_free does") {
+  HeldAnswer held;
+  EngineHandle engine = new_engine();
+  orc_dns* dns = nullptr;
+  REQUIRE(orc_dns_new(engine.get(), R"({"listen": ["127.0.0.1:0"]})", &dns, nullptr) == ORC_OK);
+  DnsHandle owned(dns);
+  REQUIRE(orc_dns_zone_callback(dns, "host.example", &HeldAnswer::answer, &held, nullptr) == ORC_OK);
+  orc_bytes address{};
+  REQUIRE(orc_dns_address(dns, 0, &address, nullptr) == ORC_OK);
+  const std::string text = taken(address);
+  const orchestra::Fd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  sockaddr_in to{};
+  to.sin_family = AF_INET;
+  to.sin_port = htons(static_cast<std::uint16_t>(std::stoi(text.substr(text.find(':') + 1))));
+  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  const std::string packet("\0\1\0\0\0\1\0\0\0\0\0\0\1a\4host\7example\0\0\1\0\1", 32);
+  REQUIRE(::sendto(fd.get(), packet.data(), packet.size(), 0, reinterpret_cast<sockaddr*>(&to), sizeof to) >
+          0);
+  {
+    std::unique_lock lock(held.mutex);
+    held.changed.wait(lock, [&] { return held.entered; });
+  }
+  owned.reset();  // does not wait for it
+  CHECK_FALSE(held.left);
+  std::thread let_go([&] {
+    std::lock_guard lock(held.mutex);
+    held.may_leave = true;
+    held.changed.notify_all();
+  });
+  engine.reset();
+  CHECK(held.left);
+  let_go.join();
+}
+
+TEST_CASE("Services that several threads apply end as the last revision has them") {
+  constexpr int kThreads = 4, kTimes = 20;
+  const EngineHandle engine = new_engine();
+  orc_lb* lb = nullptr;
+  REQUIRE(orc_lb_new(engine.get(), R"({"mode": "userspace", "loopback_ranges": ["127.0.0.0/8"]})", &lb,
+                     nullptr) == ORC_OK);
+  const LbHandle owned(lb);
+  const std::string target = "127.0.0.1:" + std::to_string(free_port("127.0.0.1"));
+  std::mutex mutex;
+  std::map<std::int64_t, std::string> endpoints;  // by revision
+  const auto apply = [&](int number) {
+    const std::string port = std::to_string(10000 + number);
+    const std::string objects =
+        R"([{"apiVersion":"v1","kind":"Service","metadata":{"name":"web","namespace":"shop","uid":"u"},"spec":{
+        "clusterIP":"127.0.0.1","ports":[{"name":"http","port":)" +
+        target.substr(target.find(':') + 1) +
+        R"(,"protocol":"TCP"}]}},{"apiVersion":"discovery.k8s.io/v1","kind":"EndpointSlice","addressType":"IPv4",
+        "metadata":{"name":"web-1","namespace":"shop","labels":{"kubernetes.io/service-name":"web"}},"ports":[{"name":"http",
+        "protocol":"TCP","port":)" +
+        port + R"(}],"endpoints":[{"addresses":["127.0.0.2"]}]}])";
+    orc_bytes result{};
+    REQUIRE(orc_lb_apply(lb, objects.data(), objects.size(), kPatience, &result, nullptr) == ORC_OK);
+    const auto said = orchestra::parse_json(taken(result)).value();
+    std::lock_guard lock(mutex);
+    endpoints[orchestra::int_at(said, "/revision")] = "127.0.0.2:" + port;
+  };
+  std::vector<std::thread> threads;
+  for (int i = 0; i < kThreads; ++i) {
+    threads.emplace_back([&, i] {
+      for (int n = 0; n < kTimes; ++n) apply(i * kTimes + n);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  CHECK(endpoints.size() == kThreads * kTimes);
+  CHECK(endpoints.rbegin()->first == kThreads * kTimes);
+  orc_bytes explained{};
+  REQUIRE(orc_lb_explain(lb, (target + "/tcp").c_str(), &explained, nullptr) == ORC_OK);
+  CHECK(contains(taken(explained), endpoints.rbegin()->second.c_str()));
+  CHECK(orc_lb_teardown(lb, kPatience, nullptr) == ORC_OK);
 }

@@ -151,6 +151,33 @@ TEST_CASE("the cache counts time down and forgets in time") {
   CHECK_FALSE(cache.find(key, 60 * kSecond));
 }
 
+TEST_CASE("a failure does not take the place of an answer whose time is not over") {
+  Record lasting = address("a", 1);
+  lasting.ttl = 100;
+  const CacheKey key{.name = make_name("a").value()};
+  const std::int64_t near_its_end = 95 * kSecond;
+  Cache cache(100000);
+  cache.put(key, {.answers = {lasting}}, 0);
+  CHECK_FALSE(cache.find(key, near_its_end)->refresh);
+  CHECK(cache.find(key, near_its_end)->refresh);
+  for (const Rcode rcode : {Rcode::server_failure, Rcode::refused}) {
+    cache.put(key, {.rcode = rcode}, near_its_end);  // what the fetch ahead of time brought
+    REQUIRE(cache.find(key, near_its_end));
+    CHECK(cache.find(key, near_its_end)->answers.size() == 1);
+  }
+  cache.put(key, {.rcode = Rcode::server_failure}, near_its_end);
+  CHECK_FALSE(cache.find(key, near_its_end)->refresh);  // not again with each question
+  CHECK(cache.find(key, near_its_end)->refresh);
+  cache.put(key, {.rcode = Rcode::name_error}, near_its_end);  // an answer does
+  CHECK(cache.find(key, near_its_end)->rcode == Rcode::name_error);
+  cache.put(key, {.rcode = Rcode::server_failure}, 100 * kSecond);
+  CHECK(cache.find(key, 100 * kSecond)->rcode == Rcode::server_failure);
+  Cache stale(100000, 3600);
+  stale.put(key, {.answers = {lasting}}, 0);
+  stale.put(key, {.rcode = Rcode::server_failure}, 200 * kSecond);
+  CHECK(stale.find_stale(key, 200 * kSecond)->answers.size() == 1);
+}
+
 TEST_CASE("the cache keeps its bound and drops what was used least recently") {
   Cache cache(20000);
   const auto key = [](int i) { return CacheKey{.name = make_name("n" + std::to_string(i)).value()}; };

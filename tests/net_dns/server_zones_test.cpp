@@ -66,6 +66,44 @@ TEST_CASE("what is remembered as wire ends with the next publish") {
   CHECK(f.server->stats().name_errors == 2);
 }
 
+TEST_CASE("questions are counted by type, answers by type and code, also those from memory") {
+  Upstream upstream(good());
+  Fixture f({.forward = {upstream.address()}, .forward_zones = {{"corp.example", {upstream.address()}}}});
+  f.server->publish(test::shop_snapshot());
+  for (int i = 0; i < 3; ++i) CHECK(f.ask("web.shop.svc.cluster.local").starts_with("NOERROR\n"));
+  for (int i = 0; i < 2; ++i) CHECK(f.ask("nobody.shop.svc.cluster.local", "AAAA") == "3");
+  CHECK(f.ask("web.shop.svc.cluster.local", "HINFO") == "NOERROR");
+  CHECK(f.ask("a.example").starts_with("NOERROR\n"));
+  CHECK(f.ask("a.corp.example").starts_with("NOERROR\n"));
+  (void)ask_udp(f.address, query_packet("web.shop.svc.cluster.local", "AXFR"));
+  std::string no_question = query_packet("a", "A").substr(0, 12);
+  no_question[5] = 0;
+  CHECK(Fixture::text(ask_udp(f.address, no_question)) == "1");
+  DnsStats stats = f.server->stats();
+  using Requests = std::map<std::string, std::uint64_t>;
+  CHECK(stats.requests == Requests{{"A", 5}, {"AAAA", 2}, {"other", 3}});
+  using Responses = std::map<std::pair<std::string, std::string>, std::uint64_t>;
+  CHECK(stats.responses == Responses{{{"A", "NOERROR"}, 5},
+                                     {{"AAAA", "NXDOMAIN"}, 2},
+                                     {{"other", "FORMERR"}, 1},
+                                     {{"other", "NOERROR"}, 1},
+                                     {{"other", "REFUSED"}, 1}});
+  CHECK(stats.queries == 10);
+  CHECK(stats.remembered == 3);
+  CHECK(stats.cache_misses == 2);
+  CHECK(stats.cache_entries == 2);
+  REQUIRE(stats.upstreams.size() == 1);  // given twice, one server
+  CHECK(stats.upstreams[0].server == upstream.address());
+  CHECK(stats.upstreams[0].answered == 2);
+  CHECK_FALSE(stats.upstreams[0].down);
+  TcpClient by_tcp(f.address);  // past what the socket for UDP keeps
+  by_tcp.send(TcpClient::framed(query_packet("a.example", "A")));
+  CHECK(Fixture::text(by_tcp.receive()).starts_with("NOERROR\n"));
+  stats = f.server->stats();
+  CHECK(stats.cache_hits == 1);
+  CHECK(stats.requests.at("A") == 6);
+}
+
 TEST_CASE("zones that change as fast as they can lose no question and mix no answer") {
   Fixture f;
   const auto one = zone_of("@ 60 SOA . . 1 1 1 1 1\n@ A 192.0.2.1\n@ A 192.0.2.11\n");
@@ -121,6 +159,19 @@ TEST_CASE("a CNAME out of a zone goes on at the upstream server, or stays alone 
   CHECK(alone.ask("far.shop.example") == "NOERROR\nfar.shop.example 60 CNAME www.elsewhere.example");
 }
 
+TEST_CASE("half an answer, for who wants no recursion, is not remembered for the others") {
+  Upstream upstream(good(4));
+  Fixture f({.forward = {upstream.address()}});
+  REQUIRE(f.server->add_zone(zone_of(kZone)));
+  std::string no_recursion = query_packet("far.shop.example", "A");
+  no_recursion[2] = 0;
+  const std::string half = "NOERROR\nfar.shop.example 60 CNAME www.elsewhere.example";
+  for (int i = 0; i < 2; ++i) {
+    CHECK(Fixture::text(ask_udp(f.address, no_recursion)) == half);
+    CHECK(f.ask("far.shop.example") == half + "\nwww.elsewhere.example 60 A 10.1.1.4");
+  }
+}
+
 TEST_CASE("names below a domain go to the servers that are given for it") {
   Upstream outside(good(1)), corporate(good(2));
   Fixture f({.forward = {outside.address()}, .forward_zones = {{"corp.example", {corporate.address()}}}});
@@ -128,6 +179,24 @@ TEST_CASE("names below a domain go to the servers that are given for it") {
   CHECK(f.ask("corp.example") == "NOERROR\ncorp.example 60 A 10.1.1.2");
   CHECK(f.ask("acorp.example") == "NOERROR\nacorp.example 60 A 10.1.1.1");
   CHECK(corporate.queries() == 2);
+}
+
+TEST_CASE("recursion is said to be available where any name has a server to ask") {
+  Upstream corporate(good(2));
+  Fixture stub_only({.forward_zones = {{"corp.example", {corporate.address()}}}}), none;
+  for (Fixture* f : {&stub_only, &none}) REQUIRE(f->server->add_zone(zone_of(kZone)));
+  const auto available = [](Fixture& f, const std::string& name) {
+    const auto message = dns::read_message(ask_udp(f.address, query_packet(name, "A")));
+    return message && message->recursion_available;
+  };
+  for (const char* name :
+       {"a.corp.example", "www.shop.example", "no.shop.example", "www.elsewhere.example"}) {
+    CAPTURE(name);
+    CHECK(available(stub_only, name));
+    CHECK_FALSE(available(none, name));
+  }
+  CHECK(stub_only.ask("a.corp.example") == "NOERROR\na.corp.example 60 A 10.1.1.2");
+  CHECK(stub_only.ask("www.elsewhere.example") == "5");
 }
 
 TEST_CASE("askers from outside are limited by UDP, but not with a cookie of ours, and pods never") {
@@ -188,16 +257,34 @@ TEST_CASE("an asker with a cookie gets ours, and it is the same for the same ask
 }
 
 TEST_CASE("a SERVFAIL says why, to who speaks EDNS") {
-  Upstream silent([](const dns::Query& query) {
-    return std::vector{dns::write_answer(query, dns::Rcode::server_failure, {}, {}, {}, {}, 512)};
-  });
-  Fixture f({.forward = {silent.address()}});
-  const auto reason = [&](const std::string& name) {
-    const auto message = dns::read_message(ask_udp(f.address, query_packet(name, "A", 7, true)));
-    return message && message->extended_error ? std::to_string(message->extended_error->code) : "none";
+  const auto answers = [](dns::Rcode rcode, std::optional<dns::ExtendedError> reason = {}) {
+    return [=](const dns::Query& query) {
+      return std::vector{dns::write_answer(query, rcode, {.extended = reason}, {}, {}, {}, 512)};
+    };
   };
-  CHECK(reason("web.shop.svc.cluster.local") == "14");  // not ready
-  CHECK(reason("www.elsewhere.example") == "22");       // no reachable authority
+  const auto reason = [&](Fixture& f, const std::string& name) {
+    const auto message = dns::read_message(ask_udp(f.address, query_packet(name, "A", 7, true)));
+    if (!message) return std::string("no answer");
+    if (!message->extended_error) return std::to_string(message->rcode);
+    return std::to_string(message->rcode) + " " + std::to_string(message->extended_error->code) + " " +
+           message->extended_error->text;
+  };
+  std::string nobody;
+  {
+    Upstream gone(good());
+    nobody = gone.address();  // its port is closed from here
+  }
+  Upstream failing(answers(dns::Rcode::server_failure)), refusing(answers(dns::Rcode::refused)),
+      explaining(answers(dns::Rcode::server_failure, dns::ExtendedError{6, "bogus"}));
+  Fixture not_there({.forward = {nobody}}), fails({.forward = {failing.address()}}),
+      refuses({.forward = {refusing.address()}}), explains({.forward = {explaining.address()}}),
+      one_of_two({.forward = {failing.address(), nobody}});
+  CHECK(reason(not_there, "web.shop.svc.cluster.local").starts_with("2 14 "));  // not ready
+  CHECK(reason(not_there, "a.example") == "2 22 no upstream server answers");   // no reachable authority
+  CHECK(reason(fails, "a.example") == "2 0 an upstream server answered SERVFAIL");
+  CHECK(reason(one_of_two, "a.example") == "2 0 an upstream server answered SERVFAIL");
+  CHECK(reason(refuses, "a.example") == "5 0 an upstream server answered REFUSED");
+  CHECK(reason(explains, "a.example") == "2 6 bogus");
 }
 
 TEST_CASE("an old answer serves while no upstream server answers, and says that it is old") {
@@ -262,7 +349,8 @@ TEST_CASE("what an upstream server said is kept for a second, not for who wants 
 
 TEST_CASE("a pod's search list is walked in the server") {
   Upstream upstream([](const dns::Query& query) {
-    const bool there = query.question->name == dns::make_name("www.example.com");
+    const dns::Name& name = query.question->name;
+    const bool there = name == dns::make_name("www.example.com") || name == dns::make_name("api.example.com");
     if (there) return std::vector{address_answer(query, 1)};
     return std::vector{dns::write_answer(query, dns::Rcode::name_error, {}, {}, {}, {}, 512)};
   });
@@ -280,26 +368,72 @@ TEST_CASE("a pod's search list is walked in the server") {
   CHECK(from("127.0.0.9", "web.other.shop.svc.cluster.local") ==
         "NOERROR\nweb.other.shop.svc.cluster.local 5 CNAME "
         "web.other.svc.cluster.local\nweb.other.svc.cluster.local 5 A 10.96.0.10");
+  // Who wants no recursion gets no walk, and who asks next is not given that answer, nor one of another
+  // asker.
+  std::string no_recursion = query_packet("api.example.com.shop.svc.cluster.local", "A");
+  no_recursion[2] = 0;
+  CHECK(Fixture::text(ask_udp(f.address, no_recursion, 30000, "127.0.0.9")) == "3");
+  CHECK(from("127.0.0.8", "api.example.com.shop.svc.cluster.local") == "3");
+  CHECK(from("127.0.0.9", "api.example.com.shop.svc.cluster.local")
+            .ends_with("\napi.example.com 60 A 10.1.1.1"));
+  CHECK(from("127.0.0.8", "api.example.com.shop.svc.cluster.local") == "3");
   // Not that pod's namespace, and nobody's address.
   CHECK(from("127.0.0.9", "www.example.com.other.svc.cluster.local") == "3");
   CHECK(from("127.0.0.8", "www.example.com.shop.svc.cluster.local") == "3");
 }
 
+namespace {
+
+/// Gives every question to the server at `there`, which waits for itself then.
+Upstream::Answer relay_to(const std::string& there) {
+  return [&there](const dns::Query& query) {
+    const std::string packet = dns::write_query(query.id, *query.question, false, false);
+    (void)ask_udp(there, packet, 1);  // no answer comes in this time
+    return std::vector<std::string>();
+  };
+}
+
+/// Waits until the log says that a server of ours forwards to us.
+struct LoopLog {
+  std::atomic<bool> told{false};
+  LogSink sink() {
+    return [this](const LogRecord& record) {
+      if (record.message.find("forwards to this server") != std::string_view::npos) told = true;
+    };
+  }
+  void wait() const {
+    const std::int64_t until = real_clock().now().steady_ns + 60'000'000'000;  // only a failing test takes it
+    while (!told && real_clock().now().steady_ns < until) std::this_thread::yield();
+    REQUIRE(told);
+  }
+};
+
+}  // namespace
+
 TEST_CASE("a server that forwards to us is found out and left alone") {
   std::string there;  // set before the first question
-  Upstream relay([&](const dns::Query& query) {
-    const std::string packet = dns::write_query(query.id, *query.question, false, false);
-    (void)ask_udp(there, packet, 1);  // no answer comes in this time: the question waits for itself
-    return std::vector<std::string>();
-  });
-  std::atomic<bool> told{false};
-  Fixture two({.forward = {relay.address()}}, nullptr, [&](const LogRecord& record) {
-    if (record.message.find("forwards to this server") != std::string_view::npos) told = true;
-  });
+  Upstream relay(relay_to(there));
+  LoopLog log;
+  Fixture two({.forward = {relay.address()}}, nullptr, log.sink());
   there = two.address;
   (void)ask_udp(two.address, query_packet("a.example", "A"), 8000);
-  while (!told) std::this_thread::yield();
+  log.wait();
   CHECK(two.ask("b.example") == "2");
+}
+
+TEST_CASE("a server for one domain that gives the domain's names back to us is found out as well") {
+  std::string there;
+  const auto domain = dns::make_name("corp.example").value();
+  // Only names of the domain: all others it looks up elsewhere.
+  Upstream relay([&, back = relay_to(there)](const dns::Query& query) {
+    return dns::is_below_or_equal(query.question->name, domain) ? back(query) : std::vector<std::string>();
+  });
+  LoopLog log;
+  Fixture f({.forward_zones = {{"corp.example", {relay.address()}}}}, nullptr, log.sink());
+  there = f.address;
+  (void)ask_udp(f.address, query_packet("a.corp.example", "A"), 8000);
+  log.wait();
+  CHECK(f.ask("b.corp.example") == "2");
 }
 
 TEST_CASE("an upstream server by TLS is asked only if its certificate is for its name") {

@@ -5,7 +5,7 @@
 #include "net/dns/dns_zone.hpp"
 #include "net/dns/master_file.hpp"
 #include "net/dns/record_text.hpp"
-#include "net/dns/static_zone.hpp"
+#include "net/dns/zone_set.hpp"
 #include "support.hpp"
 #include "tests/support/test.hpp"
 
@@ -45,12 +45,18 @@ gen     TYPE65280 \# 3 0a0B 0c
 caa     CAA  0 issue "ca.example"
 )";
 
-StaticZone shop() {
-  const auto records = parse_master_file(kShop, {.origin = make_name("shop.example").value()});
-  REQUIRE_MESSAGE(records, (records ? "" : records.error().message()));
-  auto zone = StaticZone::build(make_name("shop.example").value(), *records);
+std::shared_ptr<const AnyZone> zone_of(const std::string& text, const std::string& name) {
+  const auto zone = DnsZone::from_text(text, name);
   REQUIRE_MESSAGE(zone, (zone ? "" : zone.error().message()));
-  return std::move(*zone);
+  return std::dynamic_pointer_cast<const AnyZone>(*zone);
+}
+
+/// Zones by their names; a question goes to the one that holds the name, and on where aliases lead.
+ZoneSet zones_of(const std::vector<std::shared_ptr<const AnyZone>>& all,
+                 std::shared_ptr<const ClusterZone> cluster = nullptr) {
+  ZoneSet::Zones zones;
+  for (const auto& zone : all) zones.emplace(zone->wire_name(), zone);
+  return {std::move(cluster), std::move(zones)};
 }
 
 std::string text_of(const Answer& answer) {
@@ -78,7 +84,7 @@ std::string refusal(const std::string& text) {
 }  // namespace
 
 TEST_CASE("each kind of question to a zone from a file has its answer") {
-  const StaticZone zone = shop();
+  const ZoneSet zone = zones_of({zone_of(kShop, "shop.example")});
   const std::string soa = "\nauthority shop.example 300 SOA";
   const struct {
     const char *name, *type;
@@ -162,6 +168,56 @@ TEST_CASE("each kind of question to a zone from a file has its answer") {
         "NOERROR\nwww.shop.example. 300 IN A 192.0.2.11\nwww.shop.example. 300 IN A 192.0.2.10");
 }
 
+TEST_CASE(
+    "an alias is followed to the deepest zone that holds its target, and out of all zones it is left open") {
+  const auto outer = zone_of(R"($TTL 60
+@ SOA . . 1 1 1 1 1
+to-inner   CNAME x.inner
+to-lost    CNAME lost.inner
+to-outer   CNAME www
+old        DNAME inner
+to-service CNAME web.shop.svc.cluster.local.
+far        CNAME www.elsewhere.example.
+x.inner    A 192.0.2.1
+www        A 192.0.2.2
+)",
+                             "shop.example");
+  const auto inner = zone_of(R"($TTL 60
+@ SOA . . 1 1 1 1 1
+x    A 192.0.2.3
+back CNAME to-outer.shop.example.
+here CNAME x
+)",
+                             "inner.shop.example");
+  const auto override_web =
+      zone_of("@ 60 SOA . . 1 1 1 1 1\n@ 60 A 192.0.2.4\n", "web.shop.svc.cluster.local");
+  const auto root = zone_of("@ 60 SOA . . 1 1 1 1 1\n", ".");
+  const auto cluster = std::make_shared<const ClusterZone>(ZoneOptions{}, test::shop_snapshot());
+  const auto ask = [](const ZoneSet& zones, const std::string& name, const std::string& type = "A") {
+    return text_of(zones.answer(asked(name, type), 0));
+  };
+  const ZoneSet alone = zones_of({outer}, cluster), both = zones_of({outer, inner}, cluster);
+  const std::string alias = "NOERROR\nto-inner.shop.example. 60 IN CNAME x.inner.shop.example.\n";
+  CHECK(ask(alone, "to-inner.shop.example") == alias + "x.inner.shop.example. 60 IN A 192.0.2.1");
+  CHECK(ask(both, "to-inner.shop.example") == alias + "x.inner.shop.example. 60 IN A 192.0.2.3");
+  CHECK(ask(both, "to-lost.shop.example") ==
+        "NXDOMAIN\nto-lost.shop.example. 60 IN CNAME lost.inner.shop.example."
+        "\nauthority inner.shop.example 1 SOA");
+  CHECK(ask(both, "x.old.shop.example").ends_with("\nx.inner.shop.example. 60 IN A 192.0.2.3"));
+  CHECK(ask(both, "back.inner.shop.example").ends_with("\nwww.shop.example. 60 IN A 192.0.2.2"));
+  CHECK(ask(both, "here.inner.shop.example").ends_with("\nx.inner.shop.example. 60 IN A 192.0.2.3"));
+  CHECK(ask(both, "far.shop.example").ends_with("\nchase www.elsewhere.example"));
+  CHECK(ask(both, "to-service.shop.example").ends_with("\nweb.shop.svc.cluster.local. 5 IN A 10.96.0.10"));
+  // A zone inside of the cluster's, for an alias from outside and for an ExternalName.
+  const ZoneSet nested = zones_of({outer, override_web}, cluster);
+  for (const char* name : {"to-service.shop.example", "alias.shop.svc.cluster.local"})
+    CHECK(ask(nested, name).ends_with("\nweb.shop.svc.cluster.local. 60 IN A 192.0.2.4"));
+  // The cluster's reverse names are deeper than the root.
+  const ZoneSet below_root = zones_of({root}, cluster);
+  CHECK(ask(below_root, "10.0.96.10.in-addr.arpa", "PTR").ends_with("PTR web.shop.svc.cluster.local."));
+  CHECK(ask(below_root, "1.2.3.4.in-addr.arpa", "PTR") == "NXDOMAIN\nauthority . 1 SOA");
+}
+
 TEST_CASE("a DNAME that makes a name too long answers YXDOMAIN") {
   const std::string label(60, 'x');
   const std::string target = label + "." + label + "." + label + "." + label.substr(0, 50);
@@ -239,12 +295,26 @@ TEST_CASE("a zone file includes others relative to itself") {
   CHECK(DnsZone::from_master_file(folder / "shop.zone", "shop.example").error().message().find("8 deep") !=
         std::string::npos);
   CHECK(DnsZone::from_master_file(folder / "none", "shop.example").error().is(Error::not_found));
+  CHECK(DnsZone::from_master_file(folder.path(), "shop.example").error().is(Error::io));
+}
+
+TEST_CASE("a zone file without an end is not read to it") {
+  if (std::getenv("ORCHESTRA_LONG") == nullptr) ORC_SKIP("long", "it takes 512 MiB; --long runs it");
+  CHECK(DnsZone::from_master_file("/dev/zero", "shop.example").error().is(Error::too_large));
 }
 
 TEST_CASE("a zone without a name is called by its SOA record") {
   const auto zone = DnsZone::from_text("corp.example. 60 SOA . . 1 1 1 1 1\n");
   REQUIRE(zone);
   CHECK((*zone)->name() == "corp.example");
+  // The owner that "@" is without a name would make us the server of every name there is.
+  const std::string nameless = "@ 60 SOA . . 1 1 1 1 1\n";
+  const auto root = DnsZone::from_text(nameless, "", "shop.zone");
+  REQUIRE_FALSE(root);
+  CHECK(root.error().is(Error::invalid));
+  CHECK(root.error().message().starts_with("shop.zone: the SOA record is of the root"));
+  CHECK(DnsZone::from_text(nameless, "."));
+  CHECK(DnsZone::from_text("$ORIGIN corp.example.\n" + nameless));
 }
 
 TEST_CASE("records are read back from what is printed") {

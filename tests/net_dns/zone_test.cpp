@@ -1,3 +1,4 @@
+#include "net/dns/zone_set.hpp"
 #include "support.hpp"
 #include "tests/support/test.hpp"
 
@@ -10,13 +11,16 @@ using test::summary;
 const std::string kSoa = "\nauthority cluster.local SOA";
 
 struct Zone {
-  ClusterZone zone;
+  ZoneSet zone;  // of the cluster's alone: what follows an ExternalName
   Zone(std::shared_ptr<const NetworkSnapshot> snapshot = test::shop_snapshot())
-      : zone({.reverse_ranges = {net::IpRange::parse("10.244.0.0/16").value(),
-                                 net::IpRange::parse("10.96.0.0/16").value()}},
-             std::move(snapshot)) {}
+      : zone(std::make_shared<const ClusterZone>(
+                 ZoneOptions{.reverse_ranges = {net::IpRange::parse("10.244.0.0/16").value(),
+                                                net::IpRange::parse("10.96.0.0/16").value()},
+                             .own_addresses = {}},
+                 std::move(snapshot)),
+             {}) {}
   std::string ask(const std::string& name, const std::string& type) const {
-    return summary(zone.answer(question(name, type)));
+    return summary(zone.answer(question(name, type), 0));
   }
 };
 

@@ -56,6 +56,11 @@ TEST_CASE("a Local policy keeps to this node and drops when only other nodes hav
   CHECK(none.excluded.front().reason == "on node \"n1\" (internalTrafficPolicy: Local)");
   port.endpoints = {endpoint(1, 0, "n2")};
   CHECK_FALSE(usable_endpoints(service, port, "n1").drop);  // nobody has one: refuse
+  // Neither policy is for pods and nodes that use an outside address.
+  service.external_local = true;
+  port.endpoints = {endpoint(1, 3, "n1"), endpoint(2, 3, "n2")};
+  CHECK(usable_endpoints(service, port, "n3", TrafficOrigin::external).drop);
+  CHECK(usable_endpoints(service, port, "n3", TrafficOrigin::near).chosen.size() == 2);
 }
 
 TEST_CASE("headless, ExternalName and foreign Services are not ours") {

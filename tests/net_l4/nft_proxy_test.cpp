@@ -1,7 +1,11 @@
 // Services by nftables on a test host of its own.
+#include <linux/rtnetlink.h>
+
 #include <set>
 
 #include "api/pod_attacher.hpp"
+#include "net/podnet/in_namespace.hpp"
+#include "net/podnet/rtnetlink.hpp"
 #include "orchestra/engine.hpp"
 #include "orchestra/service_proxy.hpp"
 #include "tests/net_l4/net_lab.hpp"
@@ -298,8 +302,8 @@ TEST_CASE("with session affinity a client keeps its endpoint, until the endpoint
   for (const int round : {0, 1}) {
     const bool was_a = now == "a";
     const auto revision = [&](int k) { return std::to_string(2 + 2 * round + k); };
-    node.apply({service},
-               {make_slice("web", {{was_a ? "10.244.1.3" : "10.244.1.2"}}, 8080, "web", "TCP", "", revision(0))});
+    node.apply({service}, {make_slice("web", {{was_a ? "10.244.1.3" : "10.244.1.2"}}, 8080, "web", "TCP", "",
+                                      revision(0))});
     now = was_a ? "b" : "a";
     CHECK(ask_tcp(node.host, "10.96.0.10", 80) == now);
     node.apply({service},
@@ -309,6 +313,104 @@ TEST_CASE("with session affinity a client keeps its endpoint, until the endpoint
   node.apply({}, {});
   node.apply({service}, {make_slice("web", {{"10.244.1.2"}}, 8080, "web", "TCP", "", "6")});
   CHECK(ask_tcp(node.host, "10.96.0.10", 80) == "a");
+}
+
+TEST_CASE("session affinity outlives the program, a flushed table, and changes of the endpoints") {
+  NEEDS_ROOT("session affinity outlives the program, a flushed table, and changes of the endpoints");
+  Node node;
+  TcpAnswerer a(node.pod_a, "0.0.0.0", 8080, "a"), b(node.pod_b, "0.0.0.0", 8080, "b"),
+      b2(node.pod_b, "0.0.0.0", 8081, "b2");
+  const auto service = make_service(
+      "web", "10.96.0.10", {{.node_port = 30080}},
+      R"(,"sessionAffinity":"ClientIP","sessionAffinityConfig":{"clientIP":{"timeoutSeconds":60}})");
+  const auto both = make_slice("web", {{"10.244.1.2"}, {"10.244.1.3"}}, 8080);
+  const auto one_more = make_slice("web", {{"10.244.1.3"}}, 8081, "web", "TCP", "web-2");
+  const auto answers = [&] {
+    std::vector<std::string> out;
+    for (const auto* from : {&node.host, &node.pod_a, &node.pod_b})
+      out.push_back(ask_tcp(*from, "10.96.0.10", 80));
+    out.push_back(ask_tcp(node.host, node.network->node_address(), 30080));
+    return out;
+  };
+  node.apply({service}, {both});
+  const auto given = answers();
+  for (const std::string& one : given) CHECK((one == "a" || one == "b"));
+  const auto restart = [&](std::vector<Object> slices) {
+    node.proxy.reset();  // the program is gone, the rules serve on
+    node.make_proxy();
+    CHECK(node.apply({service}, std::move(slices)).full);
+  };
+  for (int i = 0; i < 5; ++i) {
+    restart({both});
+    CHECK(answers() == given);
+  }
+  restart({both, one_more});  // an endpoint came meanwhile
+  CHECK(answers() == given);
+  node.apply({service}, {both});  // and goes
+  CHECK(answers() == given);
+  run_nft(node.host, "flush table ip orc_0a1b2c3d");
+  for (int i = 0; i < 100 && node.proxy->stats().full_syncs < 2; ++i)
+    ask_tcp(node.pod_b, "10.96.0.99", 80, 100);
+  REQUIRE(node.proxy->stats().full_syncs == 2);
+  CHECK(answers() == given);
+  // An endpoint that went meanwhile has no clients when it comes back.
+  restart({make_slice("web", {{"10.244.1.3"}}, 8080)});
+  const std::vector<std::string> all_b(4, "b");
+  CHECK(answers() == all_b);
+  node.apply({service}, {both});
+  restart({both});
+  CHECK(answers() == all_b);
+}
+
+TEST_CASE("the address of a load balancer answers only the ranges that the Service names") {
+  NEEDS_ROOT("the address of a load balancer answers only the ranges that the Service names");
+  Node node;
+  const NetworkNamespace outside = make_host();
+  wire(node.host, "up0", "192.0.2.1/24", outside, "up1", "192.0.2.2/24");
+  net::in_namespace(outside, []() -> Result<void> {
+    ORC_ASSIGN(net::RouteSocket routes, net::RouteSocket::open());
+    net::Route route;
+    route.destination = net::IpRange::parse("203.0.113.10/32").value();
+    route.gateway = net::IpAddress::parse("192.0.2.1");
+    route.protocol = RTPROT_STATIC;
+    return routes.add_route(route);
+  }).value();
+  TcpAnswerer a(node.pod_a, "0.0.0.0", 8080, "a"), b(node.pod_b, "0.0.0.0", 8080, "b");
+  const auto service = [](const std::string& ranges, const std::string& more = "") {
+    return make_service("web", "10.96.0.10", {{.node_port = 30080}},
+                        R"(,"type":"LoadBalancer","loadBalancerSourceRanges":[)" + ranges + "]" + more +
+                            R"(},"status":{"loadBalancer":{"ingress":[{"ip":"203.0.113.10"}]})");
+  };
+  const auto to_a = make_slice("web", {{"10.244.1.2"}}, 8080),
+             to_both = make_slice("web", {{"10.244.1.2"}, {"10.244.1.3"}}, 8080);
+  const auto from_outside = [&] { return ask_tcp(outside, "203.0.113.10", 80, 300); };
+  node.apply({service("")}, {to_a});
+  CHECK(from_outside() == "a");
+  for (const char* more : {"", R"(,"externalTrafficPolicy":"Local")", R"(,"sessionAffinity":"ClientIP")"}) {
+    CAPTURE(more);
+    node.apply({service(R"("192.0.2.8/29")", more)}, {to_a});
+    CHECK(from_outside() == "error: timeout");
+    CHECK(ask_tcp(node.pod_b, "203.0.113.10", 80, 300) == "error: timeout");  // pods as well
+    // The other addresses are for everybody.
+    CHECK(ask_tcp(outside, "192.0.2.1", 30080) == "a");
+    CHECK(ask_tcp(node.pod_b, "10.96.0.10", 80) == "a");
+    node.apply({service(R"("192.0.2.0/30","10.244.1.3/32")", more)}, {to_a});
+    CHECK(from_outside() == "a");
+    CHECK(ask_tcp(node.pod_b, "203.0.113.10", 80) == "a");
+    CHECK(ask_tcp(node.pod_a, "203.0.113.10", 80, 300) == "error: timeout");
+    // Endpoints come and go behind it.
+    node.apply({service(R"("192.0.2.0/30")", more)}, {to_both});
+    std::set<std::string> seen;
+    for (int i = 0; i < 30; ++i) seen.insert(from_outside());
+    CHECK(seen.size() == (std::string(more).find("ClientIP") == std::string::npos ? 2 : 1));
+    CHECK_FALSE(node.apply({service(R"("192.0.2.0/30")", more)}, {to_a}).full);
+    CHECK(from_outside() == "a");
+  }
+  CHECK(node.proxy->explain("203.0.113.10:80/tcp")
+            .value()
+            .find("only from 192.0.2.0/30 (loadBalancerSourceRanges)\n") != std::string::npos);
+  node.apply({service("")}, {to_a});
+  CHECK(from_outside() == "a");
 }
 
 TEST_CASE("with externalTrafficPolicy Local a pod sees the client's own address, else the node's") {

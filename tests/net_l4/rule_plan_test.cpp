@@ -42,6 +42,10 @@ struct KernelModel {
   void check_targets() const {
     for (const auto& [key, value] : maps) {
       const auto map = std::get<0>(key);
+      if (map == MapKind::near_service || map == MapKind::near_node) {
+        REQUIRE(chains.count(std::get<0>(value)) == 1);
+        REQUIRE(chains.at(std::get<0>(value)) > 0);
+      }
       if (map != MapKind::service && map != MapKind::node_service) continue;
       const std::string& chain = std::get<0>(value);
       std::size_t count = 0;
@@ -71,6 +75,11 @@ std::shared_ptr<NetworkService> random_service(std::mt19937& random, int number)
   service->cluster_ips = {"10.96.0." + std::to_string(number + 1)};
   if (below(3) == 0) service->annotations["orchestra.dev/load-balance"] = "round_robin";
   service->internal_local = below(5) == 0;
+  service->external_local = below(3) == 0;
+  service->affinity_client_ip = below(6) == 0;
+  if (below(3) == 0) service->load_balancer_ips = {"198.19.0." + std::to_string(number + 1)};
+  if (below(2) == 0) service->source_ranges = {"192.0.2.0/2" + std::to_string(4 + below(3)), "10.0.0.0/8"};
+  if (below(3) == 0) service->external_ips = {"198.18.0." + std::to_string(number + 1)};
   for (int i = 0, count = below(3); i < count; ++i) {
     NetworkServicePort port;
     port.name = "p" + std::to_string(i);
@@ -141,6 +150,92 @@ TEST_CASE("what cannot be served is reported per Service") {
   CHECK(rejected(make_service("a", "10.96.0.1", {{}}, "", R"({"orchestra.dev/load-balance":"least"})")) ==
         "InvalidAnnotation ");
   CHECK(rejected(make_service("a", "None", {{}})).empty());
+}
+
+TEST_CASE(
+    "pods and the node have rules of their own for outside addresses under a Local policy, others none") {
+  const auto near_of = [](const char* policy, const char* node) {
+    const auto service = make_service(
+        "web", "10.96.0.10", {{.node_port = 30080}},
+        std::string(R"(,"externalIPs":["198.18.0.1"],"externalTrafficPolicy":")") + policy + "\"");
+    RulePlan plan(node);
+    const auto batch = plan.update(*make_snapshot({service}, {make_slice("web", {{"10.244.1.2"}}, 8080)}));
+    std::string out;
+    for (const RuleElement& element : batch.added) {
+      if (element.map == MapKind::near_service) out += "address ";
+      if (element.map == MapKind::near_node) out += "node ";
+    }
+    for (const ServiceChain& chain : batch.chains_before) {
+      for (const auto& [address, port] : chain.targets)
+        out += IpAddress::v4(address).to_string() + ":" + std::to_string(port);
+    }
+    return out;
+  };
+  CHECK(near_of("Cluster", "n1") == "");
+  CHECK(near_of("Local", "n1") == "address node 10.244.1.2:8080");
+  CHECK(near_of("Local", "n2") == "address node 10.244.1.2:8080");  // whose clients from outside hear nothing
+}
+
+TEST_CASE(
+    "the address of a load balancer is for the ranges that the Service names, as kube-proxy reads them") {
+  const auto guards = [](const std::string& ranges) {
+    const auto service =
+        make_service("web", "10.96.0.10", {{.node_port = 30080}},
+                     R"(,"type":"LoadBalancer","loadBalancerSourceRanges":[)" + ranges +
+                         R"(]},"status":{"loadBalancer":{"ingress":[{"ip":"203.0.113.10"}]})");
+    RulePlan plan("n1");
+    const auto batch = plan.update(*make_snapshot({service}, {make_slice("web", {{"10.244.1.2"}}, 8080)}));
+    std::string out;
+    for (const ServiceChain& chain : batch.chains_before) {
+      if (chain.then.empty()) continue;
+      out += chain.then + " from";
+      for (const std::string& source : chain.sources) out += " " + source;
+      out += ";";
+    }
+    for (const auto& rejection : batch.rejected) out += rejection.reason;
+    return out;
+  };
+  CHECK(guards("") == "");
+  CHECK(guards(R"("192.0.2.0/24")") == "n1 from 192.0.2.0/24 203.0.113.10;");
+  CHECK(guards(R"(" 192.0.2.77/24 ","192.0.2.128/25","192.0.2.0/24")") ==
+        "n1 from 192.0.2.0/24 203.0.113.10;");
+  CHECK(guards(R"("203.0.0.0/8","fd00::/8")") == "n1 from 203.0.0.0/8;");
+  CHECK(guards(R"("192.0.2.0/24","0.0.0.0/0")") == "");
+  // Nobody, rather than everybody.
+  CHECK(guards(R"("nonsense")") == "n1 from 203.0.113.10;InvalidSourceRange");
+  CHECK(guards(R"("192.0.2.1")") == "n1 from 203.0.113.10;InvalidSourceRange");
+}
+
+TEST_CASE(
+    "what affinity remembered is put back with the time that is left, for endpoints that are still there") {
+  const ServiceChain chain{.name = "s_0123456789abcdef",
+                           .count = 2,
+                           .affinity_seconds = 60,
+                           .targets = {{0x0af40102, 8080}, {0x0af40103, 8080}}};
+  const auto sets = chain.objects();
+  REQUIRE(sets.size() == 4);
+  const std::string first = sets[2].substr(4), second = sets[3].substr(4);
+  const std::string listing =
+      "table ip orc_1 {\n\tset vips {\n\t\ttype ipv4_addr\n\t\telements = { 10.96.0.1 }\n\t}\n\tset " +
+      first + R"( {
+		type ipv4_addr
+		size 65536
+		flags dynamic,timeout
+		timeout 1m
+		elements = { 10.0.0.1 expires 29s992ms, 10.0.0.2 timeout 1m expires 1s,
+			     10.0.0.3, nonsense expires 3s, 10.0.0.4 expires soon }
+	}
+	set )" +
+      second +
+      " {\n\t\ttype ipv4_addr\n\t}\n\tset f_gone {\n\t\telements = { 10.0.0.9 expires 1s }\n\t}\n}\n";
+  CHECK(kept_clients_text("orc_1", listing, {chain}) ==
+        "add element ip orc_1 " + first + " { 10.0.0.1 expires 29s992ms, 10.0.0.2 expires 1s }\n");
+  CHECK(kept_clients_text("orc_1", listing, {}).empty());
+  // Whatever is cut off is left out.
+  for (std::size_t size = 0; size < listing.size(); ++size) {
+    const std::string some = kept_clients_text("orc_1", listing.substr(0, size), {chain});
+    CHECK((some.empty() || some.ends_with(" }\n")));
+  }
 }
 
 TEST_CASE("a Service with very many endpoints uses the first 1,024 and says so") {

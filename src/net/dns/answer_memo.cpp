@@ -31,6 +31,39 @@ std::uint64_t hash_of(const std::uint8_t* bytes, std::size_t size, std::uint64_t
   return (hash ^ hash >> 32) | 1;
 }
 
+struct Turn {
+  std::size_t at = 0, count = 0, bytes = 0;  // where, how many, of each
+};
+/// The addresses that end an answer section, behind the aliases that lead to them, if they all belong to one
+/// name and that is written as a pointer in each: then each has the same size, no pointer leads into one of
+/// them, and they may take turns. `answer` is of our own writing; what is not of this form takes no turns.
+Turn turn_of(std::string_view answer, const PlainQuestion& question) {
+  const auto is_type = [](std::uint16_t type, Type one) { return type == static_cast<std::uint16_t>(one); };
+  if (!is_type(question.type, Type::a) && !is_type(question.type, Type::aaaa)) return {};
+  Turn out{.bytes = is_type(question.type, Type::a) ? 16u : 28u};
+  std::size_t at = kHeaderBytes + question.name_bytes + 4, left = number(answer, 6);
+  for (; left > 1; --left) {
+    std::size_t fixed = at;  // behind the owner's name
+    while (fixed < answer.size() && octet(answer, fixed) != 0 && octet(answer, fixed) < 0xc0)
+      fixed += octet(answer, fixed) + 1u;
+    fixed += fixed < answer.size() && octet(answer, fixed) != 0 ? 2 : 1;
+    if (answer.size() < fixed + 10) return {};
+    const std::uint16_t type = number(answer, fixed);
+    if (!is_type(type, Type::cname) && !is_type(type, Type::dname)) break;
+    at = fixed + 10 + number(answer, fixed + 8);
+  }
+  if (left < 2 || answer.size() < at + left * out.bytes) return {};
+  const std::uint16_t owner = number(answer, at);
+  if (owner < 0xc000) return {};
+  for (std::size_t i = 0; i < left; ++i) {
+    const std::size_t one = at + i * out.bytes;
+    if (number(answer, one) != owner || number(answer, one + 2) != question.type) return {};
+  }
+  out.at = at;
+  out.count = left;
+  return out;
+}
+
 }  // namespace
 
 bool read_plain_question(std::string_view packet, std::uint64_t seed, PlainQuestion& out) {
@@ -130,23 +163,10 @@ void AnswerMemo::remember(const PlainQuestion& question, std::string_view answer
   entry.name_bytes = static_cast<std::uint8_t>(question.name_bytes);
   entry.edns = question.edns;
   entry.dnssec_ok = question.dnssec_ok;
-  // Addresses of the asked name, all of them, each a pointer to the question: they take turns.
-  const bool addresses = question.type == static_cast<std::uint16_t>(Type::a) ||
-                         question.type == static_cast<std::uint16_t>(Type::aaaa);
-  const std::size_t size = question.type == static_cast<std::uint16_t>(Type::a) ? 16 : 28;
-  const std::size_t begin = kHeaderBytes + question.name_bytes + 4, count = number(answer, 6);
-  if (addresses && count > 1 && begin + count * size <= answer.size()) {
-    bool all = true;
-    for (std::size_t i = 0; i < count && all; ++i) {
-      const std::size_t at = begin + i * size;
-      all = number(answer, at) == (0xc000 | kHeaderBytes) && number(answer, at + 2) == question.type;
-    }
-    if (all) {
-      entry.turn_at = static_cast<std::uint16_t>(begin);
-      entry.turn_count = static_cast<std::uint16_t>(count);
-      entry.turn_bytes = static_cast<std::uint8_t>(size);
-    }
-  }
+  const Turn turn = turn_of(answer, question);
+  entry.turn_at = static_cast<std::uint16_t>(turn.at);
+  entry.turn_count = static_cast<std::uint16_t>(turn.count);
+  entry.turn_bytes = static_cast<std::uint8_t>(turn.bytes);
   bytes_.insert(bytes_.end(), question.name, question.name + question.name_bytes);
   bytes_.insert(bytes_.end(), answer.begin(), answer.end());
   entries_[slot] = entry;

@@ -4,11 +4,11 @@
 // A name server is asked the same few questions again and again. The first time an answer is worked out from
 // the zones; what was sent is kept by (name in lower case, type, EDNS, DO), and the next such question costs
 // a hash, a copy, and the few octets that belong to the question: id, flags, the case of its name. Several
-// addresses are turned by one each time. No memory is taken while answers are found.
-// Always true: an answer without an end is here only if every question of its key would be given the same one
-// until clear(), which the listener calls when something is published. What an upstream server said ends
-// after a second, so that times to live stay true, and is for questions with RD and without CD only: others
-// would get something else. Full (entries or bytes): all is forgotten.
+// addresses are turned by one each time, also those behind an alias. No memory is taken while answers are
+// found. Always true: an answer without an end is here only if every question of its key would be given the
+// same one until clear(), which the listener calls when something is published. What an upstream server said
+// ends after a second, so that times to live stay true, and is for questions with RD and without CD only:
+// others would get something else. Full (entries or bytes): all is forgotten.
 #include <cstdint>
 #include <optional>
 #include <string>

@@ -19,6 +19,8 @@ std::size_t bytes_of(const std::vector<Record>& records) {
   return bytes;
 }
 
+bool is_failure(Rcode rcode) { return rcode != Rcode::no_error && rcode != Rcode::name_error; }
+
 }  // namespace
 
 std::string CacheKey::text() const {
@@ -60,8 +62,14 @@ std::optional<CachedAnswer> Cache::find_stale(const CacheKey& key, std::int64_t 
 }
 
 void Cache::put(const CacheKey& key, CachedAnswer answer, std::int64_t now_ns) {
-  const bool failure = answer.rcode != Rcode::no_error && answer.rcode != Rcode::name_error;
-  if (failure && stale_ns_ > 0 && find_stale(key, now_ns)) return;
+  const bool failure = is_failure(answer.rcode);
+  if (const auto found = index_.find(key.text()); failure && found != index_.end()) {
+    Entry& before = *found->second;
+    if (!is_failure(before.answer.rcode) && now_ns < before.stale_until_ns) {
+      before.hits = 0;  // asked for often enough to try again, but not with each question
+      return;
+    }
+  }
   Entry entry;
   entry.key = key.text();
   entry.bytes =
@@ -114,7 +122,7 @@ CachedAnswer trusted_part(const Message& message, const Question& question) {
 }
 
 std::uint32_t time_to_live(const CachedAnswer& answer) {
-  if (answer.rcode != Rcode::no_error && answer.rcode != Rcode::name_error) return kFailureSeconds;
+  if (is_failure(answer.rcode)) return kFailureSeconds;
   std::uint32_t seconds = answer.authority.empty() ? kPositiveSecondsMax : kNegativeSecondsMax;
   for (const Record& record : answer.answers) seconds = std::min(seconds, record.ttl);
   for (const Record& record : answer.authority) {

@@ -39,7 +39,8 @@ class Cache {
   std::optional<CachedAnswer> find(const CacheKey& key, std::int64_t now_ns);
   /// One that has ended, with 30 s to live (RFC 8767 section 4).
   std::optional<CachedAnswer> find_stale(const CacheKey& key, std::int64_t now_ns);
-  /// A failure does not take the place of an answer that may still serve.
+  /// A failure does not take the place of an answer whose time, or whose time as a stale one, is not over:
+  /// what was only to be fetched again early serves on.
   void put(const CacheKey& key, CachedAnswer answer, std::int64_t now_ns);
   std::size_t size() const { return entries_.size(); }
   std::size_t bytes() const { return bytes_; }

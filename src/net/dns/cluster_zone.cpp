@@ -98,7 +98,7 @@ Answer ClusterZone::answer(const Question& question, std::uint32_t rotation) con
     out.ours = false;
     return out;
   }
-  answer_name(question.name, question.type, rotation, 0, out);
+  answer_name(question.name, question.type, rotation, out);
   if (question.type == Type::any && out.rcode == Rcode::no_error && out.chase == std::nullopt) {
     // RFC 8482: one small record, of no use to amplify.
     out.answers = {record(question.name, Type::hinfo, txt_data("RFC8482") + txt_data(""))};
@@ -108,8 +108,7 @@ Answer ClusterZone::answer(const Question& question, std::uint32_t rotation) con
   return out;
 }
 
-void ClusterZone::answer_name(const Name& name, Type type, std::uint32_t rotation, int depth,
-                              Answer& out) const {
+void ClusterZone::answer_name(const Name& name, Type type, std::uint32_t rotation, Answer& out) const {
   Labels labels{labels_of(std::string_view(name).substr(0, name.size() - zone_.size()))};
   // The prefix has no zero octet of its own, so labels_of stopped at its end.
   std::reverse(labels.all.begin(), labels.all.end());
@@ -126,7 +125,7 @@ void ClusterZone::answer_name(const Name& name, Type type, std::uint32_t rotatio
     if (service != nullptr && !service->headless) addresses = parse_all(service->cluster_ips);
     return add_addresses(name, type, addresses, out);
   }
-  if (labels[0] == "svc") return answer_service(labels, name, type, rotation, depth, out);
+  if (labels[0] == "svc") return answer_service(labels, name, type, rotation, out);
   if (labels[0] == "pod") return answer_pod(labels, name, type, out);
   no_name(out);
 }
@@ -137,7 +136,7 @@ void ClusterZone::answer_apex(const Name& name, Type type, Answer& out) const {
   } else if (type == Type::ns) {
     out.answers.push_back(record(name, Type::ns, primary_));
     Answer glue;
-    answer_name(primary_, Type::a, 0, 0, glue);
+    answer_name(primary_, Type::a, 0, glue);
     out.additional = std::move(glue.answers);
   } else {
     no_data(out);
@@ -166,7 +165,7 @@ void ClusterZone::answer_pod(const Labels& labels, const Name& name, Type type, 
 }
 
 void ClusterZone::answer_service(const Labels& labels, const Name& name, Type type, std::uint32_t rotation,
-                                 int depth, Answer& out) const {
+                                 Answer& out) const {
   if (!snapshot_ || !snapshot_->synced.services || !snapshot_->synced.endpoint_slices ||
       !snapshot_->synced.namespaces) {
     return not_ready(out, "Services");
@@ -178,7 +177,7 @@ void ClusterZone::answer_service(const Labels& labels, const Name& name, Type ty
   if (service == nullptr) return no_name(out);
   if (service->type == "ExternalName") {
     if (labels.size() > 3) return no_name(out);
-    return answer_external(*service, name, type, rotation, depth, out);
+    return answer_external(*service, name, type, out);
   }
   if (labels.size() == 3) {
     auto addresses = addresses_of(*service);
@@ -239,21 +238,16 @@ void ClusterZone::answer_host(const NetworkService& service, std::string_view ho
   add_addresses(name, type, addresses, out);
 }
 
+/// Where the alias goes on is not decided here, be the target in this zone: see ZoneSet.
 void ClusterZone::answer_external(const NetworkService& service, const Name& name, Type type,
-                                  std::uint32_t rotation, int depth, Answer& out) const {
+                                  Answer& out) const {
   const auto target = make_name(service.external_name);
-  if (!target || depth >= kChaseDepthMax) {
+  if (!target) {
     out = {.rcode = Rcode::server_failure};
     return;
   }
   out.answers.push_back(record(name, Type::cname, *target));
-  if (type == Type::cname || type == Type::any) return;
-  if (!is_below_or_equal(*target, zone_)) {
-    out.chase = *target;
-    return;
-  }
-  answer_name(*target, type, rotation, depth + 1, out);
-  if (out.rcode == Rcode::server_failure) out.answers.clear();
+  if (type != Type::cname && type != Type::any) out.chase = *target;
 }
 
 void ClusterZone::answer_reverse(const net::IpAddress& address, const Name& name, Type type,

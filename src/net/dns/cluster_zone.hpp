@@ -41,17 +41,16 @@ class ClusterZone {
 
  private:
   struct Labels;
-  void answer_name(const Name& name, Type type, std::uint32_t rotation, int depth, Answer& out) const;
+  void answer_name(const Name& name, Type type, std::uint32_t rotation, Answer& out) const;
   void answer_apex(const Name& name, Type type, Answer& out) const;
   void answer_pod(const Labels& labels, const Name& name, Type type, Answer& out) const;
-  void answer_service(const Labels& labels, const Name& name, Type type, std::uint32_t rotation, int depth,
+  void answer_service(const Labels& labels, const Name& name, Type type, std::uint32_t rotation,
                       Answer& out) const;
   void answer_port(const NetworkService& service, const Labels& labels, const Name& name, Type type,
                    Answer& out) const;
   void answer_host(const NetworkService& service, std::string_view host, const Name& name, Type type,
                    Answer& out) const;
-  void answer_external(const NetworkService& service, const Name& name, Type type, std::uint32_t rotation,
-                       int depth, Answer& out) const;
+  void answer_external(const NetworkService& service, const Name& name, Type type, Answer& out) const;
   void answer_reverse(const net::IpAddress& address, const Name& name, Type type, Answer& out) const;
   void add_addresses(const Name& name, Type type, const std::vector<net::IpAddress>& addresses,
                      Answer& out) const;

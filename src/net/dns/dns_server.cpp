@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <mutex>
 
+#include "net/dns/doh_listener.hpp"
 #include "net/dns/service.hpp"
 #include "net/dns/tcp_listener.hpp"
 #include "net/dns/udp_listener.hpp"
@@ -17,6 +18,7 @@ constexpr std::size_t kZoneBytesMax = 60;  // leaves room for host, service and 
 constexpr std::uint32_t kTtlMax = 3600, kStaleSecondsMax = 86400;
 constexpr std::size_t kWorkersMax = 64;
 constexpr std::string_view kTlsPrefix = "tls://";
+constexpr int kTlsPort = 853, kHttpsPort = 443;
 constexpr int kPortTriesMax = 16;  // for a free port that UDP and TCP both have
 
 Result<std::vector<net::IpRange>> parse_ranges(const std::vector<std::string>& texts, const char* option) {
@@ -85,11 +87,39 @@ class Server final : public DnsServer {
       server->addresses_.push_back(sockets.address.text());
       all.push_back(std::move(sockets));
     }
-    ORC_TRY(server->make_service(engine, options, all));
+    std::vector<Fd> tls_sockets;
+    std::vector<net::IpAddress> own;
+    for (const Sockets& sockets : all) own.push_back(dns::ip_of(sockets.address));
+    for (const std::string& text : options.listen_tls) {
+      ORC_ASSIGN(const auto wanted, http::parse_address(text, kTlsPort));
+      ORC_ASSIGN(Fd socket, http::open_listener(wanted, http::Listen::stream, {}));
+      ORC_ASSIGN(const auto address, http::local_address(socket.get()));
+      server->addresses_.push_back(std::string(kTlsPrefix) + address.text());
+      own.push_back(dns::ip_of(address));
+      tls_sockets.push_back(std::move(socket));
+    }
+    std::vector<std::string> https;
+    for (const std::string& text : options.listen_https) {
+      ORC_ASSIGN(const auto wanted, http::parse_address(text, kHttpsPort));
+      own.push_back(dns::ip_of(wanted));
+      https.push_back(wanted.text());
+    }
+    ORC_TRY(server->make_service(engine, options, all, own));
     for (Sockets& sockets : all) {
       for (Fd& udp : sockets.udp)
         server->udp_.push_back(dns::start_udp_listener(engine, std::move(udp), server->service_));
       server->tcp_.push_back(dns::start_tcp_listener(engine, std::move(sockets.tcp), server->service_));
+    }
+    if (!tls_sockets.empty()) {
+      ORC_ASSIGN(const auto tls, http::make_server_context(options.certificate_pem, options.key_pem, ""));
+      for (Fd& socket : tls_sockets)
+        server->tls_.push_back(dns::start_tcp_listener(engine, std::move(socket), server->service_, tls));
+    }
+    for (const std::string& address : https) {
+      ORC_ASSIGN(auto listener, dns::start_doh_listener(engine, address, options.certificate_pem,
+                                                        options.key_pem, server->service_));
+      server->addresses_.push_back("https://" + listener->address() + "/dns-query");
+      server->https_.push_back(std::move(listener));
     }
     return std::shared_ptr<DnsServer>(std::move(server));
   }
@@ -101,13 +131,23 @@ class Server final : public DnsServer {
     return service_->add_zone(std::move(zone));
   }
   Result<void> remove_zone(const std::string& name) override { return service_->remove_zone(name); }
+  Result<void> set_certificate(const std::string& certificate_pem, const std::string& key_pem) override {
+    ORC_ASSIGN(const auto tls, http::make_server_context(certificate_pem, key_pem, ""));
+    std::lock_guard lock(mutex_);
+    for (const auto& listener : tls_) listener->set_tls(tls);
+    for (const auto& listener : https_) ORC_TRY(listener->set_certificate(certificate_pem, key_pem));
+    return {};
+  }
   std::vector<std::string> addresses() const override { return addresses_; }
   DnsStats stats() const override { return service_ ? service_->stats() : DnsStats{}; }
 
   void stop() override {
     std::lock_guard lock(mutex_);
     for (const auto& listener : std::exchange(udp_, {})) listener->stop();
-    for (const auto& listener : std::exchange(tcp_, {})) listener->stop();
+    for (auto* list : {&tcp_, &tls_}) {
+      for (const auto& listener : std::exchange(*list, {})) listener->stop();
+    }
+    for (const auto& listener : std::exchange(https_, {})) listener->stop(Duration::zero());
     if (service_) service_->stop();
   }
 
@@ -119,7 +159,10 @@ class Server final : public DnsServer {
     const auto zone = dns::make_name(options.zone);
     if (!zone || (zone->size() < 3 && !options.zone.empty()) || zone->size() > kZoneBytesMax)
       return invalid("zone \"" + options.zone + "\" is no domain name of at most 58 characters");
-    if (options.listen.empty()) return invalid("no address to listen on");
+    const bool secure = !options.listen_tls.empty() || !options.listen_https.empty();
+    if (options.listen.empty() && !secure) return invalid("no address to listen on");
+    if (secure && (options.certificate_pem.empty() || options.key_pem.empty()))
+      return invalid("listen_tls and listen_https need certificate_pem and key_pem");
     if (options.workers < 1 || options.workers > kWorkersMax)
       return invalid("workers " + std::to_string(options.workers) + " is not 1 to 64");
     if (options.stale_seconds > kStaleSecondsMax)
@@ -129,15 +172,14 @@ class Server final : public DnsServer {
     return {};
   }
 
-  Result<void> make_service(Engine& engine, const DnsServerOptions& options,
-                            const std::vector<Sockets>& own) {
+  Result<void> make_service(Engine& engine, const DnsServerOptions& options, const std::vector<Sockets>& own,
+                            const std::vector<net::IpAddress>& own_addresses) {
     dns::ServiceOptions service{.zone = {.zone = options.zone, .ttl = options.ttl}};
     ORC_ASSIGN(service.zone.reverse_ranges, parse_ranges(options.reverse_ranges, "reverse_ranges"));
     ORC_ASSIGN(service.allow_from, parse_ranges(options.allow_from, "allow_from"));
     service.unlimited = service.zone.reverse_ranges;
-    for (const Sockets& sockets : own) {
-      const net::IpAddress address = dns::ip_of(sockets.address);
-      service.zone.own_addresses.push_back(address);
+    for (const Sockets& sockets : own) service.zone.own_addresses.push_back(dns::ip_of(sockets.address));
+    for (const net::IpAddress& address : own_addresses) {
       // This machine, asking its own address.
       service.allow_from.push_back({address, address.is_v4() ? 32 : 128});
       service.unlimited.push_back({address, address.is_v4() ? 32 : 128});
@@ -149,9 +191,9 @@ class Server final : public DnsServer {
     service.answers_per_second = options.answers_per_second;
     service.autopath = options.autopath;
     engine.random().fill(service.cookie_key.data(), sizeof service.cookie_key);
-    const auto forwarder = [&](std::vector<dns::Upstream> servers) {
+    const auto forwarder = [&](std::vector<dns::Upstream> servers, const dns::Name& domain) {
       return std::make_shared<dns::Forwarder>(engine, std::move(servers), options.forward_policy,
-                                              options.cache_bytes_max, options.stale_seconds);
+                                              options.cache_bytes_max, options.stale_seconds, domain);
     };
     ORC_ASSIGN(auto servers, upstream_servers(options.forward, options.forward_ca_pem, own));
     dns::Service::StubForwarders stubs;
@@ -162,10 +204,10 @@ class Server final : public DnsServer {
                      "forward_zones: \"" + name + "\" needs to be a domain with servers");
       }
       ORC_ASSIGN(auto stub, upstream_servers(texts, options.forward_ca_pem, own));
-      stubs.emplace(*wire, forwarder(std::move(stub)));
+      stubs.emplace(*wire, forwarder(std::move(stub), *wire));
     }
-    service_ = std::make_shared<dns::Service>(engine, std::move(service), forwarder(std::move(servers)),
-                                              std::move(stubs));
+    service_ = std::make_shared<dns::Service>(
+        engine, std::move(service), forwarder(std::move(servers), dns::Name(1, '\0')), std::move(stubs));
     return {};
   }
 
@@ -192,7 +234,7 @@ class Server final : public DnsServer {
         ORC_ASSIGN(server.tls, http::make_client_context({.ca_pem = ca_pem}));
       }
       if (place.find(':') != place.rfind(':') && !place.starts_with('[')) place = "[" + place + "]";
-      auto address = http::parse_address(place, tls ? 853 : 53);
+      auto address = http::parse_address(place, tls ? kTlsPort : 53);
       if (!address) return address.error().with_context("DNS option forward");
       const bool loops = std::any_of(own.begin(), own.end(), [&](const Sockets& sockets) {
         return sockets.address.text() == address->text();
@@ -211,7 +253,8 @@ class Server final : public DnsServer {
   std::vector<std::string> addresses_;
   std::shared_ptr<dns::Service> service_;
   std::vector<std::shared_ptr<dns::UdpListener>> udp_;
-  std::vector<std::shared_ptr<dns::TcpListener>> tcp_;
+  std::vector<std::shared_ptr<dns::TcpListener>> tcp_, tls_;
+  std::vector<std::shared_ptr<HttpServer>> https_;
 };
 
 }  // namespace

@@ -1,9 +1,8 @@
 #include "net/dns/dns_zone.hpp"
 
-#include <cerrno>
-#include <fstream>
-#include <sstream>
+#include <algorithm>
 
+#include "base/fd.hpp"
 #include "net/dns/master_file.hpp"
 #include "net/dns/static_zone.hpp"
 
@@ -74,17 +73,9 @@ class CallbackZone final : public dns::AnyZone {
 };
 
 Result<std::string> read_zone_file(const std::string& path) {
-  errno = 0;
-  std::ifstream file(path, std::ios::binary);
-  std::ostringstream text;
-  if (file) text << file.rdbuf();
-  if (!file || text.fail()) {
-    // An empty file sets failbit as well: it has nothing to say, and the zone's check tells that.
-    if (file.is_open() && errno == 0) return std::string();
-    return Error(errno == ENOENT ? Error::not_found : Error::io, "dns",
-                 "zone file " + path + " cannot be read: " + std::generic_category().message(errno));
-  }
-  return std::move(text).str();
+  auto text = read_file(path, dns::kZoneFileBytesMax);
+  if (!text) return text.error().with_context("zone file " + path + " cannot be read");
+  return text;
 }
 
 Result<Name> zone_name(const std::string& name) {
@@ -103,6 +94,11 @@ Result<std::shared_ptr<const DnsZone>> make_zone(std::string_view text, const st
     const auto soa = std::find_if(records.begin(), records.end(),
                                   [](const dns::Record& record) { return record.type == dns::Type::soa; });
     if (soa != records.end()) origin = soa->name;
+    if (soa != records.end() && origin.size() == 1) {
+      // "@ SOA .." without $ORIGIN: we would take every name there is, and answer nearly all with NXDOMAIN.
+      return Error(Error::invalid, "dns",
+                   file + ": the SOA record is of the root; name the zone, or \".\" if the root is meant");
+    }
   }
   auto zone = dns::StaticZone::build(std::move(origin), records);
   if (!zone) return zone.error().with_context(file);

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "base/engine_impl.hpp"
+#include "net/dns/record_text.hpp"
 #include "orchestra/env.hpp"
 
 namespace orchestra::dns {
@@ -18,10 +19,35 @@ constexpr int kFailuresUntilDown = 2;
 constexpr std::size_t kOutstandingMax = 1000;
 constexpr std::size_t kWaitingMax = 256;  // who may join one question
 
+CachedAnswer nobody_answered() {
+  return {.rcode = Rcode::server_failure,
+          .extended = ExtendedError{kNoUpstream, "no upstream server answers"}};
+}
+
+/// An answer that helps nobody. The server's own reason is passed on (RFC 8914 section 3), else its code is
+/// said.
+CachedAnswer unhelpful(Rcode rcode, std::optional<ExtendedError> reason) {
+  if (!reason) {
+    reason = ExtendedError{kOtherError, "an upstream server answered " + rcode_text(static_cast<int>(rcode))};
+  }
+  return {.rcode = rcode == Rcode::refused ? Rcode::refused : Rcode::server_failure,
+          .extended = std::move(reason)};
+}
+
+/// "N.LABEL.domain"; without the domain where that has no room for it.
+Name loop_probe_name(std::size_t server, const std::string& label, const Name& domain) {
+  const std::string number = std::to_string(server);
+  Name out(1, static_cast<char>(number.size()));
+  out += number;
+  out += static_cast<char>(label.size());
+  out += label;
+  return out.size() + domain.size() <= kNameBytesMax ? out + domain : out + '\0';
+}
+
 }  // namespace
 
 Forwarder::Forwarder(Engine& engine, std::vector<Upstream> servers, DnsForwardPolicy policy,
-                     std::size_t cache_bytes_max, std::uint32_t stale_seconds)
+                     std::size_t cache_bytes_max, std::uint32_t stale_seconds, const Name& domain)
     : engine_(engine),
       strand_(http::asio::make_strand(event_context(engine))),
       policy_(policy),
@@ -33,8 +59,10 @@ Forwarder::Forwarder(Engine& engine, std::vector<Upstream> servers, DnsForwardPo
                 static_cast<unsigned long long>(bits[1]));
   probe_label_ = label;
   for (Upstream& upstream : servers) {
-    const std::string name = std::to_string(servers_.size()) + "." + probe_label_;
-    servers_.push_back({.upstream = std::move(upstream), .loop_probe = *make_name(name)});
+    Name probe = loop_probe_name(servers_.size(), probe_label_, domain);
+    Server& server = servers_.emplace_back();
+    server.upstream = std::move(upstream);
+    server.loop_probe = std::move(probe);
   }
 }
 
@@ -63,7 +91,9 @@ void Forwarder::look_up(UpstreamQuestion question, Done done) {
   const CacheKey key{question.question.name, question.question.type, question.dnssec_ok,
                      question.checking_disabled};
   const std::int64_t now = engine_.clock().now().steady_ns;
-  if (auto cached = cache_.find(key, now)) {
+  auto cached = cache_.find(key, now);
+  ++(cached ? hits_ : misses_);
+  if (cached) {
     if (cached->refresh) start(std::move(question), key, nullptr);
     return done(std::move(*cached));
   }
@@ -77,19 +107,20 @@ void Forwarder::look_up(UpstreamQuestion question, Done done) {
 }
 
 void Forwarder::start(UpstreamQuestion question, const CacheKey& key, Done done) {
-  const auto refuse = [&](Rcode rcode) {
-    if (done) done({.rcode = rcode});
+  const auto refuse = [&](const char* why) {
+    if (done) done({.rcode = Rcode::refused, .extended = ExtendedError{kOtherError, why}});
   };
-  if (stopped_ || servers_.empty()) return refuse(Rcode::refused);
+  if (stopped_ || servers_.empty()) return refuse("nobody to ask");
   if (const auto found = lookups_.find(key.text()); found != lookups_.end()) {
-    if (found->second->waiting.size() >= kWaitingMax) return refuse(Rcode::refused);
+    if (found->second->waiting.size() >= kWaitingMax) return refuse("too many wait for this answer");
     if (done) found->second->waiting.push_back(std::move(done));
     return;
   }
-  if (lookups_.size() >= kOutstandingMax) return refuse(Rcode::refused);
+  if (lookups_.size() >= kOutstandingMax) return refuse("too many questions are out");
   auto lookup = std::make_shared<Lookup>();
   lookup->question = std::move(question);
   lookup->key = key;
+  lookup->last_failure = nobody_answered();
   lookup->order = choose();
   lookup->ends_ns = engine_.clock().now().steady_ns + Duration(kLookupDeadline).count();
   if (done) lookup->waiting.push_back(std::move(done));
@@ -98,7 +129,8 @@ void Forwarder::start(UpstreamQuestion question, const CacheKey& key, Done done)
 }
 
 bool Forwarder::all_down() const {
-  return std::all_of(servers_.begin(), servers_.end(), [](const Server& server) { return server.down; });
+  return std::all_of(servers_.begin(), servers_.end(),
+                     [](const Server& server) { return server.down.load(); });
 }
 
 /// Servers in the order of trying: those that are up by the policy; if none is, all the same.
@@ -110,7 +142,8 @@ std::vector<std::size_t> Forwarder::choose() {
                                                                        : engine_.random().below(order.size());
   std::rotate(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(first), order.end());
   std::stable_partition(order.begin(), order.end(), [&](std::size_t i) { return !servers_[i].down; });
-  const auto down = std::find_if(order.begin(), order.end(), [&](std::size_t i) { return servers_[i].down; });
+  const auto down =
+      std::find_if(order.begin(), order.end(), [&](std::size_t i) { return servers_[i].down.load(); });
   if (down != order.begin()) order.erase(down, order.end());
   std::erase_if(order, [&](std::size_t i) { return servers_[i].loops; });
   return order;
@@ -136,7 +169,7 @@ void Forwarder::on_result(const SharedLookup& lookup, std::size_t server, Result
     CachedAnswer answer = trusted_part(*result, lookup->question.question);
     if (answer.rcode == Rcode::no_error || answer.rcode == Rcode::name_error)
       return finish(lookup, std::move(answer));
-    lookup->last_failure = {.rcode = answer.rcode == Rcode::refused ? Rcode::refused : Rcode::server_failure};
+    lookup->last_failure = unhelpful(answer.rcode, std::move(result->extended_error));
   } else if (engine_.logs(LogLevel::debug)) {
     engine_.log(LogLevel::debug, "dns", result.error().message());
   }
@@ -151,9 +184,8 @@ void Forwarder::finish(const SharedLookup& lookup, CachedAnswer answer) {
   lookup->query.reset();
   lookups_.erase(lookup->key.text());
   const std::int64_t now = engine_.clock().now().steady_ns;
-  if (answer.rcode == Rcode::server_failure)
-    answer.extended = ExtendedError{kNoUpstream, "no upstream server answers"};
   if (!stopped_) cache_.put(lookup->key, answer, now);
+  entries_ = cache_.size();
   if (answer.rcode == Rcode::server_failure) {
     if (auto stale = cache_.find_stale(lookup->key, now); stale && stale->rcode != Rcode::server_failure)
       answer = std::move(*stale);
@@ -166,7 +198,7 @@ void Forwarder::note(std::size_t index, bool answered) {
   if (answered) {
     ++server.answered;
     server.failures = 0;
-    if (!server.loops && std::exchange(server.down, false)) {
+    if (!server.loops && server.down.exchange(false)) {
       engine_.log(LogLevel::info, "dns", "upstream server answers again",
                   {{"server", server.upstream.address.text()}});
     }
@@ -208,6 +240,26 @@ void Forwarder::probe(std::size_t index) {
         });
       });
   query->start(kTryDeadline);
+}
+
+void Forwarder::tell(DnsStats& stats) const {
+  stats.cache_hits += hits_;
+  stats.cache_misses += misses_;
+  stats.cache_entries += entries_;
+  for (const Server& server : servers_) {
+    DnsUpstreamStats one{server.upstream.address.text(), server.answered, server.failed, server.down};
+    const auto known =
+        std::find_if(stats.upstreams.begin(), stats.upstreams.end(),
+                     [&](const DnsUpstreamStats& other) { return other.server == one.server; });
+    if (known == stats.upstreams.end()) {
+      stats.upstreams.push_back(std::move(one));
+      continue;
+    }
+    // Given for several domains.
+    known->answered += one.answered;
+    known->failed += one.failed;
+    known->down |= one.down;
+  }
 }
 
 void Forwarder::stop() {

@@ -108,7 +108,7 @@ struct ExtendedError {
   std::uint16_t code = 0;
   std::string text;
 };
-constexpr std::uint16_t kStaleAnswer = 3, kStaleNameError = 19, kNotReady = 14, kProhibited = 18,
+constexpr std::uint16_t kOtherError = 0, kStaleAnswer = 3, kNotReady = 14, kStaleNameError = 19,
                         kNotAuthoritative = 20, kNoUpstream = 22;
 
 struct Message {

@@ -15,6 +15,11 @@ bool contains(const std::vector<net::IpRange>& ranges, const net::IpAddress& add
                      [&](const net::IpRange& range) { return range.contains(address); });
 }
 
+/// A query that has no question is of no type.
+std::size_t type_index(const Query& query) {
+  return query.question ? DnsCounts::type_index(static_cast<std::uint16_t>(query.question->type)) : 0;
+}
+
 }  // namespace
 
 net::IpAddress ip_of(const http::SocketAddress& address) {
@@ -34,6 +39,7 @@ Service::Service(Engine& engine, ServiceOptions options, std::shared_ptr<Forward
       options_(std::move(options)),
       forwarder_(std::move(forwarder)),
       stubs_(std::move(stubs)),
+      recursion_(forwarder_->server_count() > 0 || !stubs_.empty()),
       limiter_(options_.answers_per_second, options_.cookie_key) {
   const bool cluster = !options_.zone.zone.empty();
   set_zones(std::make_shared<const ZoneSet>(
@@ -108,6 +114,7 @@ Service::Handled Service::handle(std::string_view packet, const Asker& asker) {
     return {};
   }
   ++queries_;
+  counts_.asked(type_index(*query));
   if (query->refusal) return {.packet = write(*query, asker, {.ours = false, .rcode = *query->refusal})};
   return answer_query(std::move(*query), asker);
 }
@@ -118,21 +125,25 @@ Service::Handled Service::answer_query(Query query, const Asker& asker) {
   Answer answer = zones->answer(*query.question, rotation);
   const auto& forwarder = forwarder_of(answer.chase.value_or(query.question->name));
   const bool can_ask = forwarder->server_count() > 0 && query.recursion_desired;
-  if (!answer.ours && forwarder->is_own_probe(query.question->name)) answer.rcode = Rcode::refused;
+  if (!answer.ours && is_own_probe(query.question->name)) answer.rcode = Rcode::refused;
   if (!answer.ours && !can_ask) {
     answer.rcode = Rcode::refused;
     answer.extended = ExtendedError{kNotAuthoritative, ""};
   }
-  if (can_ask && options_.autopath && answer.ours && answer.rcode == Rcode::name_error) {
-    answer.keep = false;  // it depends on who asks
+  const bool address = query.question->type == Type::a || query.question->type == Type::aaaa;
+  const bool by_asker = options_.autopath && address && answer.ours && answer.rcode == Rcode::name_error;
+  if (by_asker && can_ask) {
     if (auto rest = walk_search(*zones, query, asker, answer, rotation)) {
       ++forwarded_;
       return {.packet = {}, .rest = std::move(rest)};
     }
   }
   if ((answer.ours && !answer.chase) || !can_ask || answer.rcode == Rcode::refused) {
-    const bool keep =
-        answer.ours && answer.keep && (answer.rcode == Rcode::no_error || answer.rcode == Rcode::name_error);
+    // Not the same for all who may ask: a name that autopath goes on from for some pods, and half an answer,
+    // which only those get who want no recursion.
+    const bool half = answer.chase && forwarder->server_count() > 0;
+    const bool keep = answer.ours && answer.keep && !by_asker && !half &&
+                      (answer.rcode == Rcode::no_error || answer.rcode == Rcode::name_error);
     return {.packet = write(query, asker, answer), .rest = {}, .keep = keep};
   }
   ++forwarded_;
@@ -184,6 +195,13 @@ std::string Service::refer_to_tcp(std::string_view packet) {
   return write_answer(*query, Rcode::no_error, {.truncated = true}, {}, {}, {}, kUdpBytes);
 }
 
+/// Each forwarder looks for its own: the name may lie below the domain of another one.
+bool Service::is_own_probe(const Name& name) const {
+  return forwarder_->is_own_probe(name) || std::any_of(stubs_.begin(), stubs_.end(), [&](const auto& stub) {
+           return stub.second->is_own_probe(name);
+         });
+}
+
 const std::shared_ptr<Forwarder>& Service::forwarder_of(const Name& name) const {
   if (stubs_.empty()) return forwarder_;
   for (std::string_view above = name; above.size() > 1;) {
@@ -219,8 +237,9 @@ void Service::finish(Unfinished rest, Reply reply) {
 std::string Service::write(const Query& query, const Asker& asker, const Answer& answer) {
   if (answer.rcode == Rcode::name_error) ++name_errors_;
   if (answer.rcode == Rcode::server_failure) ++failures_;
+  counts_.answered(type_index(query), DnsCounts::rcode_index(answer.rcode));
   AnswerFlags flags{.authoritative = answer.ours && !answer.referral && answer.rcode != Rcode::server_failure,
-                    .recursion_available = forwarder_->server_count() > 0,
+                    .recursion_available = recursion_,
                     .truncated = false,
                     .cookie = {},
                     .extended = answer.extended};
@@ -234,11 +253,18 @@ std::uint32_t Service::seconds() const {
   return static_cast<std::uint32_t>(engine_.clock().now().wall_ns / 1'000'000'000);
 }
 
-void Service::count_remembered(std::uint64_t answers, std::uint64_t name_errors, std::uint64_t forwarded) {
-  queries_.fetch_add(answers, std::memory_order_relaxed);
-  remembered_.fetch_add(answers, std::memory_order_relaxed);
-  if (forwarded > 0) forwarded_.fetch_add(forwarded, std::memory_order_relaxed);
-  if (name_errors > 0) name_errors_.fetch_add(name_errors, std::memory_order_relaxed);
+void Service::count_remembered(const RememberedCounts& counts) {
+  queries_.fetch_add(counts.answers, std::memory_order_relaxed);
+  remembered_.fetch_add(counts.answers, std::memory_order_relaxed);
+  if (counts.forwarded > 0) forwarded_.fetch_add(counts.forwarded, std::memory_order_relaxed);
+  if (counts.name_errors > 0) name_errors_.fetch_add(counts.name_errors, std::memory_order_relaxed);
+  for (std::size_t type = 0; type < counts.by_type.size(); ++type) {
+    const auto [answers, name_errors] = counts.by_type[type];
+    if (answers + name_errors == 0) continue;
+    counts_.asked(type, answers + name_errors);
+    if (answers > 0) counts_.answered(type, DnsCounts::rcode_index(Rcode::no_error), answers);
+    if (name_errors > 0) counts_.answered(type, DnsCounts::rcode_index(Rcode::name_error), name_errors);
+  }
 }
 
 void Service::stop() {
@@ -247,13 +273,17 @@ void Service::stop() {
 }
 
 DnsStats Service::stats() const {
-  return {.queries = queries_,
-          .forwarded = forwarded_,
-          .dropped = dropped_,
-          .name_errors = name_errors_,
-          .failures = failures_,
-          .limited = limited_,
-          .remembered = remembered_};
+  DnsStats out{.queries = queries_,
+               .forwarded = forwarded_,
+               .dropped = dropped_,
+               .name_errors = name_errors_,
+               .failures = failures_,
+               .limited = limited_,
+               .remembered = remembered_};
+  counts_.tell(out);
+  forwarder_->tell(out);
+  for (const auto& [name, stub] : stubs_) stub->tell(out);
+  return out;
 }
 
 }  // namespace orchestra::dns

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/shared_slot.hpp"
+#include "net/dns/dns_counts.hpp"
 #include "net/dns/forwarder.hpp"
 #include "net/dns/rate_limiter.hpp"
 #include "net/dns/zone_set.hpp"
@@ -64,7 +65,7 @@ class Service : public std::enable_shared_from_this<Service> {
   /// Calls `reply` once, on the forwarder's strand.
   void finish(Unfinished rest, Reply reply);
   /// A listener answered by itself what it remembered.
-  void count_remembered(std::uint64_t answers, std::uint64_t name_errors, std::uint64_t forwarded);
+  void count_remembered(const RememberedCounts& counts);
 
   void publish(std::shared_ptr<const NetworkSnapshot> snapshot);
   Result<void> add_zone(std::shared_ptr<const DnsZone> zone);
@@ -80,6 +81,7 @@ class Service : public std::enable_shared_from_this<Service> {
   std::optional<Unfinished> walk_search(const ZoneSet& zones, const Query& query, const Asker& asker,
                                         Answer& answer, std::uint32_t rotation);
   std::string write(const Query& query, const Asker& asker, const Answer& answer);
+  bool is_own_probe(const Name& name) const;
   const std::shared_ptr<Forwarder>& forwarder_of(const Name& name) const;
   void set_zones(std::shared_ptr<const ZoneSet> zones);
   std::uint32_t seconds() const;
@@ -88,6 +90,7 @@ class Service : public std::enable_shared_from_this<Service> {
   const ServiceOptions options_;
   const std::shared_ptr<Forwarder> forwarder_;
   const StubForwarders stubs_;
+  const bool recursion_;     // RA: for some names at least there is an upstream server
   std::mutex change_mutex_;  // one publisher at a time
   SharedSlot<const ZoneSet> zones_;
   std::mutex limiter_mutex_;
@@ -96,6 +99,7 @@ class Service : public std::enable_shared_from_this<Service> {
   std::atomic<std::uint32_t> rotation_{0};
   std::atomic<std::uint64_t> queries_{0}, forwarded_{0}, dropped_{0}, name_errors_{0}, failures_{0},
       limited_{0}, remembered_{0};
+  DnsCounts counts_;
 };
 
 /// An address in the form that ranges compare: IPv4-mapped IPv6 becomes IPv4.

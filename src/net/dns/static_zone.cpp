@@ -88,48 +88,30 @@ StaticZone::Found StaticZone::find(const Name& name, Type type) const {
 
 Answer StaticZone::answer(const Question& question, std::uint32_t rotation) const {
   Answer out;
-  Name name = question.name;
+  const Name& name = question.name;
   const Type type = question.type;
-  for (int depth = 0;; ++depth) {
-    if (depth > kChaseDepthMax) return {.rcode = Rcode::server_failure};
-    const Found found = find(name, type);
-    if (found.dname != nullptr) {
-      const bool goes_on = substitute(*found.dname, name, out);
-      if (type == Type::cname) out.chase.reset();  // the question is answered already
-      if (!goes_on || type == Type::cname) return out;
-      continue;
-    }
-    if (found.referral != nullptr) {
-      refer(found, out);
-      return out;
-    }
-    if (found.node == nullptr) {
-      out.rcode = Rcode::name_error;
-      out.authority = {negative_soa()};
-      return out;
-    }
-    if (type == Type::any && !found.node->empty()) {
-      // RFC 8482: one small record, of no use to amplify.
-      out.answers.push_back({name, Type::hinfo, negative_soa().ttl, txt_data("RFC8482") + txt_data("")});
-      return out;
-    }
-    const auto alias = found.node->find(Type::cname);
-    if (alias != found.node->end() && type != Type::cname) {
-      add_with_owner(alias->second, name, 0, out.answers);
-      name = alias->second.front().data;
-      if (is_below_or_equal(name, name_)) continue;
-      out.chase = name;
-      return out;
-    }
-    const auto set = found.node->find(type);
-    if (set == found.node->end()) {
-      out.authority = {negative_soa()};
-    } else {
-      add_with_owner(set->second, name, rotation, out.answers);
-      add_targets(set->second, out.additional);
-    }
-    return out;
+  const Found found = find(name, type);
+  if (found.dname != nullptr) {
+    substitute(found.dname->front(), question, out);
+  } else if (found.referral != nullptr) {
+    refer(found, out);
+  } else if (found.node == nullptr) {
+    out.rcode = Rcode::name_error;
+    out.authority = {negative_soa()};
+  } else if (type == Type::any && !found.node->empty()) {
+    // RFC 8482: one small record, of no use to amplify.
+    out.answers.push_back({name, Type::hinfo, negative_soa().ttl, txt_data("RFC8482") + txt_data("")});
+  } else if (const auto alias = found.node->find(Type::cname);
+             alias != found.node->end() && type != Type::cname) {
+    add_with_owner(alias->second, name, 0, out.answers);
+    out.chase = alias->second.front().data;
+  } else if (const auto set = found.node->find(type); set != found.node->end()) {
+    add_with_owner(set->second, name, rotation, out.answers);
+    add_targets(set->second, out.additional);
+  } else {
+    out.authority = {negative_soa()};
   }
+  return out;
 }
 
 /// A wildcard's records are those of the asked name.
@@ -163,25 +145,22 @@ void StaticZone::add_targets(const Set& set, std::vector<Record>& to) const {
 
 /// Without DS records, which only mean something to who validates: nothing here is signed.
 void StaticZone::refer(const Found& found, Answer& out) const {
-  out.referral = out.answers.empty();
+  out.referral = true;
   out.authority = found.referral->at(Type::ns);
   add_targets(found.referral->at(Type::ns), out.additional);
 }
 
-/// RFC 6672 section 3.2: what is below the DNAME's owner goes below its target. False: the answer ends here.
-bool StaticZone::substitute(const Set& dname, Name& name, Answer& out) const {
-  const Record& rule = dname.front();
+/// RFC 6672 section 3.2: what is below the DNAME's owner goes below its target.
+void StaticZone::substitute(const Record& rule, const Question& question, Answer& out) const {
+  const Name& name = question.name;
   out.answers.push_back(rule);
   Name target = name.substr(0, name.size() - rule.name.size()) + rule.data;
   if (target.size() > kNameBytesMax) {
     out.rcode = Rcode::name_too_long;
-    return false;
+    return;
   }
   out.answers.push_back({name, Type::cname, rule.ttl, target});
-  name = std::move(target);
-  if (is_below_or_equal(name, name_)) return true;
-  out.chase = name;
-  return false;
+  if (question.type != Type::cname) out.chase = std::move(target);
 }
 
 Record StaticZone::negative_soa() const {

@@ -3,8 +3,8 @@
 //
 // Rules: RFC 1034 section 4.3.2 (the walk from the apex to the name: delegations, then the name, then a
 // wildcard), RFC 4592 (wildcards and names that exist only above others), RFC 6672 (DNAME), RFC 2308 (the SOA
-// of a "no"), RFC 8482 (ANY). Names are followed by CNAME inside of the zone; outside of it `chase` says
-// where the answer goes on.
+// of a "no"), RFC 8482 (ANY). An answer ends at the first alias (CNAME, DNAME); `chase` says where it goes
+// on, be it in this zone: a zone of ours that lies inside of this one may hold that name (ZoneSet knows).
 #include <map>
 #include <string>
 #include <unordered_map>
@@ -39,7 +39,7 @@ class StaticZone {
                       std::vector<Record>& to) const;
   void add_targets(const Set& set, std::vector<Record>& to) const;
   void refer(const Found& found, Answer& out) const;
-  bool substitute(const Set& dname, Name& name, Answer& out) const;
+  void substitute(const Record& rule, const Question& question, Answer& out) const;
   Record negative_soa() const;
 
   Name name_;

@@ -40,7 +40,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
     deadline_->set(kIdle, [weak = weak_from_this()] {
       if (const auto self = weak.lock()) self->close();
     });
-    advance();
+    wire_->handshake([self = shared_from_this()](ErrorCode failed) {
+      if (failed) return self->close();
+      self->advance();
+    });
   }
 
   void close() {
@@ -130,14 +133,19 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
 class Listener final : public TcpListener, public std::enable_shared_from_this<Listener> {
  public:
-  Listener(Engine& engine, std::shared_ptr<Service> service)
-      : engine_(engine), service_(std::move(service)) {}
+  Listener(Engine& engine, std::shared_ptr<Service> service, http::SharedTlsContext tls)
+      : engine_(engine), service_(std::move(service)), tls_(std::move(tls)) {}
 
   void start(Fd socket) {
     acceptor_ =
         http::Acceptor::start(engine_, std::move(socket), [weak = weak_from_this()](Fd fd, std::string) {
           if (const auto self = weak.lock()) self->accept(std::move(fd));
         });
+  }
+
+  void set_tls(http::SharedTlsContext context) override {
+    std::lock_guard lock(mutex_);
+    tls_ = std::move(context);
   }
 
   void stop() override {
@@ -160,8 +168,9 @@ class Listener final : public TcpListener, public std::enable_shared_from_this<L
     std::lock_guard lock(mutex_);
     if (connections_.size() >= kConnectionsMax || per_client_[client] >= kConnectionsPerClientMax) return;
     ++per_client_[client];
-    auto wire =
-        http::make_plain_wire(http::asio::make_strand(event_context(engine_)), std::move(fd), peer->family());
+    const auto strand = http::asio::make_strand(event_context(engine_));
+    auto wire = tls_ ? http::make_tls_wire(strand, std::move(fd), peer->family(), tls_, http::TlsRole::server)
+                     : http::make_plain_wire(strand, std::move(fd), peer->family());
     auto connection = std::make_shared<Connection>(engine_, std::move(wire), service_, *peer,
                                                    [weak = weak_from_this()](Connection* ended) {
                                                      if (const auto self = weak.lock()) self->forget(ended);
@@ -180,14 +189,16 @@ class Listener final : public TcpListener, public std::enable_shared_from_this<L
   const std::shared_ptr<Service> service_;
   std::shared_ptr<http::Acceptor> acceptor_;
   std::mutex mutex_;
+  http::SharedTlsContext tls_;
   std::map<Connection*, std::shared_ptr<Connection>> connections_;
   std::map<std::string, std::size_t> per_client_;
 };
 
 }  // namespace
 
-std::shared_ptr<TcpListener> start_tcp_listener(Engine& engine, Fd socket, std::shared_ptr<Service> service) {
-  auto listener = std::make_shared<Listener>(engine, std::move(service));
+std::shared_ptr<TcpListener> start_tcp_listener(Engine& engine, Fd socket, std::shared_ptr<Service> service,
+                                                http::SharedTlsContext tls) {
+  auto listener = std::make_shared<Listener>(engine, std::move(service), std::move(tls));
   listener->start(std::move(socket));
   return listener;
 }

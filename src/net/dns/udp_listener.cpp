@@ -94,10 +94,10 @@ class Listener final : public UdpListener, public std::enable_shared_from_this<L
       take_arrived();
       now_ns_ = engine_.clock().now().steady_ns;
       answer_count_ = 0;
-      remembered_ = name_errors_ = forwarded_ = 0;
+      remembered_ = {};
       for (std::size_t i = 0; i < count; ++i) answer(i);
       // Counted first: who has an answer finds it counted.
-      if (remembered_ > 0) service_->count_remembered(remembered_, name_errors_, forwarded_);
+      if (remembered_.answers > 0) service_->count_remembered(remembered_);
       if (answer_count_ > 0) send(answer_messages_.data(), answer_count_);
       if (count < kBatch) break;
     }
@@ -116,9 +116,8 @@ class Listener final : public UdpListener, public std::enable_shared_from_this<L
     if (plain) {
       const auto found = memo_.find(packet, question_, rotation_++, now_ns_, room);
       if (found.bytes > 0) {
-        ++remembered_;
-        if (found.upstream) ++forwarded_;
-        if ((room[3] & 0xf) == static_cast<char>(Rcode::name_error)) ++name_errors_;
+        const bool name_error = (room[3] & 0xf) == static_cast<char>(Rcode::name_error);
+        remembered_.add(question_.type, name_error, found.upstream);
         return queue(i, room, found.bytes);
       }
     }
@@ -253,7 +252,7 @@ class Listener final : public UdpListener, public std::enable_shared_from_this<L
   std::array<iovec, kBatch> query_vectors_{}, answer_vectors_{};
   std::array<std::string, kBatch> slow_answers_;
   std::size_t last_count_ = kBatch, answer_count_ = 0;
-  std::uint64_t remembered_ = 0, name_errors_ = 0, forwarded_ = 0;  // of this round
+  RememberedCounts remembered_;  // of this round
   std::int64_t now_ns_ = 0;
   bool stopped_ = false;
 };

@@ -13,7 +13,8 @@ struct Answer {
   bool ours = true;  ///< false: not our zone, ask an upstream server
   Rcode rcode = Rcode::no_error;
   std::vector<Record> answers, authority, additional;
-  /// The answer ends with a CNAME to this name outside our zone: append what others say.
+  /// The answer ends with a CNAME to this name: append what the zone that holds it says, or an upstream
+  /// server.
   std::optional<Name> chase = std::nullopt;
   bool referral = false;  ///< to the servers in `authority`: not an answer of ours
   bool keep = true;       ///< the same question has the same answer until something is published

@@ -3,16 +3,26 @@
 namespace orchestra::dns {
 
 Answer ZoneSet::answer_once(const Question& question, std::uint32_t rotation) const {
+  const AnyZone* zone = nullptr;
   if (!zones_.empty()) {
     for (std::string_view above = question.name;;) {
       if (cluster_ && above == cluster_->name()) break;
-      if (const auto found = zones_.find(above); found != zones_.end())
-        return found->second->answer(question, rotation);
+      if (const auto found = zones_.find(above); found != zones_.end()) {
+        zone = found->second.get();
+        break;
+      }
       if (above.size() <= 1) break;
       above.remove_prefix(static_cast<unsigned char>(above[0]) + 1u);
     }
   }
-  if (cluster_) return cluster_->answer(question, rotation);
+  // The cluster's reverse names are deeper than a zone that holds all of in-addr.arpa, or the root.
+  const bool reverse =
+      zone != nullptr && is_reverse_name(question.name) && !is_reverse_name(zone->wire_name());
+  if (cluster_ && (zone == nullptr || reverse)) {
+    Answer out = cluster_->answer(question, rotation);
+    if (out.ours || zone == nullptr) return out;
+  }
+  if (zone != nullptr) return zone->answer(question, rotation);
   return {.ours = false};
 }
 
@@ -31,7 +41,7 @@ Answer ZoneSet::answer(const Question& question, std::uint32_t rotation) const {
     out.chase = std::move(more.chase);
     out.keep &= more.keep;
     if (more.extended) out.extended = std::move(more.extended);
-    if (out.rcode == Rcode::server_failure) out.answers.clear();
+    if (out.rcode == Rcode::server_failure) out.answers.clear(), out.additional.clear();
   }
   return out;
 }

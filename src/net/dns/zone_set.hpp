@@ -16,7 +16,9 @@ class ZoneSet {
   ZoneSet(std::shared_ptr<const ClusterZone> cluster, Zones zones)
       : cluster_(std::move(cluster)), zones_(std::move(zones)) {}
 
-  /// The longest zone that the name is below answers; a CNAME that leads to another zone of ours is followed.
+  /// The longest zone that the name is below answers. A CNAME is followed in the same way, to the longest
+  /// zone that holds its target, which may lie inside of the one it comes from; `chase` is left where none
+  /// does.
   Answer answer(const Question& question, std::uint32_t rotation) const;
   const std::shared_ptr<const ClusterZone>& cluster() const { return cluster_; }
   const Zones& zones() const { return zones_; }

@@ -2,7 +2,9 @@
 //
 // The rules are those of Kubernetes' pkg/proxy/topology.go: ready endpoints; when none is ready, those
 // that terminate but still serve (better a pod that is about to go than nobody); a Local policy keeps to
-// this node and then prefers silence to a reset, because another node may have an answer.
+// this node and then prefers silence to a reset, because another node may have an answer. A pod or the node
+// itself that uses an outside address is under no policy: it stands for a client behind a load balancer,
+// which would have sent it to a node that has endpoints.
 #include "orchestra/service_proxy.hpp"
 
 namespace orchestra {
@@ -26,7 +28,9 @@ EndpointChoice usable_endpoints(const NetworkService& service, const NetworkServ
                                          : "ExternalName: DNS answers with another name";
     return choice;
   }
-  const bool local_only = origin == TrafficOrigin::internal ? service.internal_local : service.external_local;
+  const bool local_only = origin == TrafficOrigin::internal   ? service.internal_local
+                          : origin == TrafficOrigin::external ? service.external_local
+                                                              : false;
   const char* policy = origin == TrafficOrigin::internal ? "internalTrafficPolicy" : "externalTrafficPolicy";
   std::vector<const NetworkEndpoint*> candidates;
   std::size_t usable_elsewhere = 0;

@@ -69,6 +69,11 @@ Result<std::string> explain_target(const NetworkSnapshot& snapshot, std::string_
           usable_endpoints(*service, port, node, inside ? TrafficOrigin::internal : TrafficOrigin::external);
       std::string out = std::string(text) + " is Service " + name.to_string() + " port " +
                         (port.name.empty() ? std::to_string(port.port) : port.name) + "\n";
+      if (!service->source_ranges.empty() && contains(service->load_balancer_ips, target.address)) {
+        out += "only from";
+        for (const std::string& range : service->source_ranges) out += " " + range;
+        out += " (loadBalancerSourceRanges)\n";
+      }
       if (choice.chosen.empty()) {
         out += (choice.not_ours ? "not served: "
                 : choice.drop   ? "dropped: "
@@ -78,6 +83,11 @@ Result<std::string> explain_target(const NetworkSnapshot& snapshot, std::string_
       for (const auto& endpoint : choice.chosen) out += "  to  " + describe(endpoint) + "\n";
       for (const auto& other : choice.excluded)
         out += "  not " + describe(other.endpoint) + ": " + other.reason + "\n";
+      if (!inside && service->external_local) {
+        out += "from pods and this node, which no externalTrafficPolicy holds:\n";
+        for (const auto& endpoint : usable_endpoints(*service, port, node, TrafficOrigin::near).chosen)
+          out += "  to  " + describe(endpoint) + "\n";
+      }
       return out;
     }
     if (!node_port) nearest = service.get();

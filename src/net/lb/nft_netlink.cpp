@@ -85,6 +85,7 @@ void put_key(nlmsghdr* header, const RuleElement& element) {
       break;
     case MapKind::keep_source:
     case MapKind::service:
+    case MapKind::near_service:
     case MapKind::nothing:
     case MapKind::endpoint:
       key.add_address(element.address);
@@ -92,6 +93,7 @@ void put_key(nlmsghdr* header, const RuleElement& element) {
       key.add_port(element.port);
       break;
     case MapKind::node_service:
+    case MapKind::near_node:
     case MapKind::node_nothing:
     case MapKind::node_endpoint:
       key.add_protocol(element.protocol);

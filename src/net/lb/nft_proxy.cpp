@@ -4,11 +4,12 @@
 // that are needed first (text), then all map elements (one binary batch), then chains that grew (text).
 // Only the second one happens for ordinary changes. Where a table of ours is there already (an earlier
 // process, a foreign change) one text transaction replaces it whole, so that no packet sees a half; that is
-// slower than the binary batch and rare.
+// slower than the binary batch and rare. What session affinity remembers is carried over then.
 // Once a second the ruleset's generation is compared with the one after our last change. When somebody
 // else changed something and our table lost rules or is gone, everything is written again.
 #include "net/lb/nft_proxy.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <mutex>
 #include <set>
@@ -152,7 +153,13 @@ class NftProxy final : public ServiceProxy, public std::enable_shared_from_this<
       replaces = present.has_value();
       if (replaces) before += elements_text(table_, batch.added);
     }
-    if (!before.empty()) ORC_TRY(session_->run(before));
+    std::string clients = replaces ? kept_clients(batch) : "";
+    if (!clients.empty() && !session_->run(before + clients)) {
+      engine_.log(LogLevel::warning, "lb", "what session affinity remembered could not be taken over",
+                  {{"table", table_}});
+      clients.clear();
+    }
+    if (clients.empty() && !before.empty()) ORC_TRY(session_->run(before));
     width_ = std::max(width_, batch.width);
     if (!replaces) ORC_TRY(elements_.apply(table_, {}, batch.removed, batch.added));
     std::string after;
@@ -177,6 +184,16 @@ class NftProxy final : public ServiceProxy, public std::enable_shared_from_this<
     }
     if (!after.empty()) ORC_TRY(session_->run(after));
     return {};
+  }
+
+  /// The dynamic sets outlive this program, and are carried over when the table is replaced: in the same
+  /// transaction, with the time that each client has left.
+  std::string kept_clients(const RuleBatch& batch) {
+    const bool affinity = std::any_of(batch.chains_before.begin(), batch.chains_before.end(),
+                                      [](const ServiceChain& chain) { return chain.affinity_seconds > 0; });
+    if (!affinity) return {};
+    const auto listing = session_->list("list sets table ip " + table_);
+    return listing ? kept_clients_text(table_, *listing, batch.chains_before) : "";
   }
 
   /// Where connection tracking cannot be edited, clients with fixed UDP ports keep their old endpoint.

@@ -2,7 +2,10 @@
 // RelayPicker: which endpoint a client of the userspace proxy gets: by turn, by chance, or the one it had.
 //
 // Affinity is remembered per client address, bounded: when full, the client that came longest ago is
-// forgotten. An endpoint that is gone is forgotten at once. One caller at a time.
+// forgotten. An endpoint that is gone is forgotten at once. A client that is not known gets the endpoint
+// whose hash with the client is the highest (rendezvous hashing; Thaler, Ravishankar 1998): so who comes back
+// after a restart of this program finds its endpoint again without any file, as long as no endpoint came that
+// has a higher one, which a new one among n has for each n-th client. One caller at a time.
 #include <algorithm>
 #include <list>
 #include <unordered_map>
@@ -33,7 +36,11 @@ class RelayPicker {
     const std::size_t count = targets_.list.size();
     if (count == 0) return {};
     std::size_t first = kept(client, now_ns);
-    if (first == count) first = targets_.round_robin ? turn_++ % count : random.below(count);
+    if (first == count) {
+      first = targets_.affinity_seconds > 0 ? by_client(client)
+              : targets_.round_robin        ? turn_++ % count
+                                            : random.below(count);
+    }
     std::vector<RelayTarget> out;
     for (std::size_t i = 0; i < count && i < tries; ++i) out.push_back(targets_.list[(first + i) % count]);
     return out;
@@ -68,6 +75,19 @@ class RelayPicker {
     }
     const auto target = std::find(targets_.list.begin(), targets_.list.end(), found->second->target);
     return static_cast<std::size_t>(target - targets_.list.begin());
+  }
+  std::size_t by_client(std::uint32_t client) const {
+    const auto weight = [client](const RelayTarget& target) {
+      std::uint64_t x = std::uint64_t{client} << 32 | target.address;
+      x += std::uint64_t{target.port} * 0x9e3779b97f4a7c15;
+      x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9;  // the finalizer of SplitMix64
+      x = (x ^ x >> 27) * 0x94d049bb133111eb;
+      return x ^ x >> 31;
+    };
+    const auto best =
+        std::max_element(targets_.list.begin(), targets_.list.end(),
+                         [&](const RelayTarget& a, const RelayTarget& b) { return weight(a) < weight(b); });
+    return static_cast<std::size_t>(best - targets_.list.begin());
   }
   Clients::iterator forget(Clients::iterator client) {
     by_address_.erase(client->address);

@@ -22,9 +22,10 @@ class ServiceCompiler {
 
   ServiceRules compile() {
     read_balance();
+    read_source_ranges();
     for (const auto& text : service_.cluster_ips) add_address(text, true);
     for (const auto& text : service_.external_ips) add_address(text, false);
-    for (const auto& text : service_.load_balancer_ips) add_address(text, false);
+    for (const auto& text : service_.load_balancer_ips) add_address(text, false, guarded_);
     for (const auto& port : service_.ports) compile_port(port);
     sort_elements();
     return std::move(rules_);
@@ -34,6 +35,7 @@ class ServiceCompiler {
   struct Front {
     std::uint32_t address = 0;
     bool cluster = true;
+    bool guarded = false;  // not for everybody
   };
 
   void reject(std::string reason, std::string message) {
@@ -51,14 +53,56 @@ class ServiceCompiler {
     }
   }
 
-  void add_address(const std::string& text, bool cluster) {
+  /// As kube-proxy reads them: bits behind the prefix do not count, those of the other family are for the
+  /// other table. Nobody is let in by a range that cannot be read.
+  void read_source_ranges() {
+    guarded_ = !service_.source_ranges.empty();
+    std::vector<IpRange> ranges;
+    for (const std::string& written : service_.source_ranges) {
+      const auto range = read_range(written);
+      if (!range) {
+        reject("InvalidSourceRange",
+               "\"" + written + "\" in loadBalancerSourceRanges is not an address range");
+      } else if (range->prefix == 0 && range->base.is_v4()) {
+        guarded_ = false;  // everybody
+      } else if (range->base.is_v4()) {
+        ranges.push_back(*range);
+      }
+    }
+    // Two ranges are apart, or one lies in the other.
+    std::stable_sort(ranges.begin(), ranges.end(),
+                     [](const IpRange& a, const IpRange& b) { return a.prefix < b.prefix; });
+    std::vector<IpRange> apart;
+    for (const IpRange& range : ranges) {
+      const bool inside = std::any_of(apart.begin(), apart.end(),
+                                      [&](const IpRange& wider) { return wider.contains(range.base); });
+      if (!inside) apart.push_back(range);
+    }
+    for (const IpRange& range : apart) sources_.push_back(range.to_string());
+  }
+  static std::optional<IpRange> read_range(std::string_view text) {
+    const auto first = text.find_first_not_of(" \t"), last = text.find_last_not_of(" \t");
+    if (first == std::string_view::npos) return std::nullopt;
+    text = text.substr(first, last - first + 1);
+    const auto slash = text.find('/');
+    const auto address = IpAddress::parse(text.substr(0, slash));
+    if (!address || slash == std::string_view::npos) return std::nullopt;
+    const std::string zero = address->is_v4() ? "0.0.0.0" : "::";
+    const auto length = IpRange::parse(zero + std::string(text.substr(slash)));
+    if (!length) return std::nullopt;
+    if (!address->is_v4()) return IpRange{*address, length->prefix};
+    const std::uint32_t mask = length->prefix == 0 ? 0 : ~std::uint32_t{0} << (32 - length->prefix);
+    return IpRange{IpAddress::v4(address->v4_number() & mask), length->prefix};
+  }
+
+  void add_address(const std::string& text, bool cluster, bool guarded = false) {
     const auto address = IpAddress::parse(text);
     if (!address || !address->is_v4()) {
       reject("UnsupportedAddress",
              "address " + text + " is not IPv4; it is not served by the kernel's rules");
       return;
     }
-    fronts_.push_back({address->v4_number(), cluster});
+    fronts_.push_back({address->v4_number(), cluster, guarded});
   }
 
   void compile_port(const NetworkServicePort& port) {
@@ -68,6 +112,7 @@ class ServiceCompiler {
     }
     const auto inside = targets(port, TrafficOrigin::internal);
     const auto outside = targets(port, TrafficOrigin::external);
+    const std::string near = near_chain(port);
     if (service_.external_local) {
       for (const auto& [address, target_port] : outside.list)
         keep_source(address, target_port, port.protocol);
@@ -78,8 +123,12 @@ class ServiceCompiler {
       key.address = front.address;
       key.protocol = port.protocol;
       key.port = port.port;
-      add_port(key, front.cluster ? inside : outside, port);
+      add_port(key, front.cluster ? inside : outside, port, front.guarded);
       if (front.cluster) add_shared(MapKind::addresses, front.address, 0);
+      if (!front.cluster && !near.empty()) {
+        const std::string guard = front.guarded ? guard_chain(key, port, near, " near") : near;
+        add_near(key, MapKind::near_service, guard);
+      }
       ++rules_.ports;
     }
     if (port.node_port != 0) {
@@ -88,6 +137,7 @@ class ServiceCompiler {
       key.protocol = port.protocol;
       key.port = port.node_port;
       add_port(key, outside, port);
+      add_near(key, MapKind::near_node, near);
       ++rules_.ports;
     }
   }
@@ -116,7 +166,7 @@ class ServiceCompiler {
     return out;
   }
 
-  void add_port(RuleElement key, const Targets& to, const NetworkServicePort& port) {
+  void add_port(RuleElement key, const Targets& to, const NetworkServicePort& port, bool guarded = false) {
     const bool node_port = key.map == MapKind::node_service;
     if (to.list.empty()) {
       key.map = node_port ? MapKind::node_nothing : MapKind::nothing;
@@ -131,6 +181,7 @@ class ServiceCompiler {
     } else {
       service.chain = (node_port ? "np_n" : "n") + std::to_string(to.list.size());
     }
+    if (guarded) service.chain = guard_chain(key, port, service.chain, "", to.list.size());
     rules_.elements.push_back(std::move(service));
     for (std::size_t i = 0; i < to.list.size(); ++i) {
       RuleElement endpoint = key;
@@ -145,18 +196,68 @@ class ServiceCompiler {
 
   std::string own_chain(const RuleElement& key, const Targets& to, const NetworkServicePort& port) {
     const bool node_port = key.map == MapKind::node_service;
+    ServiceChain chain{.name = chain_name(port, std::to_string(key.address) + (node_port ? " node" : "")),
+                       .count = to.list.size(),
+                       .node_port = node_port,
+                       .in_turn = !service_.affinity_client_ip};
+    if (service_.affinity_client_ip) name_targets(chain, to, port);
+    rules_.chains.push_back(chain);
+    return chain.name;
+  }
+
+  /// Of a port with externalTrafficPolicy Local: whom pods and this node reach by its outside addresses. "":
+  /// nobody.
+  std::string near_chain(const NetworkServicePort& port) {
+    const bool outside =
+        port.node_port != 0 ||
+        std::any_of(fronts_.begin(), fronts_.end(), [](const Front& front) { return !front.cluster; });
+    if (!service_.external_local || !outside) return {};
+    const Targets to = targets(port, TrafficOrigin::near);
+    if (to.list.empty()) return {};
+    ServiceChain chain{.name = chain_name(port, "near"),
+                       .count = to.list.size(),
+                       .in_turn = round_robin_ && !service_.affinity_client_ip};
+    name_targets(chain, to, port);
+    for (const auto& [address, target_port] : to.list) add_shared(MapKind::hairpin, address, address);
+    rules_.chains.push_back(chain);
+    return chain.name;
+  }
+  void add_near(RuleElement key, MapKind map, const std::string& chain) {
+    if (chain.empty()) return;
+    key.map = map;
+    key.chain = chain;
+    rules_.elements.push_back(std::move(key));
+  }
+
+  /// `count` endpoints of the maps: the chain that it leads to needs as many, and so this one grows and
+  /// shrinks in the same order. The address itself may always: what the node sends to one that it holds comes
+  /// from there.
+  std::string guard_chain(const RuleElement& key, const NetworkServicePort& port, const std::string& then,
+                          const std::string& which, std::size_t count = 1) {
+    ServiceChain chain{.name = chain_name(port, std::to_string(key.address) + " guard" + which),
+                       .count = count};
+    chain.then = then;
+    chain.sources = sources_;
+    const IpAddress self = IpAddress::v4(key.address);
+    const bool inside = std::any_of(sources_.begin(), sources_.end(), [&](const std::string& source) {
+      return IpRange::parse(source)->contains(self);
+    });
+    if (!inside) chain.sources.push_back(self.to_string());
+    rules_.chains.push_back(chain);
+    return chain.name;
+  }
+
+  void name_targets(ServiceChain& chain, const Targets& to, const NetworkServicePort& port) const {
+    if (service_.affinity_client_ip)
+      chain.affinity_seconds = std::clamp(service_.affinity_seconds, 1, kAffinitySecondsMax);
+    chain.protocol = port.protocol;
+    chain.targets = to.list;
+  }
+  std::string chain_name(const NetworkServicePort& port, const std::string& front) const {
     char name[24] = {};
     const std::string identity = service_.ns + "/" + service_.name + ":" + std::to_string(port.port) + "/" +
-                                 to_string(port.protocol) + "@" + std::to_string(key.address) +
-                                 (node_port ? " node" : "");
+                                 to_string(port.protocol) + "@" + front;
     std::snprintf(name, sizeof name, "s_%016llx", static_cast<unsigned long long>(fnv1a(identity)));
-    ServiceChain chain{.name = name, .count = to.list.size(), .node_port = node_port};
-    if (service_.affinity_client_ip) {
-      chain.affinity_seconds = std::clamp(service_.affinity_seconds, 1, kAffinitySecondsMax);
-      chain.protocol = port.protocol;
-      chain.targets = to.list;
-    }
-    rules_.chains.push_back(std::move(chain));
     return name;
   }
 
@@ -188,10 +289,19 @@ class ServiceCompiler {
 
   const NetworkService& service_;
   std::string_view node_;
-  bool round_robin_ = false;
+  bool round_robin_ = false, guarded_ = false;
+  std::vector<std::string> sources_;
   std::vector<Front> fronts_;
   ServiceRules rules_;
 };
+
+/// The chain itself, or the one that it guards.
+const std::string& leads_to(const ServiceRules& rules, const std::string& name) {
+  for (const ServiceChain& chain : rules.chains) {
+    if (chain.name == name && !chain.then.empty()) return chain.then;
+  }
+  return name;
+}
 
 /// UDP fronts that either version has, with the newer version's endpoints.
 void collect_udp(RuleBatch& batch, const ServiceRules& before, const ServiceRules& after) {
@@ -200,13 +310,19 @@ void collect_udp(RuleBatch& batch, const ServiceRules& before, const ServiceRule
     for (const auto& element : rules->elements) {
       if (element.protocol != IpProtocol::udp || element.map == MapKind::keep_source) continue;
       const bool node_port = element.map == MapKind::node_service || element.map == MapKind::node_nothing ||
-                             element.map == MapKind::node_endpoint;
+                             element.map == MapKind::node_endpoint || element.map == MapKind::near_node;
       auto& front = fronts[{node_port, element.address, element.port}];
       front.node_port = node_port;
       front.address = element.address;
       front.port = element.port;
       const bool endpoint = element.map == MapKind::endpoint || element.map == MapKind::node_endpoint;
       if (endpoint && rules == &after) front.targets.emplace_back(element.to_address, element.to_port);
+      const bool near = element.map == MapKind::near_service || element.map == MapKind::near_node;
+      if (!near || rules != &after) continue;
+      for (const ServiceChain& chain : after.chains) {
+        if (chain.name == leads_to(after, element.chain))
+          front.targets.insert(front.targets.end(), chain.targets.begin(), chain.targets.end());
+      }
     }
   }
   for (auto& [key, front] : fronts) batch.udp_fronts.push_back(std::move(front));
@@ -225,6 +341,10 @@ std::string map_name(const RuleElement& element) {
       return "svc";
     case MapKind::node_service:
       return "np_svc";
+    case MapKind::near_service:
+      return "near";
+    case MapKind::near_node:
+      return "np_near";
     case MapKind::nothing:
       return "none";
     case MapKind::node_nothing:
@@ -294,11 +414,13 @@ void RulePlan::change(RuleBatch& batch, const ServiceRules& before, const Servic
     const auto* known = find(before, chain.name);
     if (known != nullptr && *known == chain) continue;
     // A chain must never point at an endpoint that is not there: it grows after, and shrinks before, the
-    // maps. With affinity it names the endpoints itself.
-    const bool grows = known != nullptr && known->count < chain.count && chain.affinity_seconds == 0;
+    // maps, unless it names the endpoints itself.
+    const bool grows = known != nullptr && known->count < chain.count && chain.targets.empty();
     (grows ? batch.chains_after : batch.chains_before).push_back(chain);
   }
-  for (const auto& chain : before.chains) {
+  // From the last one: a chain goes before the one that it leads to.
+  for (auto known = before.chains.rbegin(); known != before.chains.rend(); ++known) {
+    const ServiceChain& chain = *known;
     const auto* kept = find(after, chain.name);
     if (kept == nullptr) batch.objects_removed.push_back("chain " + chain.name);
     const auto still = kept == nullptr ? std::vector<std::string>() : kept->objects();

@@ -4,8 +4,9 @@
 // There is no chain per Service: chain `nN` picks one of N at random and goes to `iK`, which translates by
 // map `eK`, the K-th endpoint of every Service. So a Service is a handful of map elements (key: address,
 // protocol, port), and a change of one Service is a handful of element additions and removals. Only exact
-// round robin and session affinity need a chain of their own: the kernel's counter belongs to a rule, and
-// what a client was given before belongs to one Service port.
+// round robin, session affinity and the near side of externalTrafficPolicy Local need a chain of their own:
+// the kernel's counter belongs to a rule, what a client was given before belongs to one Service port, and
+// whom pods and the node reach by an outside address differs from whom others do.
 // RulePlan holds what the kernel was told; an unchanged Service is recognised by its shared record and
 // costs one pointer comparison. Verified layout: spec net.md section 5.
 #include <compare>
@@ -26,6 +27,8 @@ constexpr std::size_t kServiceEndpointsMax = 1024;  ///< per Service port; the k
 enum class MapKind : std::uint8_t {
   service,        ///< svc: address . protocol . port -> goto chain
   node_service,   ///< np_svc: protocol . port -> goto chain
+  near_service,   ///< near: as svc, for pods and this node; before svc, and only where that differs
+  near_node,      ///< np_near
   nothing,        ///< none: as svc, for ports without endpoints -> reject or drop
   node_nothing,   ///< np_none
   addresses,      ///< vips: every cluster address
@@ -52,15 +55,19 @@ struct RuleElement {
 /// "svc", "e3"
 std::string map_name(const RuleElement& element);
 
-/// A chain of one Service port's own: it counts exactly (0, 1, ... count-1, 0, ...), or it remembers each
-/// client's endpoint in a set of its own per endpoint (session affinity).
+/// A chain of one Service port's own. It picks from the maps eK, or names its endpoints itself, or drops who
+/// may not use this address and leaves the rest to another chain.
 struct ServiceChain {
   std::string name;
   std::size_t count = 0;
   bool node_port = false;
-  int affinity_seconds = 0;  ///< 0: round robin
+  bool in_turn = false;      ///< counts exactly (0, 1, ... count-1, 0, ...), else by chance
+  int affinity_seconds = 0;  ///< above 0: remembers each client's endpoint in a set of its own per endpoint
   IpProtocol protocol = IpProtocol::tcp;
-  std::vector<std::pair<std::uint32_t, std::uint16_t>> targets;  ///< with affinity: address and port
+  std::vector<std::pair<std::uint32_t, std::uint16_t>>
+      targets;                       ///< address and port; none: the maps have them
+  std::string then;                  ///< not empty: only those of `sources` go on to this chain
+  std::vector<std::string> sources;  ///< "192.0.2.0/24", none inside of another
   /// Kernel objects besides the chain, as "chain g_1" and "set f_1", in the order in which they may go.
   std::vector<std::string> objects() const;
   friend bool operator==(const ServiceChain&, const ServiceChain&) = default;
@@ -134,5 +141,11 @@ std::string width_text(const std::string& table, std::size_t from, std::size_t t
 /// `add element` commands: for the transaction that replaces a whole table.
 std::string elements_text(const std::string& table, const std::vector<RuleElement>& elements);
 std::string service_chain_text(const std::string& table, const ServiceChain& chain);
+/// What the affinity sets of these chains remembered, as commands that put it back with the time that is
+/// left: `listing` is what `nft list sets` says of the table before it is replaced. Sets that the chains do
+/// not have any more (the endpoint is gone, the time is another) are left out, and so is what is not
+/// understood.
+std::string kept_clients_text(const std::string& table, std::string_view listing,
+                              const std::vector<ServiceChain>& chains);
 
 }  // namespace orchestra::net

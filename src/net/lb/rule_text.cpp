@@ -3,6 +3,9 @@
 // Chain names are prefixed because words like `fwd` and `in` are keywords. A rule that looks at the
 // original destination of a translated connection tells traffic from outside (node ports, external
 // addresses) from traffic to the Service range without any packet mark.
+#include <algorithm>
+#include <set>
+
 #include "net/lb/rule_plan.hpp"
 
 namespace orchestra::net {
@@ -16,6 +19,7 @@ std::string base_table_text(const BaseTable& base) {
   std::string out = table + "\ndelete " + table + "\n" + table + " {\n";
   out += " map svc { " + three + "verdict; }\n map none { " + three + "verdict; }\n";
   out += " map np_svc { " + two + "verdict; }\n map np_none { " + two + "verdict; }\n";
+  out += " map near { " + three + "verdict; }\n map np_near { " + two + "verdict; }\n";
   out += " set vips { type ipv4_addr; }\n set hair { type ipv4_addr . ipv4_addr; }\n";
   out += " set keep { type ipv4_addr . inet_proto . inet_service; }\n";
   out += " chain reject_it {\n  meta l4proto tcp reject with tcp reset\n  reject\n }\n";
@@ -23,10 +27,15 @@ std::string base_table_text(const BaseTable& base) {
   // Only where a connection begins: nat hooks see the first packet alone.
   out += " chain serve {\n  " + three_key + " vmap @svc\n";
   out += "  ip daddr != 127.0.0.0/8 fib daddr type local " + two_key + " vmap @np_svc\n }\n";
+  // Pods and this node are under no externalTrafficPolicy.
+  out += " chain serve_near {\n  " + three_key + " vmap @near\n";
+  out += "  ip daddr != 127.0.0.0/8 fib daddr type local " + two_key + " vmap @np_near\n }\n";
   out += " chain refuse {\n  " + three_key + " vmap @none\n  ip daddr @vips goto reject_it\n";
   out += "  ip daddr " + base.service_cidr + " drop\n }\n";
-  out += " chain hook_pre {\n  type nat hook prerouting priority dstnat; policy accept;\n  jump serve\n }\n";
-  out += " chain hook_out {\n  type nat hook output priority -100; policy accept;\n  jump serve\n }\n";
+  out += " chain hook_pre {\n  type nat hook prerouting priority dstnat; policy accept;\n";
+  out += "  ip saddr " + base.cluster_cidr + " jump serve_near\n  jump serve\n }\n";
+  out += " chain hook_out {\n  type nat hook output priority -100; policy accept;\n";
+  out += "  jump serve_near\n  jump serve\n }\n";
   out += " chain hook_post {\n  type nat hook postrouting priority srcnat; policy accept;\n";
   out += "  ip saddr . ip daddr @hair ct status dnat snat to " + base.node_gateway + "\n";
   out += "  " + three_key + " @keep return\n";
@@ -86,10 +95,12 @@ std::string key_text(const RuleElement& element) {
       return address + " . " + IpAddress::v4(element.second_address).to_string();
     case MapKind::keep_source:
     case MapKind::service:
+    case MapKind::near_service:
     case MapKind::nothing:
     case MapKind::endpoint:
       return address + " . " + ports;
     case MapKind::node_service:
+    case MapKind::near_node:
     case MapKind::node_nothing:
     case MapKind::node_endpoint:
       return ports;
@@ -129,27 +140,44 @@ std::string target_id(const ServiceChain& chain, std::size_t k) {
   return text;
 }
 
-/// Whom each client was given is one dynamic set per endpoint; its timeout starts anew with each connection.
-std::string affinity_text(const std::string& table, const ServiceChain& chain) {
+/// "numgen inc mod 3"
+std::string choice_of(const ServiceChain& chain) {
+  return std::string("numgen ") + (chain.in_turn ? "inc" : "random") + " mod " + std::to_string(chain.count);
+}
+
+std::string guard_text(const std::string& table, const ServiceChain& chain) {
+  const std::string name = " ip " + table + " " + chain.name;
+  std::string sources;
+  for (const std::string& source : chain.sources) sources += (sources.empty() ? "" : ", ") + source;
+  return "add chain" + name + "\nflush chain" + name + "\nadd rule" + name + " ip saddr != { " + sources +
+         " } drop\nadd rule" + name + " goto " + chain.then + "\n";
+}
+
+/// A chain that names its endpoints, each in a chain g_. With affinity, whom each client was given is one
+/// dynamic set per endpoint; its timeout starts anew with each connection.
+std::string named_chain_text(const std::string& table, const ServiceChain& chain) {
   constexpr const char* kClientsMax = "65536";  // per endpoint; more are balanced as if they were new
   const std::string of_table = " ip " + table + " ";
   const std::string name = of_table + chain.name;
-  std::string sets, known, choice;
+  const bool affinity = chain.affinity_seconds > 0;
+  std::string ends, known, choice;
   for (std::size_t k = 0; k < chain.targets.size(); ++k) {
     const std::string id = target_id(chain, k);
     const auto& [address, port] = chain.targets[k];
-    sets += "add set" + of_table + "f_" + id + " { type ipv4_addr; flags dynamic,timeout; timeout " +
-            std::to_string(chain.affinity_seconds) + "s; size " + kClientsMax + "; }\n";
-    sets += "add chain" + of_table + "g_" + id + "\nflush chain" + of_table + "g_" + id + "\n";
-    sets += "add rule" + of_table + "g_" + id + " meta l4proto " +
-            (chain.protocol == IpProtocol::tcp ? "tcp" : "udp") + " update @f_" + id +
-            " { ip saddr } dnat ip to " + IpAddress::v4(address).to_string() + ":" + std::to_string(port) +
-            "\n";
-    known += "add rule" + name + " ip saddr @f_" + id + " goto g_" + id + "\n";
+    if (affinity) {
+      ends += "add set" + of_table + "f_" + id + " { type ipv4_addr; flags dynamic,timeout; timeout " +
+              std::to_string(chain.affinity_seconds) + "s; size " + kClientsMax + "; }\n";
+      known += "add rule" + name + " ip saddr @f_" + id + " goto g_" + id + "\n";
+    }
+    ends += "add chain" + of_table + "g_" + id + "\nflush chain" + of_table + "g_" + id + "\n";
+    ends += "add rule" + of_table + "g_" + id + " meta l4proto " +
+            (chain.protocol == IpProtocol::tcp ? "tcp" : "udp") +
+            (affinity ? " update @f_" + id + " { ip saddr }" : "") + " dnat ip to " +
+            IpAddress::v4(address).to_string() + ":" + std::to_string(port) + "\n";
     choice += (k == 0 ? "" : ", ") + std::to_string(k) + " : goto g_" + id;
   }
-  return "add chain" + name + "\n" + sets + "flush chain" + name + "\n" + known + "add rule" + name +
-         " numgen random mod " + std::to_string(chain.targets.size()) + " vmap { " + choice + " }\n";
+  return "add chain" + name + "\n" + ends + "flush chain" + name + "\n" + known + "add rule" + name + " " +
+         choice_of(chain) + " vmap { " + choice + " }\n";
 }
 
 }  // namespace
@@ -158,23 +186,74 @@ std::vector<std::string> ServiceChain::objects() const {
   std::vector<std::string> chains, sets;
   for (std::size_t k = 0; k < targets.size(); ++k) {
     chains.push_back("chain g_" + target_id(*this, k));
-    sets.push_back("set f_" + target_id(*this, k));
+    if (affinity_seconds > 0) sets.push_back("set f_" + target_id(*this, k));
   }
   chains.insert(chains.end(), sets.begin(), sets.end());
   return chains;
 }
 
 std::string service_chain_text(const std::string& table, const ServiceChain& chain) {
-  if (chain.affinity_seconds != 0) return affinity_text(table, chain);
+  if (!chain.targets.empty()) return named_chain_text(table, chain);
+  if (!chain.then.empty()) return guard_text(table, chain);
   const std::string name = "ip " + table + " " + chain.name;
   const std::string prefix = chain.node_port ? "np_i" : "i";
   std::string out = "add chain " + name + "\nflush chain " + name + "\nadd rule " + name + " ";
   if (chain.count == 1) return out + "goto " + prefix + "0\n";
-  out += "numgen inc mod " + std::to_string(chain.count) + " vmap { ";
+  out += choice_of(chain) + " vmap { ";
   for (std::size_t k = 0; k < chain.count; ++k) {
     out += (k == 0 ? "" : ", ") + std::to_string(k) + " : goto " + prefix + std::to_string(k);
   }
   return out + " }\n";
+}
+
+namespace {
+
+/// "10.0.0.1 expires 29s500ms" of a listed element; "" for what has another form.
+std::string kept_client(std::string_view element) {
+  std::vector<std::string_view> words;
+  for (std::size_t at = 0; (at = element.find_first_not_of(" \t\n", at)) != std::string_view::npos;) {
+    const std::size_t end = std::min(element.find_first_of(" \t\n", at), element.size());
+    words.push_back(element.substr(at, end - at));
+    at = end;
+  }
+  const auto expires = std::find(words.begin(), words.end(), "expires");
+  if (words.size() < 3 || expires == words.end() || expires + 1 == words.end()) return {};
+  const auto address = IpAddress::parse(words.front());
+  const bool time = expires[1].find_first_not_of("0123456789dhms") == std::string_view::npos;
+  if (!address || !address->is_v4() || !time) return {};
+  return address->to_string() + " expires " + std::string(expires[1]);
+}
+
+}  // namespace
+
+std::string kept_clients_text(const std::string& table, std::string_view listing,
+                              const std::vector<ServiceChain>& chains) {
+  std::set<std::string, std::less<>> wanted;  // "set f_1"
+  for (const ServiceChain& chain : chains) {
+    for (std::string& object : chain.objects()) {
+      if (object.starts_with("set ")) wanted.insert(std::move(object));
+    }
+  }
+  std::string out;
+  for (std::size_t at = 0; (at = listing.find("set f_", at)) != std::string_view::npos;) {
+    const std::size_t name_end = std::min(listing.find(' ', at + 4), listing.size());
+    const std::string_view name = listing.substr(at, name_end - at);
+    const std::size_t next = std::min(listing.find("set f_", name_end), listing.size());
+    const std::string_view body = listing.substr(name_end, next - name_end);
+    at = next;
+    const std::size_t begin = body.find("elements = {"), end = body.find('}', begin);
+    if (!wanted.contains(name) || begin == std::string_view::npos || end == std::string_view::npos) continue;
+    std::string clients;
+    for (std::size_t one = begin + 12; one < end;) {
+      const std::size_t comma = std::min(body.find(',', one), end);
+      const std::string client = kept_client(body.substr(one, comma - one));
+      if (!client.empty()) clients += (clients.empty() ? "" : ", ") + client;
+      one = comma + 1;
+    }
+    if (!clients.empty())
+      out += "add element ip " + table + " " + std::string(name.substr(4)) + " { " + clients + " }\n";
+  }
+  return out;
 }
 
 }  // namespace orchestra::net

@@ -84,6 +84,37 @@ start two --forward "${address[one]}"
 kill "${pid[one]}"; wait "${pid[one]}" 2>/dev/null; [ $? = 0 ] && pass "SIGTERM ends it with status 0" || failed "SIGTERM"
 ask two www.other.example | grep -q 192.0.2.99 && pass "what was forwarded once is remembered" || failed "cache"
 
+# By TLS and by HTTPS, as others' clients ask; the certificate is replaced while it runs.
+make_certificate() { # NAME
+  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj "/CN=$1" -addext "subjectAltName=DNS:$1" -keyout "$work/key.new" -out "$work/cert.new" 2>/dev/null &&
+    mv "$work/key.new" "$work/key.pem" && mv "$work/cert.new" "$work/cert.pem"
+}
+if command -v openssl >/dev/null && make_certificate dns.example; then
+  cp "$work/cert.pem" "$work/first.pem"
+  start secure --listen-tls 127.0.0.1:0 --listen-https 127.0.0.1:0 --certificate "$work/cert.pem" --key "$work/key.pem" --zone-file shop.example="$work/shop.zone"
+  by_tls=$(sed -n 's/^dns tls:\/\///p' "$work/secure.out"); by_https=$(sed -n 's/^dns https:\/\///p' "$work/secure.out")
+  start behind --forward "tls://$by_tls#dns.example" --forward-ca "$work/first.pem"
+  ask behind www.shop.example | grep -q '192.0.2.20' && pass "a server that asks this one by TLS has the answer" || failed "tls: $(ask behind www.shop.example 2>&1)"
+  if command -v kdig >/dev/null; then
+    kdig "@${by_tls%:*}" -p "${by_tls##*:}" +tls-ca="$work/cert.pem" +tls-host=dns.example +short www.shop.example 2>&1 | grep -qx '192.0.2.20' && pass "kdig reads it by TLS" || failed "kdig +tls: $(kdig "@${by_tls%:*}" -p "${by_tls##*:}" +tls-ca="$work/cert.pem" +tls-host=dns.example www.shop.example 2>&1 | tail -n 3)"
+    port=${by_https##*:}; port=${port%/dns-query}
+    kdig_https() { kdig "@${by_https%%:*}" -p "$port" +https=dns.example/dns-query +tls-ca="$work/cert.pem" +tls-host=dns.example +short "$@" www.shop.example 2>&1; }
+    if kdig --help 2>&1 | grep -q 'no.https' && ! kdig_https | grep -q 'not supported'; then
+      [ "$(kdig_https)" = 192.0.2.20 ] && [ "$(kdig_https +https-get)" = 192.0.2.20 ] && pass "and by HTTPS (HTTP/2), POST and GET" || failed "kdig +https: $(kdig_https | tail -n 3)"
+    else
+      skip "kdig +https: this kdig was built without it"
+    fi
+  else
+    skip "kdig +tls, +https: not installed (tools/fetch-peers.sh)"
+  fi
+  make_certificate new.example && kill -HUP "${pid[secure]}"
+  wait_for 10 grep -q 'the certificate is read again' "$work/secure.err"
+  start renewed --forward "tls://$by_tls#new.example" --forward-ca "$work/cert.pem"
+  ask renewed www.shop.example | grep -q '192.0.2.20' && pass "after SIGHUP with the new certificate" || failed "new certificate: $(ask renewed www.shop.example 2>&1)"
+else
+  skip "by TLS and HTTPS: openssl is not installed"
+fi
+
 # Somebody who is not allowed gets nothing back: counted on the wire between two namespaces.
 ip link add outer type veth peer name inner || fail "no veth pair"
 unshare --net sleep 1000 & other=$!; pids+=($other)
