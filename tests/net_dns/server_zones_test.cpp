@@ -1,5 +1,6 @@
 // DnsServer's zones, limits and further means towards upstream servers, over loopback sockets.
 #include <atomic>
+#include <future>
 
 #include "net/dns/service.hpp"
 #include "server_support.hpp"
@@ -385,10 +386,10 @@ TEST_CASE("a pod's search list is walked in the server") {
 namespace {
 
 /// Gives every question to the server at `there`, which waits for itself then.
-Upstream::Answer relay_to(const std::string& there) {
-  return [&there](const dns::Query& query) {
+Upstream::Answer relay_to(std::shared_future<std::string> there) {
+  return [there = std::move(there)](const dns::Query& query) {
     const std::string packet = dns::write_query(query.id, *query.question, false, false);
-    (void)ask_udp(there, packet, 1);  // no answer comes in this time
+    (void)ask_udp(there.get(), packet, 1);  // no answer comes in this time
     return std::vector<std::string>();
   };
 }
@@ -411,18 +412,20 @@ struct LoopLog {
 }  // namespace
 
 TEST_CASE("a server that forwards to us is found out and left alone") {
-  std::string there;  // set before the first question
+  std::promise<std::string> of_it;
+  const std::shared_future<std::string> there = of_it.get_future().share();
   Upstream relay(relay_to(there));
   LoopLog log;
   Fixture two({.forward = {relay.address()}}, nullptr, log.sink());
-  there = two.address;
+  of_it.set_value(two.address);
   (void)ask_udp(two.address, query_packet("a.example", "A"), 8000);
   log.wait();
   CHECK(two.ask("b.example") == "2");
 }
 
 TEST_CASE("a server for one domain that gives the domain's names back to us is found out as well") {
-  std::string there;
+  std::promise<std::string> of_it;
+  const std::shared_future<std::string> there = of_it.get_future().share();
   const auto domain = dns::make_name("corp.example").value();
   // Only names of the domain: all others it looks up elsewhere.
   Upstream relay([&, back = relay_to(there)](const dns::Query& query) {
@@ -430,7 +433,7 @@ TEST_CASE("a server for one domain that gives the domain's names back to us is f
   });
   LoopLog log;
   Fixture f({.forward_zones = {{"corp.example", {relay.address()}}}}, nullptr, log.sink());
-  there = f.address;
+  of_it.set_value(f.address);
   (void)ask_udp(f.address, query_packet("a.corp.example", "A"), 8000);
   log.wait();
   CHECK(f.ask("b.corp.example") == "2");

@@ -47,7 +47,9 @@ inline std::string slurp(const std::string& path) {
 }
 /// The contents of CRI log records, one line each: "stdout F hello".
 inline std::string log_contents(const std::string& path) {
-  std::istringstream lines(slurp(path));
+  std::string text = slurp(path);
+  text.resize(text.rfind('\n') + 1);  // who writes may be in the middle of a record
+  std::istringstream lines(text);
   std::string out;
   for (std::string line; std::getline(lines, line);)
     out += line.substr(std::min<std::size_t>(31, line.size())) + "\n";
