@@ -116,7 +116,7 @@ kubectl uncordon c >/dev/null; kubectl scale deployment/web --replicas=4 >/dev/n
 
 # A machine dies: its cable and its processes go. The node is seen as lost, its pods move.
 [ "$(kubectl get pods -l app=web --field-selector=spec.nodeName=b --no-headers | wc -l)" -gt 0 ] || failed "no pod on b to lose"
-ip link set to-b down; kill -9 "${pid[b]}"; pid[b]=
+ip link set to-b down; kill -9 "${pid[b]}"; wait "${pid[b]}" 2>/dev/null; pid[b]=
 begin=$(date +%s)
 lost() { [ "$(kubectl get node b -o 'jsonpath={.status.conditions[?(@.type=="Ready")].status}')" = Unknown ]; }
 wait_for 90 lost && pass "a dead node is Unknown after $(( $(date +%s) - begin )) s" || failed "node b: $(kubectl get node b)"
