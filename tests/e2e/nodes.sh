@@ -89,6 +89,7 @@ echo copied >"$work/file"; kubectl cp "$work/file" "$far:/tmp/file" >/dev/null 2
 
 kubectl cp "$far:/tmp/file" "$work/back" >/dev/null 2>&1; [ "$(cat "$work/back" 2>/dev/null)" = copied ] && pass "and back" || failed "cp from the pod"
 kubectl exec "$far" -- /bin/sh -c 'exit 3' >/dev/null 2>&1; [ $? = 3 ] && [ "$(printf 'one\ntwo\n' | kubectl exec -i "$far" -- wc -l | tr -d ' ')" = 2 ] && pass "kubectl exec -i, and its exit status" || failed "exec -i"
+kubectl get --raw "/api/v1/namespaces/default/pods/$far:8000/proxy/index.html" >"$work/proxied" 2>&1 && grep -q '^one on b$' "$work/proxied" && kubectl get --raw "/api/v1/namespaces/default/services/web:80/proxy/" 2>/dev/null | grep -q '^one on [abc]$' && pass "the API's proxy reaches the pod there, and the Service" || failed "proxy: $(cat "$work/proxied")"
 kubectl debug "$far" --image=quickstart/web:1 --quiet -c looker -- /bin/sh -c 'hostname; printf "GET / HTTP/1.0\r\n\r\n" | nc 127.0.0.1 8000 | tail -n 1' >/dev/null 2>&1
 looked() { [ "$(kubectl logs "$far" -c looker 2>/dev/null | paste -sd' ')" = "$far one on b" ]; }
 wait_for 20 looked && pass "kubectl debug: a container beside those of a pod there, in its network" || failed "debug: $(kubectl logs "$far" -c looker 2>&1)"
@@ -116,7 +117,7 @@ kubectl uncordon c >/dev/null; kubectl scale deployment/web --replicas=4 >/dev/n
 
 # A machine dies: its cable and its processes go. The node is seen as lost, its pods move.
 [ "$(kubectl get pods -l app=web --field-selector=spec.nodeName=b --no-headers | wc -l)" -gt 0 ] || failed "no pod on b to lose"
-ip link set to-b down; kill -9 "${pid[b]}"; pid[b]=
+ip link set to-b down; kill -9 "${pid[b]}"; wait "${pid[b]}" 2>/dev/null; pid[b]=
 begin=$(date +%s)
 lost() { [ "$(kubectl get node b -o 'jsonpath={.status.conditions[?(@.type=="Ready")].status}')" = Unknown ]; }
 wait_for 90 lost && pass "a dead node is Unknown after $(( $(date +%s) - begin )) s" || failed "node b: $(kubectl get node b)"

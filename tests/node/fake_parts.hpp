@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
+#include <csignal>
 #include <map>
 #include <mutex>
 
@@ -90,6 +91,12 @@ class FakeRuntime final : public PodRuntime {
     if (waiter) waiter->set(status);
   }
 
+  void forget_commands() {
+    std::vector<Promise<ExecResult>> dropped;
+    std::lock_guard lock(mutex_);
+    dropped.swap(commands_);
+  }
+
   Isolation isolation() const override { return Isolation::rootless; }
   Pending<PodSandbox> create_pod(PodSandboxConfig config) override {
     journal_.add("create pod" + limits_text(config.limits));
@@ -112,8 +119,8 @@ class FakeRuntime final : public PodRuntime {
     journal_.add("start " + id);
     return Result<void>();
   }
-  Pending<void> signal_container(std::string, std::string id, int) override {
-    journal_.add("signal " + id);
+  Pending<void> signal_container(std::string, std::string id, int signal) override {
+    journal_.add((signal == SIGKILL ? "kill " : "signal ") + id);
     if (code_on_signal) end(id, *code_on_signal);
     return Result<void>();
   }
@@ -138,9 +145,17 @@ class FakeRuntime final : public PodRuntime {
     waiters_.insert_or_assign(id, promise);
     return promise.pending();
   }
-  Pending<ExecResult> exec(std::string, std::string, std::vector<std::string>, Duration,
+  /// Runs until forget_commands().
+  Pending<ExecResult> exec(std::string, std::string id, std::vector<std::string>, Duration,
                            std::size_t) override {
-    return none();
+    Promise<ExecResult> promise;
+    auto pending = promise.pending();
+    {
+      std::lock_guard lock(mutex_);
+      commands_.push_back(promise);
+    }
+    journal_.add("exec " + id);
+    return pending;
   }
   Pending<std::shared_ptr<ProcessStream>> exec_stream(std::string, std::string, ExecOptions) override {
     return none();
@@ -164,6 +179,7 @@ class FakeRuntime final : public PodRuntime {
   std::mutex mutex_;
   std::map<std::string, ContainerStatus> all_;
   std::map<std::string, Promise<ContainerStatus>> waiters_;
+  std::vector<Promise<ExecResult>> commands_;
 };
 
 class FakeImages final : public ImageService {
@@ -206,6 +222,7 @@ struct FakeNode {
     context.allocations.set_capacity({4000, 1 << 30}, 10);
   }
   ~FakeNode() {
+    runtime->forget_commands();
     for (const auto& worker : workers) worker->stop();
     if (server) server->stop();
     engine.stop();

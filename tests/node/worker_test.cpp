@@ -108,6 +108,47 @@ TEST_CASE("sidecars end after the main containers, the last that was started fir
                            "signal u-main-0", "signal u-two-0", "signal u-one-0", "remove pod", "finished"});
 }
 
+namespace {
+std::string deleted_with_grace(int seconds) {
+  return R"(,"deletionTimestamp":"2026-01-01T00:00:00Z","deletionGracePeriodSeconds":)" +
+         std::to_string(seconds);
+}
+}  // namespace
+
+TEST_CASE("a later delete shortens the grace of a pod that ends, and never lengthens it") {
+  for (const auto& [first, second] : {std::pair(600, 1), std::pair(2, 600)}) {
+    FakeNode node;
+    node.runtime->code_on_signal = std::nullopt;
+    const auto worker = node.worker(pod_with("web", ""));
+    worker->wake();
+    REQUIRE(node.journal.wait("start u-main-0"));
+    worker->update(pod_with("web", "", "", deleted_with_grace(first)));
+    REQUIRE(node.journal.wait("signal u-main-0"));
+    if (first > 60) CHECK(node.journal.count("kill u-main-0") == 0);
+    worker->update(pod_with("web", "", "", deleted_with_grace(second)));
+    CHECK(node.journal.wait("kill u-main-0"));
+  }
+}
+
+TEST_CASE("a preStop hook that overruns the grace leaves its program two seconds of its own") {
+  FakeNode node;
+  node.runtime->code_on_signal = std::nullopt;
+  const std::string hook = R"(,"lifecycle":{"preStop":{"exec":{"command":["wait"]}}})";
+  const auto worker = node.worker(pod_with("web", hook));
+  worker->wake();
+  REQUIRE(node.journal.wait("start u-main-0"));
+  worker->update(pod_with("web", hook, "", deleted_with_grace(600)));
+  REQUIRE(node.journal.wait("exec u-main-0"));
+  CHECK(node.journal.count("signal u-main-0") == 0);
+  node.clock.ahead = Duration(601s).count();
+  worker->wake();
+  REQUIRE(node.journal.wait("signal u-main-0"));
+  CHECK(node.journal.count("kill u-main-0") == 0);
+  node.clock.ahead = Duration(604s).count();
+  worker->wake();
+  REQUIRE(node.journal.wait("kill u-main-0"));
+}
+
 TEST_CASE("on a machine that was started anew a pod does its init containers again") {
   FakeNode node;
   const auto worker =
