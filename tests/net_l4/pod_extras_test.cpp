@@ -2,6 +2,7 @@
 #include <sys/socket.h>
 
 #include "api/pod_attacher.hpp"
+#include "net/lb/nft_transaction.hpp"
 #include "net/podnet/host_ports.hpp"
 #include "net/podnet/in_namespace.hpp"
 #include "net/podnet/rtnetlink.hpp"
@@ -141,6 +142,49 @@ TEST_CASE("host ports are those of a new process too, and no two pods get one") 
   network->attacher()->attach(request("uid-b", other, ports)).wait(60s).value();
   network->teardown().wait(60s).value();
   CHECK(ruleset(lab.host) == "");
+}
+
+TEST_CASE(
+    "a pod keeps its address until no port of the machine leads there, and ports it gave up are closed") {
+  NEEDS_ROOT(
+      "a pod keeps its address until no port of the machine leads there, and ports it gave up are closed");
+  Lab lab;
+  auto network = lab.open();
+  auto pod = NetworkNamespace::create().value();
+  network->attacher()->attach(request("uid-a", pod, {{IpProtocol::tcp, "", 8080, 80}})).wait(60s).value();
+  TcpAnswerer web(pod, "0.0.0.0", 80, "web");
+  const auto lock_table = [&] {  // a table with an owner: nobody else can write it while the session is open
+    auto session = NftSession::open(lab.host).value();
+    session->run("delete table ip orc_0a1b2c3d_hp\nadd table ip orc_0a1b2c3d_hp { flags owner; }").value();
+    return session;
+  };
+  SUBCASE("at the pod's end") {
+    auto owner = lock_table();
+    const auto refused = network->attacher()->detach("uid-a").wait(60s);
+    REQUIRE_FALSE(refused);
+    CHECK(refused.error().to_string().find("host ports of pod default/pod-uid-a") != std::string::npos);
+    CHECK(network->attacher()->list().value().size() == 1);
+    owner.reset();
+  }
+  SUBCASE("when it asks for none any more") {
+    auto owner = lock_table();
+    CHECK_FALSE(network->attacher()->attach(request("uid-a", pod)).wait(60s));
+    owner.reset();
+    network->attacher()->attach(request("uid-a", pod, {{IpProtocol::tcp, "", 8080, 80}})).wait(60s).value();
+    CHECK(ask_tcp(lab.outside, "192.0.2.1", 8080) == "web");
+    // The same once more, with a table that says the old thing.
+    const std::string before = ruleset(lab.host);
+    owner = lock_table();
+    CHECK_FALSE(network->attacher()->attach(request("uid-a", pod)).wait(60s));
+    owner.reset();
+    run_nft(lab.host, before.substr(before.find("table ip orc_0a1b2c3d_hp")));
+    network->attacher()->attach(request("uid-a", pod)).wait(60s).value();
+    CHECK(ask_tcp(lab.outside, "192.0.2.1", 8080, 500) == "error: ECONNREFUSED");
+  }
+  network->attacher()->detach("uid-a").wait(60s).value();
+  CHECK(network->attacher()->list().value().empty());
+  CHECK(ask_tcp(lab.outside, "192.0.2.1", 8080, 500) == "error: ECONNREFUSED");
+  network->teardown().wait(60s).value();
 }
 
 TEST_CASE("what a pod sends and gets is held back to the rates it was given") {

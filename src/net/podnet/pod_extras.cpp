@@ -7,14 +7,17 @@
 
 namespace orchestra::net {
 
-Result<void> RoutedNetwork::write_host_ports() {
+Result<void> RoutedNetwork::write_host_ports(const std::string& without) {
   std::vector<AddressPool::Lease> leases;
   {
     std::lock_guard lock(mutex_);
     leases = pool_.leases();
   }
+  std::erase_if(leases, [&](const auto& lease) { return lease.pod_uid == without; });
   ORC_ASSIGN(auto session, NftSession::open(options_.name_space));
-  return session->run(host_port_table_text(nft_table_name(options_.instance, "_hp"), gateway_, leases));
+  ORC_TRY(session->run(host_port_table_text(nft_table_name(options_.instance, "_hp"), gateway_, leases)));
+  unpublished_.clear();
+  return {};
 }
 
 Result<void> RoutedNetwork::publish_host_ports(const AddressPool::Lease& lease) {

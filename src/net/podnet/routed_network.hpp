@@ -5,12 +5,13 @@
 // each may be repeated: reserve the address (journal) -> veth with its peer born in the pod's namespace ->
 // host side (sysctls, alias = pod uid, up) -> inside (lo, address, routes) -> host route. An attach that
 // was cut off is simply done again; a link without an alias is a leftover of one and is removed at open().
-// detach() cuts the pod off (its route goes, and with the route rp_filter drops what it sends), gives the
-// address back and answers; the link itself goes in the background, because the kernel waits 20-30 ms for
+// detach() takes the machine's ports away from the pod, cuts it off (its route goes, and with the route rp_filter
+// drops what it sends), gives the address back and answers; the link itself goes in the background, because the kernel waits 20-30 ms for
 // its readers when a link is removed.
 #include <atomic>
 #include <map>
 #include <mutex>
+#include <set>
 
 #include "api/pod_attacher.hpp"
 #include "net/lb/nft_transaction.hpp"
@@ -64,7 +65,8 @@ class RoutedNetwork final : public PodNetwork,
   Result<void> set_masquerade();
   Result<void> set_rules6();
   Result<void> set_sysctls6();
-  Result<void> write_host_ports();
+  /// The table says what the leases say, but for that of one pod that goes.
+  Result<void> write_host_ports(const std::string& without = {});
   bool has_host_ports() const;
   Result<void> adopt_links();
   Result<void> load_addresses();
@@ -113,6 +115,7 @@ class RoutedNetwork final : public PodNetwork,
   MachineJournal journal_;
   RouteSocket routes_;
   bool torn_down_ = false;
+  std::set<std::string> unpublished_;  // pods whose ports changed since the table was written; in the queue only
 
   // Links that are being removed, by pod: the pod may come back before its old eth0 is gone.
   std::shared_ptr<SerialQueue> removals_;
