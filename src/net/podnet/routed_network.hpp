@@ -32,6 +32,9 @@ struct RoutedRanges {
   std::optional<IpRange> cluster6;  ///< of the whole cluster, as it was given; nothing: IPv4 only
 };
 
+/// An `unreachable` route for each, or none of them: the first that is there already is the error.
+Result<void> add_covers(RouteSocket& routes, const std::vector<IpRange>& ranges);
+
 /// What teardown and remove_leftovers share: everything of `journal`'s instance goes, the covers last.
 Result<void> remove_instance(MachineJournal& journal, RouteSocket& routes,
                              const NetworkNamespace& name_space);

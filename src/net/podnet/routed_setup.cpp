@@ -74,6 +74,16 @@ int underlay_mtu(const std::vector<Route>& routes, const std::vector<Link>& link
 
 }  // namespace
 
+Result<void> add_covers(RouteSocket& routes, const std::vector<IpRange>& ranges) {
+  for (auto range = ranges.begin(); range != ranges.end(); ++range) {
+    auto covered = routes.add_route(cover_of(*range), RouteSocket::IfExists::refuse);
+    if (covered) continue;
+    for (auto made = ranges.begin(); made != range; ++made) (void)routes.remove_route(cover_of(*made));
+    return covered;
+  }
+  return {};
+}
+
 Result<void> RoutedNetwork::start() {
   const bool fresh = journal_.empty();
   ORC_TRY(claim_ranges());
@@ -137,16 +147,16 @@ Result<void> RoutedNetwork::claim_ranges() {
   }
   mtu_ = tunnel ? tunnel_mtu() : options_.mtu > 0 ? options_.mtu : underlay_mtu_;
   ORC_TRY(journal_.record(wanted));
-  const auto how = resumed ? RouteSocket::IfExists::replace : RouteSocket::IfExists::refuse;
-  auto covered = routes_.add_route(cover_of(ranges_.cluster), how);
-  if (covered && ranges_.cluster6)
-    covered = routes_.add_route(cover_of(with_prefix(*ranges_.cluster6, ranges_.cluster)), how);
-  if (covered && ranges_.services) {
-    covered = routes_.add_route(cover_of(*ranges_.services), how);
-    if (!covered && !resumed) (void)routes_.remove_route(cover_of(ranges_.cluster));
+  std::vector<IpRange> covers{ranges_.cluster};
+  if (ranges_.cluster6) covers.push_back(with_prefix(*ranges_.cluster6, ranges_.cluster));
+  if (ranges_.services) covers.push_back(*ranges_.services);
+  if (resumed) {
+    for (const IpRange& range : covers) ORC_TRY(routes_.add_route(cover_of(range)));
+    return {};
   }
+  auto covered = add_covers(routes_, covers);
   // Somebody was faster between the check and the claim: what is there is not ours to remove later.
-  if (!covered && !resumed) (void)journal_.remove();
+  if (!covered) (void)journal_.remove();
   return covered;
 }
 
