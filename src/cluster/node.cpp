@@ -23,6 +23,7 @@ namespace {
 constexpr int kFallbackPorts = 64;
 constexpr std::size_t kReportsMax = 4096;
 constexpr auto kRangeWait = 30s;
+constexpr auto kPeersAgain = 10s;
 
 const char* name_of(Isolation isolation) {
   return isolation == Isolation::full ? "full" : isolation == Isolation::rootless ? "rootless" : "process";
@@ -113,7 +114,6 @@ Node::Node(Engine& engine, Client client, NodeOptions options, ChosenRuntime run
 
 Node::~Node() { stop(); }
 
-
 Result<void> Node::open_images() {
   ImageStoreOptions options;
   options.dir = options_.data_dir + "/images";
@@ -171,7 +171,8 @@ Result<void> Node::open_network() {
   const std::string folder = options_.data_dir + "/net";
   if (loopback_network() && !options_.cni.empty()) {
     return Error(Error::unsupported, "cluster",
-                 "--cni " + options_.cni + " needs isolation level full: pods have no network namespaces at level " +
+                 "--cni " + options_.cni +
+                     " needs isolation level full: pods have no network namespaces at level " +
                      runtime_.name);
   }
   if (loopback_network()) {
@@ -225,7 +226,8 @@ Result<void> Node::open_cni(const std::set<std::string>& live) {
   attacher_ = make_cni_attacher(cni_, attacher_);
   auto collected = cni_->collect(live).wait(120s);
   if (!collected)
-    degraded_.push_back("networks of pods that are gone were not all taken back: " + collected.error().to_string());
+    degraded_.push_back("networks of pods that are gone were not all taken back: " +
+                        collected.error().to_string());
   if (options_.cni.empty()) return {};
   auto ready = cni_->status().wait(120s);
   if (!ready) return ready.error().with_context("--cni " + options_.cni);
@@ -266,8 +268,11 @@ void Node::open_policies() {
 }
 
 void Node::report(const NetworkRejection& one) {
-  if (reported_.size() >= kReportsMax) reported_.clear();
-  if (!reported_.insert(one.kind + one.uid + one.ns + one.name + one.reason + one.message).second) return;
+  {
+    std::lock_guard lock(report_mutex_);
+    if (reported_.size() >= kReportsMax) reported_.clear();
+    if (!reported_.insert(one.kind + one.uid + one.ns + one.name + one.reason + one.message).second) return;
+  }
   engine_.log(LogLevel::warning, "cluster", one.message,
               {{"kind", one.kind}, {"object", one.ns + "/" + one.name}});
   static const std::map<std::string, std::string> kVersions{{"Service", "v1"},
@@ -362,10 +367,16 @@ Result<void> Node::start() {
     events_ = std::make_unique<EventRecorder>(engine_, client_,
                                               EventRecorderOptions{.reporting_instance = options_.node_name});
     ORC_ASSIGN(feed_, NetworkFeed::start(engine_, client_, feed));
+    if (network_) {
+      peers_ =
+          std::make_shared<PeerRoutes>(engine_, network_, kPeersAgain, [this](const std::string& problem) {
+            report({"Node", "", options_.node_name, "", "NoRouteToNode", problem});
+          });
+    }
     feed_->subscribe([this](std::shared_ptr<const NetworkSnapshot> snapshot) {
       if (dns_) dns_->publish(snapshot);
       if (ingress_) ingress_->publish(snapshot);
-      apply_peers(*snapshot);
+      if (peers_ && snapshot->synced.nodes) peers_->apply(peers_of(*snapshot, options_.node_name));
       apply_services(snapshot);
       apply_policies(snapshot);
       if (ingress_) publish_ingress_status();
@@ -388,26 +399,6 @@ Result<void> Node::start() {
   NodeAgentParts parts{runtime_.runtime, images_->service(), attacher_, dialer_, make_http_client(engine_)};
   agent_ = std::make_unique<NodeAgent>(engine_, client_, parts, options);
   return agent_->start();
-}
-
-void Node::apply_peers(const NetworkSnapshot& snapshot) {
-  if (!network_ || !snapshot.synced.nodes) return;
-  std::vector<PodNetworkPeer> peers;
-  for (const auto& [key, node] : snapshot.nodes) {
-    if (node->name == options_.node_name || node->internal_addresses.empty()) continue;
-    for (const std::string& range : node->pod_cidrs)
-      peers.push_back({node->name, node->internal_addresses.front(), range});
-  }
-  if (peers == peers_) return;
-  auto applied = network_->set_peers(peers).wait(10s);
-  if (!applied) {
-    engine_.log(LogLevel::error, "cluster", "routes to other nodes were not made",
-                {{"error", applied.error().to_string()}});
-    return;
-  }
-  peers_ = std::move(peers);
-  for (const std::string& problem : *applied)
-    report({"Node", "", options_.node_name, "", "NoRouteToNode", problem});
 }
 
 void Node::apply_services(std::shared_ptr<const NetworkSnapshot> snapshot) {
@@ -454,6 +445,7 @@ void Node::stop() {
   stopped_ = true;
   if (agent_) agent_->stop();
   if (feed_) feed_->stop();
+  if (peers_) peers_->stop();
   if (events_) events_->stop();
   if (ingress_) ingress_->stop(1s);
   if (dns_) dns_->stop();

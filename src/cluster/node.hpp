@@ -10,13 +10,14 @@
 #include <vector>
 
 #include "api/pod_attacher.hpp"
+#include "cluster/peer_routes.hpp"
 #include "image/ops.hpp"
 #include "orchestra/cni_runtime.hpp"
-#include "orchestra/forward_proxies.hpp"
 #include "orchestra/dns_server.hpp"
+#include "orchestra/forward_proxies.hpp"
 #include "orchestra/http_proxy.hpp"
-#include "orchestra/metrics.hpp"
 #include "orchestra/image_store.hpp"
+#include "orchestra/metrics.hpp"
 #include "orchestra/network_feed.hpp"
 #include "orchestra/node_agent.hpp"
 #include "orchestra/pod_network.hpp"
@@ -100,8 +101,6 @@ class Node {
   void open_policies();
   Result<void> open_dns();
   Result<void> open_ingress();
-  /// Routes to the pods of other nodes.
-  void apply_peers(const NetworkSnapshot& snapshot);
   void apply_services(std::shared_ptr<const NetworkSnapshot> snapshot);
   void apply_policies(std::shared_ptr<const NetworkSnapshot> snapshot);
   /// A Warning event on the object, once for each reason and message.
@@ -117,8 +116,7 @@ class Node {
   Client client_;
   NodeOptions options_;
   ChosenRuntime runtime_;
-  std::string pod_range_;              ///< of this node; empty at levels without addresses of their own
-  std::vector<PodNetworkPeer> peers_;  ///< used by the feed's one caller at a time
+  std::string pod_range_;  ///< of this node; empty at levels without addresses of their own
   std::vector<std::string> degraded_;
   std::shared_ptr<ImageStore> images_;
   std::shared_ptr<PodNetwork> network_;
@@ -128,9 +126,11 @@ class Node {
   std::shared_ptr<ServiceProxy> proxy_;
   std::shared_ptr<PolicyEnforcer> policies_;  ///< none: policies are not enforced here, and say so
   std::unique_ptr<EventRecorder> events_;
-  std::set<std::string> reported_;  ///< used by the feed's one caller at a time; at most kReportsMax
+  std::mutex report_mutex_;
+  std::set<std::string> reported_;  ///< guarded by report_mutex_; at most kReportsMax
   std::shared_ptr<DnsServer> dns_;
   std::shared_ptr<HttpProxy> ingress_;
+  std::shared_ptr<PeerRoutes> peers_;  ///< none: pods of other nodes are not routed here
   std::shared_ptr<NetworkFeed> feed_;
   std::unique_ptr<NodeAgent> agent_;
   bool stopped_ = false;

@@ -5,12 +5,15 @@
 // goes by the other node's own pod address, which is said to be on the tunnel's link, one permanent neighbour
 // tells its hardware address there, and one forwarding entry the machine that has it. The hardware address is
 // made of the pod address on both sides, so nothing has to be published or learnt. Everything of a node goes
-// when the node is not named any more, never because it does not answer. Foreign routes for a node's range
-// are reported and stay. Ours are told by their protocol, so what an earlier process made is found.
+// when the node is not named any more, never because it does not answer, and never while it is named but
+// cannot be planned for (no way to its address just now, its address not known yet). Foreign routes for a
+// node's range are reported and stay. Ours are told by their protocol, so what an earlier process made is
+// found.
 #include <linux/rtnetlink.h>
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "net/podnet/in_namespace.hpp"
 #include "net/podnet/routed_network.hpp"
@@ -37,9 +40,17 @@ struct RoutedNetwork::PeerPlan {
   std::optional<IpAddress> tunnel_end;  ///< the machine's address; nothing: no route goes by the tunnel
 };
 
-Pending<std::vector<std::string>> RoutedNetwork::set_peers(std::vector<PodNetworkPeer> peers) {
-  return queue_->run(
-      [self = shared_from_this(), peers = std::move(peers)] { return self->set_peers_now(peers); });
+/// What is neither planned nor unplanned goes, if the plans are of all nodes.
+struct RoutedNetwork::PeerPlans {
+  std::vector<PeerPlan> plans;
+  std::vector<IpRange> unplanned;  ///< IPv4 ranges of nodes that are named and could not be planned for
+  bool complete = true;            ///< these are all nodes
+};
+
+Pending<std::vector<std::string>> RoutedNetwork::set_peers(std::vector<PodNetworkPeer> peers, bool complete) {
+  return queue_->run([self = shared_from_this(), peers = std::move(peers), complete] {
+    return self->set_peers_now(peers, complete);
+  });
 }
 
 /// An error says why the node's pods cannot be reached.
@@ -124,10 +135,11 @@ int RoutedNetwork::tunnel_mtu() const {
   return options_.mtu > 0 ? std::min(options_.mtu, fits) : fits;
 }
 
-/// The tunnel knows these ends and no others; without any it goes.
-Result<void> RoutedNetwork::set_tunnel_ends(const std::vector<PeerPlan>& plans) {
+/// The tunnel knows these ends and no others; without any it goes. Ends are told apart by their hardware
+/// address, which is made of the node's range.
+Result<void> RoutedNetwork::set_tunnel_ends(const PeerPlans& peers) {
   std::vector<Neighbour> hosts, machines;
-  for (const PeerPlan& plan : plans) {
+  for (const PeerPlan& plan : peers.plans) {
     if (!plan.tunnel_end) continue;
     const auto pool = AddressPool::create(plan.routes.front().destination, 0);
     if (!pool) return pool.error();
@@ -137,17 +149,26 @@ Result<void> RoutedNetwork::set_tunnel_ends(const std::vector<PeerPlan>& plans) 
     }
     machines.push_back({*plan.tunnel_end, mac});
   }
+  std::set<std::string> kept;
+  for (const IpRange& range : peers.unplanned) {
+    if (const auto pool = AddressPool::create(range, 0)) kept.insert(tunnel_mac(pool->node_address()));
+  }
   ORC_ASSIGN(const std::optional<Link> tunnel, routes_.find_link(tunnel_link_name(options_.instance)));
   if (!tunnel) return {};
-  if (hosts.empty()) {
-    mtu_ = options_.mtu > 0 ? options_.mtu : underlay_mtu_;
-    return routes_.remove_link(tunnel->index);
-  }
+  std::size_t left = 0;
   const auto set = [&](RouteSocket::Table table, const std::vector<Neighbour>& wanted) -> Result<void> {
     ORC_ASSIGN(const std::vector<Neighbour> known, routes_.neighbours(tunnel->index, table));
     for (const Neighbour& one : known) {
-      if (std::find(wanted.begin(), wanted.end(), one) == wanted.end())
+      if (std::find(wanted.begin(), wanted.end(), one) != wanted.end()) continue;
+      // Kept, unless something wanted takes its place.
+      const bool replaced = std::any_of(wanted.begin(), wanted.end(), [&](const Neighbour& other) {
+        return other.mac == one.mac || other.address == one.address;
+      });
+      if (!replaced && (!peers.complete || kept.contains(one.mac))) {
+        ++left;
+      } else {
         ORC_TRY(routes_.remove_neighbour(tunnel->index, table, one));
+      }
     }
     for (const Neighbour& one : wanted) {
       if (std::find(known.begin(), known.end(), one) == known.end())
@@ -156,24 +177,31 @@ Result<void> RoutedNetwork::set_tunnel_ends(const std::vector<PeerPlan>& plans) 
     return {};
   };
   ORC_TRY(set(RouteSocket::Table::forwarding, machines));
-  return set(RouteSocket::Table::neighbours, hosts);
+  ORC_TRY(set(RouteSocket::Table::neighbours, hosts));
+  if (left > 0 || !hosts.empty()) return {};
+  mtu_ = options_.mtu > 0 ? options_.mtu : underlay_mtu_;
+  return routes_.remove_link(tunnel->index);
 }
 
 /// The neighbours are known before a route leads to them.
-Result<void> RoutedNetwork::set_peer_routes(const std::vector<PeerPlan>& plans, int family,
+Result<void> RoutedNetwork::set_peer_routes(const PeerPlans& peers, int family,
                                             std::vector<std::string>& problems) {
   ORC_ASSIGN(const std::vector<Route> routes, routes_.routes(family));
   std::map<std::string, std::pair<const PeerPlan*, const Route*>> wanted;  // by destination
-  for (const PeerPlan& plan : plans) {
+  for (const PeerPlan& plan : peers.plans) {
     for (const Route& route : plan.routes) {
       if (route.destination.base.family == family) wanted[route.destination.to_string()] = {&plan, &route};
     }
   }
+  std::set<std::string> kept;
+  for (const IpRange& range : peers.unplanned)
+    kept.insert((family == 4 ? range : with_prefix(*ranges_.cluster6, range)).to_string());
   for (const Route& route : routes) {
     const auto found = wanted.find(route.destination.to_string());
     if (is_peer_route(route, family == 4 ? ranges_.cluster : *ranges_.cluster6)) {
       if (found == wanted.end()) {
-        ORC_TRY(routes_.remove_route(route));
+        if (peers.complete && !kept.contains(route.destination.to_string()))
+          ORC_TRY(routes_.remove_route(route));
       } else if (*route.gateway == *found->second.second->gateway &&
                  (found->second.second->link == 0 || found->second.second->link == route.link)) {
         wanted.erase(found);  // as it should be
@@ -193,11 +221,15 @@ Result<void> RoutedNetwork::set_peer_routes(const std::vector<PeerPlan>& plans, 
   return {};
 }
 
-Result<std::vector<std::string>> RoutedNetwork::set_peers_now(const std::vector<PodNetworkPeer>& peers) {
-  std::vector<std::string> problems;
-  if (torn_down_) return problems;
-  std::vector<PeerPlan> plans;
+RoutedNetwork::PeerPlans RoutedNetwork::plan_peers(const std::vector<PodNetworkPeer>& peers,
+                                                   std::vector<std::string>& problems) {
+  PeerPlans out;
   for (const PodNetworkPeer& peer : peers) {
+    const auto range = IpRange::parse(peer.pod_cidr);
+    if (range && range->base.is_v4() && peer.address.empty()) {
+      out.unplanned.push_back(*range);  // not known completely yet
+      continue;
+    }
     auto plan = plan_peer(peer);
     if (plan && plan->tunnel_end) {
       const auto tunnel = ensure_tunnel();
@@ -206,9 +238,22 @@ Result<std::vector<std::string>> RoutedNetwork::set_peers_now(const std::vector<
       }
       if (!tunnel) plan = tunnel.error();
     }
-    if (plan) plans.push_back(std::move(*plan));
-    if (!plan) problems.push_back("node " + peer.name + ": " + plan.error().message());
+    if (plan) {
+      out.plans.push_back(std::move(*plan));
+      continue;
+    }
+    problems.push_back("node " + peer.name + ": " + plan.error().message());
+    if (range && range->base.is_v4()) out.unplanned.push_back(*range);
   }
+  return out;
+}
+
+Result<std::vector<std::string>> RoutedNetwork::set_peers_now(const std::vector<PodNetworkPeer>& peers,
+                                                              bool complete) {
+  std::vector<std::string> problems;
+  if (torn_down_) return problems;
+  PeerPlans plans = plan_peers(peers, problems);
+  plans.complete = complete;
   ORC_TRY(set_tunnel_ends(plans));
   ORC_TRY(set_peer_routes(plans, 4, problems));
   if (ranges_.cluster6) ORC_TRY(set_peer_routes(plans, 6, problems));

@@ -5,9 +5,9 @@
 // each may be repeated: reserve the address (journal) -> veth with its peer born in the pod's namespace ->
 // host side (sysctls, alias = pod uid, up) -> inside (lo, address, routes) -> host route. An attach that
 // was cut off is simply done again; a link without an alias is a leftover of one and is removed at open().
-// detach() takes the machine's ports away from the pod, cuts it off (its route goes, and with the route rp_filter
-// drops what it sends), gives the address back and answers; the link itself goes in the background, because the kernel waits 20-30 ms for
-// its readers when a link is removed.
+// detach() takes the machine's ports away from the pod, cuts it off (its route goes, and with the route
+// rp_filter drops what it sends), gives the address back and answers; the link itself goes in the background,
+// because the kernel waits 20-30 ms for its readers when a link is removed.
 #include <atomic>
 #include <map>
 #include <mutex>
@@ -50,7 +50,7 @@ class RoutedNetwork final : public PodNetwork,
 
   std::shared_ptr<PodAttacher> attacher() override { return shared_from_this(); }
   Pending<std::size_t> reconcile(std::set<std::string> live_pod_uids) override;
-  Pending<std::vector<std::string>> set_peers(std::vector<PodNetworkPeer> peers) override;
+  Pending<std::vector<std::string>> set_peers(std::vector<PodNetworkPeer> peers, bool complete) override;
   std::string node_address() const override { return gateway_.to_string(); }
   std::vector<MachineChange> machine_changes() const override;
   Pending<void> teardown() override;
@@ -76,13 +76,14 @@ class RoutedNetwork final : public PodNetwork,
   Result<void> save_addresses();
 
   struct PeerPlan;
+  struct PeerPlans;
   Result<PeerPlan> plan_peer(const PodNetworkPeer& peer);
+  PeerPlans plan_peers(const std::vector<PodNetworkPeer>& peers, std::vector<std::string>& problems);
   Result<Link> ensure_tunnel();
   int tunnel_mtu() const;
-  Result<void> set_peer_routes(const std::vector<PeerPlan>& plans, int family,
-                               std::vector<std::string>& problems);
-  Result<void> set_tunnel_ends(const std::vector<PeerPlan>& plans);
-  Result<std::vector<std::string>> set_peers_now(const std::vector<PodNetworkPeer>& peers);
+  Result<void> set_peer_routes(const PeerPlans& plans, int family, std::vector<std::string>& problems);
+  Result<void> set_tunnel_ends(const PeerPlans& plans);
+  Result<std::vector<std::string>> set_peers_now(const std::vector<PodNetworkPeer>& peers, bool complete);
   Result<Attachment> attach_now(const AttachRequest& request);
   Result<void> publish_host_ports(const AddressPool::Lease& lease);
   Result<void> limit_rates(const Link& link, const IpAddress& address, const AttachRequest& request);
@@ -118,7 +119,8 @@ class RoutedNetwork final : public PodNetwork,
   MachineJournal journal_;
   RouteSocket routes_;
   bool torn_down_ = false;
-  std::set<std::string> unpublished_;  // pods whose ports changed since the table was written; in the queue only
+  std::set<std::string>
+      unpublished_;  // pods whose ports changed since the table was written; in the queue only
 
   // Links that are being removed, by pod: the pod may come back before its old eth0 is gone.
   std::shared_ptr<SerialQueue> removals_;
