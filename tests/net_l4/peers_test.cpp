@@ -215,6 +215,36 @@ TEST_CASE(
   CHECK(count_lines(lab.hosts['c'], "10.244.1.0/24") == 0);
 }
 
+TEST_CASE("a tunnel of other options, or of an address that the machine had, is made anew with its sysctls") {
+  NEEDS_ROOT(
+      "a tunnel of other options, or of an address that the machine had, is made anew with its sysctls");
+  Lab lab;
+  REQUIRE(lab.set_peers('c', {'a'}).empty());
+  const auto first = lab.tunnel('c');
+  REQUIRE(first);
+  CHECK(first->tunnel_local == IpAddress::parse("203.0.113.1"));
+  set_sysctl_in(lab.hosts['c'], "net/ipv4/conf/orv-0a1b2c33/send_redirects", "1");
+  REQUIRE(lab.set_peers('c', {'a'}).empty());
+  CHECK(lab.tunnel('c')->index == first->index);
+  CHECK(sysctl_in(lab.hosts['c'], "net/ipv4/conf/orv-0a1b2c33/send_redirects") == "0");
+  PodNetworkOptions options;
+  SUBCASE("another network") { options.tunnel_vni = 7; }
+  SUBCASE("another port") { options.tunnel_port = 4789; }
+  SUBCASE("another address") { options.node_address = "203.0.113.9"; }
+  lab.networks['c'].reset();
+  lab.open('c', options);
+  REQUIRE(lab.set_peers('c', {'a'}).empty());
+  const auto second = lab.tunnel('c');
+  REQUIRE(second);
+  CHECK(second->index != first->index);
+  CHECK(second->vni == options.tunnel_vni);
+  CHECK(second->tunnel_port == options.tunnel_port);
+  CHECK(second->tunnel_local ==
+        IpAddress::parse(options.node_address.empty() ? "203.0.113.1" : options.node_address));
+  CHECK(lab.tunnel_entries('c') == 2);
+  CHECK(count_lines(lab.hosts['c'], "10.244.1.0/24 via 10.244.1.1") == 1);
+}
+
 TEST_CASE("a foreign tunnel, a foreign route and a node without a way are named, and others go on") {
   NEEDS_ROOT("a foreign tunnel, a foreign route and a node without a way are named, and others go on");
   Lab lab;

@@ -88,45 +88,63 @@ Result<RoutedNetwork::PeerPlan> RoutedNetwork::plan_peer(const PodNetworkPeer& p
   return plan;
 }
 
-/// The tunnel's device, made when the first node needs it.
-Result<Link> RoutedNetwork::ensure_tunnel() {
-  const std::string name = tunnel_link_name(options_.instance);
-  ORC_ASSIGN(std::optional<Link> found, routes_.find_link(name));
-  if (!found) {
-    RouteSocket::NewTunnel tunnel;
-    tunnel.name = name;
-    tunnel.mac = tunnel_mac(gateway_);
-    tunnel.vni = options_.tunnel_vni;
-    tunnel.port = options_.tunnel_port;
-    tunnel.local = IpAddress::parse(options_.node_address);
-    tunnel.mtu = tunnel_mtu();
-    auto made = routes_.add_tunnel(tunnel);
-    if (!made) {
-      ORC_ASSIGN(const std::vector<Link> links, routes_.links());
-      for (const Link& link : links) {
-        if (link.kind != "vxlan" || link.vni != tunnel.vni || link.tunnel_port != tunnel.port) continue;
-        return Error(Error::conflict, "podnet",
-                     "tunnel with VNI " + std::to_string(tunnel.vni) + " and UDP port " +
-                         std::to_string(tunnel.port) + " is device " + link.name +
-                         " of somebody else already");
-      }
-      return made.error();
+RouteSocket::NewTunnel RoutedNetwork::wanted_tunnel() const {
+  RouteSocket::NewTunnel tunnel;
+  tunnel.name = tunnel_link_name(options_.instance);
+  tunnel.mac = tunnel_mac(gateway_);
+  tunnel.vni = options_.tunnel_vni;
+  tunnel.port = options_.tunnel_port;
+  if (const auto own = IpAddress::parse(options_.node_address); own && own->is_v4()) tunnel.local = own;
+  tunnel.mtu = tunnel_mtu();
+  return tunnel;
+}
+
+Result<Link> RoutedNetwork::make_tunnel(const RouteSocket::NewTunnel& tunnel) {
+  auto made = routes_.add_tunnel(tunnel);
+  if (!made) {
+    ORC_ASSIGN(const std::vector<Link> links, routes_.links());
+    for (const Link& link : links) {
+      if (link.kind != "vxlan" || link.vni != tunnel.vni || link.tunnel_port != tunnel.port) continue;
+      return Error(Error::conflict, "podnet",
+                   "tunnel with VNI " + std::to_string(tunnel.vni) + " and UDP port " +
+                       std::to_string(tunnel.port) + " is device " + link.name + " of somebody else already");
     }
-    ORC_ASSIGN(found, routes_.find_link(name));
-    if (!found)
-      return Error(Error::conflict, "podnet", "link " + name + " was removed by somebody else at once");
-    ORC_TRY(in_namespace(options_.name_space, [&]() -> Result<void> {
-      // Whatever the machine's defaults are: only pods of other nodes are behind it.
-      ORC_TRY(write_sysctl("net/ipv4/conf/" + name + "/forwarding", "1"));
-      ORC_TRY(write_sysctl("net/ipv4/conf/" + name + "/send_redirects", "0"));
-      if (ranges_.cluster6) return configure_host_side6(*found);
-      return write_sysctl("net/ipv6/conf/" + name + "/disable_ipv6", "1");
-    }));
+    return made.error();
   }
-  if (found->mtu != tunnel_mtu()) ORC_TRY(routes_.set_mtu(found->index, tunnel_mtu()));
+  ORC_ASSIGN(const std::optional<Link> found, routes_.find_link(tunnel.name));
+  if (found) return *found;
+  return Error(Error::conflict, "podnet", "link " + tunnel.name + " was removed by somebody else at once");
+}
+
+/// The tunnel's device, made when the first node needs it. What the kernel fixes when a device is made cannot
+/// be changed: one that is of other options, or of another address of the machine, is made anew.
+Result<Link> RoutedNetwork::ensure_tunnel() {
+  const RouteSocket::NewTunnel tunnel = wanted_tunnel();
+  ORC_ASSIGN(std::optional<Link> found, routes_.find_link(tunnel.name));
+  const bool other =
+      found && (found->kind != "vxlan" || found->vni != tunnel.vni || found->tunnel_port != tunnel.port ||
+                found->tunnel_local != tunnel.local || found->mac != tunnel.mac);
+  if (other) {
+    engine_.log(LogLevel::info, "podnet", "the tunnel is made anew with other options",
+                {{"link", tunnel.name}});
+    ORC_TRY(routes_.remove_link(found->index));
+    found.reset();
+  }
+  if (!found) {
+    ORC_ASSIGN(found, make_tunnel(tunnel));
+  }
+  // Also of one that was found: whoever made it may have been killed before this.
+  ORC_TRY(in_namespace(options_.name_space, [&]() -> Result<void> {
+    // Whatever the machine's defaults are: only pods of other nodes are behind it.
+    ORC_TRY(write_sysctl("net/ipv4/conf/" + tunnel.name + "/forwarding", "1"));
+    ORC_TRY(write_sysctl("net/ipv4/conf/" + tunnel.name + "/send_redirects", "0"));
+    if (ranges_.cluster6) return configure_host_side6(*found);
+    return write_sysctl("net/ipv6/conf/" + tunnel.name + "/disable_ipv6", "1");
+  }));
+  if (found->mtu != tunnel.mtu) ORC_TRY(routes_.set_mtu(found->index, tunnel.mtu));
   ORC_TRY(routes_.set_link(found->index, "orchestra tunnel", true));
   // Pods that come from now on; those that run are told by "fragmentation needed".
-  mtu_ = tunnel_mtu();
+  mtu_ = tunnel.mtu;
   return *found;
 }
 

@@ -80,6 +80,8 @@ class RoutedNetwork final : public PodNetwork,
   Result<PeerPlan> plan_peer(const PodNetworkPeer& peer);
   PeerPlans plan_peers(const std::vector<PodNetworkPeer>& peers, std::vector<std::string>& problems);
   Result<Link> ensure_tunnel();
+  RouteSocket::NewTunnel wanted_tunnel() const;
+  Result<Link> make_tunnel(const RouteSocket::NewTunnel& tunnel);
   int tunnel_mtu() const;
   Result<void> set_peer_routes(const PeerPlans& plans, int family, std::vector<std::string>& problems);
   Result<void> set_tunnel_ends(const PeerPlans& plans);
