@@ -5,6 +5,7 @@
 #include "net/lb/nft_transaction.hpp"
 #include "net/podnet/host_ports.hpp"
 #include "net/podnet/in_namespace.hpp"
+#include "net/podnet/machine_addresses.hpp"
 #include "net/podnet/rtnetlink.hpp"
 #include "orchestra/engine.hpp"
 #include "orchestra/env.hpp"
@@ -245,4 +246,38 @@ TEST_CASE("at level process a relay carries a host port, unless the program list
   while (ask_tcp(NetworkNamespace::current(), "127.0.0.1", free_port) == "web") {
     REQUIRE(real_clock().now().steady_ns < deadline);
   }
+}
+
+TEST_CASE("at level process a port that is taken gives back the others of its pod") {
+  Engine engine;
+  TempDir data;
+  auto network = make_process_pod_network(engine, {.data_dir = data.path(), .node_index = 3998}).value();
+  TcpAnswerer taken(NetworkNamespace::current(), "127.0.0.1", 0, "somebody");
+  const int free_port = TcpAnswerer(NetworkNamespace::current(), "127.0.0.1", 0, "").port();
+  AttachRequest wish{"uid-a", "default", "a", nullptr};
+  wish.host_ports = {{IpProtocol::tcp, "127.0.0.1", static_cast<std::uint16_t>(free_port), 80},
+                     {IpProtocol::tcp, "127.0.0.1", static_cast<std::uint16_t>(taken.port()), 81}};
+  const auto refused = network->attach(wish).wait(10s);
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().to_string().find("host port 127.0.0.1:" + std::to_string(taken.port()) + "/TCP") !=
+        std::string::npos);
+  // Another pod may have the free one: nobody listens there any more, once the listener is closed.
+  wish.pod_uid = "uid-b";
+  wish.host_ports.pop_back();
+  CHECK_FALSE(network->attach(wish).wait(10s));  // by the leases it is the first pod's until that is detached
+  const auto deadline = real_clock().now().steady_ns + 5'000'000'000;
+  while (ask_tcp(NetworkNamespace::current(), "127.0.0.1", free_port) != "error: ECONNREFUSED") {
+    REQUIRE(real_clock().now().steady_ns < deadline);
+  }
+}
+
+TEST_CASE("an address that several links have is one address of the machine") {
+  NEEDS_ROOT("an address that several links have is one address of the machine");
+  auto host = make_host(), other = make_host();
+  wire(host, "one", "192.0.2.1/24", other, "one", "192.0.2.2/24");
+  wire(host, "two", "192.0.2.1/24", other, "two", "192.0.2.3/24");
+  in_namespace(host, []() -> Result<void> {
+    CHECK(machine_addresses() == std::vector<std::uint32_t>{0x7f000001u, 0xc0000201u});
+    return {};
+  }).value();
 }
