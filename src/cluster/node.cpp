@@ -220,10 +220,10 @@ Result<void> Node::open_network() {
 Result<void> Node::open_cni(const std::set<std::string>& live) {
   CniOptions options;
   options.data_dir = options_.data_dir + "/net/cni";
-  if (!options_.cni.empty()) options.configuration_dir = options_.cni;
+  options.configuration_dir = options_.cni;  // empty: for what was added before only
   ORC_ASSIGN(cni_, CniRuntime::open(engine_, options));
   if (options_.cni.empty() && cni_->known().empty()) return {};
-  attacher_ = make_cni_attacher(cni_, attacher_);
+  attacher_ = make_cni_attacher(cni_, attacher_, !options_.cni.empty());
   auto collected = cni_->collect(live).wait(120s);
   if (!collected)
     degraded_.push_back("networks of pods that are gone were not all taken back: " +

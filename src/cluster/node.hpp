@@ -95,7 +95,7 @@ class Node {
   /// This node's part of the pods' addresses: what it had before, else what its Node object is given.
   Result<std::string> claim_range();
   Result<void> open_network();
-  /// Where --cni says so, and where pods of an earlier process have their network from plugins.
+  /// Where --cni says so, and for pods of an earlier process that have their network from plugins.
   Result<void> open_cni(const std::set<std::string>& live);
   Result<void> open_services();
   void open_policies();
