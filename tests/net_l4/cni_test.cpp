@@ -440,11 +440,27 @@ TEST_CASE(
   CHECK(ask_tcp(host, "127.0.0.1", 8080) == "error: ECONNREFUSED");
   CHECK(call("GC", "", nullptr, R"(,"cni.dev/valid-attachments":[])").exit_code == 0);
   CHECK(cni_error_code(call("CHECK", "box-b", &pod_b).output) == 3);
+  const auto refused_ports = [&](const std::string& mapping) {
+    const auto answer =
+        call("ADD", "box-p", &pod_b, ",\"runtimeConfig\":{\"portMappings\":[" + mapping + "]}");
+    return cni_error_code(answer.output) == 7 && answer.output.find("portMappings") != std::string::npos;
+  };
+  CHECK(refused_ports(R"({"hostPort":0,"containerPort":80})"));
+  CHECK(refused_ports(R"({"hostPort":65616,"containerPort":80})"));
+  CHECK(refused_ports(R"({"hostPort":80})"));
+  CHECK(refused_ports(R"({"hostPort":80,"containerPort":-1})"));
+  CHECK(refused_ports(R"({"hostPort":80,"containerPort":80,"protocol":"icmp"})"));
+  CHECK(refused_ports(R"({"hostPort":80,"containerPort":80,"hostIP":"here"})"));
+  CHECK(refused_ports("80"));
+  for (const char* id : {"", "../box", "-box", "a/b"})
+    CHECK(cni_error_code(call("DEL", id, nullptr).output) == 4);
   CniCall bad{"ADD", "box", "", "eth0", "{", host};
   CHECK(cni_error_code(answer_cni_call(engine, bad).output) == 6);
   bad.input = R"({"cniVersion":"9.0.0","name":"lab"})";
   CHECK(cni_error_code(answer_cni_call(engine, bad).output) == 1);
   bad.input = R"({"cniVersion":"1.0.0","name":"lab","podCIDR":"x","dataDir":")" + data.path() + "\"}";
+  CHECK(cni_error_code(answer_cni_call(engine, bad).output) == 7);
+  bad.input = R"({"cniVersion":"1.0.0","name":"..","podCIDR":"10.23.0.0/24"})";
   CHECK(cni_error_code(answer_cni_call(engine, bad).output) == 7);
   PodNetwork::remove_leftovers(data.path(), host).value();
   CHECK(machine_state(host) == before);
