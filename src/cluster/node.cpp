@@ -12,6 +12,7 @@
 #include "base/fd.hpp"
 #include "cluster/options.hpp"
 #include "net/http/http_server.hpp"
+#include "net/podnet/dual_stack.hpp"
 #include "net/policy/unenforced.hpp"
 #include "runtime/pod_runtime_factory.hpp"
 
@@ -129,6 +130,13 @@ Result<void> Node::open_images() {
   return {};
 }
 
+/// This node's part of the pods' IPv6 addresses: made of the IPv4 one.
+std::string Node::pod_range6() const {
+  const auto range = net::IpRange::parse(pod_range_);
+  const auto six = net::parse_cluster6(options_.pods.v6);
+  return range && six && *six ? net::with_prefix(**six, *range).to_string() : "";
+}
+
 Result<std::string> Node::claim_range() {
   ORC_ASSIGN(Ranges kept, load_ranges(options_.data_dir));
   if (!kept.node.empty() || options_.offline) return kept.node;
@@ -163,7 +171,8 @@ Result<std::string> Node::claim_range() {
     }
     watch.cancel();
   }
-  ORC_TRY(save_ranges(options_.data_dir, {options_.cluster_cidr, options_.service_cidr, kept.node}));
+  ORC_TRY(save_ranges(options_.data_dir,
+                      {join_ranges(options_.pods), join_ranges(options_.services), kept.node}));
   return kept.node;
 }
 
@@ -193,10 +202,11 @@ Result<void> Node::open_network() {
   PodNetworkOptions options;
   options.data_dir = folder;
   options.instance = options_.instance;
-  options.cluster_cidr = options_.cluster_cidr;
+  options.cluster_cidr = options_.pods.v4;
+  options.cluster_cidr6 = options_.pods.v6;
   ORC_ASSIGN(pod_range_, claim_range());
   options.pod_cidr = pod_range_;
-  options.service_cidr = options_.service_cidr;
+  options.service_cidr = options_.services.v4;
   options.node_address = options_.node_ip;
   ORC_ASSIGN(network_, PodNetwork::open(engine_, options));
   attacher_ = network_->attacher();
@@ -239,8 +249,8 @@ Result<void> Node::open_services() {
   ServiceProxyOptions options;
   options.node = options_.node_name;
   options.instance = options_.instance;
-  options.cluster_cidr = options_.cluster_cidr;
-  options.service_cidr = options_.service_cidr;
+  options.cluster_cidr = options_.pods.v4;
+  options.service_cidr = options_.services.v4;
   options.node_gateway = attacher_->node_address();
   if (loopback_network()) options.mode = ServiceProxyOptions::Mode::userspace;
   options.local_route = !loopback_network();
@@ -259,6 +269,7 @@ void Node::open_policies() {
   options.node = options_.node_name;
   options.instance = options_.instance;
   options.pod_cidr = pod_range_;
+  options.cluster_cidr6 = options_.pods.v6;
   auto made = PolicyEnforcer::create(engine_, options);
   if (made) {
     policies_ = *made;
@@ -316,8 +327,13 @@ Result<void> Node::open_dns() {
   if (options.forward.empty())
     options.forward = parse_resolv_conf(read_file("/etc/resolv.conf", 64 << 10).value_or(""), true).servers;
   if (options.forward.size() > 15) options.forward.resize(15);
-  options.allow_from = {"127.0.0.0/8", options_.cluster_cidr};
-  options.reverse_ranges = {options_.cluster_cidr, options_.service_cidr};
+  options.allow_from = {"127.0.0.0/8"};
+  for (const std::string& range :
+       {options_.pods.v4, options_.pods.v6, options_.services.v4, options_.services.v6}) {
+    if (range.empty()) continue;
+    if (range != options_.services.v4 && range != options_.services.v6) options.allow_from.push_back(range);
+    options.reverse_ranges.push_back(range);
+  }
   auto opened = DnsServer::create(engine_, options);
   if (!opened && loopback_network() && opened.error().is(Error::denied)) {
     degraded_.push_back("names do not resolve in pods: " + opened.error().to_string());
@@ -389,7 +405,7 @@ Result<void> Node::start() {
   const Resolver host = parse_resolv_conf(read_file("/etc/resolv.conf", 64 << 10).value_or(""), true);
   options.host_search = host.search;
   options.host_nameservers = host.servers;
-  options.pod_cidr = pod_range_;
+  options.pod_cidr = join_ranges({pod_range_, pod_range6()});
   options.node_ip = options_.node_ip;
   options.agent_id = options_.instance;
   options.remote = options_.remote;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "api/pod_attacher.hpp"
+#include "cluster/options.hpp"
 #include "cluster/peer_routes.hpp"
 #include "image/ops.hpp"
 #include "orchestra/cni_runtime.hpp"
@@ -31,11 +32,11 @@ namespace orchestra::cluster {
 struct NodeOptions {
   std::string data_dir, instance, node_name;
   std::string isolation = "best";
-  std::string cluster_cidr, service_cidr;  ///< of pods and Services; at level process those of 127/8
-  std::string api_host;                    ///< ClusterIP of the Service kubernetes
-  std::string dns, ingress, ingress_tls;   ///< as ClusterOptions
-  bool serve = true;                       ///< false: no DNS, no ingress (down)
-  bool with_ingress = true;                ///< joined nodes have none: it needs Secrets of all namespaces
+  FamilyRanges pods, services;            ///< of the cluster; at level process those of 127/8
+  std::string api_host;                   ///< ClusterIP of the Service kubernetes
+  std::string dns, ingress, ingress_tls;  ///< as ClusterOptions
+  bool serve = true;                      ///< false: no DNS, no ingress (down)
+  bool with_ingress = true;               ///< joined nodes have none: it needs Secrets of all namespaces
   bool with_services = true;  ///< false: another instance on this machine serves them (level process)
   /// There is no API server to ask: end what runs and take it off the machine.
   bool offline = false;
@@ -94,6 +95,7 @@ class Node {
   Result<void> open_images();
   /// This node's part of the pods' addresses: what it had before, else what its Node object is given.
   Result<std::string> claim_range();
+  std::string pod_range6() const;
   Result<void> open_network();
   /// Where --cni says so, and for pods of an earlier process that have their network from plugins.
   Result<void> open_cni(const std::set<std::string>& live);
