@@ -64,6 +64,9 @@ struct PodNetworkOptions {
   /// 32 bits. Empty: IPv4 only. The same on all nodes.
   std::string cluster_cidr6;
   std::string service_cidr;  ///< "10.96.0.0/16"; empty: no Services
+  /// Of IPv6, "fd00:10:96::/112", where pods have it too; empty: Services have addresses of IPv4 only. Since
+  /// 0.2.
+  std::string service_cidr6;
   /// Destinations (besides the cluster and Service ranges and link-local) that see the pod's own address.
   std::vector<std::string> non_masquerade;
   bool masquerade = true;  ///< off-cluster traffic of pods leaves with the node's address

@@ -207,6 +207,7 @@ Result<void> Node::open_network() {
   ORC_ASSIGN(pod_range_, claim_range());
   options.pod_cidr = pod_range_;
   options.service_cidr = options_.services.v4;
+  options.service_cidr6 = options_.services.v6;
   options.node_address = options_.node_ip;
   ORC_ASSIGN(network_, PodNetwork::open(engine_, options));
   attacher_ = network_->attacher();
@@ -252,6 +253,12 @@ Result<void> Node::open_services() {
   options.cluster_cidr = options_.pods.v4;
   options.service_cidr = options_.services.v4;
   options.node_gateway = attacher_->node_address();
+  if (const auto own = net::IpAddress::parse(options.node_gateway); own && !options_.services.v6.empty()) {
+    ORC_ASSIGN(const auto six, net::parse_cluster6(options_.pods.v6));
+    options.cluster_cidr6 = options_.pods.v6;
+    options.service_cidr6 = options_.services.v6;
+    if (six) options.node_gateway6 = net::with_prefix(*six, *own).to_string();
+  }
   if (loopback_network()) options.mode = ServiceProxyOptions::Mode::userspace;
   options.local_route = !loopback_network();
   ORC_ASSIGN(proxy_, ServiceProxy::create(engine_, options));

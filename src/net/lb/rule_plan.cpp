@@ -18,9 +18,13 @@ std::uint64_t fnv1a(std::string_view text) {
 /// Compiles one Service; the members are what all its ports share.
 class ServiceCompiler {
  public:
-  ServiceCompiler(const NetworkService& service, std::string_view node) : service_(service), node_(node) {}
+  ServiceCompiler(const NetworkService& service, std::string_view node, PlanFamily family)
+      : service_(service), node_(node), family_(family) {}
 
   ServiceRules compile() {
+    // What has cluster addresses of the other family only, has node ports and others of that only, too.
+    has_family_ = service_.cluster_ips.empty() ? family_.family == 4 : family_.alone;
+    for (const auto& text : service_.cluster_ips) has_family_ = has_family_ || is_of_family(text);
     read_balance();
     for (const auto& text : service_.cluster_ips) add_address(text, true);
     for (const auto& text : service_.external_ips) add_address(text, false);
@@ -32,9 +36,18 @@ class ServiceCompiler {
 
  private:
   struct Front {
-    std::uint32_t address = 0;
+    IpAddress address;
     bool cluster = true;
   };
+
+  bool is_of_family(const std::string& text) const {
+    const auto address = IpAddress::parse(text);
+    return address && address->family == family_.family;
+  }
+  /// Once, where there are two plans.
+  void reject_once(std::string reason, std::string message) {
+    if (family_.family == 4) reject(std::move(reason), std::move(message));
+  }
 
   void reject(std::string reason, std::string message) {
     rules_.rejected.push_back(
@@ -46,26 +59,34 @@ class ServiceCompiler {
     if (wish == service_.annotations.end() || wish->second == "random") return;
     round_robin_ = wish->second == "round_robin";
     if (!round_robin_) {
-      reject("InvalidAnnotation", std::string(kBalanceAnnotation) + " is \"" + wish->second +
-                                      "\"; want random or round_robin; random is used");
+      reject_once("InvalidAnnotation", std::string(kBalanceAnnotation) + " is \"" + wish->second +
+                                           "\"; want random or round_robin; random is used");
     }
   }
 
   void add_address(const std::string& text, bool cluster) {
     const auto address = IpAddress::parse(text);
-    if (!address || !address->is_v4()) {
+    if (!address || (family_.alone && address->family != family_.family)) {
       reject("UnsupportedAddress",
              "address " + text + " is not IPv4; it is not served by the kernel's rules");
       return;
     }
-    fronts_.push_back({address->v4_number(), cluster});
+    if (address->family != family_.family) return;
+    if (!has_family_) {
+      reject(
+          "UnsupportedAddress",
+          "address " + text + " is of a family that the Service has no cluster address of; it is not served");
+      return;
+    }
+    fronts_.push_back({*address, cluster});
   }
 
   void compile_port(const NetworkServicePort& port) {
     if (port.protocol == IpProtocol::sctp) {
-      reject("UnsupportedProtocol", "port \"" + port.name + "\" is SCTP; only TCP and UDP are served");
+      reject_once("UnsupportedProtocol", "port \"" + port.name + "\" is SCTP; only TCP and UDP are served");
       return;
     }
+    if (!has_family_) return;
     const auto inside = targets(port, TrafficOrigin::internal);
     const auto outside = targets(port, TrafficOrigin::external);
     if (service_.external_local) {
@@ -79,7 +100,7 @@ class ServiceCompiler {
       key.protocol = port.protocol;
       key.port = port.port;
       add_port(key, front.cluster ? inside : outside, port);
-      if (front.cluster) add_shared(MapKind::addresses, front.address, 0);
+      if (front.cluster) add_shared(MapKind::addresses, front.address, {});
       ++rules_.ports;
     }
     if (port.node_port != 0) {
@@ -93,17 +114,25 @@ class ServiceCompiler {
   }
 
   struct Targets {
-    std::vector<std::pair<std::uint32_t, std::uint16_t>> list;
+    std::vector<std::pair<IpAddress, std::uint16_t>> list;
     bool drop = false;
   };
 
   Targets targets(const NetworkServicePort& port, TrafficOrigin origin) {
-    const EndpointChoice choice = usable_endpoints(service_, port, node_, origin);
+    // Who is ready among those of the other family says nothing here.
+    const bool mixed = std::any_of(port.endpoints.begin(), port.endpoints.end(),
+                                   [&](const NetworkEndpoint& one) { return !is_of_family(one.address); });
+    NetworkServicePort own;
+    if (mixed) {
+      own = port;
+      std::erase_if(own.endpoints, [&](const NetworkEndpoint& one) { return !is_of_family(one.address); });
+    }
+    const EndpointChoice choice = usable_endpoints(service_, mixed ? own : port, node_, origin);
     Targets out;
     out.drop = choice.drop;
     for (const auto& endpoint : choice.chosen) {
-      const auto address = IpAddress::parse(endpoint.address);
-      if (address && address->is_v4()) out.list.emplace_back(address->v4_number(), endpoint.port);
+      if (const auto address = IpAddress::parse(endpoint.address))
+        out.list.emplace_back(*address, endpoint.port);
     }
     if (out.list.size() > kServiceEndpointsMax) {
       if (origin == TrafficOrigin::internal) {
@@ -147,7 +176,7 @@ class ServiceCompiler {
     const bool node_port = key.map == MapKind::node_service;
     char name[24] = {};
     const std::string identity = service_.ns + "/" + service_.name + ":" + std::to_string(port.port) + "/" +
-                                 to_string(port.protocol) + "@" + std::to_string(key.address) +
+                                 to_string(port.protocol) + "@" + key_text_of(key.address) +
                                  (node_port ? " node" : "");
     std::snprintf(name, sizeof name, "s_%016llx", static_cast<unsigned long long>(fnv1a(identity)));
     ServiceChain chain{.name = name, .count = to.list.size(), .node_port = node_port};
@@ -160,7 +189,12 @@ class ServiceCompiler {
     return name;
   }
 
-  void keep_source(std::uint32_t address, std::uint16_t port, IpProtocol protocol) {
+  /// As earlier versions wrote it, so that an address keeps its chain's name over an update of the program.
+  static std::string key_text_of(const IpAddress& address) {
+    return address.is_v4() ? std::to_string(address.v4_number()) : address.to_string();
+  }
+
+  void keep_source(const IpAddress& address, std::uint16_t port, IpProtocol protocol) {
     RuleElement element;
     element.map = MapKind::keep_source;
     element.address = address;
@@ -169,7 +203,7 @@ class ServiceCompiler {
     rules_.elements.push_back(element);
   }
 
-  void add_shared(MapKind map, std::uint32_t address, std::uint32_t second) {
+  void add_shared(MapKind map, const IpAddress& address, const IpAddress& second) {
     RuleElement element;
     element.map = map;
     element.address = address;
@@ -188,6 +222,8 @@ class ServiceCompiler {
 
   const NetworkService& service_;
   std::string_view node_;
+  const PlanFamily family_;
+  bool has_family_ = true;
   bool round_robin_ = false;
   std::vector<Front> fronts_;
   ServiceRules rules_;
@@ -195,7 +231,7 @@ class ServiceCompiler {
 
 /// UDP fronts that either version has, with the newer version's endpoints.
 void collect_udp(RuleBatch& batch, const ServiceRules& before, const ServiceRules& after) {
-  std::map<std::tuple<bool, std::uint32_t, std::uint16_t>, UdpFront> fronts;
+  std::map<std::tuple<bool, IpAddress, std::uint16_t>, UdpFront> fronts;
   for (const auto* rules : {&before, &after}) {
     for (const auto& element : rules->elements) {
       if (element.protocol != IpProtocol::udp || element.map == MapKind::keep_source) continue;
@@ -243,9 +279,9 @@ std::string map_name(const RuleElement& element) {
   return "";
 }
 
-ServiceRules compile_service(const NetworkService& service, std::string_view node) {
+ServiceRules compile_service(const NetworkService& service, std::string_view node, PlanFamily family) {
   if (service.foreign_proxy || service.headless || service.type == "ExternalName") return {};
-  return ServiceCompiler(service, node).compile();
+  return ServiceCompiler(service, node, family).compile();
 }
 
 /// An element that several Services share is added with the first and removed with the last of them.
@@ -329,7 +365,7 @@ RuleBatch RulePlan::update(const NetworkSnapshot& snapshot) {
       change(batch, old->second.rules, nothing);
       old = services_.erase(old);
     }
-    ServiceRules rules = compile_service(*service, node_);
+    ServiceRules rules = compile_service(*service, node_, family_);
     report(rules);
     if (old != services_.end() && old->first == name) {
       change(batch, old->second.rules, rules);

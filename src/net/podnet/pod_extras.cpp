@@ -33,7 +33,7 @@ void RoutedNetwork::cut_udp_flows(const AddressPool::Lease& lease, bool publishe
       if (port.protocol != IpProtocol::udp || flow.protocol != IpProtocol::udp) return false;
       if (flow.front_port != port.host_port) return false;
       if (published) return flow.server == flow.front;  // from before: not translated
-      return flow.server == lease.address.v4_number() && flow.server_port == port.pod_port;
+      return flow.server == lease.address && flow.server_port == port.pod_port;
     });
   };
   auto cleaner = ConntrackCleaner::open(options_.name_space);

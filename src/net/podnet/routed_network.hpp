@@ -30,6 +30,7 @@ struct RoutedRanges {
   IpRange pods, cluster;
   std::optional<IpRange> services;
   std::optional<IpRange> cluster6;  ///< of the whole cluster, as it was given; nothing: IPv4 only
+  std::optional<IpRange> services6;
 };
 
 /// An `unreachable` route for each, or none of them: the first that is there already is the error.

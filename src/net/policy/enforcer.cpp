@@ -34,7 +34,7 @@ class Enforcer final : public PolicyEnforcer, public std::enable_shared_from_thi
         queue_(std::make_shared<SerialQueue>(engine)),
         session_(std::move(session)),
         elements_(std::move(elements)),
-        guard_(elements_, table_) {}
+        guard_(elements_, NftTable{table_, 4}) {}
   ~Enforcer() override {
     if (timer_ != 0) engine_.cancel_timer(timer_);
   }
@@ -145,8 +145,9 @@ class Enforcer final : public PolicyEnforcer, public std::enable_shared_from_thi
     if (!program_.active || conntrack_failed_) return;
     auto cleaner = ConntrackCleaner::open(options_.name_space);
     auto removed = cleaner ? cleaner->remove_if([&](const TrackedFlow& flow) {
-      const bool ours = program_.known.contains(flow.client) || program_.known.contains(flow.server);
-      return ours && !program_.accept(flow.client, flow.server, flow.protocol, flow.server_port, local_);
+      const std::uint32_t client = flow.client.v4_number(), server = flow.server.v4_number();
+      const bool ours = program_.known.contains(client) || program_.known.contains(server);
+      return ours && !program_.accept(client, server, flow.protocol, flow.server_port, local_);
     })
                            : Result<std::size_t>(cleaner.error());
     if (removed) {
