@@ -36,7 +36,8 @@ struct ClusterOptions {
   /// Empty: 10.244.0.0/16 or the next free range. With a second range, of IPv6 and /16 to /96, behind a comma
   /// pods have an address of each family: "10.244.0.0/16,fd00:10:244::/96" (docs/network.md). Since 0.2.
   std::string pod_cidr = {};
-  /// Empty: 10.96.0.0/16 or the next free range.
+  /// Empty: 10.96.0.0/16 or the next free range. With a second range, of IPv6 and /108 to /126, Services may
+  /// have addresses of both families: "10.96.0.0/16,fd00:10:96::/112". Since 0.2.
   std::string service_cidr = {};
   /// Folder of CNI configurations: pods of this node get their addresses from its plugins. Empty: our own
   /// network. Since 0.2.

@@ -17,6 +17,7 @@ address() { case $1 in a) echo 192.0.2.1 ;; b) echo 192.0.2.2 ;; c) echo 192.0.2
 from_port() { link_packets "to-$1" rx; }
 to_port() { link_packets "to-$1" tx; }
 
+# start_lab FLAGS..: for `orchestra up` on machine a.
 start_lab() {
   ip link add switch type bridge && ip link set switch up || { skip "no bridge can be made here"; finish; }
   local h
@@ -25,7 +26,7 @@ start_lab() {
     on $h ip link set lo up; on $h ip addr add "$(address $h)/24" dev eth0; on $h ip link set eth0 up
   done
   ip addr add 192.0.2.100/24 dev switch
-  exec_on a "$orchestra" up --data "$work/a" --node-name a --isolation full --listen 192.0.2.1:6443 --ingress 192.0.2.1:80 --node-grace 15 >"$work/a.out" 2>"$work/a.err" & pid[a]=$!
+  exec_on a "$orchestra" up --data "$work/a" --node-name a --isolation full --listen 192.0.2.1:6443 --ingress 192.0.2.1:80 --node-grace 15 "$@" >"$work/a.out" 2>"$work/a.err" & pid[a]=$!
   wait_for 30 grep -q '^ready in' "$work/a.out" || { tail "$work/a.err"; fail "orchestra up was not ready in 30 s"; }
   for h in b c; do
     exec_on $h "$orchestra" join https://192.0.2.1:6443 --token-file "$work/a/node-token" --data "$work/$h" --node-name $h --isolation full >"$work/$h.out" 2>"$work/$h.err" & pid[$h]=$!
