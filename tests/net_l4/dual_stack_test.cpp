@@ -174,6 +174,41 @@ TEST_CASE("pods of nodes that share only IPv4 reach each other by IPv6 through t
   two->teardown().wait(60s).value();
 }
 
+TEST_CASE("ranges of IPv6 for Services that do not fit are refused before anything is made") {
+  Engine engine;
+  TempDir data;
+  PodNetworkOptions network;
+  network.data_dir = data.path();
+  network.instance = "0a1b2c3d";
+  network.pod_cidr = "10.244.1.0/24";
+  network.service_cidr = "10.96.0.0/16";
+  for (const auto& [pods, services] : {std::pair("", "fd00:10:96::/112"),
+                                       {"fd00::/64", "10.97.0.0/16"},
+                                       {"fd00::/64", "fd00::1:0/112"},
+                                       {"fd00::/64", "x"}}) {
+    network.cluster_cidr6 = pods;
+    network.service_cidr6 = services;
+    const auto refused = PodNetwork::open(engine, network);
+    REQUIRE_FALSE_MESSAGE(refused, services);
+    CHECK(refused.error().is(Error::invalid));
+  }
+  ServiceProxyOptions proxy;
+  proxy.instance = "0a1b2c3d";
+  proxy.cluster_cidr = "10.244.0.0/16";
+  proxy.service_cidr = "10.96.0.0/16";
+  proxy.node_gateway = "10.244.1.1";
+  proxy.service_cidr6 = "fd00:10:96::/112";
+  proxy.mode = ServiceProxyOptions::Mode::nftables;
+  for (const auto& [pods, gateway] :
+       {std::pair("", "fd00::1"), {"fd00::/64", ""}, {"fd00::/64", "10.244.1.1"}}) {
+    proxy.cluster_cidr6 = pods;
+    proxy.node_gateway6 = gateway;
+    const auto refused = ServiceProxy::create(engine, proxy);
+    REQUIRE_FALSE(refused);
+    CHECK(refused.error().is(Error::invalid));
+  }
+}
+
 TEST_CASE("Services of both families lead pods, their node and the outside to endpoints of the same family") {
   NEEDS_ROOT(
       "Services of both families lead pods, their node and the outside to endpoints of the same family");
