@@ -26,8 +26,9 @@ struct Lab {
   TempDir data;
   NetworkNamespace host = make_host(), outside = make_host();
   Lab() { wire(host, "uplink", "192.0.2.1/24", outside, "eth0", "192.0.2.2/24"); }
-  std::shared_ptr<PodNetwork> open() {
+  std::shared_ptr<PodNetwork> open(const std::string& cluster_cidr6 = "") {
     PodNetworkOptions options;
+    options.cluster_cidr6 = cluster_cidr6;
     options.data_dir = data.path();
     options.instance = "0a1b2c3d";
     options.pod_cidr = "10.244.1.0/24";
@@ -120,6 +121,55 @@ TEST_CASE("a host port on one address of the machine is on that one only") {
   REQUIRE_FALSE(six);
   CHECK(six.error().is(Error::unsupported));
   network->teardown().wait(60s).value();
+}
+
+TEST_CASE(
+    "a host port leads to its pod by IPv6, too, also from ::1, and on one address of IPv6 only where it says "
+    "so") {
+  NEEDS_ROOT(
+      "a host port leads to its pod by IPv6, too, also from ::1, and on one address of IPv6 only where it "
+      "says so");
+  Lab lab;
+  wire(lab.host, "uplink6", "2001:db8::1/64", lab.outside, "eth6", "2001:db8::2/64");
+  auto network = lab.open("fd00:10:244::/96");
+  auto pod = NetworkNamespace::create().value(), other = NetworkNamespace::create().value();
+  const std::vector<HostPort> ports{{IpProtocol::tcp, "", 8080, 80},
+                                    {IpProtocol::udp, "", 5353, 53},
+                                    {IpProtocol::tcp, "2001:DB8:0::1", 8081, 80},
+                                    {IpProtocol::tcp, "192.0.2.1", 8082, 80}};
+  auto attached = network->attacher()->attach(request("uid-a", pod, ports)).wait(60s);
+  REQUIRE_MESSAGE(attached, (attached ? "" : attached.error().to_string()));
+  network->attacher()->attach(request("uid-b", other)).wait(60s).value();
+  TcpAnswerer web(pod, "::", 80, "web");
+  UdpAnswerer names(pod, "::", 53, "names");
+  CHECK(ask_tcp(lab.outside, "2001:db8::1", 8080) == "web");
+  CHECK(web.last_client() == "2001:db8::2");
+  CHECK(ask_tcp(lab.host, "2001:db8::1", 8080) == "web");
+  CHECK(ask_tcp(lab.host, "::1", 8080) == "web");
+  CHECK(web.last_client() == "fd00:10:244::af4:101");
+  CHECK(ask_tcp(other, "2001:db8::1", 8080) == "web");
+  CHECK(ask_tcp(pod, "2001:db8::1", 8080) == "web");  // itself
+  CHECK(ask_udp(lab.outside, "2001:db8::1", 5353) == "names");
+  CHECK(ask_udp(lab.host, "::1", 5353) == "names");
+  CHECK(ask_tcp(lab.host, "127.0.0.1", 8080) == "web");
+  CHECK(ask_tcp(lab.outside, "2001:db8::1", 8081) == "web");
+  CHECK(ask_tcp(lab.host, "::1", 8081) == "error: ECONNREFUSED");
+  CHECK(ask_tcp(lab.outside, "192.0.2.1", 8081) == "error: ECONNREFUSED");
+  CHECK(ask_tcp(lab.outside, "192.0.2.1", 8082) == "web");
+  CHECK(ask_tcp(lab.outside, "2001:db8::1", 8082) == "error: ECONNREFUSED");
+  // One address, whatever its text.
+  CHECK_FALSE(network->attacher()
+                  ->attach(request("uid-b", other, {{IpProtocol::tcp, "2001:db8::1", 8081, 80}}))
+                  .wait(60s));
+  UdpClient fixed(lab.outside, "2001:db8::1", 5353);
+  CHECK(fixed.ask() == "names");
+  network->attacher()->detach("uid-a").wait(60s).value();
+  CHECK(ask_tcp(lab.host, "::1", 8080) == "error: ECONNREFUSED");
+  UdpAnswerer node(lab.host, "::", 5353, "node");
+  CHECK(fixed.ask() == "node");
+  network->attacher()->attach(request("uid-b", other, ports)).wait(60s).value();
+  network->teardown().wait(60s).value();
+  CHECK(ruleset(lab.host) == "");
 }
 
 TEST_CASE("host ports are those of a new process too, and no two pods get one") {

@@ -63,18 +63,24 @@ Result<Attachment> RoutedNetwork::attach_now(const AttachRequest& request) {
   if (request.pod_uid.empty() || request.network_namespace == nullptr) {
     return Error(Error::invalid, "podnet", "attach needs the pod's uid and its network namespace");
   }
-  for (const HostPort& port : request.host_ports) {
+  std::vector<HostPort> host_ports = request.host_ports;
+  for (HostPort& port : host_ports) {
+    if (port.host_address.empty()) continue;
     const auto address = IpAddress::parse(port.host_address);
-    if (port.host_address.empty() || (address && address->is_v4())) continue;
-    return Error(Error::unsupported, "podnet", "host port " + to_string(port) + ": its hostIP is not IPv4");
+    if (!address || (!address->is_v4() && !ranges_.cluster6)) {
+      return Error(Error::unsupported, "podnet",
+                   "host port " + to_string(port) + ": its hostIP is " +
+                       (address ? "IPv6, and pods have IPv4 only" : "no address"));
+    }
+    port.host_address = address->to_string();  // one text for each address: ports are compared by it
   }
   std::optional<AddressPool::Lease> lease;
   {
     std::lock_guard lock(mutex_);
     ORC_ASSIGN(lease, pool_.reserve(request.pod_uid, request.ns, request.name, wall_now()));
-    ORC_ASSIGN(const bool changed, pool_.set_host_ports(request.pod_uid, request.host_ports));
+    ORC_ASSIGN(const bool changed, pool_.set_host_ports(request.pod_uid, host_ports));
     if (changed) unpublished_.insert(request.pod_uid);  // until then, whichever attach comes so far
-    lease->host_ports = request.host_ports;
+    lease->host_ports = std::move(host_ports);
   }
   ORC_TRY(save_addresses());
   ORC_TRY(finish_removal(request.pod_uid));

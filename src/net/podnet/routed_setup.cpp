@@ -336,8 +336,10 @@ Result<void> remove_instance(MachineJournal& journal, RouteSocket& routes,
     tables += table + "delete " + table;
   }
   if (!state.cluster_cidr6.empty()) {
-    const std::string table = "table ip6 " + nft_table_name(state.instance, "_out") + "\n";
-    tables += table + "delete " + table;
+    for (const char* suffix : {"_out", "_hp"}) {
+      const std::string table = "table ip6 " + nft_table_name(state.instance, suffix) + "\n";
+      tables += table + "delete " + table;
+    }
   }
   if (auto session = NftSession::open(name_space)) {
     auto removed = (*session)->run(tables);

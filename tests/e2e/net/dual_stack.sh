@@ -78,6 +78,22 @@ refused() { [ -z "$(answer_in "$(pod_on a)" "$virtual" 80)" ]; }
 wait_for 10 refused && pass "a Service that is lowered to one family gives its second address back" || failed "still served: $virtual"
 [ "$(kubectl get service both -o 'jsonpath={.spec.clusterIPs[*]}' | wc -w)" = 1 ] && pass "and keeps its first" || failed "$(kubectl get service both -o yaml)"
 
+kubectl apply -f - >/dev/null <<'YAML' || fail "apply"
+apiVersion: v1
+kind: Pod
+metadata: {name: ported}
+spec:
+  nodeName: a
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: c
+    image: quickstart/web:1
+    command: [/bin/sh, -c, 'mkdir -p /tmp/www; echo "I am ported" > /tmp/www/index.html; exec httpd -f -p 8000 -h /tmp/www']
+    ports: [{containerPort: 8000, hostPort: 8088}]
+YAML
+ported() { [ "$(on a curl -s --max-time 3 'http://[::1]:8088/')$(on a curl -s --max-time 3 http://127.0.0.1:8088/)" = "I am portedI am ported" ]; }
+wait_for 20 ported && pass "a hostPort is on the machine's addresses of both families" || failed "it says $(on a curl -s 'http://[::1]:8088/')"
+
 # The program of machine a is killed: what the kernel was told serves on, and the next start goes on from there.
 six=$(kubectl get service six -o 'jsonpath={.spec.clusterIP}')
 kill -9 "${pid[a]}"; wait "${pid[a]}" 2>/dev/null; pid[a]=
