@@ -233,7 +233,8 @@ orc_code orc_api_server_kubeconfig(orc_api_server* server, orc_bytes* out, orc_e
     return ORC_OK;
   });
 }
-orc_code orc_api_server_metrics(orc_api_server* server, const char* accept, orc_bytes* out, orc_error** error) {
+orc_code orc_api_server_metrics(orc_api_server* server, const char* accept, orc_bytes* out,
+                                orc_error** error) {
   return guarded(error, [&]() -> orc_code {
     if (server == nullptr || out == nullptr) return bad("server and out must be given", error);
     if (!server->started) return bad("the API server is not started", error);
@@ -259,8 +260,11 @@ orc_code orc_node_new(orc_engine* engine, orc_client* client, const char* option
     options.data_dir = string_at(*parsed, "/data_dir");
     options.node_name = string_at(*parsed, "/node_name", "node");
     options.isolation = string_at(*parsed, "/isolation", "best");
-    options.cluster_cidr = string_at(*parsed, "/pod_cidr", cluster::kDefaultPodCidr);
-    options.service_cidr = string_at(*parsed, "/service_cidr", cluster::kDefaultServiceCidr);
+    const std::string pods = string_at(*parsed, "/pod_cidr", cluster::kDefaultPodCidr);
+    const std::string services = string_at(*parsed, "/service_cidr", cluster::kDefaultServiceCidr);
+    if (auto checked = cluster::check_ranges(pods, services); !checked) return fail(checked.error(), error);
+    options.pods = cluster::split_ranges("pod_cidr", pods).value();
+    options.services = cluster::split_ranges("service_cidr", services).value();
     options.dns = string_at(*parsed, "/dns");
     options.ingress = string_at(*parsed, "/ingress");
     options.preload = strings_at(*parsed, "/preload");
@@ -281,10 +285,10 @@ orc_code orc_node_start(orc_node* node, orc_error** error) {
                                          node->options.isolation);
     if (!runtime) return fail(runtime.error(), error);
     if (runtime->isolation == Isolation::process) {
-      node->options.cluster_cidr = cluster::kProcessPodCidr;
-      node->options.service_cidr = cluster::kProcessServiceCidr;
+      node->options.pods = {cluster::kProcessPodCidr, ""};
+      node->options.services = {cluster::kProcessServiceCidr, ""};
     }
-    node->options.api_host = cluster::address_in(node->options.service_cidr, 1);
+    node->options.api_host = cluster::address_in(node->options.services.v4, 1);
     node->node =
         std::make_unique<cluster::Node>(*node->engine, node->client, node->options, std::move(*runtime));
     auto started = node->node->start();

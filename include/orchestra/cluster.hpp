@@ -22,42 +22,47 @@
 namespace orchestra {
 
 struct ClusterOptions {
-  std::string data_dir;                 ///< empty: /var/lib/orchestra, without root ~/.local/share/orchestra
-  std::string listen = {};              ///< API over HTTPS; empty: 127.0.0.1:6443 or the next free port
-  std::string insecure_http = {};       ///< API over plain HTTP, loopback only; empty: none
-  std::string dns = {};                 ///< further address of the DNS server; it always serves the pods
-  std::string ingress = {};             ///< empty: 127.0.0.1:8080 or the next free port
-  std::string ingress_tls = {};         ///< empty: none
-  std::string node_name = {};           ///< empty: the host's name
+  std::string data_dir;            ///< empty: /var/lib/orchestra, without root ~/.local/share/orchestra
+  std::string listen = {};         ///< API over HTTPS; empty: 127.0.0.1:6443 or the next free port
+  std::string insecure_http = {};  ///< API over plain HTTP, loopback only; empty: none
+  std::string dns = {};            ///< further address of the DNS server; it always serves the pods
+  std::string ingress = {};        ///< empty: 127.0.0.1:8080 or the next free port
+  std::string ingress_tls = {};    ///< empty: none
+  std::string node_name = {};      ///< empty: the host's name
   std::string node_ip =
-      {};  ///< for other nodes; empty: the address of `listen` if it is one that others reach
-  bool node = true;                     ///< false: control plane only
-  std::string isolation = "best";       ///< best full rootless process
-  std::string pod_cidr = {};            ///< empty: 10.244.0.0/16 or the next free range
-  std::string service_cidr = {};        ///< empty: 10.96.0.0/16 or the next free range
-  /// Folder of CNI configurations: pods of this node get their addresses from its plugins. Empty: our own network.
-  /// Since 0.2.
+      {};            ///< for other nodes; empty: the address of `listen` if it is one that others reach
+  bool node = true;  ///< false: control plane only
+  std::string isolation = "best";  ///< best full rootless process
+  /// Empty: 10.244.0.0/16 or the next free range. With a second range, of IPv6 and /16 to /96, behind a comma
+  /// pods have an address of each family: "10.244.0.0/16,fd00:10:244::/96" (docs/network.md). Since 0.2.
+  std::string pod_cidr = {};
+  /// Empty: 10.96.0.0/16 or the next free range. With a second range, of IPv6 and /108 to /126, Services may
+  /// have addresses of both families: "10.96.0.0/16,fd00:10:96::/112". Since 0.2.
+  std::string service_cidr = {};
+  /// Folder of CNI configurations: pods of this node get their addresses from its plugins. Empty: our own
+  /// network. Since 0.2.
   std::string cni = {};
-  std::vector<std::string> preload = {};///< files and folders of images, imported at start
-  ForwardProxies image_proxies = {};    ///< for pulls. Since 0.2.
+  std::vector<std::string> preload = {};      ///< files and folders of images, imported at start
+  ForwardProxies image_proxies = {};          ///< for pulls. Since 0.2.
   std::vector<std::string> dns_forward = {};  ///< upstream name servers; empty: those of /etc/resolv.conf
   /// State in an existing etcd cluster instead of in data_dir (EtcdStoreOptions; keys under /orchestra/).
   std::vector<std::string> etcd = {};
   bool etcd_adopt = false;
   std::string etcd_ca_file = {}, etcd_certificate_file = {}, etcd_key_file = {};
-  std::string etcd_user = {};           ///< NAME:PASSWORD
-  bool memory_store = false;            ///< nothing of the API survives the process (tests)
+  std::string etcd_user = {};  ///< NAME:PASSWORD
+  bool memory_store = false;   ///< nothing of the API survives the process (tests)
   /// "NAME=HOST:PORT" of the store's peers on all machines of this control plane, the same list for each; the
-  /// first founds it. Each runs an API server; controllers and scheduler run on the elected one. Empty: alone.
+  /// first founds it. Each runs an API server; controllers and scheduler run on the elected one. Empty:
+  /// alone.
   std::vector<std::string> peers = {};
-  std::string name = {};                ///< of this peer in `peers`; empty: the node's name
-  std::string peer_listen = {};         ///< where its store listens, if not at its address in `peers`
-  std::string token_file = {};          ///< the cluster's token; the first peer makes DIR/token if absent
-  bool insecure_peers = false;          ///< peers talk unencrypted, not by TLS made from the token
+  std::string name = {};         ///< of this peer in `peers`; empty: the node's name
+  std::string peer_listen = {};  ///< where its store listens, if not at its address in `peers`
+  std::string token_file = {};   ///< the cluster's token; the first peer makes DIR/token if absent
+  bool insecure_peers = false;   ///< peers talk unencrypted, not by TLS made from the token
   /// A node without a sign of life (leases are renewed each 10 s) for this long is Unknown and its pods move.
   /// Since 0.2.
   Duration node_grace = std::chrono::seconds(50);
-  bool serve_http = true;               ///< false: no socket for the API, in process only
+  bool serve_http = true;  ///< false: no socket for the API, in process only
   /// Answers metrics.k8s.io (`kubectl top`) instead of this node's own statistics. Since 0.2.
   std::shared_ptr<MetricsSource> metrics = nullptr;
   /// What /metrics of the API shows; null: a registry of the cluster's own (metric_registry()). Since 0.2.

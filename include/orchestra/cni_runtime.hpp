@@ -21,6 +21,8 @@ namespace orchestra {
 struct CniOptions {
   std::string data_dir;  ///< results, one file per container
   /// The lexicographically first of *.conflist, *.conf and *.json here is used; read anew for each ADD.
+  /// Empty, and no text either: nothing is added (`unavailable`), what was added before is checked and
+  /// removed.
   std::string configuration_dir = "/etc/cni/net.d";
   std::string configuration;  ///< the text of a configuration, in place of a folder
   std::vector<std::string> plugin_dirs{"/opt/cni/bin", "/usr/lib/cni"};
@@ -50,8 +52,9 @@ class ORC_API CniRuntime {
   virtual ~CniRuntime() = default;
 
   /// ADD through the list. At the first plugin that fails, DEL through the whole list. A container that is
-  /// attached already is answered from what is kept. Errors name the plugin, its words and what it wrote to
-  /// stderr; `unavailable`: it asked to try again later (code 11), or the node is not ready (50, 51).
+  /// attached already is answered from what is kept, if its namespace still has the interface; else it gets
+  /// DEL, and ADD anew. Errors name the plugin, its words and what it wrote to stderr; `unavailable`: it
+  /// asked to try again later (code 11), or the node is not ready (50, 51).
   virtual Pending<CniResult> add(CniAttachRequest request) = 0;
   /// CHECK; fine where the version has none or the configuration forbids it. `not_found`: never added.
   virtual Pending<void> check(std::string container_id) = 0;
@@ -65,8 +68,11 @@ class ORC_API CniRuntime {
   virtual std::set<std::string> known() const = 0;
 };
 
-/// Pods attached by `runtime`; addresses of the node and of its DNS are those of `node`.
+/// Pods attached by `runtime` or by `node`, decided for each pod: who attached it before is asked again, also
+/// to detach it, whatever is configured now. A pod that nobody knows is attached by `runtime` if
+/// `fresh_by_runtime`, else by `node`. Addresses of the node and of its DNS are those of `node`.
 ORC_API std::shared_ptr<PodAttacher> make_cni_attacher(std::shared_ptr<CniRuntime> runtime,
-                                                       std::shared_ptr<PodAttacher> node);
+                                                       std::shared_ptr<PodAttacher> node,
+                                                       bool fresh_by_runtime);
 
 }  // namespace orchestra

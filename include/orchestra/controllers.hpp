@@ -36,7 +36,8 @@ struct ControllersOptions {
   bool dry_run = false;
   /// The token of a won leader election: writes of a deposed leader fail in their transaction.
   std::string fence = {};
-  /// Range of pod addresses that nodes get their parts of (node-ipam); empty: they get none. Since 0.2.
+  /// Range of pod addresses that nodes get their parts of (node-ipam), "10.244.0.0/16" or of both families,
+  /// "10.244.0.0/16,fd00:10:244::/96"; empty: they get none. Since 0.2.
   std::string pod_cidr = {};
   /// A node without a sign of life for this long is Unknown.
   Duration node_grace = std::chrono::seconds(50);

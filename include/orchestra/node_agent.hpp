@@ -53,9 +53,9 @@ struct NodeAgentOptions {
   std::string cluster_domain = "cluster.local";
   std::string api_host = "10.96.0.1";  ///< KUBERNETES_SERVICE_HOST in containers
   int api_port = 443;
-  std::vector<std::string> host_search;      ///< search domains of the machine, for resolv.conf
-  std::vector<std::string> host_nameservers; ///< for dnsPolicy Default
-  std::string pod_cidr;                      ///< reported in the Node's spec
+  std::vector<std::string> host_search;       ///< search domains of the machine, for resolv.conf
+  std::vector<std::string> host_nameservers;  ///< for dnsPolicy Default
+  std::string pod_cidr;                       ///< reported in the Node's spec; of both families: "A,B"
   /// This machine's address for others: InternalIP, hostIP, address of pods on its network. Empty: that of
   /// the node in the pod network.
   std::string node_ip = {};
@@ -66,8 +66,8 @@ struct NodeAgentOptions {
   /// and keeps a tunnel to it, over which logs, exec, attach, port-forward and statistics of this node are
   /// asked for. Since 0.2.
   std::optional<RemoteClientOptions> remote = std::nullopt;
-  std::string isolation_name;                ///< "full", "process": a Node label and condition
-  std::vector<std::string> degraded;         ///< what this machine cannot enforce, for the Node condition
+  std::string isolation_name;         ///< "full", "process": a Node label and condition
+  std::vector<std::string> degraded;  ///< what this machine cannot enforce, for the Node condition
   std::size_t pods_max = 110;
   std::size_t parallel_starts_max = 16;
   Duration sync_period = std::chrono::seconds(60);  ///< safety net: volumes and statuses are compared again
@@ -97,17 +97,17 @@ class ORC_API NodeAgent {
   Result<void> start();
   /// Stops working; containers run on. Idempotent, any thread but the engine's own.
   void stop();
-  /// Graceful shutdown of the node: no pod starts any more, the Node says that it is not ready; ordinary pods end
-  /// first, then critical ones (priority >= 2e9), each group within its time at most. They end as Failed with the
-  /// reason Terminated. Blocks; `deadline_exceeded` names how many are left. Since 0.2.
+  /// Graceful shutdown of the node: no pod starts any more, the Node says that it is not ready; ordinary pods
+  /// end first, then critical ones (priority >= 2e9), each group within its time at most. They end as Failed
+  /// with the reason Terminated. Blocks; `deadline_exceeded` names how many are left. Since 0.2.
   struct DrainOptions {
     Duration normal = std::chrono::seconds(30), critical = std::chrono::seconds(10);
   };
   Result<void> drain(DrainOptions options);
   /// Ends every pod of this node and removes all traces; for `orchestra down`. Blocks up to `deadline`.
   Result<void> remove_all_pods(Duration deadline);
-  /// What the pods of this node and the node use, from the last pass (each 10 s). Empty once the agent is gone.
-  /// Since 0.2.
+  /// What the pods of this node and the node use, from the last pass (each 10 s). Empty once the agent is
+  /// gone. Since 0.2.
   std::shared_ptr<MetricsSource> metrics() const;
   /// The tunnel to the API server is open (NodeAgentOptions::remote). Since 0.2.
   bool connected() const;

@@ -64,6 +64,9 @@ struct PodNetworkOptions {
   /// 32 bits. Empty: IPv4 only. The same on all nodes.
   std::string cluster_cidr6;
   std::string service_cidr;  ///< "10.96.0.0/16"; empty: no Services
+  /// Of IPv6, "fd00:10:96::/112", where pods have it too; empty: Services have addresses of IPv4 only. Since
+  /// 0.2.
+  std::string service_cidr6;
   /// Destinations (besides the cluster and Service ranges and link-local) that see the pod's own address.
   std::vector<std::string> non_masquerade;
   bool masquerade = true;  ///< off-cluster traffic of pods leaves with the node's address
@@ -79,7 +82,7 @@ struct PodNetworkOptions {
 /// Another node: how its pods are reached.
 struct PodNetworkPeer {
   std::string name;
-  std::string address;  ///< of the machine
+  std::string address;  ///< of the machine; empty: not known yet
   std::string pod_cidr;
   friend bool operator==(const PodNetworkPeer&, const PodNetworkPeer&) = default;
 };
@@ -106,10 +109,15 @@ class ORC_API PodNetwork {
   /// Detaches every pod that is not in `live_pod_uids`; answers how many.
   virtual Pending<std::size_t> reconcile(std::set<std::string> live_pod_uids) = 0;
   /// Routes to the pods of these nodes, and to no others: what an earlier call or process made and is not
-  /// named any more goes. A node on a link of this one is reached by a plain route, others by a tunnel
-  /// (VXLAN). The answer lists the nodes that cannot be reached, each with the reason (no way to its address;
-  /// a foreign device with the tunnel's VNI and port; a foreign route for its range, which stays). Since 0.2.
-  virtual Pending<std::vector<std::string>> set_peers(std::vector<PodNetworkPeer> peers) = 0;
+  /// named any more goes, unless `complete` is false (there may be nodes that are not named yet). A node on a
+  /// link of this one is reached by a plain route, others by a tunnel (VXLAN). The answer lists the nodes
+  /// that cannot be reached, each with the reason (no way to its address; a foreign device with the tunnel's
+  /// VNI and port; a foreign route for its range, which stays); what was made for them before stays too, and
+  /// the call may be repeated. A peer with a range and without an address is one that is not known
+  /// completely: what is there for it stays, and it is not in the answer. Any thread; calls are done in
+  /// order. Since 0.2.
+  virtual Pending<std::vector<std::string>> set_peers(std::vector<PodNetworkPeer> peers,
+                                                      bool complete = true) = 0;
   virtual std::string node_address() const = 0;
   virtual std::vector<MachineChange> machine_changes() const = 0;
   /// Removes everything of this instance and restores the journalled sysctls. Twice is fine.

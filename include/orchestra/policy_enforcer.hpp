@@ -22,15 +22,15 @@ struct PolicyEnforcerOptions {
   std::string node;      ///< whose pods are protected
   std::string instance;  ///< 8 hex digits: names our table
   std::string pod_cidr;  ///< this node's part of the pod range
-  /// As PodNetworkOptions: what pods may do by IPv4 they may do by IPv6, but for blocks of IPv4 addresses.
-  /// Connections by IPv6 that a change denies go on; new ones do not. Since 0.2.
+  /// As PodNetworkOptions: what pods may do by IPv4 they may do by IPv6; blocks of addresses (ipBlock) are
+  /// about packets of their own family. Since 0.2.
   std::string cluster_cidr6;
   NetworkNamespace name_space;
 };
 
 /// A packet that opens a connection, as the pods see it.
 struct PolicyFlow {
-  std::string source, destination;  ///< IPv4 addresses
+  std::string source, destination;  ///< addresses of one family
   IpProtocol protocol = IpProtocol::tcp;
   std::uint16_t port = 0;  ///< of the destination
 };

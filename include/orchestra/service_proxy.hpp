@@ -47,6 +47,8 @@ struct ServiceProxyOptions {
   std::string cluster_cidr;  ///< all pods
   std::string service_cidr;
   std::string node_gateway;  ///< PodNetwork::node_address(): source of hairpin and outside traffic
+  /// The same of IPv6; no service_cidr6: Services are served by IPv4 only. By nftables only. Since 0.2.
+  std::string cluster_cidr6, service_cidr6, node_gateway6;
   NetworkNamespace name_space;
   enum class Mode : std::uint8_t { automatic, nftables, userspace };
   Mode mode = Mode::automatic;
@@ -81,7 +83,8 @@ class ORC_API ServiceProxy {
   /// Makes the snapshot true. While Services or slices are not synced the kernel keeps what it has and the
   /// answer is `unavailable`.
   virtual Pending<ApplyResult> apply(std::shared_ptr<const NetworkSnapshot> snapshot) = 0;
-  /// "10.96.0.1:80/tcp" (or "nodeport:30080/tcp"): the Service, the chosen endpoints, why the others are not.
+  /// "10.96.0.1:80/tcp", "[fd00::1]:80/tcp" (or "nodeport:30080/tcp"): the Service, the chosen endpoints, why
+  /// the others are not.
   virtual Result<std::string> explain(std::string_view target) = 0;
   virtual const char* mode() const = 0;  ///< "nftables" or "userspace"
   virtual ServiceProxyStats stats() const = 0;

@@ -71,6 +71,8 @@ void validate_cluster_role_binding(const json::object& object, FieldErrors& erro
 void validate_priority_class(const json::object& object, FieldErrors& errors);
 void validate_runtime_class(const json::object& object, FieldErrors& errors);
 
+/// clusterIP, clusterIPs, ipFamilies and ipFamilyPolicy of a Service that is no ExternalName fit each other.
+void validate_service_families(const json::object& spec, const FieldPath& path, FieldErrors& errors);
 void validate_service_update(const json::object& object, const json::object& old, FieldErrors& errors);
 void validate_endpoints(const json::object& object, FieldErrors& errors);
 void validate_endpoint_slice(const json::object& object, FieldErrors& errors);

@@ -1,6 +1,7 @@
 // Rules of Service, Endpoints, EndpointSlice and Ingress: pkg/apis/{core,discovery,networking}/validation.
 #include <arpa/inet.h>
 
+#include <algorithm>
 #include <array>
 #include <set>
 
@@ -148,8 +149,12 @@ void validate_service_spec(const json::object& spec, const FieldPath& path, Fiel
     } else if (const std::string wrong = check_dns1123_subdomain(name); !wrong.empty()) {
       errors.invalid(path / "externalName", name, wrong);
     }
-    if (!cluster_ip.empty() && !headless)
+    if ((!cluster_ip.empty() && !headless) || !array_or_empty(spec, "clusterIPs").empty())
       errors.forbidden(path / "clusterIPs", "may not be set for ExternalName services");
+    if (!array_or_empty(spec, "ipFamilies").empty())
+      errors.forbidden(path / "ipFamilies", "may not be set for ExternalName services");
+    if (!text_of(spec, "ipFamilyPolicy").empty())
+      errors.forbidden(path / "ipFamilyPolicy", "may not be set for ExternalName services");
   } else if (array_or_empty(spec, "ports").empty() && !headless) {
     errors.required(path / "ports");
   }
@@ -157,10 +162,7 @@ void validate_service_spec(const json::object& spec, const FieldPath& path, Fiel
     const FieldPath ips = path / "clusterIPs";
     errors.invalid(ips[0], "None", "may not be set to 'None' for " + std::string(type) + " services");
   }
-  if (!cluster_ip.empty() && !headless && !is_ipv4(cluster_ip) && !is_ipv6(cluster_ip)) {
-    const FieldPath ips = path / "clusterIPs";
-    errors.invalid(ips[0], cluster_ip, kIpText);
-  }
+  if (type != "ExternalName") validate_service_families(spec, path, errors);
   check_service_ports(spec, path, errors);
   validate_labels(spec.if_contains("selector"), path / "selector", errors);
   const FieldPath external = path / "externalIPs";
@@ -172,19 +174,113 @@ void validate_service_spec(const json::object& spec, const FieldPath& path, Fiel
   }
 }
 
+namespace {
+
+/// The list, or the single address where only that is told.
+json::array cluster_ips_of(const json::object& spec) {
+  const json::array& all = array_or_empty(spec, "clusterIPs");
+  const std::string_view single = text_of(spec, "clusterIP");
+  return all.empty() && !single.empty() ? json::array{json::value(json::string(single))} : all;
+}
+std::string_view text(const json::value& value) {
+  return value.is_string() ? std::string_view(value.get_string()) : std::string_view();
+}
+bool is_headless(const json::object& spec) {
+  const json::array ips = cluster_ips_of(spec);
+  return ips.size() == 1 && text(ips[0]) == "None";
+}
+
+/// False when one of them is no address.
+bool check_cluster_ips(const json::array& ips, const FieldPath& path, FieldErrors& errors) {
+  bool good = true;
+  for (std::size_t i = 0; i < ips.size(); ++i) {
+    if (i == 0 && text(ips[0]) == "None") {
+      if (ips.size() == 1) continue;
+      errors.invalid(path, ips, "'None' must be the first and only value");
+      good = false;
+    } else if (!is_ipv4(text(ips[i])) && !is_ipv6(text(ips[i]))) {
+      errors.invalid(path[i], ips[i], kIpText);
+      good = false;
+    }
+  }
+  if (ips.size() > 2) errors.invalid(path, ips, "may only hold up to 2 values");
+  return good;
+}
+
+/// A second entry may come and go; the first stays, and none changes.
+void check_list_update(const char* field, const json::array& before, const json::array& now,
+                       const json::value& policy, FieldErrors& errors) {
+  const FieldPath spec("spec");
+  const FieldPath list = spec / field;
+  const bool ips = std::string_view(field) == "clusterIPs";
+  if (before.empty()) return;
+  if (now.empty()) {
+    errors.invalid(list[0], now,
+                   ips ? "primary clusterIP can not be unset" : "primary ipFamily can not be unset");
+    return;
+  }
+  if (before.size() == now.size()) {
+    for (std::size_t i = 0; i < before.size(); ++i) {
+      if (before[i] != now[i]) errors.invalid(list[ips ? i : 0], now, "may not change once set");
+    }
+    return;
+  }
+  if (before[0] != now[0]) errors.invalid(list[0], now, "may not change once set");
+  if (before.size() > now.size() && now.size() == 1 && text(policy) != "SingleStack") {
+    errors.invalid(spec / "ipFamilyPolicy", policy,
+                   ips ? "must be set to 'SingleStack' when releasing the secondary clusterIP"
+                       : "must be set to 'SingleStack' when releasing the secondary ipFamily");
+  }
+}
+
+}  // namespace
+
+void validate_service_families(const json::object& spec, const FieldPath& path, FieldErrors& errors) {
+  const std::string_view single = text_of(spec, "clusterIP");
+  const json::array ips = cluster_ips_of(spec);
+  const FieldPath list = path / "clusterIPs";
+  if (single.empty() && !ips.empty()) {
+    errors.invalid(list, ips, "must be empty when `clusterIP` is not specified");
+  } else if (!ips.empty() && text(ips[0]) != single) {
+    errors.invalid(list, ips, "first value must match `clusterIP`");
+  }
+  const json::array& families = array_or_empty(spec, "ipFamilies");
+  const FieldPath of_families = path / "ipFamilies";
+  for (std::size_t i = 0; i < families.size(); ++i) {
+    if (std::find(families.begin(), families.begin() + static_cast<std::ptrdiff_t>(i), families[i]) !=
+        families.begin() + static_cast<std::ptrdiff_t>(i))
+      errors.duplicate(of_families[i], families[i]);
+  }
+  if (!check_cluster_ips(ips, list, errors)) return;
+  if (ips.size() > 1) {
+    std::size_t six = 0;
+    for (const json::value& ip : ips) six += is_ipv6(text(ip)) ? 1 : 0;
+    if (six != 1 || ips.size() != 2)
+      errors.invalid(list, ips, "may specify no more than one IP for each IP family");
+  }
+  if (is_headless(spec)) return;
+  for (std::size_t i = 0; i < std::min(ips.size(), families.size()); ++i) {
+    const std::string_view family = text(families[i]);
+    if ((family == "IPv6") == is_ipv6(text(ips[i]))) continue;
+    errors.invalid(list[i], ips[i],
+                   "expected an " + std::string(family) + " value as indicated by `ipFamilies[" +
+                       std::to_string(i) + "]`");
+  }
+}
+
 void validate_service_update(const json::object& object, const json::object& old, FieldErrors& errors) {
   const json::object& now = object_or_empty(object, "spec");
   const json::object& before = object_or_empty(old, "spec");
-  const std::string_view was = text_of(before, "clusterIP"), is = text_of(now, "clusterIP");
-  // A change to or from ExternalName frees or takes an address; else it stays for life.
-  if (was.empty() || text_of(before, "type") == "ExternalName" || text_of(now, "type") == "ExternalName")
-    return;
-  if (was == is) return;
-  const FieldPath path("spec");
-  const FieldPath ips = path / "clusterIPs";
-  const json::value* shown = now.if_contains("clusterIPs");
-  errors.invalid(ips[0], shown == nullptr ? json::value(json::string(is)) : *shown,
-                 "may not change once set");
+  // A change to or from ExternalName frees or takes addresses; else the first stays for life.
+  if (text_of(before, "type") == "ExternalName" || text_of(now, "type") == "ExternalName") return;
+  const json::value* policy = now.if_contains("ipFamilyPolicy");
+  const json::value shown = policy == nullptr ? json::value() : *policy;
+  const bool was_headless = is_headless(before), headless = is_headless(now);
+  if (!was_headless || !headless)
+    check_list_update("clusterIPs", cluster_ips_of(before), cluster_ips_of(now), shown, errors);
+  if (!was_headless && !headless)
+    check_list_update("ipFamilies", array_or_empty(before, "ipFamilies"), array_or_empty(now, "ipFamilies"),
+                      shown, errors);
 }
 
 void validate_endpoints(const json::object& object, FieldErrors& errors) {

@@ -69,7 +69,7 @@ struct ApiServer::Impl : std::enable_shared_from_this<ApiServer::Impl> {
                                       "kubernetes.default.svc.cluster.local",
                                       "127.0.0.1",
                                       "::1",
-                                      ServiceRange::parse(options.service_cidr).address(1)};
+                                      ServiceRange::parse_all(options.service_cidr).front().address(1)};
     const std::string host = host_of(options.listen);
     if (!is_any(host) && !is_loopback(host)) names.push_back(host);
     if (is_loopback(host) && host != "localhost" && host != "127.0.0.1" && host != "::1")

@@ -1,7 +1,10 @@
 #pragma once
-// The range of Service addresses, IPv4.
+// Ranges of Service addresses, one of IPv4 and perhaps one of IPv6.
+#include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "orchestra/result.hpp"
 
@@ -9,16 +12,23 @@ namespace orchestra::apiserver {
 
 struct ServiceRange {
   std::string text;
-  std::uint32_t base = 0;  ///< host byte order
-  int prefix = 32;
+  std::array<std::uint8_t, 16> base{};  ///< network order; IPv4 uses the first four
+  int prefix = 0;
+  int family = 0;  ///< 4, 6; 0: a range without addresses
 
-  /// An unusable text gives a range without addresses; `check` says why.
+  /// One range, IPv4 with a prefix of 8 to 30 or IPv6 with one of 108 to 126. An unusable text gives a range
+  /// without addresses; `check` says why.
   static ServiceRange parse(const std::string& cidr);
-  static Result<void> check(const std::string& cidr);
-  /// Addresses without network and broadcast: numbers 1..usable().
+  /// "10.96.0.0/16" or "10.96.0.0/16,fd00:10:96::/112": IPv4 first.
+  static std::vector<ServiceRange> parse_all(const std::string& cidrs);
+  static Result<void> check(const std::string& cidrs);
+  /// Addresses without the first one and IPv4's broadcast: numbers 1..usable().
   std::uint64_t usable() const;
   std::string address(std::uint64_t number) const;
   bool contains(const std::string& address) const;
 };
+
+/// One text for each address: how allocations are named. As it is when it is no address.
+std::string canonical_address(const std::string& address);
 
 }  // namespace orchestra::apiserver

@@ -126,11 +126,17 @@ Result<void> Cluster::Impl::choose_ranges(bool loopback_network) {
   ORC_ASSIGN(info.pod_cidr, pick(options.pod_cidr, kept.pods, cluster::kDefaultPodCidr, "pods"));
   ORC_ASSIGN(info.service_cidr,
              pick(options.service_cidr, kept.services, cluster::kDefaultServiceCidr, "services"));
+  for (auto [option, range] :
+       {std::pair("--pod-cidr", &info.pod_cidr), {"--service-cidr", &info.service_cidr}}) {
+    ORC_ASSIGN(const cluster::FamilyRanges both, cluster::split_ranges(option, *range));
+    *range = cluster::join_ranges(both);
+  }
   if (!kept.pods.empty() && (kept.pods != info.pod_cidr || kept.services != info.service_cidr)) {
     return Error(Error::conflict, "cluster",
                  "this data folder was made with --pod-cidr " + kept.pods + " --service-cidr " +
                      kept.services + "; use the same ranges, or another --data folder");
   }
+  ORC_TRY(cluster::check_ranges(info.pod_cidr, info.service_cidr));
   return cluster::save_ranges(options.data_dir, {info.pod_cidr, info.service_cidr, kept.node});
 }
 
@@ -406,8 +412,8 @@ Result<void> Cluster::Impl::start() {
     node_options.instance = info.instance;
     node_options.node_name = info.node_name;
     node_options.isolation = info.isolation;
-    node_options.cluster_cidr = info.pod_cidr;
-    node_options.service_cidr = info.service_cidr;
+    ORC_ASSIGN(node_options.pods, cluster::split_ranges("--pod-cidr", info.pod_cidr));
+    ORC_ASSIGN(node_options.services, cluster::split_ranges("--service-cidr", info.service_cidr));
     node_options.api_host = cluster::address_in(info.service_cidr, 1);
     node_options.dns = options.dns;
     node_options.ingress = options.ingress;

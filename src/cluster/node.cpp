@@ -12,6 +12,7 @@
 #include "base/fd.hpp"
 #include "cluster/options.hpp"
 #include "net/http/http_server.hpp"
+#include "net/podnet/dual_stack.hpp"
 #include "net/policy/unenforced.hpp"
 #include "runtime/pod_runtime_factory.hpp"
 
@@ -23,6 +24,7 @@ namespace {
 constexpr int kFallbackPorts = 64;
 constexpr std::size_t kReportsMax = 4096;
 constexpr auto kRangeWait = 30s;
+constexpr auto kPeersAgain = 10s;
 
 const char* name_of(Isolation isolation) {
   return isolation == Isolation::full ? "full" : isolation == Isolation::rootless ? "rootless" : "process";
@@ -113,7 +115,6 @@ Node::Node(Engine& engine, Client client, NodeOptions options, ChosenRuntime run
 
 Node::~Node() { stop(); }
 
-
 Result<void> Node::open_images() {
   ImageStoreOptions options;
   options.dir = options_.data_dir + "/images";
@@ -127,6 +128,13 @@ Result<void> Node::open_images() {
   if (runtime_.isolation == Isolation::full && !images_->overlay_problem().empty())
     degraded_.push_back("image roots are copies: " + images_->overlay_problem());
   return {};
+}
+
+/// This node's part of the pods' IPv6 addresses: made of the IPv4 one.
+std::string Node::pod_range6() const {
+  const auto range = net::IpRange::parse(pod_range_);
+  const auto six = net::parse_cluster6(options_.pods.v6);
+  return range && six && *six ? net::with_prefix(**six, *range).to_string() : "";
 }
 
 Result<std::string> Node::claim_range() {
@@ -163,7 +171,8 @@ Result<std::string> Node::claim_range() {
     }
     watch.cancel();
   }
-  ORC_TRY(save_ranges(options_.data_dir, {options_.cluster_cidr, options_.service_cidr, kept.node}));
+  ORC_TRY(save_ranges(options_.data_dir,
+                      {join_ranges(options_.pods), join_ranges(options_.services), kept.node}));
   return kept.node;
 }
 
@@ -171,7 +180,8 @@ Result<void> Node::open_network() {
   const std::string folder = options_.data_dir + "/net";
   if (loopback_network() && !options_.cni.empty()) {
     return Error(Error::unsupported, "cluster",
-                 "--cni " + options_.cni + " needs isolation level full: pods have no network namespaces at level " +
+                 "--cni " + options_.cni +
+                     " needs isolation level full: pods have no network namespaces at level " +
                      runtime_.name);
   }
   if (loopback_network()) {
@@ -192,10 +202,12 @@ Result<void> Node::open_network() {
   PodNetworkOptions options;
   options.data_dir = folder;
   options.instance = options_.instance;
-  options.cluster_cidr = options_.cluster_cidr;
+  options.cluster_cidr = options_.pods.v4;
+  options.cluster_cidr6 = options_.pods.v6;
   ORC_ASSIGN(pod_range_, claim_range());
   options.pod_cidr = pod_range_;
-  options.service_cidr = options_.service_cidr;
+  options.service_cidr = options_.services.v4;
+  options.service_cidr6 = options_.services.v6;
   options.node_address = options_.node_ip;
   ORC_ASSIGN(network_, PodNetwork::open(engine_, options));
   attacher_ = network_->attacher();
@@ -219,13 +231,14 @@ Result<void> Node::open_network() {
 Result<void> Node::open_cni(const std::set<std::string>& live) {
   CniOptions options;
   options.data_dir = options_.data_dir + "/net/cni";
-  if (!options_.cni.empty()) options.configuration_dir = options_.cni;
+  options.configuration_dir = options_.cni;  // empty: for what was added before only
   ORC_ASSIGN(cni_, CniRuntime::open(engine_, options));
   if (options_.cni.empty() && cni_->known().empty()) return {};
-  attacher_ = make_cni_attacher(cni_, attacher_);
+  attacher_ = make_cni_attacher(cni_, attacher_, !options_.cni.empty());
   auto collected = cni_->collect(live).wait(120s);
   if (!collected)
-    degraded_.push_back("networks of pods that are gone were not all taken back: " + collected.error().to_string());
+    degraded_.push_back("networks of pods that are gone were not all taken back: " +
+                        collected.error().to_string());
   if (options_.cni.empty()) return {};
   auto ready = cni_->status().wait(120s);
   if (!ready) return ready.error().with_context("--cni " + options_.cni);
@@ -237,9 +250,15 @@ Result<void> Node::open_services() {
   ServiceProxyOptions options;
   options.node = options_.node_name;
   options.instance = options_.instance;
-  options.cluster_cidr = options_.cluster_cidr;
-  options.service_cidr = options_.service_cidr;
+  options.cluster_cidr = options_.pods.v4;
+  options.service_cidr = options_.services.v4;
   options.node_gateway = attacher_->node_address();
+  if (const auto own = net::IpAddress::parse(options.node_gateway); own && !options_.services.v6.empty()) {
+    ORC_ASSIGN(const auto six, net::parse_cluster6(options_.pods.v6));
+    options.cluster_cidr6 = options_.pods.v6;
+    options.service_cidr6 = options_.services.v6;
+    if (six) options.node_gateway6 = net::with_prefix(*six, *own).to_string();
+  }
   if (loopback_network()) options.mode = ServiceProxyOptions::Mode::userspace;
   options.local_route = !loopback_network();
   ORC_ASSIGN(proxy_, ServiceProxy::create(engine_, options));
@@ -257,6 +276,7 @@ void Node::open_policies() {
   options.node = options_.node_name;
   options.instance = options_.instance;
   options.pod_cidr = pod_range_;
+  options.cluster_cidr6 = options_.pods.v6;
   auto made = PolicyEnforcer::create(engine_, options);
   if (made) {
     policies_ = *made;
@@ -266,8 +286,11 @@ void Node::open_policies() {
 }
 
 void Node::report(const NetworkRejection& one) {
-  if (reported_.size() >= kReportsMax) reported_.clear();
-  if (!reported_.insert(one.kind + one.uid + one.ns + one.name + one.reason + one.message).second) return;
+  {
+    std::lock_guard lock(report_mutex_);
+    if (reported_.size() >= kReportsMax) reported_.clear();
+    if (!reported_.insert(one.kind + one.uid + one.ns + one.name + one.reason + one.message).second) return;
+  }
   engine_.log(LogLevel::warning, "cluster", one.message,
               {{"kind", one.kind}, {"object", one.ns + "/" + one.name}});
   static const std::map<std::string, std::string> kVersions{{"Service", "v1"},
@@ -311,8 +334,13 @@ Result<void> Node::open_dns() {
   if (options.forward.empty())
     options.forward = parse_resolv_conf(read_file("/etc/resolv.conf", 64 << 10).value_or(""), true).servers;
   if (options.forward.size() > 15) options.forward.resize(15);
-  options.allow_from = {"127.0.0.0/8", options_.cluster_cidr};
-  options.reverse_ranges = {options_.cluster_cidr, options_.service_cidr};
+  options.allow_from = {"127.0.0.0/8"};
+  for (const std::string& range :
+       {options_.pods.v4, options_.pods.v6, options_.services.v4, options_.services.v6}) {
+    if (range.empty()) continue;
+    if (range != options_.services.v4 && range != options_.services.v6) options.allow_from.push_back(range);
+    options.reverse_ranges.push_back(range);
+  }
   auto opened = DnsServer::create(engine_, options);
   if (!opened && loopback_network() && opened.error().is(Error::denied)) {
     degraded_.push_back("names do not resolve in pods: " + opened.error().to_string());
@@ -363,10 +391,16 @@ Result<void> Node::start() {
     events_ = std::make_unique<EventRecorder>(engine_, client_,
                                               EventRecorderOptions{.reporting_instance = options_.node_name});
     ORC_ASSIGN(feed_, NetworkFeed::start(engine_, client_, feed));
+    if (network_) {
+      peers_ =
+          std::make_shared<PeerRoutes>(engine_, network_, kPeersAgain, [this](const std::string& problem) {
+            report({"Node", "", options_.node_name, "", "NoRouteToNode", problem});
+          });
+    }
     feed_->subscribe([this](std::shared_ptr<const NetworkSnapshot> snapshot) {
       if (dns_) dns_->publish(snapshot);
       if (ingress_) ingress_->publish(snapshot);
-      apply_peers(*snapshot);
+      if (peers_ && snapshot->synced.nodes) peers_->apply(peers_of(*snapshot, options_.node_name));
       apply_services(snapshot);
       apply_policies(snapshot);
       if (ingress_) publish_ingress_status();
@@ -379,7 +413,7 @@ Result<void> Node::start() {
   const Resolver host = parse_resolv_conf(read_file("/etc/resolv.conf", 64 << 10).value_or(""), true);
   options.host_search = host.search;
   options.host_nameservers = host.servers;
-  options.pod_cidr = pod_range_;
+  options.pod_cidr = join_ranges({pod_range_, pod_range6()});
   options.node_ip = options_.node_ip;
   options.agent_id = options_.instance;
   options.remote = options_.remote;
@@ -389,26 +423,6 @@ Result<void> Node::start() {
   NodeAgentParts parts{runtime_.runtime, images_->service(), attacher_, dialer_, make_http_client(engine_)};
   agent_ = std::make_unique<NodeAgent>(engine_, client_, parts, options);
   return agent_->start();
-}
-
-void Node::apply_peers(const NetworkSnapshot& snapshot) {
-  if (!network_ || !snapshot.synced.nodes) return;
-  std::vector<PodNetworkPeer> peers;
-  for (const auto& [key, node] : snapshot.nodes) {
-    if (node->name == options_.node_name || node->internal_addresses.empty()) continue;
-    for (const std::string& range : node->pod_cidrs)
-      peers.push_back({node->name, node->internal_addresses.front(), range});
-  }
-  if (peers == peers_) return;
-  auto applied = network_->set_peers(peers).wait(10s);
-  if (!applied) {
-    engine_.log(LogLevel::error, "cluster", "routes to other nodes were not made",
-                {{"error", applied.error().to_string()}});
-    return;
-  }
-  peers_ = std::move(peers);
-  for (const std::string& problem : *applied)
-    report({"Node", "", options_.node_name, "", "NoRouteToNode", problem});
 }
 
 void Node::apply_services(std::shared_ptr<const NetworkSnapshot> snapshot) {
@@ -455,6 +469,7 @@ void Node::stop() {
   stopped_ = true;
   if (agent_) agent_->stop();
   if (feed_) feed_->stop();
+  if (peers_) peers_->stop();
   if (events_) events_->stop();
   if (ingress_) ingress_->stop(1s);
   if (dns_) dns_->stop();

@@ -10,13 +10,15 @@
 #include <vector>
 
 #include "api/pod_attacher.hpp"
+#include "cluster/options.hpp"
+#include "cluster/peer_routes.hpp"
 #include "image/ops.hpp"
 #include "orchestra/cni_runtime.hpp"
-#include "orchestra/forward_proxies.hpp"
 #include "orchestra/dns_server.hpp"
+#include "orchestra/forward_proxies.hpp"
 #include "orchestra/http_proxy.hpp"
-#include "orchestra/metrics.hpp"
 #include "orchestra/image_store.hpp"
+#include "orchestra/metrics.hpp"
 #include "orchestra/network_feed.hpp"
 #include "orchestra/node_agent.hpp"
 #include "orchestra/pod_network.hpp"
@@ -30,11 +32,11 @@ namespace orchestra::cluster {
 struct NodeOptions {
   std::string data_dir, instance, node_name;
   std::string isolation = "best";
-  std::string cluster_cidr, service_cidr;  ///< of pods and Services; at level process those of 127/8
-  std::string api_host;                    ///< ClusterIP of the Service kubernetes
-  std::string dns, ingress, ingress_tls;   ///< as ClusterOptions
-  bool serve = true;                       ///< false: no DNS, no ingress (down)
-  bool with_ingress = true;                ///< joined nodes have none: it needs Secrets of all namespaces
+  FamilyRanges pods, services;            ///< of the cluster; at level process those of 127/8
+  std::string api_host;                   ///< ClusterIP of the Service kubernetes
+  std::string dns, ingress, ingress_tls;  ///< as ClusterOptions
+  bool serve = true;                      ///< false: no DNS, no ingress (down)
+  bool with_ingress = true;               ///< joined nodes have none: it needs Secrets of all namespaces
   bool with_services = true;  ///< false: another instance on this machine serves them (level process)
   /// There is no API server to ask: end what runs and take it off the machine.
   bool offline = false;
@@ -93,15 +95,14 @@ class Node {
   Result<void> open_images();
   /// This node's part of the pods' addresses: what it had before, else what its Node object is given.
   Result<std::string> claim_range();
+  std::string pod_range6() const;
   Result<void> open_network();
-  /// Where --cni says so, and where pods of an earlier process have their network from plugins.
+  /// Where --cni says so, and for pods of an earlier process that have their network from plugins.
   Result<void> open_cni(const std::set<std::string>& live);
   Result<void> open_services();
   void open_policies();
   Result<void> open_dns();
   Result<void> open_ingress();
-  /// Routes to the pods of other nodes.
-  void apply_peers(const NetworkSnapshot& snapshot);
   void apply_services(std::shared_ptr<const NetworkSnapshot> snapshot);
   void apply_policies(std::shared_ptr<const NetworkSnapshot> snapshot);
   /// A Warning event on the object, once for each reason and message.
@@ -117,8 +118,7 @@ class Node {
   Client client_;
   NodeOptions options_;
   ChosenRuntime runtime_;
-  std::string pod_range_;              ///< of this node; empty at levels without addresses of their own
-  std::vector<PodNetworkPeer> peers_;  ///< used by the feed's one caller at a time
+  std::string pod_range_;  ///< of this node; empty at levels without addresses of their own
   std::vector<std::string> degraded_;
   std::shared_ptr<ImageStore> images_;
   std::shared_ptr<PodNetwork> network_;
@@ -128,9 +128,11 @@ class Node {
   std::shared_ptr<ServiceProxy> proxy_;
   std::shared_ptr<PolicyEnforcer> policies_;  ///< none: policies are not enforced here, and say so
   std::unique_ptr<EventRecorder> events_;
-  std::set<std::string> reported_;  ///< used by the feed's one caller at a time; at most kReportsMax
+  std::mutex report_mutex_;
+  std::set<std::string> reported_;  ///< guarded by report_mutex_; at most kReportsMax
   std::shared_ptr<DnsServer> dns_;
   std::shared_ptr<HttpProxy> ingress_;
+  std::shared_ptr<PeerRoutes> peers_;  ///< none: pods of other nodes are not routed here
   std::shared_ptr<NetworkFeed> feed_;
   std::unique_ptr<NodeAgent> agent_;
   bool stopped_ = false;

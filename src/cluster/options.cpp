@@ -9,6 +9,8 @@
 
 #include "base/fd.hpp"
 #include "base/json.hpp"
+#include "net/podnet/dual_stack.hpp"
+#include "net/snapshot.hpp"
 
 namespace orchestra {
 
@@ -19,6 +21,10 @@ std::string default_data_dir() {
 }
 
 namespace cluster {
+namespace {
+constexpr int kServicePrefix6Min = 108;  // as upstream: 2^20 addresses are enough
+constexpr int kServicePrefix6Max = 126;
+}  // namespace
 
 Result<std::string> load_instance(const std::string& data_dir, Random& random) {
   const std::string path = data_dir + "/instance";
@@ -26,7 +32,8 @@ Result<std::string> load_instance(const std::string& data_dir, Random& random) {
   if (text) {
     while (!text->empty() && (text->back() == '\n' || text->back() == ' ')) text->pop_back();
     if (text->size() == 8 && text->find_first_not_of("0123456789abcdef") == std::string::npos) return *text;
-    return Error(Error::corrupt, "cluster", path + " holds \"" + *text + "\", not 8 hex digits; remove the file after `orchestra down`");
+    return Error(Error::corrupt, "cluster",
+                 path + " holds \"" + *text + "\", not 8 hex digits; remove the file after `orchestra down`");
   }
   if (!text.error().is(Error::not_found)) return text.error();
   char id[9];
@@ -35,11 +42,50 @@ Result<std::string> load_instance(const std::string& data_dir, Random& random) {
   return std::string(id);
 }
 
-Result<std::shared_ptr<void>> lock_folder(Engine& engine, const std::string& data_dir, std::string& instance) {
+Result<std::shared_ptr<void>> lock_folder(Engine& engine, const std::string& data_dir,
+                                          std::string& instance) {
   ORC_TRY(make_directories(data_dir, 0755));
   ORC_ASSIGN(auto lock, real_disk().lock(data_dir + "/LOCK"));
   ORC_ASSIGN(instance, load_instance(data_dir, engine.random()));
   return lock;
+}
+
+Result<FamilyRanges> split_ranges(const std::string& option, const std::string& text) {
+  const auto refuse = [&](const std::string& why) {
+    return Error(Error::invalid, "cluster", option + " " + text + ": " + why);
+  };
+  FamilyRanges out;
+  const std::size_t comma = text.find(',');
+  ORC_ASSIGN(const net::IpRange first, net::IpRange::parse(text.substr(0, comma)));
+  if (!first.base.is_v4())
+    return refuse("the first range must be IPv4; one of IPv6 may follow behind a comma");
+  out.v4 = first.to_string();
+  if (comma == std::string::npos) return out;
+  if (text.find(',', comma + 1) != std::string::npos) return refuse("at most two ranges, one of each family");
+  ORC_ASSIGN(const net::IpRange second, net::IpRange::parse(text.substr(comma + 1)));
+  if (second.base.is_v4()) return refuse("the second range must be IPv6");
+  out.v6 = second.to_string();
+  return out;
+}
+
+std::string join_ranges(const FamilyRanges& ranges) {
+  return ranges.v6.empty() ? ranges.v4 : ranges.v4 + "," + ranges.v6;
+}
+
+Result<void> check_ranges(const std::string& pods, const std::string& services) {
+  ORC_ASSIGN(const FamilyRanges of_pods, split_ranges("--pod-cidr", pods));
+  ORC_ASSIGN(const FamilyRanges of_services, split_ranges("--service-cidr", services));
+  const auto refuse = [](std::string why) { return Error(Error::invalid, "cluster", std::move(why)); };
+  if (auto six = net::parse_cluster6(of_pods.v6); !six) return six.error().with_context("--pod-cidr");
+  if (of_services.v6.empty()) return {};
+  if (of_pods.v6.empty())
+    return refuse("--service-cidr " + services + " has an IPv6 range and --pod-cidr " + pods + " has none");
+  ORC_ASSIGN(const net::IpRange pods6, net::IpRange::parse(of_pods.v6));
+  ORC_ASSIGN(const net::IpRange services6, net::IpRange::parse(of_services.v6));
+  if (services6.prefix < kServicePrefix6Min || services6.prefix > kServicePrefix6Max)
+    return refuse("--service-cidr " + services + ": the IPv6 range must have a prefix of /108 to /126");
+  if (pods6.overlaps(services6)) return refuse("--service-cidr " + services + " overlaps --pod-cidr " + pods);
+  return {};
 }
 
 Result<Ranges> load_ranges(const std::string& data_dir) {
@@ -116,7 +162,8 @@ std::pair<std::string, int> split_address(const std::string& address) {
   const std::size_t colon = address.rfind(':');
   if (colon == std::string::npos || colon + 1 == address.size()) return {address, -1};
   const std::string digits = address.substr(colon + 1);
-  if (digits.size() > 5 || digits.find_first_not_of("0123456789") != std::string::npos) return {address.substr(0, colon), -1};
+  if (digits.size() > 5 || digits.find_first_not_of("0123456789") != std::string::npos)
+    return {address.substr(0, colon), -1};
   const int port = std::atoi(digits.c_str());
   return {address.substr(0, colon), port > 65535 ? -1 : port};
 }

@@ -21,9 +21,21 @@ Result<std::string> load_instance(const std::string& data_dir, Random& random);
 /// Makes the folder, takes its lock (`busy` names the holder) and reads the instance id.
 Result<std::shared_ptr<void>> lock_folder(Engine& engine, const std::string& data_dir, std::string& instance);
 
+/// A range of each family, as --pod-cidr and --service-cidr name them: "10.244.0.0/16,fd00:10:244::/96".
+struct FamilyRanges {
+  std::string v4;
+  std::string v6;  ///< empty: IPv4 only
+};
+/// Canonical texts. IPv4 first: it is the family of the node's own addresses. Pure.
+Result<FamilyRanges> split_ranges(const std::string& option, const std::string& text);
+std::string join_ranges(const FamilyRanges& ranges);
+/// Pods and Services fit each other: the same families (Services may have IPv4 only), no overlap, sizes.
+/// Pure.
+Result<void> check_ranges(const std::string& pods, const std::string& services);
+
 struct Ranges {
-  std::string pods, services;
-  std::string node;  ///< this node's part of the pods'; empty: none yet
+  std::string pods, services;  ///< as the options name them
+  std::string node;            ///< this node's part of the pods'; empty: none yet
 };
 /// DIR/net/ranges.json, written at the first start so that later starts use the same.
 Result<Ranges> load_ranges(const std::string& data_dir);

@@ -110,7 +110,7 @@ struct RemoteNode::Impl {
   Result<void> get_identity();
   Result<void> connect();
   Result<void> read_facts();
-  cluster::NodeOptions node_options() const;
+  Result<cluster::NodeOptions> node_options() const;
   Result<void> start();
   Result<void> start_control();
   Result<void> down(Duration deadline);
@@ -241,14 +241,14 @@ Result<void> RemoteNode::Impl::read_facts() {
   }
 }
 
-cluster::NodeOptions RemoteNode::Impl::node_options() const {
+Result<cluster::NodeOptions> RemoteNode::Impl::node_options() const {
   cluster::NodeOptions out;
   out.data_dir = options.data_dir;
   out.instance = info.instance;
   out.node_name = info.node_name;
   out.isolation = info.isolation;
-  out.cluster_cidr = kept.facts.pod_cidr;
-  out.service_cidr = kept.facts.service_cidr;
+  ORC_ASSIGN(out.pods, cluster::split_ranges("the cluster's pod-cidr", kept.facts.pod_cidr));
+  ORC_ASSIGN(out.services, cluster::split_ranges("the cluster's service-cidr", kept.facts.service_cidr));
   out.api_host = kept.facts.api_host;
   out.dns = options.dns;
   out.with_ingress = false;
@@ -305,7 +305,7 @@ Result<void> RemoteNode::Impl::start() {
   }
   kept.isolation = runtime.name;
   ORC_TRY(save_kept(options.data_dir, kept));
-  cluster::NodeOptions parts = node_options();
+  ORC_ASSIGN(cluster::NodeOptions parts, node_options());
   parts.remote = remote;
   node = std::make_unique<cluster::Node>(engine, client, parts, std::move(runtime));
   ORC_TRY(node->start());
@@ -384,7 +384,7 @@ Result<void> RemoteNode::Impl::down(Duration deadline) {
     ORC_ASSIGN(cluster::ChosenRuntime runtime,
                cluster::open_runtime(engine, options.data_dir, info.instance, kept.isolation));
     info.isolation = runtime.name;
-    cluster::NodeOptions parts = node_options();
+    ORC_ASSIGN(cluster::NodeOptions parts, node_options());
     parts.serve = false;
     parts.offline = true;
     node = std::make_unique<cluster::Node>(engine, Client(), parts, std::move(runtime));

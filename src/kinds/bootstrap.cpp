@@ -71,7 +71,7 @@ Result<void> ensure_extension_authentication(const Client& client, const std::st
 }
 
 Result<void> ensure_service(const Client& client, const BootstrapOptions& options) {
-  const ServiceRange range = ServiceRange::parse(options.service_cidr);
+  const ServiceRange range = ServiceRange::parse_all(options.service_cidr).front();
   const json::object labels{{"component", "apiserver"}, {"provider", "kubernetes"}};
   json::value service = named("v1", "Service", "default", "kubernetes");
   set_at(service, "/metadata/labels", labels);

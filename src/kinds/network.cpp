@@ -2,15 +2,16 @@
 //
 // One key per allocation, below /orchestra/allocations/: a free one is guarded by "does not exist", so two
 // writers that choose the same address cannot both commit; the loser chooses again on a newer view. The
-// first address of the range belongs to the service `kubernetes`.
-#include <arpa/inet.h>
-
+// first address of each range is never chosen: that of IPv4 belongs to the service `kubernetes`. Which
+// families a Service has addresses of is decided in service_families.cpp.
+#include <algorithm>
 #include <set>
 
 #include "api/meta.hpp"
 #include "api/status.hpp"
 #include "apiserver/admission.hpp"
 #include "apiserver/service_range.hpp"
+#include "kinds/service_families.hpp"
 
 namespace orchestra::apiserver {
 namespace {
@@ -29,10 +30,6 @@ bool wants_ports(const json::value& service) {
   const std::string type = type_of(service);
   return type == "NodePort" ||
          (type == "LoadBalancer" && bool_at(service, "/spec/allocateLoadBalancerNodePorts", true));
-}
-std::string address_of(const json::value& service) {
-  const std::string address = string_at(service, "/spec/clusterIP");
-  return address == "None" ? std::string() : address;
 }
 std::set<std::int64_t> ports_of(const json::value& service) {
   std::set<std::int64_t> ports;
@@ -64,44 +61,71 @@ Result<bool> take(Admission& admission, std::string_view pool, const std::string
   return true;
 }
 
-Result<void> allocate_address(Admission& admission) {
-  json::object& spec = spec_of(*admission.object);
-  const ServiceRange range = ServiceRange::parse(admission.input.core->options().service_cidr);
-  const std::string asked = address_of(*admission.object);
+/// The one that was asked for, or any of the range of its family.
+Result<std::string> allocate_address(Admission& admission, const ServiceRange& range,
+                                     const std::string& asked) {
   if (!asked.empty()) {
-    if (!range.contains(asked)) {
+    const auto fail = [&](const std::string& why) -> Error {
       api::FieldErrors errors;
-      errors.invalid(api::FieldPath("spec") / "clusterIPs", json::array{json::value(asked)},
-                     "failed to allocate IP " + asked + ": the provided IP (" + asked +
-                         ") is not in the valid range. The range of valid IPs is " + range.text);
+      errors.invalid(api::FieldPath("spec") / "clusterIPs", *find(*admission.object, "/spec/clusterIPs"),
+                     "failed to allocate IP " + asked + ": " + why);
       return refuse(admission, errors);
+    };
+    if (!range.contains(asked)) {
+      return fail("the provided IP (" + asked + ") is not in the valid range. The range of valid IPs is " +
+                  range.text);
     }
-    ORC_ASSIGN(const bool taken, take(admission, kAddresses, asked));
-    if (taken) return {};
-    api::FieldErrors errors;
-    errors.invalid(api::FieldPath("spec") / "clusterIPs", json::array{json::value(asked)},
-                   "failed to allocate IP " + asked + ": provided IP is already allocated");
-    return refuse(admission, errors);
+    ORC_ASSIGN(const bool taken, take(admission, kAddresses, canonical_address(asked)));
+    return taken ? Result<std::string>(asked) : fail("provided IP is already allocated");
   }
   Random& random = admission.input.core->engine().random();
   for (int i = 0; i < kChoices && range.usable() > 1; ++i) {
     // The first address is never chosen: it is asked for by name.
     const std::string address = range.address(2 + random.below(range.usable() - 1));
     ORC_ASSIGN(const bool taken, take(admission, kAddresses, address));
-    if (!taken) continue;
-    spec["clusterIP"] = address;
-    return {};
+    if (taken) return address;
   }
   return api::internal_error("failed to allocate a serviceIP: range " + range.text + " is full");
 }
 
-void fill_families(json::object& spec) {
-  const std::string address(spec["clusterIP"].get_string());
-  spec["clusterIPs"] = json::array{json::value(address)};
-  if (!spec.contains("ipFamilies")) {
-    spec["ipFamilies"] = json::array{json::value(address.find(':') == std::string::npos ? "IPv4" : "IPv6")};
+/// Addresses for the families that have none; what the old object (null: none) held and the new one does not
+/// is freed.
+Result<void> allocate_addresses(Admission& admission, const json::value* old) {
+  json::object& spec = spec_of(*admission.object);
+  const std::vector<std::string> before = old == nullptr ? std::vector<std::string>() : held_addresses(*old);
+  std::vector<std::string> addresses = texts_of(spec, "clusterIPs");
+  const bool wanted =
+      wants_address(*admission.object) && string_at(*admission.object, "/spec/clusterIP") != "None";
+  if (wanted) {
+    const std::vector<ServiceRange> ranges =
+        ServiceRange::parse_all(admission.input.core->options().service_cidr);
+    const std::vector<std::string> families = texts_of(spec, "ipFamilies");
+    for (std::size_t i = 0; i < families.size(); ++i) {
+      if (i == addresses.size()) addresses.emplace_back();
+      if (std::find(before.begin(), before.end(), addresses[i]) != before.end()) continue;
+      // A family that the cluster does not have was refused before.
+      const ServiceRange& range = ranges[families[i] == "IPv6" ? ranges.size() - 1 : 0];
+      ORC_ASSIGN(addresses[i], allocate_address(admission, range, addresses[i]));
+    }
+    json::array list;
+    for (const std::string& address : addresses) list.emplace_back(address);
+    if (!addresses.empty()) spec["clusterIP"] = addresses.front();
+    spec["clusterIPs"] = std::move(list);
   }
-  if (!spec.contains("ipFamilyPolicy")) spec["ipFamilyPolicy"] = "SingleStack";
+  const std::vector<std::string> after = held_addresses(*admission.object);
+  for (const std::string& address : before) {
+    if (std::find(after.begin(), after.end(), address) == after.end())
+      admission.change.remove(allocation_key(kAddresses, canonical_address(address)));
+  }
+  return {};
+}
+
+Result<void> complete_families(Admission& admission, const json::value* old) {
+  const bool has_ipv6 =
+      ServiceRange::parse_all(admission.input.core->options().service_cidr).back().family == 6;
+  api::FieldErrors errors;
+  complete_service_families(*admission.object, old, has_ipv6, errors);
+  return errors.empty() ? Result<void>() : Result<void>(refuse(admission, errors));
 }
 
 Result<void> allocate_port(Admission& admission, json::object& port, std::size_t index,
@@ -182,48 +206,17 @@ void clear_ports(json::value& service) {
 }
 
 Result<void> create_service(Admission& admission) {
-  json::value& service = *admission.object;
-  if (wants_address(service)) {
-    if (string_at(service, "/spec/clusterIP").empty()) {
-      if (const json::array* all = array_at(service, "/spec/clusterIPs"); all != nullptr && !all->empty()) {
-        spec_of(service)["clusterIP"] = all->front();
-      }
-    }
-    if (string_at(service, "/spec/clusterIP") != "None") ORC_TRY(allocate_address(admission));
-    json::object& spec = spec_of(service);
-    if (spec["clusterIP"] == "None") {
-      spec["clusterIPs"] = json::array{json::value("None")};
-      if (!spec.contains("ipFamilies")) spec["ipFamilies"] = json::array{json::value("IPv4")};
-      if (!spec.contains("ipFamilyPolicy")) spec["ipFamilyPolicy"] = "SingleStack";
-    } else {
-      fill_families(spec);
-    }
-  }
-  if (wants_ports(service)) ORC_TRY(allocate_ports(admission, {}));
+  ORC_TRY(complete_families(admission, nullptr));
+  ORC_TRY(allocate_addresses(admission, nullptr));
+  if (wants_ports(*admission.object)) ORC_TRY(allocate_ports(admission, {}));
   return {};
 }
 
 Result<void> update_service(Admission& admission) {
   json::value& next = *admission.object;
   const json::value& old = *admission.old;
-  if (wants_address(next)) {
-    json::object& spec = spec_of(next);
-    if (string_at(next, "/spec/clusterIP").empty() && wants_address(old)) {
-      for (const char* field : {"clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"}) {
-        const json::value* kept = find(old, std::string("/spec/") + field);
-        if (kept != nullptr && !spec.contains(field)) spec[field] = *kept;
-      }
-    }
-    if (spec["clusterIP"] != "None" && address_of(next) != address_of(old)) {
-      // The validation of updates refuses a change of an address that is set.
-      if (address_of(old).empty()) ORC_TRY(allocate_address(admission));
-    }
-    if (spec["clusterIP"] != "None" && !spec["clusterIP"].is_null()) fill_families(spec);
-  } else {
-    json::object& spec = spec_of(next);
-    for (const char* field : {"clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"}) spec.erase(field);
-    if (!address_of(old).empty()) admission.change.remove(allocation_key(kAddresses, address_of(old)));
-  }
+  ORC_TRY(complete_families(admission, &old));
+  ORC_TRY(allocate_addresses(admission, &old));
   const std::set<std::int64_t> before = ports_of(old);
   if (wants_ports(next)) {
     keep_ports(old, next);
@@ -240,7 +233,8 @@ Result<void> update_service(Admission& admission) {
 
 Result<void> free_service(Admission& admission) {
   const json::value& old = *admission.old;
-  if (!address_of(old).empty()) admission.change.remove(allocation_key(kAddresses, address_of(old)));
+  for (const std::string& address : held_addresses(old))
+    admission.change.remove(allocation_key(kAddresses, canonical_address(address)));
   for (const std::int64_t port : ports_of(old)) {
     admission.change.remove(allocation_key(kPorts, std::to_string(port)));
   }

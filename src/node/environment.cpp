@@ -300,7 +300,8 @@ void add_service_variables(const json::value& service, std::map<std::string, std
       out[name + "_SERVICE_PORT_" + upper_name(port_name)] = number;
     }
     const std::string link = name + "_PORT_" + number + "_" + protocol;
-    const std::string url = lower + "://" + ip + ":" + number;
+    const std::string host = ip.find(':') == std::string::npos ? ip : "[" + ip + "]";
+    const std::string url = lower + "://" + host + ":" + number;
     if (std::exchange(first, false)) out[name + "_PORT"] = url;
     out[link] = url;
     out[link + "_PROTO"] = lower;

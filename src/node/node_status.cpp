@@ -112,8 +112,14 @@ json::value make_node(const NodeAgentOptions& options, const MachineFacts& facts
       {"beta.kubernetes.io/arch", facts.architecture}, {"orchestra.dev/isolation", options.isolation_name}};
   json::object spec;
   if (!options.pod_cidr.empty()) {
-    spec["podCIDR"] = options.pod_cidr;
-    spec["podCIDRs"] = json::array{json::value(options.pod_cidr)};
+    json::array all;
+    for (std::size_t at = 0; at <= options.pod_cidr.size();) {
+      const std::size_t end = std::min(options.pod_cidr.find(',', at), options.pod_cidr.size());
+      all.emplace_back(options.pod_cidr.substr(at, end - at));
+      at = end + 1;
+    }
+    spec["podCIDR"] = all.front();
+    spec["podCIDRs"] = std::move(all);
   }
   return json::object{{"apiVersion", "v1"},
                       {"kind", "Node"},

@@ -12,9 +12,9 @@ namespace {
 struct Cluster {
   Engine engine;
   std::shared_ptr<StateStore> store = MemoryStore::create(engine);
-  ApiServer server{engine, store};
+  ApiServer server;
   Client client;
-  Cluster() {
+  explicit Cluster(ApiServerOptions options = {}) : server(engine, store, std::move(options)) {
     const auto started = server.start();
     REQUIRE_MESSAGE(started, (started ? "" : started.error().to_string()));
     client = server.client();
@@ -390,4 +390,76 @@ TEST_CASE("a write behind a fence fails once the election's key has changed hand
   REQUIRE_FALSE(late);
   CHECK(late.error().is(Error::conflict));
   CHECK(cluster.client.get("v1", "configmaps", "c", "default").wait(30s)->get("/data/a") == "1");
+}
+
+TEST_CASE("a Service of both families takes an address of each range and gives back what it does not keep") {
+  ApiServerOptions options;
+  options.service_cidr = "10.96.0.0/16,fd00:10:96::/126";
+  Cluster cluster(options);
+  const auto text = [](const std::string& name, const std::string& spec) {
+    return "apiVersion: v1\nkind: Service\nmetadata: {name: " + name +
+           ", namespace: default}\nspec: {ports: [{port: 80}]" + spec + "}\n";
+  };
+  const auto taken = [&](const std::string& address) {
+    return cluster.store->get("/orchestra/allocations/clusterips/" + address)
+        .wait(30s)
+        .value()
+        .kv.has_value();
+  };
+  CHECK(cluster.client.get("v1", "services", "kubernetes", "default").wait(30s)->get("/spec/clusterIPs/0") ==
+        "10.96.0.1");
+  const Object both = cluster.create(text("both", ", ipFamilyPolicy: PreferDualStack"));
+  CHECK(both.get("/spec/clusterIPs/0") == both.get("/spec/clusterIP"));
+  const std::string four = *both.get("/spec/clusterIPs/0"), six = *both.get("/spec/clusterIPs/1");
+  CHECK(four.starts_with("10.96."));
+  CHECK((six == "fd00:10:96::2" || six == "fd00:10:96::3"));  // the first is never chosen
+  CHECK(taken(four));
+  CHECK(taken(six));
+  const std::string other = six == "fd00:10:96::2" ? "fd00:10:96::3" : "fd00:10:96::2";
+  CHECK(cluster.create(text("six", ", ipFamilies: [IPv6]")).get("/spec/clusterIP") == other);
+  CHECK(cluster.refusal(text("third", ", ipFamilies: [IPv6]")).find("range fd00:10:96::/126 is full") !=
+        std::string::npos);
+  CHECK(cluster.refusal(text("same", ", clusterIP: 'fd00:10:96:0::2'"))
+            .find("provided IP is already allocated") != std::string::npos);
+  CHECK(cluster.refusal(text("far", ", clusterIP: 'fd00::2'"))
+            .find("not in the valid range. The range of valid IPs is fd00:10:96::/126") != std::string::npos);
+  const auto patch = [&](const std::string& name, const std::string& spec) {
+    return cluster.client
+        .patch("v1", "services", name, "default", PatchType::merge, "{\"spec\":" + spec + "}")
+        .wait(30s);
+  };
+  const auto primary =
+      patch("both", R"({"clusterIP":"10.96.0.77","clusterIPs":["10.96.0.77","fd00:10:96::2"]})");
+  REQUIRE_FALSE(primary);
+  CHECK(primary.error().message().find("may not change once set") != std::string::npos);
+  const auto lowered = patch("both", R"({"ipFamilyPolicy":"SingleStack"})");
+  REQUIRE_MESSAGE(lowered, (lowered ? "" : lowered.error().to_string()));
+  CHECK(lowered->get("/spec/clusterIP") == four);
+  CHECK_FALSE(lowered->get("/spec/clusterIPs/1"));
+  CHECK_FALSE(lowered->get("/spec/ipFamilies/1"));
+  CHECK_FALSE(taken(six));
+  const auto raised = patch("both", R"({"ipFamilyPolicy":"RequireDualStack"})");
+  REQUIRE_MESSAGE(raised, (raised ? "" : raised.error().to_string()));
+  CHECK(raised->get("/spec/clusterIPs/1") == six);
+  const auto external = patch("both", R"({"type":"ExternalName","externalName":"a.example","ports":null})");
+  REQUIRE_MESSAGE(external, (external ? "" : external.error().to_string()));
+  CHECK_FALSE(external->get("/spec/clusterIPs/0"));
+  CHECK_FALSE(taken(four));
+  CHECK_FALSE(taken(six));
+  cluster.client.remove("v1", "services", "six", "default").wait(30s).value();
+  CHECK_FALSE(taken(other));
+}
+
+TEST_CASE("ranges of Services that the server cannot use are refused") {
+  for (const char* bad :
+       {"fd00:10:96::/112", "10.96.0.0/16,10.97.0.0/16", "10.96.0.0/16,fd00:10:96::/64", "10.96.0.0/31",
+        "10.96.0.0/16,", "10.96.0.0/16,fd00::/112,fd01::/112", "10.96.0.0/1x"}) {
+    Engine engine;
+    ApiServerOptions options;
+    options.service_cidr = bad;
+    ApiServer server(engine, MemoryStore::create(engine), options);
+    const auto refused = server.start();
+    REQUIRE_FALSE_MESSAGE(refused, bad);
+    CHECK(refused.error().is(Error::invalid));
+  }
 }

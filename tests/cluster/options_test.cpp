@@ -14,7 +14,9 @@ TEST_CASE("ranges give this node's part and fixed addresses") {
 }
 
 TEST_CASE("resolv.conf is read as the resolver reads it") {
-  const std::string text = "# made by hand\nnameserver 127.0.0.53\nnameserver 192.0.2.1 ; far\nsearch a.example b.example\noptions ndots:2\n";
+  const std::string text =
+      "# made by hand\nnameserver 127.0.0.53\nnameserver 192.0.2.1 ; far\nsearch a.example "
+      "b.example\noptions ndots:2\n";
   CHECK(parse_resolv_conf(text, true).servers == std::vector<std::string>{"192.0.2.1"});
   CHECK(parse_resolv_conf(text, false).servers.size() == 2);
   CHECK(parse_resolv_conf(text, true).search == std::vector<std::string>{"a.example", "b.example"});
@@ -24,7 +26,8 @@ TEST_CASE("resolv.conf is read as the resolver reads it") {
 TEST_CASE("addresses split into host and port, bad ones are told") {
   CHECK(split_address("127.0.0.1:8080") == std::pair<std::string, int>("127.0.0.1", 8080));
   CHECK(split_address("[::1]:0") == std::pair<std::string, int>("[::1]", 0));
-  for (const char* bad : {"127.0.0.1", "127.0.0.1:", "h:99999", "h:8x"}) CHECK(split_address(bad).second == -1);
+  for (const char* bad : {"127.0.0.1", "127.0.0.1:", "h:99999", "h:8x"})
+    CHECK(split_address(bad).second == -1);
 }
 
 TEST_CASE("the instance id is made once and a broken one is refused") {
@@ -37,4 +40,35 @@ TEST_CASE("the instance id is made once and a broken one is refused") {
   const auto broken = load_instance(dir.path(), real_random());
   REQUIRE_FALSE(broken);
   CHECK(broken.error().is(Error::corrupt));
+}
+
+TEST_CASE("ranges of pods and Services name one family or IPv4 and then IPv6") {
+  const FamilyRanges one = split_ranges("--pod-cidr", "10.244.0.0/16").value();
+  CHECK(one.v4 == "10.244.0.0/16");
+  CHECK(one.v6.empty());
+  const FamilyRanges two = split_ranges("--pod-cidr", "10.244.0.0/16,fd00:0010:244::/96").value();
+  CHECK(two.v6 == "fd00:10:244::/96");
+  CHECK(join_ranges(one) == "10.244.0.0/16");
+  CHECK(join_ranges(two) == "10.244.0.0/16,fd00:10:244::/96");
+  struct Row {
+    const char *pods, *services, *why;
+  };
+  for (const Row& row :
+       {Row{"10.244.0.0/16", "10.96.0.0/16", ""}, Row{"10.244.0.0/16,fd00:10:244::/96", "10.96.0.0/16", ""},
+        Row{"10.244.0.0/16,fd00:10:244::/64", "10.96.0.0/16,fd00:10:96::/112", ""},
+        Row{"fd00:10:244::/96", "10.96.0.0/16", "the first range must be IPv4"},
+        Row{"fd00:10:244::/96,10.244.0.0/16", "10.96.0.0/16", "the first range must be IPv4"},
+        Row{"10.244.0.0/16,10.245.0.0/16", "10.96.0.0/16", "the second range must be IPv6"},
+        Row{"10.244.0.0/16,fd00::/96,fd01::/96", "10.96.0.0/16", "at most two ranges"},
+        Row{"10.244.0.0/16,", "10.96.0.0/16", "range"},
+        Row{"10.244.0.0/16,fd00:10:244::/97", "10.96.0.0/16", "a prefix of /16 to /96"},
+        Row{"10.244.0.0/16", "10.96.0.0/16,fd00:10:96::/112", "has an IPv6 range and --pod-cidr"},
+        Row{"10.244.0.0/16,fd00::/64", "10.96.0.0/16,fd01::/96", "a prefix of /108 to /126"},
+        Row{"10.244.0.0/16,fd00::/64", "10.96.0.0/16,fd00::1:0/112", "overlaps --pod-cidr"}}) {
+    const auto checked = check_ranges(row.pods, row.services);
+    CHECK_MESSAGE(checked.has_value() == (*row.why == 0), row.pods, " ", row.services);
+    if (!checked)
+      CHECK_MESSAGE(checked.error().to_string().find(row.why) != std::string::npos,
+                    checked.error().to_string());
+  }
 }

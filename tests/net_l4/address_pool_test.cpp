@@ -123,3 +123,18 @@ TEST_CASE("host ports belong to one pod at a time, and the journal keeps them") 
   pool.release("a", now);
   CHECK(pool.set_host_ports("b", {any}).value());
 }
+
+TEST_CASE("a pod that asks for one port of the machine twice is refused and keeps what it had") {
+  AddressPool pool = make_pool();
+  reserve(pool, "a", 0);
+  const HostPort web{IpProtocol::tcp, "", 80, 8080}, same{IpProtocol::tcp, "", 80, 9090};
+  const HostPort narrow{IpProtocol::tcp, "192.0.2.1", 80, 9090}, udp{IpProtocol::udp, "", 80, 9090};
+  CHECK(pool.set_host_ports("a", {web}).value());
+  const auto refused = pool.set_host_ports("a", {web, same});
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().is(Error::invalid));
+  CHECK(refused.error().message() == "the pod asks for port 80/TCP of this machine twice");
+  CHECK(pool.find("a")->host_ports == std::vector<HostPort>{web});
+  CHECK_FALSE(pool.set_host_ports("a", {web, web}));
+  CHECK(pool.set_host_ports("a", {web, narrow, udp}).value());
+}

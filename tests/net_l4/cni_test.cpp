@@ -47,6 +47,7 @@ struct Lab {
     options.configuration_dir = dir / "conf";
     options.plugin_dirs = {dir / "bin"};
     options.plugin_deadline = deadline;
+    options.interface_name = "lo";  // of the pod, which is this process: what these plugins make is there
     return CniRuntime::open(engine, options).value();
   }
   /// A list of plugins of these types, with keys of their own.
@@ -180,8 +181,7 @@ TEST_CASE("ADD goes in order with each result handed on, DEL in reverse, and bot
   CHECK(added->addresses == std::vector<std::string>{"10.9.0.2/24", "10.9.0.1/24"});
   const std::string told = read_file(lab.dir / "told", 1 << 20).value();
   CHECK(told.find("\"runtimeConfig\":{\"portMappings\":[{\"hostPort\":80}]}") != std::string::npos);
-  CHECK(told.find("uid-1 eth0 IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=p;") !=
-        std::string::npos);
+  CHECK(told.find("uid-1 lo IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=p;") != std::string::npos);
   CHECK(lab.take_log() == "first ADD;second ADD;");
   CHECK(lab.add(*runtime, "uid-1")->addresses == added->addresses);
   CHECK(lab.take_log() == "");
@@ -196,6 +196,85 @@ TEST_CASE("ADD goes in order with each result handed on, DEL in reverse, and bot
   runtime->remove("uid-1").wait(60s).value();
   CHECK(lab.take_log() == "");
   CHECK(runtime->known().empty());
+}
+
+TEST_CASE("what ADD answered holds for the namespace it was for: in another one the pod is added anew") {
+  const char* name =
+      "what ADD answered holds for the namespace it was for: in another one the pod is added anew";
+  if (!can_make_namespaces()) ORC_SKIP(name, "needs root: network namespaces cannot be made");
+  Lab lab;
+  lab.plugin("first", kResult);
+  lab.configure({R"({"type":"first"})"});
+  CniOptions options;
+  options.data_dir = lab.dir / "data";
+  options.configuration_dir = lab.dir / "conf";
+  options.plugin_dirs = {lab.dir / "bin"};
+  options.interface_name = "wire";
+  auto runtime = CniRuntime::open(lab.engine, options).value();
+  auto pod = make_host(), other = make_host();
+  wire(pod, "wire", "192.0.2.1/24", other, "other", "192.0.2.2/24");
+  runtime->add({"uid-1", pod, "default", "p"}).wait(60s).value();
+  runtime->add({"uid-1", pod, "default", "p"}).wait(60s).value();
+  CHECK(lab.take_log() == "first ADD;");
+  const auto fresh = make_host();  // the machine was started anew
+  runtime->add({"uid-1", fresh, "default", "p"}).wait(60s).value();
+  CHECK(lab.take_log() == "first DEL;first ADD;");
+}
+
+TEST_CASE("each pod is detached by what attached it, whatever is configured since") {
+  Lab lab;
+  lab.plugin("first", kResult);
+  lab.configure({R"({"type":"first"})"});
+  auto node =
+      make_process_pod_network(lab.engine, {.data_dir = lab.dir / "node", .node_index = 3997}).value();
+  const auto pods = [&](bool by_plugins) {
+    CniOptions options;
+    options.data_dir = lab.dir / "data";
+    options.configuration_dir = by_plugins ? lab.dir / "conf" : "";
+    options.plugin_dirs = {lab.dir / "bin"};
+    options.interface_name = "lo";
+    return make_cni_attacher(CniRuntime::open(lab.engine, options).value(), node, by_plugins);
+  };
+  const auto attach = [&](PodAttacher& to, const std::string& uid) {
+    return to.attach({uid, "default", uid, lab.pod.fd()}).wait(60s).value().addresses.front();
+  };
+  CHECK(attach(*node, "before") == "127.143.157.2");
+  auto with = pods(true);
+  CHECK(attach(*with, "before") == "127.143.157.2");
+  CHECK(attach(*with, "plugged") == "10.9.0.2");
+  CHECK(attach(*with, "plugged-too") == "10.9.0.2");
+  CHECK(lab.take_log() == "first ADD;first ADD;");
+  auto without = pods(false);  // started again without plugins
+  CHECK(attach(*without, "plugged") == "10.9.0.2");
+  CHECK(attach(*without, "after") == "127.143.157.3");
+  CHECK(without->list().value().size() == 4);
+  CHECK(lab.take_log() == "");
+  without->detach("plugged").wait(60s).value();
+  CHECK(lab.take_log() == "first DEL;");
+  without->detach("before").wait(60s).value();
+  auto with_again = pods(true);
+  with_again->detach("after").wait(60s).value();
+  CHECK(lab.take_log() == "");
+  CHECK(node->list().value().empty());
+  with_again->detach("plugged-too").wait(60s).value();
+  CHECK(lab.take_log() == "first DEL;");
+  CHECK(with_again->list().value().empty());
+}
+
+TEST_CASE("without a configuration nothing is added, and what was added before is taken back") {
+  Lab lab;
+  lab.plugin("first", kResult);
+  lab.configure({R"({"type":"first"})"});
+  lab.add(*lab.open(), "uid-1").value();
+  lab.take_log();
+  CniOptions options;
+  options.data_dir = lab.dir / "data";
+  options.configuration_dir = "";
+  options.plugin_dirs = {lab.dir / "bin"};
+  auto runtime = CniRuntime::open(lab.engine, options).value();
+  CHECK(lab.add(*runtime, "uid-2").error().is(Error::unavailable));
+  runtime->collect({}).wait(60s).value();
+  CHECK(lab.take_log() == "first DEL;");
 }
 
 TEST_CASE("a plugin that fails ends ADD, the whole list gets DEL, and its words are in the error") {
@@ -266,7 +345,7 @@ TEST_CASE("GC and STATUS are for 1.1: those who are valid are told, a node that 
   lab.take_log();
   runtime->collect({"keep"}).wait(60s).value();
   CHECK(lab.take_log() == "new DEL;new GC;");
-  CHECK(read_file(lab.dir / "told", 1 << 20)->find(R"([{"containerID":"keep","ifname":"eth0"}])") !=
+  CHECK(read_file(lab.dir / "told", 1 << 20)->find(R"([{"containerID":"keep","ifname":"lo"}])") !=
         std::string::npos);
   CHECK(runtime->status().wait(60s).error().is(Error::unavailable));
   lab.configure({R"({"type":"new"})"}, "", "1.0.0");
@@ -300,7 +379,7 @@ TEST_CASE(
                "routes":[{"dst":"0.0.0.0/0"}]}}]})";
   auto runtime = CniRuntime::open(engine, options).value();
   auto pods =
-      make_cni_attacher(runtime, make_process_pod_network(engine, {.data_dir = data / "node"}).value());
+      make_cni_attacher(runtime, make_process_pod_network(engine, {.data_dir = data / "node"}).value(), true);
   auto pod_a = NetworkNamespace::create().value(), pod_b = NetworkNamespace::create().value();
   const auto a = pods->attach({"uid-a", "default", "a", pod_a.fd()}).wait(60s);
   REQUIRE_MESSAGE(a, (a ? "" : a.error().to_string()));
@@ -361,11 +440,27 @@ TEST_CASE(
   CHECK(ask_tcp(host, "127.0.0.1", 8080) == "error: ECONNREFUSED");
   CHECK(call("GC", "", nullptr, R"(,"cni.dev/valid-attachments":[])").exit_code == 0);
   CHECK(cni_error_code(call("CHECK", "box-b", &pod_b).output) == 3);
+  const auto refused_ports = [&](const std::string& mapping) {
+    const auto answer =
+        call("ADD", "box-p", &pod_b, ",\"runtimeConfig\":{\"portMappings\":[" + mapping + "]}");
+    return cni_error_code(answer.output) == 7 && answer.output.find("portMappings") != std::string::npos;
+  };
+  CHECK(refused_ports(R"({"hostPort":0,"containerPort":80})"));
+  CHECK(refused_ports(R"({"hostPort":65616,"containerPort":80})"));
+  CHECK(refused_ports(R"({"hostPort":80})"));
+  CHECK(refused_ports(R"({"hostPort":80,"containerPort":-1})"));
+  CHECK(refused_ports(R"({"hostPort":80,"containerPort":80,"protocol":"icmp"})"));
+  CHECK(refused_ports(R"({"hostPort":80,"containerPort":80,"hostIP":"here"})"));
+  CHECK(refused_ports("80"));
+  for (const char* id : {"", "../box", "-box", "a/b"})
+    CHECK(cni_error_code(call("DEL", id, nullptr).output) == 4);
   CniCall bad{"ADD", "box", "", "eth0", "{", host};
   CHECK(cni_error_code(answer_cni_call(engine, bad).output) == 6);
   bad.input = R"({"cniVersion":"9.0.0","name":"lab"})";
   CHECK(cni_error_code(answer_cni_call(engine, bad).output) == 1);
   bad.input = R"({"cniVersion":"1.0.0","name":"lab","podCIDR":"x","dataDir":")" + data.path() + "\"}";
+  CHECK(cni_error_code(answer_cni_call(engine, bad).output) == 7);
+  bad.input = R"({"cniVersion":"1.0.0","name":"..","podCIDR":"10.23.0.0/24"})";
   CHECK(cni_error_code(answer_cni_call(engine, bad).output) == 7);
   PodNetwork::remove_leftovers(data.path(), host).value();
   CHECK(machine_state(host) == before);

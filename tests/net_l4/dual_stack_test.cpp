@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "api/pod_attacher.hpp"
 #include "net/podnet/dual_stack.hpp"
@@ -11,7 +12,9 @@
 #include "net/podnet/rtnetlink.hpp"
 #include "orchestra/engine.hpp"
 #include "orchestra/env.hpp"
+#include "orchestra/service_proxy.hpp"
 #include "tests/net_l4/net_lab.hpp"
+#include "tests/net_l4/snapshot_objects.hpp"
 
 using namespace orchestra;
 using namespace orchestra::net;
@@ -41,8 +44,10 @@ struct Lab {
     wire(hosts[1], "eth0", "192.0.2.1/24", hosts[2], "eth0", "192.0.2.2/24");
     wire(hosts[1], "uplink", "2001:db8::1/64", outside, "eth0", "2001:db8::2/64");
   }
-  std::shared_ptr<PodNetwork> open(int node) {
+  std::shared_ptr<PodNetwork> open(int node, const std::string& service_cidr6 = "") {
     PodNetworkOptions options;
+    if (!service_cidr6.empty()) options.service_cidr = "10.96.0.0/16";
+    options.service_cidr6 = service_cidr6;
     options.data_dir = data[node].path();
     options.instance = "0a1b2c3" + std::to_string(node);
     options.pod_cidr = "10.244." + std::to_string(node) + ".0/24";
@@ -167,4 +172,123 @@ TEST_CASE("pods of nodes that share only IPv4 reach each other by IPv6 through t
   CHECK(routes6(lab.hosts[1]) == std::vector<std::string>{"fd00:10:244::af4:0/112", six(1, 2) + "/128"});
   one->teardown().wait(60s).value();
   two->teardown().wait(60s).value();
+}
+
+TEST_CASE("ranges of IPv6 for Services that do not fit are refused before anything is made") {
+  Engine engine;
+  TempDir data;
+  PodNetworkOptions network;
+  network.data_dir = data.path();
+  network.instance = "0a1b2c3d";
+  network.pod_cidr = "10.244.1.0/24";
+  network.service_cidr = "10.96.0.0/16";
+  for (const auto& [pods, services] : {std::pair("", "fd00:10:96::/112"),
+                                       {"fd00::/64", "10.97.0.0/16"},
+                                       {"fd00::/64", "fd00::1:0/112"},
+                                       {"fd00::/64", "x"}}) {
+    network.cluster_cidr6 = pods;
+    network.service_cidr6 = services;
+    const auto refused = PodNetwork::open(engine, network);
+    REQUIRE_FALSE_MESSAGE(refused, services);
+    CHECK(refused.error().is(Error::invalid));
+  }
+  ServiceProxyOptions proxy;
+  proxy.instance = "0a1b2c3d";
+  proxy.cluster_cidr = "10.244.0.0/16";
+  proxy.service_cidr = "10.96.0.0/16";
+  proxy.node_gateway = "10.244.1.1";
+  proxy.service_cidr6 = "fd00:10:96::/112";
+  proxy.mode = ServiceProxyOptions::Mode::nftables;
+  for (const auto& [pods, gateway] :
+       {std::pair("", "fd00::1"), {"fd00::/64", ""}, {"fd00::/64", "10.244.1.1"}}) {
+    proxy.cluster_cidr6 = pods;
+    proxy.node_gateway6 = gateway;
+    const auto refused = ServiceProxy::create(engine, proxy);
+    REQUIRE_FALSE(refused);
+    CHECK(refused.error().is(Error::invalid));
+  }
+}
+
+TEST_CASE("Services of both families lead pods, their node and the outside to endpoints of the same family") {
+  NEEDS_ROOT(
+      "Services of both families lead pods, their node and the outside to endpoints of the same family");
+  Lab lab;
+  const auto before = machine_state(lab.hosts[1]);
+  auto network = lab.open(1, "fd00:10:96::/112");
+  auto pod_a = NetworkNamespace::create().value(), pod_b = NetworkNamespace::create().value();
+  lab.attach(*network, pod_a, "a");
+  lab.attach(*network, pod_b, "b");
+  ServiceProxyOptions options;
+  options.node = "n1";
+  options.instance = "0a1b2c31";
+  options.cluster_cidr = "10.244.0.0/16";
+  options.service_cidr = "10.96.0.0/16";
+  options.node_gateway = network->node_address();
+  options.cluster_cidr6 = "fd00:10:244::/96";
+  options.service_cidr6 = "fd00:10:96::/112";
+  options.node_gateway6 = six(1, 1);
+  options.name_space = lab.hosts[1];
+  options.mode = ServiceProxyOptions::Mode::nftables;
+  auto proxy = ServiceProxy::create(lab.engine, options).value();
+  const auto apply = [&](std::vector<Object> services, std::vector<Object> slices) {
+    auto done = proxy->apply(make_snapshot(std::move(services), std::move(slices))).wait(60s);
+    REQUIRE_MESSAGE(done, (done ? "" : done.error().to_string()));
+    CHECK(done->rejected.empty());
+  };
+  const auto service = [](const std::string& more = "") {
+    return make_service("web", "10.96.0.10", {{"web", 80, 30080}, {"names", 53, 0, "UDP"}},
+                        R"(,"clusterIPs":["10.96.0.10","fd00:10:96::a"])" + more);
+  };
+  const auto slices = [](const std::vector<TestEndpoint>& six_endpoints) {
+    return std::vector<Object>{make_slice("web", {{"10.244.1.2"}}, 8080),
+                               make_slice("web", six_endpoints, 8080, "web", "TCP", "web-6"),
+                               make_slice("web", six_endpoints, 5353, "names", "UDP", "web-udp-6")};
+  };
+  TcpAnswerer in_a(pod_a, "::", 8080, "a"), in_b(pod_b, "::", 8080, "b");
+  UdpAnswerer names_a(pod_a, "::", 5353, "a"), names_b(pod_b, "::", 5353, "b");
+  apply({service()}, slices({{six(1, 2)}, {six(1, 3)}}));
+  std::set<std::string> by_pod, by_node;
+  for (int i = 0; i < 40; ++i) {
+    by_pod.insert(ask_tcp(pod_a, "fd00:10:96::a", 80));  // itself too: hairpin
+    by_node.insert(ask_tcp(lab.hosts[1], "fd00:10:96::a", 80));
+  }
+  CHECK(by_pod == std::set<std::string>{"a", "b"});
+  CHECK(by_node == std::set<std::string>{"a", "b"});
+  CHECK(ask_tcp(pod_b, "10.96.0.10", 80) == "a");
+  CHECK(ask_udp(pod_a, "fd00:10:96::a", 53).size() == 1);
+  CHECK(ask_tcp(lab.outside, "2001:db8::1", 30080).size() == 1);  // the node's port
+  CHECK(ask_tcp(pod_a, "fd00:10:96::a", 81).starts_with("error: E"));
+  CHECK(ask_tcp(pod_a, "fd00:10:96::77", 80, 300).starts_with("error: "));
+  CHECK(proxy->explain("[fd00:10:96::a]:80/tcp").value().find(six(1, 3)) != std::string::npos);
+  CHECK(proxy->explain("10.96.0.10:80/tcp").value().find(six(1, 3)) == std::string::npos);
+  // A client with a fixed port follows the endpoints.
+  apply({service()}, slices({{six(1, 2)}}));
+  UdpClient fixed(pod_b, "fd00:10:96::a", 53);
+  CHECK(fixed.ask() == "a");
+  apply({service()}, slices({{six(1, 3)}}));
+  CHECK(fixed.ask() == "b");
+  CHECK(ask_tcp(pod_a, "fd00:10:96::a", 80) == "b");
+  apply({service(R"(,"sessionAffinity":"ClientIP")")}, slices({{six(1, 2)}, {six(1, 3)}}));
+  const std::string first = ask_tcp(pod_a, "fd00:10:96::a", 80);
+  for (int i = 0; i < 10; ++i) CHECK(ask_tcp(pod_a, "fd00:10:96::a", 80) == first);
+  apply({service()}, slices({}));
+  CHECK(ask_tcp(pod_a, "fd00:10:96::a", 80) == "error: ECONNREFUSED");
+  CHECK(ask_tcp(lab.hosts[1], "fd00:10:96::a", 80) == "error: ECONNREFUSED");
+  run_nft(lab.hosts[1], "delete table ip6 orc_0a1b2c31");
+  const auto deadline = real_clock().now().steady_ns + 10'000'000'000;
+  while (ruleset(lab.hosts[1]).find("table ip6 orc_0a1b2c31 ") == std::string::npos) {
+    REQUIRE(real_clock().now().steady_ns < deadline);  // somebody's change is noticed
+  }
+  SUBCASE("by its owners") {
+    proxy->teardown().wait(60s).value();
+    network->teardown().wait(60s).value();
+  }
+  SUBCASE("after a crash") {
+    proxy.reset();
+    network.reset();
+    PodNetwork::remove_leftovers(lab.data[1].path(), lab.hosts[1]).value();
+  }
+  CHECK(ruleset(lab.hosts[1]) == "");
+  CHECK(routes6(lab.hosts[1]).empty());
+  CHECK(machine_state(lab.hosts[1]) == before);
 }

@@ -63,13 +63,12 @@ struct Lab {
     for (const char name : {'a', 'b', 'c'}) open(name);
   }
   static std::string number(char name) { return std::to_string(name - 'a' + 1); }
-  void open(char name) {
-    PodNetworkOptions options;
+  void open(char name, PodNetworkOptions options = {}) {
     options.data_dir = data[name].path();
     options.instance = "0a1b2c3" + number(name);
     options.pod_cidr = "10.244." + number(name) + ".0/24";
     options.cluster_cidr = "10.244.0.0/16";
-    options.node_address = peer(name).address;
+    if (options.node_address.empty()) options.node_address = peer(name).address;
     options.name_space = hosts[name];
     auto network = PodNetwork::open(engine, options);
     REQUIRE_MESSAGE(network, (network ? "" : network.error().to_string()));
@@ -86,10 +85,22 @@ struct Lab {
     const std::string address = name == 'a' ? "192.0.2.1" : name == 'b' ? "192.0.2.2" : "203.0.113.1";
     return {std::string(1, name), address, "10.244." + number(name) + ".0/24"};
   }
-  std::vector<std::string> set_peers(char name, std::vector<char> others) {
+  std::vector<std::string> set_peers(char name, std::vector<char> others, bool complete = true) {
     std::vector<PodNetworkPeer> peers;
     for (const char other : others) peers.push_back(peer(other));
-    return networks[name]->set_peers(peers).wait(60s).value();
+    return networks[name]->set_peers(peers, complete).wait(60s).value();
+  }
+  std::optional<Link> tunnel(char name) {
+    auto routes = in_namespace_get<RouteSocket>(hosts[name], [] { return RouteSocket::open(); }).value();
+    return routes.find_link("orv-0a1b2c3" + number(name)).value();
+  }
+  /// Of neighbours and forwarding entries together.
+  std::size_t tunnel_entries(char name) {
+    auto routes = in_namespace_get<RouteSocket>(hosts[name], [] { return RouteSocket::open(); }).value();
+    const auto link = tunnel(name);
+    if (!link) return 0;
+    return routes.neighbours(link->index, RouteSocket::Table::neighbours).value().size() +
+           routes.neighbours(link->index, RouteSocket::Table::forwarding).value().size();
   }
   ~Lab() {
     for (auto& [name, network] : networks) network->teardown().wait(60s).value();
@@ -162,6 +173,76 @@ TEST_CASE("a node that is not named any more leaves nothing, and without far nod
   lab.set_peers('c', {'a'});
   lab.networks['c']->teardown().wait(60s).value();
   CHECK(count_lines(lab.hosts['c'], "orv-") == 0);
+}
+
+TEST_CASE(
+    "a node that is named keeps its way while it cannot be planned for, and an incomplete list takes "
+    "nothing") {
+  NEEDS_ROOT(
+      "a node that is named keeps its way while it cannot be planned for, and an incomplete list takes "
+      "nothing");
+  Lab lab;
+  REQUIRE(lab.set_peers('c', {'a', 'b'}).empty());
+  const auto made = machine_state(lab.hosts['c']);
+  CHECK(lab.tunnel_entries('c') == 4);
+  const auto is_as_made = [&] {
+    return machine_state(lab.hosts['c']) == made && lab.tunnel_entries('c') == 4;
+  };
+  const std::string default_route = "0.0.0.0/0";
+  in_namespace(lab.hosts['c'], [&]() -> Result<void> {
+    ORC_ASSIGN(RouteSocket routes, RouteSocket::open());
+    Route route;
+    route.destination = IpRange::parse(default_route).value();
+    route.protocol = RTPROT_STATIC;
+    return routes.remove_route(route);
+  }).value();
+  const auto problems = lab.set_peers('c', {'a', 'b'});
+  REQUIRE(problems.size() == 2);
+  CHECK(problems[0].find("node a: its address 192.0.2.1 cannot be reached") == 0);
+  CHECK(count_lines(lab.hosts['c'], "10.244.1.0/24 via 10.244.1.1") == 1);
+  CHECK(lab.tunnel_entries('c') == 4);
+  add_route(lab.hosts['c'], default_route, "203.0.113.254");
+  CHECK(lab.set_peers('c', {'a', 'b'}).empty());
+  CHECK(is_as_made());
+  // Its Node has no address (any more, or yet).
+  CHECK(lab.networks['c']->set_peers({{"a", "", "10.244.1.0/24"}, Lab::peer('b')}).wait(60s).value().empty());
+  CHECK(is_as_made());
+  CHECK(lab.set_peers('c', {'b'}, false).empty());
+  CHECK(lab.set_peers('c', {}, false).empty());
+  CHECK(is_as_made());
+  CHECK(lab.set_peers('c', {'b'}).empty());
+  CHECK(lab.tunnel_entries('c') == 2);
+  CHECK(count_lines(lab.hosts['c'], "10.244.1.0/24") == 0);
+}
+
+TEST_CASE("a tunnel of other options, or of an address that the machine had, is made anew with its sysctls") {
+  NEEDS_ROOT(
+      "a tunnel of other options, or of an address that the machine had, is made anew with its sysctls");
+  Lab lab;
+  REQUIRE(lab.set_peers('c', {'a'}).empty());
+  const auto first = lab.tunnel('c');
+  REQUIRE(first);
+  CHECK(first->tunnel_local == IpAddress::parse("203.0.113.1"));
+  set_sysctl_in(lab.hosts['c'], "net/ipv4/conf/orv-0a1b2c33/send_redirects", "1");
+  REQUIRE(lab.set_peers('c', {'a'}).empty());
+  CHECK(lab.tunnel('c')->index == first->index);
+  CHECK(sysctl_in(lab.hosts['c'], "net/ipv4/conf/orv-0a1b2c33/send_redirects") == "0");
+  PodNetworkOptions options;
+  SUBCASE("another network") { options.tunnel_vni = 7; }
+  SUBCASE("another port") { options.tunnel_port = 4789; }
+  SUBCASE("another address") { options.node_address = "203.0.113.9"; }
+  lab.networks['c'].reset();
+  lab.open('c', options);
+  REQUIRE(lab.set_peers('c', {'a'}).empty());
+  const auto second = lab.tunnel('c');
+  REQUIRE(second);
+  CHECK(second->index != first->index);
+  CHECK(second->vni == options.tunnel_vni);
+  CHECK(second->tunnel_port == options.tunnel_port);
+  CHECK(second->tunnel_local ==
+        IpAddress::parse(options.node_address.empty() ? "203.0.113.1" : options.node_address));
+  CHECK(lab.tunnel_entries('c') == 2);
+  CHECK(count_lines(lab.hosts['c'], "10.244.1.0/24 via 10.244.1.1") == 1);
 }
 
 TEST_CASE("a foreign tunnel, a foreign route and a node without a way are named, and others go on") {

@@ -2,8 +2,10 @@
 #include <sys/socket.h>
 
 #include "api/pod_attacher.hpp"
+#include "net/lb/nft_transaction.hpp"
 #include "net/podnet/host_ports.hpp"
 #include "net/podnet/in_namespace.hpp"
+#include "net/podnet/machine_addresses.hpp"
 #include "net/podnet/rtnetlink.hpp"
 #include "orchestra/engine.hpp"
 #include "orchestra/env.hpp"
@@ -24,8 +26,9 @@ struct Lab {
   TempDir data;
   NetworkNamespace host = make_host(), outside = make_host();
   Lab() { wire(host, "uplink", "192.0.2.1/24", outside, "eth0", "192.0.2.2/24"); }
-  std::shared_ptr<PodNetwork> open() {
+  std::shared_ptr<PodNetwork> open(const std::string& cluster_cidr6 = "") {
     PodNetworkOptions options;
+    options.cluster_cidr6 = cluster_cidr6;
     options.data_dir = data.path();
     options.instance = "0a1b2c3d";
     options.pod_cidr = "10.244.1.0/24";
@@ -120,6 +123,55 @@ TEST_CASE("a host port on one address of the machine is on that one only") {
   network->teardown().wait(60s).value();
 }
 
+TEST_CASE(
+    "a host port leads to its pod by IPv6, too, also from ::1, and on one address of IPv6 only where it says "
+    "so") {
+  NEEDS_ROOT(
+      "a host port leads to its pod by IPv6, too, also from ::1, and on one address of IPv6 only where it "
+      "says so");
+  Lab lab;
+  wire(lab.host, "uplink6", "2001:db8::1/64", lab.outside, "eth6", "2001:db8::2/64");
+  auto network = lab.open("fd00:10:244::/96");
+  auto pod = NetworkNamespace::create().value(), other = NetworkNamespace::create().value();
+  const std::vector<HostPort> ports{{IpProtocol::tcp, "", 8080, 80},
+                                    {IpProtocol::udp, "", 5353, 53},
+                                    {IpProtocol::tcp, "2001:DB8:0::1", 8081, 80},
+                                    {IpProtocol::tcp, "192.0.2.1", 8082, 80}};
+  auto attached = network->attacher()->attach(request("uid-a", pod, ports)).wait(60s);
+  REQUIRE_MESSAGE(attached, (attached ? "" : attached.error().to_string()));
+  network->attacher()->attach(request("uid-b", other)).wait(60s).value();
+  TcpAnswerer web(pod, "::", 80, "web");
+  UdpAnswerer names(pod, "::", 53, "names");
+  CHECK(ask_tcp(lab.outside, "2001:db8::1", 8080) == "web");
+  CHECK(web.last_client() == "2001:db8::2");
+  CHECK(ask_tcp(lab.host, "2001:db8::1", 8080) == "web");
+  CHECK(ask_tcp(lab.host, "::1", 8080) == "web");
+  CHECK(web.last_client() == "fd00:10:244::af4:101");
+  CHECK(ask_tcp(other, "2001:db8::1", 8080) == "web");
+  CHECK(ask_tcp(pod, "2001:db8::1", 8080) == "web");  // itself
+  CHECK(ask_udp(lab.outside, "2001:db8::1", 5353) == "names");
+  CHECK(ask_udp(lab.host, "::1", 5353) == "names");
+  CHECK(ask_tcp(lab.host, "127.0.0.1", 8080) == "web");
+  CHECK(ask_tcp(lab.outside, "2001:db8::1", 8081) == "web");
+  CHECK(ask_tcp(lab.host, "::1", 8081) == "error: ECONNREFUSED");
+  CHECK(ask_tcp(lab.outside, "192.0.2.1", 8081) == "error: ECONNREFUSED");
+  CHECK(ask_tcp(lab.outside, "192.0.2.1", 8082) == "web");
+  CHECK(ask_tcp(lab.outside, "2001:db8::1", 8082) == "error: ECONNREFUSED");
+  // One address, whatever its text.
+  CHECK_FALSE(network->attacher()
+                  ->attach(request("uid-b", other, {{IpProtocol::tcp, "2001:db8::1", 8081, 80}}))
+                  .wait(60s));
+  UdpClient fixed(lab.outside, "2001:db8::1", 5353);
+  CHECK(fixed.ask() == "names");
+  network->attacher()->detach("uid-a").wait(60s).value();
+  CHECK(ask_tcp(lab.host, "::1", 8080) == "error: ECONNREFUSED");
+  UdpAnswerer node(lab.host, "::", 5353, "node");
+  CHECK(fixed.ask() == "node");
+  network->attacher()->attach(request("uid-b", other, ports)).wait(60s).value();
+  network->teardown().wait(60s).value();
+  CHECK(ruleset(lab.host) == "");
+}
+
 TEST_CASE("host ports are those of a new process too, and no two pods get one") {
   NEEDS_ROOT("host ports are those of a new process too, and no two pods get one");
   Lab lab;
@@ -141,6 +193,49 @@ TEST_CASE("host ports are those of a new process too, and no two pods get one") 
   network->attacher()->attach(request("uid-b", other, ports)).wait(60s).value();
   network->teardown().wait(60s).value();
   CHECK(ruleset(lab.host) == "");
+}
+
+TEST_CASE(
+    "a pod keeps its address until no port of the machine leads there, and ports it gave up are closed") {
+  NEEDS_ROOT(
+      "a pod keeps its address until no port of the machine leads there, and ports it gave up are closed");
+  Lab lab;
+  auto network = lab.open();
+  auto pod = NetworkNamespace::create().value();
+  network->attacher()->attach(request("uid-a", pod, {{IpProtocol::tcp, "", 8080, 80}})).wait(60s).value();
+  TcpAnswerer web(pod, "0.0.0.0", 80, "web");
+  const auto lock_table = [&] {  // a table with an owner: nobody else can write it while the session is open
+    auto session = NftSession::open(lab.host).value();
+    session->run("delete table ip orc_0a1b2c3d_hp\nadd table ip orc_0a1b2c3d_hp { flags owner; }").value();
+    return session;
+  };
+  SUBCASE("at the pod's end") {
+    auto owner = lock_table();
+    const auto refused = network->attacher()->detach("uid-a").wait(60s);
+    REQUIRE_FALSE(refused);
+    CHECK(refused.error().to_string().find("host ports of pod default/pod-uid-a") != std::string::npos);
+    CHECK(network->attacher()->list().value().size() == 1);
+    owner.reset();
+  }
+  SUBCASE("when it asks for none any more") {
+    auto owner = lock_table();
+    CHECK_FALSE(network->attacher()->attach(request("uid-a", pod)).wait(60s));
+    owner.reset();
+    network->attacher()->attach(request("uid-a", pod, {{IpProtocol::tcp, "", 8080, 80}})).wait(60s).value();
+    CHECK(ask_tcp(lab.outside, "192.0.2.1", 8080) == "web");
+    // The same once more, with a table that says the old thing.
+    const std::string before = ruleset(lab.host);
+    owner = lock_table();
+    CHECK_FALSE(network->attacher()->attach(request("uid-a", pod)).wait(60s));
+    owner.reset();
+    run_nft(lab.host, before.substr(before.find("table ip orc_0a1b2c3d_hp")));
+    network->attacher()->attach(request("uid-a", pod)).wait(60s).value();
+    CHECK(ask_tcp(lab.outside, "192.0.2.1", 8080, 500) == "error: ECONNREFUSED");
+  }
+  network->attacher()->detach("uid-a").wait(60s).value();
+  CHECK(network->attacher()->list().value().empty());
+  CHECK(ask_tcp(lab.outside, "192.0.2.1", 8080, 500) == "error: ECONNREFUSED");
+  network->teardown().wait(60s).value();
 }
 
 TEST_CASE("what a pod sends and gets is held back to the rates it was given") {
@@ -201,4 +296,38 @@ TEST_CASE("at level process a relay carries a host port, unless the program list
   while (ask_tcp(NetworkNamespace::current(), "127.0.0.1", free_port) == "web") {
     REQUIRE(real_clock().now().steady_ns < deadline);
   }
+}
+
+TEST_CASE("at level process a port that is taken gives back the others of its pod") {
+  Engine engine;
+  TempDir data;
+  auto network = make_process_pod_network(engine, {.data_dir = data.path(), .node_index = 3998}).value();
+  TcpAnswerer taken(NetworkNamespace::current(), "127.0.0.1", 0, "somebody");
+  const int free_port = TcpAnswerer(NetworkNamespace::current(), "127.0.0.1", 0, "").port();
+  AttachRequest wish{"uid-a", "default", "a", nullptr};
+  wish.host_ports = {{IpProtocol::tcp, "127.0.0.1", static_cast<std::uint16_t>(free_port), 80},
+                     {IpProtocol::tcp, "127.0.0.1", static_cast<std::uint16_t>(taken.port()), 81}};
+  const auto refused = network->attach(wish).wait(10s);
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().to_string().find("host port 127.0.0.1:" + std::to_string(taken.port()) + "/TCP") !=
+        std::string::npos);
+  // Another pod may have the free one: nobody listens there any more, once the listener is closed.
+  wish.pod_uid = "uid-b";
+  wish.host_ports.pop_back();
+  CHECK_FALSE(network->attach(wish).wait(10s));  // by the leases it is the first pod's until that is detached
+  const auto deadline = real_clock().now().steady_ns + 5'000'000'000;
+  while (ask_tcp(NetworkNamespace::current(), "127.0.0.1", free_port) != "error: ECONNREFUSED") {
+    REQUIRE(real_clock().now().steady_ns < deadline);
+  }
+}
+
+TEST_CASE("an address that several links have is one address of the machine") {
+  NEEDS_ROOT("an address that several links have is one address of the machine");
+  auto host = make_host(), other = make_host();
+  wire(host, "one", "192.0.2.1/24", other, "one", "192.0.2.2/24");
+  wire(host, "two", "192.0.2.1/24", other, "two", "192.0.2.3/24");
+  in_namespace(host, []() -> Result<void> {
+    CHECK(machine_addresses() == std::vector<std::uint32_t>{0x7f000001u, 0xc0000201u});
+    return {};
+  }).value();
 }

@@ -70,6 +70,8 @@ struct Guarded {
 const std::string kDeny = R"({"podSelector":{"matchLabels":{"app":"b"}}})";
 const std::string kFromA = R"({"podSelector":{"matchLabels":{"app":"b"}},"ingress":[
     {"from":[{"podSelector":{"matchLabels":{"app":"a"}}}],"ports":[{"port":"http"}]}]})";
+const std::string kUdpFromA = R"({"podSelector":{"matchLabels":{"app":"b"}},"ingress":[
+    {"from":[{"podSelector":{"matchLabels":{"app":"a"}}}],"ports":[{"port":9000,"protocol":"UDP"}]}]})";
 
 #define NEEDS_ROOT(name) \
   if (!can_make_namespaces()) ORC_SKIP(name, "needs root: network namespaces cannot be made")
@@ -144,8 +146,8 @@ TEST_CASE("a connection that a change denies is cut, and rules that somebody rem
   CHECK(ruleset(node.host).find("orc_0a1b2c3e_np") != std::string::npos);
 }
 
-TEST_CASE("by IPv6 a pod may do what it may do by IPv4; blocks of IPv4 addresses let nobody in") {
-  NEEDS_ROOT("by IPv6 a pod may do what it may do by IPv4; blocks of IPv4 addresses let nobody in");
+TEST_CASE("by IPv6 a pod may do what it may do by IPv4; blocks of addresses are about their own family") {
+  NEEDS_ROOT("by IPv6 a pod may do what it may do by IPv4; blocks of addresses are about their own family");
   Guarded node("fd00:10:244::/96");
   const std::string b = "fd00:10:244::af4:103";
   TcpAnswerer web(node.b, "::", 8080, "web");
@@ -161,6 +163,31 @@ TEST_CASE("by IPv6 a pod may do what it may do by IPv4; blocks of IPv4 addresses
       {R"({"podSelector":{"matchLabels":{"app":"b"}},"ingress":[{"from":[{"ipBlock":{"cidr":"0.0.0.0/0"}}]}]})"});
   CHECK(ask_tcp(node.a, "10.244.1.3", 8080) == "web");
   CHECK(ask_tcp(node.a, b, 8080, 300) == "error: timeout");
+  const auto from_block = [](const std::string& block) {
+    return R"({"podSelector":{"matchLabels":{"app":"b"}},"ingress":[{"from":[{"ipBlock":)" + block + "}]}]}";
+  };
+  node.apply({from_block(R"({"cidr":"fd00:10:244::/96"})")});
+  CHECK(ask_tcp(node.a, b, 8080) == "web");
+  CHECK(ask_tcp(node.a, "10.244.1.3", 8080, 300) == "error: timeout");
+  node.apply({from_block(R"({"cidr":"fd00:10:244::/96","except":["fd00:10:244::af4:102/128"]})")});
+  CHECK(ask_tcp(node.a, b, 8080, 300) == "error: timeout");
   node.apply({kDeny}, false);  // b is not known yet: closed from birth
   CHECK(ask_tcp(node.a, b, 8080, 300) == "error: timeout");
+}
+
+TEST_CASE("a connection by IPv6 that a change denies is cut, too, and one that stays allowed is not") {
+  NEEDS_ROOT("a connection by IPv6 that a change denies is cut, too, and one that stays allowed is not");
+  Guarded node("fd00:10:244::/96");
+  UdpAnswerer udp(node.b, "::", 9000, "udp");
+  node.apply({});
+  UdpClient client(node.a, "fd00:10:244::af4:103", 9000);
+  CHECK(client.ask() == "udp");
+  CHECK(node.apply({kDeny, kUdpFromA}).connections_cut == 0);
+  CHECK(client.ask() == "udp");
+  CHECK(node.apply({R"({"podSelector":{"matchLabels":{"app":"b"}},"ingress":[
+      {"from":[{"ipBlock":{"cidr":"fd00:10:244::/96"}}]}]})"})
+            .connections_cut == 0);
+  CHECK(client.ask() == "udp");
+  CHECK(node.apply({kDeny}).connections_cut >= 1);
+  CHECK(client.ask(200) == "error: timeout");
 }

@@ -12,8 +12,8 @@ using namespace orchestra::test;
 
 namespace {
 
-using Key = std::tuple<MapKind, std::uint16_t, std::uint32_t, std::uint32_t, IpProtocol, std::uint16_t>;
-using Value = std::tuple<std::string, std::uint32_t, std::uint16_t>;
+using Key = std::tuple<MapKind, std::uint16_t, IpAddress, IpAddress, IpProtocol, std::uint16_t>;
+using Value = std::tuple<std::string, IpAddress, std::uint16_t>;
 
 Key key_of(const RuleElement& element) { return Key(element.key()); }
 
@@ -167,7 +167,7 @@ TEST_CASE(
     }
     for (const ServiceChain& chain : batch.chains_before) {
       for (const auto& [address, port] : chain.targets)
-        out += IpAddress::v4(address).to_string() + ":" + std::to_string(port);
+        out += address.to_string() + ":" + std::to_string(port);
     }
     return out;
   };
@@ -211,7 +211,7 @@ TEST_CASE(
   const ServiceChain chain{.name = "s_0123456789abcdef",
                            .count = 2,
                            .affinity_seconds = 60,
-                           .targets = {{0x0af40102, 8080}, {0x0af40103, 8080}}};
+                           .targets = {{IpAddress::v4(0x0af40102), 8080}, {IpAddress::v4(0x0af40103), 8080}}};
   const auto sets = chain.objects();
   REQUIRE(sets.size() == 4);
   const std::string first = sets[2].substr(4), second = sets[3].substr(4);
@@ -228,12 +228,12 @@ TEST_CASE(
 	set )" +
       second +
       " {\n\t\ttype ipv4_addr\n\t}\n\tset f_gone {\n\t\telements = { 10.0.0.9 expires 1s }\n\t}\n}\n";
-  CHECK(kept_clients_text("orc_1", listing, {chain}) ==
+  CHECK(kept_clients_text({"orc_1", 4}, listing, {chain}) ==
         "add element ip orc_1 " + first + " { 10.0.0.1 expires 29s992ms, 10.0.0.2 expires 1s }\n");
-  CHECK(kept_clients_text("orc_1", listing, {}).empty());
+  CHECK(kept_clients_text({"orc_1", 4}, listing, {}).empty());
   // Whatever is cut off is left out.
   for (std::size_t size = 0; size < listing.size(); ++size) {
-    const std::string some = kept_clients_text("orc_1", listing.substr(0, size), {chain});
+    const std::string some = kept_clients_text({"orc_1", 4}, listing.substr(0, size), {chain});
     CHECK((some.empty() || some.ends_with(" }\n")));
   }
 }
@@ -254,4 +254,71 @@ TEST_CASE("a Service with very many endpoints uses the first 1,024 and says so")
   CHECK(rules.width == 1024);
   REQUIRE(rules.rejected.size() == 1);
   CHECK(rules.rejected.front().reason == "TooManyEndpoints");
+}
+
+TEST_CASE(
+    "a Service of both families is in each plan with its own addresses, and one of a single family in one") {
+  const auto text = [](const RuleBatch& batch) {
+    std::string out;
+    for (const RuleElement& element : batch.added) {
+      out += map_name(element);
+      if (element.map != MapKind::node_service && element.map != MapKind::node_endpoint)
+        out += " " + element.address.to_string();
+      if (element.to_port != 0) out += " to " + element.to_address.to_string();
+      out += "; ";
+    }
+    for (const NetworkRejection& one : batch.rejected) out += one.reason + "; ";
+    return out;
+  };
+  const auto both = make_service("both", "10.96.0.10", {{"web", 80, 30080}},
+                                 R"(,"clusterIPs":["10.96.0.10","fd00:10:96::a"])");
+  const auto four = make_service("four", "10.96.0.11", {{}});
+  const auto snapshot =
+      make_snapshot({both, four}, {make_slice("both", {{"10.244.1.2"}}, 8080),
+                                   make_slice("both", {{"fd00::2"}}, 8080, "web", "TCP", "both-6")});
+  RulePlan of_four("n1", {4, false}), of_six("n1", {6, false});
+  CHECK(text(of_four.update(*snapshot)) ==
+        "svc 10.96.0.10; np_svc; vips 10.96.0.10; hair 10.244.1.2; e0 10.96.0.10 to 10.244.1.2; np_e0 to "
+        "10.244.1.2; "
+        "none 10.96.0.11; vips 10.96.0.11; ");
+  CHECK(text(of_six.update(*snapshot)) ==
+        "svc fd00:10:96::a; np_svc; vips fd00:10:96::a; hair fd00::2; e0 fd00:10:96::a to fd00::2; np_e0 to "
+        "fd00::2; ");
+  CHECK(of_four.ports() == 3);
+  CHECK(of_six.ports() == 2);
+}
+
+TEST_CASE("only endpoints of the address' own family count, also for who is ready") {
+  const auto service =
+      make_service("web", "10.96.0.10", {{}}, R"(,"clusterIPs":["10.96.0.10","fd00:10:96::a"])");
+  // By IPv4 all that is left terminates; by IPv6 (a slice of its own) one is ready.
+  const auto snapshot =
+      make_snapshot({service}, {make_slice("web", {{"10.244.1.2", false, true, true}}, 8080),
+                                make_slice("web", {{"fd00::3"}}, 8080, "web", "TCP", "web-6")});
+  const auto targets = [&](int family) {
+    std::string out;
+    for (const RuleElement& element :
+         compile_service(*snapshot->find_service("default", "web"), "n1", {family, false}).elements) {
+      if (element.map == MapKind::endpoint) out += element.to_address.to_string() + " ";
+    }
+    return out;
+  };
+  CHECK(targets(4) == "10.244.1.2 ");
+  CHECK(targets(6) == "fd00::3 ");
+}
+
+TEST_CASE("what two plans refuse is told once, and an address of a family that a Service has not is told") {
+  const auto reasons = [](const Object& service) {
+    std::string out;
+    RulePlan four("n1", {4, false}), six("n1", {6, false});
+    const auto snapshot = make_snapshot({service}, {});
+    for (RulePlan* plan : {&four, &six}) {
+      for (const auto& rejection : plan->update(*snapshot).rejected) out += rejection.reason + " ";
+    }
+    return out;
+  };
+  CHECK(reasons(make_service("a", "10.96.0.1", {{"x", 80, 0, "SCTP"}})) == "UnsupportedProtocol ");
+  CHECK(reasons(make_service("a", "fd00::1", {{}})).empty());
+  CHECK(reasons(make_service("a", "10.96.0.1", {{}}, R"(,"externalIPs":["192.0.2.9","2001:db8::9"])")) ==
+        "UnsupportedAddress ");
 }

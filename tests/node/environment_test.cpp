@@ -157,6 +157,11 @@ TEST_CASE("service variables have the names of upstream") {
   CHECK(out.at("REDIS_DB_SERVICE_PORT_MAIN_PORT") == "6379");
   CHECK(out.at("REDIS_DB_PORT_6379_TCP_ADDR") == "10.96.0.9");
   CHECK(out.at("REDIS_DB_PORT") == "tcp://10.96.0.9:6379");
+  add_service_variables(*parse_json(R"({"metadata":{"name":"six"},"spec":{"clusterIP":"fd00:10:96::9",
+      "ports":[{"port":80}]}})"),
+                        out);
+  CHECK(out.at("SIX_SERVICE_HOST") == "fd00:10:96::9");
+  CHECK(out.at("SIX_PORT") == "tcp://[fd00:10:96::9]:80");
   out.clear();
   add_service_variables(
       *parse_json(R"({"metadata":{"name":"h"},"spec":{"clusterIP":"None","ports":[{"port":1}]}})"), out);

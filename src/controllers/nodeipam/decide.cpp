@@ -47,6 +47,16 @@ std::string text_of(const Range& range) {
   return std::string(text) + "/" + std::to_string(range.prefix);
 }
 
+/// The node's range of IPv6, "fd00:10:244::/96" and 10.244.1.0/24 -> "fd00:10:244::af4:100/120".
+std::optional<std::string> text6_of(const std::string& cluster6, const Range& range) {
+  in6_addr address{};
+  if (inet_pton(AF_INET6, cluster6.substr(0, cluster6.find('/')).c_str(), &address) != 1) return std::nullopt;
+  for (int i = 0; i < 4; ++i) address.s6_addr[12 + i] = static_cast<std::uint8_t>(range.base >> (24 - 8 * i));
+  char text[INET6_ADDRSTRLEN];
+  inet_ntop(AF_INET6, &address, text, sizeof text);
+  return std::string(text) + "/" + std::to_string(96 + range.prefix);
+}
+
 std::vector<std::string> ranges_of(const Object& node) {
   std::vector<std::string> out;
   const json::array* all = array_at(tree(node), "/spec/podCIDRs");
@@ -63,7 +73,10 @@ std::vector<std::string> ranges_of(const Object& node) {
 class NodeIpam final : public Reconciler {
  public:
   explicit NodeIpam(NodeIpamOptions options)
-      : options_(std::move(options)), cluster_(parse(options_.cluster_cidr)) {}
+      : options_(std::move(options)),
+        cidr_(options_.cluster_cidr.substr(0, options_.cluster_cidr.find(','))),
+        cidr6_(options_.cluster_cidr.substr(std::min(cidr_.size() + 1, options_.cluster_cidr.size()))),
+        cluster_(parse(cidr_)) {}
   std::string name() const override { return "node-ipam"; }
 
   std::vector<Source> sources() const override {
@@ -109,16 +122,19 @@ class NodeIpam final : public Reconciler {
       used.push_back(range);
       json::value object = tree(node);
       set_at(object, "/spec/podCIDR", json::value(text_of(range)));
-      set_at(object, "/spec/podCIDRs", json::array{json::value(text_of(range))});
+      json::array all{json::value(text_of(range))};
+      if (const auto six = text6_of(cidr6_, range)) all.emplace_back(*six);
+      set_at(object, "/spec/podCIDRs", std::move(all));
       actions.update(nodes(), object_from_tree(std::move(object)), "its pods get " + text_of(range));
       return;
     }
     actions.event(node, "Warning", "CIDRNotAvailable",
-                  "all " + std::to_string(count) + " ranges of pod addresses in " + options_.cluster_cidr +
+                  "all " + std::to_string(count) + " ranges of pod addresses in " + cidr_ +
                       " are in use; remove Node objects of nodes that are gone");
   }
 
   const NodeIpamOptions options_;
+  const std::string cidr_, cidr6_;
   const std::optional<Range> cluster_;
 };
 

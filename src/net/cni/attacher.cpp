@@ -1,5 +1,5 @@
 // PodAttacher by CNI plugins: what a pod asks for as capabilities (CONVENTIONS.md), what the plugins answered
-// as addresses.
+// as addresses. Beside it the node's own network, for pods that were attached by that one before.
 #include <algorithm>
 
 #include "api/pod_attacher.hpp"
@@ -39,10 +39,12 @@ std::string capabilities_of(const AttachRequest& request) {
 
 class CniAttacher final : public PodAttacher {
  public:
-  CniAttacher(std::shared_ptr<CniRuntime> runtime, std::shared_ptr<PodAttacher> node)
-      : runtime_(std::move(runtime)), node_(std::move(node)) {}
+  CniAttacher(std::shared_ptr<CniRuntime> runtime, std::shared_ptr<PodAttacher> node, bool fresh_by_runtime)
+      : runtime_(std::move(runtime)), node_(std::move(node)), fresh_by_runtime_(fresh_by_runtime) {}
 
   Pending<Attachment> attach(AttachRequest request) override {
+    ORC_ASSIGN(const bool by_runtime, is_by_runtime(request.pod_uid));
+    if (!by_runtime) return node_->attach(std::move(request));
     CniAttachRequest wish{request.pod_uid, NetworkNamespace(request.network_namespace), request.ns,
                           request.name, capabilities_of(request)};
     return runtime_->add(std::move(wish))
@@ -56,9 +58,12 @@ class CniAttacher final : public PodAttacher {
           return out;
         });
   }
-  Pending<void> detach(std::string pod_uid) override { return runtime_->remove(std::move(pod_uid)); }
+  Pending<void> detach(std::string pod_uid) override {
+    if (runtime_->known().contains(pod_uid)) return runtime_->remove(std::move(pod_uid));
+    return node_->detach(std::move(pod_uid));
+  }
   Result<std::vector<Attachment>> list() override {
-    std::vector<Attachment> out;
+    ORC_ASSIGN(std::vector<Attachment> out, node_->list());
     for (const std::string& uid : runtime_->known()) out.push_back({uid, {}, "", 0, {}});
     return out;
   }
@@ -66,16 +71,25 @@ class CniAttacher final : public PodAttacher {
   std::string node_address() const override { return node_->node_address(); }
 
  private:
-  std::shared_ptr<CniRuntime> runtime_;
-  std::shared_ptr<PodAttacher> node_;
+  Result<bool> is_by_runtime(const std::string& pod_uid) const {
+    if (runtime_->known().contains(pod_uid)) return true;
+    ORC_ASSIGN(const std::vector<Attachment> others, node_->list());
+    const bool by_node = std::any_of(others.begin(), others.end(),
+                                     [&](const Attachment& one) { return one.pod_uid == pod_uid; });
+    return !by_node && fresh_by_runtime_;
+  }
+
+  const std::shared_ptr<CniRuntime> runtime_;
+  const std::shared_ptr<PodAttacher> node_;
+  const bool fresh_by_runtime_;
 };
 
 }  // namespace
 }  // namespace net
 
 std::shared_ptr<PodAttacher> make_cni_attacher(std::shared_ptr<CniRuntime> runtime,
-                                               std::shared_ptr<PodAttacher> node) {
-  return std::make_shared<net::CniAttacher>(std::move(runtime), std::move(node));
+                                               std::shared_ptr<PodAttacher> node, bool fresh_by_runtime) {
+  return std::make_shared<net::CniAttacher>(std::move(runtime), std::move(node), fresh_by_runtime);
 }
 
 }  // namespace orchestra

@@ -97,6 +97,15 @@ bool is_address_with_prefix(const std::string& text) {
 
 }  // namespace
 
+bool is_container_id(std::string_view id) {
+  const auto plain = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+  };
+  if (id.empty() || id.size() > 200 || !plain(id[0])) return false;
+  return std::all_of(id.begin(), id.end(),
+                     [&](char c) { return plain(c) || c == '_' || c == '.' || c == '-'; });
+}
+
 bool cni_version_at_least(std::string_view version, std::string_view least) {
   const auto one = parse_version(version), other = parse_version(least);
   return one && other && *one >= *other;

@@ -16,6 +16,9 @@ namespace orchestra::net {
 
 constexpr std::size_t kCniPluginsMax = 32;
 
+/// SPEC.md section 2: an alphanumeric character, then those and "_.-". Names of networks are such, too.
+bool is_container_id(std::string_view id);
+
 struct CniList {
   std::string name;
   std::vector<std::string> versions;  ///< that the configuration may be read as; lowest first

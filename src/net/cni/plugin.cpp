@@ -9,6 +9,7 @@
 #include "api/pod_attacher.hpp"
 #include "base/fd.hpp"
 #include "net/cni/configuration.hpp"
+#include "net/snapshot.hpp"
 #include "orchestra/env.hpp"
 
 namespace orchestra::net {
@@ -17,6 +18,7 @@ namespace {
 constexpr const char* kVersions[] = {"0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"};
 constexpr const char* kGateway = "169.254.1.1";
 constexpr const char* kInterface = "eth0";
+constexpr std::size_t kPortsMax = 4096;
 constexpr Duration kDeadline = std::chrono::seconds(25);  // a runtime waits 30 s and more
 
 /// Error codes of SPEC.md section 5; from 100 on a plugin's own.
@@ -42,8 +44,9 @@ int code_of(const Error& error) {
   return kInputOutput;
 }
 
-/// Eight hex digits from the network's name: FNV-1a, 32 bits. Two names with one instance are refused by the
-/// journal when they share a folder, and by overlapping ranges when they do not.
+/// Eight hex digits from the network's name: FNV-1a, 32 bits. Another name in the same folder is refused by
+/// the journal there. Two names with the same digits (one pair in four thousand million) in two folders are
+/// not told apart: the second network takes over the first one's gateway link and tables.
 std::string instance_of(const std::string& name) {
   std::uint32_t hash = 2166136261u;
   for (const unsigned char c : name) hash = (hash ^ c) * 16777619u;
@@ -52,19 +55,46 @@ std::string instance_of(const std::string& name) {
   return text;
 }
 
-void read_wishes(const json::value& config, AttachRequest& request) {
-  if (const json::array* ports = array_at(config, "/runtimeConfig/portMappings")) {
-    for (const json::value& one : *ports) {
-      HostPort port;
-      const std::string protocol = string_at(one, "/protocol", "tcp");
-      port.protocol = protocol == "udp" || protocol == "UDP"     ? IpProtocol::udp
-                      : protocol == "sctp" || protocol == "SCTP" ? IpProtocol::sctp
-                                                                 : IpProtocol::tcp;
-      port.host_address = string_at(one, "/hostIP");
-      if (port.host_address == "0.0.0.0" || port.host_address == "::") port.host_address.clear();
-      port.host_port = static_cast<std::uint16_t>(int_at(one, "/hostPort"));
-      port.pod_port = static_cast<std::uint16_t>(int_at(one, "/containerPort"));
-      if (port.host_port != 0 && port.pod_port != 0) request.host_ports.push_back(std::move(port));
+/// One of runtimeConfig.portMappings, as Debian's portmap reads it: ports of 1 to 65535, no default for them.
+Result<HostPort> read_mapping(const json::value& mapping) {
+  const auto refuse = [&](const std::string& why) {
+    return Error(Error::invalid, "cni", "portMappings has " + to_json(mapping) + ": " + why);
+  };
+  if (!mapping.is_object()) return refuse("it is no object");
+  HostPort port;
+  std::string protocol = string_at(mapping, "/protocol", "tcp");
+  std::transform(protocol.begin(), protocol.end(), protocol.begin(),
+                 [](char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c; });
+  bool known = false;
+  for (const IpProtocol one : {IpProtocol::tcp, IpProtocol::udp, IpProtocol::sctp}) {
+    if (protocol != to_string(one)) continue;
+    port.protocol = one;
+    known = true;
+  }
+  if (!known) return refuse("its protocol is none of tcp, udp, sctp");
+  port.host_address = string_at(mapping, "/hostIP");
+  if (port.host_address == "0.0.0.0" || port.host_address == "::") port.host_address.clear();
+  const auto address = IpAddress::parse(port.host_address);
+  if (!port.host_address.empty() && (!address || !address->is_v4()))
+    return refuse("its hostIP is no IPv4 address");
+  const std::int64_t host = int_at(mapping, "/hostPort"), inside = int_at(mapping, "/containerPort");
+  if (host < 1 || host > 65535) return refuse("its hostPort is not between 1 and 65535");
+  if (inside < 1 || inside > 65535) return refuse("its containerPort is not between 1 and 65535");
+  port.host_port = static_cast<std::uint16_t>(host);
+  port.pod_port = static_cast<std::uint16_t>(inside);
+  return port;
+}
+
+Result<void> read_wishes(const json::value& config, AttachRequest& request) {
+  const json::value* ports = find(config, "/runtimeConfig/portMappings");
+  if (ports != nullptr && !ports->is_null()) {
+    if (!ports->is_array()) return Error(Error::invalid, "cni", "portMappings is no list");
+    if (ports->get_array().size() > kPortsMax)
+      return Error(Error::invalid, "cni",
+                   "portMappings has more than " + std::to_string(kPortsMax) + " entries");
+    for (const json::value& one : ports->get_array()) {
+      ORC_ASSIGN(HostPort port, read_mapping(one));
+      request.host_ports.push_back(std::move(port));
     }
   }
   const auto rate = [&](const char* path) {
@@ -72,6 +102,7 @@ void read_wishes(const json::value& config, AttachRequest& request) {
   };
   request.ingress_bits = rate("/runtimeConfig/bandwidth/ingressRate");
   request.egress_bits = rate("/runtimeConfig/bandwidth/egressRate");
+  return {};
 }
 
 class Call {
@@ -89,11 +120,13 @@ class Call {
       return fail("1.1.0", kIncompatibleVersion,
                   "cniVersion \"" + version_ + "\" is not spoken; 0.3.0 to 1.1.0 are");
     name_ = string_at(config_, "/name");
-    if (name_.empty() || name_.find('/') != std::string::npos)
-      return fail(version_, kBadConfiguration, "the network's name is \"" + name_ + "\"");
+    if (!is_container_id(name_))  // a folder is named by it
+      return fail(version_, kBadConfiguration,
+                  "the network's name is \"" + name_ +
+                      "\"; letters, digits and \"_.-\" may be in it, the first no sign");
     const bool of_container = call_.command == "ADD" || call_.command == "DEL" || call_.command == "CHECK";
-    if (of_container && call_.container_id.empty())
-      return fail(version_, kBadEnvironment, "CNI_CONTAINERID is empty");
+    if (of_container && !is_container_id(call_.container_id))
+      return fail(version_, kBadEnvironment, "CNI_CONTAINERID is \"" + call_.container_id + "\"");
     if (of_container && call_.interface_name != kInterface)
       return fail(version_, kBadEnvironment,
                   "CNI_IFNAME is \"" + call_.interface_name + "\"; only eth0 is made");
@@ -140,7 +173,8 @@ class Call {
     auto where = NetworkNamespace::open(call_.net_namespace);
     if (!where) return fail(version_, kBadEnvironment, "CNI_NETNS: " + where.error().to_string());
     AttachRequest request{call_.container_id, "", call_.container_id, where->fd()};
-    read_wishes(config_, request);
+    if (auto wishes = read_wishes(config_, request); !wishes)
+      return fail(version_, kBadConfiguration, wishes.error().to_string());
     const auto attached = network_->attacher()->attach(request).wait(kDeadline);
     if (!attached) {
       (void)network_->attacher()->detach(call_.container_id).wait(kDeadline);  // its error tells nothing new

@@ -16,6 +16,8 @@
 #include "base/fd.hpp"
 #include "base/http_client.hpp"
 #include "net/cni/configuration.hpp"
+#include "net/podnet/in_namespace.hpp"
+#include "net/podnet/rtnetlink.hpp"
 #include "net/serial_queue.hpp"
 #include "orchestra/env.hpp"
 
@@ -29,16 +31,6 @@ constexpr std::size_t kErrorBytesMax = 64 << 10;
 constexpr std::size_t kRecordBytesMax = 4 << 20;
 constexpr Duration kSpawnSlack = std::chrono::seconds(5);
 constexpr const char* kSuffix = ".json";
-
-/// SPEC.md section 2: an alphanumeric character, then those and "_.-".
-bool is_container_id(std::string_view id) {
-  const auto plain = [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-  };
-  if (id.empty() || id.size() > 200 || !plain(id[0])) return false;
-  return std::all_of(id.begin(), id.end(),
-                     [&](char c) { return plain(c) || c == '_' || c == '.' || c == '-'; });
-}
 
 /// What is known of one container.
 struct Record {
@@ -130,6 +122,8 @@ class Runtime final : public CniRuntime, public std::enable_shared_from_this<Run
 
   Result<std::pair<std::string, std::string>> read_configuration() const {
     if (!options_.configuration.empty()) return std::pair(options_.configuration, std::string("(given)"));
+    if (options_.configuration_dir.empty())
+      return Error(Error::unavailable, "cni", "no CNI configuration was given: nothing can be added");
     const auto name = choose_cni_file(names_in(options_.configuration_dir));
     if (!name) {
       return Error(Error::unavailable, "cni",
@@ -218,8 +212,13 @@ class Runtime final : public CniRuntime, public std::enable_shared_from_this<Run
     if (request.name_space.is_own())
       return Error(Error::invalid, "cni", "ADD needs the container's network namespace");
     if (auto before = read_record(request.container_id)) {
-      if (!before->result.empty()) return parse_cni_result(before->result, "(kept)");
-      ORC_TRY(remove_now(request.container_id));  // an ADD that was cut off
+      ORC_ASSIGN(const bool there, has_interface(request.name_space));
+      if (!before->result.empty() && there) {
+        namespaces_.insert_or_assign(request.container_id, request.name_space);
+        return parse_cni_result(before->result, "(kept)");
+      }
+      // An ADD that was cut off, or one into a namespace that is no more (the machine was started anew).
+      ORC_TRY(remove_now(request.container_id));
     }
     Record record{
         request.container_id, request.pod_ns, request.pod_name, "", "", "", request.capabilities, ""};
@@ -238,6 +237,15 @@ class Runtime final : public CniRuntime, public std::enable_shared_from_this<Run
     record.result = added->json;
     ORC_TRY(save(record));
     return added;
+  }
+
+  /// Is the interface that ADD makes in this namespace?
+  Result<bool> has_interface(const NetworkNamespace& where) const {
+    return in_namespace_get<bool>(where, [&]() -> Result<bool> {
+      ORC_ASSIGN(RouteSocket inside, RouteSocket::open());
+      ORC_ASSIGN(const std::optional<Link> link, inside.find_link(options_.interface_name));
+      return link.has_value();
+    });
   }
 
   Result<CniResult> run_add(const CniList& list, const Record& record, const std::string& net_namespace) {
@@ -316,6 +324,7 @@ class Runtime final : public CniRuntime, public std::enable_shared_from_this<Run
       if (!removed && !failed) failed = removed.error();
     }
     if (failed) return *failed;
+    if (options_.configuration.empty() && options_.configuration_dir.empty()) return {};
     ORC_ASSIGN(const auto configuration, read_configuration());
     ORC_ASSIGN(const CniList list, parse_cni_configuration(configuration.first, configuration.second));
     ORC_ASSIGN(const std::string version, negotiate(list));

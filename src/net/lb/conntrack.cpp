@@ -12,6 +12,7 @@
 #include <cstring>
 
 #include "net/podnet/in_namespace.hpp"
+#include "net/podnet/rtnetlink_message.hpp"
 
 namespace orchestra::net {
 namespace {
@@ -35,7 +36,7 @@ void walk_nested(const nlattr* parent, F each) {
 }
 
 struct Tuple {
-  std::uint32_t source = 0, destination = 0;
+  IpAddress source, destination;
   std::uint16_t source_port = 0, destination_port = 0;
   std::uint8_t protocol = 0;
 };
@@ -45,8 +46,9 @@ Tuple read_tuple(const nlattr* attribute) {
   walk_nested(attribute, [&](const nlattr* part) {
     if (::mnl_attr_get_type(part) == CTA_TUPLE_IP) {
       walk_nested(part, [&](const nlattr* field) {
-        if (::mnl_attr_get_type(field) == CTA_IP_V4_SRC) out.source = ntohl(::mnl_attr_get_u32(field));
-        if (::mnl_attr_get_type(field) == CTA_IP_V4_DST) out.destination = ntohl(::mnl_attr_get_u32(field));
+        const auto type = ::mnl_attr_get_type(field);
+        if (type == CTA_IP_V4_SRC || type == CTA_IP_V6_SRC) out.source = read_address(field);
+        if (type == CTA_IP_V4_DST || type == CTA_IP_V6_DST) out.destination = read_address(field);
       });
     }
     if (::mnl_attr_get_type(part) == CTA_TUPLE_PROTO) {
@@ -62,13 +64,13 @@ Tuple read_tuple(const nlattr* attribute) {
   return out;
 }
 
-nlmsghdr* begin(char* bytes, int type, std::uint16_t flags, std::uint32_t sequence) {
+nlmsghdr* begin(char* bytes, int type, std::uint16_t flags, std::uint32_t sequence, int family) {
   auto* header = ::mnl_nlmsg_put_header(bytes);
   header->nlmsg_type = static_cast<std::uint16_t>((NFNL_SUBSYS_CTNETLINK << 8) | type);
   header->nlmsg_flags = static_cast<std::uint16_t>(NLM_F_REQUEST | flags);
   header->nlmsg_seq = sequence;
   auto* body = static_cast<nfgenmsg*>(::mnl_nlmsg_put_extra_header(header, sizeof(nfgenmsg)));
-  body->nfgen_family = AF_INET;
+  body->nfgen_family = family == 4 ? AF_INET : AF_INET6;
   body->version = NFNETLINK_V0;
   return header;
 }
@@ -85,22 +87,22 @@ bool is_stale(const TrackedFlow& entry, const std::vector<UdpFront>& fronts) {
   if (leads_away({false, entry.front, entry.front_port, {}})) return true;
   // A node port is on every address of the node; what was not translated may be another host's port.
   const bool translated = entry.server != entry.front || entry.server_port != entry.front_port;
-  return translated && leads_away({true, 0, entry.front_port, {}});
+  return translated && leads_away({true, {}, entry.front_port, {}});
 }
 
-Result<ConntrackCleaner> ConntrackCleaner::open(const NetworkNamespace& name_space) {
-  return in_namespace_get<ConntrackCleaner>(name_space, []() -> Result<ConntrackCleaner> {
+Result<ConntrackCleaner> ConntrackCleaner::open(const NetworkNamespace& name_space, int family) {
+  return in_namespace_get<ConntrackCleaner>(name_space, [family]() -> Result<ConntrackCleaner> {
     Fd fd(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER));
     if (!fd) return system_error("net", "socket", "NETLINK_NETFILTER", errno);
     const timeval deadline{kAnswerSecondsMax, 0};
     ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &deadline, sizeof deadline);
-    return ConntrackCleaner(std::move(fd));
+    return ConntrackCleaner(std::move(fd), family);
   });
 }
 
 Result<std::vector<TrackedFlow>> ConntrackCleaner::list() {
   alignas(nlmsghdr) char bytes[64] = {};
-  const auto* request = begin(bytes, IPCTNL_MSG_CT_GET, NLM_F_DUMP, ++sequence_);
+  const auto* request = begin(bytes, IPCTNL_MSG_CT_GET, NLM_F_DUMP, ++sequence_, family_);
   if (::send(fd_.get(), request, request->nlmsg_len, 0) < 0) {
     return system_error("net", "send", "conntrack list", errno);
   }
@@ -148,7 +150,7 @@ Result<std::vector<TrackedFlow>> ConntrackCleaner::list() {
 
 Result<void> ConntrackCleaner::remove(const TrackedFlow& entry) {
   alignas(nlmsghdr) char bytes[512] = {};
-  auto* request = begin(bytes, IPCTNL_MSG_CT_DELETE, NLM_F_ACK, ++sequence_);
+  auto* request = begin(bytes, IPCTNL_MSG_CT_DELETE, NLM_F_ACK, ++sequence_, family_);
   ::mnl_attr_put(request, CTA_TUPLE_ORIG | NLA_F_NESTED, entry.original_tuple.size(),
                  entry.original_tuple.data());
   if (::send(fd_.get(), request, request->nlmsg_len, 0) < 0) {

@@ -20,9 +20,9 @@ namespace orchestra::net {
 
 struct TrackedFlow {
   IpProtocol protocol = IpProtocol::udp;
-  std::uint32_t client = 0, front = 0;  ///< original source and destination
+  IpAddress client, front;  ///< original source and destination
   std::uint16_t front_port = 0;
-  std::uint32_t server = 0;  ///< who answers: source of the reply direction
+  IpAddress server;  ///< who answers: source of the reply direction
   std::uint16_t server_port = 0;
   std::string original_tuple;  ///< the kernel's attribute, for the removal
 };
@@ -32,17 +32,19 @@ bool is_stale(const TrackedFlow& entry, const std::vector<UdpFront>& fronts);
 
 class ConntrackCleaner {
  public:
-  static Result<ConntrackCleaner> open(const NetworkNamespace& name_space);
+  /// Of flows of one family.
+  static Result<ConntrackCleaner> open(const NetworkNamespace& name_space, int family = 4);
   /// Answers how many entries were removed.
   Result<std::size_t> remove_stale(std::vector<UdpFront> fronts);
   /// The TCP, UDP and SCTP flows for which `gone` says so.
   Result<std::size_t> remove_if(const std::function<bool(const TrackedFlow&)>& gone);
 
  private:
-  explicit ConntrackCleaner(Fd fd) : fd_(std::move(fd)) {}
+  ConntrackCleaner(Fd fd, int family) : fd_(std::move(fd)), family_(family) {}
   Result<std::vector<TrackedFlow>> list();
   Result<void> remove(const TrackedFlow& entry);
   Fd fd_;
+  int family_;
   std::uint32_t sequence_ = 1;
 };
 

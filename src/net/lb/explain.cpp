@@ -31,6 +31,8 @@ Result<Target> parse_target(std::string_view text) {
   if (parsed.ec != std::errc() || parsed.ptr != number.data() + number.size() || target.port == 0)
     return bad();
   target.address = std::string(rest.substr(0, colon));
+  if (target.address.size() > 2 && target.address.front() == '[' && target.address.back() == ']')
+    target.address = target.address.substr(1, target.address.size() - 2);
   if (target.address == "nodeport") return target;
   const auto address = IpAddress::parse(target.address);
   if (!address) return bad();
@@ -61,9 +63,15 @@ Result<std::string> explain_target(const NetworkSnapshot& snapshot, std::string_
                       contains(service->external_ips, target.address) ||
                       contains(service->load_balancer_ips, target.address);
     if (!ours) continue;
-    for (const auto& port : service->ports) {
+    for (NetworkServicePort port : service->ports) {
       const auto number = node_port ? port.node_port : port.port;
       if (number != target.port || port.protocol != target.protocol) continue;
+      if (!node_port) {  // an address leads to endpoints of its own family
+        const bool six = target.address.find(':') != std::string::npos;
+        std::erase_if(port.endpoints, [&](const NetworkEndpoint& one) {
+          return (one.address.find(':') != std::string::npos) != six;
+        });
+      }
       const bool inside = !node_port && contains(service->cluster_ips, target.address);
       const auto choice =
           usable_endpoints(*service, port, node, inside ? TrafficOrigin::internal : TrafficOrigin::external);

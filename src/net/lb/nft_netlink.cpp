@@ -20,7 +20,8 @@ namespace orchestra::net {
 namespace {
 
 constexpr std::size_t kElementsPerMessage = 500;  // one nested attribute holds at most 64 KiB
-constexpr std::size_t kElementBytesMax = 96;
+constexpr std::size_t kElementBytesMax =
+    128;  // IPv6: a key of 24 bytes with a verdict, or of 32 without a value
 constexpr std::size_t kMessageBytes = kElementsPerMessage * kElementBytesMax + 512;
 constexpr std::size_t kAnswerBytes = 64 << 10;
 constexpr int kSendBufferBytes = 64 << 20;
@@ -29,6 +30,8 @@ constexpr int kAnswerSecondsMax = 10;
 std::uint16_t nft_type(int message) {
   return static_cast<std::uint16_t>((NFNL_SUBSYS_NFTABLES << 8) | message);
 }
+
+std::uint8_t protocol_of(const NftTable& table) { return table.family == 4 ? NFPROTO_IPV4 : NFPROTO_IPV6; }
 
 nlmsghdr* begin_message(char* bytes, std::uint16_t type, std::uint16_t flags, std::uint32_t sequence,
                         std::uint8_t family, std::uint16_t resource) {
@@ -46,10 +49,7 @@ nlmsghdr* begin_message(char* bytes, std::uint16_t type, std::uint16_t flags, st
 /// Fields of a key or value in network order, each padded to four bytes.
 class Registers {
  public:
-  void add_address(std::uint32_t address) {
-    const std::uint32_t big = htonl(address);
-    add(&big, sizeof big);
-  }
+  void add_address(const IpAddress& address) { add(address.bytes.data(), address.is_v4() ? 4 : 16); }
   void add_protocol(IpProtocol protocol) {
     const std::uint8_t number = protocol == IpProtocol::tcp ? IPPROTO_TCP : IPPROTO_UDP;
     add(&number, sizeof number);
@@ -67,9 +67,9 @@ class Registers {
  private:
   void add(const void* bytes, std::size_t size) {
     std::memcpy(bytes_ + size_, bytes, size);
-    size_ += 4;
+    size_ += (size + 3) / 4 * 4;
   }
-  char bytes_[16] = {};
+  char bytes_[32] = {};  // two addresses of IPv6
   std::size_t size_ = 0;
 };
 
@@ -123,7 +123,7 @@ void put_value(nlmsghdr* header, const RuleElement& element) {
 /// Collects messages of one batch.
 class BatchWriter {
  public:
-  BatchWriter(const std::string& table, std::uint32_t& sequence) : table_(table), sequence_(sequence) {
+  BatchWriter(const NftTable& table, std::uint32_t& sequence) : table_(table), sequence_(sequence) {
     edge(NFNL_MSG_BATCH_BEGIN);
   }
   void flush(const std::string& map) { message(NFT_MSG_DELSETELEM, map, nullptr, 0); }
@@ -156,8 +156,8 @@ class BatchWriter {
   }
   void message(int type, const std::string& map, const RuleElement* const* first, std::size_t count) {
     const std::uint16_t flags = type == NFT_MSG_NEWSETELEM ? NLM_F_CREATE : 0;
-    auto* header = begin_message(scratch_.data(), nft_type(type), flags, ++sequence_, NFPROTO_IPV4, 0);
-    ::mnl_attr_put_strz(header, NFTA_SET_ELEM_LIST_TABLE, table_.c_str());
+    auto* header = begin_message(scratch_.data(), nft_type(type), flags, ++sequence_, protocol_of(table_), 0);
+    ::mnl_attr_put_strz(header, NFTA_SET_ELEM_LIST_TABLE, table_.name.c_str());
     ::mnl_attr_put_strz(header, NFTA_SET_ELEM_LIST_SET, map.c_str());
     if (count > 0) {
       auto* list = ::mnl_attr_nest_start(header, NFTA_SET_ELEM_LIST_ELEMENTS);
@@ -173,7 +173,7 @@ class BatchWriter {
     out_.append(scratch_.data(), header->nlmsg_len);
   }
 
-  const std::string& table_;
+  const NftTable& table_;
   std::uint32_t& sequence_;
   std::string out_;
   std::size_t last_ = std::string::npos;
@@ -182,7 +182,7 @@ class BatchWriter {
 
 }  // namespace
 
-std::string encode_element_batch(const std::string& table, const std::vector<std::string>& flush,
+std::string encode_element_batch(const NftTable& table, const std::vector<std::string>& flush,
                                  const std::vector<RuleElement>& removed,
                                  const std::vector<RuleElement>& added, std::uint32_t& sequence) {
   BatchWriter writer(table, sequence);
@@ -242,7 +242,7 @@ Result<void> NftElements::read_answers(std::uint32_t first, std::uint32_t last) 
   }
 }
 
-Result<void> NftElements::apply(const std::string& table, const std::vector<std::string>& flush,
+Result<void> NftElements::apply(const NftTable& table, const std::vector<std::string>& flush,
                                 const std::vector<RuleElement>& removed,
                                 const std::vector<RuleElement>& added) {
   if (flush.empty() && removed.empty() && added.empty()) return {};
@@ -281,20 +281,20 @@ Result<std::uint32_t> NftElements::generation() {
   }
 }
 
-Result<std::optional<NftElements::TableState>> NftElements::table_state(const std::string& table) {
+Result<std::optional<NftElements::TableState>> NftElements::table_state(const NftTable& table) {
   TableState state;
   std::vector<char> buffer(kAnswerBytes);
   for (const int type : {NFT_MSG_GETTABLE, NFT_MSG_GETRULE}) {
     alignas(nlmsghdr) char bytes[512] = {};
     const std::uint16_t flags = type == NFT_MSG_GETRULE ? NLM_F_DUMP : 0;
-    auto* request = begin_message(bytes, nft_type(type), flags, ++sequence_, NFPROTO_IPV4, 0);
-    ::mnl_attr_put_strz(request, 1, table.c_str());  // NFTA_TABLE_NAME and NFTA_RULE_TABLE
+    auto* request = begin_message(bytes, nft_type(type), flags, ++sequence_, protocol_of(table), 0);
+    ::mnl_attr_put_strz(request, 1, table.name.c_str());  // NFTA_TABLE_NAME and NFTA_RULE_TABLE
     ORC_TRY(send(std::string(bytes, request->nlmsg_len)));
     bool done = false;
     while (!done) {
       const auto size = ::recv(fd_.get(), buffer.data(), buffer.size(), 0);
       if (size < 0 && errno == EINTR) continue;
-      if (size < 0) return system_error("net", "recv", "nftables table " + table, errno);
+      if (size < 0) return system_error("net", "recv", "nftables table " + table.text(), errno);
       int left = static_cast<int>(size);
       for (auto* answer = reinterpret_cast<nlmsghdr*>(buffer.data()); ::mnl_nlmsg_ok(answer, left) && !done;
            answer = ::mnl_nlmsg_next(answer, &left)) {
@@ -302,7 +302,7 @@ Result<std::optional<NftElements::TableState>> NftElements::table_state(const st
         if (answer->nlmsg_type == NLMSG_ERROR) {
           const auto* error = static_cast<const nlmsgerr*>(::mnl_nlmsg_get_payload(answer));
           if (error->error == -ENOENT) return std::optional<TableState>();
-          return system_error("net", "nftables", "table " + table, -error->error);
+          return system_error("net", "nftables", "table " + table.text(), -error->error);
         }
         if (answer->nlmsg_type == NLMSG_DONE) {
           done = true;

@@ -20,7 +20,7 @@ class NftElements {
   static Result<NftElements> open(const NetworkNamespace& name_space);
 
   /// Empties `flush` first, then removes, then adds; all or nothing.
-  Result<void> apply(const std::string& table, const std::vector<std::string>& flush,
+  Result<void> apply(const NftTable& table, const std::vector<std::string>& flush,
                      const std::vector<RuleElement>& removed, const std::vector<RuleElement>& added);
 
   /// Grows with every transaction of anybody in this namespace.
@@ -31,7 +31,7 @@ class NftElements {
     friend bool operator==(const TableState&, const TableState&) = default;
   };
   /// nullopt: there is no such table.
-  Result<std::optional<TableState>> table_state(const std::string& table);
+  Result<std::optional<TableState>> table_state(const NftTable& table);
 
  private:
   explicit NftElements(Fd fd) : fd_(std::move(fd)) {}
@@ -42,7 +42,7 @@ class NftElements {
 };
 
 /// The batch as bytes, for tests of its shape.
-std::string encode_element_batch(const std::string& table, const std::vector<std::string>& flush,
+std::string encode_element_batch(const NftTable& table, const std::vector<std::string>& flush,
                                  const std::vector<RuleElement>& removed,
                                  const std::vector<RuleElement>& added, std::uint32_t& sequence);
 

@@ -1,4 +1,4 @@
-// ServiceProxy by nftables.
+// ServiceProxy by nftables: a table for each family, with a plan of its own.
 //
 // A change is at most three transactions, each of which leaves a table that is right by itself: chains
 // that are needed first (text), then all map elements (one binary batch), then chains that grew (text).
@@ -30,18 +30,40 @@ using namespace std::chrono_literals;
 constexpr Duration kWatchPeriod = 1s;
 constexpr Duration kWatchPeriodMax = 30s;
 
+/// One family: its table, and what the kernel was told.
+struct Side {
+  Side(NftElements& elements, BaseTable text, std::string node, PlanFamily family)
+      : base(std::move(text)), guard(elements, base.table), plan(std::move(node), family) {}
+  const BaseTable base;
+  TableGuard guard;
+  RulePlan plan;
+  std::size_t width = 0;
+  std::vector<std::string> objects_to_remove;
+};
+
+std::vector<BaseTable> tables_of(const ServiceProxyOptions& options, const std::string& name) {
+  std::vector<BaseTable> out{{{name, 4}, options.cluster_cidr, options.service_cidr, options.node_gateway}};
+  if (!options.service_cidr6.empty())
+    out.push_back({{name, 6}, options.cluster_cidr6, options.service_cidr6, options.node_gateway6});
+  return out;
+}
+
 class NftProxy final : public ServiceProxy, public std::enable_shared_from_this<NftProxy> {
  public:
   NftProxy(Engine& engine, ServiceProxyOptions options, std::unique_ptr<NftSession> session,
            NftElements elements)
       : engine_(engine),
         options_(std::move(options)),
-        table_(nft_table_name(options_.instance)),
         queue_(std::make_shared<SerialQueue>(engine)),
         session_(std::move(session)),
-        elements_(std::move(elements)),
-        guard_(elements_, table_),
-        plan_(options_.node) {}
+        elements_(std::move(elements)) {
+    std::vector<BaseTable> tables = tables_of(options_, nft_table_name(options_.instance));
+    const bool alone = tables.size() == 1;
+    for (BaseTable& table : tables) {
+      const PlanFamily family{table.table.family, alone};
+      sides_.push_back(std::make_unique<Side>(elements_, std::move(table), options_.node, family));
+    }
+  }
   ~NftProxy() override {
     if (timer_ != 0) engine_.cancel_timer(timer_);
   }
@@ -78,9 +100,13 @@ class NftProxy final : public ServiceProxy, public std::enable_shared_from_this<
   Pending<void> teardown() override {
     return queue_->run([self = shared_from_this()]() -> Result<void> {
       self->torn_down_ = true;
-      self->plan_.forget();
-      const std::string table = "table ip " + self->table_;
-      return self->session_->run(table + "\ndelete " + table + "\n");
+      std::string commands;
+      for (const auto& side : self->sides_) {
+        side->plan.forget();
+        const std::string table = "table " + side->base.table.text();
+        commands += table + "\ndelete " + table + "\n";
+      }
+      return self->session_->run(commands);
     });
   }
 
@@ -108,28 +134,9 @@ class NftProxy final : public ServiceProxy, public std::enable_shared_from_this<
       snapshot = newest_;
     }
     if (torn_down_) return Error(Error::unavailable, "net", "the service proxy was torn down");
-    RuleBatch batch = plan_.update(*snapshot);
     ApplyResult result;
-    result.full = batch.full;
-    result.changes = batch.removed.size() + batch.added.size();
-    auto written = write(batch);
-    if (!written && !batch.full) {
-      // The kernel does not have what we believed (somebody changed it): write everything once.
-      plan_.forget();
-      batch = plan_.update(*snapshot);
-      result.full = true;
-      result.changes = batch.added.size();
-      written = write(batch);
-    }
-    if (!written) {
-      plan_.forget();
-      return written.error().with_context("Services of node " + options_.node);
-    }
-    clean_conntrack(std::move(batch.udp_fronts));
+    for (const auto& side : sides_) ORC_TRY(apply_side(*side, *snapshot, result));
     result.revision = snapshot->revision;
-    result.services = plan_.ports();
-    result.rejected = std::move(batch.rejected);
-    guard_.remember();
     std::lock_guard lock(mutex_);
     applied_ = std::move(snapshot);
     ++stats_.syncs;
@@ -137,33 +144,60 @@ class NftProxy final : public ServiceProxy, public std::enable_shared_from_this<
     return result;
   }
 
-  Result<void> write(const RuleBatch& batch) {
+  Result<void> apply_side(Side& side, const NetworkSnapshot& snapshot, ApplyResult& result) {
+    RuleBatch batch = side.plan.update(snapshot);
+    bool full = batch.full;
+    std::size_t changes = batch.removed.size() + batch.added.size();
+    auto written = write(side, batch);
+    if (!written && !batch.full) {
+      // The kernel does not have what we believed (somebody changed it): write everything once.
+      side.plan.forget();
+      batch = side.plan.update(snapshot);
+      full = true;
+      changes = batch.added.size();
+      written = write(side, batch);
+    }
+    if (!written) {
+      side.plan.forget();
+      return written.error().with_context("Services of node " + options_.node);
+    }
+    clean_conntrack(side, std::move(batch.udp_fronts));
+    result.full = result.full || full;
+    result.changes += changes;
+    result.services += side.plan.ports();
+    for (NetworkRejection& one : batch.rejected) result.rejected.push_back(std::move(one));
+    side.guard.remember();
+    return {};
+  }
+
+  Result<void> write(Side& side, const RuleBatch& batch) {
     if (batch.empty() && batch.objects_removed.empty()) return {};
+    const NftTable& table = side.base.table;
     std::string before;
     if (batch.full) {
-      before = base_table_text({table_, options_.cluster_cidr, options_.service_cidr, options_.node_gateway});
-      width_ = 0;
-      objects_to_remove_.clear();
+      before = base_table_text(side.base);
+      side.width = 0;
+      side.objects_to_remove.clear();
     }
-    if (batch.width > width_) before += width_text(table_, width_, batch.width);
-    for (const auto& chain : batch.chains_before) before += service_chain_text(table_, chain);
+    if (batch.width > side.width) before += width_text(table, side.width, batch.width);
+    for (const auto& chain : batch.chains_before) before += service_chain_text(table, chain);
     bool replaces = false;
     if (batch.full) {
-      ORC_ASSIGN(const auto present, elements_.table_state(table_));
+      ORC_ASSIGN(const auto present, elements_.table_state(table));
       replaces = present.has_value();
-      if (replaces) before += elements_text(table_, batch.added);
+      if (replaces) before += elements_text(table, batch.added);
     }
-    std::string clients = replaces ? kept_clients(batch) : "";
+    std::string clients = replaces ? kept_clients(table, batch) : "";
     if (!clients.empty() && !session_->run(before + clients)) {
       engine_.log(LogLevel::warning, "lb", "what session affinity remembered could not be taken over",
-                  {{"table", table_}});
+                  {{"table", table.text()}});
       clients.clear();
     }
     if (clients.empty() && !before.empty()) ORC_TRY(session_->run(before));
-    width_ = std::max(width_, batch.width);
-    if (!replaces) ORC_TRY(elements_.apply(table_, {}, batch.removed, batch.added));
+    side.width = std::max(side.width, batch.width);
+    if (!replaces) ORC_TRY(elements_.apply(table, {}, batch.removed, batch.added));
     std::string after;
-    for (const auto& chain : batch.chains_after) after += service_chain_text(table_, chain);
+    for (const auto& chain : batch.chains_after) after += service_chain_text(table, chain);
     // Kernels before 6.2 keep a chain busy until the removal of its last user is done: one sync later.
     std::set<std::string> again;
     for (const auto* list : {&batch.chains_before, &batch.chains_after}) {
@@ -172,15 +206,15 @@ class NftProxy final : public ServiceProxy, public std::enable_shared_from_this<
         for (std::string& object : chain.objects()) again.insert(std::move(object));
       }
     }
-    for (const auto& object : objects_to_remove_) {
+    for (const auto& object : side.objects_to_remove) {
       if (again.contains(object)) continue;  // it came back meanwhile
-      after += "delete " + object.substr(0, object.find(' ')) + " ip " + table_ +
+      after += "delete " + object.substr(0, object.find(' ')) + " " + table.text() +
                object.substr(object.find(' ')) + "\n";
     }
-    objects_to_remove_ = batch.objects_removed;
+    side.objects_to_remove = batch.objects_removed;
     // What a set remembers is gone at once: an endpoint that comes back has no clients yet.
-    for (const auto& object : objects_to_remove_) {
-      if (object.starts_with("set ")) after += "flush set ip " + table_ + object.substr(3) + "\n";
+    for (const auto& object : side.objects_to_remove) {
+      if (object.starts_with("set ")) after += "flush set " + table.text() + object.substr(3) + "\n";
     }
     if (!after.empty()) ORC_TRY(session_->run(after));
     return {};
@@ -188,18 +222,18 @@ class NftProxy final : public ServiceProxy, public std::enable_shared_from_this<
 
   /// The dynamic sets outlive this program, and are carried over when the table is replaced: in the same
   /// transaction, with the time that each client has left.
-  std::string kept_clients(const RuleBatch& batch) {
+  std::string kept_clients(const NftTable& table, const RuleBatch& batch) {
     const bool affinity = std::any_of(batch.chains_before.begin(), batch.chains_before.end(),
                                       [](const ServiceChain& chain) { return chain.affinity_seconds > 0; });
     if (!affinity) return {};
-    const auto listing = session_->list("list sets table ip " + table_);
-    return listing ? kept_clients_text(table_, *listing, batch.chains_before) : "";
+    const auto listing = session_->list("list sets table " + table.text());
+    return listing ? kept_clients_text(table, *listing, batch.chains_before) : "";
   }
 
   /// Where connection tracking cannot be edited, clients with fixed UDP ports keep their old endpoint.
-  void clean_conntrack(std::vector<UdpFront> fronts) {
+  void clean_conntrack(const Side& side, std::vector<UdpFront> fronts) {
     if (fronts.empty() || conntrack_failed_) return;
-    auto cleaner = ConntrackCleaner::open(options_.name_space);
+    auto cleaner = ConntrackCleaner::open(options_.name_space, side.base.table.family);
     auto removed = cleaner ? cleaner->remove_stale(std::move(fronts)) : Result<std::size_t>(cleaner.error());
     if (removed) return;
     conntrack_failed_ = removed.error().is(Error::unsupported) || removed.error().is(Error::denied);
@@ -209,7 +243,8 @@ class NftProxy final : public ServiceProxy, public std::enable_shared_from_this<
 
   void look_for_foreign_changes() {
     if (torn_down_) return;
-    const bool changed = guard_.changed_by_others();
+    bool changed = false;
+    for (const auto& side : sides_) changed = side->guard.changed_by_others() || changed;
     bool applied = false;
     {
       std::lock_guard lock(mutex_);
@@ -220,12 +255,12 @@ class NftProxy final : public ServiceProxy, public std::enable_shared_from_this<
       return;
     }
     engine_.log(LogLevel::warning, "lb", "somebody changed our nftables table; writing it again",
-                {{"table", table_}});
+                {{"table", sides_.front()->base.table.name}});
     {
       std::lock_guard lock(mutex_);
       ++stats_.foreign_changes;
     }
-    plan_.forget();
+    for (const auto& side : sides_) side->plan.forget();
     auto done = apply_now();
     if (!done)
       engine_.log(LogLevel::error, "lb", "Services could not be restored",
@@ -236,15 +271,11 @@ class NftProxy final : public ServiceProxy, public std::enable_shared_from_this<
 
   Engine& engine_;
   const ServiceProxyOptions options_;
-  const std::string table_;
   std::shared_ptr<SerialQueue> queue_;
   // Used in the queue only:
   std::unique_ptr<NftSession> session_;
   NftElements elements_;
-  TableGuard guard_;
-  RulePlan plan_;
-  std::size_t width_ = 0;
-  std::vector<std::string> objects_to_remove_;
+  std::vector<std::unique_ptr<Side>> sides_;  ///< IPv4 first
   bool conntrack_failed_ = false;
   Duration watch_period_ = kWatchPeriod;
   std::atomic<bool> torn_down_{false};
@@ -265,6 +296,15 @@ Result<void> check_options(const ServiceProxyOptions& options) {
                  "Services by nftables need IPv4: pods " + options.cluster_cidr + ", Services " +
                      options.service_cidr + ", gateway \"" + options.node_gateway + "\"");
   }
+  if (options.service_cidr6.empty()) return {};
+  ORC_ASSIGN(const IpRange pods6, IpRange::parse(options.cluster_cidr6));
+  ORC_ASSIGN(const IpRange services6, IpRange::parse(options.service_cidr6));
+  const auto gateway6 = IpAddress::parse(options.node_gateway6);
+  if (pods6.base.is_v4() || services6.base.is_v4() || !gateway6 || gateway6->is_v4()) {
+    return Error(Error::invalid, "net",
+                 "Services of IPv6 need pods " + options.cluster_cidr6 + ", Services " +
+                     options.service_cidr6 + " and gateway \"" + options.node_gateway6 + "\" of IPv6");
+  }
   return {};
 }
 
@@ -275,9 +315,10 @@ Result<std::shared_ptr<ServiceProxy>> make_nft_proxy(Engine& engine, ServiceProx
   ORC_ASSIGN(auto session, NftSession::open(options.name_space));
   // Tried, not guessed: a table with what the layout needs is made and removed in one transaction.
   const std::string scratch = nft_table_name(options.instance, "_try");
-  ORC_TRY(session->run(
-      base_table_text({scratch, options.cluster_cidr, options.service_cidr, options.node_gateway}) +
-      width_text(scratch, 0, 2) + "delete table ip " + scratch + "\n"));
+  for (const BaseTable& base : tables_of(options, scratch)) {
+    ORC_TRY(session->run(base_table_text(base) + width_text(base.table, 0, 2) + "delete table " +
+                         base.table.text() + "\n"));
+  }
   ORC_ASSIGN(NftElements elements, NftElements::open(options.name_space));
   auto proxy =
       std::make_shared<NftProxy>(engine, std::move(options), std::move(session), std::move(elements));

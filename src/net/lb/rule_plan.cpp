@@ -18,9 +18,13 @@ std::uint64_t fnv1a(std::string_view text) {
 /// Compiles one Service; the members are what all its ports share.
 class ServiceCompiler {
  public:
-  ServiceCompiler(const NetworkService& service, std::string_view node) : service_(service), node_(node) {}
+  ServiceCompiler(const NetworkService& service, std::string_view node, PlanFamily family)
+      : service_(service), node_(node), family_(family) {}
 
   ServiceRules compile() {
+    // What has cluster addresses of the other family only, has node ports and others of that only, too.
+    has_family_ = service_.cluster_ips.empty() ? family_.family == 4 : family_.alone;
+    for (const auto& text : service_.cluster_ips) has_family_ = has_family_ || is_of_family(text);
     read_balance();
     read_source_ranges();
     for (const auto& text : service_.cluster_ips) add_address(text, true);
@@ -33,10 +37,19 @@ class ServiceCompiler {
 
  private:
   struct Front {
-    std::uint32_t address = 0;
+    IpAddress address;
     bool cluster = true;
     bool guarded = false;  // not for everybody
   };
+
+  bool is_of_family(const std::string& text) const {
+    const auto address = IpAddress::parse(text);
+    return address && address->family == family_.family;
+  }
+  /// Once, where there are two plans.
+  void reject_once(std::string reason, std::string message) {
+    if (family_.family == 4) reject(std::move(reason), std::move(message));
+  }
 
   void reject(std::string reason, std::string message) {
     rules_.rejected.push_back(
@@ -48,24 +61,24 @@ class ServiceCompiler {
     if (wish == service_.annotations.end() || wish->second == "random") return;
     round_robin_ = wish->second == "round_robin";
     if (!round_robin_) {
-      reject("InvalidAnnotation", std::string(kBalanceAnnotation) + " is \"" + wish->second +
-                                      "\"; want random or round_robin; random is used");
+      reject_once("InvalidAnnotation", std::string(kBalanceAnnotation) + " is \"" + wish->second +
+                                           "\"; want random or round_robin; random is used");
     }
   }
 
   /// As kube-proxy reads them: bits behind the prefix do not count, those of the other family are for the
-  /// other table. Nobody is let in by a range that cannot be read.
+  /// other table (an address of a family without any range is for nobody, where kube-proxy lets everybody
+  /// in). Nobody is let in by a range that cannot be read.
   void read_source_ranges() {
     guarded_ = !service_.source_ranges.empty();
     std::vector<IpRange> ranges;
     for (const std::string& written : service_.source_ranges) {
       const auto range = read_range(written);
       if (!range) {
-        reject("InvalidSourceRange",
-               "\"" + written + "\" in loadBalancerSourceRanges is not an address range");
-      } else if (range->prefix == 0 && range->base.is_v4()) {
-        guarded_ = false;  // everybody
-      } else if (range->base.is_v4()) {
+        reject_once("InvalidSourceRange",
+                    "\"" + written + "\" in loadBalancerSourceRanges is not an address range");
+      } else if (range->base.family == family_.family) {
+        if (range->prefix == 0) guarded_ = false;  // everybody
         ranges.push_back(*range);
       }
     }
@@ -88,28 +101,39 @@ class ServiceCompiler {
     const auto address = IpAddress::parse(text.substr(0, slash));
     if (!address || slash == std::string_view::npos) return std::nullopt;
     const std::string zero = address->is_v4() ? "0.0.0.0" : "::";
-    const auto length = IpRange::parse(zero + std::string(text.substr(slash)));
-    if (!length) return std::nullopt;
-    if (!address->is_v4()) return IpRange{*address, length->prefix};
-    const std::uint32_t mask = length->prefix == 0 ? 0 : ~std::uint32_t{0} << (32 - length->prefix);
-    return IpRange{IpAddress::v4(address->v4_number() & mask), length->prefix};
+    auto range = IpRange::parse(zero + std::string(text.substr(slash)));
+    if (!range) return std::nullopt;
+    for (int bit = 0; bit < range->prefix; ++bit) {
+      const auto at = static_cast<std::size_t>(bit / 8);
+      const int mask = 0x80 >> bit % 8;
+      range->base.bytes[at] = static_cast<std::uint8_t>(range->base.bytes[at] | (address->bytes[at] & mask));
+    }
+    return *range;
   }
 
   void add_address(const std::string& text, bool cluster, bool guarded = false) {
     const auto address = IpAddress::parse(text);
-    if (!address || !address->is_v4()) {
+    if (!address || (family_.alone && address->family != family_.family)) {
       reject("UnsupportedAddress",
              "address " + text + " is not IPv4; it is not served by the kernel's rules");
       return;
     }
-    fronts_.push_back({address->v4_number(), cluster, guarded});
+    if (address->family != family_.family) return;
+    if (!has_family_) {
+      reject(
+          "UnsupportedAddress",
+          "address " + text + " is of a family that the Service has no cluster address of; it is not served");
+      return;
+    }
+    fronts_.push_back({*address, cluster, guarded});
   }
 
   void compile_port(const NetworkServicePort& port) {
     if (port.protocol == IpProtocol::sctp) {
-      reject("UnsupportedProtocol", "port \"" + port.name + "\" is SCTP; only TCP and UDP are served");
+      reject_once("UnsupportedProtocol", "port \"" + port.name + "\" is SCTP; only TCP and UDP are served");
       return;
     }
+    if (!has_family_) return;
     const auto inside = targets(port, TrafficOrigin::internal);
     const auto outside = targets(port, TrafficOrigin::external);
     const std::string near = near_chain(port);
@@ -124,7 +148,7 @@ class ServiceCompiler {
       key.protocol = port.protocol;
       key.port = port.port;
       add_port(key, front.cluster ? inside : outside, port, front.guarded);
-      if (front.cluster) add_shared(MapKind::addresses, front.address, 0);
+      if (front.cluster) add_shared(MapKind::addresses, front.address, {});
       if (!front.cluster && !near.empty()) {
         const std::string guard = front.guarded ? guard_chain(key, port, near, " near") : near;
         add_near(key, MapKind::near_service, guard);
@@ -143,17 +167,25 @@ class ServiceCompiler {
   }
 
   struct Targets {
-    std::vector<std::pair<std::uint32_t, std::uint16_t>> list;
+    std::vector<std::pair<IpAddress, std::uint16_t>> list;
     bool drop = false;
   };
 
   Targets targets(const NetworkServicePort& port, TrafficOrigin origin) {
-    const EndpointChoice choice = usable_endpoints(service_, port, node_, origin);
+    // Who is ready among those of the other family says nothing here.
+    const bool mixed = std::any_of(port.endpoints.begin(), port.endpoints.end(),
+                                   [&](const NetworkEndpoint& one) { return !is_of_family(one.address); });
+    NetworkServicePort own;
+    if (mixed) {
+      own = port;
+      std::erase_if(own.endpoints, [&](const NetworkEndpoint& one) { return !is_of_family(one.address); });
+    }
+    const EndpointChoice choice = usable_endpoints(service_, mixed ? own : port, node_, origin);
     Targets out;
     out.drop = choice.drop;
     for (const auto& endpoint : choice.chosen) {
-      const auto address = IpAddress::parse(endpoint.address);
-      if (address && address->is_v4()) out.list.emplace_back(address->v4_number(), endpoint.port);
+      if (const auto address = IpAddress::parse(endpoint.address))
+        out.list.emplace_back(*address, endpoint.port);
     }
     if (out.list.size() > kServiceEndpointsMax) {
       if (origin == TrafficOrigin::internal) {
@@ -196,7 +228,7 @@ class ServiceCompiler {
 
   std::string own_chain(const RuleElement& key, const Targets& to, const NetworkServicePort& port) {
     const bool node_port = key.map == MapKind::node_service;
-    ServiceChain chain{.name = chain_name(port, std::to_string(key.address) + (node_port ? " node" : "")),
+    ServiceChain chain{.name = chain_name(port, key_text_of(key.address) + (node_port ? " node" : "")),
                        .count = to.list.size(),
                        .node_port = node_port,
                        .in_turn = !service_.affinity_client_ip};
@@ -234,15 +266,13 @@ class ServiceCompiler {
   /// from there.
   std::string guard_chain(const RuleElement& key, const NetworkServicePort& port, const std::string& then,
                           const std::string& which, std::size_t count = 1) {
-    ServiceChain chain{.name = chain_name(port, std::to_string(key.address) + " guard" + which),
-                       .count = count};
+    ServiceChain chain{.name = chain_name(port, key_text_of(key.address) + " guard" + which), .count = count};
     chain.then = then;
     chain.sources = sources_;
-    const IpAddress self = IpAddress::v4(key.address);
     const bool inside = std::any_of(sources_.begin(), sources_.end(), [&](const std::string& source) {
-      return IpRange::parse(source)->contains(self);
+      return IpRange::parse(source)->contains(key.address);
     });
-    if (!inside) chain.sources.push_back(self.to_string());
+    if (!inside) chain.sources.push_back(key.address.to_string());
     rules_.chains.push_back(chain);
     return chain.name;
   }
@@ -261,7 +291,12 @@ class ServiceCompiler {
     return name;
   }
 
-  void keep_source(std::uint32_t address, std::uint16_t port, IpProtocol protocol) {
+  /// As earlier versions wrote it, so that an address keeps its chain's name over an update of the program.
+  static std::string key_text_of(const IpAddress& address) {
+    return address.is_v4() ? std::to_string(address.v4_number()) : address.to_string();
+  }
+
+  void keep_source(const IpAddress& address, std::uint16_t port, IpProtocol protocol) {
     RuleElement element;
     element.map = MapKind::keep_source;
     element.address = address;
@@ -270,7 +305,7 @@ class ServiceCompiler {
     rules_.elements.push_back(element);
   }
 
-  void add_shared(MapKind map, std::uint32_t address, std::uint32_t second) {
+  void add_shared(MapKind map, const IpAddress& address, const IpAddress& second) {
     RuleElement element;
     element.map = map;
     element.address = address;
@@ -289,6 +324,8 @@ class ServiceCompiler {
 
   const NetworkService& service_;
   std::string_view node_;
+  const PlanFamily family_;
+  bool has_family_ = true;
   bool round_robin_ = false, guarded_ = false;
   std::vector<std::string> sources_;
   std::vector<Front> fronts_;
@@ -305,7 +342,7 @@ const std::string& leads_to(const ServiceRules& rules, const std::string& name) 
 
 /// UDP fronts that either version has, with the newer version's endpoints.
 void collect_udp(RuleBatch& batch, const ServiceRules& before, const ServiceRules& after) {
-  std::map<std::tuple<bool, std::uint32_t, std::uint16_t>, UdpFront> fronts;
+  std::map<std::tuple<bool, IpAddress, std::uint16_t>, UdpFront> fronts;
   for (const auto* rules : {&before, &after}) {
     for (const auto& element : rules->elements) {
       if (element.protocol != IpProtocol::udp || element.map == MapKind::keep_source) continue;
@@ -363,9 +400,9 @@ std::string map_name(const RuleElement& element) {
   return "";
 }
 
-ServiceRules compile_service(const NetworkService& service, std::string_view node) {
+ServiceRules compile_service(const NetworkService& service, std::string_view node, PlanFamily family) {
   if (service.foreign_proxy || service.headless || service.type == "ExternalName") return {};
-  return ServiceCompiler(service, node).compile();
+  return ServiceCompiler(service, node, family).compile();
 }
 
 /// An element that several Services share is added with the first and removed with the last of them.
@@ -451,7 +488,7 @@ RuleBatch RulePlan::update(const NetworkSnapshot& snapshot) {
       change(batch, old->second.rules, nothing);
       old = services_.erase(old);
     }
-    ServiceRules rules = compile_service(*service, node_);
+    ServiceRules rules = compile_service(*service, node_, family_);
     report(rules);
     if (old != services_.end() && old->first == name) {
       change(batch, old->second.rules, rules);

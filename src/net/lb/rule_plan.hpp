@@ -41,12 +41,12 @@ enum class MapKind : std::uint8_t {
 struct RuleElement {
   MapKind map = MapKind::service;
   std::uint16_t index = 0;  ///< K of eK
-  std::uint32_t address = 0, second_address = 0;
+  IpAddress address, second_address;
   IpProtocol protocol = IpProtocol::tcp;
   std::uint16_t port = 0;
   // The value:
   std::string chain;
-  std::uint32_t to_address = 0;
+  IpAddress to_address;
   std::uint16_t to_port = 0;
 
   auto key() const { return std::tie(map, index, address, second_address, protocol, port); }
@@ -64,8 +64,7 @@ struct ServiceChain {
   bool in_turn = false;      ///< counts exactly (0, 1, ... count-1, 0, ...), else by chance
   int affinity_seconds = 0;  ///< above 0: remembers each client's endpoint in a set of its own per endpoint
   IpProtocol protocol = IpProtocol::tcp;
-  std::vector<std::pair<std::uint32_t, std::uint16_t>>
-      targets;                       ///< address and port; none: the maps have them
+  std::vector<std::pair<IpAddress, std::uint16_t>> targets;  ///< address and port; none: the maps have them
   std::string then;                  ///< not empty: only those of `sources` go on to this chain
   std::vector<std::string> sources;  ///< "192.0.2.0/24", none inside of another
   /// Kernel objects besides the chain, as "chain g_1" and "set f_1", in the order in which they may go.
@@ -81,14 +80,21 @@ struct ServiceRules {
   std::size_t ports = 0;
   std::vector<NetworkRejection> rejected;
 };
-ServiceRules compile_service(const NetworkService& service, std::string_view node);
+/// Each family has a table and a plan of its own.
+struct PlanFamily {
+  int family = 4;  ///< 4 or 6
+  /// There is no plan of IPv6 beside that of IPv4: its addresses are refused. What is refused for both is
+  /// told by the plan of IPv4.
+  bool alone = true;
+};
+ServiceRules compile_service(const NetworkService& service, std::string_view node, PlanFamily family = {});
 
-/// A UDP address of a Service that changed, and what it leads to now; node ports have address 0.
+/// A UDP address of a Service that changed, and what it leads to now; node ports have no address.
 struct UdpFront {
   bool node_port = false;
-  std::uint32_t address = 0;
+  IpAddress address;
   std::uint16_t port = 0;
-  std::vector<std::pair<std::uint32_t, std::uint16_t>> targets;
+  std::vector<std::pair<IpAddress, std::uint16_t>> targets;
   auto key() const { return std::tie(node_port, address, port); }
   friend bool operator<(const UdpFront& a, const UdpFront& b) { return a.key() < b.key(); }
 };
@@ -108,7 +114,7 @@ struct RuleBatch {
 
 class RulePlan {
  public:
-  explicit RulePlan(std::string node) : node_(std::move(node)) {}
+  explicit RulePlan(std::string node, PlanFamily family = {}) : node_(std::move(node)), family_(family) {}
   /// What has to change so that the kernel holds `snapshot`; afterwards the plan believes that it does.
   RuleBatch update(const NetworkSnapshot& snapshot);
   /// The kernel's content is unknown: the next update() is full.
@@ -124,28 +130,37 @@ class RulePlan {
   void count(RuleBatch& batch, const RuleElement& element, int by);
 
   std::string node_;
+  PlanFamily family_;
   bool known_ = false;
   std::map<NamespacedName, Known> services_;
-  using SharedKey = std::tuple<MapKind, std::uint32_t, std::uint32_t, IpProtocol, std::uint16_t>;
+  using SharedKey = std::tuple<MapKind, IpAddress, IpAddress, IpProtocol, std::uint16_t>;
   std::map<SharedKey, int> shared_;  ///< vips, hair and keep belong to several Services: how many
+};
+
+/// A table of nftables: "orc_1a2b3c4d" of one family.
+struct NftTable {
+  std::string name;
+  int family = 4;
+  const char* word() const { return family == 4 ? "ip" : "ip6"; }
+  std::string text() const { return std::string(word()) + " " + name; }  ///< "ip orc_1a2b3c4d"
 };
 
 /// The base table: hooks, empty maps, and what refuses. Replaces a table of that name, atomically.
 struct BaseTable {
-  std::string table;  ///< "orc_1a2b3c4d"
+  NftTable table;
   std::string cluster_cidr, service_cidr, node_gateway;
 };
 std::string base_table_text(const BaseTable& base);
 /// Chains and maps for widths `from`+1 .. `to`.
-std::string width_text(const std::string& table, std::size_t from, std::size_t to);
+std::string width_text(const NftTable& table, std::size_t from, std::size_t to);
 /// `add element` commands: for the transaction that replaces a whole table.
-std::string elements_text(const std::string& table, const std::vector<RuleElement>& elements);
-std::string service_chain_text(const std::string& table, const ServiceChain& chain);
+std::string elements_text(const NftTable& table, const std::vector<RuleElement>& elements);
+std::string service_chain_text(const NftTable& table, const ServiceChain& chain);
 /// What the affinity sets of these chains remembered, as commands that put it back with the time that is
 /// left: `listing` is what `nft list sets` says of the table before it is replaced. Sets that the chains do
 /// not have any more (the endpoint is gone, the time is another) are left out, and so is what is not
 /// understood.
-std::string kept_clients_text(const std::string& table, std::string_view listing,
+std::string kept_clients_text(const NftTable& table, std::string_view listing,
                               const std::vector<ServiceChain>& chains);
 
 }  // namespace orchestra::net

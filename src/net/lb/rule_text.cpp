@@ -10,59 +10,79 @@
 
 namespace orchestra::net {
 
+namespace {
+
+/// How one family is written.
+struct Words {
+  std::string ip, address_type, protocol, loopback;
+  explicit Words(int family)
+      : ip(family == 4 ? "ip" : "ip6"),
+        address_type(family == 4 ? "ipv4_addr" : "ipv6_addr"),
+        protocol(family == 4 ? "ip protocol" : "meta l4proto"),
+        loopback(family == 4 ? "127.0.0.0/8" : "::1") {}
+  std::string two_key() const { return protocol + " . th dport"; }
+  std::string three_key() const { return ip + " daddr . " + two_key(); }
+};
+
+}  // namespace
+
 std::string base_table_text(const BaseTable& base) {
-  const std::string table = "table ip " + base.table;
-  const std::string three = "type ipv4_addr . inet_proto . inet_service : ";
+  const Words words(base.table.family);
+  const std::string& ip = words.ip;
+  const std::string table = "table " + base.table.text();
+  const std::string three = "type " + words.address_type + " . inet_proto . inet_service : ";
   const std::string two = "type inet_proto . inet_service : ";
-  const std::string three_key = "ip daddr . ip protocol . th dport";
-  const std::string two_key = "ip protocol . th dport";
+  const std::string three_key = words.three_key(), two_key = words.two_key();
+  const std::string not_loopback = ip + " daddr != " + words.loopback + " ";
   std::string out = table + "\ndelete " + table + "\n" + table + " {\n";
   out += " map svc { " + three + "verdict; }\n map none { " + three + "verdict; }\n";
   out += " map np_svc { " + two + "verdict; }\n map np_none { " + two + "verdict; }\n";
   out += " map near { " + three + "verdict; }\n map np_near { " + two + "verdict; }\n";
-  out += " set vips { type ipv4_addr; }\n set hair { type ipv4_addr . ipv4_addr; }\n";
-  out += " set keep { type ipv4_addr . inet_proto . inet_service; }\n";
+  out += " set vips { type " + words.address_type + "; }\n set hair { type " + words.address_type + " . " +
+         words.address_type + "; }\n";
+  out += " set keep { type " + words.address_type + " . inet_proto . inet_service; }\n";
   out += " chain reject_it {\n  meta l4proto tcp reject with tcp reset\n  reject\n }\n";
   out += " chain drop_it {\n  drop\n }\n";
   // Only where a connection begins: nat hooks see the first packet alone.
   out += " chain serve {\n  " + three_key + " vmap @svc\n";
-  out += "  ip daddr != 127.0.0.0/8 fib daddr type local " + two_key + " vmap @np_svc\n }\n";
+  out += "  " + not_loopback + "fib daddr type local " + two_key + " vmap @np_svc\n }\n";
   // Pods and this node are under no externalTrafficPolicy.
   out += " chain serve_near {\n  " + three_key + " vmap @near\n";
-  out += "  ip daddr != 127.0.0.0/8 fib daddr type local " + two_key + " vmap @np_near\n }\n";
-  out += " chain refuse {\n  " + three_key + " vmap @none\n  ip daddr @vips goto reject_it\n";
-  out += "  ip daddr " + base.service_cidr + " drop\n }\n";
+  out += "  " + not_loopback + "fib daddr type local " + two_key + " vmap @np_near\n }\n";
+  out += " chain refuse {\n  " + three_key + " vmap @none\n  " + ip + " daddr @vips goto reject_it\n";
+  out += "  " + ip + " daddr " + base.service_cidr + " drop\n }\n";
   out += " chain hook_pre {\n  type nat hook prerouting priority dstnat; policy accept;\n";
-  out += "  ip saddr " + base.cluster_cidr + " jump serve_near\n  jump serve\n }\n";
+  out += "  " + ip + " saddr " + base.cluster_cidr + " jump serve_near\n  jump serve\n }\n";
   out += " chain hook_out {\n  type nat hook output priority -100; policy accept;\n";
   out += "  jump serve_near\n  jump serve\n }\n";
   out += " chain hook_post {\n  type nat hook postrouting priority srcnat; policy accept;\n";
-  out += "  ip saddr . ip daddr @hair ct status dnat snat to " + base.node_gateway + "\n";
+  out += "  " + ip + " saddr . " + ip + " daddr @hair ct status dnat snat to " + base.node_gateway + "\n";
   out += "  " + three_key + " @keep return\n";
-  out += "  ct status dnat ip saddr != " + base.cluster_cidr +
-         " ct original ip daddr != " + base.service_cidr + " snat to " + base.node_gateway + "\n }\n";
+  out += "  ct status dnat " + ip + " saddr != " + base.cluster_cidr + " ct original " + ip +
+         " daddr != " + base.service_cidr + " snat to " + base.node_gateway + "\n }\n";
   out += " chain hook_forward {\n  type filter hook forward priority filter; policy accept;\n";
   out += "  ct state new jump refuse\n }\n";
   out += " chain hook_local_out {\n  type filter hook output priority filter; policy accept;\n";
   out += "  ct state new jump refuse\n }\n";
   out += " chain hook_input {\n  type filter hook input priority filter; policy accept;\n";
-  out += "  ct state new ip daddr != 127.0.0.0/8 " + two_key + " vmap @np_none\n }\n}\n";
+  out += "  ct state new " + not_loopback + two_key + " vmap @np_none\n }\n}\n";
   return out;
 }
 
-std::string width_text(const std::string& table, std::size_t from, std::size_t to) {
-  const std::string add_map = "add map ip " + table + " ";
-  const std::string add_chain = "add chain ip " + table + " ";
-  const std::string add_rule = "add rule ip " + table + " ";
+std::string width_text(const NftTable& table, std::size_t from, std::size_t to) {
+  const Words words(table.family);
+  const std::string add_map = "add map " + table.text() + " ";
+  const std::string add_chain = "add chain " + table.text() + " ";
+  const std::string add_rule = "add rule " + table.text() + " ";
+  const std::string value = words.address_type + " . inet_service; }\n";
   std::string out;
   for (std::size_t k = from; k < to; ++k) {
     const std::string n = std::to_string(k);
-    out +=
-        add_map + "e" + n + " { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }\n";
-    out += add_map + "np_e" + n + " { type inet_proto . inet_service : ipv4_addr . inet_service; }\n";
+    out += add_map + "e" + n + " { type " + words.address_type + " . inet_proto . inet_service : " + value;
+    out += add_map + "np_e" + n + " { type inet_proto . inet_service : " + value;
     out += add_chain + "i" + n + "\n" + add_chain + "np_i" + n + "\n";
-    out += add_rule + "i" + n + " dnat ip to ip daddr . ip protocol . th dport map @e" + n + "\n";
-    out += add_rule + "np_i" + n + " dnat ip to ip protocol . th dport map @np_e" + n + "\n";
+    out += add_rule + "i" + n + " dnat " + words.ip + " to " + words.three_key() + " map @e" + n + "\n";
+    out += add_rule + "np_i" + n + " dnat " + words.ip + " to " + words.two_key() + " map @np_e" + n + "\n";
   }
   for (std::size_t width = from + 1; width <= to; ++width) {
     for (const std::string prefix : {"", "np_"}) {
@@ -85,14 +105,14 @@ std::string width_text(const std::string& table, std::size_t from, std::size_t t
 namespace {
 
 std::string key_text(const RuleElement& element) {
-  const std::string address = IpAddress::v4(element.address).to_string();
+  const std::string address = element.address.to_string();
   const std::string ports =
       std::string(element.protocol == IpProtocol::tcp ? "tcp" : "udp") + " . " + std::to_string(element.port);
   switch (element.map) {
     case MapKind::addresses:
       return address;
     case MapKind::hairpin:
-      return address + " . " + IpAddress::v4(element.second_address).to_string();
+      return address + " . " + element.second_address.to_string();
     case MapKind::keep_source:
     case MapKind::service:
     case MapKind::near_service:
@@ -110,14 +130,14 @@ std::string key_text(const RuleElement& element) {
 
 std::string value_text(const RuleElement& element) {
   if (element.map == MapKind::endpoint || element.map == MapKind::node_endpoint) {
-    return " : " + IpAddress::v4(element.to_address).to_string() + " . " + std::to_string(element.to_port);
+    return " : " + element.to_address.to_string() + " . " + std::to_string(element.to_port);
   }
   return element.chain.empty() ? "" : " : goto " + element.chain;
 }
 
 }  // namespace
 
-std::string elements_text(const std::string& table, const std::vector<RuleElement>& elements) {
+std::string elements_text(const NftTable& table, const std::vector<RuleElement>& elements) {
   std::map<std::string, std::string> by_map;
   for (const auto& element : elements) {
     std::string& list = by_map[map_name(element)];
@@ -125,7 +145,8 @@ std::string elements_text(const std::string& table, const std::vector<RuleElemen
     list += key_text(element) + value_text(element);
   }
   std::string out;
-  for (const auto& [map, list] : by_map) out += "add element ip " + table + " " + map + " { " + list + " }\n";
+  for (const auto& [map, list] : by_map)
+    out += "add element " + table.text() + " " + map + " { " + list + " }\n";
   return out;
 }
 
@@ -134,10 +155,18 @@ namespace {
 /// One endpoint of one chain: equal for equal ends, so that its clients outlive changes of the others.
 std::string target_id(const ServiceChain& chain, std::size_t k) {
   const auto& [address, port] = chain.targets[k];
-  char text[64];
-  std::snprintf(text, sizeof text, "%s_%08x_%u_%d", chain.name.c_str() + 2, address, unsigned{port},
-                chain.affinity_seconds);
-  return text;
+  std::string id = chain.name.substr(2) + "_";
+  for (std::size_t i = 0; i < (address.is_v4() ? 4u : 16u); ++i) {
+    char two[3];
+    std::snprintf(two, sizeof two, "%02x", unsigned{address.bytes[i]});
+    id += two;
+  }
+  return id + "_" + std::to_string(port) + "_" + std::to_string(chain.affinity_seconds);
+}
+
+std::string with_port(const IpAddress& address, std::uint16_t port) {
+  const std::string text = address.to_string();
+  return (address.is_v4() ? text : "[" + text + "]") + ":" + std::to_string(port);
 }
 
 /// "numgen inc mod 3"
@@ -145,19 +174,20 @@ std::string choice_of(const ServiceChain& chain) {
   return std::string("numgen ") + (chain.in_turn ? "inc" : "random") + " mod " + std::to_string(chain.count);
 }
 
-std::string guard_text(const std::string& table, const ServiceChain& chain) {
-  const std::string name = " ip " + table + " " + chain.name;
+std::string guard_text(const NftTable& table, const ServiceChain& chain) {
+  const std::string name = " " + table.text() + " " + chain.name;
   std::string sources;
   for (const std::string& source : chain.sources) sources += (sources.empty() ? "" : ", ") + source;
-  return "add chain" + name + "\nflush chain" + name + "\nadd rule" + name + " ip saddr != { " + sources +
-         " } drop\nadd rule" + name + " goto " + chain.then + "\n";
+  return "add chain" + name + "\nflush chain" + name + "\nadd rule" + name + " " + table.word() +
+         " saddr != { " + sources + " } drop\nadd rule" + name + " goto " + chain.then + "\n";
 }
 
 /// A chain that names its endpoints, each in a chain g_. With affinity, whom each client was given is one
 /// dynamic set per endpoint; its timeout starts anew with each connection.
-std::string named_chain_text(const std::string& table, const ServiceChain& chain) {
+std::string named_chain_text(const NftTable& table, const ServiceChain& chain) {
   constexpr const char* kClientsMax = "65536";  // per endpoint; more are balanced as if they were new
-  const std::string of_table = " ip " + table + " ";
+  const Words words(table.family);
+  const std::string of_table = " " + table.text() + " ";
   const std::string name = of_table + chain.name;
   const bool affinity = chain.affinity_seconds > 0;
   std::string ends, known, choice;
@@ -165,15 +195,16 @@ std::string named_chain_text(const std::string& table, const ServiceChain& chain
     const std::string id = target_id(chain, k);
     const auto& [address, port] = chain.targets[k];
     if (affinity) {
-      ends += "add set" + of_table + "f_" + id + " { type ipv4_addr; flags dynamic,timeout; timeout " +
-              std::to_string(chain.affinity_seconds) + "s; size " + kClientsMax + "; }\n";
-      known += "add rule" + name + " ip saddr @f_" + id + " goto g_" + id + "\n";
+      ends += "add set" + of_table + "f_" + id + " { type " + words.address_type +
+              "; flags dynamic,timeout; timeout " + std::to_string(chain.affinity_seconds) + "s; size " +
+              kClientsMax + "; }\n";
+      known += "add rule" + name + " " + words.ip + " saddr @f_" + id + " goto g_" + id + "\n";
     }
     ends += "add chain" + of_table + "g_" + id + "\nflush chain" + of_table + "g_" + id + "\n";
     ends += "add rule" + of_table + "g_" + id + " meta l4proto " +
             (chain.protocol == IpProtocol::tcp ? "tcp" : "udp") +
-            (affinity ? " update @f_" + id + " { ip saddr }" : "") + " dnat ip to " +
-            IpAddress::v4(address).to_string() + ":" + std::to_string(port) + "\n";
+            (affinity ? " update @f_" + id + " { " + words.ip + " saddr }" : "") + " dnat " + words.ip +
+            " to " + with_port(address, port) + "\n";
     choice += (k == 0 ? "" : ", ") + std::to_string(k) + " : goto g_" + id;
   }
   return "add chain" + name + "\n" + ends + "flush chain" + name + "\n" + known + "add rule" + name + " " +
@@ -192,10 +223,10 @@ std::vector<std::string> ServiceChain::objects() const {
   return chains;
 }
 
-std::string service_chain_text(const std::string& table, const ServiceChain& chain) {
+std::string service_chain_text(const NftTable& table, const ServiceChain& chain) {
   if (!chain.targets.empty()) return named_chain_text(table, chain);
   if (!chain.then.empty()) return guard_text(table, chain);
-  const std::string name = "ip " + table + " " + chain.name;
+  const std::string name = table.text() + " " + chain.name;
   const std::string prefix = chain.node_port ? "np_i" : "i";
   std::string out = "add chain " + name + "\nflush chain " + name + "\nadd rule " + name + " ";
   if (chain.count == 1) return out + "goto " + prefix + "0\n";
@@ -209,7 +240,7 @@ std::string service_chain_text(const std::string& table, const ServiceChain& cha
 namespace {
 
 /// "10.0.0.1 expires 29s500ms" of a listed element; "" for what has another form.
-std::string kept_client(std::string_view element) {
+std::string kept_client(std::string_view element, int family) {
   std::vector<std::string_view> words;
   for (std::size_t at = 0; (at = element.find_first_not_of(" \t\n", at)) != std::string_view::npos;) {
     const std::size_t end = std::min(element.find_first_of(" \t\n", at), element.size());
@@ -220,13 +251,13 @@ std::string kept_client(std::string_view element) {
   if (words.size() < 3 || expires == words.end() || expires + 1 == words.end()) return {};
   const auto address = IpAddress::parse(words.front());
   const bool time = expires[1].find_first_not_of("0123456789dhms") == std::string_view::npos;
-  if (!address || !address->is_v4() || !time) return {};
+  if (!address || address->family != family || !time) return {};
   return address->to_string() + " expires " + std::string(expires[1]);
 }
 
 }  // namespace
 
-std::string kept_clients_text(const std::string& table, std::string_view listing,
+std::string kept_clients_text(const NftTable& table, std::string_view listing,
                               const std::vector<ServiceChain>& chains) {
   std::set<std::string, std::less<>> wanted;  // "set f_1"
   for (const ServiceChain& chain : chains) {
@@ -246,12 +277,12 @@ std::string kept_clients_text(const std::string& table, std::string_view listing
     std::string clients;
     for (std::size_t one = begin + 12; one < end;) {
       const std::size_t comma = std::min(body.find(',', one), end);
-      const std::string client = kept_client(body.substr(one, comma - one));
+      const std::string client = kept_client(body.substr(one, comma - one), table.family);
       if (!client.empty()) clients += (clients.empty() ? "" : ", ") + client;
       one = comma + 1;
     }
     if (!clients.empty())
-      out += "add element ip " + table + " " + std::string(name.substr(4)) + " { " + clients + " }\n";
+      out += "add element " + table.text() + " " + std::string(name.substr(4)) + " { " + clients + " }\n";
   }
   return out;
 }

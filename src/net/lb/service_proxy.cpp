@@ -22,15 +22,17 @@ Result<std::shared_ptr<ServiceProxy>> ServiceProxy::create(Engine& engine, Servi
 
 Result<void> net::remove_service_leftovers(const std::string& instance, const std::string& service_cidr,
                                            const NetworkNamespace& name_space) {
-  std::string commands;
-  for (const char* suffix : {"", "_np"}) {  // Services, policies
-    const std::string table = "table ip " + nft_table_name(instance, suffix);
-    commands += table + "\ndelete " + table + "\n";
-  }
-  if (auto session = NftSession::open(name_space)) {
-    auto removed = (*session)->run(commands);
-    // Where nftables does not work, there is no table of ours either.
-    if (!removed && !removed.error().is(Error::unsupported)) return removed;
+  for (const char* family : {"ip ", "ip6 "}) {
+    std::string commands;
+    for (const char* suffix : {"", "_np"}) {  // Services, policies
+      const std::string table = "table " + std::string(family) + nft_table_name(instance, suffix);
+      commands += table + "\ndelete " + table + "\n";
+    }
+    if (auto session = NftSession::open(name_space)) {
+      auto removed = (*session)->run(commands);
+      // Where nftables does not work, there is no table of ours either.
+      if (!removed && !removed.error().is(Error::unsupported)) return removed;
+    }
   }
   if (service_cidr.empty()) return {};
   ORC_ASSIGN(const IpRange range, IpRange::parse(service_cidr));

@@ -12,7 +12,7 @@ namespace orchestra::net {
 
 class TableGuard {
  public:
-  TableGuard(NftElements& elements, std::string table) : elements_(elements), table_(std::move(table)) {}
+  TableGuard(NftElements& elements, NftTable table) : elements_(elements), table_(std::move(table)) {}
   /// What is there now is right: after each change of ours.
   void remember() {
     if (auto generation = elements_.generation()) generation_ = *generation;
@@ -29,7 +29,7 @@ class TableGuard {
 
  private:
   NftElements& elements_;
-  const std::string table_;
+  const NftTable table_;
   std::uint32_t generation_ = 0;
   std::optional<NftElements::TableState> state_;
 };

@@ -12,6 +12,19 @@ bool clash(const HostPort& a, const HostPort& b) {
          (a.host_address.empty() || b.host_address.empty() || a.host_address == b.host_address);
 }
 
+/// Two ports of one pod with one key: only one of them can lead anywhere. A port of one address beside the
+/// same of all addresses is none: the narrower one goes first.
+const HostPort* find_duplicate(const std::vector<HostPort>& ports) {
+  for (auto port = ports.begin(); port != ports.end(); ++port) {
+    for (auto before = ports.begin(); before != port; ++before) {
+      if (before->protocol == port->protocol && before->host_port == port->host_port &&
+          before->host_address == port->host_address)
+        return &*port;
+    }
+  }
+  return nullptr;
+}
+
 json::array ports_to_json(const std::vector<HostPort>& ports) {
   json::array out;
   for (const HostPort& port : ports) {
@@ -44,6 +57,7 @@ std::optional<std::vector<HostPort>> ports_from_json(const json::value& lease) {
     port.host_port = static_cast<std::uint16_t>(host);
     port.pod_port = static_cast<std::uint16_t>(inside);
     out.push_back(std::move(port));
+    if (find_duplicate(out) != nullptr) out.pop_back();  // earlier versions kept what they could not publish
   }
   return out;
 }
@@ -162,6 +176,10 @@ Result<bool> AddressPool::set_host_ports(const std::string& pod_uid, const std::
   const auto own = by_pod_.find(pod_uid);
   if (own == by_pod_.end()) return Error(Error::not_found, "podnet", "pod " + pod_uid + " has no address");
   if (own->second.host_ports == ports) return false;
+  if (const HostPort* twice = find_duplicate(ports)) {
+    return Error(Error::invalid, "podnet",
+                 "the pod asks for port " + to_string(*twice) + " of this machine twice");
+  }
   for (const auto& [uid, lease] : by_pod_) {
     if (uid == pod_uid) continue;
     for (const HostPort& taken : lease.host_ports) {

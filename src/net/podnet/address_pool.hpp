@@ -34,7 +34,8 @@ class AddressPool {
   Result<Lease> reserve(const std::string& pod_uid, const std::string& ns, const std::string& name,
                         std::int64_t now_ns);
   /// The ports of the machine of a pod with a lease, in place of those it had. `conflict` names the pod that
-  /// has one of them already; then nothing changes. False: it has them already.
+  /// has one of them already, `invalid` a port that is asked for twice; then nothing changes. False: it has
+  /// them already.
   Result<bool> set_host_ports(const std::string& pod_uid, const std::vector<HostPort>& ports);
   /// A pod that certainly has this address (its link says so). False when it is taken or not of the range.
   bool adopt(const std::string& pod_uid, const IpAddress& address);

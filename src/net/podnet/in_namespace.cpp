@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sched.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -13,8 +14,20 @@
 namespace orchestra {
 namespace net {
 
+namespace {
+
+/// A handle on the namespace that the thread is in already: entering it would need a privilege for nothing.
+bool is_current(const Fd& name_space) {
+  struct stat wanted {
+  }, current{};
+  return ::fstat(name_space.get(), &wanted) == 0 && ::stat("/proc/thread-self/ns/net", &current) == 0 &&
+         wanted.st_dev == current.st_dev && wanted.st_ino == current.st_ino;
+}
+
+}  // namespace
+
 Result<void> in_namespace(const NetworkNamespace& name_space, const std::function<Result<void>()>& work) {
-  if (name_space.is_own()) return work();
+  if (name_space.is_own() || is_current(*name_space.fd())) return work();
   Result<void> answer;
   std::thread helper([&] {
     if (::setns(name_space.fd()->get(), CLONE_NEWNET) != 0) {

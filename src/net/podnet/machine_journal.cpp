@@ -36,9 +36,9 @@ Result<MachineJournal> MachineJournal::open(const std::string& data_dir) {
   if (!text) return text.error();
   auto root = parse_json(*text);
   if (!root) return root.error().with_context(journal.path_);
-  journal.state_ = {string_at(*root, "/instance"), string_at(*root, "/podCIDR"),
-                    string_at(*root, "/clusterCIDR"), string_at(*root, "/serviceCIDR"),
-                    string_at(*root, "/clusterCIDR6")};
+  journal.state_ = {string_at(*root, "/instance"),     string_at(*root, "/podCIDR"),
+                    string_at(*root, "/clusterCIDR"),  string_at(*root, "/serviceCIDR"),
+                    string_at(*root, "/clusterCIDR6"), string_at(*root, "/serviceCIDR6")};
   if (const auto* items = array_at(*root, "/sysctls")) {
     for (const auto& item : *items) {
       journal.changes_.push_back(
@@ -57,7 +57,8 @@ Result<void> MachineJournal::save() const {
   const json::value root =
       json::object{{"instance", state_.instance},          {"podCIDR", state_.pod_cidr},
                    {"clusterCIDR", state_.cluster_cidr},   {"serviceCIDR", state_.service_cidr},
-                   {"clusterCIDR6", state_.cluster_cidr6}, {"sysctls", std::move(sysctls)}};
+                   {"clusterCIDR6", state_.cluster_cidr6}, {"serviceCIDR6", state_.service_cidr6},
+                   {"sysctls", std::move(sysctls)}};
   return replace_file(path_, to_json(root) + "\n", 0600, true);
 }
 

@@ -54,13 +54,13 @@ Result<void> try_veth(const NetworkNamespace& scratch) {
 }
 
 Result<void> try_nftables(const NetworkNamespace& scratch) {
-  const std::string table = nft_table_name("00000000", "_try");
+  const NftTable table{nft_table_name("00000000", "_try"), 4};
   ORC_ASSIGN(auto session, NftSession::open(scratch));
   ORC_TRY(session->run(base_table_text({table, "10.244.0.0/16", "10.96.0.0/16", "10.244.0.1"}) +
                        width_text(table, 0, 2)));
   ORC_ASSIGN(NftElements elements, NftElements::open(scratch));
   RuleElement element;
-  element.address = 0x0a600001;
+  element.address = IpAddress::v4(0x0a600001);
   element.port = 80;
   element.chain = "n2";
   ORC_TRY(elements.apply(table, {}, {}, {element}));

@@ -5,12 +5,15 @@
 // goes by the other node's own pod address, which is said to be on the tunnel's link, one permanent neighbour
 // tells its hardware address there, and one forwarding entry the machine that has it. The hardware address is
 // made of the pod address on both sides, so nothing has to be published or learnt. Everything of a node goes
-// when the node is not named any more, never because it does not answer. Foreign routes for a node's range
-// are reported and stay. Ours are told by their protocol, so what an earlier process made is found.
+// when the node is not named any more, never because it does not answer, and never while it is named but
+// cannot be planned for (no way to its address just now, its address not known yet). Foreign routes for a
+// node's range are reported and stay. Ours are told by their protocol, so what an earlier process made is
+// found.
 #include <linux/rtnetlink.h>
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "net/podnet/in_namespace.hpp"
 #include "net/podnet/routed_network.hpp"
@@ -37,9 +40,17 @@ struct RoutedNetwork::PeerPlan {
   std::optional<IpAddress> tunnel_end;  ///< the machine's address; nothing: no route goes by the tunnel
 };
 
-Pending<std::vector<std::string>> RoutedNetwork::set_peers(std::vector<PodNetworkPeer> peers) {
-  return queue_->run(
-      [self = shared_from_this(), peers = std::move(peers)] { return self->set_peers_now(peers); });
+/// What is neither planned nor unplanned goes, if the plans are of all nodes.
+struct RoutedNetwork::PeerPlans {
+  std::vector<PeerPlan> plans;
+  std::vector<IpRange> unplanned;  ///< IPv4 ranges of nodes that are named and could not be planned for
+  bool complete = true;            ///< these are all nodes
+};
+
+Pending<std::vector<std::string>> RoutedNetwork::set_peers(std::vector<PodNetworkPeer> peers, bool complete) {
+  return queue_->run([self = shared_from_this(), peers = std::move(peers), complete] {
+    return self->set_peers_now(peers, complete);
+  });
 }
 
 /// An error says why the node's pods cannot be reached.
@@ -77,45 +88,63 @@ Result<RoutedNetwork::PeerPlan> RoutedNetwork::plan_peer(const PodNetworkPeer& p
   return plan;
 }
 
-/// The tunnel's device, made when the first node needs it.
-Result<Link> RoutedNetwork::ensure_tunnel() {
-  const std::string name = tunnel_link_name(options_.instance);
-  ORC_ASSIGN(std::optional<Link> found, routes_.find_link(name));
-  if (!found) {
-    RouteSocket::NewTunnel tunnel;
-    tunnel.name = name;
-    tunnel.mac = tunnel_mac(gateway_);
-    tunnel.vni = options_.tunnel_vni;
-    tunnel.port = options_.tunnel_port;
-    tunnel.local = IpAddress::parse(options_.node_address);
-    tunnel.mtu = tunnel_mtu();
-    auto made = routes_.add_tunnel(tunnel);
-    if (!made) {
-      ORC_ASSIGN(const std::vector<Link> links, routes_.links());
-      for (const Link& link : links) {
-        if (link.kind != "vxlan" || link.vni != tunnel.vni || link.tunnel_port != tunnel.port) continue;
-        return Error(Error::conflict, "podnet",
-                     "tunnel with VNI " + std::to_string(tunnel.vni) + " and UDP port " +
-                         std::to_string(tunnel.port) + " is device " + link.name +
-                         " of somebody else already");
-      }
-      return made.error();
+RouteSocket::NewTunnel RoutedNetwork::wanted_tunnel() const {
+  RouteSocket::NewTunnel tunnel;
+  tunnel.name = tunnel_link_name(options_.instance);
+  tunnel.mac = tunnel_mac(gateway_);
+  tunnel.vni = options_.tunnel_vni;
+  tunnel.port = options_.tunnel_port;
+  if (const auto own = IpAddress::parse(options_.node_address); own && own->is_v4()) tunnel.local = own;
+  tunnel.mtu = tunnel_mtu();
+  return tunnel;
+}
+
+Result<Link> RoutedNetwork::make_tunnel(const RouteSocket::NewTunnel& tunnel) {
+  auto made = routes_.add_tunnel(tunnel);
+  if (!made) {
+    ORC_ASSIGN(const std::vector<Link> links, routes_.links());
+    for (const Link& link : links) {
+      if (link.kind != "vxlan" || link.vni != tunnel.vni || link.tunnel_port != tunnel.port) continue;
+      return Error(Error::conflict, "podnet",
+                   "tunnel with VNI " + std::to_string(tunnel.vni) + " and UDP port " +
+                       std::to_string(tunnel.port) + " is device " + link.name + " of somebody else already");
     }
-    ORC_ASSIGN(found, routes_.find_link(name));
-    if (!found)
-      return Error(Error::conflict, "podnet", "link " + name + " was removed by somebody else at once");
-    ORC_TRY(in_namespace(options_.name_space, [&]() -> Result<void> {
-      // Whatever the machine's defaults are: only pods of other nodes are behind it.
-      ORC_TRY(write_sysctl("net/ipv4/conf/" + name + "/forwarding", "1"));
-      ORC_TRY(write_sysctl("net/ipv4/conf/" + name + "/send_redirects", "0"));
-      if (ranges_.cluster6) return configure_host_side6(*found);
-      return write_sysctl("net/ipv6/conf/" + name + "/disable_ipv6", "1");
-    }));
+    return made.error();
   }
-  if (found->mtu != tunnel_mtu()) ORC_TRY(routes_.set_mtu(found->index, tunnel_mtu()));
+  ORC_ASSIGN(const std::optional<Link> found, routes_.find_link(tunnel.name));
+  if (found) return *found;
+  return Error(Error::conflict, "podnet", "link " + tunnel.name + " was removed by somebody else at once");
+}
+
+/// The tunnel's device, made when the first node needs it. What the kernel fixes when a device is made cannot
+/// be changed: one that is of other options, or of another address of the machine, is made anew.
+Result<Link> RoutedNetwork::ensure_tunnel() {
+  const RouteSocket::NewTunnel tunnel = wanted_tunnel();
+  ORC_ASSIGN(std::optional<Link> found, routes_.find_link(tunnel.name));
+  const bool other =
+      found && (found->kind != "vxlan" || found->vni != tunnel.vni || found->tunnel_port != tunnel.port ||
+                found->tunnel_local != tunnel.local || found->mac != tunnel.mac);
+  if (other) {
+    engine_.log(LogLevel::info, "podnet", "the tunnel is made anew with other options",
+                {{"link", tunnel.name}});
+    ORC_TRY(routes_.remove_link(found->index));
+    found.reset();
+  }
+  if (!found) {
+    ORC_ASSIGN(found, make_tunnel(tunnel));
+  }
+  // Also of one that was found: whoever made it may have been killed before this.
+  ORC_TRY(in_namespace(options_.name_space, [&]() -> Result<void> {
+    // Whatever the machine's defaults are: only pods of other nodes are behind it.
+    ORC_TRY(write_sysctl("net/ipv4/conf/" + tunnel.name + "/forwarding", "1"));
+    ORC_TRY(write_sysctl("net/ipv4/conf/" + tunnel.name + "/send_redirects", "0"));
+    if (ranges_.cluster6) return configure_host_side6(*found);
+    return write_sysctl("net/ipv6/conf/" + tunnel.name + "/disable_ipv6", "1");
+  }));
+  if (found->mtu != tunnel.mtu) ORC_TRY(routes_.set_mtu(found->index, tunnel.mtu));
   ORC_TRY(routes_.set_link(found->index, "orchestra tunnel", true));
   // Pods that come from now on; those that run are told by "fragmentation needed".
-  mtu_ = tunnel_mtu();
+  mtu_ = tunnel.mtu;
   return *found;
 }
 
@@ -124,10 +153,11 @@ int RoutedNetwork::tunnel_mtu() const {
   return options_.mtu > 0 ? std::min(options_.mtu, fits) : fits;
 }
 
-/// The tunnel knows these ends and no others; without any it goes.
-Result<void> RoutedNetwork::set_tunnel_ends(const std::vector<PeerPlan>& plans) {
+/// The tunnel knows these ends and no others; without any it goes. Ends are told apart by their hardware
+/// address, which is made of the node's range.
+Result<void> RoutedNetwork::set_tunnel_ends(const PeerPlans& peers) {
   std::vector<Neighbour> hosts, machines;
-  for (const PeerPlan& plan : plans) {
+  for (const PeerPlan& plan : peers.plans) {
     if (!plan.tunnel_end) continue;
     const auto pool = AddressPool::create(plan.routes.front().destination, 0);
     if (!pool) return pool.error();
@@ -137,17 +167,26 @@ Result<void> RoutedNetwork::set_tunnel_ends(const std::vector<PeerPlan>& plans) 
     }
     machines.push_back({*plan.tunnel_end, mac});
   }
+  std::set<std::string> kept;
+  for (const IpRange& range : peers.unplanned) {
+    if (const auto pool = AddressPool::create(range, 0)) kept.insert(tunnel_mac(pool->node_address()));
+  }
   ORC_ASSIGN(const std::optional<Link> tunnel, routes_.find_link(tunnel_link_name(options_.instance)));
   if (!tunnel) return {};
-  if (hosts.empty()) {
-    mtu_ = options_.mtu > 0 ? options_.mtu : underlay_mtu_;
-    return routes_.remove_link(tunnel->index);
-  }
+  std::size_t left = 0;
   const auto set = [&](RouteSocket::Table table, const std::vector<Neighbour>& wanted) -> Result<void> {
     ORC_ASSIGN(const std::vector<Neighbour> known, routes_.neighbours(tunnel->index, table));
     for (const Neighbour& one : known) {
-      if (std::find(wanted.begin(), wanted.end(), one) == wanted.end())
+      if (std::find(wanted.begin(), wanted.end(), one) != wanted.end()) continue;
+      // Kept, unless something wanted takes its place.
+      const bool replaced = std::any_of(wanted.begin(), wanted.end(), [&](const Neighbour& other) {
+        return other.mac == one.mac || other.address == one.address;
+      });
+      if (!replaced && (!peers.complete || kept.contains(one.mac))) {
+        ++left;
+      } else {
         ORC_TRY(routes_.remove_neighbour(tunnel->index, table, one));
+      }
     }
     for (const Neighbour& one : wanted) {
       if (std::find(known.begin(), known.end(), one) == known.end())
@@ -156,24 +195,31 @@ Result<void> RoutedNetwork::set_tunnel_ends(const std::vector<PeerPlan>& plans) 
     return {};
   };
   ORC_TRY(set(RouteSocket::Table::forwarding, machines));
-  return set(RouteSocket::Table::neighbours, hosts);
+  ORC_TRY(set(RouteSocket::Table::neighbours, hosts));
+  if (left > 0 || !hosts.empty()) return {};
+  mtu_ = options_.mtu > 0 ? options_.mtu : underlay_mtu_;
+  return routes_.remove_link(tunnel->index);
 }
 
 /// The neighbours are known before a route leads to them.
-Result<void> RoutedNetwork::set_peer_routes(const std::vector<PeerPlan>& plans, int family,
+Result<void> RoutedNetwork::set_peer_routes(const PeerPlans& peers, int family,
                                             std::vector<std::string>& problems) {
   ORC_ASSIGN(const std::vector<Route> routes, routes_.routes(family));
   std::map<std::string, std::pair<const PeerPlan*, const Route*>> wanted;  // by destination
-  for (const PeerPlan& plan : plans) {
+  for (const PeerPlan& plan : peers.plans) {
     for (const Route& route : plan.routes) {
       if (route.destination.base.family == family) wanted[route.destination.to_string()] = {&plan, &route};
     }
   }
+  std::set<std::string> kept;
+  for (const IpRange& range : peers.unplanned)
+    kept.insert((family == 4 ? range : with_prefix(*ranges_.cluster6, range)).to_string());
   for (const Route& route : routes) {
     const auto found = wanted.find(route.destination.to_string());
     if (is_peer_route(route, family == 4 ? ranges_.cluster : *ranges_.cluster6)) {
       if (found == wanted.end()) {
-        ORC_TRY(routes_.remove_route(route));
+        if (peers.complete && !kept.contains(route.destination.to_string()))
+          ORC_TRY(routes_.remove_route(route));
       } else if (*route.gateway == *found->second.second->gateway &&
                  (found->second.second->link == 0 || found->second.second->link == route.link)) {
         wanted.erase(found);  // as it should be
@@ -193,11 +239,15 @@ Result<void> RoutedNetwork::set_peer_routes(const std::vector<PeerPlan>& plans, 
   return {};
 }
 
-Result<std::vector<std::string>> RoutedNetwork::set_peers_now(const std::vector<PodNetworkPeer>& peers) {
-  std::vector<std::string> problems;
-  if (torn_down_) return problems;
-  std::vector<PeerPlan> plans;
+RoutedNetwork::PeerPlans RoutedNetwork::plan_peers(const std::vector<PodNetworkPeer>& peers,
+                                                   std::vector<std::string>& problems) {
+  PeerPlans out;
   for (const PodNetworkPeer& peer : peers) {
+    const auto range = IpRange::parse(peer.pod_cidr);
+    if (range && range->base.is_v4() && peer.address.empty()) {
+      out.unplanned.push_back(*range);  // not known completely yet
+      continue;
+    }
     auto plan = plan_peer(peer);
     if (plan && plan->tunnel_end) {
       const auto tunnel = ensure_tunnel();
@@ -206,9 +256,22 @@ Result<std::vector<std::string>> RoutedNetwork::set_peers_now(const std::vector<
       }
       if (!tunnel) plan = tunnel.error();
     }
-    if (plan) plans.push_back(std::move(*plan));
-    if (!plan) problems.push_back("node " + peer.name + ": " + plan.error().message());
+    if (plan) {
+      out.plans.push_back(std::move(*plan));
+      continue;
+    }
+    problems.push_back("node " + peer.name + ": " + plan.error().message());
+    if (range && range->base.is_v4()) out.unplanned.push_back(*range);
   }
+  return out;
+}
+
+Result<std::vector<std::string>> RoutedNetwork::set_peers_now(const std::vector<PodNetworkPeer>& peers,
+                                                              bool complete) {
+  std::vector<std::string> problems;
+  if (torn_down_) return problems;
+  PeerPlans plans = plan_peers(peers, problems);
+  plans.complete = complete;
   ORC_TRY(set_tunnel_ends(plans));
   ORC_TRY(set_peer_routes(plans, 4, problems));
   if (ranges_.cluster6) ORC_TRY(set_peer_routes(plans, 6, problems));

@@ -7,14 +7,20 @@
 
 namespace orchestra::net {
 
-Result<void> RoutedNetwork::write_host_ports() {
+Result<void> RoutedNetwork::write_host_ports(const std::string& without) {
   std::vector<AddressPool::Lease> leases;
   {
     std::lock_guard lock(mutex_);
     leases = pool_.leases();
   }
+  std::erase_if(leases, [&](const auto& lease) { return lease.pod_uid == without; });
   ORC_ASSIGN(auto session, NftSession::open(options_.name_space));
-  return session->run(host_port_table_text(nft_table_name(options_.instance, "_hp"), gateway_, leases));
+  const std::string table = nft_table_name(options_.instance, "_hp");
+  std::string text = host_port_table_text(table, gateway_, leases);
+  if (ranges_.cluster6) text += host_port_table_text(table, gateway_, leases, ranges_.cluster6);
+  ORC_TRY(session->run(text));
+  unpublished_.clear();
+  return {};
 }
 
 Result<void> RoutedNetwork::publish_host_ports(const AddressPool::Lease& lease) {
@@ -30,14 +36,19 @@ void RoutedNetwork::cut_udp_flows(const AddressPool::Lease& lease, bool publishe
       if (port.protocol != IpProtocol::udp || flow.protocol != IpProtocol::udp) return false;
       if (flow.front_port != port.host_port) return false;
       if (published) return flow.server == flow.front;  // from before: not translated
-      return flow.server == lease.address.v4_number() && flow.server_port == port.pod_port;
+      const bool of_pod = flow.server.is_v4() ? flow.server == lease.address
+                                              : flow.server == with_prefix(*ranges_.cluster6, lease.address);
+      return of_pod && flow.server_port == port.pod_port;
     });
   };
-  auto cleaner = ConntrackCleaner::open(options_.name_space);
-  auto removed = cleaner ? cleaner->remove_if(is_stale) : Result<std::size_t>(cleaner.error());
-  if (removed) return;
-  engine_.log(LogLevel::warning, "podnet", "stale UDP flows of host ports were not cut",
-              {{"error", removed.error().to_string()}});
+  for (const int family : {4, 6}) {
+    if (family == 6 && !ranges_.cluster6) continue;
+    auto cleaner = ConntrackCleaner::open(options_.name_space, family);
+    auto removed = cleaner ? cleaner->remove_if(is_stale) : Result<std::size_t>(cleaner.error());
+    if (removed) continue;
+    engine_.log(LogLevel::warning, "podnet", "stale UDP flows of host ports were not cut",
+                {{"error", removed.error().to_string()}});
+  }
 }
 
 /// To the pod: a queue on the host's end of its pair. From the pod: what arrives there is sent through an

@@ -7,11 +7,14 @@
 #include <ifaddrs.h>
 #include <netinet/in.h>
 
+#include <algorithm>
+
 #include "api/pod_attacher.hpp"
 #include "base/engine_impl.hpp"
 #include "base/fd.hpp"
 #include "net/lb/userspace_relay.hpp"
 #include "net/podnet/address_pool.hpp"
+#include "net/podnet/machine_addresses.hpp"
 #include "net/serial_queue.hpp"
 #include "orchestra/env.hpp"
 #include "orchestra/pod_network.hpp"
@@ -26,8 +29,8 @@ constexpr int kLoopbackMtu = 65536;
 
 constexpr std::uint32_t kPodsBase = 0x7f800000u;  // 127.128.0.0/12
 
-/// Every IPv4 address of the machine's links as they are now. Not 0.0.0.0: pods listen on the same ports of
-/// their own addresses, which a listener on all of them would forbid.
+}  // namespace
+
 std::vector<std::uint32_t> machine_addresses() {
   std::vector<std::uint32_t> out;
   ifaddrs* list = nullptr;
@@ -37,8 +40,12 @@ std::vector<std::uint32_t> machine_addresses() {
     out.push_back(ntohl(reinterpret_cast<const sockaddr_in*>(one->ifa_addr)->sin_addr.s_addr));
   }
   ::freeifaddrs(list);
+  std::sort(out.begin(), out.end());
+  out.erase(std::unique(out.begin(), out.end()), out.end());
   return out;
 }
+
+namespace {
 
 class ProcessNetwork final : public PodAttacher, public std::enable_shared_from_this<ProcessNetwork> {
  public:
@@ -97,7 +104,10 @@ class ProcessNetwork final : public PodAttacher, public std::enable_shared_from_
     for (const HostPort& port : request.host_ports) {
       if (port.host_port == port.pod_port && !request.binds_pod_address) continue;
       auto opened = open_relays(port, lease.address.v4_number(), relays);
-      if (!opened) return opened.error().with_context("host port " + to_string(port));
+      if (opened) continue;
+      close(relays);  // all or none: what does not lead to a pod that runs must not take ports
+      relays_.erase(request.pod_uid);
+      return opened.error().with_context("host port " + to_string(port));
     }
     Attachment out = describe(lease);
     if (request.ingress_bits != 0 || request.egress_bits != 0)

@@ -63,18 +63,24 @@ Result<Attachment> RoutedNetwork::attach_now(const AttachRequest& request) {
   if (request.pod_uid.empty() || request.network_namespace == nullptr) {
     return Error(Error::invalid, "podnet", "attach needs the pod's uid and its network namespace");
   }
-  for (const HostPort& port : request.host_ports) {
+  std::vector<HostPort> host_ports = request.host_ports;
+  for (HostPort& port : host_ports) {
+    if (port.host_address.empty()) continue;
     const auto address = IpAddress::parse(port.host_address);
-    if (port.host_address.empty() || (address && address->is_v4())) continue;
-    return Error(Error::unsupported, "podnet", "host port " + to_string(port) + ": its hostIP is not IPv4");
+    if (!address || (!address->is_v4() && !ranges_.cluster6)) {
+      return Error(Error::unsupported, "podnet",
+                   "host port " + to_string(port) + ": its hostIP is " +
+                       (address ? "IPv6, and pods have IPv4 only" : "no address"));
+    }
+    port.host_address = address->to_string();  // one text for each address: ports are compared by it
   }
   std::optional<AddressPool::Lease> lease;
-  bool new_ports = false;
   {
     std::lock_guard lock(mutex_);
     ORC_ASSIGN(lease, pool_.reserve(request.pod_uid, request.ns, request.name, wall_now()));
-    ORC_ASSIGN(new_ports, pool_.set_host_ports(request.pod_uid, request.host_ports));
-    lease->host_ports = request.host_ports;
+    ORC_ASSIGN(const bool changed, pool_.set_host_ports(request.pod_uid, host_ports));
+    if (changed) unpublished_.insert(request.pod_uid);  // until then, whichever attach comes so far
+    lease->host_ports = std::move(host_ports);
   }
   ORC_TRY(save_addresses());
   ORC_TRY(finish_removal(request.pod_uid));
@@ -83,7 +89,8 @@ Result<Attachment> RoutedNetwork::attach_now(const AttachRequest& request) {
   ORC_TRY(configure_inside(NetworkNamespace(request.network_namespace), lease->address));
   for (const Route& route : pod_routes(link, lease->address)) ORC_TRY(routes_.add_route(route));
   ORC_TRY(limit_rates(link, lease->address, request));
-  if (new_ports || !lease->host_ports.empty()) ORC_TRY(publish_host_ports(*lease));
+  if (!lease->host_ports.empty() || unpublished_.contains(request.pod_uid))
+    ORC_TRY(publish_host_ports(*lease));
   return describe(*lease);
 }
 
@@ -210,33 +217,37 @@ Pending<void> RoutedNetwork::detach(std::string pod_uid) {
 /// Works without the pod's namespace, twice, and when the lease was lost: the alias is the identity.
 Result<void> RoutedNetwork::detach_now(const std::string& pod_uid) {
   if (torn_down_) return {};
-  std::string address;
+  std::optional<AddressPool::Lease> lease;
   {
     std::lock_guard lock(mutex_);
-    if (const auto* lease = pool_.find(pod_uid)) address = lease->address.to_string();
+    if (const auto* found = pool_.find(pod_uid)) lease = *found;
+  }
+  // While ports of the machine lead to the address, nobody else may get it.
+  if (lease && (!lease->host_ports.empty() || unpublished_.contains(pod_uid))) {
+    auto written = write_host_ports(pod_uid);
+    // Where nftables does not work, there is no table of ours either.
+    if (!written && !written.error().is(Error::unsupported))
+      return written.error().with_context("host ports of pod " + lease->ns + "/" + lease->name);
+    unpublished_.insert(pod_uid);  // the lease is still there, and stays if the rest fails
+    cut_udp_flows(*lease, false);
   }
   ORC_ASSIGN(const std::vector<Link> links, links_of(pod_uid));
   for (const auto& link : links) {
-    if (!address.empty()) {
-      for (Route route : pod_routes(link, *IpAddress::parse(address))) {
+    if (lease) {
+      for (Route route : pod_routes(link, lease->address)) {
         route.source.reset();  // whatever it says
         ORC_TRY(routes_.remove_route(route));
       }
     }
     remove_in_background(pod_uid, link);
   }
-  bool had = false;
-  AddressPool::Lease gone;
+  if (!lease) return {};
   {
     std::lock_guard lock(mutex_);
-    if (const auto* lease = pool_.find(pod_uid)) gone = *lease;
-    had = pool_.release(pod_uid, wall_now());
+    pool_.release(pod_uid, wall_now());
   }
-  if (!gone.host_ports.empty()) {
-    ORC_TRY(write_host_ports());
-    cut_udp_flows(gone, false);
-  }
-  return had ? save_addresses() : Result<void>();
+  unpublished_.erase(pod_uid);
+  return save_addresses();
 }
 
 /// The pod's links on the host, its pair's end first: by its address when there is a lease, else by alias.

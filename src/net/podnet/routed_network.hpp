@@ -5,12 +5,13 @@
 // each may be repeated: reserve the address (journal) -> veth with its peer born in the pod's namespace ->
 // host side (sysctls, alias = pod uid, up) -> inside (lo, address, routes) -> host route. An attach that
 // was cut off is simply done again; a link without an alias is a leftover of one and is removed at open().
-// detach() cuts the pod off (its route goes, and with the route rp_filter drops what it sends), gives the
-// address back and answers; the link itself goes in the background, because the kernel waits 20-30 ms for
-// its readers when a link is removed.
+// detach() takes the machine's ports away from the pod, cuts it off (its route goes, and with the route
+// rp_filter drops what it sends), gives the address back and answers; the link itself goes in the background,
+// because the kernel waits 20-30 ms for its readers when a link is removed.
 #include <atomic>
 #include <map>
 #include <mutex>
+#include <set>
 
 #include "api/pod_attacher.hpp"
 #include "net/lb/nft_transaction.hpp"
@@ -29,7 +30,11 @@ struct RoutedRanges {
   IpRange pods, cluster;
   std::optional<IpRange> services;
   std::optional<IpRange> cluster6;  ///< of the whole cluster, as it was given; nothing: IPv4 only
+  std::optional<IpRange> services6;
 };
+
+/// An `unreachable` route for each, or none of them: the first that is there already is the error.
+Result<void> add_covers(RouteSocket& routes, const std::vector<IpRange>& ranges);
 
 /// What teardown and remove_leftovers share: everything of `journal`'s instance goes, the covers last.
 Result<void> remove_instance(MachineJournal& journal, RouteSocket& routes,
@@ -46,7 +51,7 @@ class RoutedNetwork final : public PodNetwork,
 
   std::shared_ptr<PodAttacher> attacher() override { return shared_from_this(); }
   Pending<std::size_t> reconcile(std::set<std::string> live_pod_uids) override;
-  Pending<std::vector<std::string>> set_peers(std::vector<PodNetworkPeer> peers) override;
+  Pending<std::vector<std::string>> set_peers(std::vector<PodNetworkPeer> peers, bool complete) override;
   std::string node_address() const override { return gateway_.to_string(); }
   std::vector<MachineChange> machine_changes() const override;
   Pending<void> teardown() override;
@@ -64,20 +69,24 @@ class RoutedNetwork final : public PodNetwork,
   Result<void> set_masquerade();
   Result<void> set_rules6();
   Result<void> set_sysctls6();
-  Result<void> write_host_ports();
+  /// The table says what the leases say, but for that of one pod that goes.
+  Result<void> write_host_ports(const std::string& without = {});
   bool has_host_ports() const;
   Result<void> adopt_links();
   Result<void> load_addresses();
   Result<void> save_addresses();
 
   struct PeerPlan;
+  struct PeerPlans;
   Result<PeerPlan> plan_peer(const PodNetworkPeer& peer);
+  PeerPlans plan_peers(const std::vector<PodNetworkPeer>& peers, std::vector<std::string>& problems);
   Result<Link> ensure_tunnel();
+  RouteSocket::NewTunnel wanted_tunnel() const;
+  Result<Link> make_tunnel(const RouteSocket::NewTunnel& tunnel);
   int tunnel_mtu() const;
-  Result<void> set_peer_routes(const std::vector<PeerPlan>& plans, int family,
-                               std::vector<std::string>& problems);
-  Result<void> set_tunnel_ends(const std::vector<PeerPlan>& plans);
-  Result<std::vector<std::string>> set_peers_now(const std::vector<PodNetworkPeer>& peers);
+  Result<void> set_peer_routes(const PeerPlans& plans, int family, std::vector<std::string>& problems);
+  Result<void> set_tunnel_ends(const PeerPlans& plans);
+  Result<std::vector<std::string>> set_peers_now(const std::vector<PodNetworkPeer>& peers, bool complete);
   Result<Attachment> attach_now(const AttachRequest& request);
   Result<void> publish_host_ports(const AddressPool::Lease& lease);
   Result<void> limit_rates(const Link& link, const IpAddress& address, const AttachRequest& request);
@@ -113,6 +122,8 @@ class RoutedNetwork final : public PodNetwork,
   MachineJournal journal_;
   RouteSocket routes_;
   bool torn_down_ = false;
+  std::set<std::string>
+      unpublished_;  // pods whose ports changed since the table was written; in the queue only
 
   // Links that are being removed, by pod: the pod may come back before its old eth0 is gone.
   std::shared_ptr<SerialQueue> removals_;

@@ -42,6 +42,16 @@ Result<RoutedRanges> parse_ranges(const PodNetworkOptions& options) {
                  "the node's pod range " + options.pod_cidr + " is larger than a /16");
   }
   ORC_ASSIGN(ranges.cluster6, parse_cluster6(options.cluster_cidr6));
+  if (!options.service_cidr6.empty()) {
+    ORC_ASSIGN(const IpRange services6, IpRange::parse(options.service_cidr6));
+    if (services6.base.is_v4() || !ranges.cluster6 || services6.overlaps(*ranges.cluster6)) {
+      return Error(Error::invalid, "podnet",
+                   "the IPv6 range of Services " + options.service_cidr6 +
+                       " must be IPv6, with pods of IPv6 that it does not overlap (" + options.cluster_cidr6 +
+                       ")");
+    }
+    ranges.services6 = services6;
+  }
   if (options.service_cidr.empty()) return ranges;
   ORC_ASSIGN(const IpRange services, IpRange::parse(options.service_cidr));
   if (services.overlaps(ranges.cluster)) {
@@ -73,6 +83,16 @@ int underlay_mtu(const std::vector<Route>& routes, const std::vector<Link>& link
 }
 
 }  // namespace
+
+Result<void> add_covers(RouteSocket& routes, const std::vector<IpRange>& ranges) {
+  for (auto range = ranges.begin(); range != ranges.end(); ++range) {
+    auto covered = routes.add_route(cover_of(*range), RouteSocket::IfExists::refuse);
+    if (covered) continue;
+    for (auto made = ranges.begin(); made != range; ++made) (void)routes.remove_route(cover_of(*made));
+    return covered;
+  }
+  return {};
+}
 
 Result<void> RoutedNetwork::start() {
   const bool fresh = journal_.empty();
@@ -113,9 +133,12 @@ bool RoutedNetwork::has_host_ports() const {
 
 Result<void> RoutedNetwork::claim_ranges() {
   const bool resumed = !journal_.empty();
-  const MachineState wanted{options_.instance, ranges_.pods.to_string(), ranges_.cluster.to_string(),
+  const MachineState wanted{options_.instance,
+                            ranges_.pods.to_string(),
+                            ranges_.cluster.to_string(),
                             ranges_.services ? ranges_.services->to_string() : "",
-                            ranges_.cluster6 ? ranges_.cluster6->to_string() : ""};
+                            ranges_.cluster6 ? ranges_.cluster6->to_string() : "",
+                            ranges_.services6 ? ranges_.services6->to_string() : ""};
   if (resumed && !(journal_.state() == wanted)) {
     return Error(Error::conflict, "podnet",
                  options_.data_dir + " belongs to instance " + journal_.state().instance + " with pods in " +
@@ -133,20 +156,22 @@ Result<void> RoutedNetwork::claim_ranges() {
   });
   if (ranges_.cluster6) {
     ORC_ASSIGN(const std::vector<Route> routes6, routes_.routes(6));
-    ORC_TRY(check_range("--pod-cidr6", with_prefix(*ranges_.cluster6, ranges_.cluster), routes6, links, own));
+    ORC_TRY(check_range("--pod-cidr", with_prefix(*ranges_.cluster6, ranges_.cluster), routes6, links, own));
+    if (ranges_.services6) ORC_TRY(check_range("--service-cidr", *ranges_.services6, routes6, links, own));
   }
   mtu_ = tunnel ? tunnel_mtu() : options_.mtu > 0 ? options_.mtu : underlay_mtu_;
   ORC_TRY(journal_.record(wanted));
-  const auto how = resumed ? RouteSocket::IfExists::replace : RouteSocket::IfExists::refuse;
-  auto covered = routes_.add_route(cover_of(ranges_.cluster), how);
-  if (covered && ranges_.cluster6)
-    covered = routes_.add_route(cover_of(with_prefix(*ranges_.cluster6, ranges_.cluster)), how);
-  if (covered && ranges_.services) {
-    covered = routes_.add_route(cover_of(*ranges_.services), how);
-    if (!covered && !resumed) (void)routes_.remove_route(cover_of(ranges_.cluster));
+  std::vector<IpRange> covers{ranges_.cluster};
+  if (ranges_.cluster6) covers.push_back(with_prefix(*ranges_.cluster6, ranges_.cluster));
+  if (ranges_.services) covers.push_back(*ranges_.services);
+  if (ranges_.services6) covers.push_back(*ranges_.services6);
+  if (resumed) {
+    for (const IpRange& range : covers) ORC_TRY(routes_.add_route(cover_of(range)));
+    return {};
   }
+  auto covered = add_covers(routes_, covers);
   // Somebody was faster between the check and the claim: what is there is not ours to remove later.
-  if (!covered && !resumed) (void)journal_.remove();
+  if (!covered) (void)journal_.remove();
   return covered;
 }
 
@@ -167,6 +192,13 @@ Result<void> RoutedNetwork::make_gateway_link() {
   ORC_TRY(routes_.add_address(gateway_link_, gateway_, 32));
   if (ranges_.cluster6)
     ORC_TRY(routes_.add_address(gateway_link_, with_prefix(*ranges_.cluster6, gateway_), 128));
+  if (ranges_.services6) {
+    Route services;
+    services.destination = *ranges_.services6;
+    services.link = gateway_link_;
+    services.source = with_prefix(*ranges_.cluster6, gateway_);
+    ORC_TRY(routes_.add_route(services));
+  }
   if (!ranges_.services) return {};
   Route services;
   services.destination = *ranges_.services;
@@ -203,7 +235,8 @@ Result<void> RoutedNetwork::set_sysctls6() {
 Result<void> RoutedNetwork::set_rules6() {
   const std::string table = "table ip6 " + nft_table_name(options_.instance, "_out");
   const std::string from_pods = "  iifname \"orc" + options_.instance + "*\" ";
-  const std::string cluster = with_prefix(*ranges_.cluster6, ranges_.cluster).to_string();
+  std::string cluster = with_prefix(*ranges_.cluster6, ranges_.cluster).to_string();
+  if (ranges_.services6) cluster += ", " + ranges_.services6->to_string();
   std::string text = table + "\ndelete " + table + "\n" + table + " {\n chain pre {\n";
   text += "  type filter hook prerouting priority raw; policy accept;\n";
   text += from_pods + "ip6 saddr fe80::/10 accept\n";
@@ -303,8 +336,10 @@ Result<void> remove_instance(MachineJournal& journal, RouteSocket& routes,
     tables += table + "delete " + table;
   }
   if (!state.cluster_cidr6.empty()) {
-    const std::string table = "table ip6 " + nft_table_name(state.instance, "_out") + "\n";
-    tables += table + "delete " + table;
+    for (const char* suffix : {"_out", "_hp"}) {
+      const std::string table = "table ip6 " + nft_table_name(state.instance, suffix) + "\n";
+      tables += table + "delete " + table;
+    }
   }
   if (auto session = NftSession::open(name_space)) {
     auto removed = (*session)->run(tables);
@@ -334,7 +369,7 @@ Result<void> remove_instance(MachineJournal& journal, RouteSocket& routes,
     ORC_ASSIGN(const IpRange cluster, IpRange::parse(state.cluster_cidr));
     ORC_TRY(routes.remove_route(cover_of(with_prefix(*cluster6, cluster))));
   }
-  for (const auto& text : {state.cluster_cidr, state.service_cidr}) {
+  for (const auto& text : {state.cluster_cidr, state.service_cidr, state.service_cidr6}) {
     if (text.empty()) continue;
     ORC_ASSIGN(const IpRange range, IpRange::parse(text));
     ORC_TRY(routes.remove_route(cover_of(range)));

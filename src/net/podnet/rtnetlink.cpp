@@ -46,6 +46,8 @@ void read_vxlan(const nlattr* data, Link& link) {
   walk_attributes(inside, inside + ::mnl_attr_get_payload_len(data), [&](const nlattr* nested) {
     if (::mnl_attr_get_type(nested) == IFLA_VXLAN_ID) link.vni = ::mnl_attr_get_u32(nested);
     if (::mnl_attr_get_type(nested) == IFLA_VXLAN_PORT) link.tunnel_port = ntohs(::mnl_attr_get_u16(nested));
+    if (::mnl_attr_get_type(nested) == IFLA_VXLAN_LOCAL || ::mnl_attr_get_type(nested) == IFLA_VXLAN_LOCAL6)
+      link.tunnel_local = read_address(nested);
   });
 }
 

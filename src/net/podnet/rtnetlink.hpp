@@ -31,6 +31,8 @@ struct Link {
   bool up = false;
   std::uint32_t vni = 0;          ///< of a vxlan device
   std::uint16_t tunnel_port = 0;  ///< of a vxlan device
+  std::optional<IpAddress>
+      tunnel_local;  ///< of a vxlan device: source of the outer packets, where it is fixed
 };
 
 struct Route {

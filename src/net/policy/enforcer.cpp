@@ -4,6 +4,7 @@
 // transaction. What a change denies is cut afterwards: replies would go on through `established`.
 #include "orchestra/policy_enforcer.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <mutex>
 
@@ -34,7 +35,7 @@ class Enforcer final : public PolicyEnforcer, public std::enable_shared_from_thi
         queue_(std::make_shared<SerialQueue>(engine)),
         session_(std::move(session)),
         elements_(std::move(elements)),
-        guard_(elements_, table_) {}
+        guard_(elements_, NftTable{table_, 4}) {}
   ~Enforcer() override {
     if (timer_ != 0) engine_.cancel_timer(timer_);
   }
@@ -140,19 +141,35 @@ class Enforcer final : public PolicyEnforcer, public std::enable_shared_from_thi
     return out;
   }
 
+  /// The IPv4 address that an IPv6 one of a pod or a node is made of; 0: it is somebody else's.
+  std::uint32_t number_of(const IpAddress& address) const {
+    if (address.is_v4()) return address.v4_number();
+    if (!cluster6_ || !cluster6_->contains(address)) return 0;
+    IpAddress made;
+    std::copy_n(address.bytes.begin() + 12, 4, made.bytes.begin());
+    return made.v4_number();
+  }
+
   /// Tracked flows of this node's pods that the rules would refuse now.
   void cut_denied(PolicyApplyResult& result) {
     if (!program_.active || conntrack_failed_) return;
-    auto cleaner = ConntrackCleaner::open(options_.name_space);
-    auto removed = cleaner ? cleaner->remove_if([&](const TrackedFlow& flow) {
-      const bool ours = program_.known.contains(flow.client) || program_.known.contains(flow.server);
-      return ours && !program_.accept(flow.client, flow.server, flow.protocol, flow.server_port, local_);
-    })
-                           : Result<std::size_t>(cleaner.error());
-    if (removed) {
-      result.connections_cut = *removed;
-      return;
+    const auto cut = [&](int family) -> Result<std::size_t> {
+      ORC_ASSIGN(ConntrackCleaner cleaner, ConntrackCleaner::open(options_.name_space, family));
+      return cleaner.remove_if([&](const TrackedFlow& flow) {
+        const std::uint32_t client = number_of(flow.client), server = number_of(flow.server);
+        const bool ours = program_.known.contains(client) || program_.known.contains(server);
+        return ours &&
+               !program_.accept({flow.client, flow.server, client, server, flow.protocol, flow.server_port},
+                                local_);
+      });
+    };
+    auto removed = cut(4);
+    if (removed) result.connections_cut = *removed;
+    if (removed && cluster6_) {
+      removed = cut(6);
+      if (removed) result.connections_cut += *removed;
     }
+    if (removed) return;
     conntrack_failed_ = removed.error().is(Error::unsupported) || removed.error().is(Error::denied);
     engine_.log(LogLevel::warning, "policy", "connections that are denied now were not cut",
                 {{"error", removed.error().to_string()}});

@@ -81,10 +81,9 @@ class Compiler {
     for (const PolicyPeer& peer : anybody ? kAnybody : rule.peers) {
       ProgramRule made{.counter = counter};
       if (peer.block) {
-        if (!peer.block->base.is_v4()) continue;  // no packet of this table is IPv6
         made.block = peer.block;
         for (const IpRange& range : peer.except) {
-          if (range.base.is_v4()) made.except.push_back(range);
+          if (range.base.family == peer.block->base.family) made.except.push_back(range);
         }
       } else if (!anybody) {
         made.peer_set = peer_set(peer);
@@ -143,7 +142,7 @@ struct Family {
 };
 
 std::string rule_text(const ProgramRule& rule, bool egress, const Family& family) {
-  if (family.cluster6 && rule.block) return "";
+  if (rule.block && rule.block->base.is_v4() == family.cluster6.has_value()) return "";
   const std::string peer = family.ip() + (egress ? " daddr " : " saddr ");
   std::string out = "  ";
   if (!rule.peer_set.empty()) out += peer + "@" + rule.peer_set + " ";
@@ -192,28 +191,36 @@ PolicyProgram PolicyProgram::compile(const PolicySet& set, const NetworkSnapshot
 
 bool PolicyProgram::accept(Address source, Address destination, IpProtocol protocol, std::uint16_t port,
                            const IpRange& local) const {
+  return accept({IpAddress::v4(source), IpAddress::v4(destination), source, destination, protocol, port},
+                local);
+}
+
+bool PolicyProgram::accept(const Packet& packet, const IpRange& local) const {
+  const Address source = packet.source_number, destination = packet.destination_number;
   if (!active) return true;
   const auto closed = [&](Address address) {
     return local.contains(IpAddress::v4(address)) && !known.contains(address);
   };
   if (closed(source) || closed(destination)) return false;
   if (source == destination && known.contains(source)) return true;
-  const auto passes = [&](const std::map<Address, std::string>& by_pod, Address pod, Address peer) {
+  const auto passes = [&](const std::map<Address, std::string>& by_pod, Address pod, Address peer,
+                          const IpAddress& peer_address) {
     const auto found = by_pod.find(pod);
     if (found == by_pod.end()) return true;
     const auto& rules = chains.at(found->second).rules;
     return std::any_of(rules.begin(), rules.end(), [&](const ProgramRule& rule) {
       if (!rule.peer_set.empty() && !peer_sets.at(rule.peer_set).contains(peer)) return false;
-      if (rule.block && !rule.block->contains(IpAddress::v4(peer))) return false;
+      if (rule.block && !rule.block->contains(peer_address)) return false;
       for (const IpRange& range : rule.except) {
-        if (range.contains(IpAddress::v4(peer))) return false;
+        if (range.contains(peer_address)) return false;
       }
-      if (rule.protocol && *rule.protocol != protocol) return false;
-      if (!rule.port_set.empty()) return port_sets.at(rule.port_set).contains({destination, port});
-      return rule.first == 0 || (port >= rule.first && port <= rule.last);
+      if (rule.protocol && *rule.protocol != packet.protocol) return false;
+      if (!rule.port_set.empty()) return port_sets.at(rule.port_set).contains({destination, packet.port});
+      return rule.first == 0 || (packet.port >= rule.first && packet.port <= rule.last);
     });
   };
-  return passes(egress, source, destination) && passes(ingress, destination, source);
+  return passes(egress, source, destination, packet.destination) &&
+         passes(ingress, destination, source, packet.source);
 }
 
 std::string structure_text(const PolicyProgram& program, const std::string& table, const IpRange& local,

@@ -44,14 +44,24 @@ struct PolicyProgram {
 
   static PolicyProgram compile(const PolicySet& set, const NetworkSnapshot& snapshot,
                                const std::string& node);
-  /// What the kernel would do with the first packet of a connection. `local` is the node's pod range.
+  /// The first packet of a connection. Ends of IPv6 have the number of the IPv4 address that they are made
+  /// of, 0 when they are made of none.
+  struct Packet {
+    IpAddress source, destination;
+    Address source_number = 0, destination_number = 0;
+    IpProtocol protocol = IpProtocol::tcp;
+    std::uint16_t port = 0;
+  };
+  /// What the kernel would do with it. `local` is the node's pod range.
+  bool accept(const Packet& packet, const IpRange& local) const;
+  /// Of IPv4.
   bool accept(Address source, Address destination, IpProtocol protocol, std::uint16_t port,
               const IpRange& local) const;
 };
 
 /// nftables text. Structure: the table with hooks, chains and empty sets. Equal structure: elements suffice.
 /// With `cluster6` it is that of IPv6, whose addresses are made of the IPv4 ones (podnet/dual_stack.hpp).
-/// Blocks of IPv4 addresses let nobody in there.
+/// Blocks of addresses are in the table of their own family only.
 std::string structure_text(const PolicyProgram& program, const std::string& table, const IpRange& local,
                            const std::optional<IpRange>& cluster6 = {});
 /// Commands that bring the elements of `before` to those of `after`; `count` is raised by each element.

@@ -10,11 +10,14 @@ export KUBECONFIG=$work/a/admin.kubeconfig HOME=$work
 declare -A pid=([a]= [b]= [c]=)
 cleanups+=('for h in a b c; do [ -n "${pid[$h]}" ] && { kill -9 "${pid[$h]}"; wait "${pid[$h]}"; } 2>/dev/null; done; for h in c b a; do [ -d "$work/$h" ] && on $h "$orchestra" down --data "$work/$h" --timeout 20 >/dev/null 2>&1; ip netns del $h 2>/dev/null; done; ip link del switch 2>/dev/null')
 on() { ip netns exec "$@"; }
+# In the background: the job's pid is that of the program.
+exec_on() { exec ip netns exec "$@"; }
 address() { case $1 in a) echo 192.0.2.1 ;; b) echo 192.0.2.2 ;; c) echo 192.0.2.3 ;; esac; }
 # What the switch got from a machine, and sent to it.
 from_port() { link_packets "to-$1" rx; }
 to_port() { link_packets "to-$1" tx; }
 
+# start_lab FLAGS..: for `orchestra up` on machine a.
 start_lab() {
   ip link add switch type bridge && ip link set switch up || { skip "no bridge can be made here"; finish; }
   local h
@@ -23,10 +26,10 @@ start_lab() {
     on $h ip link set lo up; on $h ip addr add "$(address $h)/24" dev eth0; on $h ip link set eth0 up
   done
   ip addr add 192.0.2.100/24 dev switch
-  on a "$orchestra" up --data "$work/a" --node-name a --isolation full --listen 192.0.2.1:6443 --ingress 192.0.2.1:80 --node-grace 15 >"$work/a.out" 2>"$work/a.err" & pid[a]=$!
+  exec_on a "$orchestra" up --data "$work/a" --node-name a --isolation full --listen 192.0.2.1:6443 --ingress 192.0.2.1:80 --node-grace 15 "$@" >"$work/a.out" 2>"$work/a.err" & pid[a]=$!
   wait_for 30 grep -q '^ready in' "$work/a.out" || { tail "$work/a.err"; fail "orchestra up was not ready in 30 s"; }
   for h in b c; do
-    on $h "$orchestra" join https://192.0.2.1:6443 --token-file "$work/a/node-token" --data "$work/$h" --node-name $h --isolation full >"$work/$h.out" 2>"$work/$h.err" & pid[$h]=$!
+    exec_on $h "$orchestra" join https://192.0.2.1:6443 --token-file "$work/a/node-token" --data "$work/$h" --node-name $h --isolation full >"$work/$h.out" 2>"$work/$h.err" & pid[$h]=$!
   done
   for h in b c; do wait_for 30 grep -q '^ready in' "$work/$h.out" || { cat "$work/$h.out"; tail "$work/$h.err"; fail "node $h did not join in 30 s"; }; done
   wait_for 20 kubectl wait --for=condition=Ready node/a node/b node/c --timeout=1s || fail "nodes: $(kubectl get nodes 2>&1)"

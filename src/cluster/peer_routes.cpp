@@ -1,0 +1,78 @@
+#include "cluster/peer_routes.hpp"
+
+namespace orchestra::cluster {
+namespace {
+
+constexpr Duration kApplyDeadline = std::chrono::seconds(10);
+
+bool is_v4(const std::string& text) { return text.find(':') == std::string::npos; }
+
+}  // namespace
+
+PeerList peers_of(const NetworkSnapshot& snapshot, const std::string& own_name) {
+  PeerList out;
+  for (const auto& [key, node] : snapshot.nodes) {
+    if (node->name == own_name) continue;
+    std::string address;  // empty: not known yet, which is said so
+    for (const std::string& one : node->internal_addresses) {
+      if (address.empty() && is_v4(one)) address = one;
+    }
+    bool has_range = false;
+    for (const std::string& range : node->pod_cidrs) {
+      if (!is_v4(range)) continue;  // made of the IPv4 one
+      out.peers.push_back({node->name, address, range});
+      has_range = true;
+    }
+    if (!has_range) out.complete = false;
+  }
+  return out;
+}
+
+PeerRoutes::PeerRoutes(Engine& engine, std::shared_ptr<PodNetwork> network, Duration retry_after,
+                       std::function<void(const std::string&)> report)
+    : engine_(engine), network_(std::move(network)), retry_after_(retry_after), report_(std::move(report)) {}
+
+void PeerRoutes::apply(PeerList wanted) {
+  std::lock_guard lock(mutex_);
+  if (stopped_ || (done_ && wanted == wanted_)) return;
+  wanted_ = std::move(wanted);
+  apply_wanted();
+}
+
+void PeerRoutes::stop() {
+  std::lock_guard lock(mutex_);
+  stopped_ = true;
+}
+
+void PeerRoutes::apply_wanted() {
+  const auto applied = network_->set_peers(wanted_.peers, wanted_.complete).wait(kApplyDeadline);
+  done_ = applied && applied->empty();
+  if (applied) {
+    for (const std::string& problem : *applied) report_(problem);
+  } else {
+    engine_.log(LogLevel::error, "cluster", "routes to other nodes were not made",
+                {{"error", applied.error().to_string()}});
+  }
+  if (done_ || waiting_) return;
+  waiting_ = true;
+  arm();
+}
+
+/// The timer holds nothing but a weak pointer, so it may outlive everything but the engine.
+void PeerRoutes::arm() {
+  engine_.after(retry_after_, [weak = weak_from_this()] {
+    const auto self = weak.lock();
+    if (!self) return;
+    const auto queued = self->engine_.post_blocking([self] { self->retry(); });
+    if (!queued && !queued.error().is(Error::cancelled)) self->arm();  // no worker is free
+  });
+}
+
+void PeerRoutes::retry() {
+  std::lock_guard lock(mutex_);
+  waiting_ = false;
+  if (stopped_ || done_) return;
+  apply_wanted();
+}
+
+}  // namespace orchestra::cluster
