@@ -9,6 +9,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
+#include <tuple>
 
 #include "api/object_tree.hpp"
 #include "base/control.hpp"
@@ -110,6 +111,13 @@ Result<void> Cluster::Impl::choose_ranges(bool loopback_network) {
   if (loopback_network) {
     info.pod_cidr = cluster::kProcessPodCidr;
     info.service_cidr = cluster::kProcessServiceCidr;
+    for (const auto& [option, asked, used] :
+         {std::tuple("--pod-cidr", &options.pod_cidr, &info.pod_cidr),
+          {"--service-cidr", &options.service_cidr, &info.service_cidr}}) {
+      if (!asked->empty() && *asked != *used)
+        info.degraded.push_back(std::string(option) + " " + *asked +
+                                " is not used: without isolation level full " + "addresses are of " + *used);
+    }
     return {};
   }
   ORC_ASSIGN(cluster::Ranges kept, cluster::load_ranges(options.data_dir));

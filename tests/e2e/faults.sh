@@ -83,4 +83,13 @@ kubectl run greedy --image=quickstart/web:1 --overrides='{"spec":{"containers":[
 wait_for 20 bash -c 'kubectl get events --field-selector involvedObject.name=greedy,reason=NotEnforced -o "jsonpath={.items[*].message}" | grep -q memory' && pass "so does an event of a pod with limits" || failed "events: $(kubectl get events --field-selector involvedObject.name=greedy)"
 "$orchestra" down --data "$data" >"$work/down.log" 2>&1 || { cat "$work/down.log"; failed "orchestra down without cgroups"; }
 wait "$owner" 2>/dev/null; owner=
+
+# Ranges of addresses mean nothing where pods have no network of their own.
+data=$disk/process
+"$orchestra" up --data "$data" --isolation process --pod-cidr 10.9.0.0/16 --listen 127.0.0.1:0 --ingress 127.0.0.1:0 >"$work/up.out" 2>>"$work/up.err" &
+owner=$!
+wait_for 20 grep -q '^ready in' "$work/up.out" || { tail -n 5 "$work/up.err"; fail "orchestra up at level process was not ready in 20 s"; }
+grep -q 'degraded: --pod-cidr 10.9.0.0/16 is not used' "$work/up.out" "$work/up.err" && pass "a range that cannot be used is named" || failed "nothing said of --pod-cidr: $(cat "$work/up.out")"
+"$orchestra" down --data "$data" >"$work/down.log" 2>&1 || { cat "$work/down.log"; failed "orchestra down at level process"; }
+wait "$owner" 2>/dev/null; owner=
 finish
