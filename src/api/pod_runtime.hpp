@@ -24,7 +24,7 @@ struct PodMount {
   bool read_only = false;
   bool tmpfs = false;
   std::uint64_t tmpfs_bytes_max = 0;
-  std::string propagation;  ///< "", "rslave", "rshared"
+  std::string propagation;           ///< "", "rslave", "rshared"
   bool recursive_read_only = false;  ///< with read_only: what is mounted below it, too. Since 0.2.
   /// Level process has no mounts: then copies of `source` are placed under the root (files, refreshed by
   /// the agent), directories become a symlink when `may_link` says both see one root.
@@ -58,8 +58,8 @@ struct PodSandbox {
   /// The network namespace, for PodAttacher; empty with host_network and at level process.
   std::shared_ptr<Fd> network_namespace;
   std::vector<std::string> degraded;  ///< what could not be enforced, with the reason
-  /// The machine was started anew since: only the records of its ended containers are left. create_pod makes it
-  /// again and forgets them. Since 0.2.
+  /// The machine was started anew since: only the records of its ended containers are left. create_pod makes
+  /// it again and forgets them. Since 0.2.
   bool ended = false;
 };
 
@@ -119,8 +119,8 @@ class ORC_API PodRuntime {
  public:
   virtual ~PodRuntime() = default;
   virtual Isolation isolation() const = 0;
-  /// What pods may ask for and this machine cannot enforce, one line each, beyond what the level itself leaves out.
-  /// Since 0.2.
+  /// What pods may ask for and this machine cannot enforce, one line each, beyond what the level itself
+  /// leaves out. Since 0.2.
   virtual std::vector<std::string> not_enforced() const { return {}; }
   virtual Pending<PodSandbox> create_pod(PodSandboxConfig config) = 0;
   virtual Pending<ContainerStatus> create_container(std::string pod_uid, ContainerConfig config) = 0;
@@ -149,9 +149,9 @@ class ORC_API PodRuntime {
     (void)path;
     return Result<void>();
   }
-  /// New cpu and memory limits while the container runs; a quota of 0 takes the quota away, a memory limit of 0
-  /// leaves the one that is. `id` empty: those of the whole pod. `unsupported` names what this machine or level
-  /// cannot limit; `conflict`: the container does not run, or uses more memory than that. Since 0.2.
+  /// New cpu and memory limits while the container runs; a quota of 0 takes the quota away, a memory limit of
+  /// 0 leaves the one that is. `id` empty: those of the whole pod. `unsupported` names what this machine or
+  /// level cannot limit; `conflict`: the container does not run, or uses more memory than that. Since 0.2.
   virtual Pending<void> update_limits(std::string pod_uid, std::string id, ResourceLimits limits) {
     (void)id;
     (void)limits;

@@ -381,7 +381,8 @@ void NodeAgent::Impl::sweep_folders(const std::map<std::string, PodRecord>& orph
     return workers.count(uid) == 0;
   };
   Disk& disk = context.engine.disk();
-  for (const std::string& uid : disk.list(context.options.data_dir + "/pods").value_or(std::vector<std::string>())) {
+  for (const std::string& uid :
+       disk.list(context.options.data_dir + "/pods").value_or(std::vector<std::string>())) {
     if (nobodys(uid)) context_remove(context, uid, {});
   }
   const std::string logs = context.options.data_dir + "/pods-log";

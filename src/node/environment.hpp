@@ -36,7 +36,8 @@ struct EnvironmentInputs {
 /// Text with $(NAME) replaced.
 std::string expand(std::string_view text, const std::map<std::string, std::string>& variables);
 
-/// The name of the pod among those of its domain (kubelet's GeneratePodHostNameAndDomain): at most 63 characters.
+/// The name of the pod among those of its domain (kubelet's GeneratePodHostNameAndDomain): at most 63
+/// characters.
 std::string short_hostname(const json::value& pod);
 /// With the domain that spec.subdomain gives it; the short one where it has none.
 std::string whole_hostname(const json::value& pod, const std::string& domain);
