@@ -19,6 +19,7 @@ namespace {
 constexpr Duration kRuntimeDeadline = 120s;
 constexpr Duration kApiDeadline = 10s;
 constexpr Duration kRetry = 2s;
+constexpr const char* kHandlers[] = {"orchestra", "runc"};  // of RuntimeClasses; both are our runtime
 constexpr const char* kContainerLists[] = {"/spec/initContainers", "/spec/containers",
                                            "/spec/ephemeralContainers"};
 
@@ -350,6 +351,25 @@ void PodWorker::sync_alive(const Object& pod) {
   wake_after(context_.options.sync_period);
 }
 
+// A class of runtimes that this node does not have is a border that somebody wanted: no other one takes its
+// place.
+Result<void> PodWorker::check_runtime_class(const json::value& pod) {
+  const std::string name = string_at(pod, "/spec/runtimeClassName");
+  if (name.empty()) return {};
+  const auto error = [&](const std::string& why) {
+    return Error(Error::unsupported, "node", "RuntimeClass \"" + name + "\": " + why);
+  };
+  if (!context_.client) return error("this node runs without an API server, which would know the class");
+  auto found = context_.client.get("node.k8s.io/v1", "runtimeclasses", name).wait(kApiDeadline);
+  if (!found) return found.error().with_context("RuntimeClass \"" + name + "\"");
+  const std::string handler = string_at(tree(*found), "/handler");
+  for (const char* ours : kHandlers) {
+    if (handler == ours) return {};
+  }
+  return error("no runtime for \"" + handler +
+               "\" is configured on this node; it has orchestra, runc (the same)");
+}
+
 bool PodWorker::ensure_sandbox(const Object& pod) {
   const json::value& object = tree(pod);
   const bool host_network = bool_at(object, "/spec/hostNetwork");
@@ -358,7 +378,9 @@ bool PodWorker::ensure_sandbox(const Object& pod) {
     config.uid = uid_;
     config.ns = pod.ns();
     config.name = pod.name();
-    auto name = pod_hostname(object, context_.options.cluster_domain);
+    const auto runtime_class = check_runtime_class(object);
+    auto name = runtime_class ? pod_hostname(object, context_.options.cluster_domain)
+                              : Result<std::string>(runtime_class.error());
     if (!name) {
       context_.event(pod, "Warning", "FailedCreatePodSandBox",
                      "Failed to create pod sandbox: " + name.error().to_string());

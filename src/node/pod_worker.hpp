@@ -120,6 +120,7 @@ class PodWorker : public std::enable_shared_from_this<PodWorker> {
   bool should_restart(const Object& pod, const Slot& slot, const json::value& spec) const;
   bool ready_image(const Object& pod, Slot& slot, const json::value& spec);
   Result<void> create(const Object& pod, Slot& slot, const json::value& spec);
+  Result<void> check_runtime_class(const json::value& pod);
   static Result<void> check_supported(const json::value& pod, const json::value& spec);
   Result<ContainerConfig> make_config(const Object& pod, Slot& slot, const json::value& spec,
                                       const ImageInfo& image);

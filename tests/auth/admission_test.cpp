@@ -295,6 +295,34 @@ TEST_CASE("a claim without a class gets the default one, and says no to it with 
   CHECK(claim("none", ", storageClassName: ''").get("/spec/storageClassName") == "");
 }
 
+TEST_CASE("a claim grows when it is bound and its class allows it") {
+  Shop shop;
+  for (const char* name : {"grows", "stays"}) {
+    shop.make(std::string("apiVersion: storage.k8s.io/v1\nkind: StorageClass\nmetadata: {name: ") + name +
+              "}\nprovisioner: p.example\nallowVolumeExpansion: " + (name[0] == 'g' ? "true" : "false") +
+              "\n");
+    shop.make(std::string("apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: ") + name +
+              ", namespace: shop}\nspec: {storageClassName: " + name +
+              ", accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}\n");
+  }
+  const auto ask = [&](const char* name, const char* size) -> std::string {
+    auto done =
+        shop.admin
+            .patch("v1", "persistentvolumeclaims", name, "shop", PatchType::merge,
+                   std::string(R"({"spec":{"resources":{"requests":{"storage":")") + size + R"("}}}})")
+            .wait(30s);
+    return done ? "ok" : done.error().message();
+  };
+  CHECK(ask("grows", "2Gi") != "ok");  // not bound
+  for (const char* name : {"grows", "stays"}) {
+    shop.patch("v1", "persistentvolumeclaims", name,
+               R"({"status":{"phase":"Bound","capacity":{"storage":"1Gi"}}})", "status");
+  }
+  CHECK(ask("grows", "2Gi") == "ok");
+  CHECK(ask("stays", "2Gi").find("only dynamically provisioned pvc can be resized") != std::string::npos);
+  CHECK(ask("stays", "1Gi") == "ok");
+}
+
 TEST_CASE("a RuntimeClass brings overhead, node selector and tolerations, and contradictions are refused") {
   Shop shop;
   shop.make(

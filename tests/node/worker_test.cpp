@@ -251,6 +251,34 @@ TEST_CASE("the deadline of a pod counts from the start that its status tells, un
   }
 }
 
+TEST_CASE("a pod of a runtime class that this node does not have is not run by another runtime") {
+  FakeNode node(FakeNode::Api::server);
+  for (const char* handler : {"gvisor", "orchestra"}) {
+    node.create(
+        FakeNode::object(R"({"apiVersion":"node.k8s.io/v1","kind":"RuntimeClass","metadata":{"name":")" +
+                         std::string(handler) + R"("},"handler":")" + handler + "\"}"));
+  }
+  const Object refused = node.create(pod_with("boxed", "", R"("runtimeClassName":"gvisor",)"));
+  const Object taken = node.create(pod_with("plain", "", R"("runtimeClassName":"orchestra",)"));
+  node.worker(refused)->wake();
+  node.worker(taken)->wake();
+  REQUIRE(node.journal.wait("start " + taken.uid() + "-main-0"));
+  const auto told = [&] {
+    ListOptions of_events;
+    of_events.ns = "default";
+    of_events.fields = "involvedObject.name=boxed,reason=FailedCreatePodSandBox";
+    const auto events = node.context.client.list("v1", "events", of_events).wait(10s).value();
+    return events.items.empty() ? std::string() : events.items[0].get("/message").value_or("");
+  };
+  std::string message;
+  for (int look = 0; look < 3000 && message.empty(); ++look) {
+    message = told();
+    if (message.empty()) node.workers[0]->wake();
+  }
+  CHECK(message.find("no runtime for \"gvisor\" is configured on this node") != std::string::npos);
+  CHECK(node.journal.count("start " + refused.uid() + "-main-0") == 0);
+}
+
 TEST_CASE("a pod that is being deleted is not evicted on top") {
   FakeNode node;
   const auto worker = node.worker(pod_with("web", "", "", R"(,"deletionTimestamp":"2026-01-01T00:00:00Z")"));

@@ -52,6 +52,7 @@ Result<void> admit_deletion(Admission& admission) {
 
 Result<void> admit_validating(Admission& admission) {
   if (admission.input.type->virtual_only) return {};
+  ORC_TRY(admit_claim_growth(admission));
   ORC_TRY(check_policy(admission));
   ORC_TRY(check_webhooks(admission));
   ORC_TRY(admit_pod_security(admission));

@@ -27,6 +27,8 @@ Result<void> admit_service_account(Admission& admission);
 Result<void> admit_runtime_class(Admission& admission);
 Result<void> admit_limit_ranges(Admission& admission);
 Result<void> admit_default_class(Admission& admission);
+/// Claims grow only when they are bound, and where their class allows it.
+Result<void> admit_claim_growth(Admission& admission);
 Result<void> admit_node_taint(Admission& admission);
 Result<void> admit_quota(Admission& admission);
 Result<void> admit_pod_security(Admission& admission);

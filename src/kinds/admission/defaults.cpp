@@ -7,6 +7,7 @@
 
 #include "api/meta.hpp"
 #include "apiserver/admission/plugins.hpp"
+#include "orchestra/quantity.hpp"
 
 namespace orchestra::apiserver {
 namespace {
@@ -63,6 +64,35 @@ Result<void> admit_default_class(Admission& admission) {
     if (!name.empty()) spec_of(object)["ingressClassName"] = name;
   }
   return {};
+}
+
+// Upstream's plug-in PersistentVolumeClaimResize.
+Result<void> admit_claim_growth(Admission& admission) {
+  if (!is_type(admission, "", "persistentvolumeclaims") || admission.old == nullptr ||
+      admission.object == nullptr || admission.input.sub != nullptr)
+    return {};
+  const char* const at = "/spec/resources/requests/storage";
+  const auto before = Quantity::parse(string_at(*admission.old, at, "0"));
+  const auto now = Quantity::parse(string_at(*admission.object, at, "0"));
+  if (!before || !now || !(*before < *now)) return {};
+  if (string_at(*admission.old, "/status/phase") != "Bound")
+    return deny(admission, "Only bound persistent volume claims can be expanded");
+  const std::string name = string_at(*admission.object, "/spec/storageClassName");
+  bool allowed = false;
+  if (!name.empty()) {
+    ORC_ASSIGN(const auto found,
+               admission.view.load(object_key({"storage.k8s.io", "storageclasses"}, "", name)));
+    if (found) {
+      ORC_ASSIGN(const json::value chosen, found->tree());
+      const json::value* flag = find(chosen, "/allowVolumeExpansion");
+      allowed = flag != nullptr && *flag == json::value(true);
+    }
+  }
+  if (allowed) return {};
+  return deny(
+      admission,
+      "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must "
+      "support resize");
 }
 
 Result<void> admit_node_taint(Admission& admission) {
