@@ -101,8 +101,17 @@ spec:
     spec:
       restartPolicy: Never
       terminationGracePeriodSeconds: 1
-      containers: [{name: main, image: $image, command: [/bin/sh, -c, '[ \$JOB_COMPLETION_INDEX != 12 ] || exit 99; [ \$JOB_COMPLETION_INDEX -lt 5 ] || exec sleep 1000']}]
+      volumes: [{name: runs, hostPath: {path: $work/runs}}]
+      containers:
+      - name: main
+        image: $image
+        volumeMounts: [{name: runs, mountPath: /runs}]
+        command: [/bin/sh, -c, '[ \$JOB_COMPLETION_INDEX -ge 5 ] || exit 0; while [ \$JOB_COMPLETION_INDEX != 12 ] || ! [ -e /runs/go ]; do usleep 20000; done; exit 99']
 YAML
+# What has not been counted when the Job fails is stopped and fails: the fifth success comes first.
+five() { [ "$(field fuse '{.status.succeeded}')" = 5 ]; }
+wait_for 60 five || failed "five of fuse did not succeed: $(field fuse '{.status}')"
+touch "$work/runs/go"
 kubectl wait --for=condition=failed job/fuse --timeout=60s >/dev/null && [ "$(field fuse '{.status.conditions[?(@.type=="Failed")].reason} {.status.active}')" = "PodFailurePolicy " ] && grep -q 'exit code 99 matching FailJob rule at index 0' <<<"$(field fuse '{.status.conditions[?(@.type=="Failed")].message}')" && pass "FailJob ends a Job, with the pod and the rule in its words" || failed "fuse: $(field fuse '{.status}')"
 [ "$(field fuse '{.status.succeeded}')" = 5 ] && [ "$(kubectl get pods -l fuse=one --field-selector=status.phase=Running -o name | wc -l)" = 0 ] && ! pgrep -f 'JOB_COMPLETION_INDEX != 12' >/dev/null && pass "what had succeeded counts, what ran is stopped" || failed "fuse: $(field fuse '{.status}'), $(kubectl get pods -l fuse=one --no-headers | awk '{print $3}' | sort | uniq -c | paste -sd,)"
 kill "$owner"; wait "$owner"; owner=
