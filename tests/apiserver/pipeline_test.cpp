@@ -429,7 +429,7 @@ TEST_CASE("a Service of both families takes an address of each range and gives b
         .wait(30s);
   };
   const auto primary =
-      patch("both", R"({"clusterIP":"10.96.0.77","clusterIPs":["10.96.0.77","fd00:10:96::2"]})");
+      patch("both", R"({"clusterIP":"10.96.0.77","clusterIPs":["10.96.0.77",")" + six + R"("]})");
   REQUIRE_FALSE(primary);
   CHECK(primary.error().message().find("may not change once set") != std::string::npos);
   const auto lowered = patch("both", R"({"ipFamilyPolicy":"SingleStack"})");
