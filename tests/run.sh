@@ -102,9 +102,10 @@ sanitized() {
   done
 }
 
-# Programs that only compute: they touch nothing of the machine and run beside those that do.
+# Programs that compute, or wait for processes of their own: they touch nothing of the machine that traces() knows, and
+# run beside those that do.
 pure_programs() {  # BUILD_DIR
-  (cd "$1/bin" && ls -d fuzz_* test_sim_* test_api test_cel test_sched test_metrics 2>/dev/null)
+  (cd "$1/bin" && ls -d fuzz_* test_sim_* test_api test_cel test_sched test_metrics test_house test_store test_compat 2>/dev/null)
 }
 
 # Both lanes; the pure one's lines come behind the others'.
