@@ -1,6 +1,7 @@
 // orchestra-bench controllers: pods made by one ReplicaSet, the cost of a decision, deployments until they
 // are complete, a namespace full of objects until it is gone, owners collected with their dependants, and
-// what a quiet cluster costs; all in one process on the memory store. The agent's rows: controllers_agent.cpp.
+// what a quiet cluster costs; all in one process on the memory store. The agent's rows:
+// controllers_agent.cpp.
 #include <condition_variable>
 #include <functional>
 #include <mutex>
@@ -269,8 +270,9 @@ void garbage(Report& report, int dependants) {
   (void)plane.client.remove("v1", "configmaps", "owner", "default").wait(30s);
   const bool done = plane.wait(
       [&] {
-        // kube-root-ca.crt is not made without a certificate: nothing else is in the namespace.
-        return plane.seen.list({"v1", "configmaps"}, "default").empty();
+        const auto left = plane.seen.list({"v1", "configmaps"}, "default");
+        return std::all_of(left.begin(), left.end(),
+                           [](const Object& one) { return one.name() == "kube-root-ca.crt"; });
       },
       120s);
   const double rate = static_cast<double>(dependants) * 1e9 / static_cast<double>(now_ns() - begin);
