@@ -86,7 +86,7 @@ spec:
     readinessProbe: {tcpSocket: {port: 8000}, periodSeconds: 1}
 YAML
 kubectl wait --for=condition=Ready pod/talk pod/serve --timeout=30s >/dev/null && pass "pods run there, with a Secret and a ConfigMap that they name" || { kubectl get pods -o wide; kubectl get events; tail "$work/join.err"; fail "pods are not ready"; }
-kubectl logs talk | head -n 1 | grep -q 'secret swordfish' && pass "kubectl logs" || failed "logs: $(kubectl logs talk 2>&1 | head -n 2)"
+grep -q 'secret swordfish' <<<"$(kubectl logs talk | head -n 1)" && pass "kubectl logs" || failed "logs: $(kubectl logs talk 2>&1 | head -n 2)"
 [ "$(timeout 10 kubectl logs -f talk --tail=1 2>/dev/null | head -n 5 | wc -l)" = 5 ] && pass "kubectl logs -f" || failed "logs -f"
 [ "$(kubectl exec talk -- /bin/sh -c 'echo $COLOR; exit 3' 2>/dev/null)" = blue ]; kubectl exec talk -- /bin/sh -c 'exit 3' >/dev/null 2>&1; [ $? = 3 ] && pass "kubectl exec, with its exit status" || failed "exec"
 head -c 2000000 /dev/zero | tr '\0' x >"$work/big"
