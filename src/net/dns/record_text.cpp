@@ -28,8 +28,9 @@ constexpr Format kFormats[] = {
     {Type::ds, "DS", "sbbh"},      {Type{44}, "SSHFP", "bbh"},    {Type{52}, "TLSA", "bbbh"},
     {Type{99}, "SPF", "T"},        {Type{257}, "CAA", "bcC"}};
 // Names only: questions may have these types.
-constexpr std::pair<Type, const char*> kQuestionTypes[] = {
-    {Type::ixfr, "IXFR"}, {Type::axfr, "AXFR"}, {Type::any, "ANY"}};
+constexpr std::pair<Type, const char*> kQuestionTypes[] = {{Type::ixfr, "IXFR"}, {Type::axfr, "AXFR"},
+                                                           {Type::any, "ANY"},   {Type{48}, "DNSKEY"},
+                                                           {Type{64}, "SVCB"},   {Type{65}, "HTTPS"}};
 
 const Format* format_of(Type type) {
   const auto* found =
@@ -403,8 +404,9 @@ std::string record_text(const Record& record) {
 }
 
 std::string rcode_text(int rcode) {
-  constexpr const char* kNames[] = {"NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED"};
-  if (rcode >= 0 && rcode < 6) return kNames[rcode];
+  constexpr const char* kNames[] = {"NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN",
+                                    "NOTIMP",  "REFUSED", "YXDOMAIN"};
+  if (rcode >= 0 && rcode < 7) return kNames[rcode];
   return rcode == 16 ? "BADVERS" : "RCODE" + std::to_string(rcode);
 }
 
