@@ -23,9 +23,6 @@ using namespace std::chrono_literals;
 
 namespace {
 
-#define NEEDS_ROOT(name) \
-  if (!can_make_namespaces()) ORC_SKIP(name, "needs root: network namespaces cannot be made")
-
 std::string six(int node, int last) {
   return with_prefix(IpRange::parse("fd00:10:244::/96").value(),
                      IpAddress::v4(0x0af40000u + static_cast<std::uint32_t>(node) * 256 +

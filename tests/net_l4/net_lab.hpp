@@ -14,6 +14,9 @@ namespace orchestra::test {
 /// True when this process may make network namespaces and links.
 bool can_make_namespaces();
 
+#define NEEDS_ROOT(name) \
+  if (!can_make_namespaces()) ORC_SKIP(name, "needs root: network namespaces cannot be made")
+
 /// A fresh namespace with lo up.
 NetworkNamespace make_host();
 /// `text` of /proc/sys/NAME in the namespace.

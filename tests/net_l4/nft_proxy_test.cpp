@@ -66,9 +66,6 @@ struct Node {
 
 const std::string kRoundRobin = R"({"orchestra.dev/load-balance":"round_robin"})";
 
-#define NEEDS_ROOT(name) \
-  if (!can_make_namespaces()) ORC_SKIP(name, "needs root: network namespaces cannot be made")
-
 }  // namespace
 
 TEST_CASE("a Service reaches its pods from pods and from the node, and every pod gets its share") {

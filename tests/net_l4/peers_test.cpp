@@ -19,9 +19,6 @@ using namespace std::chrono_literals;
 
 namespace {
 
-#define NEEDS_ROOT(name) \
-  if (!can_make_namespaces()) ORC_SKIP(name, "needs root: network namespaces cannot be made")
-
 /// A route of the machine itself, with the protocol of an administrator's.
 void add_route(const NetworkNamespace& where, const std::string& range, const std::string& gateway) {
   in_namespace(where, [&]() -> Result<void> {

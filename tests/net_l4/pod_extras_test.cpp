@@ -18,9 +18,6 @@ using namespace std::chrono_literals;
 
 namespace {
 
-#define NEEDS_ROOT(name) \
-  if (!can_make_namespaces()) ORC_SKIP(name, "needs root: network namespaces cannot be made")
-
 struct Lab {
   Engine engine;
   TempDir data;

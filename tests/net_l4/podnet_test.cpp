@@ -56,9 +56,6 @@ bool is_gone(const NetworkNamespace& where, const std::string& part) {
   return true;
 }
 
-#define NEEDS_ROOT(name) \
-  if (!can_make_namespaces()) ORC_SKIP(name, "needs root: network namespaces cannot be made")
-
 }  // namespace
 
 TEST_CASE("two pods and their node reach one another, and a pod cannot forge its source") {

@@ -73,9 +73,6 @@ const std::string kFromA = R"({"podSelector":{"matchLabels":{"app":"b"}},"ingres
 const std::string kUdpFromA = R"({"podSelector":{"matchLabels":{"app":"b"}},"ingress":[
     {"from":[{"podSelector":{"matchLabels":{"app":"a"}}}],"ports":[{"port":9000,"protocol":"UDP"}]}]})";
 
-#define NEEDS_ROOT(name) \
-  if (!can_make_namespaces()) ORC_SKIP(name, "needs root: network namespaces cannot be made")
-
 }  // namespace
 
 TEST_CASE("a policy closes a pod, opens what it names, and explains and counts it") {

@@ -17,9 +17,6 @@ using namespace std::chrono_literals;
 
 namespace {
 
-#define NEEDS_ROOT(name) \
-  if (!can_make_namespaces()) ORC_SKIP(name, "needs root: network namespaces cannot be made")
-
 constexpr const char* kDropped = "error: timeout";
 constexpr int kSilenceMs = 300;  // how long a test waits for an answer that must not come
 
