@@ -4,22 +4,12 @@
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 source tests/e2e/lib.sh
-need_root
-need_images
-command -v kubectl >/dev/null || { skip "kubectl is not on PATH"; finish; }
-[ -n "${INSIDE:-}" ] || exec unshare --net env INSIDE=1 bash -c 'ip link set lo up && exec "$0"' "$PWD/tests/e2e/job.sh"
-data=$work/data
-export KUBECONFIG=$data/admin.kubeconfig HOME=$work
-owner=
-cleanups+=('[ -n "$owner" ] && kill -9 "$owner" 2>/dev/null; "$orchestra" down --data "$data" >/dev/null 2>&1')
-start() {
-  "$orchestra" up --data "$data" --node-name n1 --isolation full --listen 127.0.0.1:6443 --ingress 127.0.0.1:8080 >"$work/up.out" 2>>"$work/up.err" & owner=$!
-  wait_for 20 grep -q '^ready in' "$work/up.out" || { tail "$work/up.err"; fail "orchestra up was not ready in 20 s"; }
-}
-murder() { kill -9 "$owner"; wait "$owner" 2>/dev/null; start; }
+one_cluster
+up() { start --node-name n1 --isolation full --listen 127.0.0.1:6443 --ingress 127.0.0.1:8080; }
+murder() { kill -9 "$owner"; wait "$owner" 2>/dev/null; up; }
 field() { kubectl get job "$1" -o "jsonpath=$2" 2>/dev/null; }
 image=quickstart/web:1
-start
+up
 mkdir -p "$work/runs" && chmod 777 "$work/runs"
 
 # By the last digit of the index: 3 fails once (counted, tried again); 5 once in a way that is ignored; 7 at once for

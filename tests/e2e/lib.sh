@@ -34,3 +34,32 @@ wait_for() {
     read -rt 0.1 <> <(:) || true
   done
 }
+
+# What scripts with one cluster begin with: root, images, kubectl; then the script again in a network namespace of its own
+# with loopback only. Sets data, KUBECONFIG and owner, which at_exit kills, and takes the cluster off the machine.
+one_cluster() {
+  need_root
+  need_images
+  command -v kubectl >/dev/null || { skip "kubectl is not on PATH"; finish; }
+  [ -n "${INSIDE:-}" ] || exec unshare --net env INSIDE=1 bash -c 'ip link set lo up && exec "$0"' "$PWD/tests/e2e/$(basename "$0")"
+  data=$work/data
+  export KUBECONFIG=$data/admin.kubeconfig HOME=$work
+  owner=
+  cleanups+=('[ -n "$owner" ] && kill -9 "$owner" 2>/dev/null && wait "$owner" 2>/dev/null; "$orchestra" down --data "$data" >/dev/null 2>&1')
+}
+# start [FLAG..]: `orchestra up` on $data, with free ports unless flags are given, until it is ready; owner is its pid.
+start() {
+  [ $# -gt 0 ] || set -- --listen 127.0.0.1:0 --ingress 127.0.0.1:0
+  "$orchestra" up --data "$data" "$@" >"$work/up.out" 2>>"$work/up.err" & owner=$!
+  wait_for 20 grep -q '^ready in' "$work/up.out" || { tail "$work/up.err"; fail "orchestra up was not ready in 20 s"; }
+}
+# Test hosts with names, on one switch. Not by `ip netns exec`, which mounts a /sys without cgroups: pods have no limits there.
+on() { local host=$1; shift; nsenter --net="/run/netns/$host" "$@"; }
+# In the background: the job's pid is that of the program.
+exec_on() { local host=$1; shift; exec nsenter --net="/run/netns/$host" "$@"; }
+address() { case $1 in a) echo 192.0.2.1 ;; b) echo 192.0.2.2 ;; c) echo 192.0.2.3 ;; esac; }
+make_switch() { ip link add switch type bridge && ip link set switch up || { skip "no bridge can be made here"; finish; }; }
+make_machine() {
+  ip netns add "$1" && ip link add "to-$1" type veth peer name eth0 netns "$1" && ip link set "to-$1" master switch up || fail "host $1 could not be made"
+  on "$1" ip link set lo up; on "$1" ip addr add "$(address "$1")/24" dev eth0; on "$1" ip link set eth0 up
+}

@@ -13,19 +13,14 @@ for tool in kubectl ip; do command -v $tool >/dev/null || { skip "$tool is not o
 export KUBECONFIG=$work/a/admin.kubeconfig HOME=$work
 declare -A pid=([a]= [b]= [c]=)
 cleanups+=('for h in a b c; do [ -n "${pid[$h]}" ] && kill -9 "${pid[$h]}" 2>/dev/null && wait "${pid[$h]}" 2>/dev/null; done; for h in c b a; do [ -d "$work/$h" ] && on $h "$orchestra" down --data "$work/$h" --timeout 20 >/dev/null 2>&1; ip netns del $h 2>/dev/null; done; ip link del switch 2>/dev/null')
-on() { ip netns exec "$@"; }
-address() { case $1 in a) echo 192.0.2.1 ;; b) echo 192.0.2.2 ;; c) echo 192.0.2.3 ;; esac; }
-ip link add switch type bridge && ip link set switch up || { skip "no bridge can be made here"; finish; }
-for h in a b c; do
-  ip netns add $h && ip link add to-$h type veth peer name eth0 netns $h && ip link set to-$h master switch up || fail "host $h could not be made"
-  on $h ip link set lo up; on $h ip addr add "$(address $h)/24" dev eth0; on $h ip link set eth0 up
-done
+make_switch
+for h in a b c; do make_machine $h; done
 ip addr add 192.0.2.100/24 dev switch
 
-ip netns exec a "$orchestra" up --data "$work/a" --node-name a --isolation full --listen 192.0.2.1:6443 --ingress 192.0.2.1:80 --node-grace 15 >"$work/a.out" 2>"$work/a.err" & pid[a]=$!
+exec_on a "$orchestra" up --data "$work/a" --node-name a --isolation full --listen 192.0.2.1:6443 --ingress 192.0.2.1:80 --node-grace 15 >"$work/a.out" 2>"$work/a.err" & pid[a]=$!
 wait_for 20 grep -q '^ready in' "$work/a.out" || { tail "$work/a.err"; fail "orchestra up was not ready in 20 s"; }
 for h in b c; do
-  ip netns exec $h "$orchestra" join https://192.0.2.1:6443 --token-file "$work/a/node-token" --data "$work/$h" --node-name $h --isolation full >"$work/$h.out" 2>"$work/$h.err" & pid[$h]=$!
+  exec_on $h "$orchestra" join https://192.0.2.1:6443 --token-file "$work/a/node-token" --data "$work/$h" --node-name $h --isolation full >"$work/$h.out" 2>"$work/$h.err" & pid[$h]=$!
 done
 for h in b c; do wait_for 30 grep -q '^ready in' "$work/$h.out" || { cat "$work/$h.out"; tail "$work/$h.err"; fail "node $h did not join in 30 s"; }; done
 wait_for 10 kubectl wait --for=condition=Ready node/a node/b node/c --timeout=1s && pass "three nodes are Ready" || fail "nodes: $(kubectl get nodes 2>&1)"

@@ -14,14 +14,8 @@ for tool in kubectl ip; do command -v $tool >/dev/null || { skip "$tool is not o
 export KUBECONFIG=$work/a/admin.kubeconfig HOME=$work
 declare -A pid=([a]= [b]= [c]=)
 cleanups+=('for h in a b c; do [ -n "${pid[$h]}" ] && kill -9 "${pid[$h]}" 2>/dev/null && wait "${pid[$h]}" 2>/dev/null; done; for h in c b a; do [ -d "$work/$h" ] && on $h "$orchestra" down --data "$work/$h" --timeout 20 >/dev/null 2>&1; ip netns del $h 2>/dev/null; done; ip link del switch 2>/dev/null')
-on() { ip netns exec "$@"; }
-address() { case $1 in a) echo 192.0.2.1 ;; b) echo 192.0.2.2 ;; c) echo 192.0.2.3 ;; esac; }
-machine() {
-  ip netns add "$1" && ip link add "to-$1" type veth peer name eth0 netns "$1" && ip link set "to-$1" master switch up || fail "host $1 could not be made"
-  on "$1" ip link set lo up; on "$1" ip addr add "$(address "$1")/24" dev eth0; on "$1" ip link set eth0 up
-}
 join() {
-  ip netns exec "$1" "$orchestra" join https://192.0.2.1:6443 --token-file "$work/a/node-token" --data "$work/$1" --node-name "$1" --isolation full >"$work/$1.out" 2>>"$work/$1.err" & pid[$1]=$!
+  exec_on "$1" "$orchestra" join https://192.0.2.1:6443 --token-file "$work/a/node-token" --data "$work/$1" --node-name "$1" --isolation full >"$work/$1.out" 2>>"$work/$1.err" & pid[$1]=$!
 }
 joined() { wait_for 40 grep -q '^ready in' "$work/$1.out" || { cat "$work/$1.out"; tail "$work/$1.err"; fail "node $1 did not join in 40 s"; }; }
 # Everything that runs there ends at once, with its network and what it kept in memory; the disk stays.
@@ -40,10 +34,10 @@ power_off() {
   wait_for 10 powerless || failed "processes of $1 do not end"
   ip link del "to-$1"; ip netns del "$1"; rm -rf "/run/orchestra/$instance"
 }
-ip link add switch type bridge && ip link set switch up || { skip "no bridge can be made here"; finish; }
-for h in a b c; do machine $h; done
+make_switch
+for h in a b c; do make_machine $h; done
 
-ip netns exec a "$orchestra" up --data "$work/a" --node-name a --isolation full --listen 192.0.2.1:6443 --ingress 192.0.2.1:80 --node-grace 15 >"$work/a.out" 2>"$work/a.err" & pid[a]=$!
+exec_on a "$orchestra" up --data "$work/a" --node-name a --isolation full --listen 192.0.2.1:6443 --ingress 192.0.2.1:80 --node-grace 15 >"$work/a.out" 2>"$work/a.err" & pid[a]=$!
 wait_for 20 grep -q '^ready in' "$work/a.out" || { tail "$work/a.err"; fail "orchestra up was not ready in 20 s"; }
 ip addr add 192.0.2.100/24 dev switch
 for h in b c; do join $h; done
@@ -127,7 +121,7 @@ names $others >"$work/names" && pass "the others serve on" || failed "names: $(c
 # A pod of the same name elsewhere would come at once, where it came at all: the others' writes give it the time.
 for n in $(seq 40); do redis db-"${others%%$'\n'*}" incr meanwhile >/dev/null; done
 [ "$(value "pod/db-$on_b" '{.metadata.uid}')" = "$uid" ] && [ "$(kubectl get pods -l app=db --no-headers | wc -l)" = 3 ] && pass "no second db-$on_b is made while the first may run" || failed "pods: $(kubectl get pods -o wide)"
-machine b; join b; joined b
+make_machine b; join b; joined b
 back() { [ "$(value "pod/db-$1" '{.status.conditions[?(@.type=="Ready")].status}')" = True ] && [ -z "$(value "pod/db-$1" '{.metadata.deletionTimestamp}')" ]; }
 wait_for 60 back "$on_b" && [ "$(value "pod/db-$on_b" '{.metadata.uid}')" != "$uid" ] && pass "the machine is back, and so is db-$on_b as a new pod" || { kubectl get pods -o wide; kubectl describe pod "db-$on_b" | tail -n 20; tail "$work/b.err"; failed "db-$on_b is not back"; }
 [ "$(redis "db-$on_b" get who) $(node_of "db-$on_b")" = "db-$on_b of b b" ] && pass "on its node, with its data" || failed "db-$on_b on $(node_of "db-$on_b"): $(redis "db-$on_b" get who)"
@@ -145,7 +139,7 @@ wait_for 60 moved && [ "$(node_of shared-0)" != c ] && pass "out of service: the
 [ "$(redis shared-0 get who)" = shared ] && pass "with its data" || failed "shared-0: $(redis shared-0 get who)"
 stays() { [ "$(value "pod/db-$on_c" '{.status.phase} {.spec.nodeName}')" = "Pending " ] && value "pod/db-$on_c" '{.status.conditions[?(@.type=="PodScheduled")].message}' | grep -q "PersistentVolume.s node affinity"; }
 wait_for 30 stays && pass "the one whose data are on that machine waits, and says why" || failed "db-$on_c: $(value "pod/db-$on_c" '{.status}')"
-machine c; join c; joined c
+make_machine c; join c; joined c
 kubectl taint nodes c node.kubernetes.io/out-of-service- >/dev/null || failed "untaint"
 wait_for 60 back "$on_c" && [ "$(redis "db-$on_c" get who)" = "db-$on_c of c" ] && pass "back with its machine, and the same data" || { kubectl get pods -o wide; tail "$work/c.err"; failed "db-$on_c: $(redis "db-$on_c" get who)"; }
 [ "$(redis "db-${others%%$'\n'*}" get meanwhile)" = 40 ] && pass "what was written meanwhile is there" || failed "meanwhile: $(redis "db-${others%%$'\n'*}" get meanwhile)"

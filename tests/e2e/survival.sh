@@ -4,24 +4,12 @@
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 source tests/e2e/lib.sh
-need_root
-need_images
-command -v kubectl >/dev/null || { skip "kubectl is not on PATH"; finish; }
-[ -n "${INSIDE:-}" ] || exec unshare --net env INSIDE=1 bash -c 'ip link set lo up && exec "$0"' "$PWD/tests/e2e/survival.sh"
-data=$work/data
-export KUBECONFIG=$data/admin.kubeconfig HOME=$work
-owner=
-cleanups+=('[ -n "$owner" ] && kill -9 "$owner" 2>/dev/null; "$orchestra" down --data "$data" >/dev/null 2>&1')
-up() {
-  "$orchestra" up --data "$data" --listen 127.0.0.1:0 --ingress 127.0.0.1:0 >"$work/up.out" 2>>"$work/up.err" &
-  owner=$!
-  wait_for 20 grep -q '^ready in' "$work/up.out" || { cat "$work/up.err"; fail "orchestra up was not ready in 20 s"; }
-}
+one_cluster
 state() { kubectl get pods -n shop -o 'jsonpath={range .items[*]}{.metadata.uid} {.status.containerStatuses[0].containerID} {.status.containerStatuses[0].restartCount} {.status.containerStatuses[0].state.running.startedAt}{"\n"}{end}' | sort; }
 # Those of this cluster's pods: their roots lie in its folder.
 pids() { ps -eo pid=,lstart=,args= | grep -E 'httpd -f|redis-server' | grep -v grep | awk '{print $1, $5}' | while read -r p began; do grep -q " $data/\|=$data/\|:$data/" "/proc/$p/mountinfo" 2>/dev/null && echo "$p $began"; done | sort; }
 
-up
+start
 kubectl apply -f examples/quickstart/ >/dev/null || fail "kubectl apply"
 kubectl rollout status -n shop deployment/web --timeout=60s >/dev/null && kubectl rollout status -n shop deployment/redis --timeout=60s >/dev/null || fail "the shop did not become ready"
 kubectl run -n shop counter --image=quickstart/web:1 --restart=Never --command -- /bin/sh -c 'i=0; while :; do i=$((i+1)); echo line $i; sleep 0.02; done' >/dev/null
@@ -35,7 +23,7 @@ refused=$("$orchestra" up --data "$data" --listen 127.0.0.1:0 2>&1); status=$?
 for round in 1 2 3; do
   kill -9 "$owner"; wait "$owner" 2>/dev/null
   [ "$(pids)" = "$processes" ] || fail "round $round: processes changed when the program was killed"
-  up
+  start
   wait_for 20 bash -c 'kubectl get --raw /readyz' || fail "round $round: not ready"
   [ "$(pids)" = "$processes" ] || { diff <(echo "$processes") <(pids); fail "round $round: the next start did not keep the processes"; }
 done

@@ -5,17 +5,8 @@
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 source tests/e2e/lib.sh
-need_root
-need_images
-command -v kubectl >/dev/null || { skip "kubectl is not on PATH"; finish; }
-[ -n "${INSIDE:-}" ] || exec unshare --net env INSIDE=1 bash -c 'ip link set lo up && exec "$0"' "$PWD/tests/e2e/workloads.sh"
-data=$work/data
-export KUBECONFIG=$data/admin.kubeconfig HOME=$work
-owner=
-cleanups+=('[ -n "$owner" ] && kill "$owner" 2>/dev/null && wait "$owner"; "$orchestra" down --data "$data" >/dev/null 2>&1')
-"$orchestra" up --data "$data" --node-name n1 --listen 127.0.0.1:0 --ingress 127.0.0.1:0 >"$work/up.out" 2>"$work/up.err" &
-owner=$!
-wait_for 20 grep -q '^ready in' "$work/up.out" || { cat "$work/up.err"; fail "orchestra up was not ready in 20 s"; }
+one_cluster
+start --node-name n1 --listen 127.0.0.1:0 --ingress 127.0.0.1:0
 image=quickstart/web:1
 get() { kubectl get "$@" 2>/dev/null; }
 field() { kubectl get "$1" -o "jsonpath=$2" 2>/dev/null; }
