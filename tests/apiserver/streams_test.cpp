@@ -2,7 +2,9 @@
 #include "apiserver/streams/remote_command.hpp"
 #include "apiserver/streams/spdy_codec.hpp"
 #include "apiserver/streams/spdy_dictionary.hpp"
+#include "apiserver/streams/websocket_connection.hpp"
 #include "net/http/websocket_codec.hpp"
+#include "tests/compat/fake_pods.hpp"
 #include "tests/support/test.hpp"
 
 #include <zlib.h>
@@ -10,6 +12,7 @@
 using namespace orchestra;
 using namespace orchestra::apiserver;
 using namespace orchestra::http;
+using namespace std::chrono_literals;
 
 namespace {
 std::string masked_frame(int opcode, const std::string& payload, bool final = true) {
@@ -97,4 +100,64 @@ TEST_CASE("the end of a command is a Status") {
   CHECK(failed.find(R"("reason":"ExitCode","message":"3")") != std::string::npos);
   CHECK(parse_resize(R"({"Width":80,"Height":24})") == std::make_pair(std::uint16_t{80}, std::uint16_t{24}));
   CHECK_FALSE(parse_resize("{\"Width\":-1,\"Height\":24}"));
+}
+
+namespace {
+/// A connection whose other end is the test: reads wait for `arrive`, writes are kept.
+class Recorded final : public DuplexStream {
+ public:
+  Pending<std::string> read(std::size_t) override { return input.take(); }
+  Pending<void> write(std::string bytes) override {
+    written.put(std::move(bytes));
+    return Result<void>();
+  }
+  void close_write() override {}
+  void close() override { input.put(""); }
+  test::Channel<std::string> input, written;
+};
+}  // namespace
+
+TEST_CASE("a WebSocket's output waits for the client's first sign, the answer to a ping or a message") {
+  for (const std::string& sign : {masked_frame(10, ""), masked_frame(2, std::string("\0in", 3))}) {
+    Engine engine;
+    const auto stream = std::make_shared<Recorded>();
+    test::FakePods pods(engine);
+    run_remote_command(engine, make_websocket_channels(engine, stream), [&] {
+      return pods.exec({}, {.command = {"echo", "early"}});
+    });
+    CHECK(stream->written.take().wait(30s).value() == websocket_frame(WebSocketOpcode::ping, ""));
+    auto output = stream->written.take();
+    CHECK_FALSE(output.wait(50ms));
+    stream->input.put(sign);
+    CHECK(output.wait(30s).value() == websocket_frame(WebSocketOpcode::binary, std::string("\1early\n", 7)));
+    stream->close();
+    engine.stop();
+  }
+}
+
+TEST_CASE("input and a size that come before the process are both kept") {
+  struct Early final : RemoteChannels {
+    void start(std::function<void()> ready, OnInput on_input) override {
+      ready();
+      on_input({RemoteInput::Kind::standard_input, "first "}, [] {});
+      on_input({RemoteInput::Kind::resize, "", 80, 24}, [] {});
+      on_input({RemoteInput::Kind::end_of_input}, [] {});
+    }
+    Pending<void> write(ProcessChunk::Channel, std::string bytes) override {
+      text += bytes;
+      return Result<void>();
+    }
+    void finish(std::string status_json) override { ended.set(status_json); }
+    std::string text;
+    Promise<std::string> ended;
+  };
+  Engine engine;
+  const Promise<std::shared_ptr<ProcessStream>> late;
+  const auto channels = std::make_shared<Early>();
+  run_remote_command(engine, channels, [&] { return late.pending(); });
+  test::FakePods pods(engine);
+  late.set(pods.exec({}, {.command = {"keyboard"}}).wait(1s));
+  CHECK(channels->ended.pending().wait(30s).value().find("Success") != std::string::npos);
+  CHECK(channels->text == "first 80x24\n");
+  engine.stop();
 }

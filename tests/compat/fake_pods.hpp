@@ -1,8 +1,8 @@
 #pragma once
 // PodStreams without pods: logs of three lines, a tiny shell for exec, an echo behind every port.
 //
-// exec knows: `echo WORDS`, `cat` (copies its input), `exit N`, `size` (waits for one resize), `big N`
-// (N bytes of output). Everything else exits with 127.
+// exec knows: `echo WORDS`, `cat` (copies its input), `exit N`, `size` (waits for one resize), `keyboard`
+// (copies its input and sizes), `big N` (N bytes of output). Everything else exits with 127.
 #include <cstdio>
 #include <deque>
 #include <mutex>
@@ -95,7 +95,7 @@ class FakeProcess final : public ProcessStream {
     } else if (name == "attach") {
       output("attached\n");
       exit(0);
-    } else if (name != "cat" && name != "size") {
+    } else if (name != "cat" && name != "size" && name != "keyboard") {
       error(name + ": not found\n");
       exit(127);
     }
@@ -107,9 +107,10 @@ class FakeProcess final : public ProcessStream {
   }
   void close_stdin() override { exit(0); }
   void resize(std::uint16_t columns, std::uint16_t rows) override {
-    if (options_.command.empty() || options_.command[0] != "size") return;
-    output(std::to_string(columns) + "x" + std::to_string(rows) + "\n");
-    exit(0);
+    const std::string name = options_.command.empty() ? "" : options_.command[0];
+    if (name == "size" || name == "keyboard")
+      output(std::to_string(columns) + "x" + std::to_string(rows) + "\n");
+    if (name == "size") exit(0);
   }
   void close() override { exit(137); }
 

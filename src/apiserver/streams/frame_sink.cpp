@@ -1,6 +1,7 @@
 // Ordered writes: see frame_sink.hpp.
 #include "apiserver/streams/frame_sink.hpp"
 
+#include <utility>
 #include <vector>
 
 namespace orchestra::apiserver {
@@ -11,11 +12,25 @@ Pending<void> FrameSink::send(std::string frame) {
   {
     std::lock_guard lock(mutex_);
     queue_.push_back({std::move(frame), sent});
-    if (busy_) return pending;
+    if (busy_ || held_) return pending;
     busy_ = true;
   }
   pump();
   return pending;
+}
+
+void FrameSink::hold() {
+  std::lock_guard lock(mutex_);
+  held_ = true;
+}
+
+void FrameSink::release() {
+  {
+    std::lock_guard lock(mutex_);
+    if (!std::exchange(held_, false) || busy_ || queue_.empty()) return;
+    busy_ = true;
+  }
+  pump();
 }
 
 void FrameSink::pump() {
@@ -23,7 +38,7 @@ void FrameSink::pump() {
   std::vector<Promise<void>> promises;
   {
     std::lock_guard lock(mutex_);
-    while (!queue_.empty() && joined.size() < kWriteBytesMax) {
+    while (!held_ && !queue_.empty() && joined.size() < kWriteBytesMax) {
       joined += queue_.front().frame;
       promises.push_back(std::move(queue_.front().sent));
       queue_.pop_front();

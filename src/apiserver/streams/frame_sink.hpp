@@ -17,6 +17,9 @@ class FrameSink : public std::enable_shared_from_this<FrameSink> {
       : engine_(engine), stream_(std::move(stream)) {}
   /// Completes when the frame was handed to the kernel; callers wait for it before they send more.
   Pending<void> send(std::string frame);
+  /// What is sent from now on waits for release().
+  void hold();
+  void release();
 
  private:
   void pump();
@@ -28,7 +31,7 @@ class FrameSink : public std::enable_shared_from_this<FrameSink> {
     Promise<void> sent;
   };
   std::deque<Waiting> queue_;
-  bool busy_ = false;
+  bool busy_ = false, held_ = false;
 };
 
 }  // namespace orchestra::apiserver

@@ -2,6 +2,7 @@
 #include "apiserver/streams/remote_command.hpp"
 
 #include <mutex>
+#include <vector>
 
 #include "api/status.hpp"
 #include "base/json.hpp"
@@ -31,16 +32,16 @@ class RemoteCommand : public std::enable_shared_from_this<RemoteCommand> {
         ProcessChunk failed{ProcessChunk::Channel::exit, {}, 0, process.error()};
         return self->channels_->finish(exit_status_json(failed));
       }
-      std::function<void()> waiting;
+      std::vector<std::function<void()>> waiting;
       bool gone = false;
       {
         std::lock_guard lock(self->mutex_);
         self->process_ = *process;
-        waiting = std::move(self->waiting_);
+        waiting.swap(self->waiting_);
         gone = self->gone_;
       }
       if (gone) return (*process)->close();
-      if (waiting) waiting();
+      for (const auto& input : waiting) input();
       self->pump();
     });
   }
@@ -52,10 +53,10 @@ class RemoteCommand : public std::enable_shared_from_this<RemoteCommand> {
       process = process_;
       if (input.kind == RemoteInput::Kind::gone) gone_ = true;
       if (!process && !gone_) {
-        // One piece at a time: there is at most one that waits for the process.
-        waiting_ = [self = shared_from_this(), input = std::move(input), taken = std::move(taken)]() mutable {
-          self->input(std::move(input), std::move(taken));
-        };
+        // One piece at a time of each channel: at most input and a size wait for the process.
+        waiting_.push_back([self = shared_from_this(), input = std::move(input), taken = std::move(taken)] {
+          self->input(input, taken);
+        });
         return;
       }
     }
@@ -102,7 +103,7 @@ class RemoteCommand : public std::enable_shared_from_this<RemoteCommand> {
   Open open_;
   std::mutex mutex_;
   std::shared_ptr<ProcessStream> process_;
-  std::function<void()> waiting_;
+  std::vector<std::function<void()>> waiting_;
   bool gone_ = false;
 };
 }  // namespace

@@ -11,6 +11,7 @@ namespace {
 constexpr std::size_t kReadBytes = 64 << 10;
 constexpr Duration kPingInterval = std::chrono::seconds(30);
 constexpr Duration kCloseWait = std::chrono::seconds(5);
+constexpr Duration kHeardWait = std::chrono::seconds(1);
 constexpr unsigned char kCloseChannel = 255;  // v5: "ff NN" half-closes channel NN
 enum Channel : unsigned char { kStdin = 0, kStdout = 1, kStderr = 2, kError = 3, kResize = 4 };
 }  // namespace
@@ -48,6 +49,14 @@ void WebSocketConnection::arm_ping() {
   });
 }
 
+void WebSocketConnection::hold_until_heard() {
+  sink_->send(frame(WebSocketOpcode::ping, "")).on_ready([](Result<void>) {});
+  sink_->hold();
+  engine_.after(kHeardWait, [weak = std::weak_ptr<FrameSink>(sink_)] {
+    if (auto sink = weak.lock()) sink->release();
+  });
+}
+
 void WebSocketConnection::read() {
   auto self = shared_from_this();
   stream_->read(kReadBytes).on_ready([self](Result<std::string> bytes) {
@@ -65,6 +74,7 @@ void WebSocketConnection::read() {
 void WebSocketConnection::deliver() {
   auto self = shared_from_this();
   while (auto message = parser_.next()) {
+    sink_->release();  // whatever came: the other side reads
     switch (message->kind) {
       case WebSocketMessage::Kind::ping:
         sink_->send(frame(WebSocketOpcode::pong, message->payload)).on_ready([](Result<void>) {});
@@ -113,6 +123,7 @@ void WebSocketConnection::closed() {
     call = std::move(on_closed_);
     on_message.swap(on_message_);
   }
+  sink_->release();
   // What close() has queued goes out first.
   auto self = shared_from_this();
   sink_->send("").on_ready([self](Result<void>) { self->stream_->close(); });
@@ -129,6 +140,7 @@ class WebSocketChannels final : public RemoteChannels,
   void start(std::function<void()> ready, OnInput on_input) override {
     on_input_ = std::move(on_input);
     auto self = shared_from_this();
+    connection_->hold_until_heard();
     connection_->start(
         [self](WebSocketMessage message, std::function<void()> taken) {
           self->message(std::move(message), std::move(taken));

@@ -26,6 +26,9 @@ class WebSocketConnection : public std::enable_shared_from_this<WebSocketConnect
   enum class Side : std::uint8_t { server, client };
   WebSocketConnection(Engine& engine, std::shared_ptr<DuplexStream> stream, Side side = Side::server);
   void start(OnMessage on_message, std::function<void()> on_closed);
+  /// Before start(): a ping goes out, and what is sent waits until the other side answered or sent something,
+  /// at most a second. Clients before client-go 0.34 throw away what arrives before they made their channels.
+  void hold_until_heard();
   Pending<void> send(std::string_view payload);
   /// Sends a close frame; the connection ends when the client answers it or after some seconds.
   void close(std::uint16_t code, std::string_view reason);
