@@ -107,6 +107,7 @@ Result<Change> bind_pod(const WriteInput& input, const View& view) {
   if (kind != "Node") {
     errors.not_supported(api::FieldPath("target") / "kind", json::value(kind), {std::string_view("Node")});
   }
+  api::validate_labels(find(binding, "/metadata/labels"), api::FieldPath("metadata") / "labels", errors);
   if (!errors.empty()) return api::invalid("", "Binding", input.name(), errors);
   if (const std::string uid = string_at(binding, "/metadata/uid"); !uid.empty() && uid != old.view.uid) {
     return refused_binding(input, "Precondition failed: UID in precondition: " + uid +
