@@ -23,7 +23,7 @@ enum class DnsForwardPolicy : std::uint8_t { random, round_robin, sequential };
 
 struct DnsServerOptions {
   /// "10.244.0.1:53", "[::1]:5353", port 0 takes a free one (the same for UDP and TCP). Sockets belong to the
-  /// network namespace of the thread that calls create().
+  /// network namespace of the thread that calls create(). Each has a worker thread of the engine for UDP.
   std::vector<std::string> listen = {"127.0.0.1:53"};
   /// Addresses for DNS over TLS (RFC 7858; port 853 unless given) and over HTTPS (RFC 8484: GET and POST
   /// /dns-query by HTTP/1.1 and HTTP/2; port 443 unless given). They need a certificate and its key.

@@ -5,6 +5,9 @@
 // entries of one ordered map and one Asio timer for the earliest. With event_threads = 0 nothing runs by
 // itself: the simulator drives the engine with its virtual clock (run_until in src/base/engine_manual.hpp).
 // Always true: a task accepted by post_blocking runs exactly once or, after stop(), is destroyed unrun.
+#include <sys/eventfd.h>
+#include <unistd.h>
+
 #include <atomic>
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/post.hpp>
@@ -18,6 +21,7 @@
 #include "base/assert.hpp"
 #include "base/engine_impl.hpp"
 #include "base/engine_manual.hpp"
+#include "base/fd.hpp"
 #include "orchestra/env.hpp"
 
 namespace orchestra {
@@ -250,6 +254,7 @@ struct Engine::Impl {
   std::mutex log_mutex;
   std::mutex stop_mutex;
   bool stopped = false;
+  const Fd stopping{::eventfd(0, EFD_CLOEXEC)};
   std::unique_ptr<Transport> own_transport;
   std::vector<std::thread> threads;
   WorkerPool pool;
@@ -260,6 +265,8 @@ asio::io_context& event_context(Engine& engine) {
   return engine.impl().context;
 }
 
+int stopping_descriptor(Engine& engine) { return engine.impl().stopping.get(); }
+
 Engine::Engine(EngineOptions options) : impl_(nullptr) {
   impl_ = std::make_unique<Impl>(*this, std::move(options));
 }
@@ -269,6 +276,8 @@ void Engine::stop() {
   std::lock_guard lock(impl_->stop_mutex);
   if (impl_->stopped) return;
   impl_->stopped = true;
+  const std::uint64_t one = 1;
+  (void)!::write(impl_->stopping.get(), &one, sizeof one);
   impl_->pool.stop();
   impl_->work.reset();
   impl_->context.stop();

@@ -7,6 +7,9 @@
 namespace orchestra {
 /// The context that the engine's event threads run. Sockets and strands live here.
 ORC_API boost::asio::io_context& event_context(Engine& engine);
+/// Readable from the moment that stop() is called: what loops on a worker thread watches it and ends. The
+/// engine's.
+ORC_API int stopping_descriptor(Engine& engine);
 /// Marks this thread as an event thread for the length of a scope: Pending::wait() then refuses.
 class EventThreadScope {
  public:

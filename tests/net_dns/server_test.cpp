@@ -188,6 +188,20 @@ TEST_CASE("snapshots published while queries run lose no answer") {
   CHECK(answered == 300);
 }
 
+TEST_CASE("an engine that stops ends a server that was not stopped, and the port is free") {
+  std::string address;
+  {
+    Engine engine;
+    const auto server = DnsServer::create(engine, {.listen = {"127.0.0.1:0"}}).value();
+    address = server->addresses().at(0);
+    CHECK(Fixture::text(ask_udp(address, query_packet("a.example", "A"))) == "5");
+    engine.stop();
+  }
+  Engine engine;
+  const auto again = DnsServer::create(engine, {.listen = {address}});
+  REQUIRE_MESSAGE(again, (again ? "" : again.error().to_string()));
+}
+
 TEST_CASE("a stopped server has given its port back") {
   Fixture f;
   f.server->stop();

@@ -106,8 +106,10 @@ class Server final : public DnsServer {
     }
     ORC_TRY(server->make_service(engine, options, all, own));
     for (Sockets& sockets : all) {
-      for (Fd& udp : sockets.udp)
-        server->udp_.push_back(dns::start_udp_listener(engine, std::move(udp), server->service_));
+      for (Fd& udp : sockets.udp) {
+        ORC_ASSIGN(auto listener, dns::start_udp_listener(engine, std::move(udp), server->service_));
+        server->udp_.push_back(std::move(listener));
+      }
       server->tcp_.push_back(dns::start_tcp_listener(engine, std::move(sockets.tcp), server->service_));
     }
     if (!tls_sockets.empty()) {

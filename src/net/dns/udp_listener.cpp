@@ -3,14 +3,17 @@
 #include "net/dns/udp_listener.hpp"
 
 #include <netinet/in.h>
+#include <poll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 
 #include <array>
 #include <atomic>
-#include <boost/asio/posix/basic_stream_descriptor.hpp>
 #include <cerrno>
+#include <condition_variable>
 #include <cstring>
 #include <mutex>
+#include <thread>
 #include <vector>
 
 #include "base/engine_impl.hpp"
@@ -22,7 +25,7 @@ namespace orchestra::dns {
 namespace {
 
 constexpr std::size_t kBatch = 64;
-constexpr int kRoundsMax = 16;  // full batches in a row; then others on this thread have their turn
+constexpr int kRoundsMax = 16;  // full batches in a row; then it is looked whether to stop
 constexpr std::int64_t kUpstreamKeptNs = 1'000'000'000;  // times to live are whole seconds
 constexpr std::size_t kArrivedMax = 1024;                // what the forwarder may have outstanding
 constexpr std::size_t kQueryBytesMax = 4096;             // longer ones are cut, and then malformed
@@ -43,7 +46,8 @@ class Listener final : public UdpListener, public std::enable_shared_from_this<L
  public:
   Listener(Engine& engine, Fd socket, std::shared_ptr<Service> service)
       : engine_(engine),
-        descriptor_(event_context(engine), socket.release()),
+        socket_(std::move(socket)),
+        wake_(::eventfd(0, EFD_CLOEXEC)),
         service_(std::move(service)),
         packets_(new char[kBatch * kQueryBytesMax]),
         answers_(new char[kBatch * kEdnsUdpBytes]) {
@@ -58,20 +62,37 @@ class Listener final : public UdpListener, public std::enable_shared_from_this<L
     }
   }
 
-  void wait() {
+  /// Waits and answers on one thread until stop() or the engine's stop: a question wakes that thread and
+  /// nothing else, which on an idle machine is most of what an answer takes.
+  void run() {
+    {
+      std::lock_guard lock(mutex_);
+      if (stopped_) return;
+      runner_ = std::this_thread::get_id();
+    }
+    {
+      EventThreadScope scope;  // what answers is the host's code too, and may not wait
+      std::array<pollfd, 3> watched{
+          {{socket_.get(), POLLIN, 0}, {wake_.get(), POLLIN, 0}, {stopping_descriptor(engine_), POLLIN, 0}}};
+      while (::poll(watched.data(), watched.size(), -1) >= 0 || errno == EINTR) {
+        if (watched[1].revents != 0 || watched[2].revents != 0) break;
+        if (watched[0].revents != 0) serve();
+      }
+    }
     std::lock_guard lock(mutex_);
-    if (stopped_) return;
-    descriptor_.async_wait(http::asio::posix::descriptor_base::wait_read,
-                           [self = shared_from_this()](http::ErrorCode failed) {
-                             if (!failed) self->serve();
-                           });
+    stopped_ = true;
+    socket_.reset();
+    runner_.reset();
+    over_.notify_all();
   }
 
   void stop() override {
-    std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
     stopped_ = true;
-    http::ErrorCode ignored;
-    descriptor_.close(ignored);
+    const std::uint64_t one = 1;
+    (void)!::write(wake_.get(), &one, sizeof one);
+    if (!runner_) return socket_.reset();
+    if (*runner_ != std::this_thread::get_id()) over_.wait(lock, [this] { return !runner_; });
   }
 
  private:
@@ -82,7 +103,6 @@ class Listener final : public UdpListener, public std::enable_shared_from_this<L
     std::int64_t ends_ns = 0;
   };
 
-  /// One wait is outstanding at a time, so this runs on one thread at a time.
   void serve() {
     for (int round = 0; round < kRoundsMax; ++round) {
       const std::size_t count = receive();
@@ -101,7 +121,6 @@ class Listener final : public UdpListener, public std::enable_shared_from_this<L
       if (answer_count_ > 0) send(answer_messages_.data(), answer_count_);
       if (count < kBatch) break;
     }
-    wait();
   }
 
   void answer(std::size_t i) {
@@ -201,7 +220,7 @@ class Listener final : public UdpListener, public std::enable_shared_from_this<L
     std::lock_guard lock(mutex_);
     last_count_ = 0;
     if (stopped_) return 0;
-    const int count = ::recvmmsg(descriptor_.native_handle(), queries_.data(), kBatch, MSG_DONTWAIT, nullptr);
+    const int count = ::recvmmsg(socket_.get(), queries_.data(), kBatch, MSG_DONTWAIT, nullptr);
     if (count <= 0) return 0;
     last_count_ = static_cast<std::size_t>(count);
     for (std::size_t i = 0; i < last_count_; ++i) {
@@ -227,8 +246,8 @@ class Listener final : public UdpListener, public std::enable_shared_from_this<L
     std::lock_guard lock(mutex_);
     std::size_t sent = 0;
     while (sent < count && !stopped_) {
-      const int done = ::sendmmsg(descriptor_.native_handle(), messages + sent,
-                                  static_cast<unsigned>(count - sent), MSG_DONTWAIT | MSG_NOSIGNAL);
+      const int done = ::sendmmsg(socket_.get(), messages + sent, static_cast<unsigned>(count - sent),
+                                  MSG_DONTWAIT | MSG_NOSIGNAL);
       // A datagram that cannot go (no route, full buffer) is lost, as datagrams may be; the rest goes on.
       sent += done > 0 ? static_cast<std::size_t>(done) : 1;
     }
@@ -236,7 +255,10 @@ class Listener final : public UdpListener, public std::enable_shared_from_this<L
 
   Engine& engine_;
   std::mutex mutex_;
-  http::asio::posix::basic_stream_descriptor<http::asio::io_context::executor_type> descriptor_;
+  std::condition_variable over_;
+  Fd socket_;
+  const Fd wake_;  ///< readable: stop
+  std::optional<std::thread::id> runner_;
   const std::shared_ptr<Service> service_;
   std::mutex arrived_mutex_;
   std::vector<Arrived> arrived_;
@@ -259,7 +281,8 @@ class Listener final : public UdpListener, public std::enable_shared_from_this<L
 
 }  // namespace
 
-std::shared_ptr<UdpListener> start_udp_listener(Engine& engine, Fd socket, std::shared_ptr<Service> service) {
+Result<std::shared_ptr<UdpListener>> start_udp_listener(Engine& engine, Fd socket,
+                                                        std::shared_ptr<Service> service) {
   const int on = 1;
   const auto own = http::local_address(socket.get());
   if (!own || is_any(*own)) {
@@ -268,8 +291,8 @@ std::shared_ptr<UdpListener> start_udp_listener(Engine& engine, Fd socket, std::
   }
   ::setsockopt(socket.get(), SOL_SOCKET, SO_RCVBUF, &kReceiveBufferBytes, sizeof kReceiveBufferBytes);
   auto listener = std::make_shared<Listener>(engine, std::move(socket), std::move(service));
-  listener->wait();
-  return listener;
+  ORC_TRY(engine.post_blocking([listener] { listener->run(); }));
+  return std::shared_ptr<UdpListener>(std::move(listener));
 }
 
 }  // namespace orchestra::dns

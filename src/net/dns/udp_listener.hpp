@@ -1,5 +1,6 @@
 #pragma once
-// One UDP socket of a DNS server: reads and answers in batches of up to 64 datagrams per system call.
+// One UDP socket of a DNS server: reads and answers in batches of up to 64 datagrams per system call, on a
+// worker thread of the engine of its own.
 #include <memory>
 
 #include "base/fd.hpp"
@@ -12,6 +13,7 @@ class UdpListener {
   virtual ~UdpListener() = default;
   virtual void stop() = 0;  ///< the socket is closed when this returns; any thread
 };
-std::shared_ptr<UdpListener> start_udp_listener(Engine& engine, Fd socket, std::shared_ptr<Service> service);
+Result<std::shared_ptr<UdpListener>> start_udp_listener(Engine& engine, Fd socket,
+                                                        std::shared_ptr<Service> service);
 
 }  // namespace orchestra::dns
