@@ -16,6 +16,8 @@ ReplicaSetModel ReplicaSetModel::from(const Object& object) {
   set.observed = int_at(root, "/status/replicas");
   set.ready = int_at(root, "/status/readyReplicas");
   set.available = int_at(root, "/status/availableReplicas");
+  if (find(root, "/status/terminatingReplicas") != nullptr)
+    set.terminating = int_at(root, "/status/terminatingReplicas");
   set.created_ns = time_at(root, "/metadata/creationTimestamp").value_or(0);
   set.revision = set.annotated(kRevision).value_or(0);
   return set;

@@ -27,6 +27,7 @@ struct ReplicaSetModel {
   std::int64_t replicas = 0;  // spec.replicas, as it shall be
   std::int64_t observed = 0;  // status.replicas
   std::int64_t ready = 0, available = 0;
+  std::optional<std::int64_t> terminating;
   std::int64_t revision = 0;
   std::int64_t created_ns = 0;
   std::string name, uid;

@@ -9,7 +9,14 @@ json::value counted_status(const DeploymentModel& model) {
   std::int64_t observed = 0;
   std::int64_t ready = 0;
   std::int64_t specified = 0;
+  std::optional<std::int64_t> terminating = 0;  // known when each set that was ever counted says it
   model.each_set([&](const ReplicaSetModel& set) {
+    const bool counted = set.object && int_at(tree(set.object), "/status/observedGeneration") != 0;
+    if (set.terminating && terminating) {
+      *terminating += *set.terminating;
+    } else if (counted) {
+      terminating.reset();
+    }
     observed += set.observed;
     ready += set.ready;
     specified += set.replicas;
@@ -30,6 +37,11 @@ json::value counted_status(const DeploymentModel& model) {
   put("readyReplicas", ready);
   put("availableReplicas", available);
   put("unavailableReplicas", std::max<std::int64_t>(0, specified - available));
+  if (terminating) {
+    fields["terminatingReplicas"] = *terminating;
+  } else {
+    fields.erase("terminatingReplicas");
+  }
   return status;
 }
 

@@ -2,7 +2,7 @@
 //
 // Claims its pods (adopts orphans that match, releases own ones that match no longer), creates what is
 // missing, gives up what is too much in deletion_order(), and reports counts. A terminating pod counts
-// neither as a replica nor against one; a failed pod is replaced. There are no "expectations": the runner
+// neither as a replica nor against one (terminatingReplicas says how many there are); a failed pod is replaced. There are no "expectations": the runner
 // decides again only when the view has seen the writes of the last decision.
 #include "controllers/replicaset/decide.hpp"
 
@@ -23,7 +23,7 @@ struct Flavour {
   const char* api_version;
   const char* kind;
   ResourceRef resource;
-  bool plain_selector;
+  bool plain_selector, counts_terminating;
 
   Result<LabelSelector> selector(const Object& set) const {
     if (plain_selector) return LabelSelector::from_map(object_at(tree(set), "/spec/selector"));
@@ -31,18 +31,28 @@ struct Flavour {
   }
 };
 
-std::vector<Object> active_pods(const Object& set, const View& view) {
-  std::vector<Object> active;
+struct OwnPods {
+  std::vector<Object> active, terminating;
+};
+
+OwnPods own_pods(const Object& set, const View& view) {
+  OwnPods own;
   for (Object& pod : view.find(pods(), ObjectCache::kOwner, set.uid())) {
     const OwnerReference* owner = pod.controller();
-    if (owner != nullptr && owner->uid == set.uid() && pod_active(pod)) active.push_back(std::move(pod));
+    if (owner == nullptr || owner->uid != set.uid()) continue;
+    if (pod_active(pod)) {
+      own.active.push_back(std::move(pod));
+    } else if (pod.deleting() && !pod_terminal(pod)) {
+      own.terminating.push_back(std::move(pod));
+    }
   }
-  return active;
+  return own;
 }
 
 struct Claim {
-  std::vector<Object> pods;  // active and ours
-  bool changed = false;      // adoptions or releases were ordered
+  std::vector<Object> pods;      // active and ours
+  std::int64_t terminating = 0;  // others of ours
+  bool changed = false;          // adoptions or releases were ordered
 };
 
 // Pods that this set controls after this decision; adoptions take part from the next one on, when they
@@ -50,7 +60,9 @@ struct Claim {
 Claim claim_pods(const Flavour& flavour, const Object& set, const LabelSelector& selector, const View& view,
                  Actions& actions) {
   Claim claim;
-  for (Object& pod : active_pods(set, view)) {
+  OwnPods own = own_pods(set, view);
+  for (const Object& pod : own.terminating) claim.terminating += selector.matches(pod.labels()) ? 1 : 0;
+  for (Object& pod : own.active) {
     if (selector.matches(pod.labels())) {
       claim.pods.push_back(std::move(pod));
     } else if (!set.deleting()) {
@@ -109,15 +121,16 @@ void manage_replicas(const Object& set, const Claim& claim, const View& view, No
 }
 
 struct Counts {
-  std::int64_t replicas = 0, labeled = 0, ready = 0, available = 0;
+  std::int64_t replicas = 0, labeled = 0, ready = 0, available = 0, terminating = 0;
   std::optional<Duration> due;  // when the next ready pod becomes available
 };
 
-Counts count(const Object& set, const std::vector<Object>& pods_of_set, Now now) {
+Counts count(const Object& set, const std::vector<Object>& pods_of_set, std::int64_t terminating, Now now) {
   const json::value& root = tree(set);
   const std::int64_t min_ready = int_at(root, "/spec/minReadySeconds");
   const auto labels = LabelSelector::from_map(object_at(root, "/spec/template/metadata/labels"));
   Counts counts;
+  counts.terminating = terminating;
   for (const Object& pod : pods_of_set) {
     ++counts.replicas;
     if (labels.matches(pod.labels())) ++counts.labeled;
@@ -127,7 +140,7 @@ Counts count(const Object& set, const std::vector<Object>& pods_of_set, Now now)
   return counts;
 }
 
-json::value status_of(const Object& set, const Counts& counts) {
+json::value status_of(const Flavour& flavour, const Object& set, const Counts& counts) {
   const json::value* before = find(tree(set), "/status");
   json::value status = before != nullptr && before->is_object() ? *before : json::value(json::object());
   json::object& fields = status.get_object();
@@ -143,6 +156,7 @@ json::value status_of(const Object& set, const Counts& counts) {
   put("readyReplicas", counts.ready);
   put("availableReplicas", counts.available);
   put("observedGeneration", set.generation());
+  if (flavour.counts_terminating) fields["terminatingReplicas"] = counts.terminating;
   return status;
 }
 
@@ -193,8 +207,8 @@ class ReplicaSetReconciler final : public Reconciler {
     const Claim claim = claim_pods(flavour_, set, *selector, view, actions);
     // While pods change hands the count is uncertain: settle that first.
     if (!claim.changed && !set.deleting()) manage_replicas(set, claim, view, now, actions);
-    const Counts counts = count(set, claim.pods, now);
-    json::value status = status_of(set, counts);
+    const Counts counts = count(set, claim.pods, claim.terminating, now);
+    json::value status = status_of(flavour_, set, counts);
     const std::int64_t wanted = int_at(tree(set), "/spec/replicas", 1);
     if (counts.replicas == wanted && find_condition(tree(set), kReplicaFailure) != nullptr) {
       remove_condition(array_in(status, "/conditions"), kReplicaFailure);
@@ -219,7 +233,9 @@ class ReplicaSetReconciler final : public Reconciler {
     if (error.is(Error::denied) && error.message().find("being terminated") != std::string::npos)
       return actions;
     const std::string reason = create ? "FailedCreate" : "FailedDelete";
-    json::value status = status_of(set, count(set, active_pods(set, view), now));
+    const OwnPods own = own_pods(set, view);
+    const auto terminating = static_cast<std::int64_t>(own.terminating.size());
+    json::value status = status_of(flavour_, set, count(set, own.active, terminating, now));
     set_condition(array_in(status, "/conditions"), {kReplicaFailure, "True", reason, error.message()},
                   now.wall_ns, false);
     write_status(flavour_, set, std::move(status), reason, actions);
@@ -236,12 +252,12 @@ class ReplicaSetReconciler final : public Reconciler {
 
 std::shared_ptr<const Reconciler> make_replica_set_reconciler() {
   return std::make_shared<ReplicaSetReconciler>(
-      Flavour{"replicaset", "apps/v1", "ReplicaSet", replica_sets(), false});
+      Flavour{"replicaset", "apps/v1", "ReplicaSet", replica_sets(), false, true});
 }
 
 std::shared_ptr<const Reconciler> make_replication_controller_reconciler() {
   return std::make_shared<ReplicaSetReconciler>(
-      Flavour{"replicationcontroller", "v1", "ReplicationController", replication_controllers(), true});
+      Flavour{"replicationcontroller", "v1", "ReplicationController", replication_controllers(), true, false});
 }
 
 }  // namespace orchestra::controllers
