@@ -23,7 +23,7 @@ constexpr Duration kIdle = std::chrono::hours(1);
 constexpr std::size_t kAuthFileBytesMax = 1 << 20;
 
 constexpr const char* kUsage =
-    "usage: orchestra image COMMAND [--store DIR]\n"
+    "usage: orchestra image COMMAND [--store DIR | --data DIR]   --data: of the cluster with this data folder\n"
     "  ls [--json] [--digests]                     the images of the store\n"
     "  inspect [--raw|--config|--probe] NAME       what is known of an image, as JSON\n"
     "  import [--name NAME] [--platform P] [--rootfs] PATH|-  docker or OCI archive, OCI layout folder, or\n"
@@ -526,7 +526,8 @@ Result<void> run_command(const std::string& name, const Flags& flags, json::obje
                          const ImageCommandSettings& settings, std::FILE* out, std::FILE* err) {
   request["op"] = "image." + name;
   ImageStoreOptions options;
-  options.dir = absolute(flags.value("--store", settings.store));
+  const std::string data = flags.value("--data", "");
+  options.dir = absolute(data.empty() ? flags.value("--store", settings.store) : data + "/images");
   Printer printer(name, flags, out, err);
   const image::SendLine send = [&printer](const json::object& line) {
     printer.line(line);
@@ -573,13 +574,13 @@ int run_image_command(const std::vector<std::string>& args, std::FILE* out, std:
     std::fputs(kUsage, args.empty() ? err : out);
     return args.empty() ? 2 : 0;
   }
-  // --store may stand before the command.
+  // --store and --data may stand before the command.
   std::vector<std::string> rest(args.begin() + 1, args.end());
   std::string name = args[0];
-  if (name == "--store" && args.size() >= 3) {
-    name = args[2];
+  if ((name == "--store" || name == "--data") && args.size() >= 3) {
     rest.assign(args.begin() + 3, args.end());
-    rest.insert(rest.begin(), {"--store", args[1]});
+    rest.insert(rest.begin(), {name, args[1]});
+    name = args[2];
   }
   const auto command = commands().find(name);
   if (command == commands().end()) {
@@ -591,7 +592,7 @@ int run_image_command(const std::vector<std::string>& args, std::FILE* out, std:
     return 0;
   }
   std::set<std::string> with_value = command->second.with_value;
-  with_value.insert("--store");
+  with_value.insert({"--store", "--data"});
   auto flags = parse_flags(rest, with_value, command->second.switches);
   auto request = flags ? command->second.request(*flags) : Result<json::object>(flags.error());
   if (!request) {

@@ -39,7 +39,7 @@ with tarfile.open(sys.argv[1], "w") as out:
 PYTHON
 
 up
-out=$("$orchestra" image import --store "$data/images" "$work/arm.tar" 2>&1); [ $? != 0 ] && grep -q 'linux/arm64' <<<"$out" && grep -q "no image for linux/" <<<"$out" && pass "an image for another machine is refused with both names" || failed "image of another architecture: $out"
+out=$("$orchestra" image import --data "$data" "$work/arm.tar" 2>&1); [ $? != 0 ] && grep -q 'linux/arm64' <<<"$out" && grep -q "no image for linux/" <<<"$out" && pass "an image for another machine is refused with both names" || failed "image of another architecture: $out"
 kubectl run nowhere --image=127.0.0.1:1/nothing:1 --restart=Never >/dev/null
 event_of() { kubectl get events --field-selector "involvedObject.name=$1,type=Warning" -o 'jsonpath={.items[*].message}'; }
 wait_for 20 bash -c 'kubectl get pod nowhere -o "jsonpath={.status.containerStatuses[0].state.waiting.reason}" | grep -q "ErrImagePull\|ImagePullBackOff"' && grep -q '127.0.0.1:1' <<<"$(event_of nowhere)" &&
