@@ -80,6 +80,9 @@ struct ContainerConfig {
   std::vector<std::string> add_capabilities, drop_capabilities;  ///< "NET_ADMIN", "ALL"
   std::string seccomp = "default";                               ///< default, unconfined
   bool tty = false, in = false, in_once = false;
+  /// Id of a running container of the pod whose process namespace this one joins (`kubectl debug --target`);
+  /// empty: its own, or the pod's. Refused at level process. Since 0.2.
+  std::string process_namespace_of;
   std::string log_path;  ///< absolute path of the CRI log file
   std::int64_t log_file_bytes_max = 10 << 20;
   std::map<std::string, std::string> annotations;

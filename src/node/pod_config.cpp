@@ -283,6 +283,17 @@ Result<ContainerConfig> PodWorker::make_config(const Object& pod, Slot& slot, co
   config.tty = bool_at(spec, "/tty");
   config.in = bool_at(spec, "/stdin");
   config.in_once = bool_at(spec, "/stdinOnce");
+  if (const std::string target = string_at(spec, "/targetContainerName"); slot.ephemeral && !target.empty()) {
+    std::lock_guard lock(mutex_);
+    const auto found = slots_.find(target);
+    if (found == slots_.end() || !found->second.current ||
+        found->second.current->state != ContainerState::running) {
+      return Error(Error::conflict, "node",
+                   "ephemeral container \"" + slot.name + "\": its target container \"" + target +
+                       "\" is not running");
+    }
+    config.process_namespace_of = found->second.current->id;
+  }
   config.limits = limits_of(spec, qos_class(object), context_.memory_bytes);
   config.log_path = context_.log_directory(pod.ns(), pod.name(), uid_) + "/" + slot.name + "/" +
                     std::to_string(slot.attempt) + ".log";

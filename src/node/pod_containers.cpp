@@ -220,12 +220,6 @@ bool PodWorker::ready_image(const Object& pod, Slot& slot, const json::value& sp
 }
 
 Result<void> PodWorker::create(const Object& pod, Slot& slot, const json::value& spec) {
-  if (const std::string target = string_at(spec, "/targetContainerName"); slot.ephemeral && !target.empty()) {
-    return Error(
-        Error::unsupported, "node",
-        "ephemeral container \"" + slot.name + "\": targetContainerName \"" + target +
-            "\" is not supported; leave --target out (with shareProcessNamespace all processes are seen)");
-  }
   const ImageInfo image = slot.pulled->value();
   const bool again = slot.current.has_value() && slot.current->state != ContainerState::created;
   if (again) {

@@ -293,6 +293,18 @@ TEST_CASE("an ephemeral container looks around; a failed one tells the end of it
     return pod && pod.get_int("/status/ephemeralContainerStatuses/0/state/terminated/exitCode") == 0;
   }));
   CHECK(node.logs("web", "debug") == "hello\n");
+  REQUIRE(
+      node.client
+          .patch(
+              "v1", "pods", "web", "default", PatchType::strategic,
+              R"({"spec":{"ephemeralContainers":[{"name":"inside","image":"box:1","targetContainerName":"main",
+                         "args":["busybox grep -c sleep /proc/1/cmdline"]}]}})",
+              options)
+          .wait(5s));
+  REQUIRE(node.wait_pod("web", [](const Object& pod) {
+    return pod && pod.get_int("/status/ephemeralContainerStatuses/1/state/terminated/exitCode") == 0;
+  }));
+  CHECK(node.logs("web", "inside") == "1\n");
   CHECK(ready(node.pod("web")));
 
   node.create(pod_yaml("talks", "'echo first; echo last words; exit 3'", "  restartPolicy: Never\n",

@@ -276,6 +276,35 @@ TEST_CASE("with a shared pid namespace containers see each other, and pid 1 is o
   CHECK(house.runtime().remove_container("pod-1", "c1").wait(30s).has_value());
 }
 
+TEST_CASE("a container that joins another's process namespace sees its processes and ends with it") {
+  ORC_NEEDS_FULL_CONTAINERS("joined pid namespace");
+  RuntimeHouse house;
+  house.pod();
+  house.start(house.config("c1", {"sleep", "1000"}));
+  house.start(house.config("other", {"sleep", "2000"}));
+  auto joined = [&](const std::string& id, std::vector<std::string> args) {
+    ContainerConfig config = house.config(id, std::move(args));
+    config.process_namespace_of = "c1";
+    return config;
+  };
+  house.start(joined(
+      "look", {"sh", "-c", "tr '\\0' ' ' </proc/1/cmdline; echo; grep -l sleep /proc/[0-9]*/comm | wc -l"}));
+  REQUIRE(eventually([&] { return house.runtime().exited("pod-1", "look").wait(1s).has_value(); }));
+  CHECK(log_contents(house.path("logs/look.log")).find("F sleep 1000") != std::string::npos);
+  CHECK(log_contents(house.path("logs/look.log")).find("F 1\n") != std::string::npos);
+
+  house.start(joined("stays", {"sleep", "3000"}));
+  CHECK(house.runtime().signal_container("pod-1", "c1", SIGKILL).wait(30s).has_value());
+  REQUIRE(eventually([&] { return house.runtime().exited("pod-1", "stays").wait(1s).has_value(); }));
+  const auto late = house.runtime().create_container("pod-1", joined("late", {"true"})).wait(30s);
+  REQUIRE_FALSE(late.has_value());
+  // The record may still say that it runs; then the shim, which knows, refuses.
+  const std::string why = late.error().to_string();
+  const bool named = why.find("container c1: it is not running") != std::string::npos ||
+                     why.find("whose processes are to be seen has ended") != std::string::npos;
+  CHECK_MESSAGE(named, why);
+}
+
 TEST_CASE("usage of a running container is counted") {
   ORC_NEEDS_FULL_CONTAINERS("usage");
   RuntimeHouse house;

@@ -361,6 +361,25 @@ int find_container(const char* id) {
   return -1;
 }
 
+/// The pidfd whose pid namespace the container is born in: another container's that the plan names by
+/// /proc/PID/ns/pid, or the pod's own. -1: none. -ESRCH: that container has ended.
+int namespace_to_enter(const CreateRequest& request, const Plan* plan) {
+  for (uint32_t i = 0; i < plan->joins.count; ++i) {
+    const JoinStep& step = table_at<JoinStep>(plan, plan->joins)[i];
+    if (step.clone_flag != CLONE_NEWPID) continue;
+    for (const Container& other : containers()) {
+      if (!other.used || other.ended || other.pidfd < 0) continue;
+      Line<kIdBytes> path;
+      path.add("/proc/").add(other.record.pid).add("/ns/pid");
+      if (equal(path.text, text_at(plan, step.path))) return other.pidfd;
+    }
+    return -ESRCH;
+  }
+  const bool of_pod = shim().pause_pidfd >= 0 && (plan->clone_flags & CLONE_NEWPID) == 0 &&
+                      request.own_pid_namespace == 0 && (plan->flags & kOwnRoot) != 0;
+  return of_pod ? shim().pause_pidfd : -1;
+}
+
 void create_container(const Waiter& waiter, const CreateRequest& request, const Plan* plan) {
   const int existing = find_container(request.id);
   if (existing >= 0) {  // repeated after a lost answer: the same answer
@@ -370,6 +389,12 @@ void create_container(const Waiter& waiter, const CreateRequest& request, const 
     } else {
       answer(waiter, -EEXIST, &container.record, sizeof container.record);
     }
+    return;
+  }
+  const int pid_namespace = namespace_to_enter(request, plan);
+  if (pid_namespace == -ESRCH) {
+    answer_failure(waiter, ESRCH, Stage::join_namespace,
+                   "the container whose processes are to be seen has ended");
     return;
   }
   Container* slot = free_slot(shim().containers, shim().containers_end);
@@ -394,10 +419,6 @@ void create_container(const Waiter& waiter, const CreateRequest& request, const 
     release(container);
     return;
   }
-  const int pid_namespace = shim().pause_pidfd >= 0 && (plan->clone_flags & CLONE_NEWPID) == 0 &&
-                                    request.own_pid_namespace == 0 && (plan->flags & kOwnRoot) != 0
-                                ? shim().pause_pidfd
-                                : -1;
   bool in_cgroup = false;
   Refusal why;
   const long pid = clone_inside(pid_namespace, plan, plan->clone_flags, &container.pidfd, in_cgroup, why);

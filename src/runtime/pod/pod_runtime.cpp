@@ -179,12 +179,32 @@ Pending<ContainerStatus> RealPodRuntime::create(std::string pod_uid, ContainerCo
       ORC_TRY(replace_file(directory + "/config.json", to_json(to_record(config)), 0600, false));
       if (spec) ORC_TRY(replace_file(directory + "/spec.json", spec->to_json(), 0600, false));
       ContainerSpec whole = spec ? *spec : make_pod_container_spec(pod->config(), config, self->isolation_);
+      if (!config.process_namespace_of.empty())
+        ORC_TRY(self->join_processes(*pod, config.process_namespace_of, whole));
       if (self->drop_groups(whole)) pod->add_degraded({"supplementary groups: " + self->ids_.single_because});
       return self->make_container(*pod, config, whole);
     }();
     if (!made) (void)self->undo_container(*pod, config.id);
     return made;
   });
+}
+
+/// The shim knows the container by its pid and enters through its pidfd, so a pid that was given away is no
+/// danger.
+Result<void> RealPodRuntime::join_processes(const Pod& pod, const std::string& id,
+                                            ContainerSpec& spec) const {
+  if (isolation_ == Isolation::process) {
+    return Error(Error::unsupported, kDomain,
+                 "process namespace of container " + id +
+                     ": level process has none; the machine's processes are seen");
+  }
+  ORC_ASSIGN(const ContainerStatus target, pod.status(id));
+  if (target.state != ContainerState::running)
+    return Error(Error::conflict, kDomain, "process namespace of container " + id + ": it is not running");
+  for (auto& space : spec.namespaces) {
+    if (space.type == "pid") space.path = "/proc/" + std::to_string(target.pid) + "/ns/pid";
+  }
+  return {};
 }
 
 /// Of a whole specification its own profile; of the agent's configuration the default one by name.
@@ -242,7 +262,8 @@ Result<ContainerStatus> RealPodRuntime::make_container(Pod& pod, const Container
   if (config.tty) request.flags |= wire::kWantTerminal;
   if (config.in) request.flags |= wire::kWantInput;
   if (config.in_once) request.flags |= wire::kInputOnce;
-  for (const auto& space : spec.namespaces) request.own_pid_namespace |= space.type == "pid" ? 1u : 0u;
+  for (const auto& space : spec.namespaces)
+    request.own_pid_namespace |= space.type == "pid" && space.path.empty() ? 1u : 0u;
 
   ORC_ASSIGN(ShimConnection shim, ShimConnection::connect(pod.directory()));
   ORC_ASSIGN(const ShimReply reply, shim.call(wire::Op::create, as_bytes(request) + plan, kCreateDeadline));

@@ -134,6 +134,7 @@ json::value to_record(const ContainerConfig& config) {
                       {"tty", config.tty},
                       {"in", config.in},
                       {"inOnce", config.in_once},
+                      {"processNamespaceOf", config.process_namespace_of},
                       {"logPath", config.log_path},
                       {"logFileBytesMax", config.log_file_bytes_max},
                       {"annotations", to_object(config.annotations)}};
@@ -180,6 +181,7 @@ Result<ContainerConfig> container_from_record(const json::value& record) {
   config.tty = bool_at(record, "/tty");
   config.in = bool_at(record, "/in");
   config.in_once = bool_at(record, "/inOnce");
+  config.process_namespace_of = string_at(record, "/processNamespaceOf");
   config.log_path = string_at(record, "/logPath");
   config.log_file_bytes_max = int_at(record, "/logFileBytesMax", 10 << 20);
   config.annotations = map_at(record, "/annotations");
