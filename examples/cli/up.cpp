@@ -58,11 +58,12 @@ running when it ends; the next `up` on the same folder adopts them, `orchestra d
   --audit-policy FILE     an audit.k8s.io/v1 Policy: what is told of which request (default: level Metadata for all)
   --log-level L           debug, info (default), warning, error
 )";
-constexpr const char* kJoinHelp = R"(usage: orchestra join https://HOST:PORT --token-file F [flags]
+constexpr const char* kJoinHelp = R"(usage: orchestra join https://HOST:PORT[,https://HOST:PORT..] --token-file F [flags]
 Runs a node of the cluster whose control plane listens there, until SIGTERM or SIGINT. Pods keep running when it
 ends and while the control plane is away; the next `join` on the same folder adopts them, `orchestra down --data DIR`
 ends them. F is a copy of node-token in the control plane's data folder; it is needed once, then DIR/pki holds a
-certificate, and the URL may be left out.
+certificate, and the URL may be left out. Of a control plane of several peers name the API servers of all: the node
+goes on with another when one is away, and kubectl reaches its pods through each.
 
   --token-file F          the token for joining
   --data DIR              everything it keeps (default /var/lib/orchestra-node, without root

@@ -63,7 +63,7 @@ struct NodeAgentOptions {
   /// refused while the first renews its lease. Empty: not checked.
   std::string agent_id = {};
   /// An agent away from its API server: it has the rights of a node there (reads only what its pods name),
-  /// and keeps a tunnel to it, over which logs, exec, attach, port-forward and statistics of this node are
+  /// and keeps a tunnel to each of its servers, over which logs, exec, attach, port-forward and statistics of this node are
   /// asked for. Since 0.2.
   std::optional<RemoteClientOptions> remote = std::nullopt;
   std::string isolation_name;         ///< "full", "process": a Node label and condition
@@ -109,7 +109,7 @@ class ORC_API NodeAgent {
   /// What the pods of this node and the node use, from the last pass (each 10 s). Empty once the agent is
   /// gone. Since 0.2.
   std::shared_ptr<MetricsSource> metrics() const;
-  /// The tunnel to the API server is open (NodeAgentOptions::remote). Since 0.2.
+  /// The tunnel to an API server is open (NodeAgentOptions::remote). Since 0.2.
   bool connected() const;
   /// Logs, exec, attach, port-forward for pods of this node; valid as long as the agent.
   std::shared_ptr<PodStreams> streams();

@@ -5,10 +5,11 @@
 //   if (!client) ...
 //   auto pods = client->list("v1", "pods", {.ns = "default"}).wait(5s);
 //
-// exec and port-forward need an upgraded connection and answer `unsupported` here. Since 0.1.
+// Since 0.1.
 #include <functional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "orchestra/client.hpp"
 #include "orchestra/engine.hpp"
@@ -17,6 +18,10 @@ namespace orchestra {
 
 struct RemoteClientOptions {
   std::string server;  ///< https://host:port
+  /// Other API servers of the same control plane, as `server`. One is used until it cannot be reached or does not
+  /// answer in time; then the next. A read that failed so is asked of the others; a write is not, for nobody
+  /// knows what came of it. Since 0.2.
+  std::vector<std::string> more_servers = {};
   std::string ca_pem;  ///< empty: the system's bundle
   std::string certificate_pem, key_pem;
   std::string token;

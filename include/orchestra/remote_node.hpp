@@ -23,7 +23,9 @@
 namespace orchestra {
 
 struct RemoteNodeOptions {
-  std::string server = {};      ///< https://HOST:PORT of the control plane; empty: that of the last start
+  /// https://HOST:PORT of the control plane, or several of one control plane between commas: the node goes on with
+  /// another when one is away, and all reach its pods. Empty: what the last start had.
+  std::string server = {};
   std::string token_file = {};  ///< DIR/node-token of the control plane; needed until a certificate is there
   std::string data_dir = {};   ///< empty: /var/lib/orchestra-node, without root ~/.local/share/orchestra-node
   std::string node_name = {};  ///< empty: that of the last start, else the host's name

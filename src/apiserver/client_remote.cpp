@@ -3,6 +3,7 @@
 #include "orchestra/remote_client.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
 #include <cstdlib>
 #include <deque>
@@ -226,19 +227,19 @@ class RemoteImpl final : public Client::Impl, public std::enable_shared_from_thi
  public:
   RemoteImpl(Engine& engine, RemoteClientOptions options)
       : engine_(engine), options_(std::move(options)), http_(make_http_client(engine)), upgrades_(engine) {
-    while (!options_.server.empty() && options_.server.back() == '/') options_.server.pop_back();
+    servers_.push_back(options_.server);
+    servers_.insert(servers_.end(), options_.more_servers.begin(), options_.more_servers.end());
+    for (std::string& server : servers_) {
+      while (!server.empty() && server.back() == '/') server.pop_back();
+    }
   }
 
   Pending<ApiResponse> request(ApiRequest request) override {
-    return http_->send(http_request(request)).then([](Result<HttpResponse> answer) -> Result<ApiResponse> {
-      if (!answer) return answer.error();
-      ApiResponse response;
-      response.code = answer->status;
-      response.headers = std::move(answer->headers);
-      response.content_type = response.headers["content-type"];
-      response.body = std::move(answer->body);
-      return response;
-    });
+    Promise<ApiResponse> promise;
+    auto pending = promise.pending();
+    const bool reads = request.verb == "get" || request.verb == "list";
+    ask(std::make_shared<const ApiRequest>(std::move(request)), promise, reads ? servers_.size() : 1);
+    return pending;
   }
 
   Pending<ObjectList> list(ApiRequest wanted) override {
@@ -332,6 +333,32 @@ class RemoteImpl final : public Client::Impl, public std::enable_shared_from_thi
   }
 
  private:
+  /// Of `tries` servers, beginning with the one that is in use.
+  void ask(std::shared_ptr<const ApiRequest> request, Promise<ApiResponse> promise, std::size_t tries) {
+    const std::size_t used = current_;
+    http_->send(http_request(*request, used))
+        .on_ready([self = shared_from_this(), request, promise, tries, used](Result<HttpResponse> answer) {
+          if (!answer) {
+            self->failed(used, answer.error());
+            if (tries > 1 && is_away(answer.error())) return self->ask(request, promise, tries - 1);
+            return promise.set(answer.error());
+          }
+          ApiResponse response;
+          response.code = answer->status;
+          response.headers = std::move(answer->headers);
+          response.content_type = response.headers["content-type"];
+          response.body = std::move(answer->body);
+          promise.set(std::move(response));
+        });
+  }
+  static bool is_away(const Error& why) {
+    return why.is(Error::unavailable) || why.is(Error::deadline_exceeded);
+  }
+  /// The next server from now on, unless somebody has turned already.
+  void failed(std::size_t used, const Error& why) {
+    if (is_away(why)) current_.compare_exchange_strong(used, (used + 1) % servers_.size());
+  }
+
   /// An upgraded connection, or what the server said instead.
   struct Opened {
     std::shared_ptr<DuplexStream> stream;
@@ -348,13 +375,18 @@ class RemoteImpl final : public Client::Impl, public std::enable_shared_from_thi
     const std::string key = encode_base64_text(nonce);
     std::string offered;
     for (const std::string& one : protocols) offered += (offered.empty() ? "" : ", ") + one;
-    HttpRequest request = upgrade_request(wanted, *path, "GET", "websocket");
+    const std::size_t used = current_;
+    HttpRequest request = upgrade_request(wanted, *path, "GET", "websocket", used);
     request.headers.emplace_back("Sec-WebSocket-Version", "13");
     request.headers.emplace_back("Sec-WebSocket-Key", key);
     request.headers.emplace_back("Sec-WebSocket-Protocol", offered);
     upgrades_.open(std::move(request))
-        .on_ready([done, key, protocols, path = *path](Result<http::UpgradeAnswer> answer) {
-          if (!answer) return done(answer.error());
+        .on_ready([self = shared_from_this(), used, done, key, protocols,
+                   path = *path](Result<http::UpgradeAnswer> answer) {
+          if (!answer) {
+            self->failed(used, answer.error());
+            return done(answer.error());
+          }
           Opened opened = opened_of(*answer, "sec-websocket-protocol");
           const bool ours = std::find(protocols.begin(), protocols.end(), opened.protocol) != protocols.end();
           if (!opened.refused &&
@@ -371,7 +403,7 @@ class RemoteImpl final : public Client::Impl, public std::enable_shared_from_thi
   void open_spdy(const ApiRequest& wanted, OnOpened done) {
     auto path = path_of_stream(wanted);
     if (!path) return done(path.error());
-    HttpRequest request = upgrade_request(wanted, *path, "POST", "SPDY/3.1");
+    HttpRequest request = upgrade_request(wanted, *path, "POST", "SPDY/3.1", current_);
     request.headers.emplace_back("X-Stream-Protocol-Version", "portforward.k8s.io");
     upgrades_.open(std::move(request)).on_ready([done](Result<http::UpgradeAnswer> answer) {
       if (!answer) return done(answer.error());
@@ -388,21 +420,21 @@ class RemoteImpl final : public Client::Impl, public std::enable_shared_from_thi
   }
 
   HttpRequest upgrade_request(const ApiRequest& wanted, const std::string& path, const char* method,
-                              const char* protocol) const {
+                              const char* protocol, std::size_t server) const {
     ApiRequest bare = wanted;
     bare.body.clear();
-    HttpRequest request = http_request(bare);
+    HttpRequest request = http_request(bare, server);
     request.method = method;
-    request.url = options_.server + path;
+    request.url = servers_[server] + path;
     request.headers.emplace_back("Connection", "Upgrade");
     request.headers.emplace_back("Upgrade", protocol);
     return request;
   }
 
-  HttpRequest http_request(const ApiRequest& request) const {
+  HttpRequest http_request(const ApiRequest& request, std::size_t server) const {
     HttpRequest out;
     out.method = method_of(request.verb);
-    out.url = options_.server + path_of_request(request);
+    out.url = servers_[server] + path_of_request(request);
     out.headers.emplace_back("Accept", request.accept);
     out.headers.emplace_back("User-Agent", options_.user_agent);
     if (!options_.token.empty()) out.headers.emplace_back("Authorization", "Bearer " + options_.token);
@@ -425,7 +457,8 @@ class RemoteImpl final : public Client::Impl, public std::enable_shared_from_thi
       const ApiRequest& wanted, Duration stall) {
     auto arrivals = std::make_shared<Arrivals>();
     auto refused = std::make_shared<ApiResponse>();  // the body of an error answer
-    HttpRequest request = http_request(wanted);
+    const std::size_t used = current_;
+    HttpRequest request = http_request(wanted, used);
     request.stall_deadline = stall;
     request.on_headers = [refused](int status, const std::map<std::string, std::string>&) -> Result<void> {
       refused->code = status;
@@ -437,8 +470,11 @@ class RemoteImpl final : public Client::Impl, public std::enable_shared_from_thi
       return {};
     };
     auto transfer = std::make_shared<Pending<HttpResponse>>(http_->send(std::move(request)));
-    transfer->on_ready([arrivals, refused](Result<HttpResponse> answer) {
-      if (!answer) return arrivals->end(answer.error());
+    transfer->on_ready([weak = weak_from_this(), used, arrivals, refused](Result<HttpResponse> answer) {
+      if (!answer) {
+        if (const auto self = weak.lock()) self->failed(used, answer.error());
+        return arrivals->end(answer.error());
+      }
       if (refused->code >= 400) return arrivals->end(error_of_response(*refused));
       arrivals->end(std::nullopt);
     });
@@ -458,6 +494,8 @@ class RemoteImpl final : public Client::Impl, public std::enable_shared_from_thi
 
   Engine& engine_;
   RemoteClientOptions options_;
+  std::vector<std::string> servers_;
+  std::atomic<std::size_t> current_{0};  ///< of servers_
   std::shared_ptr<HttpClient> http_;
   http::UpgradeClient upgrades_;
 };

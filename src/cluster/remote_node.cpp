@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <arpa/inet.h>
+#include <algorithm>
 #include <condition_variable>
 #include <mutex>
 
@@ -45,6 +46,27 @@ Result<std::pair<std::string, std::string>> host_of(const std::string& server) {
   std::string host = rest.substr(0, colon);
   if (host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
   return std::pair(host, port);
+}
+
+std::vector<std::string> split_servers(const std::string& text) {
+  std::vector<std::string> out;
+  for (std::size_t at = 0; at <= text.size();) {
+    const std::size_t comma = std::min(text.find(',', at), text.size());
+    std::string one = text.substr(at, comma - at);
+    while (!one.empty() && one.back() == '/') one.pop_back();
+    out.push_back(std::move(one));
+    at = comma + 1;
+  }
+  return out;
+}
+
+/// Tried with each server until one is not away.
+template <class F>
+auto with_any(const std::vector<std::string>& servers, F call) -> decltype(call(servers.front())) {
+  auto result = call(servers.front());
+  for (std::size_t i = 1; i < servers.size() && !result && result.error().is(Error::unavailable); ++i)
+    result = call(servers[i]);
+  return result;
 }
 
 /// The address that this machine uses towards `server`; no packet is sent.
@@ -126,6 +148,7 @@ struct RemoteNode::Impl {
   Kept kept;
   std::shared_ptr<void> lock;
   std::shared_ptr<cluster::NodeIdentity> identity;
+  std::vector<std::string> servers;  ///< of kept.server
   RemoteClientOptions remote;
   Client client;
   std::unique_ptr<cluster::Node> node;
@@ -166,15 +189,18 @@ Result<void> RemoteNode::Impl::open_folder() {
     return bad(Error::conflict, options.data_dir + " is the folder of node " + before->node_name +
                                     ", not of " + name + "; use its name, or another --data folder");
   kept.node_name = info.node_name = name;
-  while (!options.server.empty() && options.server.back() == '/') options.server.pop_back();
   if (!options.server.empty()) kept.server = options.server;
   if (kept.server.empty())
     return bad(Error::invalid, "which control plane? orchestra join https://HOST:PORT --token-file F");
   info.server = kept.server;
-  ORC_ASSIGN(const auto host, host_of(kept.server));
+  servers = split_servers(kept.server);
+  for (const std::string& server : servers) ORC_TRY(host_of(server));
   if (!options.node_ip.empty()) kept.node_ip = options.node_ip;
   if (options.node_ip.empty()) {
-    auto own = address_towards(host.first, host.second);
+    auto own = with_any(servers, [](const std::string& server) -> Result<std::string> {
+      ORC_ASSIGN(const auto host, host_of(server));
+      return address_towards(host.first, host.second);
+    });
     if (own) kept.node_ip = *own;
     if (!own && kept.node_ip.empty()) return own.error();
   }
@@ -195,15 +221,19 @@ Result<void> RemoteNode::Impl::get_identity() {
   auto token = cluster::parse_join_token(text);
   if (!token) return token.error().with_context(options.token_file);
   const auto http = make_http_client(engine);
-  ORC_ASSIGN(const std::string ca, cluster::fetch_ca(*http, kept.server, token->ca_hash));
-  RemoteClientOptions bootstrap;
-  bootstrap.server = kept.server;
-  bootstrap.ca_pem = ca;
-  bootstrap.token = token->token;
+  ORC_ASSIGN(const std::string ca, with_any(servers, [&](const std::string& server) {
+               return cluster::fetch_ca(*http, server, token->ca_hash);
+             }));
   ORC_ASSIGN(const cluster::CertificateRequest request, cluster::make_node_request(info.node_name));
   notice("asking " + kept.server + " for a certificate of node " + info.node_name);
-  auto certificate = cluster::request_certificate(engine, RemoteClient::connect(engine, bootstrap),
-                                                  request.request_pem, kSignWait);
+  auto certificate = with_any(servers, [&](const std::string& server) {
+    RemoteClientOptions bootstrap;
+    bootstrap.server = server;
+    bootstrap.ca_pem = ca;
+    bootstrap.token = token->token;
+    return cluster::request_certificate(engine, RemoteClient::connect(engine, bootstrap), request.request_pem,
+                                        kSignWait);
+  });
   if (!certificate && certificate.error().is(Error::unauthenticated)) {
     return bad(Error::unauthenticated,
                kept.server + " does not know the bootstrap token of " + options.token_file +
@@ -214,7 +244,8 @@ Result<void> RemoteNode::Impl::get_identity() {
 }
 
 Result<void> RemoteNode::Impl::connect() {
-  remote.server = kept.server;
+  remote.server = servers.front();
+  remote.more_servers.assign(servers.begin() + 1, servers.end());
   remote.ca_pem = identity->ca_pem();
   remote.user_agent = "orchestra-node";
   remote.renewed = [identity = identity] { return identity->pair(); };
@@ -252,8 +283,10 @@ Result<cluster::NodeOptions> RemoteNode::Impl::node_options() const {
   out.api_host = kept.facts.api_host;
   out.dns = options.dns;
   out.with_ingress = false;
-  const auto host = host_of(kept.server);
-  const bool same_machine = host && (host->first.compare(0, 4, "127.") == 0 || host->first == "localhost");
+  const bool same_machine = std::any_of(servers.begin(), servers.end(), [](const std::string& server) {
+    const auto host = host_of(server);
+    return host && (host->first.compare(0, 4, "127.") == 0 || host->first == "localhost");
+  });
   out.with_services = !(kept.facts.loopback_network && same_machine);
   out.node_ip = kept.facts.loopback_network ? "" : kept.node_ip;
   out.cni = options.cni;

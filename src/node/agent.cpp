@@ -91,7 +91,8 @@ struct NodeAgent::Impl : node::WorkerDirectory, std::enable_shared_from_this<Nod
 
   AgentContext context;
   std::shared_ptr<node::Streams> streams;
-  std::shared_ptr<node::TunnelClient> tunnel;  // of an agent away from its API server
+  std::vector<std::shared_ptr<node::TunnelClient>>
+      tunnels;  // of an agent away from its API servers: one to each
   std::mutex mutex;
   std::condition_variable changed;
   std::map<std::string, std::shared_ptr<PodWorker>> workers;  // by uid
@@ -268,7 +269,7 @@ Result<void> NodeAgent::Impl::start() {
   }
   if (manifests) repeat(kManifestPeriod, &Impl::look_at_manifests);
   repeat(context.options.eviction.period, &Impl::measure);
-  if (tunnel) tunnel->start();
+  for (const auto& tunnel : tunnels) tunnel->start();
   return {};
 }
 
@@ -467,7 +468,7 @@ void NodeAgent::Impl::measure() {
     machine_use.busy_ns = facts.busy_ns;
     machine_use.working_set = facts.memory_bytes - facts.memory_available_bytes;
   }
-  if (tunnel) tunnel->send_statistics({statistics.pods({}), node_use()});
+  for (const auto& tunnel : tunnels) tunnel->send_statistics({statistics.pods({}), node_use()});
   context.config_maps.forget_unused();
   context.secrets.forget_unused();
   if (!lasting.empty()) relieve(lasting, hard);
@@ -722,7 +723,7 @@ void NodeAgent::Impl::stop() {
     for (const Engine::TimerId timer : timers) context.engine.cancel_timer(timer);
     all = workers;
   }
-  if (tunnel) tunnel->stop();
+  for (const auto& tunnel : tunnels) tunnel->stop();
   context.pods.stop();
   context.config_maps.stop();
   context.secrets.stop();
@@ -736,16 +737,24 @@ NodeAgent::NodeAgent(Engine& engine, Client client, NodeAgentParts parts, NodeAg
     : impl_(std::make_shared<Impl>(engine, std::move(client), std::move(parts), std::move(options))) {
   impl_->streams = std::make_shared<node::Streams>(impl_->context, impl_);
   const NodeAgentOptions& own = impl_->context.options;
-  if (own.remote) {
-    impl_->tunnel = std::make_shared<node::TunnelClient>(engine, impl_->context.parts.http, *own.remote,
-                                                         own.node_name, impl_->streams);
+  if (!own.remote) return;
+  std::vector<std::string> servers{own.remote->server};
+  servers.insert(servers.end(), own.remote->more_servers.begin(), own.remote->more_servers.end());
+  for (const std::string& server : servers) {
+    RemoteClientOptions one = *own.remote;
+    one.server = server;
+    impl_->tunnels.push_back(std::make_shared<node::TunnelClient>(engine, impl_->context.parts.http, one,
+                                                                  own.node_name, impl_->streams));
   }
 }
 NodeAgent::~NodeAgent() { stop(); }
 
 Result<void> NodeAgent::start() { return impl_->start(); }
 void NodeAgent::stop() { impl_->stop(); }
-bool NodeAgent::connected() const { return impl_->tunnel && impl_->tunnel->connected(); }
+bool NodeAgent::connected() const {
+  return std::any_of(impl_->tunnels.begin(), impl_->tunnels.end(),
+                     [](const auto& tunnel) { return tunnel->connected(); });
+}
 std::shared_ptr<PodStreams> NodeAgent::streams() { return impl_->streams; }
 
 namespace {

@@ -222,3 +222,41 @@ TEST_CASE("logs of a pod come by the tunnel of its node, and only that node may 
   second->stop();
   CHECK(until([&] { return served.log_of_web().find("no node agent is connected") != std::string::npos; }));
 }
+
+TEST_CASE(
+    "a client of several servers goes on with the next: reads at once, writes when they are asked again") {
+  Engine engine;
+  test::TempDir dir;
+  ApiServerOptions options;
+  options.listen = "127.0.0.1:0";
+  options.data_directory = dir.path();
+  const auto store = MemoryStore::create(engine);
+  auto first = std::make_unique<ApiServer>(engine, store, options);
+  REQUIRE(first->start());
+  ApiServer second(engine, store, options);
+  REQUIRE(second.start());
+  auto remote = read_kubeconfig(first->kubeconfig().value());
+  REQUIRE(remote);
+  remote->more_servers = {"https://" + second.address() + "/"};
+  const Client client = RemoteClient::connect(engine, *remote);
+  const auto config_map = [](const std::string& name) {
+    return *Object::from_yaml(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {namespace: default, name: " + name + "}\n");
+  };
+  REQUIRE(client.create(config_map("one")).wait(10s));
+  first->stop();
+  first.reset();
+  const auto lost = client.create(config_map("two")).wait(10s);
+  REQUIRE_FALSE(lost);
+  CHECK(lost.error().is(Error::unavailable));
+  CHECK(client.create(config_map("two")).wait(10s));
+
+  remote->server = "https://127.0.0.1:1";
+  const Client begins_wrong = RemoteClient::connect(engine, *remote);
+  CHECK(begins_wrong.get("v1", "configmaps", "two", "default").wait(10s));
+  auto watch = begins_wrong.watch("v1", "configmaps", {.ns = "default"});
+  REQUIRE(watch);
+  second.stop();
+  CHECK_FALSE(begins_wrong.get("v1", "configmaps", "two", "default").wait(10s));
+  engine.stop();
+}
