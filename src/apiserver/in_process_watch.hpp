@@ -2,7 +2,8 @@
 // The watches of the in-process Client.
 //
 // Objects that are stored as they are sent are handed out on the reader's thread, shared with all other
-// readers.
+// readers. Where a webhook converts them, a worker thread does it ahead of the reader: one batch at a time,
+// and the next only when that was taken, so a slow reader holds nothing but its place in the store's ring.
 #include <memory>
 
 #include "apiserver/audit/audit.hpp"
