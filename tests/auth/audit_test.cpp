@@ -255,6 +255,76 @@ rules:
   CHECK(int_at(refused, "/responseStatus/code") == 403);
 }
 
+TEST_CASE("policies and pod security leave annotations in the event") {
+  Heard heard;
+  Served served(audited(heard, R"(
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- {level: Metadata, resources: [{group: "", resources: [configmaps, pods]}], verbs: [create]}
+- {level: None}
+)"));
+  const std::string api = "apiVersion: admissionregistration.k8s.io/v1\n";
+  served.make(api + R"(kind: ValidatingAdmissionPolicy
+metadata: {name: sizes}
+spec:
+  matchConstraints: {resourceRules: [{apiGroups: [''], apiVersions: [v1], operations: [CREATE], resources: [configmaps]}]}
+  paramKind: {apiVersion: v1, kind: Namespace}
+  validations: [{expression: 'true'}, {expression: 'size(object.data) < 2', message: too big}]
+  auditAnnotations:
+  - {key: size, valueExpression: 'string(size(object.data))'}
+  - {key: team, valueExpression: 'params.metadata.name'}
+  - {key: none, valueExpression: 'null'}
+)");
+  served.make(api + R"(kind: ValidatingAdmissionPolicyBinding
+metadata: {name: sizes-all}
+spec: {policyName: sizes, validationActions: [Audit], paramRef: {selector: {matchLabels: {team: "yes"}}, parameterNotFoundAction: Deny}}
+)");
+  for (const char* name : {"one", "two"})
+    served.make("apiVersion: v1\nkind: Namespace\nmetadata: {name: " + std::string(name) +
+                ", labels: {team: 'yes', pod-security.kubernetes.io/audit: baseline}}\n");
+  const auto map = [&](const std::string& name, const std::string& data) {
+    return served.try_make(served.admin, "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: " + name +
+                                             ", namespace: one}\ndata: " + data + "\n");
+  };
+  CHECK(map("small", "{a: x}") == "ok");
+  std::size_t next = 0;
+  // Creations have their name in the body, which level Metadata does not show; they come in order.
+  const auto created = [&] {
+    for (;; ++next) {
+      json::value event = heard.wait(next);
+      if (string_at(event, "/objectRef/namespace") == "one" &&
+          string_at(event, "/annotations/sizes~1size") != "") {
+        ++next;
+        return event;
+      }
+    }
+  };
+  const json::value small = created();
+  CHECK(string_at(small, "/annotations/sizes~1team") == "one, two");
+  CHECK(find(small, "/annotations/sizes~1none") == nullptr);
+  CHECK(find(small, "/annotations/validation.policy.admission.k8s.io~1validation_failure") == nullptr);
+  CHECK(map("big", "{a: x, b: z}") == "ok");
+  const json::value big = created();
+  CHECK(string_at(big, "/annotations/sizes~1size") == "2");
+  CHECK(
+      string_at(big, "/annotations/validation.policy.admission.k8s.io~1validation_failure") ==
+      R"([{"message":"too big","policy":"sizes","binding":"sizes-all","expressionIndex":1,"validationActions":["Audit"]}])");
+  CHECK(served.try_make(
+            served.admin,
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: one}\nspec: {hostNetwork: true, "
+            "containers: [{name: c, image: x}]}\n") == "ok");
+  for (;; ++next) {
+    const json::value event = heard.wait(next);
+    if (string_at(event, "/objectRef/resource") != "pods") continue;
+    CHECK(string_at(event, "/annotations/pod-security.kubernetes.io~1enforce-policy") == "privileged:latest");
+    CHECK(
+        string_at(event, "/annotations/pod-security.kubernetes.io~1audit-violations")
+            .starts_with("would violate PodSecurity \"baseline:latest\": host namespaces (hostNetwork=true"));
+    break;
+  }
+}
+
 TEST_CASE("a sink that stalls delays nobody; what does not fit is dropped and counted") {
   Heard heard;
   heard.stalled = true;
