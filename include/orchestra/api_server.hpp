@@ -58,13 +58,15 @@ struct ApiServerOptions {
   /// start (0600). Without data_directory and without this nothing is sealed.
   std::string encryption_config = {};
   KmsPlugins kms = {};  ///< by the name that the configuration uses
-  /// Hears of requests over HTTP as audit.k8s.io/v1 events (JSON), one at a time, on a worker thread; may
-  /// block. Bodies of Secrets and tokens are never told. Requests of client() are not audited. Since 0.2.
+  /// Hears of requests, over HTTP and of client(), as audit.k8s.io/v1 events (JSON), one at a time, on a
+  /// worker thread; may block, but not ask this server, which would be told again. Bodies of Secrets and
+  /// tokens are never told. Since 0.2.
   std::function<void(const std::string& event)> audit_sink = {};
   /// An audit.k8s.io/v1 Policy (YAML): the first rule that matches a request decides how much is told. Empty:
   /// everything at level Metadata.
   std::string audit_policy = {};
-  std::size_t audit_queue_max = 10'000;  ///< events that wait for the sink; more are dropped and counted
+  /// Events that wait for the sink (besides: 64 MiB of them); more are dropped and counted.
+  std::size_t audit_queue_max = 10'000;
   /// Asked about bearer tokens that this server did not issue. Any thread; must not block.
   std::function<std::optional<AuthenticatedUser>(const std::string& token)> authenticate_token = {};
   /// What /metrics shows, where the server counts its requests; null: a registry of its own. Since 0.2.

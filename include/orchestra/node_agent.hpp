@@ -83,6 +83,8 @@ struct NodeAgentParts {
   std::shared_ptr<PodAttacher> network;
   std::shared_ptr<PodDialer> dialer;
   std::shared_ptr<HttpClient> http;  ///< http probes
+  /// What the node's own page /metrics shows; null: the process alone. Since 0.2.
+  std::shared_ptr<class Metrics> registry = nullptr;
 };
 
 class ORC_API NodeAgent {
@@ -111,7 +113,8 @@ class ORC_API NodeAgent {
   std::shared_ptr<MetricsSource> metrics() const;
   /// The tunnel to an API server is open (NodeAgentOptions::remote). Since 0.2.
   bool connected() const;
-  /// Logs, exec, attach, port-forward for pods of this node; valid as long as the agent.
+  /// Logs, exec, attach, port-forward for pods of this node, and pages of its own (`kubectl get --raw
+  /// /api/v1/nodes/NAME/proxy/stats/summary`); valid as long as the agent.
   std::shared_ptr<PodStreams> streams();
 
   struct Impl;

@@ -7,11 +7,14 @@
 
 namespace orchestra::api {
 
-/// {"paths":{"api/v1":{"serverRelativeURL":"/openapi/v3/api/v1?hash=H"},...}}. `hash_of("api/v1")` gives H.
+/// {"paths":{"api/v1":{"serverRelativeURL":"/openapi/v3/api/v1?hash=H"},...}}, H being the openapi_hash() of
+/// the document.
 ORC_API std::string openapi_v3_index(const TypeRegistry& registry);
-/// Hash of one group version's document; changes whenever the document does.
-ORC_API std::string openapi_v3_hash(const TypeRegistry& registry, std::string_view group,
-                                    std::string_view version);
+/// The document at "api/v1", "apis/apps/v1", or at "api", "apis", "apis/apps" (discovery); empty if not
+/// served.
+ORC_API std::string openapi_v3_at(const TypeRegistry& registry, std::string_view path);
+/// Names a version of a document in its URL; changes whenever the document does.
+ORC_API std::string openapi_hash(std::string_view document);
 /// The document of one group version; empty if not served.
 ORC_API std::string openapi_v3(const TypeRegistry& registry, std::string_view group,
                                std::string_view version);

@@ -18,6 +18,10 @@ class ProtoWriter {
   void text(unsigned field, std::string_view text) {
     if (!text.empty()) bytes(field, text);
   }
+  void flag(unsigned field) {
+    varint(field << 3);
+    varint(1);
+  }
   std::string take() { return std::move(out_); }
 
  private:
@@ -76,30 +80,63 @@ std::string schema(const json::object& fields) {
   return out.take();
 }
 
-/// ParametersItem {1 Parameter {2 NonBodyParameter {3 QueryParameterSubSchema}}}
+/// ParametersItem {1 Parameter {1 BodyParameter, 2 NonBodyParameter {3 QueryParameterSubSchema,
+/// 4 PathParameterSubSchema}}}
 std::string parameter(const json::object& fields) {
   ProtoWriter out;
-  out.text(2, text_of(fields, "in"));
+  const std::string_view in = text_of(fields, "in");
+  if (in == "body") {
+    out.text(2, text_of(fields, "name"));
+    out.text(3, in);
+    if (flag_of(fields, "required")) out.flag(4);
+    out.bytes(5, schema(object_or_empty(fields, "schema")));
+    return wrapped(1, wrapped(1, out.take()));
+  }
+  const bool path = in == "path";
+  if (path) out.flag(1);
+  out.text(2, in);
   out.text(3, text_of(fields, "description"));
   out.text(4, text_of(fields, "name"));
-  out.text(6, text_of(fields, "type"));
-  return wrapped(1, wrapped(2, wrapped(3, out.take())));
+  out.text(path ? 5 : 6, text_of(fields, "type"));
+  return wrapped(1, wrapped(2, wrapped(path ? 4 : 3, out.take())));
 }
 
-/// Operation, with what old clients look for.
+/// ResponseValue {1 Response {1 description, 2 SchemaItem {1 Schema}}}
+std::string response(const json::object& fields) {
+  ProtoWriter out;
+  out.text(1, text_of(fields, "description"));
+  if (const json::object* body = object_of(fields, "schema")) out.bytes(2, wrapped(1, schema(*body)));
+  return wrapped(1, out.take());
+}
+
 std::string operation(const json::object& fields) {
   ProtoWriter out;
   out.text(3, text_of(fields, "description"));
   out.text(5, text_of(fields, "operationId"));
+  for (const json::value& type : array_or_empty(fields, "produces")) out.bytes(6, type.get_string());
+  for (const json::value& type : array_or_empty(fields, "consumes")) out.bytes(7, type.get_string());
   for_each_object(fields, "parameters",
                   [&](std::size_t, const json::object& each) { out.bytes(8, parameter(each)); });
   ProtoWriter responses;
-  for (const auto& [code, response] : object_or_empty(fields, "responses"))
-    responses.bytes(1, named(code, wrapped(1, wrapped(1, string_at(response, "/description")))));
+  for (const auto& [code, answer] : object_or_empty(fields, "responses"))
+    responses.bytes(1, named(code, response(answer.get_object())));
   out.bytes(9, responses.take());
   for (const auto& [name, value] : fields) {
     if (std::string_view(name).starts_with("x-")) out.bytes(13, named(name, any(value)));
   }
+  return out.take();
+}
+
+/// PathItem
+std::string path_item(const json::object& fields) {
+  static constexpr std::pair<const char*, unsigned> kMethods[] = {
+      {"get", 2}, {"put", 3}, {"post", 4}, {"delete", 5}, {"options", 6}, {"head", 7}, {"patch", 8}};
+  ProtoWriter out;
+  for (const auto& [method, field] : kMethods) {
+    if (const json::object* its = object_of(fields, method)) out.bytes(field, operation(*its));
+  }
+  for_each_object(fields, "parameters",
+                  [&](std::size_t, const json::object& each) { out.bytes(9, parameter(each)); });
   return out.take();
 }
 
@@ -118,7 +155,7 @@ std::string openapi_v2_protobuf(const TypeRegistry& registry) {
   out.bytes(2, info.take());
   ProtoWriter paths;
   for (const auto& [path, item] : *object_at(*document, "/paths"))
-    paths.bytes(2, named(path, wrapped(8, operation(object_or_empty(item.get_object(), "patch")))));
+    paths.bytes(2, named(path, path_item(item.get_object())));
   out.bytes(8, paths.take());
   out.bytes(9, definitions.take());
   return out.take();

@@ -276,6 +276,25 @@ void OpenApiSchemas::add_kind(const TypeRecord& record, const TypeVersion& versi
   drain();
 }
 
+void OpenApiSchemas::add_body(const std::string& type_name, const GroupVersionKind& kind) {
+  if (gvks_.count(type_name) != 0) return;
+  add_type(type_name);
+  note_gvk(type_name, kind);
+}
+
+// Options and watch frames are kinds of every group version; upstream lists those that its code knows, we
+// those that are served.
+void OpenApiSchemas::add_common() {
+  add_body(std::string(kMeta) + "Status", {"", "v1", "Status"});
+  for (const char* kind : {"DeleteOptions", "WatchEvent"}) {
+    const std::string name = std::string(kMeta) + kind;
+    if (gvks_.count(name) != 0) continue;
+    add_type(name);
+    for (const TypeRegistry::GroupVersion& each : TypeRegistry::builtin()->group_versions())
+      note_gvk(name, {each.group, each.version, kind});
+  }
+}
+
 void OpenApiSchemas::add_bodies(std::string_view group, std::string_view version) {
   for (const KindText& body : builtin_kinds()) {
     if (std::string_view(body.text).find("hidden\n") == std::string_view::npos) continue;

@@ -19,6 +19,10 @@ class OpenApiSchemas {
   void add_bodies(std::string_view group, std::string_view version);
   /// Adds a message type by its full name ("io.k8s.apimachinery.pkg.apis.meta.v1.Status").
   void add_type(std::string_view type_name);
+  /// The body of one subresource, or another message that is a kind.
+  void add_body(const std::string& type_name, const GroupVersionKind& kind);
+  /// What every document has: Status, DeleteOptions, WatchEvent.
+  void add_common();
   /// Name to schema, sorted by name.
   json::object take();
   /// "#/components/schemas/NAME" or "#/definitions/NAME"

@@ -358,7 +358,9 @@ Result<FieldSelector> parse_field_selector(const TypeRecord& record, std::string
   bool renamed = false;
   std::string own;  // the selector in the words of what is stored
   for (const FieldSelector::Term& term : selector->terms()) {
-    const auto known = [&](const SelectableField& field) { return field.label == term.field; };
+    const auto known = [&](const SelectableField& field) {
+      return field.offered && field.label == term.field;
+    };
     const auto field = std::find_if(record.selectable.begin(), record.selectable.end(), known);
     const bool meta =
         term.field == "metadata.name" || (term.field == "metadata.namespace" && record.namespaced);

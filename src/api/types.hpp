@@ -51,6 +51,7 @@ struct SelectableField {
   std::string pointer;  ///< "/spec/nodeName"
   std::string absent;   ///< its value where the field is absent: "", "false", "0"
   std::string stored;   ///< its label in stored headers where that differs (events.k8s.io)
+  bool offered = true;  ///< false: of another version of the type; kept with objects, not for selectors here
 };
 
 /// Which names metadata.name accepts (spec 5).

@@ -123,12 +123,45 @@ void validate_webhooks(const json::object& object, FieldErrors& errors) {
   });
 }
 
+namespace {
+constexpr std::size_t kAuditAnnotationsMax = 20;
+constexpr std::size_t kValueExpressionBytesMax = 5 * 1024;
+
+void validate_audit_annotations(const json::object& object, const FieldPath& path, FieldErrors& errors) {
+  const json::object& spec = spec_of(object);
+  const json::array& annotations = array_or_empty(spec, "auditAnnotations");
+  if (annotations.size() > kAuditAnnotationsMax) {
+    errors.invalid(path, json::value(annotations),
+                   "must not have more than " + std::to_string(kAuditAnnotationsMax) + " auditAnnotations");
+  }
+  std::set<std::string_view> keys;
+  for_each_object(spec, "auditAnnotations", [&](std::size_t index, const json::object& one) {
+    const FieldPath at = path[index];
+    const std::string_view key = text_of(one, "key");
+    // The policy's name is the prefix of the annotation.
+    const std::string full = std::string(name_of(object)) + "/" + std::string(key);
+    if (const std::string wrong = check_qualified_name(full); !wrong.empty())
+      errors.invalid(at / "key", full, wrong);
+    const std::string_view expression = text_of(one, "valueExpression");
+    if (expression.find_first_not_of(" \t\r\n") == std::string_view::npos) {
+      errors.required(at / "valueExpression", "valueExpression is not specified");
+    } else if (expression.size() > kValueExpressionBytesMax) {
+      errors.required(at / "valueExpression",
+                      "must not exceed " + std::to_string(kValueExpressionBytesMax) + " bytes in length");
+    }
+    if (!keys.insert(key).second) errors.duplicate(at / "key", json::string(key));
+  });
+}
+}  // namespace
+
 void validate_admission_policy(const json::object& object, FieldErrors& errors) {
   const json::object& spec = spec_of(object);
   const FieldPath path("spec");
   if (array_or_empty(spec, "validations").empty() && array_or_empty(spec, "auditAnnotations").empty()) {
-    errors.required(path / "validations", "validations or auditAnnotations must contain at least one item");
+    for (const char* field : {"validations", "auditAnnotations"})
+      errors.required(path / field, "validations or auditAnnotations must contain at least one item");
   }
+  validate_audit_annotations(object, path / "auditAnnotations", errors);
   const FieldPath list = path / "validations";
   for_each_object(spec, "validations", [&](std::size_t index, const json::object& validation) {
     if (text_of(validation, "expression").empty())

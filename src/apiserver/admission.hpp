@@ -22,6 +22,8 @@ struct Admission {
   bool document = false;
   bool connects = false;  ///< the operation CONNECT
 };
+/// An annotation of the audit event of this request, where there is one.
+void note(const Admission& admission, const std::string& key, std::string value);
 using AdmissionHook = Result<void> (*)(Admission&);
 
 struct KindHooks {

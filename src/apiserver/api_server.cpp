@@ -275,7 +275,7 @@ Result<void> ApiServer::start() {
     ORC_ASSIGN(AuditPolicy policy, AuditPolicy::parse(impl.options.audit_policy));
     impl.audit = std::make_shared<AuditLog>(impl.engine, std::move(policy), impl.options.audit_sink,
                                             impl.options.audit_queue_max);
-    front_options.audit = impl.audit;
+    impl.core->set_audit(impl.audit);
   }
   front_options.registry = impl.options.registry;
   impl.front = std::make_shared<HttpFront>(impl.core, std::move(front_options));

@@ -26,6 +26,8 @@ struct Identity {
   /// The server itself, keeping what every cluster has: neither policies nor webhooks are asked, so none of
   /// them can keep a server from starting. Nobody outside becomes this.
   bool own = false;
+  /// Who impersonates this user; null: nobody.
+  std::shared_ptr<const Identity> behind = {};
   bool in_group(std::string_view group) const;
   static Identity masters();  ///< what server.client() is
   static Identity server();
@@ -44,6 +46,12 @@ struct Representation {
   bool managed_fields = false;  ///< of objects; readers in this process do without
 };
 
+/// What the audit event of a request says besides, by annotation. Of the thread that handles the request.
+struct AuditNotes {
+  std::map<std::string, std::string> authorization;
+  std::map<std::string, std::string> admission;  ///< of the last attempt
+};
+
 struct Call {
   RequestInfo info;
   Identity user;
@@ -54,7 +62,8 @@ struct Call {
   Representation want;
   /// In process the body comes as an object and is not printed and parsed again.
   Object object;
-  bool want_object = false;  ///< the answer too
+  bool want_object = false;                ///< the answer too
+  std::shared_ptr<AuditNotes> notes = {};  ///< null: nothing is told of this request
 };
 
 struct Reply {

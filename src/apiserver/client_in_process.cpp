@@ -1,18 +1,25 @@
 // The in-process client: see client_in_process.hpp.
 #include "apiserver/client_in_process.hpp"
 
-#include <mutex>
-
 #include "api/status.hpp"
+#include "apiserver/audit/audit.hpp"
 #include "apiserver/client_request.hpp"
 #include "apiserver/encode.hpp"
+#include "apiserver/in_process_watch.hpp"
 #include "apiserver/streams/pod_access.hpp"
-#include "apiserver/watch_cursor.hpp"
 
 namespace orchestra::apiserver {
 namespace {
 
-Result<Call> call_of(ApiRequest request, const Identity& user) {
+constexpr const char* kUserAgent = "orchestra";
+
+/// A request of this process on its way, and who hears of it.
+struct AuditedCall {
+  Call call;
+  std::shared_ptr<AuditRecord> record;  ///< null: nobody
+};
+
+Result<Call> read_call(ApiRequest request, const Identity& user) {
   Call call;
   call.user = user;
   RequestInfo& info = call.info;
@@ -29,12 +36,47 @@ Result<Call> call_of(ApiRequest request, const Identity& user) {
   call.object = std::move(request.object);
   call.want_object = request.want_object;
   call.fence = std::move(request.fence);
-  call.user_agent = "orchestra";
+  call.user_agent = kUserAgent;
   if (request.accept != "application/json") {
     ORC_ASSIGN(call.want, negotiate(request.accept, info.query));
     call.want_object = false;
   }
   return call;
+}
+
+// As upstream's loopback client: the same stages as a request over HTTP, but without an address.
+// `target`: the path with parameters where it is not that of the request.
+Result<AuditedCall> call_of(const ApiCore& core, ApiRequest request, const Identity& user,
+                            std::string target = {}) {
+  if (core.audit() != nullptr && target.empty()) {
+    ApiRequest shown = request;
+    if (shown.verb == "watch") shown.query["watch"] = "true";
+    target = path_of_request(shown);
+  }
+  ORC_ASSIGN(Call call, read_call(std::move(request), user));
+  AuditedCall out{std::move(call), nullptr};
+  if (core.audit() == nullptr) return out;
+  out.record = core.audit()->begin(out.call.info, {std::move(target), kUserAgent, ""});
+  out.record->received(user);
+  out.record->request(out.call.body, out.call.content_type, out.call.object);
+  out.call.notes = out.record->notes();
+  return out;
+}
+
+void told(const std::shared_ptr<AuditRecord>& record, Reply& reply) {
+  if (record == nullptr) return;
+  record->answered(reply);
+  record->started(reply.code);
+}
+
+/// A refusal, told and given back.
+Error refused(const std::shared_ptr<AuditRecord>& record, Error error) {
+  if (record == nullptr) return error;
+  const Reply reply = error_reply(error);
+  record->answered(reply.code, reply.body);
+  record->started(reply.code);
+  record->complete();
+  return error;
 }
 
 ApiResponse response_of(Reply reply) {
@@ -53,90 +95,34 @@ ApiResponse response_of(Reply reply) {
   return response;
 }
 
-/// The watch of one reader; next() and poll() are called by one thread at a time.
-class InProcessWatch final : public ObjectWatch::Impl {
- public:
-  InProcessWatch(std::shared_ptr<ApiCore> core, std::unique_ptr<WatchCursor> cursor)
-      : core_(std::move(core)), cursor_(std::move(cursor)) {}
-
-  std::optional<std::vector<ObjectChange>> next(Duration deadline) override {
-    if (ended_) return std::nullopt;
-    auto items = cursor_->next(deadline, ended_);
-    if (!items) return std::nullopt;
-    return convert(std::move(*items));
-  }
-  std::optional<std::vector<ObjectChange>> poll() override {
-    if (ended_) return std::nullopt;
-    auto items = cursor_->poll();
-    if (!items) {
-      ended_ = items.error();
-      return std::nullopt;
-    }
-    if (items->empty()) return std::nullopt;
-    return convert(std::move(*items));
-  }
-  void notify(std::function<void()> ready) override {
-    if (ended_) return ready();
-    cursor_->notify(std::move(ready));
-  }
-  std::optional<Error> error() const override { return ended_; }
-  void cancel() override { cursor_->cancel(); }
-
- private:
-  std::optional<std::vector<ObjectChange>> convert(std::vector<WatchItem> items) {
-    std::vector<ObjectChange> changes;
-    changes.reserve(items.size());
-    for (WatchItem& item : items) {
-      ObjectChange change;
-      if (item.type == WatchItem::Type::bookmark) {
-        change.type = ObjectChange::Type::bookmark;
-        auto object =
-            Object::from_json(bookmark_json(*cursor_->request().type, "", item.revision, item.initial_end));
-        if (object) change.object = std::move(*object);
-        changes.push_back(std::move(change));
-        continue;
-      }
-      auto object = core_->object_in_version(*cursor_->request().type, cursor_->request().version,
-                                             item.stored, item.revision);
-      if (!object) {
-        ended_ = object.error();
-        break;
-      }
-      change.type = item.type == WatchItem::Type::added      ? ObjectChange::Type::added
-                    : item.type == WatchItem::Type::modified ? ObjectChange::Type::modified
-                                                             : ObjectChange::Type::removed;
-      change.object = std::move(*object);
-      changes.push_back(std::move(change));
-    }
-    return changes;
-  }
-
-  std::shared_ptr<ApiCore> core_;
-  std::unique_ptr<WatchCursor> cursor_;
-  std::optional<Error> ended_;
-};
-
 class InProcessClient final : public Client::Impl {
  public:
   InProcessClient(std::shared_ptr<ApiCore> core, Identity user)
       : core_(std::move(core)), user_(std::move(user)) {}
 
   Pending<ApiResponse> request(ApiRequest request) override {
-    auto call = call_of(std::move(request), user_);
+    auto call = call_of(*core_, std::move(request), user_);
     if (!call) return call.error();
     Promise<ApiResponse> promise;
     Pending<ApiResponse> pending = promise.pending();
-    core_->handle(std::move(*call), [promise](Reply reply) { promise.set(response_of(std::move(reply))); });
+    core_->handle(std::move(call->call), [promise, record = std::move(call->record)](Reply reply) {
+      told(record, reply);
+      ApiResponse response = response_of(std::move(reply));
+      if (record != nullptr) record->complete();
+      promise.set(std::move(response));
+    });
     return pending;
   }
 
   Pending<ObjectList> list(ApiRequest request) override {
     request.want_object = true;
-    auto call = call_of(std::move(request), user_);
+    auto call = call_of(*core_, std::move(request), user_);
     if (!call) return call.error();
     Promise<ObjectList> promise;
     Pending<ObjectList> pending = promise.pending();
-    core_->handle(std::move(*call), [promise](Reply reply) {
+    core_->handle(std::move(call->call), [promise, record = std::move(call->record)](Reply reply) {
+      told(record, reply);
+      if (record != nullptr) record->complete();
       if (reply.list) return promise.set(std::move(*reply.list));
       promise.set(error_of_response(response_of(std::move(reply))));
     });
@@ -145,28 +131,33 @@ class InProcessClient final : public Client::Impl {
 
   Result<ObjectWatch> watch(ApiRequest request) override {
     request.verb = "watch";
-    ORC_ASSIGN(Call call, call_of(std::move(request), user_));
-    ORC_TRY(authorize(*core_, call.user, call.info));
-    ORC_ASSIGN(api::TypePtr type, core_->resolve(call.info));
-    ORC_ASSIGN(WatchRequest wanted, read_watch(*core_, call, std::move(type)));
-    ORC_ASSIGN(std::unique_ptr<WatchCursor> cursor, WatchCursor::open(*core_, std::move(wanted)));
-    return ObjectWatch(std::make_shared<InProcessWatch>(core_, std::move(cursor)));
+    ORC_ASSIGN(AuditedCall call, call_of(*core_, std::move(request), user_));
+    auto cursor = open_watch(call.call);
+    if (!cursor) return refused(call.record, cursor.error());
+    if (call.record != nullptr) call.record->started(200);
+    return ObjectWatch(in_process_watch(core_, std::move(*cursor), std::move(call.record)));
   }
 
   Pending<std::vector<ApiResponse>> batch(std::vector<ApiRequest> requests) override {
     std::vector<Call> calls;
+    std::vector<std::shared_ptr<AuditRecord>> records;
     calls.reserve(requests.size());
     for (ApiRequest& request : requests) {
-      auto call = call_of(std::move(request), user_);
+      auto call = call_of(*core_, std::move(request), user_);
       if (!call) return call.error();
-      calls.push_back(std::move(*call));
+      calls.push_back(std::move(call->call));
+      records.push_back(std::move(call->record));
     }
     Promise<std::vector<ApiResponse>> promise;
     auto pending = promise.pending();
-    core_->batch(std::move(calls), [promise](std::vector<Reply> replies) {
+    core_->batch(std::move(calls), [promise, records = std::move(records)](std::vector<Reply> replies) {
       std::vector<ApiResponse> responses;
       responses.reserve(replies.size());
-      for (Reply& reply : replies) responses.push_back(response_of(std::move(reply)));
+      for (std::size_t i = 0; i < replies.size(); ++i) {
+        told(records[i], replies[i]);
+        if (records[i] != nullptr) records[i]->complete();
+        responses.push_back(response_of(std::move(replies[i])));
+      }
       promise.set(std::move(responses));
     });
     return pending;
@@ -190,23 +181,39 @@ class InProcessClient final : public Client::Impl {
   }
 
  private:
+  Result<std::unique_ptr<WatchCursor>> open_watch(const Call& call) const {
+    ORC_TRY(authorize(*core_, call.user, call.info, call.notes.get()));
+    ORC_ASSIGN(api::TypePtr type, core_->resolve(call.info));
+    ORC_ASSIGN(WatchRequest wanted, read_watch(*core_, call, std::move(type)));
+    return WatchCursor::open(*core_, std::move(wanted));
+  }
+
   template <class T, class F>
   Pending<T> access(ApiRequest request, std::string verb, std::string subresource, F open) {
     request.verb = std::move(verb);
     request.subresource = std::move(subresource);
     auto parameters = stream_parameters(request);
     if (!parameters) return parameters.error();
+    auto target = path_of_stream(request);
+    if (!target) return target.error();
     request.query.clear();
     request.body.clear();
-    auto call = call_of(std::move(request), user_);
-    if (!call) return call.error();
-    for (auto& [name, value] : *parameters) call->info.query.emplace(name, std::move(value));
-    if (auto allowed = authorize(*core_, call->user, call->info); !allowed) return allowed.error();
+    auto made = call_of(*core_, std::move(request), user_, std::move(*target));
+    if (!made) return made.error();
+    const auto record = std::move(made->record);
+    Call& call = made->call;
+    for (auto& [name, value] : *parameters) call.info.query.emplace(name, std::move(value));
+    if (auto allowed = authorize(*core_, call.user, call.info, call.notes.get()); !allowed)
+      return refused(record, allowed.error());
     Promise<T> promise;
     auto pending = promise.pending();
-    find_pod(*core_, *call, [promise, open, core = core_](Result<PodAccess> pod) {
-      if (!pod) return promise.set(pod.error());
-      open(*pod->streams, *pod).on_ready([promise](Result<T> stream) { promise.set(std::move(stream)); });
+    find_pod(*core_, call, [promise, open, record, core = core_](Result<PodAccess> pod) {
+      if (!pod) return promise.set(refused(record, pod.error()));
+      open(*pod->streams, *pod).on_ready([promise, record](Result<T> stream) {
+        if (!stream) return promise.set(refused(record, stream.error()));
+        if (record != nullptr) record->started(200);
+        promise.set(audited_stream(record, std::move(*stream)));
+      });
     });
     return pending;
   }

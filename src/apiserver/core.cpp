@@ -195,7 +195,7 @@ Result<api::TypePtr> ApiCore::resolve(const RequestInfo& info) const {
 }
 
 void ApiCore::handle(Call call, Answer answer) {
-  if (auto allowed = authorize(*this, call.user, call.info); !allowed)
+  if (auto allowed = authorize(*this, call.user, call.info, call.notes.get()); !allowed)
     return answer(error_reply(allowed.error()));
   auto type = resolve(call.info);
   if (!type) return answer(error_reply(type.error()));
@@ -227,7 +227,7 @@ void ApiCore::batch(std::vector<Call> calls, std::function<void(std::vector<Repl
   for (Call& call : calls) {
     auto part = std::make_unique<WriteTask::Part>();
     part->call = std::move(call);
-    auto allowed = authorize(*this, part->call.user, part->call.info);
+    auto allowed = authorize(*this, part->call.user, part->call.info, part->call.notes.get());
     auto type = allowed ? resolve(part->call.info) : Result<api::TypePtr>(allowed.error());
     static const std::set<std::string> kWrites = {"create", "update", "patch", "delete"};
     if (type && !kWrites.contains(part->call.info.verb)) type = api::bad_request("a batch holds writes only");
@@ -297,6 +297,7 @@ void ApiCore::computed(const std::shared_ptr<WriteTask>& task, Result<Snapshot> 
       later = true;
       break;
     }
+    if (part->call.notes != nullptr && task->attempts > 1) part->call.notes->admission.clear();
     auto change = compute_write(part->input, view);
     if (change) {
       if (auto fenced = check_fence(part->call.fence, view, *change); !fenced) change = fenced.error();

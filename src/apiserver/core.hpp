@@ -23,6 +23,7 @@
 namespace orchestra::apiserver {
 
 class Access;
+class AuditLog;
 class WebhookCaller;
 class WebhookCatalog;
 struct TokenAuthority;
@@ -75,6 +76,10 @@ class ApiCore : public std::enable_shared_from_this<ApiCore> {
   std::shared_ptr<const TokenAuthority> tokens() const;
   void set_tokens(std::shared_ptr<const TokenAuthority> tokens);
 
+  /// Who hears of requests; null: nobody. Set before the first request.
+  const std::shared_ptr<AuditLog>& audit() const { return audit_; }
+  void set_audit(std::shared_ptr<AuditLog> audit) { audit_ = std::move(audit); }
+
   /// Here, or on a worker thread where the work may have to wait for a webhook.
   void run(bool waits, std::function<void()> work, const std::function<void(const Error&)>& refused);
 
@@ -103,6 +108,7 @@ class ApiCore : public std::enable_shared_from_this<ApiCore> {
   std::shared_ptr<Access> access_;
   std::shared_ptr<WebhookCatalog> webhooks_;
   std::shared_ptr<const WebhookCaller> webhook_caller_;
+  std::shared_ptr<AuditLog> audit_;
   /// Objects that expire (Events) share a lease per some minutes, by time to live.
   struct SharedLease {
     LeaseId id = 0;
@@ -112,7 +118,8 @@ class ApiCore : public std::enable_shared_from_this<ApiCore> {
   ObjectCache cache_;
 };
 
-/// May `user` do this? The error is a 403 that says what is missing.
-Result<void> authorize(const ApiCore& core, const Identity& user, const RequestInfo& info);
+/// May `user` do this? The error is a 403 that says what is missing. The decision is left in `notes`.
+Result<void> authorize(const ApiCore& core, const Identity& user, const RequestInfo& info,
+                       AuditNotes* notes = nullptr);
 
 }  // namespace orchestra::apiserver

@@ -63,4 +63,36 @@ std::function<std::optional<std::string>()> gzip_pieces(std::function<std::optio
   };
 }
 
+struct Gunzip::Stream {
+  z_stream zlib{};
+  bool ended = false;
+};
+
+Gunzip::Gunzip() : stream_(std::make_unique<Stream>()) {
+  if (inflateInit2(&stream_->zlib, kGzipWindow) != Z_OK) stream_.reset();
+}
+Gunzip::~Gunzip() {
+  if (stream_) inflateEnd(&stream_->zlib);
+}
+
+std::optional<std::string> Gunzip::feed(std::string_view bytes) {
+  if (!stream_) return std::nullopt;
+  z_stream& zlib = stream_->zlib;
+  zlib.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(bytes.data()));
+  zlib.avail_in = static_cast<uInt>(bytes.size());
+  std::string out;
+  while (!stream_->ended) {
+    const std::size_t had = out.size();
+    out.resize(had + (64 << 10));
+    zlib.next_out = reinterpret_cast<Bytef*>(out.data() + had);
+    zlib.avail_out = 64 << 10;
+    const int result = inflate(&zlib, Z_NO_FLUSH);
+    out.resize(out.size() - zlib.avail_out);
+    if (result == Z_BUF_ERROR) break;  // all of it is used up
+    if (result != Z_OK && result != Z_STREAM_END) return std::nullopt;
+    stream_->ended = result == Z_STREAM_END;
+  }
+  return out;
+}
+
 }  // namespace orchestra::apiserver

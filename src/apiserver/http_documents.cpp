@@ -128,14 +128,10 @@ Reply HttpFront::openapi(const Exchange& exchange) const {
     document = documents_->get(registry, "v3", [&] { return api::openapi_v3_index(*registry); });
   } else {
     const std::string name = path.substr(std::string_view("/openapi/v3/").size());
-    const std::vector<std::string> parts = split(name, '/');
-    const std::string group = parts.size() == 3 && parts[0] == "apis" ? parts[1] : std::string();
-    const bool known = (parts.size() == 2 && parts[0] == "api") || !group.empty();
-    if (!known) return error_reply(api::unknown_path());
-    document =
-        documents_->get(registry, path, [&] { return api::openapi_v3(*registry, group, parts.back()); });
+    document = documents_->get(registry, path, [&] { return api::openapi_v3_at(*registry, name); });
+    if (document->body.empty()) return error_reply(api::unknown_path());
     const std::string asked = query_value(exchange.info.query, "hash");
-    const std::string hash = api::openapi_v3_hash(*registry, group, parts.back());
+    const std::string hash = api::openapi_hash(document->body);
     if (!asked.empty() && asked != hash) {
       reply.code = 301;
       reply.headers.emplace_back("Location", path + "?hash=" + hash);
@@ -211,7 +207,8 @@ Reply HttpFront::discovery(const Exchange& exchange) const {
 }
 
 void HttpFront::collect(MetricSink& sink) const {
-  const auto gauge = [&sink](const char* name, const char* help, const MetricLabels& labels, std::size_t value) {
+  const auto gauge = [&sink](const char* name, const char* help, const MetricLabels& labels,
+                             std::size_t value) {
     sink.sample(MetricKind::gauge, name, help, labels, static_cast<double>(value));
   };
   const char* in_flight = "apiserver_current_inflight_requests";
@@ -219,7 +216,9 @@ void HttpFront::collect(MetricSink& sink) const {
   gauge(in_flight, "Requests being answered.", {{"request_kind", "mutating"}}, writes_.load());
   gauge("apiserver_watchers", "Watches that are open, over HTTP and in process.", {}, core_->watchers.load());
   sink.sample(MetricKind::gauge, "kubernetes_build_info", "What this server says it is.",
-              {{"major", api::kApiLevelMajor}, {"minor", api::kApiLevelMinor}, {"git_version", git_version()},
+              {{"major", api::kApiLevelMajor},
+               {"minor", api::kApiLevelMinor},
+               {"git_version", git_version()},
                {"git_commit", kCommit}},
               1);
   collect_store(sink, core_->store().status());

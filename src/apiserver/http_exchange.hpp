@@ -10,8 +10,9 @@ struct HttpFront::Exchange {
   std::shared_ptr<HttpResponder> responder;
   RequestInfo info;
   Identity user;
-  std::shared_ptr<AuditLog::Record> audit;  ///< null: not audited
+  std::shared_ptr<AuditRecord> audit;  ///< null: not audited
   std::int64_t began_ns = 0;
+  AuditNotes* notes() const { return audit == nullptr ? nullptr : audit->notes().get(); }
   std::string header(const std::string& name) const { return request.header(name); }
 };
 

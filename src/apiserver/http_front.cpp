@@ -55,6 +55,12 @@ bool is_served(const api::TypePtr& type, const RequestInfo& info) {
   return type != nullptr && (info.subresource.empty() || type->subresource(info.subresource) != nullptr);
 }
 
+AuditOrigin origin_of(const HttpServerRequest& request) {
+  std::string address = request.peer.address.substr(0, request.peer.address.rfind(':'));
+  if (address.starts_with('[') && address.ends_with(']')) address = address.substr(1, address.size() - 2);
+  return {request.target, request.header("user-agent"), std::move(address), request.header("audit-id")};
+}
+
 bool is_write(const std::string& verb) { return verb != "get" && verb != "list" && verb != "watch"; }
 }  // namespace
 
@@ -107,24 +113,31 @@ void HttpFront::handle(HttpServerRequest request, std::shared_ptr<HttpResponder>
   exchange->request = std::move(request);
   exchange->responder = std::move(responder);
   exchange->info = std::move(*info);
-  if (options_.audit) {
-    exchange->audit = options_.audit->begin(exchange->request, exchange->info);
-    exchange->responder = options_.audit->watch(exchange->audit, std::move(exchange->responder));
+  if (const auto& audit = core_->audit()) {
+    exchange->audit = audit->begin(exchange->info, origin_of(exchange->request));
+    exchange->responder = AuditLog::watch(exchange->audit, std::move(exchange->responder));
   }
   auto self = shared_from_this();
-  apiserver::authenticate(core_, exchange->request, trusted, [self, exchange](Result<Identity> user) {
-    self->authenticated(exchange, std::move(user));
-  });
+  apiserver::authenticate(
+      core_, exchange->request, trusted, [exchange](const Identity& behind) { exchange->user = behind; },
+      [self, exchange](Result<Identity> user) { self->authenticated(exchange, std::move(user)); });
 }
 
 void HttpFront::authenticated(const std::shared_ptr<Exchange>& exchange, Result<Identity> user) {
   Engine& engine = core_->engine();
-  if (!user) return send_reply(engine, exchange->responder, error_reply(user.error()));
+  if (!user) {
+    if (exchange->audit && exchange->user.user.empty()) exchange->audit->refused();
+    if (exchange->audit && !exchange->user.user.empty()) exchange->audit->received(exchange->user);
+    return send_reply(engine, exchange->responder, error_reply(user.error()));
+  }
   exchange->user = std::move(*user);
-  if (exchange->audit) options_.audit->user_known(*exchange->audit, exchange->user);
+  if (exchange->audit) {
+    exchange->audit->received(exchange->user);
+    exchange->audit->request(exchange->request.body, exchange->header("content-type"));
+  }
   if (is_tunnel(exchange->info)) return tunnel(exchange);
   if (exchange->info.is_resource) return resource(exchange);
-  if (auto allowed = authorize(*core_, exchange->user, exchange->info); !allowed) {
+  if (auto allowed = authorize(*core_, exchange->user, exchange->info, exchange->notes()); !allowed) {
     return send_reply(engine, exchange->responder, error_reply(allowed.error()));
   }
   Reply reply = fixed(*exchange);
@@ -137,13 +150,13 @@ void HttpFront::resource(const std::shared_ptr<Exchange>& exchange) {
   const bool streams = is_stream(exchange->info.subresource);
   // The engine asks for everything else itself.
   if (streams || exchange->info.verb == "watch") {
-    auto allowed = authorize(*core_, exchange->user, exchange->info);
+    auto allowed = authorize(*core_, exchange->user, exchange->info, exchange->notes());
     // Running a command is no read, whatever the method of the upgrade was (upstream since 1.35).
     const bool reads = exchange->info.subresource == "log" || exchange->info.subresource == "proxy";
     if (allowed && streams && !reads && exchange->info.verb == "get") {
       RequestInfo create = exchange->info;
       create.verb = "create";
-      allowed = authorize(*core_, exchange->user, create);
+      allowed = authorize(*core_, exchange->user, create, exchange->notes());
     }
     if (!allowed) return send_reply(engine, exchange->responder, error_reply(allowed.error()));
   }
@@ -162,6 +175,7 @@ void HttpFront::resource(const std::shared_ptr<Exchange>& exchange) {
   if (call.content_type.empty()) call.content_type = "application/json";
   call.user_agent = exchange->header("user-agent");
   call.info = exchange->info;
+  if (exchange->audit) call.notes = exchange->audit->notes();
 
   const bool write = is_write(exchange->info.verb);
   std::atomic<std::size_t>& in_flight = write ? writes_ : reads_;
@@ -177,6 +191,7 @@ void HttpFront::resource(const std::shared_ptr<Exchange>& exchange) {
       --in_flight;
       self->requests_.count(exchange->info, served, reply.code,
                             self->core_->engine().clock().now().steady_ns - exchange->began_ns);
+      if (exchange->audit) exchange->audit->answered(reply);
       compress(*exchange, reply);
       send_reply(self->core_->engine(), exchange->responder, std::move(reply));
     });
@@ -249,7 +264,7 @@ void HttpFront::tunnel(const std::shared_ptr<Exchange>& exchange) {
   wanted.verb = "create";
   const bool own =
       exchange->user.in_group("system:nodes") && exchange->user.user == "system:node:" + exchange->info.name;
-  auto allowed = own ? Result<void>() : authorize(*core_, exchange->user, wanted);
+  auto allowed = own ? Result<void>() : authorize(*core_, exchange->user, wanted, exchange->notes());
   if (!allowed || tunnels_ == nullptr || stopped()) {
     const Error why = allowed ? api::service_unavailable("this server takes no tunnels") : allowed.error();
     return send_reply(core_->engine(), exchange->responder, error_reply(why));
@@ -261,6 +276,7 @@ void HttpFront::stream(const std::shared_ptr<Exchange>& exchange) {
   Call call;
   call.info = exchange->info;
   call.user = exchange->user;
+  if (exchange->audit) call.notes = exchange->audit->notes();
   if (call.info.subresource == "proxy")
     return serve_proxy(*core_, std::move(call), exchange->request, exchange->responder);
   serve_pod_stream(*core_, std::move(call), exchange->request, exchange->responder);

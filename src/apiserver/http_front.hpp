@@ -18,8 +18,7 @@ namespace orchestra::apiserver {
 struct FrontOptions {
   std::size_t reads_in_flight_max = 400, writes_in_flight_max = 200;
   Duration bookmark_interval = std::chrono::seconds(60);
-  std::shared_ptr<class AuditLog> audit = {};  ///< null: nothing is told
-  std::shared_ptr<Metrics> registry = {};      ///< never null
+  std::shared_ptr<Metrics> registry = {};  ///< never null
 };
 
 class NodeTunnels;

@@ -1,5 +1,6 @@
 // Server-side apply, and who owns what after any other write: the bridge from requests to api/apply.
 #include "api/apply/managed_fields.hpp"
+#include "api/apply/scale_managers.hpp"
 #include "api/content.hpp"
 #include "api/meta.hpp"
 #include "api/status.hpp"
@@ -100,14 +101,15 @@ Result<void> read_apply(WriteInput& input) {
   const Call& call = *input.call;
   const bool force = query_flag(call.info.query, "force");
   input.force = force;
-  const GroupVersionKind expected = input.type->gvk(call.info.version);
+  const bool own_kind = input.sub != nullptr && input.sub->kind.kind != input.type->kind;
+  const GroupVersionKind expected = own_kind ? input.sub->kind : input.type->gvk(call.info.version);
   if (query_value(call.info.query, "fieldManager").empty()) {
     api::FieldErrors errors;
     errors.required(api::FieldPath("fieldManager"), "is required for apply patch");
     return api::invalid("meta.k8s.io", "PatchOptions", "", errors);
   }
   ORC_ASSIGN(api::DecodedBody body,
-             api::decode_body(call.body, api::BodyFormat::yaml, expected, input.version->schema));
+             api::decode_body(call.body, api::BodyFormat::yaml, expected, input.schema));
   input.body = std::move(body.tree);
   if (string_at(input.body, "/metadata/name").empty()) {
     api::metadata(input.body)["name"] = call.info.name;
@@ -151,6 +153,29 @@ Result<Change> compute_apply(const WriteInput& input, const View& view) {
   ORC_TRY(check_identity(input, old_tree, applied.object, true));
   return finish_update(input, view, *old, std::move(old_tree), std::move(applied.object),
                        std::move(applied.managers));
+}
+
+Result<AppliedScale> apply_scale(const WriteInput& input, const json::value& object,
+                                 const json::value& scale) {
+  const api::TypeRecord& type = *input.type;
+  api::ReplicaPaths paths;
+  for (const api::TypeVersion& version : type.versions) {
+    const api::TypePtr own = input.core->registry()->find(type.group, version.name, type.plural);
+    const bool scales = own != nullptr && own->subresource(input.sub->name) != nullptr;
+    paths[type.gvk(version.name).api_version()] = scales ? own->scale.replicas : std::string();
+  }
+  const std::string api_version = type.gvk(input.version->name).api_version();
+  paths[api_version] = type.scale.replicas;
+  const api::FieldManagers own = managers_of(find(object, "/metadata/managedFields"));
+  api::FieldWrite write = field_write(input, "Apply");
+  write.manager.api_version = input.sub->kind.api_version();
+  write.schema = input.schema;
+  write.not_written.clear();
+  write.view = [](const std::string&, const json::value&, const json::value&) { return std::nullopt; };
+  ORC_ASSIGN(api::Applied applied,
+             api::apply_config(write, scale, input.body, api::managers_of_scale(own, paths), input.force));
+  return AppliedScale{std::move(applied.object),
+                      api::managers_after_scale(own, std::move(applied.managers), api_version, paths)};
 }
 
 }  // namespace orchestra::apiserver

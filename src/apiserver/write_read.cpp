@@ -91,8 +91,7 @@ Result<void> read_patch(WriteInput& input) {
     input.patch = PatchKind::merge;
   } else if (type == "application/strategic-merge-patch+json" && input.type->builtin) {
     input.patch = PatchKind::strategic;
-  } else if (type == "application/apply-patch+yaml" &&
-             (input.sub == nullptr || input.sub->kind.kind == input.type->kind)) {
+  } else if (type == "application/apply-patch+yaml") {
     input.patch = PatchKind::apply;
     return read_apply(input);
   } else {
@@ -237,7 +236,7 @@ Result<void> apply_patch(const WriteInput& input, api::SchemaRef schema, json::v
       api::merge_patch(target, input.body);
       return {};
     case PatchKind::apply:
-      return api::unsupported_media_type("apply is not a patch of a subresource of another kind");
+      return api::internal_error("apply needs the owners of the object");
     case PatchKind::strategic: {
       auto applied = api::strategic_merge_patch(schema, target, input.body);
       if (!applied) return api::bad_request(applied.error().message());

@@ -78,6 +78,13 @@ Result<void> check_identity(const WriteInput& input, const json::value& old, con
 // Ownership of fields (write_ownership.cpp).
 Result<void> read_apply(WriteInput& input);
 Result<Change> compute_apply(const WriteInput& input, const View& view);
+/// Server-side apply of a Scale: what it says then, and the managers of the object that it belongs to.
+struct AppliedScale {
+  json::value scale;
+  api::FieldManagers managers;
+};
+Result<AppliedScale> apply_scale(const WriteInput& input, const json::value& object,
+                                 const json::value& scale);
 /// metadata.managedFields out of an object; null where there are none.
 json::value take_managed_fields(json::value& object);
 api::FieldManagers track_create(const WriteInput& input, const json::value& object);

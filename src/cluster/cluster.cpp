@@ -433,6 +433,7 @@ Result<void> Cluster::Impl::start() {
     node_options.dns_forward = options.dns_forward;
     node_options.notice = options.notice;
     node_options.node_ip = own_address();
+    node_options.registry = options.registry;
     node = std::make_unique<cluster::Node>(engine, client, node_options, std::move(runtime));
     ORC_TRY(node->start());
     server->set_pod_streams(node->streams(), info.node_name);

@@ -420,7 +420,13 @@ Result<void> Node::start() {
   if (options_.offline) options.manifest_dir = options_.data_dir + "/no-manifests";  // there is none
   options.isolation_name = runtime_.name;
   options.degraded = degraded_;
-  NodeAgentParts parts{runtime_.runtime, images_->service(), attacher_, dialer_, make_http_client(engine_)};
+  if (!options_.registry) {
+    options_.registry = Metrics::create();
+    collecting_.push_back(options_.registry->collect(collect_process));
+    collecting_.push_back(options_.registry->collect([this](MetricSink& sink) { collect(sink); }));
+  }
+  NodeAgentParts parts{runtime_.runtime, images_->service(),        attacher_,
+                       dialer_,          make_http_client(engine_), options_.registry};
   agent_ = std::make_unique<NodeAgent>(engine_, client_, parts, options);
   return agent_->start();
 }
@@ -468,6 +474,7 @@ void Node::stop() {
   if (stopped_) return;
   stopped_ = true;
   if (agent_) agent_->stop();
+  collecting_.clear();
   if (feed_) feed_->stop();
   if (peers_) peers_->stop();
   if (events_) events_->stop();

@@ -45,6 +45,7 @@ struct NodeOptions {
   std::optional<RemoteClientOptions> remote;  ///< as NodeAgentOptions
   std::vector<std::string> preload, dns_forward;
   ForwardProxies image_proxies;
+  std::shared_ptr<Metrics> registry = {};  ///< of the process; null: one of this node alone
   std::function<void(const std::string&)> notice;
 };
 
@@ -135,6 +136,7 @@ class Node {
   std::shared_ptr<PeerRoutes> peers_;  ///< none: pods of other nodes are not routed here
   std::shared_ptr<NetworkFeed> feed_;
   std::unique_ptr<NodeAgent> agent_;
+  std::vector<std::shared_ptr<void>> collecting_;  ///< into a registry of its own
   bool stopped_ = false;
 };
 

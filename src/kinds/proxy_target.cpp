@@ -9,7 +9,9 @@
 namespace orchestra::apiserver {
 namespace {
 
-constexpr int kDefaultPort = 80;
+constexpr int kDefaultPort = 80, kDefaultTlsPort = 443;
+/// What clients know as the port of every agent; ours has none that is open.
+constexpr const char* kAgentPort = "10250";
 constexpr const char* kServiceLabel = "/metadata/labels/kubernetes.io~1service-name";
 
 std::optional<int> number_of(const std::string& text) {
@@ -21,8 +23,6 @@ std::optional<int> number_of(const std::string& text) {
 }
 
 Result<ProxyTarget> refuse_unreachable(const json::value& pod, ProxyTarget target) {
-  if (bool_at(pod, "/spec/hostNetwork"))
-    return api::bad_request("pod " + target.pod.pod + " is on its machine's network and is not proxied");
   if (target.pod.node.empty())
     return api::bad_request("pod " + target.pod.pod + " does not have a host assigned");
   const std::string phase = string_at(pod, "/status/phase");
@@ -31,8 +31,8 @@ Result<ProxyTarget> refuse_unreachable(const json::value& pod, ProxyTarget targe
   return target;
 }
 
-Result<ProxyTarget> target_of_pod(const View& view, const std::string& ns, const std::string& name,
-                                  const std::string& port) {
+Result<ProxyTarget> target_of_pod(const View& view, const std::string& ns, const ProxyName& asked) {
+  const std::string &name = asked.name, &port = asked.port;
   ORC_ASSIGN(std::optional<Loaded> loaded, view.load(object_key({"", "pods"}, ns, name)));
   if (!loaded) return api::not_found(api::ResourceName("", "pods"), name);
   ORC_ASSIGN(const json::value pod, loaded->tree());
@@ -41,7 +41,9 @@ Result<ProxyTarget> target_of_pod(const View& view, const std::string& ns, const
   target.pod.pod = name;
   target.pod.uid = std::string(loaded->view.uid);
   target.pod.node = string_at(pod, "/spec/nodeName");
-  target.port = kDefaultPort;
+  target.address = string_at(pod, "/status/podIP");
+  target.tls = asked.scheme == "https";
+  target.port = target.tls ? kDefaultTlsPort : kDefaultPort;
   if (!port.empty()) {
     const auto number = number_of(port);
     if (!number) return api::bad_request("port \"" + port + "\" of a pod is not a number in 1-65535");
@@ -109,18 +111,29 @@ Result<ProxyTarget> target_of_service(ApiCore& core, const View& view, const std
   if (all.empty())
     return api::service_unavailable("no endpoints available for service \"" + asked.name + "\"");
   const Choice& one = all[core.engine().random().below(all.size())];
-  return target_of_pod(view, ns, one.pod, std::to_string(one.port));
+  return target_of_pod(view, ns, {asked.scheme, one.pod, std::to_string(one.port)});
+}
+
+Result<ProxyTarget> target_of_node(const View& view, const ProxyName& asked) {
+  ORC_ASSIGN(const std::optional<Loaded> loaded, view.load(object_key({"", "nodes"}, "", asked.name)));
+  if (!loaded) return api::not_found(api::ResourceName("", "nodes"), asked.name);
+  if (!asked.port.empty() && asked.port != kAgentPort)
+    return api::bad_request("port \"" + asked.port + "\" of node " + asked.name +
+                            " is not proxied, only its agent is; leave the port out");
+  ProxyTarget target;
+  target.pod.node = asked.name;
+  return target;
 }
 
 Result<ProxyTarget> read_target(ApiCore& core, const Call& call, const View& view) {
   const RequestInfo& info = call.info;
   const auto asked = parse_proxy_name(info.name);
-  if (!asked) return api::bad_request("invalid " + info.resource + " request \"" + info.name + "\"");
-  if (asked->scheme == "https")
-    return api::bad_request("requests by https into pods are not supported; leave the scheme out");
-  if (info.resource == "pods") return target_of_pod(view, info.ns, asked->name, asked->port);
+  if (!asked)
+    return api::bad_request("invalid " + info.resource.substr(0, info.resource.size() - 1) + " request \"" +
+                            info.name + "\"");
+  if (info.resource == "pods") return target_of_pod(view, info.ns, *asked);
   if (info.resource == "services") return target_of_service(core, view, info.ns, *asked);
-  return api::service_unavailable("nodes are not proxied: node agents serve no HTTP of their own");
+  return target_of_node(view, *asked);
 }
 
 }  // namespace

@@ -44,7 +44,12 @@ Result<Change> write_scale(const WriteInput& input, const View& view) {
   ORC_ASSIGN(Loaded old, load_target(input, view));
   ORC_ASSIGN(json::value tree, work_tree(input, old));
   ORC_ASSIGN(json::value scale, scale_of(*input.type, tree));
-  if (input.call->info.verb == "patch") {
+  std::optional<api::FieldManagers> managers;
+  if (input.call->info.verb == "patch" && input.patch == PatchKind::apply) {
+    ORC_ASSIGN(AppliedScale applied, apply_scale(input, tree, scale));
+    scale = std::move(applied.scale);
+    managers = std::move(applied.managers);
+  } else if (input.call->info.verb == "patch") {
     ORC_TRY(apply_patch(input, input.schema, scale));
   } else if (input.call->info.verb == "update") {
     scale = input.body;
@@ -75,7 +80,8 @@ Result<Change> write_scale(const WriteInput& input, const View& view) {
   WriteInput main = input;
   main.sub = nullptr;
   main.judged = true;
-  ORC_ASSIGN(Change change, finish_update(main, view, old, std::move(tree), std::move(next)));
+  ORC_ASSIGN(Change change,
+             finish_update(main, view, old, std::move(tree), std::move(next), std::move(managers)));
   change.answer_subresource = "scale";
   change.warnings.insert(change.warnings.begin(), judged.warnings.begin(), judged.warnings.end());
   return change;

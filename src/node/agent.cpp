@@ -88,6 +88,7 @@ struct NodeAgent::Impl : node::WorkerDirectory, std::enable_shared_from_this<Nod
   void repeat(Duration period, void (Impl::*task)());
   std::shared_ptr<PodWorker> worker_of(const std::string& ns, const std::string& name) override;
   std::shared_ptr<PodWorker> worker_of_uid(const std::string& uid) override;
+  node::PageSources page_sources() override;
 
   AgentContext context;
   std::shared_ptr<node::Streams> streams;
@@ -128,6 +129,16 @@ std::shared_ptr<PodWorker> NodeAgent::Impl::worker_of_uid(const std::string& uid
   std::lock_guard lock(mutex);
   const auto it = workers.find(uid);
   return it == workers.end() ? nullptr : it->second;
+}
+
+node::PageSources NodeAgent::Impl::page_sources() {
+  node::PageSources out;
+  const std::vector<NodeUse> use = node_use();
+  if (!use.empty()) out.use = use.front();
+  out.containers = statistics.containers();
+  std::lock_guard lock(mutex);
+  for (const auto& [uid, worker] : workers) out.workers.push_back(worker);
+  return out;
 }
 
 Result<void> NodeAgent::Impl::register_node() {

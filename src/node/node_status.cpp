@@ -56,6 +56,7 @@ MachineFacts read_machine(const std::string& data_dir) {
   const std::string memory = read_file("/proc/meminfo", 64 << 10).value_or("");
   out.memory_bytes = meminfo(memory, "MemTotal");
   out.memory_available_bytes = meminfo(memory, "MemAvailable");
+  out.memory_free_bytes = meminfo(memory, "MemFree");
   struct statvfs disk {};
   if (statvfs(data_dir.c_str(), &disk) == 0) {
     out.disk_bytes = static_cast<std::int64_t>(disk.f_blocks * disk.f_frsize);

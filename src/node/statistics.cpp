@@ -52,9 +52,8 @@ std::vector<PodUse> Statistics::collect() const {
   for (auto& [uid, pod] : pods) {
     if (whole[uid]) out.push_back(std::move(pod));
   }
-  std::sort(out.begin(), out.end(), [](const PodUse& a, const PodUse& b) {
-    return std::tie(a.ns, a.name) < std::tie(b.ns, b.name);
-  });
+  std::sort(out.begin(), out.end(),
+            [](const PodUse& a, const PodUse& b) { return std::tie(a.ns, a.name) < std::tie(b.ns, b.name); });
   return out;
 }
 
@@ -63,6 +62,23 @@ std::vector<PodUse> Statistics::pods(const std::string& ns) const {
   std::vector<PodUse> all = collect();
   if (!ns.empty()) std::erase_if(all, [&](const PodUse& pod) { return pod.ns != ns; });
   return all;
+}
+
+std::vector<MeasuredContainer> Statistics::containers() const {
+  std::vector<MeasuredContainer> out;
+  {
+    std::lock_guard lock(mutex_);
+    for (const auto& [id, known] : containers_) {
+      MeasuredContainer one{known.last};
+      if (known.rate) one.nanocores = known.rate->nanocores;
+      out.push_back(std::move(one));
+    }
+  }
+  std::sort(out.begin(), out.end(), [](const MeasuredContainer& a, const MeasuredContainer& b) {
+    return std::tie(a.sample.ns, a.sample.pod, a.sample.container) <
+           std::tie(b.sample.ns, b.sample.pod, b.sample.container);
+  });
+  return out;
 }
 
 std::optional<PodUse> Statistics::pod(const std::string& uid) const {

@@ -22,6 +22,10 @@ struct ContainerSample {
   std::map<std::string, std::string> labels;  ///< of the pod
   ContainerUsage usage;
 };
+struct MeasuredContainer {
+  ContainerSample sample;  ///< the last
+  std::optional<std::int64_t> nanocores = std::nullopt;
+};
 
 class Statistics {
  public:
@@ -30,6 +34,8 @@ class Statistics {
   /// Pods of a namespace (empty: all) of which every container has a rate.
   std::vector<PodUse> pods(const std::string& ns) const;
   std::optional<PodUse> pod(const std::string& uid) const;
+  /// Each container of the last pass, with or without a rate, by namespace, pod and name.
+  std::vector<MeasuredContainer> containers() const;
 
  private:
   struct Known {

@@ -2,7 +2,7 @@
 
 #include <sys/socket.h>
 
-#include <boost/asio/local/stream_protocol.hpp>
+#include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/strand.hpp>
 #include <boost/asio/write.hpp>
@@ -75,6 +75,14 @@ class SocketStream final : public DuplexStream, public std::enable_shared_from_t
   asio::posix::stream_descriptor descriptor_;
   std::string buffer_;
 };
+
+/// Go's net.IP.IsGlobalUnicast, which upstream asks of the addresses of pods.
+bool may_be_dialled(const asio::ip::address& address) {
+  if (address.is_unspecified() || address.is_loopback() || address.is_multicast()) return false;
+  if (address.is_v6()) return !address.to_v6().is_link_local() && !address.to_v6().is_v4_mapped();
+  const std::uint32_t v4 = address.to_v4().to_uint();
+  return v4 != 0xffffffff && v4 >> 16 != 0xa9fe && v4 >> 24 != 127;  // broadcast, 169.254/16, 127/8
+}
 }  // namespace
 
 Result<ContainerStatus> Streams::find_container(const PodTarget& target, bool previous) {
@@ -179,6 +187,7 @@ Pending<std::shared_ptr<DuplexStream>> Streams::port_forward(PodTarget target, i
   if (!worker)
     return stream_error(Error::not_found,
                         "pod " + target.ns + "/" + target.pod + " does not run on this node");
+  if (bool_at(tree(worker->pod()), "/spec/hostNetwork")) return dial_machine(*worker, target.pod, port);
   // Its loopback first, as upstream; then the address that we gave it (never what its status says: others may
   // write that). Both from inside its own network.
   const std::string uid = worker->pod().uid(), own = worker->address();
@@ -199,6 +208,53 @@ Pending<std::shared_ptr<DuplexStream>> Streams::port_forward(PodTarget target, i
         dialer->dial(uid, own, port, kDialDeadline).on_ready(done);
       });
   return pending;
+}
+
+// A pod on the machine's network: the address that the agent has for its machine, the one that the pod's
+// status tells everybody. Never the loopback, where what listens counts on being asked from this machine
+// alone, nor an address of the link (metadata services).
+Pending<std::shared_ptr<DuplexStream>> Streams::dial_machine(const PodWorker& worker, const std::string& pod,
+                                                             int port) {
+  const std::string address = worker.address();
+  boost::system::error_code failed;
+  const auto parsed = asio::ip::make_address(address, failed);
+  if (failed || !may_be_dialled(parsed)) {
+    return stream_error(Error::denied, "pod " + pod + " is on its machine's network, of which \"" + address +
+                                           "\" is known: address not allowed");
+  }
+  auto socket = std::make_shared<asio::ip::tcp::socket>(asio::make_strand(event_context(context_.engine)));
+  Promise<std::shared_ptr<DuplexStream>> promise;
+  auto pending = promise.pending();
+  const Engine::TimerId late = context_.engine.after(kDialDeadline, [socket] {
+    asio::post(socket->get_executor(), [socket] {
+      boost::system::error_code ignored;
+      socket->close(ignored);
+    });
+  });
+  const asio::ip::tcp::endpoint to(parsed, static_cast<std::uint16_t>(port));
+  asio::post(socket->get_executor(), [&engine = context_.engine, socket, to, promise, late] {
+    socket->async_connect(to, [&engine, socket, to, promise, late](const boost::system::error_code& error) {
+      engine.cancel_timer(late);
+      if (error) {
+        return promise.set(stream_error(Error::unavailable, "connect " + to.address().to_string() + ":" +
+                                                                std::to_string(to.port()) + ": " +
+                                                                error.message()));
+      }
+      promise.set(std::shared_ptr<DuplexStream>(std::make_shared<SocketStream>(engine, socket->release())));
+    });
+  });
+  return pending;
+}
+
+Pending<NodePage> Streams::page(std::string node, std::string path) {
+  auto directory = workers_.lock();
+  if (!directory || node != context_.options.node_name) {
+    return stream_error(Error::not_found,
+                        "the agent of node " + context_.options.node_name + " is not that of " + node);
+  }
+  return context_.engine.run_blocking([directory, &context = context_, path]() -> Result<NodePage> {
+    return make_page(context, directory->page_sources(), path);
+  });
 }
 
 }  // namespace orchestra::node

@@ -117,6 +117,79 @@ TEST_CASE("every reference of an OpenAPI document leads to a definition in it") 
   }
 }
 
+TEST_CASE("OpenAPI tells of subresources with bodies of their own, of connections and of discovery") {
+  const auto registry = TypeRegistry::builtin();
+  const json::value v3 = parse_json(openapi_v3(*registry, "", "v1")).value();
+  const json::value v2 = parse_json(openapi_v2_json(*registry)).value();
+  const auto kind_of = [](const json::value& operation) {
+    const json::value& gvk = operation.at("x-kubernetes-group-version-kind");
+    return string_at(operation, "/x-kubernetes-action") + " " + string_at(gvk, "/group") + "/" +
+           string_at(gvk, "/version") + " " + string_at(gvk, "/kind");
+  };
+  const std::string pod = "/api/v1/namespaces/{namespace}/pods/{name}/";
+  const std::string account = "/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token";
+  const std::string scale = "/apis/apps/v1/namespaces/{namespace}/deployments/{name}/scale";
+  for (const json::value* document : {&v3, &v2}) {
+    const json::object& paths = document->at("paths").as_object();
+    CHECK(kind_of(paths.at(pod + "eviction").at("post")) == "post policy/v1 Eviction");
+    CHECK(kind_of(paths.at(pod + "binding").at("post")) == "post /v1 Binding");
+    CHECK(kind_of(paths.at(account).at("post")) == "post authentication.k8s.io/v1 TokenRequest");
+    CHECK(kind_of(paths.at(pod + "exec").at("post")) == "connect /v1 PodExecOptions");
+    CHECK(kind_of(paths.at(pod + "attach").at("get")) == "connect /v1 PodAttachOptions");
+    CHECK(kind_of(paths.at(pod + "portforward").at("get")) == "connect /v1 PodPortForwardOptions");
+    CHECK(kind_of(paths.at(pod + "log").at("get")) == "get /v1 Pod");
+    CHECK(kind_of(paths.at(pod + "proxy").at("head")) == "connect /v1 PodProxyOptions");
+    CHECK(paths.contains(pod + "proxy/{path}"));
+    CHECK(paths.contains("/api/v1/nodes/{name}/proxy/{path}"));
+    CHECK(paths.contains("/api/v1/namespaces/{namespace}/services/{name}/proxy"));
+    CHECK(paths.contains("/api/v1/"));
+    std::set<std::string> ids;
+    for (const auto& [path, item] : paths) {
+      for (const auto& [method, operation] : item.as_object()) {
+        if (!operation.is_object()) continue;
+        CHECK_MESSAGE(ids.insert(string_at(operation, "/operationId")).second, path);
+      }
+    }
+  }
+  CHECK(string_at(v2.at("paths").at(pod + "eviction"), "/post/parameters/0/schema/$ref") ==
+        "#/definitions/io.k8s.api.policy.v1.Eviction");
+  CHECK(string_at(v2.at("paths").at(pod + "exec"), "/get/parameters/0/name") == "command");
+  CHECK(kind_of(v2.at("paths").at(scale).at("patch")) == "patch autoscaling/v1 Scale");
+  const json::value apps = parse_json(openapi_v3(*registry, "apps", "v1")).value();
+  CHECK(kind_of(apps.at("paths").at(scale).at("put")) == "put autoscaling/v1 Scale");
+  CHECK(string_at(apps.at("paths").at("/apis/apps/v1/"),
+                  "/get/responses/200/content/application~1json/schema/$ref") ==
+        "#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.APIResourceList");
+  // Definitions of discovery and of watch frames, under their upstream names and kinds.
+  const std::string meta = "io.k8s.apimachinery.pkg.apis.meta.v1.";
+  for (const char* kind : {"APIGroup", "APIGroupList", "APIResourceList", "APIVersions", "Status"}) {
+    const json::value& schema = v2.at("definitions").at(meta + kind);
+    CHECK(to_json(schema.at("x-kubernetes-group-version-kind")) ==
+          R"([{"group":"","kind":")" + std::string(kind) + R"(","version":"v1"}])");
+  }
+  CHECK(v2.at("definitions").as_object().contains(meta + "APIResource"));
+  for (const char* kind : {"WatchEvent", "DeleteOptions"}) {
+    const json::array& kinds =
+        apps.at("components").at("schemas").at(meta + kind).at("x-kubernetes-group-version-kind").as_array();
+    CHECK(kinds.size() == registry->group_versions().size());
+    CHECK(string_at(kinds.at(0), "/kind") == kind);
+  }
+  // Discovery has documents of its own in version 3.
+  const json::value index = parse_json(openapi_v3_index(*registry)).value();
+  for (const auto& [path, kind] : std::map<std::string, std::string>{
+           {"api", "APIVersions"}, {"apis", "APIGroupList"}, {"apis/apps", "APIGroup"}}) {
+    CHECK(index.at("paths").as_object().contains(path));
+    const json::value document = parse_json(openapi_v3_at(*registry, path)).value();
+    CHECK(document.at("components").at("schemas").as_object().contains(meta + kind));
+    CHECK(document.at("paths").as_object().contains("/" + path + "/"));
+  }
+  CHECK(openapi_v3_at(*registry, "apis/nope").empty());
+  CHECK(openapi_v3_at(*registry, "apis/apps/v9").empty());
+  CHECK(openapi_v3_at(*registry, "api/v1/x").empty());
+  CHECK(openapi_v3_at(*registry, "").empty());
+  CHECK(openapi_v3_at(*registry, "apis/apps/v1") == openapi_v3(*registry, "apps", "v1"));
+}
+
 TEST_CASE("a v3 document says what kubectl looks for") {
   const json::value document = parse_json(openapi_v3(*TypeRegistry::builtin(), "apps", "v1")).value();
   const json::value& patch =
@@ -128,5 +201,5 @@ TEST_CASE("a v3 document says what kubectl looks for") {
   CHECK(parameters.count("fieldValidation") == 1);
   const json::value& spec = document.at("components").at("schemas").at("io.k8s.api.core.v1.PodSpec");
   CHECK(string_at(spec, "/properties/containers/x-kubernetes-patch-merge-key") == "name");
-  CHECK(openapi_v3_hash(*TypeRegistry::builtin(), "apps", "v1").size() == 16);
+  CHECK(openapi_hash(openapi_v3(*TypeRegistry::builtin(), "apps", "v1")).size() == 16);
 }

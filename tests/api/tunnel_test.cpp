@@ -136,6 +136,12 @@ class PlayedPods final : public PodStreams {
   Pending<std::shared_ptr<DuplexStream>> port_forward(PodTarget, int) override {
     return Result<std::shared_ptr<DuplexStream>>(bytes);
   }
+  Pending<NodePage> page(std::string node, std::string path) override {
+    if (path == "/big")
+      return Result<NodePage>(NodePage{200, "text/plain", std::string(3 << 20, 'x') + node});
+    if (path == "/away") return Error(Error::unavailable, "node", "the agent stops");
+    return Result<NodePage>(NodePage{404, "text/plain", "no page " + path});
+  }
 };
 
 /// Both ends, and messages that go from one to the other on an event thread, in order.
@@ -318,6 +324,26 @@ TEST_CASE("a refusal keeps its code and its words; a client that goes ends the p
   }  // dropped
   CHECK(line.until([&] { return line.pods->bytes->is_closed.load(); }));
   CHECK(line.until([&] { return line.server->open_streams() == 0 && line.agent->open_streams() == 0; }));
+}
+
+TEST_CASE("a page of the node comes through the tunnel whole, whatever its code is") {
+  Line line;
+  const auto big = line.server->streams()->page("n2", "/big").wait(10s);
+  REQUIRE_MESSAGE(big, big.error().to_string());
+  CHECK(big->code == 200);
+  CHECK(big->content_type == "text/plain");
+  CHECK((big->body == std::string(3 << 20, 'x') + "n2"));
+  const auto none = line.server->streams()->page("n2", "/x?y=1").wait(10s);
+  REQUIRE(none);
+  CHECK(none->code == 404);
+  CHECK(none->body == "no page /x?y=1");
+  const auto away = line.server->streams()->page("n2", "/away").wait(10s);
+  REQUIRE_FALSE(away);
+  CHECK(away.error().message() == "the agent stops");
+  CHECK(line.until([&] { return line.server->open_streams() == 0 && line.agent->open_streams() == 0; }));
+  CHECK(line.failures.empty());
+  for (const char* bad : {"", "no line", "{}\nbody", "{\"code\":99}\n", "[\n"})
+    CHECK_FALSE(tunnel::decode_page(bad));
 }
 
 TEST_CASE("when the connection ends every stream ends with the reason, on both sides") {

@@ -86,3 +86,82 @@ TEST_CASE(
           .try_make(served.admin, policy("bad", kDeployments + "  validations: [{expression: 'object.'}]\n"))
           .find("compilation failed: ERROR: <input>:1:8") != std::string::npos);
 }
+
+TEST_CASE("audit annotations of a policy are checked when it is written") {
+  Served served;
+  const auto refused = [&](const std::string& annotations) {
+    return served.try_make(served.admin,
+                           policy("noted", kDeployments + "  auditAnnotations: " + annotations + "\n"));
+  };
+  CHECK(refused("[{key: 'a b', valueExpression: \"'x'\"}]")
+            .find("spec.auditAnnotations[0].key: Invalid value: "
+                  "\"noted/a b\": name part") != std::string::npos);
+  CHECK(
+      refused("[{key: a, valueExpression: ' '}]")
+          .find(
+              "spec.auditAnnotations[0].valueExpression: Required value: valueExpression is not specified") !=
+      std::string::npos);
+  CHECK(refused("[{key: a, valueExpression: \"'x'\"}, {key: a, valueExpression: \"'y'\"}]")
+            .find("spec.auditAnnotations[1].key: Duplicate value: \"a\"") != std::string::npos);
+  CHECK(
+      refused("[{key: a, valueExpression: 'object.'}]")
+          .find("spec.auditAnnotations[0].valueExpression: Invalid value: \"object.\": compilation failed") !=
+      std::string::npos);
+  CHECK(refused("[]").find(
+            "spec.auditAnnotations: Required value: validations or auditAnnotations must contain "
+            "at least one item") != std::string::npos);
+  CHECK(refused("[{key: a, valueExpression: \"'x'\"}]") == "ok");
+}
+
+TEST_CASE("expressions that ask for fields that no type of the policy has are told in its status") {
+  Served served;
+  const Object made = served.make(policy(
+      "typo", kDeployments +
+                  "  paramKind: {apiVersion: v1, kind: ConfigMap}\n"
+                  "  variables: [{name: containers, expression: object.spec.template.spec.containers}]\n"
+                  "  validations:\n"
+                  "  - {expression: 'object.spec.replica > 1'}\n"
+                  "  - {expression: 'object.metadata.labels.app == params.data.app'}\n"
+                  "  - {expression: 'variables.containers.all(c, c.imag != \"\")'}\n"
+                  "  - {expression: 'object.spec.replicas > 1', messageExpression: "
+                  "'string(params.datum)'}\n"));
+  CHECK(made.get_int("/status/observedGeneration") == 1);
+  CHECK(made.get("/status/typeChecking/expressionWarnings/0/fieldRef") == "spec.validations[0].expression");
+  CHECK(made.get("/status/typeChecking/expressionWarnings/0/warning").value_or("none") ==
+        "apps/v1, Kind=Deployment: ERROR: <input>:1:12: undefined field 'replica'\n");
+  CHECK(made.get("/status/typeChecking/expressionWarnings/1/fieldRef") == "spec.validations[2].expression");
+  CHECK(made.get("/status/typeChecking/expressionWarnings/2/fieldRef") ==
+        "spec.validations[3].messageExpression");
+  CHECK_FALSE(made.get("/status/typeChecking/expressionWarnings/3"));
+  // Mended, nothing is left to say.
+  const auto mended = served.admin
+                          .patch("admissionregistration.k8s.io/v1", "validatingadmissionpolicies", "typo", "",
+                                 PatchType::merge, R"({"spec":{"validations":[{"expression":"true"}]}})")
+                          .wait(30s);
+  REQUIRE(mended);
+  CHECK(mended->get_int("/status/observedGeneration") == 2);
+  CHECK(mended->get("/status/typeChecking") == "{}");
+}
+
+TEST_CASE(
+    "every policy is asked, the first refusal is told; what is not configured fails as the policy says") {
+  Served served;
+  served.make(policy("a-warns", kDeployments +
+                                    "  validations: [{expression: 'object.spec.replicas < 3', message: "
+                                    "rather few}]\n"));
+  served.make(policy("b-denies", kDeployments +
+                                     "  validations: [{expression: 'object.spec.replicas < 5', message: "
+                                     "too many}]\n"));
+  served.make(policy("c-lacks", kDeployments + "  failurePolicy: Ignore\n  paramKind: {apiVersion: v1, kind: "
+                                               "ConfigMap}\n  validations: [{expression: 'false'}]\n"));
+  served.make(binding("a", "{policyName: a-warns, validationActions: [Warn]}"));
+  served.make(binding("b", "{policyName: b-denies, validationActions: [Deny, Audit]}"));
+  served.make(binding("c",
+                      "{policyName: c-lacks, validationActions: [Deny], paramRef: {name: none, namespace: "
+                      "default, parameterNotFoundAction: Deny}}"));
+  CHECK(served.try_make(served.admin, deployment("many", 9)) ==
+        "422 deployments.apps \"many\" is forbidden: ValidatingAdmissionPolicy 'b-denies' with binding 'b' "
+        "denied "
+        "request: too many");
+  CHECK(served.try_make(served.admin, deployment("some", 4)) == "ok");
+}

@@ -7,6 +7,7 @@
 #include "apiserver/webhook/webhook.hpp"
 #include "base/base64.hpp"
 #include "net/http/http_server.hpp"
+#include "orchestra/informer.hpp"
 #include "orchestra/pod_client.hpp"
 #include "tests/auth/served.hpp"
 #include "tests/compat/fake_pods.hpp"
@@ -497,8 +498,42 @@ TEST_CASE("objects of a definition are converted by its webhook, both ways") {
   CHECK(watched.status == 200);
   CHECK(watched.body.find(R"("hostPort":"there:81")") != std::string::npos);
   CHECK(watched.body.find(R"("hostPort":"far:82")") != std::string::npos);
+  // So do watches and informers in this process, whatever thread reads them.
+  auto own = hooked.admin.watch("example.com/v1", "doors", {.ns = "shop"});
+  REQUIRE(own);
+  std::vector<std::string> doors;
+  while (doors.size() < 2) {
+    const auto changes = own->next(30s);
+    REQUIRE_MESSAGE(changes, (own->error() ? own->error()->to_string() : "nothing came"));
+    for (const ObjectChange& change : *changes)
+      doors.push_back(change.object.api_version() + " " + change.object.get("/spec/hostPort").value_or(""));
+  }
+  CHECK(doors == std::vector<std::string>{"example.com/v1 there:81", "example.com/v1 far:82"});
+  Informer<Object> informer(hooked.engine, hooked.admin, ResourceRef{"example.com/v1", "doors"},
+                            {.ns = "shop"});
+  REQUIRE(informer.start());
+  REQUIRE(informer.wait_synced().wait(30s));
+  CHECK(informer.cache().get("shop", "e").get("/spec/hostPort") == "far:82");
+  const auto moved =
+      hooked.admin
+          .patch("example.com/v2", "doors", "e", "shop", PatchType::merge, R"({"spec":{"port":"90"}})", {})
+          .wait(30s);
+  REQUIRE(moved);
+  REQUIRE(informer.wait_for(moved->resource_version()).wait(30s));
+  CHECK(informer.cache().get("shop", "e").get("/spec/hostPort") == "far:90");
+  const auto change = own->next(30s);
+  REQUIRE(change);
+  CHECK(change->front().type == ObjectChange::Type::modified);
+  CHECK(change->front().object.get("/spec/hostPort") == "far:90");
+  informer.stop();
+  own->cancel();
   // One failure fails the request, in its words; metadata may not change.
   broken = true;
+  auto failing = hooked.admin.watch("example.com/v1", "doors", {.ns = "shop"});
+  REQUIRE(failing);
+  CHECK_FALSE(failing->next(30s));
+  REQUIRE(failing->error());
+  CHECK(failing->error()->message().find("the converter is out of order") != std::string::npos);
   CHECK(Served::answer(hooked.admin.get("example.com/v1", "doors", "d", "shop").wait(30s)) ==
         "500 Internal error occurred: conversion webhook for example.com/v2, Kind=Door failed: the converter "
         "is out of "

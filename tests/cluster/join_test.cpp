@@ -40,6 +40,9 @@ class FakePods final : public PodStreams {
   Pending<std::shared_ptr<DuplexStream>> port_forward(PodTarget, int) override {
     return Error(Error::unsupported, "test", "no port-forward here");
   }
+  Pending<NodePage> page(std::string node, std::string path) override {
+    return Result<NodePage>(NodePage{200, "text/plain", node + " says " + path});
+  }
 };
 
 bool until(const std::function<bool()>& true_now) {
@@ -208,6 +211,30 @@ TEST_CASE("logs of a pod come by the tunnel of its node, and only that node may 
   right->start();
   REQUIRE(until([&] { return right->connected(); }));
   CHECK(until([&] { return served.log_of_web() == "from the node\n"; }));
+  // Pages of the node come by the same way, for whoever may read its subresource proxy.
+  REQUIRE(admin.create(*Object::from_yaml("apiVersion: v1\nkind: Node\nmetadata: {name: n1}\n")).wait(10s));
+  const RemoteClientOptions node = served.as_node("n1");
+  const auto page = [&] {
+    HttpRequest request;
+    request.url = node.server + "/api/v1/nodes/n1/proxy/stats/summary?x=1";
+    request.tls.ca_pem = node.ca_pem;
+    request.tls.certificate_pem = node.certificate_pem;
+    request.tls.key_pem = node.key_pem;
+    auto answer = http->send(std::move(request)).wait(10s);
+    return answer ? answer->body : answer.error().to_string();
+  };
+  CHECK(page().find("nodes \\\"n1\\\" is forbidden: User \\\"system:node:n1\\\" cannot get resource "
+                    "\\\"nodes/proxy\\\" in API group \\\"\\\" at the cluster scope") != std::string::npos);
+  for (const char* each :
+       {"kind: ClusterRole\nmetadata: {name: reader}\n"
+        "rules: [{apiGroups: ['']\n, resources: [nodes/proxy], verbs: [get]}]\n",
+        "kind: ClusterRoleBinding\nmetadata: {name: reader}\n"
+        "roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: reader}\n"
+        "subjects: [{kind: User, apiGroup: rbac.authorization.k8s.io, name: 'system:node:n1'}]\n"}) {
+    REQUIRE(admin.create(*Object::from_yaml("apiVersion: rbac.authorization.k8s.io/v1\n" + std::string(each)))
+                .wait(10s));
+  }
+  CHECK(until([&] { return page() == "n1 says /stats/summary?x=1"; }));
   right->send_statistics({{}, {{"n1", 1, 2, 3, 4}, {"n2", 5, 6, 7, 8}}});
   REQUIRE(until([&] { return !served.server.node_metrics()->nodes().empty(); }));
   CHECK(served.server.node_metrics()->nodes().size() == 1);  // a node speaks for itself only

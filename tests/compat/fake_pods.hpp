@@ -1,5 +1,6 @@
 #pragma once
-// PodStreams without pods: logs of three lines, a tiny shell for exec, an echo behind every port.
+// PodStreams without pods: logs of three lines, a tiny shell for exec, an echo behind every port, two pages
+// of a node.
 //
 // exec knows: `echo WORDS`, `cat` (copies its input), `exit N`, `size` (waits for one resize), `keyboard`
 // (copies its input and sizes), `big N` (N bytes of output). Everything else exits with 127.
@@ -189,6 +190,16 @@ class FakePods final : public PodStreams {
   Pending<std::shared_ptr<DuplexStream>> port_forward(PodTarget, int port) override {
     if (port == 1) return Error(Error::unavailable, "fake", "nothing listens on port 1");
     return Result<std::shared_ptr<DuplexStream>>(std::make_shared<FakeSocket>());
+  }
+  Pending<NodePage> page(std::string node, std::string path) override {
+    const auto answer = [](int code, const char* type, std::string body) {
+      return Result<NodePage>(NodePage{code, type, std::move(body)});
+    };
+    if (path == "/healthz") return answer(200, "text/plain; charset=utf-8", "ok");
+    if (path == "/stats/summary")
+      return answer(200, "application/json", R"({"node":{"nodeName":")" + node + R"("},"pods":[]})");
+    return answer(404, "text/plain; charset=utf-8",
+                  "the agent of node " + node + " has no page \"" + path + "\"\n");
   }
 };
 

@@ -16,6 +16,7 @@ class Nothing final : public PodStreams {
   Pending<std::shared_ptr<ByteStream>> log(PodTarget, LogOptions) override { return refused(); }
   Pending<std::shared_ptr<ProcessStream>> exec(PodTarget, ExecOptions) override { return refused(); }
   Pending<std::shared_ptr<DuplexStream>> port_forward(PodTarget, int) override { return refused(); }
+  Pending<NodePage> page(std::string, std::string) override { return refused(); }
 
  private:
   static Error refused() { return Error(Error::not_found, "fuzz", "nothing runs here"); }
@@ -38,6 +39,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (!again || again->target.pod != request->target.pod || again->kind != request->kind) std::abort();
   }
   (void)tunnel::decode_exit(text);
+  if (const auto page = tunnel::decode_page(text)) {
+    const auto again = tunnel::decode_page(tunnel::encode_page(*page));
+    if (!again || again->code != page->code || again->body != page->body) std::abort();
+  }
   (void)tunnel::decode_error(text);
   (void)tunnel::decode_statistics(text);
   for (const bool served : {true, false}) {

@@ -212,7 +212,6 @@ Result<Applied> apply_config(const FieldWrite& write, const json::value& live, c
     FieldWrite first = write;
     first.manager.name = "before-first-apply";
     first.manager.operation = "Update";
-    first.manager.subresource.clear();
     const json::value nothing = json::object{{"metadata", json::object()}};
     managers = track_update(first, nothing, live, {});
   }

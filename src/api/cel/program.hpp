@@ -56,8 +56,14 @@ void check_rules(const json::array& rules, const RulePlace& place, const FieldPa
 /// `invalid` where the schema has no such field.
 Result<std::string> normalized_field_path(std::string_view text, SchemaRef schema);
 
-/// Fields of `self` and `oldSelf` that the schema does not have, with position.
+/// Schemas of variables by name; of a member of `variables` by "variables.NAME".
+using KnownVariables = std::map<std::string, SchemaRef, std::less<>>;
+/// Fields of these variables that their schemas do not have, with position.
+Result<void> check_fields(const Ast& ast, std::string_view text, const KnownVariables& variables);
+/// The same for `self` and `oldSelf` of a rule, of whose metadata only the names may be asked for.
 Result<void> check_fields(const Ast& ast, std::string_view text, SchemaRef self);
+/// The schema of what an expression gives; empty where it is not known.
+SchemaRef schema_of_result(const Ast& ast, const KnownVariables& variables);
 /// An upper bound of what an evaluation costs, from the bounds of the schema (maxItems, maxLength...), as
 /// upstream's estimator; where there is no bound, what fits into a request.
 double estimate_cost(const Ast& ast, SchemaRef self);

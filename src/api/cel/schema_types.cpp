@@ -80,8 +80,8 @@ struct Known {
 
 class Inspection {
  public:
-  Inspection(const Ast& ast, std::string_view text, SchemaRef self, bool check)
-      : ast_(ast), text_(text), self_(self), check_(check) {}
+  Inspection(const Ast& ast, std::string_view text, const KnownVariables& variables, bool rule, bool check)
+      : ast_(ast), text_(text), variables_(variables), rule_(rule), check_(check) {}
 
   Known look(std::uint32_t index) {
     if (++depth_ > kDepthMax * 2 || error_) {
@@ -154,20 +154,24 @@ class Inspection {
       known.cost = 1;
       return known;
     }
-    if (node.text == "self" || node.text == "oldSelf") return of(self_, 1);
-    return {{}, -1, 1};
+    const auto known = variables_.find(node.text);
+    return known == variables_.end() ? Known{{}, -1, 1} : of(known->second, 1);
   }
 
   Known select(const Node& node) {
     Known base = look(node.children[0]);
     const double cost = base.cost + 1;
+    if (const Node& holder = ast_.nodes[node.children[0]];
+        holder.kind == NodeKind::ident && holder.text == "variables") {
+      const auto known = variables_.find("variables." + node.text);
+      if (known != variables_.end()) return of(known->second, cost);
+    }
     if (!base.schema) return {{}, -1, cost};
     if (base.schema.kind() == SchemaKind::map) return of(base.schema.element(), cost);
     if (base.schema.kind() != SchemaKind::object) return {{}, -1, cost};
     SchemaRef property = base.schema.property(node.text);
     if (!property) property = base.schema.property(unescaped_field(node.text));
-    // Of an object's metadata only the names may be asked for.
-    const bool metadata = base.schema.type_name().ends_with(".ObjectMeta");
+    const bool metadata = rule_ && base.schema.type_name().ends_with(".ObjectMeta");
     const bool hidden = metadata && node.text != "name" && node.text != "generateName";
     if ((!property && !base.schema.has(SchemaNode::preserve_unknown)) || hidden) {
       complain(node, "undefined field '" + node.text + "'");
@@ -258,7 +262,8 @@ class Inspection {
 
   const Ast& ast_;
   const std::string_view text_;
-  const SchemaRef self_;
+  const KnownVariables& variables_;
+  const bool rule_;  ///< of a custom resource: of its metadata only the names may be asked for
   const bool check_;
   std::vector<std::pair<std::string, Known>> scope_;
   std::optional<Error> error_;
@@ -274,16 +279,29 @@ double elements_max(SchemaRef schema) {
   return kRequestBytes / (bytes_min(schema.element()) + (list ? 1 : 6));
 }
 
-Result<void> check_fields(const Ast& ast, std::string_view text, SchemaRef self) {
-  Inspection inspection(ast, text, self, true);
+namespace {
+Result<void> checked(const Ast& ast, std::string_view text, const KnownVariables& variables, bool rule) {
+  Inspection inspection(ast, text, variables, rule, true);
   (void)inspection.look(ast.root);
   if (inspection.error()) return *inspection.error();
   return {};
 }
+}  // namespace
+
+Result<void> check_fields(const Ast& ast, std::string_view text, const KnownVariables& variables) {
+  return checked(ast, text, variables, false);
+}
+Result<void> check_fields(const Ast& ast, std::string_view text, SchemaRef self) {
+  return checked(ast, text, {{"self", self}, {"oldSelf", self}}, true);
+}
+
+SchemaRef schema_of_result(const Ast& ast, const KnownVariables& variables) {
+  return Inspection(ast, {}, variables, false, false).look(ast.root).schema;
+}
 
 double estimate_cost(const Ast& ast, SchemaRef self) {
-  Inspection inspection(ast, {}, self, false);
-  return inspection.look(ast.root).cost;
+  const KnownVariables variables{{"self", self}, {"oldSelf", self}};
+  return Inspection(ast, {}, variables, true, false).look(ast.root).cost;
 }
 
 std::string unescaped_field(std::string_view name) {

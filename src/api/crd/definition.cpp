@@ -105,18 +105,32 @@ void add_surface(TypeRecord& record, const json::object& version) {
   }
 }
 
-/// Selectable fields are in the header of each stored object, so all versions have those of all.
+std::string selectable_label(const json::object& field) {
+  const std::string path(text_of(field, "jsonPath"));
+  return path.substr(path.starts_with('.') ? 1 : 0);
+}
+
+/// Selectable fields are in the header of each stored object, so all versions keep those of all.
 void add_selectable(TypeRecord& record, const json::object& version) {
   for_each_object(version, "selectableFields", [&](std::size_t, const json::object& field) {
-    std::string path(text_of(field, "jsonPath"));
-    SelectableField out{.label = path.substr(path.starts_with('.') ? 1 : 0),
-                        .pointer = pointer_of(path),
+    SelectableField out{.label = selectable_label(field),
+                        .pointer = pointer_of(text_of(field, "jsonPath")),
                         .absent = "",
                         .stored = ""};
     const bool there = std::any_of(record.selectable.begin(), record.selectable.end(),
                                    [&](const SelectableField& one) { return one.label == out.label; });
     if (!there) record.selectable.push_back(std::move(out));
   });
+}
+
+/// Selectors of a version name its own fields alone.
+void offer_selectable(TypeRecord& record, const json::object& version) {
+  for (SelectableField& field : record.selectable) {
+    field.offered = false;
+    for_each_object(version, "selectableFields", [&](std::size_t, const json::object& own) {
+      field.offered = field.offered || selectable_label(own) == field.label;
+    });
+  }
 }
 
 const json::value* condition_of(const json::value& definition, std::string_view type) {
@@ -214,6 +228,7 @@ Result<TypePtr> record_of_definition(const json::value& definition,
       auto own = std::make_shared<TypeRecord>(*record);
       own->by_version.clear();
       add_surface(*own, *version);
+      offer_selectable(*own, *version);
       record->by_version.emplace(std::string(text_of(*version, "name")), std::move(own));
     }
   }

@@ -1,6 +1,8 @@
 // The codec of the node tunnel: see frame.hpp.
 #include "api/tunnel/frame.hpp"
 
+#include <algorithm>
+
 #include "base/json.hpp"
 
 namespace orchestra::tunnel {
@@ -34,6 +36,22 @@ json::object error_json(const Error& error) {
 Error error_of(const json::value& tree) {
   return Error(code_of(string_at(tree, "/code")), "node",
                string_at(tree, "/message", "the node ended the stream"));
+}
+
+constexpr Request::Kind kKinds[] = {Request::Kind::log, Request::Kind::exec, Request::Kind::port_forward,
+                                    Request::Kind::page};
+const char* kind_name(Request::Kind kind) {
+  switch (kind) {
+    case Request::Kind::log:
+      return "log";
+    case Request::Kind::exec:
+      return "exec";
+    case Request::Kind::port_forward:
+      return "port-forward";
+    case Request::Kind::page:
+      break;
+  }
+  return "page";
 }
 
 std::optional<std::int64_t> optional_at(const json::value& tree, const char* pointer) {
@@ -100,15 +118,14 @@ Result<Frame> decode(std::string_view message) {
 
 std::string encode_request(const Request& request) {
   const PodTarget& target = request.target;
-  json::object out{{"kind", request.kind == Request::Kind::log    ? "log"
-                            : request.kind == Request::Kind::exec ? "exec"
-                                                                  : "port-forward"},
+  json::object out{{"kind", kind_name(request.kind)},
                    {"target", json::object{{"ns", target.ns},
                                            {"pod", target.pod},
                                            {"uid", target.uid},
                                            {"container", target.container},
                                            {"node", target.node}}}};
   if (request.kind == Request::Kind::port_forward) out["port"] = request.port;
+  if (request.kind == Request::Kind::page) out["path"] = request.path;
   if (request.kind == Request::Kind::exec) {
     json::array command;
     for (const std::string& word : request.exec.command) command.push_back(json::string(word));
@@ -135,19 +152,16 @@ Result<Request> decode_request(const std::string& text) {
   ORC_ASSIGN(const json::value tree, parse_json(text));
   Request request;
   const std::string kind = string_at(tree, "/kind");
-  if (kind == "log") {
-    request.kind = Request::Kind::log;
-  } else if (kind == "exec") {
-    request.kind = Request::Kind::exec;
-  } else if (kind == "port-forward") {
-    request.kind = Request::Kind::port_forward;
-  } else {
+  const auto known = std::find_if(std::begin(kKinds), std::end(kKinds),
+                                  [&](Request::Kind one) { return kind == kind_name(one); });
+  if (known == std::end(kKinds))
     return Error(Error::unsupported, "tunnel", "this node agent does not know the request \"" + kind + "\"");
-  }
+  request.kind = *known;
   request.target = {string_at(tree, "/target/ns"), string_at(tree, "/target/pod"),
                     string_at(tree, "/target/uid"), string_at(tree, "/target/container"),
                     string_at(tree, "/target/node")};
   request.port = static_cast<int>(int_at(tree, "/port"));
+  request.path = string_at(tree, "/path");
   if (const json::array* command = array_at(tree, "/exec/command")) {
     for (const json::value& word : *command) {
       if (!word.is_string()) return bad("a word of the command is no string");
@@ -186,6 +200,18 @@ Result<ProcessChunk> decode_exit(const std::string& text) {
   exit.exit_code = static_cast<int>(int_at(tree, "/code"));
   if (const json::value* error = find(tree, "/error")) exit.failure = error_of(*error);
   return exit;
+}
+
+std::string encode_page(const NodePage& page) {
+  return to_json(json::object{{"code", page.code}, {"contentType", page.content_type}}) + "\n" + page.body;
+}
+Result<NodePage> decode_page(const std::string& bytes) {
+  const std::size_t line = bytes.find('\n');
+  if (line == std::string::npos) return bad("a page of a node without a head");
+  ORC_ASSIGN(const json::value head, parse_json(bytes.substr(0, line)));
+  const std::int64_t code = int_at(head, "/code");
+  if (code < 200 || code > 599) return bad("a page of a node with the code " + std::to_string(code));
+  return NodePage{static_cast<int>(code), string_at(head, "/contentType"), bytes.substr(line + 1)};
 }
 
 std::string encode_statistics(const Statistics& statistics) {

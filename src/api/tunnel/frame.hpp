@@ -58,11 +58,12 @@ Result<Frame> decode(std::string_view message);
 
 /// What a stream is opened for.
 struct Request {
-  enum class Kind : std::uint8_t { log, exec, port_forward } kind = Kind::log;
+  enum class Kind : std::uint8_t { log, exec, port_forward, page } kind = Kind::log;
   PodTarget target;
   LogOptions log;
   ExecOptions exec;  ///< no command: attach
   int port = 0;
+  std::string path = {};  ///< of a page
 };
 std::string encode_request(const Request& request);
 Result<Request> decode_request(const std::string& json);
@@ -72,6 +73,10 @@ Error decode_error(const std::string& json);
 
 std::string encode_exit(const ProcessChunk& exit);
 Result<ProcessChunk> decode_exit(const std::string& json);
+
+/// The data of a page: a line of JSON {"code", "contentType"}, then the body.
+std::string encode_page(const NodePage& page);
+Result<NodePage> decode_page(const std::string& bytes);
 
 /// What a node and its pods use, from the agent's last pass.
 struct Statistics {

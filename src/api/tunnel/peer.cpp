@@ -75,6 +75,22 @@ class ServedBytes : public std::enable_shared_from_this<ServedBytes<Source>> {
   const std::shared_ptr<Source> source_;
 };
 
+/// A page, as bytes.
+class PageBytes final : public ByteStream {
+ public:
+  explicit PageBytes(std::string bytes) : bytes_(std::move(bytes)) {}
+  Pending<std::string> read(std::size_t bytes_max) override {
+    std::string out = bytes_.substr(at_, bytes_max);
+    at_ += out.size();
+    return Result<std::string>(std::move(out));
+  }
+  void close() override {}
+
+ private:
+  const std::string bytes_;
+  std::size_t at_ = 0;
+};
+
 class ServedProcess : public std::enable_shared_from_this<ServedProcess> {
  public:
   ServedProcess(Engine& engine, std::shared_ptr<Stream> stream, std::shared_ptr<ProcessStream> process)
@@ -231,6 +247,37 @@ class AskedProcess final : public ProcessStream {
   const std::shared_ptr<Stream> stream_;
 };
 
+/// Reads a page to its end.
+class AskedPage : public std::enable_shared_from_this<AskedPage> {
+ public:
+  AskedPage(Engine& engine, std::shared_ptr<Stream> stream) : engine_(engine), stream_(std::move(stream)) {}
+  Pending<NodePage> start() {
+    stream_->opened().on_ready([self = shared_from_this()](Result<void> opened) {
+      opened ? self->next() : self->page_.set(opened.error());
+    });
+    return page_.pending();
+  }
+
+ private:
+  void next() {
+    stream_->read().on_ready([self = shared_from_this()](Result<StreamEvent> event) {
+      if (!event) return self->page_.set(event.error());
+      if (event->kind == StreamEvent::Kind::end) return self->page_.set(decode_page(self->bytes_));
+      self->bytes_ += event->bytes;
+      if (self->bytes_.size() > kNodePageBytesMax) {
+        const Error why(Error::too_large, "tunnel", "the page is longer than a page of a node may be");
+        self->stream_->reset(why, true);
+        return self->page_.set(why);
+      }
+      self->engine_.post([self] { self->next(); });
+    });
+  }
+  Engine& engine_;
+  const std::shared_ptr<Stream> stream_;
+  const Promise<NodePage> page_;
+  std::string bytes_;
+};
+
 template <class Interface, class Wrapped>
 Pending<std::shared_ptr<Interface>> when_open(Result<std::shared_ptr<Stream>> stream) {
   if (!stream) return stream.error();
@@ -256,6 +303,15 @@ class RemoteStreams final : public PodStreams {
   Pending<std::shared_ptr<DuplexStream>> port_forward(PodTarget target, int port) override {
     return when_open<DuplexStream, AskedConnection>(
         peer_->open({Request::Kind::port_forward, std::move(target), {}, {}, port}));
+  }
+  Pending<NodePage> page(std::string node, std::string path) override {
+    Request request;
+    request.kind = Request::Kind::page;
+    request.target.node = std::move(node);
+    request.path = std::move(path);
+    auto stream = peer_->open(request);
+    if (!stream) return stream.error();
+    return std::make_shared<AskedPage>(peer_->engine_, std::move(*stream))->start();
   }
 
  private:
@@ -373,6 +429,13 @@ void Peer::serve(const std::shared_ptr<Stream>& stream, const Request& request) 
     case Request::Kind::port_forward:
       return served_->port_forward(request.target, request.port)
           .on_ready(joiner<DuplexStream, ServedBytes<DuplexStream>>(engine_, stream));
+    case Request::Kind::page:
+      return served_->page(request.target.node, request.path)
+          .then([](Result<NodePage> page) -> Result<std::shared_ptr<ByteStream>> {
+            if (!page) return page.error();
+            return std::shared_ptr<ByteStream>(std::make_shared<PageBytes>(encode_page(*page)));
+          })
+          .on_ready(joiner<ByteStream, ServedBytes<ByteStream>>(engine_, stream));
   }
 }
 

@@ -2,9 +2,9 @@
 // The node tunnel: PodStreams of a node over one connection that the node itself has dialled.
 //
 // Nodes need no open port and may sit behind NAT: the agent keeps a WebSocket to the API server, and logs,
-// exec, attach and port-forward of its pods are streams on it. Both ends are a Peer. The agent's has a
-// PodStreams to serve; the server's hands one out that asks the other end. Who carries the messages is not
-// known here.
+// exec, attach and port-forward of its pods, and its own pages, are streams on it. Both ends are a Peer. The
+// agent's has a PodStreams to serve; the server's hands one out that asks the other end. Who carries the
+// messages is not known here.
 //
 // Flow control is per stream and direction: kWindowBytes may be under way, and the reader gives them back as
 // it takes them; so a client that stops reading blocks its own stream only, and what is queued here is

@@ -11,6 +11,10 @@ Error deny(const Admission& admission, const std::string& why) {
   return api::forbidden(*admission.input.type, std::string(api::meta_string(object, "name")), why);
 }
 
+void note(const Admission& admission, const std::string& key, std::string value) {
+  if (const auto& notes = admission.input.call->notes) notes->admission[key] = std::move(value);
+}
+
 Result<void> admit_mutating(Admission& admission) {
   if (admission.input.type->virtual_only) return {};
   ORC_TRY(admit_limit_ranges(admission));

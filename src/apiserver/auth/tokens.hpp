@@ -35,9 +35,10 @@ struct TokenUser {
 Result<TokenUser> user_of_token(const ApiCore& core, const View& view, const std::string& token,
                                 const std::vector<std::string>& audiences);
 
-/// Who sent this? 401 otherwise. Also impersonation (403). `answer` is called once, on any thread.
+/// Who sent this? 401 otherwise. Also impersonation (403): `behind` is told who wants to be somebody else
+/// before that is judged. `answer` is called once, on any thread.
 void authenticate(const std::shared_ptr<ApiCore>& core, const HttpServerRequest& request, bool trusted,
-                  std::function<void(Result<Identity>)> answer);
+                  std::function<void(const Identity&)> behind, std::function<void(Result<Identity>)> answer);
 
 /// Groups of a service account's user.
 Identity service_account_identity(const std::string& ns, const std::string& name, const std::string& uid);

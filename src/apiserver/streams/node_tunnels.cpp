@@ -151,6 +151,12 @@ Pending<std::shared_ptr<DuplexStream>> NodeTunnels::port_forward(PodTarget targe
   return (*way)->port_forward(std::move(target), port);
 }
 
+Pending<NodePage> NodeTunnels::page(std::string node, std::string path) {
+  auto way = way_to(node);
+  if (!way) return way.error();
+  return (*way)->page(std::move(node), std::move(path));
+}
+
 std::vector<std::shared_ptr<tunnel::Peer>> NodeTunnels::peers() const {
   std::lock_guard lock(mutex_);
   std::vector<std::shared_ptr<tunnel::Peer>> out;

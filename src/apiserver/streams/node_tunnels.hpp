@@ -1,5 +1,5 @@
 #pragma once
-// Which way to the pods of a node: the tunnel that its agent keeps to this server, or the agent in this
+// Which way to a node and its pods: the tunnel that its agent keeps to this server, or the agent in this
 // process.
 //
 // One per server. Also what the nodes behind tunnels use: each agent sends its numbers after every pass.
@@ -39,6 +39,7 @@ class NodeTunnels final : public PodStreams,
   Pending<std::shared_ptr<ByteStream>> log(PodTarget target, LogOptions options) override;
   Pending<std::shared_ptr<ProcessStream>> exec(PodTarget target, ExecOptions options) override;
   Pending<std::shared_ptr<DuplexStream>> port_forward(PodTarget target, int port) override;
+  Pending<NodePage> page(std::string node, std::string path) override;
   std::vector<PodUse> pods(const std::string& ns) const override;
   std::vector<NodeUse> nodes() const override;
 

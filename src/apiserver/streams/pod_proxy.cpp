@@ -3,14 +3,18 @@
 #include <algorithm>
 
 #include "api/status.hpp"
+#include "apiserver/gzip.hpp"
 #include "apiserver/http_front.hpp"
 #include "apiserver/streams/proxy_target.hpp"
 #include "net/http/body.hpp"
+#include "net/http/tls_stream.hpp"
 
 namespace orchestra::apiserver {
 namespace {
 
 constexpr std::size_t kReadBytes = 32 << 10;
+/// Of a packed page, unpacked at a time: a thousand times as much comes out at most.
+constexpr std::size_t kPackedBytes = 2 << 10;
 
 /// Of one connection only (RFC 9110 section 7.6.1).
 bool is_hop_by_hop(std::string_view name) {
@@ -33,6 +37,14 @@ bool stays_here(std::string_view name, std::string_view connection) {
          http::list_contains(connection, name);
 }
 
+/// A page of HTML, packed in a way that is known here or not at all.
+bool has_links(const http::Head& head) {
+  const std::string type = to_lower(head.find("content-type").value_or(""));
+  const std::string packed = to_lower(head.find("content-encoding").value_or(""));
+  return trim(std::string_view(type).substr(0, type.find(';'))) == "text/html" &&
+         (packed.empty() || packed == "identity" || packed == "gzip") && !head.find("location");
+}
+
 /// An Upgrade field counts where Connection names it (RFC 9110 section 7.8).
 std::string asked_upgrade(const HttpServerRequest& request) {
   const bool meant = http::list_contains(request.header("connection"), "upgrade");
@@ -49,7 +61,7 @@ class ProxyExchange : public std::enable_shared_from_this<ProxyExchange> {
   /// `upgrade`: the protocol that the client asks to go on with; empty: none.
   struct Asked {
     std::string method, upgrade;
-    ProxyPath path;
+    LinkBase links;
   };
   ProxyExchange(Engine& engine, std::shared_ptr<DuplexStream> socket, Asked asked,
                 std::shared_ptr<HttpResponder> responder)
@@ -101,10 +113,17 @@ class ProxyExchange : public std::enable_shared_from_this<ProxyExchange> {
       return look_at_head();
     }
     body_ = http::BodyDecoder(head.framing, head.content_length);
-    HttpResponder::Headers headers = proxied_answer(head, asked_.path);
+    HttpResponder::Headers headers = proxied_answer(head, asked_.links);
     const int status = head.status;
     const bool for_head = asked_.method == "HEAD";
-    const auto told = head.find("content-length");
+    const bool page = has_links(head);
+    if (page && !body_.done()) {
+      links_.emplace(asked_.links);
+      if (to_lower(head.find("content-encoding").value_or("")) == "gzip") packed_.emplace();
+      std::erase_if(headers, [](const auto& field) { return to_lower(field.first) == "content-encoding"; });
+    }
+    // Of a page that would come with other links the length is not known.
+    const auto told = page ? std::nullopt : head.find("content-length");
     if (for_head && told) headers.emplace_back("Content-Length", std::string(*told));
     const bool length_known = !for_head || told.has_value() || status == 204 || status == 304;
     buffer_.erase(0, bytes);  // the head's views end here
@@ -122,19 +141,32 @@ class ProxyExchange : public std::enable_shared_from_this<ProxyExchange> {
   void pass_body() {
     std::string out;
     std::size_t used = 0;  // taken away once: each chunk of a few bytes would move all that is behind it
-    while (used < buffer_.size() && !body_.done()) {
-      const http::BodyDecoder::Step step = body_.decode(std::string_view(buffer_).substr(used));
+    const std::size_t most = packed_ ? std::min(kPackedBytes, buffer_.size()) : buffer_.size();
+    while (used < most && !body_.done()) {
+      const http::BodyDecoder::Step step = body_.decode(std::string_view(buffer_).substr(used, most - used));
       if (step.error != nullptr) return cut();
       out += step.data;
       if (step.consumed == 0) break;
       used += step.consumed;
     }
     buffer_.erase(0, used);
-    if (out.empty()) return body_.done() ? end() : read_body();
-    writer_->write(std::move(out)).on_ready([self = shared_from_this()](Result<void> written) {
+    if (packed_) {
+      auto unpacked = packed_->feed(out);
+      if (!unpacked) return cut();
+      out = std::move(*unpacked);
+    }
+    if (links_) out = links_->feed(out);
+    if (out.empty()) return go_on(used != 0);
+    writer_->write(std::move(out)).on_ready([self = shared_from_this(), used](Result<void> written) {
       if (!written) return self->socket_->close();
-      self->engine_.post([self] { self->body_.done() ? self->end() : self->read_body(); });
+      self->engine_.post([self, used] { self->go_on(used != 0); });
     });
+  }
+
+  void go_on(bool progress) {
+    if (body_.done()) return end();
+    if (progress && !buffer_.empty()) return pass_body();
+    read_body();
   }
 
   void read_body() {
@@ -148,7 +180,11 @@ class ProxyExchange : public std::enable_shared_from_this<ProxyExchange> {
 
   void end() {
     socket_->close();
-    writer_->finish();
+    const std::string rest = links_ ? links_->finish() : std::string();
+    if (rest.empty()) return writer_->finish();
+    writer_->write(rest).on_ready([writer = writer_](Result<void> written) {
+      if (written) writer->finish();
+    });
   }
   void cut() {
     socket_->close();
@@ -163,7 +199,7 @@ class ProxyExchange : public std::enable_shared_from_this<ProxyExchange> {
       return fail("it switched to the protocol \"" + chosen + "\" when \"" + asked_.upgrade +
                   "\" was requested");
     }
-    HttpResponder::Headers headers = proxied_answer(head, asked_.path);
+    HttpResponder::Headers headers = proxied_answer(head, asked_.links);
     headers.emplace_back("Connection", "Upgrade");
     headers.emplace_back("Upgrade", chosen);
     buffer_.erase(0, bytes);
@@ -200,7 +236,48 @@ class ProxyExchange : public std::enable_shared_from_this<ProxyExchange> {
   http::HeadScanner scanner_;
   http::BodyDecoder body_;
   std::shared_ptr<HttpBodyWriter> writer_;
+  std::optional<HtmlLinks> links_;  ///< of a page that has some
+  std::optional<Gunzip> packed_;
 };
+
+/// `connected`: a way into the pod, by TLS where that was asked for.
+Pending<std::shared_ptr<DuplexStream>> connect(Engine& engine, PodStreams& streams,
+                                               const ProxyTarget& target) {
+  auto plain = streams.port_forward(target.pod, target.port);
+  if (!target.tls) return plain;
+  auto context = http::make_client_context({.verify = false});
+  if (!context) return context.error();
+  Promise<std::shared_ptr<DuplexStream>> promise;
+  auto pending = promise.pending();
+  plain.on_ready([&engine, context = *context, promise](Result<std::shared_ptr<DuplexStream>> socket) {
+    if (!socket) return promise.set(socket.error());
+    http::open_tls_stream(engine, context, std::move(*socket))
+        .on_ready(
+            [promise](Result<std::shared_ptr<DuplexStream>> opened) { promise.set(std::move(opened)); });
+  });
+  return pending;
+}
+
+void read_page(ApiCore& core, const std::string& node, const HttpServerRequest& request,
+               const ProxyPath& path, const std::shared_ptr<HttpResponder>& responder) {
+  Engine& engine = core.engine();
+  if (request.method != "GET" && request.method != "HEAD") {
+    return send_reply(engine, responder,
+                      error_reply(api::status_error(api::make_status(
+                          405, "MethodNotAllowed",
+                          "the agent of node " + node + " is only read (GET), not " + request.method))));
+  }
+  core.pod_streams()->page(node, path.rest).on_ready([&engine, responder](Result<NodePage> page) {
+    if (page)
+      return responder->respond(page->code, {{"Content-Type", page->content_type}}, std::move(page->body));
+    const bool known = page.error().detail<Status>() != nullptr;
+    const Error why =
+        known
+            ? page.error()
+            : api::service_unavailable("error trying to reach the node's agent: " + page.error().to_string());
+    send_reply(engine, responder, error_reply(why));
+  });
+}
 
 void reach(ApiCore& core, const ProxyTarget& target, const HttpServerRequest& request, const ProxyPath& path,
            const std::shared_ptr<HttpResponder>& responder) {
@@ -211,9 +288,16 @@ void reach(ApiCore& core, const ProxyTarget& target, const HttpServerRequest& re
                       error_reply(api::service_unavailable(
                           "no node agent is connected to this server, so pods cannot be reached")));
   }
-  std::string message = proxied_request(request, path, target.pod.pod + ":" + std::to_string(target.port));
-  ProxyExchange::Asked asked{request.method, asked_upgrade(request), path};
-  streams->port_forward(target.pod, target.port)
+  if (target.pod.pod.empty()) return read_page(core, target.pod.node, request, path, responder);
+  const std::string port = ":" + std::to_string(target.port), host = target.pod.pod + port;
+  std::string message = proxied_request(request, path, host);
+  ProxyExchange::Asked asked{
+      request.method, asked_upgrade(request), {path.prefix, {host}, request.header("host")}};
+  if (!target.address.empty()) {
+    const bool v6 = target.address.find(':') != std::string::npos;
+    asked.links.hosts.push_back((v6 ? "[" + target.address + "]" : target.address) + port);
+  }
+  connect(engine, *streams, target)
       .on_ready([&engine, asked = std::move(asked), responder,
                  message = std::move(message)](Result<std::shared_ptr<DuplexStream>> socket) mutable {
         if (!socket) {
@@ -270,15 +354,15 @@ std::string proxied_request(const HttpServerRequest& request, const ProxyPath& p
   return out + "\r\n" + request.body;
 }
 
-HttpResponder::Headers proxied_answer(const http::Head& head, const ProxyPath& path) {
+HttpResponder::Headers proxied_answer(const http::Head& head, const LinkBase& base) {
   HttpResponder::Headers out;
   const std::string connection = std::string(head.find("connection").value_or(""));
   for (const http::Field& field : head.fields) {
     const std::string name = to_lower(field.name);
     if (is_hop_by_hop(name) || name == "content-length" || http::list_contains(connection, name)) continue;
+    if (name.starts_with("access-control-allow-")) continue;
     std::string value(field.value);
-    // Relative to the pod's root; to other hosts as it is.
-    if (name == "location" && value.starts_with("/") && !value.starts_with("//")) value = path.prefix + value;
+    if (name == "location") value = proxied_link(base, value);
     out.emplace_back(std::string(field.name), std::move(value));
   }
   return out;
@@ -286,7 +370,7 @@ HttpResponder::Headers proxied_answer(const http::Head& head, const ProxyPath& p
 
 void serve_proxy(ApiCore& core, Call call, const HttpServerRequest& request,
                  std::shared_ptr<HttpResponder> responder) {
-  // /api/v1/namespaces/NS/pods/NAME/proxy, or without the namespace.
+  // /api/v1/namespaces/NS/pods/NAME/proxy, or /api/v1/nodes/NAME/proxy.
   const ProxyPath path = split_proxy_path(request.target, call.info.ns.empty() ? 5 : 7);
   if (!is_proxy_path(request.target)) {
     return send_reply(core.engine(), responder,

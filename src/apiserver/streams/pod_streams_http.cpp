@@ -1,11 +1,14 @@
 // Entry of the streams: chooses log or an upgrade protocol. See pod_streams_http.hpp.
 #include "apiserver/streams/pod_streams_http.hpp"
 
+#include <algorithm>
+
 #include "api/status.hpp"
 #include "apiserver/http_front.hpp"
 #include "apiserver/streams/pod_access.hpp"
 #include "apiserver/streams/spdy_session.hpp"
 #include "apiserver/streams/websocket_connection.hpp"
+#include "net/http/head.hpp"
 
 namespace orchestra::apiserver {
 namespace {
@@ -45,10 +48,66 @@ class LogCopy : public std::enable_shared_from_this<LogCopy> {
   std::shared_ptr<HttpBodyWriter> writer_;
 };
 
-void serve_log(Engine& engine, const PodAccess& pod, std::shared_ptr<HttpResponder> responder) {
+using Protocols = std::vector<std::string>;
+
+/// The protocol to speak, of those that the client offers: `first` wherever it is named, else the client's
+/// order (wsstream.Conn). A client that names none gets the empty one, which is the oldest.
+Result<std::string> choose_protocol(const std::string& offered, const std::string& first,
+                                    const Protocols& others, const char* what) {
+  if (trim(offered).empty()) return std::string();
+  Protocols all{first};
+  all.insert(all.end(), others.begin(), others.end());
+  std::string chosen;
+  for (const std::string& one : split(offered, ',')) {
+    const std::string theirs(trim(one));
+    const bool served = std::find(all.begin(), all.end(), theirs) != all.end();
+    if (served && (chosen.empty() || theirs == first)) chosen = theirs;
+  }
+  if (!chosen.empty()) return chosen;
+  std::string list;
+  for (const std::string& one : all) list += (list.empty() ? "" : ", ") + one;
+  return api::bad_request("none of the offered " + std::string(what) + " (" + offered +
+                          ") is served; there are: " + list);
+}
+
+/// The fields of the answer 101.
+Result<HttpResponder::Headers> accept_websocket(const HttpServerRequest& request,
+                                                const std::string& protocol) {
+  const std::string key = request.header("sec-websocket-key");
+  if (request.header("sec-websocket-version") != "13" || key.empty()) {
+    return api::bad_request("a WebSocket needs Sec-WebSocket-Version 13 and a Sec-WebSocket-Key");
+  }
+  HttpResponder::Headers headers{
+      {"Upgrade", "websocket"}, {"Connection", "Upgrade"}, {"Sec-WebSocket-Accept", websocket_accept(key)}};
+  if (!protocol.empty()) headers.emplace_back("Sec-WebSocket-Protocol", protocol);
+  return headers;
+}
+
+/// How a log goes out: in a body, or as messages.
+struct LogWay {
+  bool websocket = false, base64 = false;
+  HttpResponder::Headers headers;
+};
+Result<LogWay> choose_log_way(const HttpServerRequest& request) {
+  LogWay way;
+  way.websocket = to_lower(request.header("upgrade")) == "websocket" &&
+                  http::list_contains(request.header("connection"), "upgrade");
+  if (!way.websocket) return way;
+  ORC_ASSIGN(const std::string chosen,
+             choose_protocol(request.header("sec-websocket-protocol"), "binary.k8s.io",
+                             {"base64.binary.k8s.io"}, "WebSocket protocols"));
+  way.base64 = chosen == "base64.binary.k8s.io";
+  ORC_ASSIGN(way.headers, accept_websocket(request, chosen));
+  return way;
+}
+
+void serve_log(Engine& engine, const PodAccess& pod, LogWay way, std::shared_ptr<HttpResponder> responder) {
   pod.streams->log(pod.target, pod.log)
-      .on_ready([&engine, responder = std::move(responder)](Result<std::shared_ptr<ByteStream>> log) {
+      .on_ready([&engine, way = std::move(way),
+                 responder = std::move(responder)](Result<std::shared_ptr<ByteStream>> log) {
         if (!log) return send_reply(engine, responder, error_reply(log.error()));
+        if (way.websocket)
+          return run_websocket_log(engine, responder->upgrade(way.headers), std::move(*log), way.base64);
         auto writer =
             responder->start(200, {{"Content-Type", "text/plain"}, {"Cache-Control", "no-cache, private"}});
         std::make_shared<LogCopy>(engine, std::move(*log), std::move(writer))->start();
@@ -60,32 +119,26 @@ struct Upgrade {
   enum class Kind : std::uint8_t { websocket, tunnel, channels, spdy };
   Kind kind = Kind::websocket;
   HttpResponder::Headers headers;
+  ChannelCoding channels = {};
+  SpdyCoding spdy = {};
 };
 
 Result<Upgrade> choose_websocket(const HttpServerRequest& request, bool forward) {
-  static const std::vector<std::string> kCommand = {"v5.channel.k8s.io", "v4.channel.k8s.io"};
-  static const std::vector<std::string> kForward = {"SPDY/3.1+portforward.k8s.io", "v4.channel.k8s.io"};
-  const std::string key = request.header("sec-websocket-key");
-  if (request.header("sec-websocket-version") != "13" || key.empty()) {
-    return api::bad_request("a WebSocket needs Sec-WebSocket-Version 13 and a Sec-WebSocket-Key");
-  }
+  static const std::string kTunnel = "SPDY/3.1+portforward.k8s.io";
   const std::string offered = request.header("sec-websocket-protocol");
-  for (const std::string& ours : forward ? kForward : kCommand) {
-    for (const std::string& theirs : split(offered, ',')) {
-      if (trim(theirs) != ours) continue;
-      Upgrade upgrade;
-      upgrade.kind = !forward              ? Upgrade::Kind::websocket
-                     : ours == kForward[0] ? Upgrade::Kind::tunnel
-                                           : Upgrade::Kind::channels;
-      upgrade.headers = {{"Upgrade", "websocket"},
-                         {"Connection", "Upgrade"},
-                         {"Sec-WebSocket-Accept", websocket_accept(key)},
-                         {"Sec-WebSocket-Protocol", ours}};
-      return upgrade;
-    }
-  }
-  return api::bad_request("none of the offered WebSocket protocols (" + offered + ") is served; there are: " +
-                          (forward ? kForward[0] + ", " + kForward[1] : kCommand[0] + ", " + kCommand[1]));
+  const char* what = "WebSocket protocols";
+  auto chosen = forward ? choose_protocol(offered, kTunnel, {"v4.channel.k8s.io"}, what)
+                        : choose_protocol(offered, "v5.channel.k8s.io",
+                                          {"v4.channel.k8s.io", "v4.base64.channel.k8s.io", "channel.k8s.io",
+                                           "base64.channel.k8s.io"},
+                                          what);
+  if (!chosen) return chosen.error();
+  Upgrade upgrade;
+  if (forward) upgrade.kind = *chosen == kTunnel ? Upgrade::Kind::tunnel : Upgrade::Kind::channels;
+  upgrade.channels.base64 = chosen->find("base64.") != std::string::npos;
+  upgrade.channels.status_as_text = !chosen->starts_with("v");
+  ORC_ASSIGN(upgrade.headers, accept_websocket(request, *chosen));
+  return upgrade;
 }
 
 /// The query's ports, as `ports=80&ports=81` or `ports=80,81`.
@@ -108,21 +161,22 @@ Result<std::vector<int>> ports_of(const Query& query) {
 }
 
 Result<Upgrade> choose_spdy(const HttpServerRequest& request, bool forward) {
-  static const std::vector<std::string> kCommand = {"v5.channel.k8s.io", "v4.channel.k8s.io"};
-  static const std::vector<std::string> kForward = {"portforward.k8s.io"};
   const std::string offered = request.header("x-stream-protocol-version");
-  for (const std::string& ours : forward ? kForward : kCommand) {
-    for (const std::string& theirs : split(offered, ',')) {
-      if (trim(theirs) != ours) continue;
-      Upgrade upgrade;
-      upgrade.kind = Upgrade::Kind::spdy;
-      upgrade.headers = {
-          {"Upgrade", "SPDY/3.1"}, {"Connection", "Upgrade"}, {"X-Stream-Protocol-Version", ours}};
-      return upgrade;
-    }
-  }
-  return api::bad_request("none of the offered stream protocols (" + offered + ") is served; there are: " +
-                          (forward ? kForward[0] : kCommand[0] + ", " + kCommand[1]));
+  const char* what = "stream protocols";
+  auto chosen =
+      forward ? choose_protocol(offered, "portforward.k8s.io", {}, what)
+              : choose_protocol(
+                    offered, "v5.channel.k8s.io",
+                    {"v4.channel.k8s.io", "v3.channel.k8s.io", "v2.channel.k8s.io", "channel.k8s.io"}, what);
+  if (!chosen) return chosen.error();
+  Upgrade upgrade;
+  upgrade.kind = Upgrade::Kind::spdy;
+  const bool oldest = !chosen->starts_with("v");
+  upgrade.spdy.resizes = !oldest && !chosen->starts_with("v2");
+  upgrade.spdy.status_as_text = !upgrade.spdy.resizes || chosen->starts_with("v3");
+  upgrade.headers = {{"Upgrade", "SPDY/3.1"}, {"Connection", "Upgrade"}};
+  if (!chosen->empty()) upgrade.headers.emplace_back("X-Stream-Protocol-Version", *chosen);
+  return upgrade;
 }
 
 Result<Upgrade> choose_upgrade(const HttpServerRequest& request, bool forward) {
@@ -143,8 +197,8 @@ void serve_upgraded(Engine& engine, const Upgrade& upgrade, const PodAccess& pod
     return run_port_forward(engine, std::move(connection), pod.target, pod.streams);
   }
   auto channels = upgrade.kind == Upgrade::Kind::spdy
-                      ? make_spdy_channels(engine, std::move(connection), pod.exec)
-                      : make_websocket_channels(engine, std::move(connection));
+                      ? make_spdy_channels(engine, std::move(connection), pod.exec, upgrade.spdy)
+                      : make_websocket_channels(engine, std::move(connection), upgrade.channels);
   run_remote_command(engine, std::move(channels), [pod] { return pod.streams->exec(pod.target, pod.exec); });
 }
 }  // namespace
@@ -154,9 +208,11 @@ void serve_pod_stream(ApiCore& core, Call call, const HttpServerRequest& request
   Engine& engine = core.engine();
   if (call.info.subresource == "log") {
     call.info.verb = "get";
-    return find_pod(core, call, [&engine, responder = std::move(responder)](Result<PodAccess> pod) {
+    const auto way = choose_log_way(request);
+    return find_pod(core, call, [&engine, way, responder = std::move(responder)](Result<PodAccess> pod) {
       if (!pod) return send_reply(engine, responder, error_reply(pod.error()));
-      serve_log(engine, *pod, responder);
+      if (!way) return send_reply(engine, responder, error_reply(way.error()));
+      serve_log(engine, *pod, *way, responder);
     });
   }
   const bool forward = call.info.subresource == "portforward";

@@ -132,6 +132,12 @@ std::string exit_status_json(const ProcessChunk& exit) {
   return to_json(status);
 }
 
+std::string exit_status_text(const std::string& status_json) {
+  const auto status = parse_json(status_json);
+  if (!status || string_at(*status, "/status") == "Success") return {};
+  return string_at(*status, "/message");
+}
+
 std::optional<std::pair<std::uint16_t, std::uint16_t>> parse_resize(std::string_view text) {
   auto tree = parse_json(text);
   if (!tree) return std::nullopt;

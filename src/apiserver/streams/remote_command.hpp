@@ -39,6 +39,8 @@ void run_remote_command(Engine& engine, std::shared_ptr<RemoteChannels> channels
 
 /// The Status that ends a command.
 std::string exit_status_json(const ProcessChunk& exit);
+/// The same before v4 of the protocols: what went wrong, as text; empty: nothing.
+std::string exit_status_text(const std::string& status_json);
 /// {"Width":80,"Height":24}; nullopt if it is something else.
 std::optional<std::pair<std::uint16_t, std::uint16_t>> parse_resize(std::string_view json);
 

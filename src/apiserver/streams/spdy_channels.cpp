@@ -15,13 +15,14 @@ void ignore(Pending<void> pending) {
 
 class SpdyChannels final : public RemoteChannels, public std::enable_shared_from_this<SpdyChannels> {
  public:
-  SpdyChannels(Engine& engine, std::shared_ptr<DuplexStream> connection, const ExecOptions& options)
-      : session_(std::make_shared<SpdySession>(engine, std::move(connection))) {
+  SpdyChannels(Engine& engine, std::shared_ptr<DuplexStream> connection, const ExecOptions& options,
+               SpdyCoding coding)
+      : session_(std::make_shared<SpdySession>(engine, std::move(connection))), coding_(coding) {
     wanted_.push_back("error");
     if (options.in) wanted_.push_back("stdin");
     if (options.out) wanted_.push_back("stdout");
     if (options.err && !options.tty) wanted_.push_back("stderr");
-    if (options.tty) wanted_.push_back("resize");
+    if (options.tty && coding.resizes) wanted_.push_back("resize");
   }
 
   void start(std::function<void()> ready, OnInput on_input) override {
@@ -43,7 +44,8 @@ class SpdyChannels final : public RemoteChannels, public std::enable_shared_from
       if (const auto stream = named(name)) stream->finish();
     }
     if (const auto error = named("error")) {
-      ignore(error->write(status_json));
+      const std::string status = coding_.status_as_text ? exit_status_text(status_json) : status_json;
+      if (!status.empty()) ignore(error->write(status));
       error->finish();
     }
     session_->close();
@@ -116,6 +118,7 @@ class SpdyChannels final : public RemoteChannels, public std::enable_shared_from
   }
 
   std::shared_ptr<SpdySession> session_;
+  const SpdyCoding coding_;
   std::vector<std::string> wanted_;
   std::function<void()> ready_;
   OnInput on_input_;
@@ -219,8 +222,8 @@ class PortForward : public std::enable_shared_from_this<PortForward> {
 }  // namespace
 
 std::shared_ptr<RemoteChannels> make_spdy_channels(Engine& engine, std::shared_ptr<DuplexStream> connection,
-                                                   const ExecOptions& options) {
-  return std::make_shared<SpdyChannels>(engine, std::move(connection), options);
+                                                   const ExecOptions& options, SpdyCoding coding) {
+  return std::make_shared<SpdyChannels>(engine, std::move(connection), options, coding);
 }
 
 void run_port_forward(Engine& engine, std::shared_ptr<DuplexStream> connection, PodTarget target,

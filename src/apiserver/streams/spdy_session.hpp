@@ -82,9 +82,14 @@ class SpdySession : public std::enable_shared_from_this<SpdySession> {
   bool paused_ = false, ended_ = false;
 };
 
+/// What X-Stream-Protocol-Version has agreed on.
+struct SpdyCoding {
+  bool resizes = true;          ///< v3 and later: there is a stream for sizes of the terminal
+  bool status_as_text = false;  ///< before v4: the error stream has text, and only of a failure
+};
 /// exec and attach over SPDY: one stream per channel, named by the header streamType.
 std::shared_ptr<RemoteChannels> make_spdy_channels(Engine& engine, std::shared_ptr<DuplexStream> connection,
-                                                   const ExecOptions& options);
+                                                   const ExecOptions& options, SpdyCoding coding);
 
 /// Port-forward: pairs of error and data streams, each pair a connection into the pod.
 void run_port_forward(Engine& engine, std::shared_ptr<DuplexStream> connection, PodTarget target,

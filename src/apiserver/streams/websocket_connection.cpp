@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <deque>
 
+#include "apiserver/text.hpp"
 #include "orchestra/env.hpp"
 
 namespace orchestra::apiserver {
@@ -98,8 +99,8 @@ void WebSocketConnection::deliver() {
   read();
 }
 
-Pending<void> WebSocketConnection::send(std::string_view payload) {
-  return sink_->send(frame(WebSocketOpcode::binary, payload));
+Pending<void> WebSocketConnection::send(std::string_view payload, WebSocketOpcode opcode) {
+  return sink_->send(frame(opcode, payload));
 }
 
 void WebSocketConnection::close(std::uint16_t code, std::string_view reason) {
@@ -134,8 +135,8 @@ namespace {
 class WebSocketChannels final : public RemoteChannels,
                                 public std::enable_shared_from_this<WebSocketChannels> {
  public:
-  WebSocketChannels(Engine& engine, std::shared_ptr<DuplexStream> stream)
-      : connection_(std::make_shared<WebSocketConnection>(engine, std::move(stream))) {}
+  WebSocketChannels(Engine& engine, std::shared_ptr<DuplexStream> stream, ChannelCoding coding)
+      : connection_(std::make_shared<WebSocketConnection>(engine, std::move(stream))), coding_(coding) {}
 
   void start(std::function<void()> ready, OnInput on_input) override {
     on_input_ = std::move(on_input);
@@ -149,21 +150,32 @@ class WebSocketChannels final : public RemoteChannels,
     ready();
   }
   Pending<void> write(ProcessChunk::Channel channel, std::string bytes) override {
-    std::string payload(
-        1, static_cast<char>(channel == ProcessChunk::Channel::standard_error ? kStderr : kStdout));
-    payload += bytes;
-    return connection_->send(payload);
+    return send(channel == ProcessChunk::Channel::standard_error ? kStderr : kStdout, bytes);
   }
   void finish(std::string status_json) override {
-    std::string payload(1, static_cast<char>(kError));
-    payload += status_json;
+    const std::string status = coding_.status_as_text ? exit_status_text(status_json) : status_json;
+    if (status.empty()) return connection_->close(1000, "");
     auto self = shared_from_this();
-    connection_->send(payload).on_ready([self](Result<void>) { self->connection_->close(1000, ""); });
+    send(kError, status).on_ready([self](Result<void>) { self->connection_->close(1000, ""); });
   }
 
  private:
+  Pending<void> send(Channel channel, const std::string& bytes) {
+    if (coding_.base64) {
+      const std::string text = static_cast<char>('0' + channel) + base64_encode(bytes);
+      return connection_->send(text, WebSocketOpcode::text);
+    }
+    return connection_->send(static_cast<char>(channel) + bytes);
+  }
+  /// The number of the channel and its bytes; empty: nothing that could be read.
+  std::string decoded(std::string payload) const {
+    if (!coding_.base64 || payload.empty()) return payload;
+    const auto bytes = base64_decode(std::string_view(payload).substr(1));
+    if (payload[0] < '0' || payload[0] > '9' || !bytes) return {};
+    return static_cast<char>(payload[0] - '0') + *bytes;
+  }
   void message(WebSocketMessage message, std::function<void()> taken) {
-    const std::string& payload = message.payload;
+    const std::string payload = decoded(std::move(message.payload));
     if (payload.empty()) return taken();
     RemoteInput input;
     const auto channel = static_cast<unsigned char>(payload[0]);
@@ -198,8 +210,47 @@ class WebSocketChannels final : public RemoteChannels,
     if (call) call({}, [] {});
   }
   std::shared_ptr<WebSocketConnection> connection_;
+  const ChannelCoding coding_;
   std::mutex mutex_;
   OnInput on_input_;
+};
+
+class WebSocketLog : public std::enable_shared_from_this<WebSocketLog> {
+ public:
+  WebSocketLog(Engine& engine, std::shared_ptr<DuplexStream> stream, std::shared_ptr<ByteStream> log,
+               bool base64)
+      : engine_(engine),
+        connection_(std::make_shared<WebSocketConnection>(engine, std::move(stream))),
+        log_(std::move(log)),
+        base64_(base64) {}
+
+  void start() {
+    connection_->start([](WebSocketMessage, std::function<void()> taken) { taken(); },
+                       [log = log_] { log->close(); });  // ends a read that waits for more (follow)
+    send("");                                            // tells the client that the log is there
+  }
+
+ private:
+  void send(const std::string& chunk) {
+    auto sent =
+        base64_ ? connection_->send(base64_encode(chunk), WebSocketOpcode::text) : connection_->send(chunk);
+    sent.on_ready([self = shared_from_this()](Result<void> written) {
+      if (!written) return self->log_->close();
+      self->engine_.post([self] { self->next(); });
+    });
+  }
+  void next() {
+    log_->read(kReadBytes).on_ready([self = shared_from_this()](Result<std::string> chunk) {
+      if (chunk && !chunk->empty()) return self->send(*chunk);
+      self->log_->close();
+      self->connection_->close(chunk ? 1000 : 1011, chunk ? "" : "the log could not be read on");
+    });
+  }
+
+  Engine& engine_;
+  const std::shared_ptr<WebSocketConnection> connection_;
+  const std::shared_ptr<ByteStream> log_;
+  const bool base64_;
 };
 
 class WebSocketTunnel final : public DuplexStream, public std::enable_shared_from_this<WebSocketTunnel> {
@@ -279,9 +330,14 @@ class WebSocketTunnel final : public DuplexStream, public std::enable_shared_fro
 };
 }  // namespace
 
-std::shared_ptr<RemoteChannels> make_websocket_channels(Engine& engine,
-                                                        std::shared_ptr<DuplexStream> stream) {
-  return std::make_shared<WebSocketChannels>(engine, std::move(stream));
+std::shared_ptr<RemoteChannels> make_websocket_channels(Engine& engine, std::shared_ptr<DuplexStream> stream,
+                                                        ChannelCoding coding) {
+  return std::make_shared<WebSocketChannels>(engine, std::move(stream), coding);
+}
+
+void run_websocket_log(Engine& engine, std::shared_ptr<DuplexStream> stream, std::shared_ptr<ByteStream> log,
+                       bool base64) {
+  std::make_shared<WebSocketLog>(engine, std::move(stream), std::move(log), base64)->start();
 }
 
 std::shared_ptr<DuplexStream> make_websocket_tunnel(Engine& engine, std::shared_ptr<DuplexStream> stream,

@@ -29,7 +29,7 @@ class WebSocketConnection : public std::enable_shared_from_this<WebSocketConnect
   /// Before start(): a ping goes out, and what is sent waits until the other side answered or sent something,
   /// at most a second. Clients before client-go 0.34 throw away what arrives before they made their channels.
   void hold_until_heard();
-  Pending<void> send(std::string_view payload);
+  Pending<void> send(std::string_view payload, WebSocketOpcode opcode = WebSocketOpcode::binary);
   /// Sends a close frame; the connection ends when the client answers it or after some seconds.
   void close(std::uint16_t code, std::string_view reason);
 
@@ -51,8 +51,19 @@ class WebSocketConnection : public std::enable_shared_from_this<WebSocketConnect
   bool ended_ = false, closing_ = false;
 };
 
-/// exec and attach on v5.channel.k8s.io and v4.channel.k8s.io: the first byte of a message is its channel.
-std::shared_ptr<RemoteChannels> make_websocket_channels(Engine& engine, std::shared_ptr<DuplexStream> stream);
+/// How messages carry channels: the first byte is the number of the channel, or its digit before base64.
+struct ChannelCoding {
+  bool base64 = false;
+  bool status_as_text = false;  ///< before v4: the error channel has text, and only of a failure
+};
+/// exec and attach on vN.channel.k8s.io and base64.channel.k8s.io.
+std::shared_ptr<RemoteChannels> make_websocket_channels(Engine& engine, std::shared_ptr<DuplexStream> stream,
+                                                        ChannelCoding coding = {});
+
+/// A log as messages (binary.k8s.io, or in base64), to its end or until the client goes. What the client
+/// sends is ignored.
+void run_websocket_log(Engine& engine, std::shared_ptr<DuplexStream> stream, std::shared_ptr<ByteStream> log,
+                       bool base64);
 
 /// Port-forward on v4.channel.k8s.io: two channels for each port.
 void run_websocket_forward(Engine& engine, std::shared_ptr<DuplexStream> stream, PodTarget target,

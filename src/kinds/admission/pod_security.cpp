@@ -304,9 +304,15 @@ Result<void> admit_pod_security(Admission& admission) {
   };
   const std::string enforced = label("enforce", "privileged");
   if (pod) {
+    note(admission, "pod-security.kubernetes.io/enforce-policy",
+         enforced + ":" + label("enforce-version", "latest"));
     const std::string broken = violations(enforced, *spec);
     if (!broken.empty()) return deny(admission, "violates " + shown("enforce", enforced) + broken);
   }
+  const std::string audited = label("audit", "privileged");
+  if (const std::string found = violations(audited, *spec); !found.empty())
+    note(admission, "pod-security.kubernetes.io/audit-violations",
+         "would violate " + shown("audit", audited) + found);
   const std::string warned = label("warn", "privileged");
   const std::string broken = violations(warned, *spec);
   if (!broken.empty()) admission.change.warnings.push_back("would violate " + shown("warn", warned) + broken);

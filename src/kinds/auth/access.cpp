@@ -194,8 +194,13 @@ Error refusal(const Identity& user, const RequestInfo& info, const AccessDecisio
                         api::cannot_do(user.user, info.verb, resource, info.subresource, info.ns) + why);
 }
 
-Result<void> authorize(const ApiCore& core, const Identity& user, const RequestInfo& info) {
+Result<void> authorize(const ApiCore& core, const Identity& user, const RequestInfo& info,
+                       AuditNotes* notes) {
   const AccessDecision decision = core.access().decide(user, info);
+  if (notes != nullptr) {
+    notes->authorization["authorization.k8s.io/decision"] = decision.allowed ? "allow" : "forbid";
+    notes->authorization["authorization.k8s.io/reason"] = decision.reason;
+  }
   if (decision.allowed) return {};
   return refusal(user, info, decision);
 }

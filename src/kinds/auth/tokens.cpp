@@ -161,6 +161,7 @@ Result<Identity> impersonated(const ApiCore& core, const Identity& user, const H
   const bool anonymous = acting.user == "system:anonymous" || acting.in_group("system:unauthenticated");
   const char* implied = anonymous ? "system:unauthenticated" : "system:authenticated";
   if (!acting.in_group(implied)) acting.groups.emplace_back(implied);
+  acting.behind = std::make_shared<const Identity>(user);
   return acting;
 }
 
@@ -217,7 +218,7 @@ Result<TokenUser> user_of_token(const ApiCore& core, const View& view, const std
 }
 
 void authenticate(const std::shared_ptr<ApiCore>& core, const HttpServerRequest& request, bool trusted,
-                  std::function<void(Result<Identity>)> answer) {
+                  std::function<void(const Identity&)> behind, std::function<void(Result<Identity>)> answer) {
   const bool impersonates = std::any_of(request.headers.begin(), request.headers.end(), [](const auto& one) {
     return one.first.starts_with("impersonate-");
   });
@@ -225,7 +226,8 @@ void authenticate(const std::shared_ptr<ApiCore>& core, const HttpServerRequest&
     // The headers are needed after the token was looked up.
     auto copy = std::make_shared<HttpServerRequest>();
     copy->headers = request.headers;
-    answer = [core, copy, answer = std::move(answer)](Result<Identity> user) {
+    answer = [core, copy, behind = std::move(behind), answer = std::move(answer)](Result<Identity> user) {
+      if (user) behind(*user);
       answer(user ? impersonated(*core, *user, *copy) : std::move(user));
     };
   }

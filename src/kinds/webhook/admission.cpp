@@ -121,6 +121,7 @@ class Round {
       return passed_over(hook, "received invalid webhook response: expected response.uid=\"" + question.uid +
                                    "\", got \"" + string_at(*response, "/uid") + "\"");
     take_warnings(*response);
+    take_annotations(hook, *response);
     if (!bool_at(*response, "/allowed")) return refused(hook, *response);
     Verdict verdict;
     const std::string patch = string_at(*response, "/patch");
@@ -256,6 +257,16 @@ class Round {
     for (const json::value& one : *warnings) {
       if (!one.is_string()) continue;
       admission_.change.warnings.emplace_back(std::string_view(one.get_string()).substr(0, kWarningBytesMax));
+    }
+  }
+
+  // WEBHOOK/KEY in the audit event.
+  void take_annotations(const Webhook& hook, const json::value& response) const {
+    const json::object* annotations = object_at(response, "/auditAnnotations");
+    if (annotations == nullptr) return;
+    for (const auto& [key, value] : *annotations) {
+      if (value.is_string())
+        note(admission_, hook.name + "/" + std::string(key), std::string(value.get_string()));
     }
   }
 
