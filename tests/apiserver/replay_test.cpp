@@ -113,8 +113,14 @@ std::string name_of(const json::value& object) {
   return string_at(object, "/kind", "no kind") + (name.empty() ? "" : " " + name);
 }
 
-/// One line of what a document is: kinds, names, counts; not the values of a certain run.
+/// One line of what a document is: kinds, names, counts; not the values of a certain run, nor of a certain
+/// build.
 std::string shape_of(const std::string& text) {
+  for (const char* own :
+       {"\"gitCommit\": ", "\"gitTreeState\": ", "\"buildDate\": ", "\"compiler\": ", "\"platform\": "}) {
+    if (const std::size_t at = text.find(own); at != std::string::npos && text.find('{') == std::string::npos)
+      return text.substr(0, at) + own + "of the build";
+  }
   if (text.starts_with(std::string_view("k8s\0", 4))) return "protobuf";
   const auto tree = parse_json(text);
   if (!tree) return text.size() > 80 || text.find('\0') != std::string::npos ? "bytes" : text;

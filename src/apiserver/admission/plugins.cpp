@@ -23,6 +23,7 @@ Result<void> admit_mutating(Admission& admission) {
   ORC_TRY(admit_node_taint(admission));
   ORC_TRY(admit_default_class(admission));
   ORC_TRY(admit_runtime_class(admission));
+  ORC_TRY(admit_topology_labels(admission));
   return mutate_by_webhooks(admission);
 }
 
@@ -41,6 +42,7 @@ Result<void> admit_validating_subresource(Admission& admission) {
 
 Result<void> admit_document(Admission& admission) {
   admission.document = true;
+  ORC_TRY(admit_topology_labels(admission));
   ORC_TRY(mutate_by_webhooks(admission));
   ORC_TRY(admit_policies(admission));
   return judge_by_webhooks(admission);

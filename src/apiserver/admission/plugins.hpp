@@ -17,7 +17,8 @@ Result<void> admit_validating(Admission& admission);
 /// Of writes through /status, /approval and their like, whatever the kind.
 Result<void> admit_subresource(Admission& admission);
 Result<void> admit_validating_subresource(Admission& admission);
-/// Of what is sent to a subresource with a kind of its own: policies and webhooks, nothing of ours.
+/// Of what is sent to a subresource with a kind of its own: policies and webhooks, and of ours the labels of
+/// bindings.
 Result<void> admit_document(Admission& admission);
 /// Of deletions and evictions.
 Result<void> admit_deletion(Admission& admission);
@@ -30,6 +31,7 @@ Result<void> admit_default_class(Admission& admission);
 /// Claims grow only when they are bound, and where their class allows it.
 Result<void> admit_claim_growth(Admission& admission);
 Result<void> admit_node_taint(Admission& admission);
+Result<void> admit_topology_labels(Admission& admission);  ///< of pods with a node and of bindings
 Result<void> admit_quota(Admission& admission);
 Result<void> admit_pod_security(Admission& admission);
 Result<void> admit_node_restriction(Admission& admission);  ///< also of deletions and subresources

@@ -109,6 +109,27 @@ Result<void> admit_node_taint(Admission& admission) {
   return {};
 }
 
+// PodTopologyLabels (plugin/pkg/admission/podtopologylabels): where a pod runs is written on it, so that the
+// downward API can tell its containers. What it says itself stays.
+Result<void> admit_topology_labels(Admission& admission) {
+  const bool binds =
+      admission.document && admission.input.sub != nullptr && admission.input.sub->name == "binding";
+  if (!is_type(admission, "", "pods") || !creates(admission)) return {};
+  if (admission.document && !binds) return {};
+  json::value& object = *admission.object;
+  const std::string node = string_at(object, binds ? "/target/name" : "/spec/nodeName");
+  if (node.empty() || (binds && string_at(object, "/target/kind", "Node") != "Node")) return {};
+  ORC_ASSIGN(const auto found, admission.view.load(object_key({"", "nodes"}, "", node)));
+  if (!found) return {};
+  for (const auto& [key, value] : found->view.labels) {
+    if (key != "topology.kubernetes.io/zone" && key != "topology.kubernetes.io/region") continue;
+    json::value& labels = api::metadata(object)["labels"];
+    if (!labels.is_object()) labels = json::object();
+    if (!labels.get_object().contains(key)) labels.get_object()[key] = value;
+  }
+  return {};
+}
+
 Result<void> admit_runtime_class(Admission& admission) {
   if (!is_type(admission, "", "pods") || !creates(admission)) return {};
   json::value& pod = *admission.object;
