@@ -172,8 +172,7 @@ class Player {
       return out;
     }
     if (one.method == "HEAD" || answer.body.empty()) return out;
-    const bool documents = watch || answer.type.starts_with("application/json");
-    std::vector<std::string> lines = documents ? split(answer.body, '\n') : std::vector{answer.body};
+    const std::vector<std::string> lines = watch ? split(answer.body, '\n') : std::vector{answer.body};
     for (const std::string& line : lines) {
       if (line.empty() || (watch && out.size() > lines_wanted)) continue;
       std::string shape = shape_of(line);
