@@ -388,6 +388,8 @@ TEST_CASE("links to the pod itself get the prefix of the proxy, all others stay 
       {"javascript:go('/x')", "javascript:go('/x')"},
       {"data:text/plain,/x", "data:text/plain,/x"},
       {"/a\nb", "/a\nb"},
+      {"file:///etc/motd", "file:///etc/motd"},
+      {"app:/open", "app:/open"},
   };
   for (const auto& row : rows) CHECK(proxied_link(base, row.link) == row.becomes);
 }

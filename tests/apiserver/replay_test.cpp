@@ -116,11 +116,6 @@ std::string name_of(const json::value& object) {
 /// One line of what a document is: kinds, names, counts; not the values of a certain run, nor of a certain
 /// build.
 std::string shape_of(const std::string& text) {
-  for (const char* own :
-       {"\"gitCommit\": ", "\"gitTreeState\": ", "\"buildDate\": ", "\"compiler\": ", "\"platform\": "}) {
-    if (const std::size_t at = text.find(own); at != std::string::npos && text.find('{') == std::string::npos)
-      return text.substr(0, at) + own + "of the build";
-  }
   if (text.starts_with(std::string_view("k8s\0", 4))) return "protobuf";
   const auto tree = parse_json(text);
   if (!tree) return text.size() > 80 || text.find('\0') != std::string::npos ? "bytes" : text;
@@ -178,8 +173,7 @@ class Player {
       return out;
     }
     if (one.method == "HEAD" || answer.body.empty()) return out;
-    const bool documents = watch || answer.type.starts_with("application/json");
-    std::vector<std::string> lines = documents ? split(answer.body, '\n') : std::vector{answer.body};
+    const std::vector<std::string> lines = watch ? split(answer.body, '\n') : std::vector{answer.body};
     for (const std::string& line : lines) {
       if (line.empty() || (watch && out.size() > lines_wanted)) continue;
       std::string shape = shape_of(line);

@@ -102,6 +102,11 @@ std::string normalise(std::string text, const std::string& folder, const std::st
       {std::regex("\x1b\\[[0-9;]*m"), ""},
       {std::regex("(^|\\n)warning: "), "$1Warning: "},
       {std::regex(" annotate\\n"), " annotated\n"},  // kubectl 1.27
+      // kubectl 1.33 and later say more.
+      {std::regex("(deleted) from \\S+ namespace\\n"), "$1\n"},
+      {std::regex("( is not valid for pod \\S+) out of: [^\\n]*"), "$1"},
+      {std::regex("error: no objects passed to scale (\\S+ \\S+ not found)"),
+       "Error from server (NotFound): $1"},
   };
   for (const auto& [rule, word] : kRules) text = std::regex_replace(text, rule, word);
   return text;

@@ -98,6 +98,7 @@ curl -s --max-time 5 http://127.0.0.1:18000/ | grep -q 'hello from serve' && pas
 kill $forward 2>/dev/null; wait $forward 2>/dev/null
 kubectl patch configmap settings --type merge -p '{"data":{"color":"green"}}' >/dev/null
 wait_for 30 bash -c 'kubectl top node edge --no-headers 2>/dev/null | grep -q edge' && pass "kubectl top has numbers of the node" || failed "top: $(kubectl top node 2>&1)"
+kubectl get --raw /api/v1/nodes/edge/proxy/stats/summary >"$work/summary" 2>&1 && grep -q '"nodeName":"edge"' "$work/summary" && grep -q '"podRef":{"name":"talk","namespace":"default"' "$work/summary" && pass "the node's own summary comes by the tunnel, with its pods" || failed "summary: $(head -c 300 "$work/summary")"
 
 # The control plane is away: nothing stops; a pod that dies is started again.
 lines() { tail -n 1 "$work"/n1/pods-log/default_talk_*/c/0.log 2>/dev/null | sed 's/.*line //'; }

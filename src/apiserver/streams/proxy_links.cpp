@@ -72,12 +72,12 @@ std::string proxied_link(const LinkBase& base, std::string_view link) {
   const std::string same(link);
   if (std::any_of(link.begin(), link.end(), [](char c) { return static_cast<unsigned char>(c) < ' '; }))
     return same;
-  std::string_view path = link;
-  if (const std::string_view scheme = scheme_of(link); !scheme.empty()) path.remove_prefix(scheme.size() + 1);
+  const std::string_view scheme = scheme_of(link);
+  std::string_view path = link.substr(scheme.empty() ? 0 : scheme.size() + 1), host;
   std::string_view front;  // scheme and host that stay
   if (path.starts_with("//") && (path.size() < link.size() || !path.starts_with("///"))) {
     const std::size_t end = std::min(path.find_first_of("/?#", 2), path.size());
-    std::string_view host = path.substr(2, end - 2);
+    host = path.substr(2, end - 2);
     host.remove_prefix(host.rfind('@') + 1);  // npos + 1 is 0
     path.remove_prefix(end);
     const bool asked = !host.empty() && host == base.asked_host;
@@ -85,7 +85,7 @@ std::string proxied_link(const LinkBase& base, std::string_view link) {
     if (!host.empty() && !asked && !own) return same;
     if (asked) front = link.substr(0, link.size() - path.size());
   }
-  if (!path.starts_with('/')) return same;
+  if (!path.starts_with('/') || (host.empty() && !scheme.empty())) return same;
   const bool done = path.starts_with(base.prefix);
   return std::string(front) + (done ? "" : base.prefix) + std::string(path);
 }
