@@ -319,6 +319,10 @@ class AuditedResponder final : public HttpResponder {
   AuditedResponder(std::shared_ptr<AuditRecord> record, std::shared_ptr<HttpResponder> responder)
       : record_(std::move(record)), responder_(std::move(responder)) {}
 
+  ~AuditedResponder() override { record_->dropped(); }
+  AuditedResponder(const AuditedResponder&) = delete;
+  AuditedResponder& operator=(const AuditedResponder&) = delete;
+
   void respond(int status, Headers headers, std::string body) override {
     record_->answered(status, body);
     record_->started(status);
@@ -435,6 +439,13 @@ void AuditRecord::answered(Reply& reply) {
     if (piece && self->pieces_.size() <= kBodyBytesMax) self->pieces_ += *piece;
     return piece;
   };
+}
+
+void AuditRecord::dropped() {
+  if (code_ != 0) return;
+  answered(500, {});
+  started(500);
+  complete();
 }
 
 void AuditRecord::started(int code) {

@@ -85,6 +85,8 @@ class AuditRecord : public std::enable_shared_from_this<AuditRecord> {
   /// What the client gets; the first call counts. Pieces are looked at as they pass.
   void answered(Reply& reply);
   void answered(int code, const std::string& body);
+  /// Nobody is left who could answer; the server says 500 then.
+  void dropped();
   /// The answer begins: told of watches and streams.
   void started(int code);
   /// The answer is at its end; once.
