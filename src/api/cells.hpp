@@ -62,6 +62,7 @@ ORC_CELLS(api_service);
 ORC_CELLS(component_status);
 ORC_CELLS(csi_driver);
 ORC_CELLS(csi_node);
+ORC_CELLS(csi_storage_capacity);
 ORC_CELLS(csr);
 ORC_CELLS(flow_schema);
 ORC_CELLS(priority_level);

@@ -47,16 +47,91 @@ std::string node_address(const json::object& object, std::string_view type) {
 std::string or_unknown(std::string_view text) { return text.empty() ? "<unknown>" : std::string(text); }
 
 std::string access_modes(const json::object& spec_or_status) {
-  static const std::map<std::string_view, const char*> kShort = {{"ReadWriteOnce", "RWO"},
-                                                                 {"ReadOnlyMany", "ROX"},
-                                                                 {"ReadWriteMany", "RWX"},
-                                                                 {"ReadWriteOncePod", "RWOP"}};
+  static constexpr std::pair<const char*, const char*> kShort[] = {{"ReadWriteOnce", "RWO"},
+                                                                   {"ReadOnlyMany", "ROX"},
+                                                                   {"ReadWriteMany", "RWX"},
+                                                                   {"ReadWriteOncePod", "RWOP"}};
   std::vector<std::string> words;
-  for (const json::value& mode : array_or_empty(spec_or_status, "accessModes")) {
-    const auto found = mode.is_string() ? kShort.find(mode.get_string()) : kShort.end();
-    if (found != kShort.end()) words.emplace_back(found->second);
+  for (const auto& [mode, word] : kShort) {
+    const json::array& modes = array_or_empty(spec_or_status, "accessModes");
+    if (std::find(modes.begin(), modes.end(), json::value(mode)) != modes.end()) words.emplace_back(word);
   }
   return join(words, ",");
+}
+
+/// The class of a volume or a claim: the annotation of old first, as upstream has it.
+std::string storage_class(const json::object& object) {
+  const json::object& annotations = object_or_empty(object_or_empty(object, "metadata"), "annotations");
+  const std::string_view old = text_of(annotations, "volume.beta.kubernetes.io/storage-class");
+  return std::string(old.empty() ? text_of(object_or_empty(object, "spec"), "storageClassName") : old);
+}
+
+std::string storage_of(const json::object& object, std::string_view list) {
+  const std::string_view storage = text_of(object_or_empty(object, list), "storage");
+  return storage.empty() ? "0" : std::string(storage);
+}
+
+/// `cpu` of `resource`, with its values now and wanted: "cpu: 10%/50%".
+std::string utilization(const json::object& now, const json::object& target) {
+  if (target.contains("averageValue")) {
+    const std::string_view value = text_of(now, "averageValue");
+    return (now.empty() ? "<unknown>" : std::string(value)) + "/" +
+           std::string(text_of(target, "averageValue"));
+  }
+  const auto percent = [](const json::object& from, const char* other) {
+    return from.contains("averageUtilization") ? std::to_string(int_of(from, "averageUtilization")) + "%"
+                                               : std::string(other);
+  };
+  return percent(now, "<unknown>") + "/" + percent(target, "<auto>");
+}
+
+/// A value of an object or from outside: "5/10", "5/10 (avg)".
+std::string outer_metric(const json::object& now, const json::object& target) {
+  const bool average = target.contains("averageValue");
+  const char* field = average ? "averageValue" : "value";
+  const std::string_view value = text_of(now, field);
+  return (value.empty() ? "<unknown>" : std::string(value)) + "/" + std::string(text_of(target, field)) +
+         (average ? " (avg)" : "");
+}
+
+std::string metric_words(const json::object& metric, const json::object& seen) {
+  static constexpr std::pair<const char*, const char*> kFields[] = {
+      {"External", "external"},
+      {"Pods", "pods"},
+      {"Object", "object"},
+      {"Resource", "resource"},
+      {"ContainerResource", "containerResource"}};
+  const std::string_view type = text_of(metric, "type");
+  for (const auto& [name, field] : kFields) {
+    if (type != name) continue;
+    const json::object& source = object_or_empty(metric, field);
+    const json::object& target = object_or_empty(source, "target");
+    const json::object& now = object_or_empty(object_or_empty(seen, field), "current");
+    if (type == "External" || type == "Object") return outer_metric(now, target);
+    if (type == "Pods") {
+      const std::string_view value = text_of(now, "averageValue");
+      return (value.empty() ? "<unknown>" : std::string(value)) + "/" +
+             std::string(text_of(target, "averageValue"));
+    }
+    return std::string(text_of(source, "name")) + ": " + utilization(now, target);
+  }
+  return "<unknown type>";
+}
+
+std::string hpa_targets(const json::object& spec, const json::object& status) {
+  constexpr std::size_t kShown = 2;
+  static const json::object kNone;
+  const json::array& metrics = array_or_empty(spec, "metrics");
+  const json::array& seen = array_or_empty(status, "currentMetrics");
+  if (metrics.empty()) return "<none>";
+  std::vector<std::string> words;
+  for (std::size_t i = 0; i < metrics.size() && i < kShown; ++i) {
+    const bool known = i < seen.size() && seen[i].is_object();
+    words.push_back(metric_words(metrics[i].is_object() ? metrics[i].get_object() : kNone,
+                                 known ? seen[i].get_object() : kNone));
+  }
+  return join(words, ", ") +
+         (metrics.size() > kShown ? " + " + std::to_string(metrics.size() - kShown) + " more..." : "");
 }
 
 std::string quota_words(const json::object& object, bool limits) {
@@ -214,14 +289,14 @@ void persistent_volume_cells(const json::object& object, Now now, json::array& c
   const json::object& status = object_or_empty(object, "status");
   const json::object& claim = object_or_empty(spec, "claimRef");
   const bool going = object_or_empty(object, "metadata").contains("deletionTimestamp");
-  cells.emplace_back(json::string(text_of(object_or_empty(spec, "capacity"), "storage")));
+  cells.emplace_back(storage_of(spec, "capacity"));
   cells.emplace_back(access_modes(spec));
   cells.emplace_back(json::string(text_of(spec, "persistentVolumeReclaimPolicy")));
   cells.emplace_back(going ? json::string("Terminating") : json::string(text_of(status, "phase")));
   cells.emplace_back(claim.empty() ? std::string()
                                    : std::string(text_of(claim, "namespace")) + "/" +
                                          std::string(text_of(claim, "name")));
-  cells.emplace_back(json::string(text_of(spec, "storageClassName")));
+  cells.emplace_back(storage_class(object));
   cells.emplace_back(text_of(spec, "volumeAttributesClassName").empty()
                          ? "<unset>"
                          : std::string(text_of(spec, "volumeAttributesClassName")));
@@ -238,10 +313,9 @@ void persistent_volume_claim_cells(const json::object& object, Now now, json::ar
   const std::string_view volume = text_of(spec, "volumeName");
   cells.emplace_back(going ? json::string("Terminating") : json::string(text_of(status, "phase")));
   cells.emplace_back(json::string(volume));
-  cells.emplace_back(volume.empty() ? json::string()
-                                    : json::string(text_of(object_or_empty(status, "capacity"), "storage")));
+  cells.emplace_back(volume.empty() ? std::string() : storage_of(status, "capacity"));
   cells.emplace_back(volume.empty() ? std::string() : access_modes(status));
-  cells.emplace_back(json::string(text_of(spec, "storageClassName")));
+  cells.emplace_back(storage_class(object));
   cells.emplace_back(text_of(spec, "volumeAttributesClassName").empty()
                          ? "<unset>"
                          : std::string(text_of(spec, "volumeAttributesClassName")));
@@ -292,26 +366,9 @@ void hpa_cells(const json::object& object, Now now, json::array& cells) {
   const json::object& spec = object_or_empty(object, "spec");
   const json::object& status = object_or_empty(object, "status");
   const json::object& target = object_or_empty(spec, "scaleTargetRef");
-  std::vector<std::string> targets;
-  for_each_object(spec, "metrics", [&](std::size_t i, const json::object& metric) {
-    const json::object& resource = object_or_empty(metric, "resource");
-    const json::object& goal = object_or_empty(resource, "target");
-    std::string current = "<unknown>";
-    for_each_object(status, "currentMetrics", [&](std::size_t j, const json::object& seen) {
-      const json::object& value = object_or_empty(object_or_empty(seen, "resource"), "current");
-      if (i == j && value.contains("averageUtilization"))
-        current = std::to_string(int_of(value, "averageUtilization")) + "%";
-      if (i == j && value.contains("averageValue") && !value.contains("averageUtilization"))
-        current = text_of(value, "averageValue");
-    });
-    const std::string wanted = goal.contains("averageUtilization")
-                                   ? std::to_string(int_of(goal, "averageUtilization")) + "%"
-                                   : std::string(text_of(goal, "averageValue"));
-    targets.push_back(std::string(text_of(resource, "name")) + ": " + current + "/" + wanted);
-  });
   cells.emplace_back(std::string(text_of(target, "kind")) + "/" + std::string(text_of(target, "name")));
-  cells.emplace_back(targets.empty() ? "<none>" : join(targets, ", "));
-  cells.emplace_back(std::to_string(int_of(spec, "minReplicas", 1)));
+  cells.emplace_back(hpa_targets(spec, status));
+  cells.emplace_back(spec.contains("minReplicas") ? std::to_string(int_of(spec, "minReplicas")) : "<unset>");
   cells.emplace_back(int_of(spec, "maxReplicas"));
   cells.emplace_back(int_of(status, "currentReplicas"));
   cells.emplace_back(age_of(object, now));

@@ -107,6 +107,12 @@ void csi_driver_cells(const json::object& object, Now now, json::array& cells) {
   cells.emplace_back(age_of(object, now));
 }
 
+void csi_storage_capacity_cells(const json::object& object, Now, json::array& cells) {
+  const std::string_view capacity = text_of(object, "capacity");
+  cells.emplace_back(json::string(text_of(object, "storageClassName")));
+  cells.emplace_back(capacity.empty() ? "<unset>" : std::string(capacity));
+}
+
 void csi_node_cells(const json::object& object, Now now, json::array& cells) {
   cells.emplace_back(static_cast<std::int64_t>(array_or_empty(spec_of(object), "drivers").size()));
   cells.emplace_back(age_of(object, now));
@@ -141,13 +147,12 @@ void priority_level_cells(const json::object& object, Now now, json::array& cell
   const json::object& limited = object_or_empty(spec, "limited");
   const json::object& queuing = object_or_empty(object_or_empty(limited, "limitResponse"), "queuing");
   const auto number = [](const json::object& from, const char* field) {
-    return from.contains(field) ? std::to_string(int_of(from, field)) : std::string("<none>");
+    return from.contains(field) ? json::value(int_of(from, field)) : json::value("<none>");
   };
-  const json::object& shares = limited.empty() ? object_or_empty(spec, "exempt") : limited;
   cells.emplace_back(json::string(text_of(spec, "type")));
-  cells.emplace_back(number(shares, "nominalConcurrencyShares"));
+  cells.push_back(number(limited, "nominalConcurrencyShares"));
   for (const char* field : {"queues", "handSize", "queueLengthLimit"})
-    cells.emplace_back(number(queuing, field));
+    cells.push_back(number(queuing, field));
   cells.emplace_back(age_of(object, now));
 }
 

@@ -29,15 +29,14 @@ std::vector<std::string> words_of(const json::object& object, std::string_view k
 
 /// Addresses (or host names) of status.loadBalancer.
 std::string load_balancer(const json::object& object) {
-  std::set<std::string> seen;
-  std::vector<std::string> words;
+  std::set<std::string> words;
   const json::object& balancer = object_or_empty(object_or_empty(object, "status"), "loadBalancer");
   for_each_object(balancer, "ingress", [&](std::size_t, const json::object& each) {
     std::string word(text_of(each, "ip"));
     if (word.empty()) word = text_of(each, "hostname");
-    if (!word.empty() && seen.insert(word).second) words.push_back(std::move(word));
+    if (!word.empty()) words.insert(std::move(word));
   });
-  return join(words, ",");
+  return join({words.begin(), words.end()}, ",");
 }
 
 std::string external_ip(const json::object& object) {
@@ -87,10 +86,16 @@ std::string endpoint_words(const json::object& object) {
 
 std::string ingress_hosts(const json::object& spec) {
   std::vector<std::string> hosts;
+  const std::size_t rules = array_or_empty(spec, "rules").size();
+  bool more = false;
   for_each_object(spec, "rules", [&](std::size_t, const json::object& rule) {
-    if (const std::string_view host = text_of(rule, "host"); !host.empty()) hosts.emplace_back(host);
+    more = more || hosts.size() == kListedMax;
+    const std::string_view host = text_of(rule, "host");
+    if (!more && !host.empty()) hosts.emplace_back(host);
   });
-  return hosts.empty() ? "*" : first_words(hosts);
+  if (hosts.empty()) return "*";
+  // As upstream counts: all rules, those without a host too.
+  return join(hosts, ",") + (more ? " + " + std::to_string(rules - kListedMax) + " more..." : "");
 }
 
 }  // namespace
@@ -114,7 +119,10 @@ void endpoints_cells(const json::object& object, Now now, json::array& cells) {
 void endpoint_slice_cells(const json::object& object, Now now, json::array& cells) {
   std::vector<std::string> ports, addresses;
   for_each_object(object, "ports", [&](std::size_t, const json::object& port) {
-    ports.push_back(port.contains("port") ? std::to_string(int_of(port, "port")) : "*");
+    if (port.contains("port"))
+      ports.push_back(std::to_string(int_of(port, "port")));
+    else
+      ports.emplace_back(port.contains("name") ? text_of(port, "name") : "*");
   });
   for_each_object(object, "endpoints", [&](std::size_t, const json::object& endpoint) {
     for (std::string& address : words_of(endpoint, "addresses")) addresses.push_back(std::move(address));
@@ -127,10 +135,7 @@ void endpoint_slice_cells(const json::object& object, Now now, json::array& cell
 
 void ingress_cells(const json::object& object, Now now, json::array& cells) {
   const json::object& spec = object_or_empty(object, "spec");
-  const json::object& annotations = object_or_empty(object_or_empty(object, "metadata"), "annotations");
-  std::string_view name = text_of(spec, "ingressClassName");
-  if (name.empty()) name = text_of(annotations, "kubernetes.io/ingress.class");
-  cells.emplace_back(or_none(name));
+  cells.emplace_back(or_none(text_of(spec, "ingressClassName")));
   cells.emplace_back(ingress_hosts(spec));
   cells.emplace_back(load_balancer(object));
   cells.emplace_back(array_or_empty(spec, "tls").empty() ? "80" : "80, 443");

@@ -6,6 +6,7 @@
 #include "api/tree.hpp"
 #include "api/type_hooks.hpp"
 #include "base/base64.hpp"
+#include "orchestra/quantity.hpp"
 
 namespace orchestra::api {
 namespace {
@@ -49,6 +50,52 @@ void host_ports(json::object& container) {
   });
 }
 
+bool is_pod_resource(std::string_view name) {
+  return name == "cpu" || name == "memory" || name.starts_with("hugepages-");
+}
+
+/// The sum of what containers request, init containers beside it: the most there is at any time.
+Quantity container_requests(const json::object& spec, std::string_view name, bool& any) {
+  const auto request = [&](const json::object& container) {
+    const json::value* text =
+        object_or_empty(object_or_empty(container, "resources"), "requests").if_contains(name);
+    const Result<Quantity> value = text != nullptr && text->is_string()
+                                       ? Quantity::parse(std::string_view(text->get_string()))
+                                       : Quantity();
+    any = any || text != nullptr;
+    return value ? *value : Quantity();
+  };
+  Quantity sum, sidecars, most;
+  for_each_object(spec, "containers",
+                  [&](std::size_t, const json::object& container) { sum += request(container); });
+  for_each_object(spec, "initContainers", [&](std::size_t, const json::object& container) {
+    const Quantity own = request(container);
+    if (text_of(container, "restartPolicy") == "Always") sidecars += own;
+    const Quantity now = text_of(container, "restartPolicy") == "Always" ? sidecars : sidecars + own;
+    if (now > most) most = now;
+  });
+  sum += sidecars;
+  return most > sum ? most : sum;
+}
+
+/// A pod that has limits as a whole requests what its containers do, or else its limits.
+void default_pod_requests(json::object& spec) {
+  json::object* resources = object_of(spec, "resources");
+  const json::object* limits = resources != nullptr ? object_of(*resources, "limits") : nullptr;
+  if (limits == nullptr || limits->empty()) return;
+  const json::object copy = *limits;
+  json::object requests = object_or_empty(*resources, "requests");
+  for (const char* name : {"cpu", "memory"}) {
+    bool any = false;
+    const Quantity sum = container_requests(spec, name, any);
+    if (any) set_if_absent(requests, name, json::string(sum.to_string()));
+  }
+  for (const auto& [name, quantity] : copy) {
+    if (is_pod_resource(name)) set_if_absent(requests, name, quantity);
+  }
+  if (!requests.empty()) (*resources)["requests"] = std::move(requests);
+}
+
 /// Only for pods themselves: upstream leaves templates of workloads as they are.
 void default_pod(json::object& pod) {
   json::object* spec = object_of(pod, "spec");
@@ -58,6 +105,7 @@ void default_pod(json::object& pod) {
     for_each_object(*spec, list, requests_from_limits);
     if (flag_of(*spec, "hostNetwork")) for_each_object(*spec, list, host_ports);
   }
+  default_pod_requests(*spec);
 }
 
 /// A volume without a source is an emptyDir.
@@ -87,7 +135,9 @@ void default_service_spec(json::object& spec) {
   }
   const std::string_view type = text_of(spec, "type");
   const bool outside = type == "NodePort" || type == "LoadBalancer";
-  if (outside && text_of(spec, "externalTrafficPolicy").empty()) spec["externalTrafficPolicy"] = "Cluster";
+  const json::array* addresses = array_of(static_cast<const json::object&>(spec), "externalIPs");
+  const bool reachable = outside || (type == "ClusterIP" && addresses != nullptr && !addresses->empty());
+  if (reachable && text_of(spec, "externalTrafficPolicy").empty()) spec["externalTrafficPolicy"] = "Cluster";
   if (outside || type == "ClusterIP") set_if_absent(spec, "internalTrafficPolicy", "Cluster");
   if (type == "LoadBalancer") set_if_absent(spec, "allocateLoadBalancerNodePorts", true);
 }
@@ -143,7 +193,29 @@ void default_rbac_subject(json::object& subject) {
   }
 }
 
+/// A direction of a behaviour that says something gets the rest of its rules.
+void default_scaling(json::object& behavior, const char* direction, json::array policies) {
+  json::value& rules = behavior[direction];
+  if (!rules.is_object()) rules.emplace_object();
+  json::object& object = rules.get_object();
+  if (std::string_view(direction) == "scaleUp") set_if_absent(object, "stabilizationWindowSeconds", 0);
+  set_if_absent(object, "selectPolicy", "Max");
+  set_if_absent(object, "policies", std::move(policies));
+}
+
+json::object scaling_policy(const char* type, std::int64_t value) {
+  return {{"type", type}, {"value", value}, {"periodSeconds", 15}};
+}
+
 void default_hpa(json::object& spec) {
+  if (json::object* behavior = object_of(spec, "behavior")) {
+    json::array up, down;
+    up.push_back(scaling_policy("Pods", 4));
+    up.push_back(scaling_policy("Percent", 100));
+    down.push_back(scaling_policy("Percent", 100));
+    default_scaling(*behavior, "scaleUp", std::move(up));
+    default_scaling(*behavior, "scaleDown", std::move(down));
+  }
   const json::value* metrics = spec.if_contains("metrics");
   if (metrics != nullptr && metrics->is_array() && !metrics->get_array().empty()) return;
   json::object target{{"type", "Utilization"}, {"averageUtilization", 80}};
@@ -154,13 +226,33 @@ void default_hpa(json::object& spec) {
   spec["metrics"] = std::move(list);
 }
 
-/// A ReplicationController without selector or labels takes those of its template.
+/// An object without labels takes those of its template.
+void labels_from_template(json::object& object) {
+  json::object* spec = object_of(object, "spec");
+  json::object* pod = spec != nullptr ? object_of(*spec, "template") : nullptr;
+  json::object* meta = pod != nullptr ? object_of(*pod, "metadata") : nullptr;
+  const json::object* labels = meta != nullptr ? object_of(*meta, "labels") : nullptr;
+  if (labels == nullptr || labels->empty()) return;
+  json::object copy = *labels;
+  json::value& own = object["metadata"];
+  if (!own.is_object()) own.emplace_object();
+  json::value& target = own.get_object()["labels"];
+  if (!target.is_object() || target.get_object().empty()) target = std::move(copy);
+}
+
+/// An address of a balancer is one that nodes take packets for, unless it says otherwise.
+void default_load_balancer_ingress(json::object& ingress) {
+  if (!text_of(ingress, "ip").empty()) set_if_absent(ingress, "ipMode", "VIP");
+}
+
+/// A ReplicationController without a selector takes the labels of its template.
 void default_replication_controller(json::object& spec) {
   const json::value* labels = nullptr;
   if (json::object* pod = object_of(spec, "template")) {
     if (json::object* meta = object_of(*pod, "metadata")) labels = meta->if_contains("labels");
   }
-  if (labels != nullptr && !spec.contains("selector")) {
+  const json::object* selector = object_of(spec, "selector");
+  if (labels != nullptr && (selector == nullptr || selector->empty())) {
     json::value copy = *labels;
     spec["selector"] = std::move(copy);
   }
@@ -205,7 +297,7 @@ void default_namespace(json::object& object) {
   if (meta == nullptr || text_of(*meta, "name").empty()) return;
   json::value& labels = (*meta)["labels"];
   if (!labels.is_object()) labels.emplace_object();
-  set_if_absent(labels.get_object(), "kubernetes.io/metadata.name", json::string(text_of(*meta, "name")));
+  labels.get_object()["kubernetes.io/metadata.name"] = json::string(text_of(*meta, "name"));
 }
 
 }  // namespace
@@ -224,9 +316,12 @@ void run_default_hook(TypeHook hook, json::object& object) {
     case TypeHook::hpa_spec:
       return default_hpa(object);
     case TypeHook::job:
+      labels_from_template(object);
       return default_job(object);
     case TypeHook::limit_range_item:
       return default_limit_range_item(object);
+    case TypeHook::load_balancer_ingress:
+      return default_load_balancer_ingress(object);
     case TypeHook::namespace_object:
       return default_namespace(object);
     case TypeHook::network_policy_spec:
@@ -237,6 +332,8 @@ void run_default_hook(TypeHook hook, json::object& object) {
       return default_pod(object);
     case TypeHook::rbac_subject:
       return default_rbac_subject(object);
+    case TypeHook::replication_controller:
+      return labels_from_template(object);
     case TypeHook::replication_controller_spec:
       return default_replication_controller(object);
     case TypeHook::secret:

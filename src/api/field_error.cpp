@@ -1,8 +1,6 @@
 // Texts of field errors: k8s.io/apimachinery/pkg/util/validation/field/errors.go and path.go.
 #include "api/field_error.hpp"
 
-#include <algorithm>
-
 #include "base/json.hpp"
 
 namespace orchestra::api {
@@ -44,6 +42,11 @@ void FieldPath::append_to(std::string& out) const {
     case Kind::root:
       break;
     case Kind::name:
+      // As Go prints it: a name that is empty is a subscript.
+      if (name_.empty()) {
+        out += "[]";
+        break;
+      }
       if (!out.empty()) out += '.';
       out += name_;
       break;
@@ -120,12 +123,10 @@ void FieldErrors::duplicate(const FieldPath& path, const json::value& bad) {
 }
 void FieldErrors::not_supported(const FieldPath& path, const json::value& bad,
                                 const std::vector<std::string_view>& valid) {
-  std::vector<std::string_view> sorted = valid;
-  std::sort(sorted.begin(), sorted.end());
   std::string detail = "supported values: ";
-  for (std::size_t i = 0; i < sorted.size(); ++i) {
+  for (std::size_t i = 0; i < valid.size(); ++i) {
     if (i > 0) detail += ", ";
-    detail.append("\"").append(sorted[i]).append("\"");
+    detail.append("\"").append(valid[i]).append("\"");
   }
   add({FieldErrorType::not_supported, path.to_string(), bad_text(bad), std::move(detail)});
 }

@@ -73,6 +73,7 @@ class FieldErrors {
   }
   void forbidden(const FieldPath& path, std::string_view detail);
   void duplicate(const FieldPath& path, const json::value& bad);
+  /// `valid` in the order of upstream's message.
   void not_supported(const FieldPath& path, const json::value& bad,
                      const std::vector<std::string_view>& valid);
   void too_long(const FieldPath& path, std::size_t max);

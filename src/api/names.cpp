@@ -78,7 +78,8 @@ std::string check_dns1123_subdomain(std::string_view name) {
 
 std::string check_dns1123_label(std::string_view name) {
   if (name.size() > kLabelMax) return too_long(kLabelMax);
-  return is_dns_label(name) ? std::string() : kLabelText;
+  if (is_dns_label(name)) return {};
+  return is_subdomain(name) ? "must not contain dots" : kLabelText;
 }
 
 std::string check_dns1035_label(std::string_view name) {

@@ -157,9 +157,11 @@ json::object OpenApiSchemas::property(SchemaRef schema) {
     out["default"] = json::object();
   }
   if (!schema.enum_values().empty() && schema.kind() == SchemaKind::string) {
+    // In the order of the alphabet, as published; the table has them in the order in which errors name them.
+    std::vector<std::string_view> sorted = split_words(schema.enum_values(), '|');
+    std::sort(sorted.begin(), sorted.end());
     json::array words;
-    for (const std::string_view word : split_words(schema.enum_values(), '|'))
-      words.emplace_back(json::string(word));
+    for (const std::string_view word : sorted) words.emplace_back(json::string(word));
     out["enum"] = std::move(words);
   }
   add_extensions(schema, out);

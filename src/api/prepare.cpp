@@ -5,6 +5,7 @@
 #include <map>
 
 #include "api/meta.hpp"
+#include "api/tree.hpp"
 #include "orchestra/quantity.hpp"
 
 namespace orchestra::api {
@@ -35,13 +36,76 @@ json::object& object_at(json::object& parent, std::string_view key) {
   return value.get_object();
 }
 
+/// Keys of a term whose values are those of the pod itself become requirements of its selector.
+void merge_label_keys(json::object& term, const char* field, const char* op, const json::object& labels) {
+  json::object* selector = object_of(term, "labelSelector");
+  if (selector == nullptr) return;
+  const json::array keys = array_or_empty(static_cast<const json::object&>(term), field);
+  for (const json::value& key : keys) {
+    const json::value* value = key.is_string() ? labels.if_contains(key.get_string()) : nullptr;
+    if (value == nullptr) continue;
+    json::value& list = (*selector)["matchExpressions"];
+    if (!list.is_array()) list.emplace_array();
+    list.get_array().push_back(json::object{{"key", key}, {"operator", op}, {"values", json::array{*value}}});
+  }
+}
+
+void merge_all_label_keys(json::object& pod) {
+  json::object* spec = object_of(pod, "spec");
+  if (spec == nullptr) return;
+  const json::object labels = object_or_empty(object_or_empty(pod, "metadata"), "labels");
+  const auto merge = [&](json::object& term) {
+    merge_label_keys(term, "matchLabelKeys", "In", labels);
+    merge_label_keys(term, "mismatchLabelKeys", "NotIn", labels);
+  };
+  for_each_object(*spec, "topologySpreadConstraints", merge);
+  json::object* affinity = object_of(*spec, "affinity");
+  if (affinity == nullptr) return;
+  for (const char* which : {"podAffinity", "podAntiAffinity"}) {
+    json::object* terms = object_of(*affinity, which);
+    if (terms == nullptr) continue;
+    for_each_object(*terms, "requiredDuringSchedulingIgnoredDuringExecution", merge);
+    for_each_object(*terms, "preferredDuringSchedulingIgnoredDuringExecution", [&](json::object& weighted) {
+      if (json::object* term = object_of(weighted, "podAffinityTerm")) merge(*term);
+    });
+  }
+}
+
+bool is_claim_or_snapshot(const json::object& source) {
+  const std::string_view kind = text_of(source, "kind"), group = text_of(source, "apiGroup");
+  return (kind == "PersistentVolumeClaim" && group.empty()) ||
+         (kind == "VolumeSnapshot" && group == "snapshot.storage.k8s.io");
+}
+
+/// pkg/api/persistentvolumeclaim: NormalizeDataSources.
+void normalize_sources(json::object& spec) {
+  const json::object* source = object_of(static_cast<const json::object&>(spec), "dataSource");
+  const json::object* reference = object_of(static_cast<const json::object&>(spec), "dataSourceRef");
+  if (source != nullptr && reference == nullptr) {
+    json::object copy = *source;
+    spec["dataSourceRef"] = std::move(copy);
+  } else if (reference != nullptr && source == nullptr && text_of(*reference, "namespace").empty()) {
+    json::object copy = *reference;
+    copy.erase("namespace");
+    spec["dataSource"] = std::move(copy);
+  }
+}
+
 }  // namespace
 
 const char* pod_qos_class(const json::object& pod) {
   std::map<std::string_view, Quantity> requests, limits;
   bool guaranteed = true;
   const json::object& spec = object_or_empty(pod, "spec");
+  const json::object& whole = object_or_empty(spec, "resources");
+  const bool pod_level =
+      !object_or_empty(whole, "requests").empty() || !object_or_empty(whole, "limits").empty();
+  if (pod_level) {
+    add_up(object_or_empty(whole, "requests"), requests);
+    guaranteed = object_or_empty(whole, "limits").empty() || add_up(object_or_empty(whole, "limits"), limits);
+  }
   for (const char* list : {"containers", "initContainers"}) {
+    if (pod_level) break;
     for_each_object(spec, list, [&](std::size_t, const json::object& container) {
       const json::object& resources = object_or_empty(container, "resources");
       add_up(object_or_empty(resources, "requests"), requests);
@@ -60,6 +124,7 @@ void prepare_pod(json::object& object) {
   json::object& status = object_at(object, "status");
   status["phase"] = "Pending";
   status["qosClass"] = pod_qos_class(object);
+  merge_all_label_keys(object);
 }
 
 void prepare_namespace_create(json::object& object) {
@@ -70,6 +135,24 @@ void prepare_namespace_create(json::object& object) {
 void prepare_namespace_update(json::object& object, const json::object& old) {
   const json::value* spec = old.if_contains("spec");
   if (spec != nullptr) object["spec"] = *spec;
+}
+
+void prepare_claim_create(json::object& object) {
+  json::object* spec = object_of(object, "spec");
+  if (spec == nullptr) return;
+  const json::object* source = object_of(static_cast<const json::object&>(*spec), "dataSource");
+  if (source != nullptr && !is_claim_or_snapshot(*source)) spec->erase("dataSource");
+  normalize_sources(*spec);
+}
+
+void prepare_claim_update(json::object& object, const json::object& old) {
+  json::object* spec = object_of(object, "spec");
+  if (spec == nullptr) return;
+  const json::object& before = object_or_empty(old, "spec");
+  // As it was taken once, even where it would not be taken today.
+  if (!before.contains("dataSource") && !before.contains("dataSourceRef"))
+    return prepare_claim_create(object);
+  normalize_sources(*spec);
 }
 
 void prepare_csr_create(json::object& object) {
@@ -88,11 +171,18 @@ void prepare_job(json::object& object) {
   if (flag_of(spec, "manualSelector")) return;
   const std::string uid(text_of(object_or_empty(object, "metadata"), "uid"));
   const std::string name(text_of(object_or_empty(object, "metadata"), "name"));
-  if (uid.empty() || spec.contains("selector")) return;
+  if (uid.empty()) return;
+  // What the user has set stays, and is refused where it does not fit (validate_job_create).
   json::object& labels = object_at(object_at(object_at(spec, "template"), "metadata"), "labels");
-  for (const char* key : {"batch.kubernetes.io/controller-uid", "controller-uid"}) labels[key] = uid;
-  for (const char* key : {"batch.kubernetes.io/job-name", "job-name"}) labels[key] = name;
-  object_at(object_at(spec, "selector"), "matchLabels")["batch.kubernetes.io/controller-uid"] = uid;
+  for (const char* key : {"batch.kubernetes.io/controller-uid", "controller-uid"}) {
+    if (!labels.contains(key)) labels[key] = uid;
+  }
+  for (const char* key : {"batch.kubernetes.io/job-name", "job-name"}) {
+    if (!labels.contains(key)) labels[key] = name;
+  }
+  json::object& matched = object_at(object_at(spec, "selector"), "matchLabels");
+  constexpr const char* kUid = "batch.kubernetes.io/controller-uid";
+  if (!matched.contains(kUid)) matched[kUid] = uid;
 }
 
 }  // namespace orchestra::api

@@ -11,6 +11,9 @@ void prepare_namespace_update(json::object& object, const json::object& old);
 void prepare_csr_create(json::object& object);
 void prepare_csr_update(json::object& object, const json::object& old);  ///< the spec never changes
 void prepare_job(json::object& object);                                  ///< selector and labels from the uid
+/// dataSource and dataSourceRef say the same; a dataSource of another kind than a claim or a snapshot goes.
+void prepare_claim_create(json::object& object);
+void prepare_claim_update(json::object& object, const json::object& old);
 /// Guaranteed, Burstable or BestEffort.
 const char* pod_qos_class(const json::object& pod);
 }  // namespace orchestra::api

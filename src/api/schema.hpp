@@ -60,6 +60,7 @@ struct SchemaNode {
     preserve_unknown = 256,
     union_member = 512,
     non_empty = 2048,  ///< validation: absent or empty is "Required value"
+    judged = 8192,     ///< the words of an enum are for readers: a hook refuses others, in words of its own
     custom = 4096,  ///< of a CustomResourceDefinition: wrong types are validation errors, empty values stay
     canonical = 1024,  ///< map of quantities that upstream rounds to thousandths and prints canonically
   };

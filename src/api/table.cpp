@@ -7,6 +7,19 @@
 #include "base/json.hpp"
 
 namespace orchestra::api {
+namespace {
+/// A storage class that claims get by default says so.
+std::string name_cell(const TypeRecord& record, const json::object& meta) {
+  std::string name(text_of(meta, "name"));
+  if (record.kind != "StorageClass" || record.group != "storage.k8s.io") return name;
+  const json::object& annotations = object_or_empty(meta, "annotations");
+  for (const char* key :
+       {"storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"}) {
+    if (text_of(annotations, key) == "true") return name + " (default)";
+  }
+  return name;
+}
+}  // namespace
 
 json::array table_columns(const TypeRecord& record) {
   json::array columns;
@@ -23,7 +36,7 @@ json::array table_columns(const TypeRecord& record) {
 json::array table_cells(const TypeRecord& record, const json::object& object, Now now) {
   json::array cells;
   const bool leading_name = !record.columns.empty() && record.columns.front().format == "name";
-  if (leading_name) cells.emplace_back(json::string(text_of(object_or_empty(object, "metadata"), "name")));
+  if (leading_name) cells.emplace_back(name_cell(record, object_or_empty(object, "metadata")));
   if (!record.builtin) {
     for (std::size_t i = 1; i < record.columns.size(); ++i)
       cells.push_back(path_cell(record.columns[i], object, now));

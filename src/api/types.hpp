@@ -87,7 +87,9 @@ struct TypeHooks {
   /// Before defaults on create: resets what a client may not set (status is cleared by the server).
   void (*prepare_create)(json::object& object) = nullptr;
   void (*prepare_update)(json::object& object, const json::object& old) = nullptr;
+  /// On create and on update; the next ones only there.
   void (*validate)(const json::object& object, FieldErrors& errors) = nullptr;
+  void (*validate_create)(const json::object& object, FieldErrors& errors) = nullptr;
   void (*validate_update)(const json::object& object, const json::object& old, FieldErrors& errors) = nullptr;
   void (*validate_status_update)(const json::object& object, const json::object& old,
                                  FieldErrors& errors) = nullptr;

@@ -42,7 +42,7 @@ class ValidateVisitor {
       if (schema.hook() != TypeHook::none)
         run_validate_hook(schema.hook(), value.get_object(), path, errors_);
     }
-    if (!schema.enum_values().empty()) check_enum(schema, value, path);
+    if (!schema.enum_values().empty() && !schema.has(SchemaNode::judged)) check_enum(schema, value, path);
     if (const json::object* rules = schema.rules()) check_value(*rules, value, path, errors_);
     return true;
   }
@@ -129,7 +129,6 @@ void validate_schema(SchemaRef schema, const json::value& value, FieldErrors& er
   walk(schema, value, FieldPath(), visitor);
 }
 
-namespace {
 FieldErrors validate_object(const TypeRecord& record, SchemaRef schema, const json::value& object,
                             const json::value* old) {
   FieldErrors errors;
@@ -147,15 +146,35 @@ FieldErrors validate_object(const TypeRecord& record, SchemaRef schema, const js
   check_expressions_of(record, schema, object, old, errors);
   return errors;
 }
+
+namespace {
+/// What an object that is stored broke already when it was stored, before there was the rule, is no reason to
+/// refuse a change of something else.
+FieldErrors without_old(const TypeRecord& record, SchemaRef schema, FieldErrors errors,
+                        const json::value& old) {
+  if (errors.empty() || !record.builtin) return errors;
+  const FieldErrors before = validate_object(record, schema, old, nullptr);
+  FieldErrors out;
+  for (const FieldError& error : errors) {
+    const bool known = std::any_of(before.begin(), before.end(), [&](const FieldError& each) {
+      return each.path == error.path && each.body() == error.body();
+    });
+    if (!known) out.add(error);
+  }
+  return out;
+}
 }  // namespace
 
 FieldErrors validate_create(const TypeRecord& record, SchemaRef schema, const json::value& object) {
-  return validate_object(record, schema, object, nullptr);
+  FieldErrors errors = validate_object(record, schema, object, nullptr);
+  if (record.hooks.validate_create != nullptr && object.is_object())
+    record.hooks.validate_create(object.get_object(), errors);
+  return errors;
 }
 
 FieldErrors validate_update(const TypeRecord& record, SchemaRef schema, const json::value& object,
                             const json::value& old) {
-  FieldErrors errors = validate_object(record, schema, object, &old);
+  FieldErrors errors = without_old(record, schema, validate_object(record, schema, object, &old), old);
   if (!object.is_object() || !old.is_object()) return errors;
   validate_metadata_update(object.get_object(), old.get_object(), errors);
   if (record.hooks.validate_update != nullptr) {

@@ -11,6 +11,8 @@ void run_validate_hook(TypeHook hook, const json::object& object, const FieldPat
       return validate_label_selector(object, path, errors);
     case TypeHook::pod_spec:
       return validate_pod_spec(object, path, errors);
+    case TypeHook::pod_template:
+      return validate_pod_template(object, path, errors);
     case TypeHook::service_spec:
       return validate_service_spec(object, path, errors);
     default:

@@ -2,10 +2,12 @@
 // pkg/apis/{admissionregistration,apiregistration,flowcontrol,networking}/validation and of
 // pkg/apis/core/validation/events.go that a request can break without any other object.
 #include <algorithm>
+#include <map>
 
 #include "api/meta.hpp"
 #include "api/tree.hpp"
 #include "api/validate_hooks.hpp"
+#include "api/validate_parts.hpp"
 #include "base/json.hpp"
 
 namespace orchestra::api {
@@ -14,21 +16,6 @@ namespace {
 const json::object& spec_of(const json::object& object) { return object_or_empty(object, "spec"); }
 std::string_view name_of(const json::object& object) {
   return text_of(object_or_empty(object, "metadata"), "name");
-}
-
-std::int64_t slashes(std::string_view text) { return std::count(text.begin(), text.end(), '/'); }
-
-/// "10.0.0.0/8", "fd00::/64".
-bool is_cidr(std::string_view text) {
-  const std::size_t slash = text.find('/');
-  if (slash == std::string_view::npos || slashes(text) != 1) return false;
-  const std::string_view address = text.substr(0, slash), bits = text.substr(slash + 1);
-  if (bits.empty() || bits.size() > 3 ||
-      !std::all_of(bits.begin(), bits.end(), [](char c) { return c >= '0' && c <= '9'; })) {
-    return false;
-  }
-  const int count = std::stoi(std::string(bits));
-  return (is_ipv4(address) && count <= 32) || (is_ipv6(address) && count <= 128);
 }
 
 void validate_rules(const json::object& parent, const char* list, const FieldPath& path,
@@ -284,17 +271,37 @@ void validate_ip_address(const json::object& object, FieldErrors& errors) {
   const json::object& reference = object_or_empty(spec_of(object), "parentRef");
   if (reference.empty()) return errors.required(parent / "parentRef");
   const FieldPath at = parent / "parentRef";
+  const std::string_view group = text_of(reference, "group"), ns = text_of(reference, "namespace");
+  if (!group.empty()) check_text(group, check_dns1123_subdomain(group), at / "group", errors);
   for (const char* field : {"resource", "name"}) {
-    if (text_of(reference, field).empty()) errors.required(at / field);
+    const std::string_view text = text_of(reference, field);
+    if (text.empty()) errors.required(at / field);
+    if (!text.empty()) check_text(text, check_path_segment(text), at / field, errors);
   }
+  if (!ns.empty()) check_text(ns, check_path_segment(ns), at / "namespace", errors);
+}
+
+void validate_ip_address_update(const json::object& object, const json::object& old, FieldErrors& errors) {
+  const FieldPath spec("spec");
+  require_same(spec_of(object).if_contains("parentRef"), spec_of(old).if_contains("parentRef"),
+               spec / "parentRef", errors);
 }
 
 void validate_service_cidr(const json::object& object, FieldErrors& errors) {
   const FieldPath spec("spec");
   const FieldPath path = spec / "cidrs";
   const json::array& ranges = array_or_empty(spec_of(object), "cidrs");
-  if (ranges.empty()) errors.required(path, "at least one CIDR required");
-  if (ranges.size() > 2) errors.invalid(path, json::value(ranges), "may only hold up to 2 values");
+  if (ranges.empty()) return errors.required(path, "at least one CIDR required");
+  if (ranges.size() > 2)
+    return errors.invalid(path, json::value(spec_of(object)), "may only hold up to 2 values");
+  const auto six = std::count_if(ranges.begin(), ranges.end(), [](const json::value& range) {
+    return range.is_string() && range.get_string().find(':') != json::string::npos;
+  });
+  if (ranges.size() == 2 && six != 1) {
+    return errors.invalid(path, json::value(spec_of(object)),
+                          "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and "
+                          "2001:db8::/64");
+  }
   std::size_t index = 0;
   for (const json::value& range : ranges) {
     const FieldPath at = path[index++];

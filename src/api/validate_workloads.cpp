@@ -1,115 +1,99 @@
-// Rules of Deployment, ReplicaSet, StatefulSet, DaemonSet, Job and CronJob: pkg/apis/{apps,batch}/validation.
+// Rules of Deployment, ReplicaSet, StatefulSet, DaemonSet, ReplicationController: pkg/apis/apps/validation
+// and pkg/apis/core/validation (ReplicationController).
 #include <algorithm>
-#include <charconv>
-#include <map>
-#include <optional>
 
 #include "api/meta.hpp"
 #include "api/select.hpp"
 #include "api/tree.hpp"
 #include "api/validate_hooks.hpp"
+#include "api/validate_parts.hpp"
 #include "base/json.hpp"
-#include "orchestra/cron_schedule.hpp"
 
 namespace orchestra::api {
 namespace {
 
-constexpr const char* kNotNegative = "must be greater than or equal to 0";
-constexpr const char* kPercentText =
-    "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex "
-    "used for "
-    "validation is '[0-9]+%')";
-
-void not_negative(const json::object& object, std::string_view field, const FieldPath& path,
-                  FieldErrors& errors) {
-  const json::value* value = object.if_contains(field);
-  if (value != nullptr && value->is_int64() && value->get_int64() < 0)
-    errors.invalid(path / field, *value, kNotNegative);
-}
+/// What the messages of a kind say about it.
+struct Words {
+  const char* empty_selector;  ///< "empty selector is invalid for deployment"
+  const char* deadline;        ///< the kind in "activeDeadlineSeconds in ReplicaSet is not Supported"
+  const char* bad_selector;    ///< beside a selector that cannot be read; null: nothing
+};
+constexpr Words kReplicas{"empty selector is invalid for deployment", "ReplicaSet", "invalid label selector"};
+constexpr Words kStateful{"empty selector is invalid for statefulset", "StatefulSet", ""};
+constexpr Words kDaemon{"empty selector is invalid for daemonset", "DaemonSet", nullptr};
 
 /// The selector selects something, and the template's labels are selected by it.
-void check_selector(const json::object& spec, std::string_view kind, const FieldPath& path,
+void check_selector(const json::object& spec, const Words& words, const FieldPath& path,
                     FieldErrors& errors) {
   const json::value* selector = spec.if_contains("selector");
   if (selector == nullptr || !selector->is_object()) return;  // `required` is reported by the schema
-  if (selector->get_object().empty()) {
-    errors.invalid(path / "selector", *selector, "empty selector is invalid for " + std::string(kind));
+  if (selector->get_object().empty()) errors.invalid(path / "selector", *selector, words.empty_selector);
+  const Result<Selector> parsed = selector_of(selector);
+  if (!parsed) {
+    if (words.bad_selector != nullptr) errors.invalid(path / "selector", *selector, words.bad_selector);
     return;
   }
   const json::value* pod = spec.if_contains("template");
-  if (pod == nullptr) return;
-  const Result<Selector> parsed = selector_of(selector);
-  if (!parsed) {
-    errors.invalid(path / "selector", *selector, "invalid label selector");
-    return;
-  }
-  const FieldPath labels = path / "template";
-  const FieldPath meta = labels / "metadata";
-  if (parsed->matches(labels_of(*pod))) return;
+  if (pod == nullptr || parsed->matches(labels_of(*pod))) return;
+  const FieldPath at = path / "template";
   const json::value* found = find(*pod, "/metadata/labels");
-  errors.invalid(meta / "labels", found == nullptr ? json::value(nullptr) : *found,
+  errors.invalid(at / "metadata" / "labels", found == nullptr ? json::value(nullptr) : *found,
                  "`selector` does not match template `labels`");
 }
 
 /// Pods of a long-running workload always restart.
-void check_template(const json::object& spec, const FieldPath& path, FieldErrors& errors) {
-  const json::object& pod = object_or_empty(spec, "template");
-  const json::object& meta = object_or_empty(pod, "metadata");
-  const json::object& pod_spec = object_or_empty(pod, "spec");
+void check_template(const json::object& spec, const Words& words, const FieldPath& path,
+                    FieldErrors& errors) {
+  const json::object& pod_spec = object_or_empty(object_or_empty(spec, "template"), "spec");
   const FieldPath at = path / "template";
-  const FieldPath meta_path = at / "metadata", spec_path = at / "spec";
-  validate_labels(meta.if_contains("labels"), meta_path / "labels", errors);
-  if (!pod.contains("spec") || !pod_spec.contains("containers")) return;
+  const FieldPath below = at / "spec";
   const json::value* policy = pod_spec.if_contains("restartPolicy");
-  if (policy != nullptr && text_of(pod_spec, "restartPolicy") != "Always") {
-    errors.not_supported(spec_path / "restartPolicy", *policy, {"Always"});
-  }
+  if (policy != nullptr && text_of(pod_spec, "restartPolicy") != "Always")
+    errors.not_supported(below / "restartPolicy", *policy, {"Always"});
   if (pod_spec.contains("activeDeadlineSeconds")) {
-    errors.forbidden(spec_path / "activeDeadlineSeconds",
-                     "activeDeadlineSeconds in ReplicaSet is not Supported");
+    errors.forbidden(below / "activeDeadlineSeconds",
+                     std::string("activeDeadlineSeconds in ") + words.deadline + " is not Supported");
   }
 }
 
-/// An int or a percentage; nullopt (and an error) for other text. A percentage gives its number.
-std::optional<std::int64_t> int_or_percent(const json::object& object, std::string_view field,
-                                           const FieldPath& path, FieldErrors& errors, bool& percent) {
-  const json::value* value = object.if_contains(field);
-  percent = false;
-  if (value == nullptr) return 0;
-  if (value->is_int64()) {
-    if (value->get_int64() < 0) errors.invalid(path / field, *value, kNotNegative);
-    return value->get_int64();
-  }
-  const std::string_view text = text_of(object, field);
-  std::int64_t number = 0;
-  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (failed != std::errc() || number < 0 || end + 1 != text.data() + text.size() || *end != '%') {
-    errors.invalid(path / field, text, kPercentText);
-    return std::nullopt;
-  }
-  percent = true;
-  return number;
+/// A type that the schema lets pass and the messages call by the whole strategy.
+void check_strategy_type(const json::object& strategy, std::initializer_list<std::string_view> valid,
+                         const FieldPath& path, FieldErrors& errors) {
+  const std::string_view type = text_of(strategy, "type");
+  if (std::find(valid.begin(), valid.end(), type) == valid.end())
+    errors.not_supported(path, json::value(strategy), valid);
 }
 
-void check_rolling_update(const json::object& rolling, const FieldPath& path, FieldErrors& errors) {
-  bool percent = false, ignored = false;
-  const auto unavailable = int_or_percent(rolling, "maxUnavailable", path, errors, percent);
-  const auto surge = int_or_percent(rolling, "maxSurge", path, errors, ignored);
-  if (!unavailable || !surge) return;
-  const json::value* shown = rolling.if_contains("maxUnavailable");
-  const json::value bad = shown == nullptr ? json::value(0) : *shown;
-  if (*unavailable == 0 && *surge == 0)
-    errors.invalid(path / "maxUnavailable", bad, "may not be 0 when `maxSurge` is 0");
-  if (percent && *unavailable > 100)
-    errors.invalid(path / "maxUnavailable", bad, "must not be greater than 100%");
+const json::value& value_or_zero(const json::object& object, const char* field) {
+  static const json::value kZero(0);
+  const json::value* found = object.if_contains(field);
+  return found == nullptr ? kZero : *found;
 }
 
-void check_common(const json::object& spec, std::string_view kind, const FieldPath& path,
-                  FieldErrors& errors) {
-  for (const char* field : {"replicas", "minReadySeconds", "revisionHistoryLimit"})
-    not_negative(spec, field, path, errors);
-  check_selector(spec, kind, path, errors);
-  check_template(spec, path, errors);
+void check_collisions(const json::object& status, const json::object& old, const FieldPath& path,
+                      FieldErrors& errors) {
+  const std::int64_t now = int_of(status, "collisionCount");
+  if (old.contains("collisionCount") &&
+      (!status.contains("collisionCount") || now < int_of(old, "collisionCount")))
+    errors.invalid(path / "collisionCount", json::value(now), "cannot be decremented");
+}
+
+/// Counts of a status: none negative, each at most `replicas`, available at most ready.
+void check_counts(const json::object& status, std::initializer_list<const char*> fields,
+                  std::string_view ready_words, const FieldPath& path, FieldErrors& errors) {
+  const std::int64_t replicas = int_of(status, "replicas");
+  for (const char* field :
+       {"observedGeneration", "replicas", "unavailableReplicas", "terminatingReplicas", "collisionCount"})
+    check_not_negative(status, field, path, errors);
+  for (const char* field : fields) {
+    check_not_negative(status, field, path, errors);
+    if (int_of(status, field) > replicas)
+      errors.invalid(path / field, json::value(int_of(status, field)),
+                     "cannot be greater than status.replicas");
+  }
+  const std::int64_t available = int_of(status, "availableReplicas");
+  if (available > int_of(status, "readyReplicas"))
+    errors.invalid(path / "availableReplicas", json::value(available), ready_words);
 }
 
 }  // namespace
@@ -117,50 +101,135 @@ void check_common(const json::object& spec, std::string_view kind, const FieldPa
 void validate_deployment(const json::object& object, FieldErrors& errors) {
   const json::object& spec = object_or_empty(object, "spec");
   const FieldPath path("spec");
-  check_common(spec, "deployment", path, errors);
+  check_not_negative(spec, "replicas", path, errors);
+  check_selector(spec, kReplicas, path, errors);
+  check_template(spec, kReplicas, path, errors);
   const json::object& strategy = object_or_empty(spec, "strategy");
   const FieldPath at = path / "strategy";
+  const FieldPath below = at / "rollingUpdate";
   const json::object* rolling = object_of(strategy, "rollingUpdate");
-  if (text_of(strategy, "type") == "Recreate" && rolling != nullptr) {
-    errors.forbidden(at / "rollingUpdate", "may not be specified when strategy `type` is 'Recreate'");
-  } else if (rolling != nullptr) {
-    check_rolling_update(*rolling, at / "rollingUpdate", errors);
-  }
-  not_negative(spec, "progressDeadlineSeconds", path, errors);
-  if (const json::value* deadline = spec.if_contains("progressDeadlineSeconds");
-      deadline && deadline->is_int64()) {
-    if (deadline->get_int64() <= int_of(spec, "minReadySeconds")) {
-      errors.invalid(path / "progressDeadlineSeconds", *deadline, "must be greater than minReadySeconds");
+  check_strategy_type(strategy, {"Recreate", "RollingUpdate"}, at, errors);
+  if (text_of(strategy, "type") == "Recreate") {
+    if (rolling != nullptr)
+      errors.forbidden(below, "may not be specified when strategy `type` is 'Recreate'");
+  } else if (rolling != nullptr && text_of(strategy, "type") == "RollingUpdate") {
+    check_int_or_percent(*rolling, "maxUnavailable", below, errors);
+    check_int_or_percent(*rolling, "maxSurge", below, errors);
+    if (int_or_percent_value(*rolling, "maxUnavailable") == 0 &&
+        int_or_percent_value(*rolling, "maxSurge") == 0) {
+      errors.invalid(below / "maxUnavailable", value_or_zero(*rolling, "maxUnavailable"),
+                     "may not be 0 when `maxSurge` is 0");
     }
+    check_at_most_100_percent(*rolling, "maxUnavailable", below, errors);
   }
+  for (const char* field : {"minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"})
+    check_not_negative(spec, field, path, errors);
+  const json::value* deadline = spec.if_contains("progressDeadlineSeconds");
+  if (deadline != nullptr && deadline->is_int64() && deadline->get_int64() <= int_of(spec, "minReadySeconds"))
+    errors.invalid(path / "progressDeadlineSeconds", *deadline, "must be greater than minReadySeconds");
 }
 
 void validate_replica_set(const json::object& object, FieldErrors& errors) {
-  check_common(object_or_empty(object, "spec"), "deployment", FieldPath("spec"), errors);
+  const json::object& spec = object_or_empty(object, "spec");
+  const FieldPath path("spec");
+  for (const char* field : {"replicas", "minReadySeconds"}) check_not_negative(spec, field, path, errors);
+  check_selector(spec, kReplicas, path, errors);
+  check_template(spec, kReplicas, path, errors);
+}
+
+void validate_replication_controller(const json::object& object, FieldErrors& errors) {
+  const json::object& spec = object_or_empty(object, "spec");
+  const FieldPath path("spec");
+  for (const char* field : {"minReadySeconds", "replicas"}) check_not_negative(spec, field, path, errors);
+  const json::object& selector = object_or_empty(spec, "selector");
+  const json::object* pod = object_of(spec, "template");
+  if (selector.empty()) errors.required(path / "selector");
+  if (pod == nullptr) return errors.required(path / "template");
+  const json::object& labels = object_or_empty(object_or_empty(*pod, "metadata"), "labels");
+  const bool matches = std::all_of(selector.begin(), selector.end(), [&](const auto& member) {
+    const json::value* value = labels.if_contains(member.key());
+    return value != nullptr && *value == member.value();
+  });
+  const FieldPath at = path / "template";
+  if (!matches) {
+    errors.invalid(at / "metadata" / "labels", json::value(labels),
+                   "`selector` does not match template `labels`");
+  }
+  check_template(spec, Words{"", "ReplicationController", nullptr}, path, errors);
 }
 
 void validate_stateful_set(const json::object& object, FieldErrors& errors) {
   const json::object& spec = object_or_empty(object, "spec");
   const FieldPath path("spec");
-  check_common(spec, "statefulset", path, errors);
+  const std::string_view management = text_of(spec, "podManagementPolicy");
+  if (management != "OrderedReady" && management != "Parallel")
+    errors.invalid(path / "podManagementPolicy", management, "must be 'OrderedReady' or 'Parallel'");
   const json::object& strategy = object_or_empty(spec, "updateStrategy");
   const FieldPath at = path / "updateStrategy";
+  const FieldPath below = at / "rollingUpdate";
+  const std::string_view type = text_of(strategy, "type");
   const json::object* rolling = object_of(strategy, "rollingUpdate");
-  if (rolling == nullptr) return;
-  if (text_of(strategy, "type") == "OnDelete") {
-    errors.invalid(at / "rollingUpdate", json::value(*rolling),
-                   "only allowed for updateStrategy 'RollingUpdate'");
+  if (type == "OnDelete") {
+    if (rolling != nullptr)
+      errors.invalid(below, json::value(*rolling), "only allowed for updateStrategy 'RollingUpdate'");
+  } else if (type != "RollingUpdate") {
+    errors.invalid(at, json::value(strategy), "must be 'RollingUpdate' or 'OnDelete'");
+  } else if (rolling != nullptr) {
+    check_not_negative(*rolling, "partition", below, errors);
+    if (rolling->contains("maxUnavailable")) {
+      check_int_or_percent(*rolling, "maxUnavailable", below, errors);
+      if (int_or_percent_value(*rolling, "maxUnavailable") == 0)
+        errors.invalid(below / "maxUnavailable", rolling->at("maxUnavailable"), "cannot be 0");
+      check_at_most_100_percent(*rolling, "maxUnavailable", below, errors);
+    }
   }
-  not_negative(*rolling, "partition", at / "rollingUpdate", errors);
+  for (const char* field : {"replicas", "minReadySeconds"}) check_not_negative(spec, field, path, errors);
+  if (int_of(object_or_empty(spec, "ordinals"), "start") < 0) {
+    errors.invalid(path / "ordinals.start", json::value(int_of(object_or_empty(spec, "ordinals"), "start")),
+                   kNotNegativeText);
+  }
+  check_selector(spec, kStateful, path, errors);
+  check_template(spec, kStateful, path, errors);
+}
+
+void validate_stateful_set_create(const json::object& object, FieldErrors& errors) {
+  const json::object& spec = object_or_empty(object, "spec");
+  const FieldPath path("spec");
+  const std::string_view service = text_of(spec, "serviceName");
+  if (!service.empty()) check_text(service, check_dns1123_label(service), path / "serviceName", errors);
+  const FieldPath claims = path / "volumeClaimTemplates";
+  for_each_object(spec, "volumeClaimTemplates", [&](std::size_t i, const json::object& claim) {
+    const FieldPath at = claims[i];
+    check_claim_spec(object_or_empty(claim, "spec"), at / "spec", errors);
+  });
 }
 
 void validate_daemon_set(const json::object& object, FieldErrors& errors) {
   const json::object& spec = object_or_empty(object, "spec");
   const FieldPath path("spec");
-  check_common(spec, "daemonset", path, errors);
+  check_selector(spec, kDaemon, path, errors);
+  check_template(spec, kDaemon, path, errors);
+  for (const char* field : {"minReadySeconds", "revisionHistoryLimit"})
+    check_not_negative(spec, field, path, errors);
+  const json::object& strategy = object_or_empty(spec, "updateStrategy");
   const FieldPath at = path / "updateStrategy";
-  const json::object* rolling = object_of(object_or_empty(spec, "updateStrategy"), "rollingUpdate");
-  if (rolling != nullptr) check_rolling_update(*rolling, at / "rollingUpdate", errors);
+  const FieldPath below = at / "rollingUpdate";
+  check_strategy_type(strategy, {"RollingUpdate", "OnDelete"}, at, errors);
+  const json::object* rolling = object_of(strategy, "rollingUpdate");
+  if (text_of(strategy, "type") != "RollingUpdate") return;
+  if (rolling == nullptr) return errors.required(below);
+  for (const char* field : {"maxUnavailable", "maxSurge"})
+    check_int_or_percent(*rolling, field, below, errors);
+  for (const char* field : {"maxUnavailable", "maxSurge"})
+    check_at_most_100_percent(*rolling, field, below, errors);
+  const bool missing = int_or_percent_value(*rolling, "maxUnavailable") != 0;
+  const bool surging = int_or_percent_value(*rolling, "maxSurge") != 0;
+  if (missing && surging) {
+    errors.invalid(below / "maxSurge", rolling->at("maxSurge"),
+                   "may not be set when maxUnavailable is non-zero");
+  } else if (!missing && !surging) {
+    errors.required(below / "maxUnavailable", "cannot be 0 when maxSurge is 0");
+  }
 }
 
 void validate_selector_update(const json::object& object, const json::object& old, FieldErrors& errors) {
@@ -184,63 +253,36 @@ void validate_stateful_set_update(const json::object& object, const json::object
       "'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden");
 }
 
-void validate_job(const json::object& object, FieldErrors& errors) {
-  const json::object& spec = object_or_empty(object, "spec");
-  const FieldPath path("spec");
-  for (const char* field :
-       {"parallelism", "completions", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished"}) {
-    not_negative(spec, field, path, errors);
-  }
-  const json::object& pod_spec = object_or_empty(object_or_empty(spec, "template"), "spec");
-  const FieldPath at = path / "template";
-  const FieldPath spec_path = at / "spec";
-  const json::value* policy = pod_spec.if_contains("restartPolicy");
-  if (policy != nullptr && text_of(pod_spec, "restartPolicy") == "Always") {
-    errors.not_supported(spec_path / "restartPolicy", *policy, {"OnFailure", "Never"});
-  }
+void validate_deployment_status(const json::object& object, const json::object& old, FieldErrors& errors) {
+  const FieldPath path("status");
+  const json::object& status = object_or_empty(object, "status");
+  check_counts(status, {"updatedReplicas", "readyReplicas", "availableReplicas"},
+               "cannot be greater than readyReplicas", path, errors);
+  check_collisions(status, object_or_empty(old, "status"), path, errors);
 }
 
-void validate_job_update(const json::object& object, const json::object& old, FieldErrors& errors) {
-  const json::object& now = object_or_empty(object, "spec");
-  const json::object& before = object_or_empty(old, "spec");
-  const FieldPath path("spec");
-  for (const char* field :
-       {"selector", "completionMode", "completions", "podFailurePolicy", "backoffLimitPerIndex"}) {
-    require_same(now.if_contains(field), before.if_contains(field), path / field, errors);
-  }
-  const bool suspended = flag_of(before, "suspend") && int_of(object_or_empty(old, "status"), "active") == 0;
-  if (!suspended)
-    require_same(now.if_contains("template"), before.if_contains("template"), path / "template", errors);
+void validate_replica_set_status(const json::object& object, const json::object&, FieldErrors& errors) {
+  check_counts(object_or_empty(object, "status"),
+               {"fullyLabeledReplicas", "readyReplicas", "availableReplicas"},
+               "cannot be greater than readyReplicas", FieldPath("status"), errors);
 }
 
-void validate_cron_job(const json::object& object, FieldErrors& errors) {
-  const json::object& spec = object_or_empty(object, "spec");
-  const FieldPath path("spec");
-  for (const char* field :
-       {"successfulJobsHistoryLimit", "failedJobsHistoryLimit", "startingDeadlineSeconds"}) {
-    not_negative(spec, field, path, errors);
-  }
-  const std::string_view schedule = text_of(spec, "schedule");
-  if (!schedule.empty()) {
-    if (schedule.find("TZ=") != std::string_view::npos) {
-      errors.invalid(path / "schedule", schedule,
-                     "cannot use TZ or CRON_TZ in schedule, use timeZone field instead");
-    } else if (const auto parsed = CronSchedule::parse(schedule); !parsed) {
-      errors.invalid(path / "schedule", schedule, parsed.error().message());
-    }
-  }
-  const std::string_view zone = text_of(spec, "timeZone");
-  if (const json::value* given = spec.if_contains("timeZone"); given != nullptr && given->is_string()) {
-    if (zone.empty() || zone == "Local") {
-      errors.invalid(path / "timeZone", zone, "timeZone must be an explicit time zone as defined in tzdata");
-    } else if (const auto loaded = TimeZone::load(std::string(zone)); !loaded) {
-      errors.invalid(path / "timeZone", zone, loaded.error().message());
-    }
-  }
-  // The Job's name is the CronJob's and eleven more characters.
-  const std::string_view name = text_of(object_or_empty(object, "metadata"), "name");
-  if (name.size() > 52)
-    errors.invalid(FieldPath("metadata") / "name", name, "must be no more than 52 characters");
+void validate_stateful_set_status(const json::object& object, const json::object& old, FieldErrors& errors) {
+  const FieldPath path("status");
+  const json::object& status = object_or_empty(object, "status");
+  check_counts(status, {"readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas"},
+               "cannot be greater than status.readyReplicas", path, errors);
+  check_collisions(status, object_or_empty(old, "status"), path, errors);
+}
+
+void validate_daemon_set_status(const json::object& object, const json::object& old, FieldErrors& errors) {
+  const FieldPath path("status");
+  const json::object& status = object_or_empty(object, "status");
+  for (const char* field : {"currentNumberScheduled", "numberMisscheduled", "desiredNumberScheduled",
+                            "numberReady", "observedGeneration", "updatedNumberScheduled", "numberAvailable",
+                            "numberUnavailable", "collisionCount"})
+    check_not_negative(status, field, path, errors);
+  check_collisions(status, object_or_empty(old, "status"), path, errors);
 }
 
 void validate_label_selector(const json::object& selector, const FieldPath& path, FieldErrors& errors) {
@@ -248,15 +290,26 @@ void validate_label_selector(const json::object& selector, const FieldPath& path
   const FieldPath list = path / "matchExpressions";
   for_each_object(selector, "matchExpressions", [&](std::size_t i, const json::object& expression) {
     const FieldPath at = list[i];
+    const FieldPath values_path = at / "values";
     const std::string_view key = text_of(expression, "key"), op = text_of(expression, "operator");
-    const bool has_values = !array_or_empty(expression, "values").empty();
-    if ((op == "In" || op == "NotIn") && !has_values) {
-      errors.required(at / "values", "must be specified when `operator` is 'In' or 'NotIn'");
-    } else if ((op == "Exists" || op == "DoesNotExist") && has_values) {
-      errors.forbidden(at / "values", "may not be specified when `operator` is 'Exists' or 'DoesNotExist'");
+    const json::array& values = array_or_empty(expression, "values");
+    if (op == "In" || op == "NotIn") {
+      if (values.empty())
+        errors.required(values_path, "must be specified when `operator` is 'In' or 'NotIn'");
+    } else if (op == "Exists" || op == "DoesNotExist") {
+      if (!values.empty()) {
+        errors.forbidden(values_path, "may not be specified when `operator` is 'Exists' or 'DoesNotExist'");
+      }
+    } else {
+      errors.invalid(at / "operator", op, "not a valid selector operator");
     }
-    if (const std::string wrong = key.empty() ? "" : check_qualified_name(key); !wrong.empty())
-      errors.invalid(at / "key", key, wrong);
+    check_text(key, check_qualified_name(key), at / "key", errors);
+    std::size_t index = 0;
+    for (const json::value& value : values) {
+      const FieldPath here = values_path[index++];
+      if (value.is_string())
+        check_text(value.get_string(), check_label_value(value.get_string()), here, errors);
+    }
   });
 }
 

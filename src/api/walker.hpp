@@ -35,6 +35,9 @@ ORC_API void apply_defaults(SchemaRef schema, json::value& value);
 ORC_API void validate_schema(SchemaRef schema, const json::value& value, FieldErrors& errors);
 
 /// `schema` is that of the version that the object is in.
+/// What holds for the object at any time: metadata, schema, the record's own rules.
+ORC_API FieldErrors validate_object(const TypeRecord& record, SchemaRef schema, const json::value& object,
+                                    const json::value* old = nullptr);
 /// Everything for a create: metadata, schema, the record's own rules. An error for each rule that is broken.
 ORC_API FieldErrors validate_create(const TypeRecord& record, SchemaRef schema, const json::value& object);
 /// Everything for an update of the main resource: also immutability.

@@ -42,6 +42,33 @@ Result<void> check_fence(const std::string& fence, const View& view, Change& cha
   return {};
 }
 
+/// One header each, none twice. Where they are too long together each is cut.
+void add_warnings(std::initializer_list<const std::vector<std::string>*> lists, Reply& reply) {
+  constexpr std::size_t kTotalMax = 4096, kCutMax = 256;
+  std::vector<std::string_view> texts;
+  std::size_t total = 0;
+  for (const auto* list : lists) {
+    for (const std::string& text : *list) {
+      if (std::find(texts.begin(), texts.end(), text) != texts.end()) continue;
+      texts.emplace_back(text);
+      total += text.size();
+    }
+  }
+  std::size_t written = 0;
+  for (const std::string_view text : texts) {
+    if (written >= kTotalMax) return;
+    std::size_t size = total > kTotalMax ? std::min(text.size(), kCutMax) : text.size();
+    while (size < text.size() && (static_cast<unsigned char>(text[size]) & 0xC0U) == 0x80U) --size;
+    std::string value = "299 - \"";
+    for (const char c : text.substr(0, size)) {
+      if (c == '"' || c == '\\') value += '\\';
+      value += c;
+    }
+    reply.headers.emplace_back("Warning", value + "\"");
+    written += size;
+  }
+}
+
 Reply change_reply(ApiCore& core, const WriteInput& input, const Change& change) {
   Reply reply;
   if (!change.status.empty()) {
@@ -59,18 +86,7 @@ Reply change_reply(ApiCore& core, const WriteInput& input, const Change& change)
   } else {
     reply = object_reply(core, *input.type, *input.call, change.stored, change.revision, change.code);
   }
-  std::size_t warning_bytes = 0;
-  for (const auto* list : {&input.warnings, &change.warnings}) {
-    for (const std::string& warning : *list) {
-      if ((warning_bytes += warning.size()) > 4096) break;
-      std::string text;
-      for (const char c : warning.substr(0, 256)) {
-        if (c == '"' || c == '\\') text += '\\';
-        text += c;
-      }
-      reply.headers.emplace_back("Warning", "299 - \"" + text + "\"");
-    }
-  }
+  add_warnings({&input.warnings, &change.warnings}, reply);
   return reply;
 }
 }  // namespace

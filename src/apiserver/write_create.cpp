@@ -3,6 +3,7 @@
 #include "api/meta.hpp"
 #include "api/status.hpp"
 #include "api/walker.hpp"
+#include "api/warnings.hpp"
 #include "apiserver/admission.hpp"
 #include "apiserver/admission/plugins.hpp"
 #include "orchestra/env.hpp"
@@ -90,6 +91,8 @@ Result<Change> create_object(const WriteInput& input, const View& view, json::va
   if (const auto errors = api::validate_create(type, input.work_schema(), object); !errors.empty()) {
     return api::invalid(type.group, type.kind, name, errors);
   }
+  for (std::string& text : api::warnings_of(type, object.get_object(), nullptr))
+    change.warnings.push_back(std::move(text));
   if (type.virtual_only) {
     change.ops.clear();
     change.compares.clear();

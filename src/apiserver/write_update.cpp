@@ -6,6 +6,7 @@
 #include "api/status.hpp"
 #include "api/versions.hpp"
 #include "api/walker.hpp"
+#include "api/warnings.hpp"
 #include "apiserver/admission.hpp"
 #include "apiserver/admission/plugins.hpp"
 
@@ -215,6 +216,10 @@ Result<Change> finish_update(const WriteInput& input, const View& view, const Lo
                           : api::validate_update(type, input.work_schema(), next, old_tree);
   if (!errors.empty()) return api::invalid(type.group, type.kind, input.name(), errors);
   change.warnings.insert(change.warnings.end(), errors.warnings().begin(), errors.warnings().end());
+  if (fields == nullptr) {
+    for (std::string& text : api::warnings_of(type, next.get_object(), &old_tree.get_object()))
+      change.warnings.push_back(std::move(text));
+  }
 
   if (last_finalizer_went(next, hooks)) {
     change.expect(old.kv.key, old.kv);

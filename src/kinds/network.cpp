@@ -205,6 +205,41 @@ void clear_ports(json::value& service) {
   }
 }
 
+bool is_balanced(const json::value& service) { return string_at(service, "/spec/type") == "LoadBalancer"; }
+
+bool is_reachable(const json::value& service) {
+  const std::string type = string_at(service, "/spec/type", "ClusterIP");
+  const json::array* addresses = array_at(service, "/spec/externalIPs");
+  return type == "NodePort" || type == "LoadBalancer" ||
+         (type == "ClusterIP" && addresses != nullptr && !addresses->empty());
+}
+
+/// What the type of before needed and that of now does not goes, unless it was changed: a client that changes
+/// the type only is not refused for what it did not say.
+void drop_type_fields(const json::value& old, json::value& next) {
+  json::value* spec = const_cast<json::value*>(find(next, "/spec"));
+  const json::value* before = find(old, "/spec");
+  if (spec == nullptr || before == nullptr || !spec->is_object() || !before->is_object()) return;
+  const auto drop = [&](const char* field) {
+    const json::value* now = spec->get_object().if_contains(field);
+    const json::value* was = before->get_object().if_contains(field);
+    if (now != nullptr && was != nullptr && *now == *was) spec->get_object().erase(field);
+  };
+  const auto has_check = [](const json::value& service) {
+    return is_balanced(service) && string_at(service, "/spec/externalTrafficPolicy") == "Local";
+  };
+  if (has_check(old) && !has_check(next)) drop("healthCheckNodePort");
+  if (is_balanced(old) && !is_balanced(next)) {
+    drop("allocateLoadBalancerNodePorts");
+    drop("loadBalancerClass");
+  }
+  if (is_reachable(old) && !is_reachable(next)) drop("externalTrafficPolicy");
+  const auto is_name = [](const json::value& service) {
+    return string_at(service, "/spec/type") == "ExternalName";
+  };
+  if (!is_name(old) && is_name(next)) drop("internalTrafficPolicy");
+}
+
 Result<void> create_service(Admission& admission) {
   ORC_TRY(complete_families(admission, nullptr));
   ORC_TRY(allocate_addresses(admission, nullptr));
@@ -215,6 +250,7 @@ Result<void> create_service(Admission& admission) {
 Result<void> update_service(Admission& admission) {
   json::value& next = *admission.object;
   const json::value& old = *admission.old;
+  drop_type_fields(old, next);
   ORC_TRY(complete_families(admission, &old));
   ORC_TRY(allocate_addresses(admission, &old));
   const std::set<std::int64_t> before = ports_of(old);

@@ -5,6 +5,7 @@
 //   strict             unknown fields and type errors
 //   validate           errors of a create (after defaults)
 //   update             errors of an update; two documents, old then new
+//   warn               warnings of a create or, with two documents, an update
 //   cells              the cells of the row, joined by " | "
 //   patch-strategic    document and patch; the result as YAML (also patch-merge, patch-json)
 // Scenarios of one file are separated by a line of `====`.
@@ -13,6 +14,7 @@
 #include <sstream>
 
 #include "api/patches.hpp"
+#include "api/warnings.hpp"
 #include "tests/api/support.hpp"
 #include "tests/support/paths.hpp"
 
@@ -105,6 +107,15 @@ std::string run(const Scenario& scenario) {
   if (command == "validate") return print(api::validate_create(*record, version, object));
   if (command == "update")
     return print(api::validate_update(*record, version, object, defaulted(documents->at(0))));
+  if (command == "warn") {
+    const json::value old = defaulted(documents->at(0));
+    const bool change = documents->size() > 1;
+    std::string out;
+    for (const std::string& text :
+         api::warnings_of(*record, object.get_object(), change ? &old.get_object() : nullptr))
+      out += text + "\n";
+    return out.empty() ? "nothing\n" : out;
+  }
   return "unknown command " + command + "\n";
 }
 

@@ -146,7 +146,7 @@ struct Proxied {
                "ports":[{"name":"http","port":8080},{"name":"admin","port":9090}],
                "endpoints":[{"addresses":["10.0.0.1"],"conditions":{"ready":true},
                              "targetRef":{"kind":"Pod","namespace":"default","name":"web"}},
-                            {"addresses":["169.254.169.254"],"conditions":{"ready":true}},
+                            {"addresses":["192.0.2.1"],"conditions":{"ready":true}},
                             {"addresses":["10.0.0.2"],"conditions":{"ready":false},
                              "targetRef":{"kind":"Pod","namespace":"default","name":"waits"}}]})");
   }

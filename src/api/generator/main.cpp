@@ -11,9 +11,9 @@
 // FieldsV1 ResourceList, a message (`core:PodSpec` from another file), *T, []T, map[string]T.
 // Attributes: required, always (Go has no omitempty), omitzero, default=JSON, enum=A|B,
 // list=atomic|set|map(k,k), map=atomic, patch=merge(key)|merge|replace|retainKeys|merge,retainKeys(key),
-// immutable, nonempty (validation), keepempty (an empty list is not the same as none). Layout: node 0 is
-// `any`; nodes 1..T are the messages; then the properties of each message side by side; then list elements
-// and map values that are not messages, shared by type.
+// immutable, nonempty (validation), judged (the enum is for readers, a hook checks it), keepempty (an empty
+// list is not the same as none). Layout: node 0 is `any`; nodes 1..T are the messages; then the properties of
+// each message side by side; then list elements and map values that are not messages, shared by type.
 #include <cstdint>
 #include <cstdio>
 #include <fstream>
@@ -38,7 +38,8 @@ enum Flag : unsigned {
   immutable = 16,
   atomic = 32,
   canonical = 1024,
-  non_empty = 2048
+  non_empty = 2048,
+  judged = 8192
 };
 
 struct Field {
@@ -153,8 +154,9 @@ Field Generator::read_field(std::istringstream& words, const std::string& descri
   for (std::string attribute; words >> attribute;) {
     const std::size_t equals = attribute.find('=');
     const std::string key = attribute.substr(0, equals);
-    static const char* const kKnown[] = {"required", "always", "omitzero",  "default",  "enum",     "list",
-                                         "map",      "patch",  "immutable", "nonempty", "keepempty"};
+    static const char* const kKnown[] = {"required",  "always",   "omitzero",  "default",
+                                         "enum",      "list",     "map",       "patch",
+                                         "immutable", "nonempty", "keepempty", "judged"};
     bool known = false;
     for (const char* word : kKnown) known = known || key == word;
     if (!known) fail(where_ + ": unknown attribute " + key);
@@ -235,6 +237,7 @@ Node Generator::property(const Field& field, const Message& owner, unsigned oute
   if (has("required")) node.flags |= required;
   if (has("immutable")) node.flags |= immutable;
   if (has("nonempty")) node.flags |= non_empty;
+  if (has("judged")) node.flags |= judged;
   if (!has("always") && !has("keepempty")) node.flags |= omit_empty;
   // A struct that is no pointer is always printed, omitempty or not.
   const bool is_struct = node.kind == "object" && (node.flags & pointer) == 0 && !has("omitzero");

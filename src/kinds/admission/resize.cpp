@@ -11,7 +11,7 @@ namespace orchestra::apiserver {
 Result<void> admit_resize(Admission& admission) {
   if (!resizes(admission) || !is_type(admission, "", "pods")) return {};
   const WriteInput& input = admission.input;
-  api::FieldErrors errors = api::validate_create(*input.type, input.work_schema(), *admission.object);
+  api::FieldErrors errors = api::validate_object(*input.type, input.work_schema(), *admission.object);
   api::validate_pod_resize(admission.object->get_object(), admission.old->get_object(), errors);
   if (!errors.empty()) return api::invalid(input.type->group, input.type->kind, input.name(), errors);
   return admit_limit_ranges(admission);
