@@ -142,7 +142,9 @@ class Operations {
       path["put"] = with_body(answering("put", name_, write_parameters(false)), name_);
     if (record_.allows("patch")) path["patch"] = patch_operation(name_);
     if (record_.allows("delete"))
-      path["delete"] = with_body(answering("delete", kStatus, write_parameters(false)), kDeleteOptions);
+      path["delete"] =
+          with_body(answering("delete", record_.returns_deleted ? name_ : kStatus, write_parameters(false)),
+                    kDeleteOptions);
     return finished(std::move(path), true);
   }
 

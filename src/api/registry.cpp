@@ -208,6 +208,8 @@ class KindReader {
       record_.defines_types = true;
     else if (flag == "lists_versions")
       record_.lists_versions = true;
+    else if (flag == "returns_deleted")
+      record_.returns_deleted = true;
     else if (flag == "keeps_status")
       record_.keeps_status = true;
     else

@@ -116,6 +116,7 @@ struct TypeRecord {
   bool has_status = false;           ///< a status subresource: spec and status writes ignore each other
   bool has_generation = false;       ///< metadata.generation counts spec changes
   bool graceful = false;             ///< deletion honours gracePeriodSeconds (pods)
+  bool returns_deleted = false;      ///< a deletion answers with the object, not with a Status
   bool put_creates = false;          ///< PUT on a missing name creates
   bool unconditional_update = true;  ///< an update without resourceVersion is allowed
   bool virtual_only = false;         ///< reviews: create answers, nothing is stored

@@ -10,6 +10,8 @@ struct BootstrapOptions {
   int advertise_port = 0;
   std::string ca_pem = {};  ///< of client certificates, for extension servers
 };
+/// Priority levels and flow schemas of an empty cluster.
+std::vector<json::value> flow_control_objects();
 /// Default roles and bindings, and the sums of aggregated ones. Idempotent. Blocks.
 Result<void> bootstrap_rbac(const std::shared_ptr<ApiCore>& core);
 /// Idempotent. Blocks.

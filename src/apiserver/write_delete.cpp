@@ -131,6 +131,10 @@ Result<Change> remove_object(const WriteInput& input, const View& view, const Lo
   change.expect(loaded.kv.key, loaded.kv);
   change.remove(loaded.kv.key);
   if (hooks != nullptr && hooks->on_removed != nullptr) ORC_TRY(hooks->on_removed(admission));
+  if (type.returns_deleted) {
+    change.stored = loaded.kv.value;
+    return change;
+  }
   api::StatusDetails details;
   details.name = name;
   details.group = type.group;

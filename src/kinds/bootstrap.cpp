@@ -1,6 +1,7 @@
 // The objects of an empty cluster: see bootstrap.hpp. What exists is left as it is, but for the endpoints of
 // `kubernetes`, which follow the listening address.
 #include "apiserver/bootstrap.hpp"
+#include "api/meta.hpp"
 #include "apiserver/client_in_process.hpp"
 #include "apiserver/service_range.hpp"
 #include "base/json.hpp"
@@ -62,6 +63,33 @@ Result<void> ensure_priorities(ApiCore& core, const Client& client) {
   return {};
 }
 
+Result<void> ensure_flow_control(ApiCore& core, const Client& client) {
+  if (core.registry()->find("flowcontrol.apiserver.k8s.io", "v1", "flowschemas") == nullptr) return {};
+  for (json::value& tree : flow_control_objects()) ORC_TRY(ensure(client, std::move(tree)));
+  return {};
+}
+
+// The ranges of Services, as an object; upstream's controller of the default range says that it is ready.
+Result<void> ensure_service_range(ApiCore& core, const Client& client, const std::string& service_cidr) {
+  if (core.registry()->find("networking.k8s.io", "v1", "servicecidrs") == nullptr) return {};
+  if (client.get("networking.k8s.io/v1", "servicecidrs", "kubernetes").wait(kStepDeadline)) return {};
+  json::array ranges;
+  for (const ServiceRange& range : ServiceRange::parse_all(service_cidr)) ranges.emplace_back(range.text);
+  json::value tree = named("networking.k8s.io/v1", "ServiceCIDR", "", "kubernetes");
+  set_at(tree, "/spec/cidrs", std::move(ranges));
+  ORC_TRY(ensure(client, tree));
+  set_at(
+      tree, "/status/conditions",
+      json::array{json::object{{"type", "Ready"},
+                               {"status", "True"},
+                               {"lastTransitionTime", api::format_time(core.engine().clock().now().wall_ns)},
+                               {"reason", ""},
+                               {"message", "Kubernetes default Service CIDR is ready"}}});
+  ORC_ASSIGN(Object object, Object::from_json(to_json(tree)));
+  auto told = client.update(object, {.subresource = "status"}).wait(kStepDeadline);
+  return told ? Result<void>() : told.error();
+}
+
 // How an aggregated API server learns whose proxy headers to believe.
 Result<void> ensure_extension_authentication(const Client& client, const std::string& ca_pem) {
   if (ca_pem.empty()) return {};
@@ -117,6 +145,8 @@ Result<void> bootstrap(const std::shared_ptr<ApiCore>& core, const BootstrapOpti
   const Client client = make_in_process_client(core, Identity::server());
   ORC_TRY(ensure_namespaces(client));
   ORC_TRY(ensure_priorities(*core, client));
+  ORC_TRY(ensure_flow_control(*core, client));
+  ORC_TRY(ensure_service_range(*core, client, options.service_cidr));
   // On a full disk the server starts all the same: else nobody could delete anything.
   if (auto made = bootstrap_rbac(core); !made && !made.error().is(Error::no_space)) return made;
   ORC_TRY(ensure_extension_authentication(client, options.ca_pem));
