@@ -17,7 +17,7 @@ std::string lines_of(const Client& client, const char* api_version, const char* 
     out += object.name();
     for (const char* pointer : pointers) {
       const auto number = object.get_int(pointer);
-      out += " " + (number ? std::to_string(*number) : object.get(pointer));
+      out += " " + (number ? std::to_string(*number) : object.get(pointer).value_or(""));
     }
     out += "\n";
   }

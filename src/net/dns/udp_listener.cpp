@@ -13,7 +13,6 @@
 #include <condition_variable>
 #include <cstring>
 #include <mutex>
-#include <thread>
 #include <vector>
 
 #include "base/engine_impl.hpp"
@@ -68,7 +67,7 @@ class Listener final : public UdpListener, public std::enable_shared_from_this<L
     {
       std::lock_guard lock(mutex_);
       if (stopped_) return;
-      runner_ = std::this_thread::get_id();
+      running_ = true;
     }
     {
       EventThreadScope scope;  // what answers is the host's code too, and may not wait
@@ -76,23 +75,25 @@ class Listener final : public UdpListener, public std::enable_shared_from_this<L
           {{socket_.get(), POLLIN, 0}, {wake_.get(), POLLIN, 0}, {stopping_descriptor(engine_), POLLIN, 0}}};
       while (::poll(watched.data(), watched.size(), -1) >= 0 || errno == EINTR) {
         if (watched[1].revents != 0 || watched[2].revents != 0) break;
-        if (watched[0].revents != 0) serve();
+        if (watched[0].revents != 0 && !serve_unless_stopped()) break;
       }
     }
     std::lock_guard lock(mutex_);
     stopped_ = true;
     socket_.reset();
-    runner_.reset();
+    running_ = false;
     over_.notify_all();
   }
 
+  /// Waits for the thread to let go of the socket, not for an answer that the host's code is at: that one is
+  /// lost.
   void stop() override {
     std::unique_lock lock(mutex_);
     stopped_ = true;
     const std::uint64_t one = 1;
     (void)!::write(wake_.get(), &one, sizeof one);
-    if (!runner_) return socket_.reset();
-    if (*runner_ != std::this_thread::get_id()) over_.wait(lock, [this] { return !runner_; });
+    if (!running_ || serving_) return socket_.reset();
+    over_.wait(lock, [this] { return !running_; });
   }
 
  private:
@@ -102,6 +103,18 @@ class Listener final : public UdpListener, public std::enable_shared_from_this<L
     std::uint64_t version = 0;  // of the zones when it was asked: they did not have the name then
     std::int64_t ends_ns = 0;
   };
+
+  bool serve_unless_stopped() {
+    {
+      std::lock_guard lock(mutex_);
+      if (stopped_) return false;
+      serving_ = true;
+    }
+    serve();
+    std::lock_guard lock(mutex_);
+    serving_ = false;
+    return !stopped_;
+  }
 
   void serve() {
     for (int round = 0; round < kRoundsMax; ++round) {
@@ -258,7 +271,7 @@ class Listener final : public UdpListener, public std::enable_shared_from_this<L
   std::condition_variable over_;
   Fd socket_;
   const Fd wake_;  ///< readable: stop
-  std::optional<std::thread::id> runner_;
+  bool running_ = false, serving_ = false;
   const std::shared_ptr<Service> service_;
   std::mutex arrived_mutex_;
   std::vector<Arrived> arrived_;
