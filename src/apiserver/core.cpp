@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <set>
 
+#include "api/object_tree.hpp"
 #include "api/status.hpp"
 #include "api/versions.hpp"
 #include "apiserver/admission.hpp"
@@ -399,8 +400,9 @@ void ApiCore::remove_collection(Call call, api::TypePtr type, Answer answer) {
   auto options = read_delete(call);
   if (!options) return answer(error_reply(options.error()));
   auto self = shared_from_this();
-  store_->snapshot(0).on_ready([self, call = std::move(call), type, query = std::move(*query),
-                                answer = std::move(answer)](Result<Snapshot> snapshot) mutable {
+  const bool waits = query->fields_late;
+  auto remove = [self, call = std::move(call), type, query = std::move(*query),
+                 answer](Result<Snapshot> snapshot) {
     if (!snapshot) return answer(error_reply(store_error(snapshot.error())));
     const View view(std::move(*snapshot));
     auto items = view.range(range_of(*type, call.info.ns, query));
@@ -412,6 +414,11 @@ void ApiCore::remove_collection(Call call, api::TypePtr type, Answer answer) {
       if (!stored) continue;
       const std::string_view tail = std::string_view(kv.key).substr(prefix);
       if (!matches(query, *stored, tail)) continue;
+      if (query.fields_late) {
+        auto object = self->object_in_version(*type, call.info.version, kv.value, kv.mod_revision);
+        if (!object) return answer(error_reply(store_error(object.error())));
+        if (!matches_converted(query, *type, tree(*object))) continue;
+      }
       Call one = call;
       one.info.verb = "delete";
       const std::size_t slash = tail.find('/');
@@ -433,6 +440,11 @@ void ApiCore::remove_collection(Call call, api::TypePtr type, Answer answer) {
       reply.body = opening + "]}\n";
       answer(std::move(reply));
     });
+  };
+  store_->snapshot(0).on_ready([self, waits, answer, remove = std::move(remove)](Result<Snapshot> snapshot) {
+    self->run(
+        waits, [remove, snapshot] { remove(snapshot); },
+        [answer](const Error& error) { answer(error_reply(error)); });
   });
 }
 

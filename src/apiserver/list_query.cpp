@@ -62,6 +62,10 @@ Result<ListQuery> parse_list_query(const api::TypeRecord& type, const Query& que
   if (const std::string text = query_value(query, "fieldSelector"); !text.empty()) {
     ORC_ASSIGN(out.fields, api::parse_field_selector(type, text));
   }
+  const auto& terms = out.fields.terms();
+  out.fields_late = type.converter != nullptr &&
+                    std::any_of(terms.begin(), terms.end(),
+                                [](const auto& term) { return !term.field.starts_with("metadata."); });
   if (const std::string text = query_value(query, "limit"); !text.empty()) {
     const auto number = number_of(text);
     if (!number || *number < 0)
@@ -85,7 +89,7 @@ bool matches(const ListQuery& query, const StoredView& view, std::string_view ta
   for (const Selector::Requirement& requirement : query.labels.requirements()) {
     if (!holds(requirement, view)) return false;
   }
-  if (query.fields.empty()) return true;
+  if (query.fields.empty() || query.fields_late) return true;
   const std::size_t slash = tail.find('/');
   const std::string_view ns = tail.substr(0, slash);
   const std::string_view name = slash == std::string_view::npos ? tail : tail.substr(slash + 1);
@@ -94,6 +98,10 @@ bool matches(const ListQuery& query, const StoredView& view, std::string_view ta
     if (field == "metadata.namespace") return ns == "-" ? std::string() : std::string(ns);
     return std::string(view.field(field).value_or(std::string_view()));
   });
+}
+
+bool matches_converted(const ListQuery& query, const api::TypeRecord& type, const json::value& object) {
+  return !query.fields_late || api::matches(type, query.fields, object);
 }
 
 KeyRange range_of(const api::TypeRecord& type, const std::string& ns, const ListQuery& query) {

@@ -100,6 +100,8 @@ Result<std::vector<json::value>> converted_page(ListWalk& walk) {
   }
   const api::TypeVersion* version = walk.type->version(walk.version);
   for (json::value& item : items) ORC_TRY(api::from_stored(*walk.type, *version, item));  // prune, defaults
+  std::erase_if(items,
+                [&](const json::value& item) { return !matches_converted(walk.query, *walk.type, item); });
   return items;
 }
 
@@ -207,6 +209,7 @@ Result<Reply> object_list(ListWalk& walk, ApiCore& core) {
   while (!walk.done) {
     ORC_TRY(walk.step(kRangePage, [&](const KeyValue& kv, const StoredView&) -> Result<void> {
       ORC_ASSIGN(Object object, core.object_in_version(*walk.type, walk.version, kv.value, kv.mod_revision));
+      if (walk.query.fields_late && !matches_converted(walk.query, *walk.type, tree(object))) return {};
       out.items.push_back(std::move(object));
       return {};
     }));

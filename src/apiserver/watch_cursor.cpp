@@ -1,6 +1,7 @@
 // Watches over the store: see watch_cursor.hpp.
 #include "apiserver/watch_cursor.hpp"
 
+#include "api/object_tree.hpp"
 #include "api/status.hpp"
 
 namespace orchestra::apiserver {
@@ -101,15 +102,23 @@ Result<std::unique_ptr<WatchCursor>> WatchCursor::open(ApiCore& core, WatchReque
   return cursor;
 }
 
+// Where fields are those of a converted object, this asks the converter, and blocks.
+Result<bool> WatchCursor::shows(std::string_view tail, const Value& value, Revision revision) const {
+  ORC_ASSIGN(const StoredView view, decode_stored(value.bytes()));
+  if (!matches(request_.query, view, tail)) return false;
+  if (!request_.query.fields_late) return true;
+  ORC_ASSIGN(const Object object,
+             core_->object_in_version(*request_.type, request_.version, value, revision));
+  return matches_converted(request_.query, *request_.type, tree(object));
+}
+
 Result<void> WatchCursor::read_initial(std::vector<WatchItem>& items) {
   RangeOptions options;
   options.limit = kInitialPage;
   ORC_ASSIGN(RangeResult page, snapshot_->try_range(initial_, options));
   for (KeyValue& kv : page.items) {
-    ORC_ASSIGN(StoredView view, decode_stored(kv.value.bytes()));
-    if (matches(request_.query, view, std::string_view(kv.key).substr(prefix_))) {
-      items.push_back({WatchItem::Type::added, kv.value, kv.mod_revision});
-    }
+    ORC_ASSIGN(const bool shown, shows(std::string_view(kv.key).substr(prefix_), kv.value, kv.mod_revision));
+    if (shown) items.push_back({WatchItem::Type::added, kv.value, kv.mod_revision});
   }
   if (page.more && !page.items.empty() && !initial_.single) {
     initial_.begin = page.items.back().key + '\0';
@@ -122,20 +131,19 @@ Result<void> WatchCursor::read_initial(std::vector<WatchItem>& items) {
 
 Result<std::optional<WatchItem>> WatchCursor::translate_event(const WatchEvent& event) const {
   const std::string_view tail = std::string_view(event.kv.key).substr(prefix_);
-  const auto shows = [&](const Value& value) -> Result<bool> {
-    ORC_ASSIGN(StoredView view, decode_stored(value.bytes()));
-    return matches(request_.query, view, tail);
-  };
   bool before = false;
   if (event.previous) {
-    ORC_ASSIGN(before, request_.query.selective() ? shows(event.previous->value) : Result<bool>(true));
+    ORC_ASSIGN(before, request_.query.selective()
+                           ? shows(tail, event.previous->value, event.previous->mod_revision)
+                           : Result<bool>(true));
   }
   const Revision revision = event.kv.mod_revision;
   if (event.type == WatchEvent::Type::remove) {
     if (!before) return std::optional<WatchItem>();
     return std::optional<WatchItem>({WatchItem::Type::deleted, event.previous->value, revision});
   }
-  ORC_ASSIGN(const bool after, request_.query.selective() ? shows(event.kv.value) : Result<bool>(true));
+  ORC_ASSIGN(const bool after, request_.query.selective() ? shows(tail, event.kv.value, event.kv.mod_revision)
+                                                          : Result<bool>(true));
   if (after) {
     return std::optional<WatchItem>(
         {before ? WatchItem::Type::modified : WatchItem::Type::added, event.kv.value, revision});

@@ -55,6 +55,7 @@ class WatchCursor {
 
  private:
   WatchCursor(ApiCore& core, WatchRequest request, Snapshot snapshot, Watch watch);
+  Result<bool> shows(std::string_view tail, const Value& value, Revision revision) const;
   Result<void> read_initial(std::vector<WatchItem>& items);
   Result<void> translate(const WatchBatch& batch, std::vector<WatchItem>& items) const;
   Result<std::optional<WatchItem>> translate_event(const WatchEvent& event) const;

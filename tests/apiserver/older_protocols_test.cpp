@@ -102,12 +102,14 @@ struct Served {
     SpdyParser parser;
     std::map<std::string, std::string> said;
     bool over = false;
-    for (std::string bytes = early; !over && !socket.timed_out() && parser.feed(bytes);
-         bytes = socket.read_some()) {
+    std::string bytes = early;
+    while (parser.feed(bytes)) {
       while (auto frame = parser.next()) {
         if (frame->type == SpdyFrame::Type::data) said[names[frame->stream]] += frame->payload;
         over = over || frame->type == SpdyFrame::Type::goaway;
       }
+      if (over || socket.timed_out()) break;  // the server waits for the client's end of the connection
+      bytes = socket.read_some();
     }
     std::string out = field(head, "x-stream-protocol-version") + ":";
     for (const auto& [name, text] : said) {

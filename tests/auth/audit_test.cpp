@@ -339,6 +339,22 @@ TEST_CASE("a sink that stalls delays nobody; what does not fit is dropped and co
   CHECK(string_at(heard.wait(0), "/level") == "Metadata");
 }
 
+TEST_CASE("a request that nobody is left to answer is told as the 500 that the client gets") {
+  Heard heard;
+  Engine engine;
+  auto log = std::make_shared<apiserver::AuditLog>(
+      engine, apiserver::AuditPolicy::parse("").value(), [&](const std::string& event) { heard.take(event); },
+      10);
+  const auto record =
+      log->begin(apiserver::parse_request("GET", "/api/v1/pods").value(), {"/api/v1/pods", "test/1.0", ""});
+  record->received(apiserver::Identity::masters());
+  apiserver::AuditLog::watch(record, nullptr).reset();
+  CHECK(string_at(heard.wait(0), "/stage") == "RequestReceived");
+  const json::value end = heard.wait(1);
+  CHECK(string_at(end, "/stage") == "ResponseComplete");
+  CHECK(int_at(end, "/responseStatus/code") == 500);
+}
+
 TEST_CASE("a policy that is none is refused by its rule") {
   const auto wrong = [](const std::string& text) {
     const auto policy = apiserver::AuditPolicy::parse(text);
