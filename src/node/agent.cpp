@@ -1,5 +1,6 @@
 // NodeAgent: registers the Node, renews its lease, follows the pods of this node and keeps one PodWorker
 // for each UID. A pod of the same name but another UID waits until the old one has ended.
+#include <arpa/inet.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -250,11 +251,23 @@ void NodeAgent::Impl::repeat(Duration period, void (Impl::*task)()) {
   }));
 }
 
+namespace {
+bool is_address(const std::string& text) {
+  in6_addr any{};
+  return inet_pton(AF_INET, text.c_str(), &any) == 1 || inet_pton(AF_INET6, text.c_str(), &any) == 1;
+}
+}  // namespace
+
 Result<void> NodeAgent::Impl::start() {
   const auto& folder = context.options.manifest_dir;
   if (!folder.empty()) manifests.emplace(folder, context.options.node_name);
   if (!context.client && !manifests)
     return Error(Error::invalid, "node", "an agent needs a client, a manifest_dir, or both");
+  if (const std::string& own = context.options.node_ip; !own.empty() && !is_address(own)) {
+    return Error(
+        Error::invalid, "node",
+        "the node's address \"" + own + "\" is not an IP address, which statuses of pods have to tell");
+  }
   const auto facts = node::read_machine(context.options.data_dir);
   context.cpu_milli = facts.cpu_milli;
   context.memory_bytes = facts.memory_bytes;

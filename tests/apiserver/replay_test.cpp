@@ -289,7 +289,8 @@ class Player {
       if (then.find_first_not_of("0123456789") != std::string::npos) {
         replace(text, then, now);
       } else {
-        for (const std::string front : {"resourceVersion=", "\"resourceVersion\":\""})
+        for (const std::string front : {"resourceVersion=", "\"resourceVersion\":\"",
+                                        "\"path\":\"/metadata/resourceVersion\",\"value\":\""})
           replace(text, front + then, front + now);
       }
     }
