@@ -76,13 +76,28 @@ Result<ListQuery> parse_list_query(const api::TypeRecord& type, const Query& que
   out.resource_version = query_value(query, "resourceVersion");
   out.version_match = query_value(query, "resourceVersionMatch");
   if (!out.version_match.empty() && out.version_match != "Exact" && out.version_match != "NotOlderThan") {
-    return api::bad_request("resourceVersionMatch: Unsupported value: \"" + out.version_match +
-                            "\": supported values: \"Exact\", \"NotOlderThan\"");
+    api::FieldErrors errors;
+    errors.not_supported(api::FieldPath("resourceVersionMatch"), json::value(out.version_match),
+                         {"Exact", "NotOlderThan", ""});
+    return api::invalid("meta.k8s.io", "ListOptions", "", errors);
   }
   if (!out.continue_token.empty() && !out.resource_version.empty() && out.resource_version != "0") {
     return api::bad_request("specifying resource version is not allowed when using continue");
   }
   return out;
+}
+
+Result<void> check_version_match(const ListQuery& query) {
+  if (query.version_match.empty()) return {};
+  const api::FieldPath path("resourceVersionMatch");
+  api::FieldErrors errors;
+  if (query.resource_version.empty())
+    errors.forbidden(path, "resourceVersionMatch is forbidden unless resourceVersion is provided");
+  if (!query.continue_token.empty())
+    errors.forbidden(path, "resourceVersionMatch is forbidden when continue is provided");
+  if (query.version_match == "Exact" && query.resource_version == "0")
+    errors.forbidden(path, "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"");
+  return errors.empty() ? Result<void>() : api::invalid("meta.k8s.io", "ListOptions", "", errors);
 }
 
 bool matches(const ListQuery& query, const StoredView& view, std::string_view tail) {

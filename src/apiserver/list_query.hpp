@@ -26,6 +26,8 @@ struct ListQuery {
 };
 
 Result<ListQuery> parse_list_query(const api::TypeRecord& type, const Query& query);
+/// Where resourceVersionMatch may stand (of a list; a watch has rules of its own).
+Result<void> check_version_match(const ListQuery& query);
 /// A resourceVersion as a number; 400 if it is none.
 Result<Revision> parse_resource_version(const std::string& text);
 

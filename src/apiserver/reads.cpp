@@ -313,6 +313,7 @@ void ApiCore::get(Call call, api::TypePtr type, Answer answer) {
 void ApiCore::list(Call call, api::TypePtr type, Answer answer) {
   auto query = parse_list_query(*type, call.info.query);
   if (!query) return answer(error_reply(query.error()));
+  if (const auto checked = check_version_match(*query); !checked) return answer(error_reply(checked.error()));
   KeyRange range = range_of(*type, call.info.ns, *query);
   Revision at = 0;
   Revision wait_for = 0;

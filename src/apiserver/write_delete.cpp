@@ -15,16 +15,19 @@ constexpr const char* kOrphan = "orphan";
 
 Result<void> check_preconditions(const api::TypeRecord& type, const Loaded& loaded, std::string_view name,
                                  const DeleteRequest& request) {
+  const api::ResourceName named(type.group, type.kind);  // upstream's BeforeDelete names the kind here
   if (!request.uid.empty() && request.uid != loaded.view.uid) {
-    return api::conflict(type, name,
-                         "Precondition failed: UID in precondition: " + request.uid +
-                             ", UID in object meta: " + std::string(loaded.view.uid));
+    return api::conflict(named, name,
+                         "the UID in the precondition (" + request.uid +
+                             ") does not match the UID in record (" + std::string(loaded.view.uid) +
+                             "). The object might have been deleted and then recreated");
   }
   const std::string version = std::to_string(loaded.kv.mod_revision);
   if (!request.resource_version.empty() && request.resource_version != version) {
-    return api::conflict(type, name,
-                         "Precondition failed: ResourceVersion in precondition: " + request.resource_version +
-                             ", ResourceVersion in object meta: " + version);
+    return api::conflict(named, name,
+                         "the ResourceVersion in the precondition (" + request.resource_version +
+                             ") does not match the ResourceVersion in record (" + version +
+                             "). The object might have been modified");
   }
   return {};
 }

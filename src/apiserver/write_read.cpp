@@ -76,8 +76,14 @@ bool call_has(const WriteInput& input, const std::string& parameter) {
 Result<void> read_manager(WriteInput& input) {
   input.field_manager = query_value(input.call->info.query, "fieldManager");
   if (const std::string wrong = api::check_manager_name(input.field_manager); !wrong.empty()) {
-    return api::status_error(
-        api::make_status(422, "Invalid", "WriteOptions.meta.k8s.io \"\" is invalid: fieldManager: " + wrong));
+    const std::string& verb = input.call->info.verb;
+    api::StatusDetails details;
+    details.group = "meta.k8s.io";
+    details.kind = verb == "patch" ? "PatchOptions" : verb == "update" ? "UpdateOptions" : "CreateOptions";
+    details.causes = {
+        {wrong.starts_with("Too long") ? "FieldValueTooLong" : "FieldValueInvalid", wrong, "fieldManager"}};
+    const std::string message = details.kind + ".meta.k8s.io \"\" is invalid: fieldManager: " + wrong;
+    return api::status_error(api::make_status(422, "Invalid", message, std::move(details)));
   }
   if (input.field_manager.empty()) input.field_manager = api::manager_of_user_agent(input.call->user_agent);
   return {};
@@ -230,7 +236,13 @@ Result<void> apply_patch(const WriteInput& input, api::SchemaRef schema, json::v
       auto applied = api::json_patch(target, input.body);
       if (applied) return {};
       if (applied.error().is(Error::too_large)) return api::too_large(applied.error().message());
-      return api::status_error(api::make_status(422, "Invalid", applied.error().message()));
+      // Upstream's words, which say nothing of what failed; that is the cause, which kubectl prints in their
+      // place.
+      api::StatusDetails details;
+      details.causes = {{"", applied.error().message(), "patch"}};
+      return api::status_error(
+          api::make_status(422, "Invalid", "the server rejected our request due to an error in our request",
+                           std::move(details)));
     }
     case PatchKind::merge:
       api::merge_patch(target, input.body);
