@@ -133,7 +133,7 @@ void default_service_spec(json::object& spec) {
     json::value* config = spec.if_contains("sessionAffinityConfig");
     if (config != nullptr) spec.stable_erase(spec.find("sessionAffinityConfig"));
   }
-  const std::string_view type = text_of(spec, "type");
+  const std::string type(text_of(spec, "type"));  // what is put in below may move the text
   const bool outside = type == "NodePort" || type == "LoadBalancer";
   const json::array* addresses = array_of(static_cast<const json::object&>(spec), "externalIPs");
   const bool reachable = outside || (type == "ClusterIP" && addresses != nullptr && !addresses->empty());
