@@ -12,20 +12,6 @@ namespace {
 
 constexpr std::size_t kAnnotationBytesMax = 256 << 10;
 
-void validate_annotations(const json::value* annotations, const FieldPath& path, FieldErrors& errors) {
-  if (annotations == nullptr || !annotations->is_object()) return;
-  std::size_t total = 0;
-  for (const auto& [key, value] : annotations->get_object()) {
-    std::string lower(key);
-    std::transform(lower.begin(), lower.end(), lower.begin(),
-                   [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
-    if (const std::string wrong = check_qualified_name(lower); !wrong.empty())
-      errors.invalid(path, std::string_view(key), wrong);
-    total += key.size() + (value.is_string() ? value.get_string().size() : 0);
-  }
-  if (total > kAnnotationBytesMax) errors.too_long(path, kAnnotationBytesMax);
-}
-
 void validate_owners(const json::value* owners, const FieldPath& path, FieldErrors& errors) {
   if (owners == nullptr || !owners->is_array()) return;
   std::string controller;
@@ -97,6 +83,20 @@ void validate_identity(const TypeRecord& record, const json::object& meta, const
 }
 
 }  // namespace
+
+void validate_annotations(const json::value* annotations, const FieldPath& path, FieldErrors& errors) {
+  if (annotations == nullptr || !annotations->is_object()) return;
+  std::size_t total = 0;
+  for (const auto& [key, value] : annotations->get_object()) {
+    std::string lower(key);
+    std::transform(lower.begin(), lower.end(), lower.begin(),
+                   [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+    if (const std::string wrong = check_qualified_name(lower); !wrong.empty())
+      errors.invalid(path, std::string_view(key), wrong);
+    total += key.size() + (value.is_string() ? value.get_string().size() : 0);
+  }
+  if (total > kAnnotationBytesMax) errors.too_long(path, kAnnotationBytesMax);
+}
 
 void validate_labels(const json::value* labels, const FieldPath& path, FieldErrors& errors) {
   if (labels == nullptr || !labels->is_object()) return;

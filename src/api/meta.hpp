@@ -34,6 +34,8 @@ ORC_API std::string generate_name(std::string_view base, Random& random);
 ORC_API void validate_metadata(const TypeRecord& record, const json::object& object, FieldErrors& errors);
 ORC_API void validate_metadata_update(const json::object& object, const json::object& old,
                                       FieldErrors& errors);
+/// Of an object or of a template.
+ORC_API void validate_annotations(const json::value* annotations, const FieldPath& path, FieldErrors& errors);
 ORC_API void validate_labels(const json::value* labels, const FieldPath& path, FieldErrors& errors);
 
 /// metadata of the object, made if absent.

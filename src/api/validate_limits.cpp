@@ -85,34 +85,12 @@ void check_rules(const json::object& object, bool namespaced, FieldErrors& error
 
 // --- quotas ------------------------------------------------------------------------------------------------
 
-constexpr std::string_view kQuotaResources[] = {"configmaps",
-                                                "cpu",
-                                                "ephemeral-storage",
-                                                "limits.cpu",
-                                                "limits.ephemeral-storage",
-                                                "limits.memory",
-                                                "memory",
-                                                "persistentvolumeclaims",
-                                                "pods",
-                                                "replicationcontrollers",
-                                                "requests.cpu",
-                                                "requests.ephemeral-storage",
-                                                "requests.memory",
-                                                "requests.storage",
-                                                "resourcequotas",
-                                                "secrets",
-                                                "services",
-                                                "services.loadbalancers",
-                                                "services.nodeports"};
 constexpr std::string_view kPodResources[] = {"cpu",  "limits.cpu",   "limits.memory",  "memory",
                                               "pods", "requests.cpu", "requests.memory"};
 constexpr std::string_view kScopes[] = {
     "BestEffort",  "CrossNamespacePodAffinity", "NotBestEffort", "NotTerminating", "PriorityClass",
     "Terminating", "VolumeAttributesClass"};
 
-bool is_quota_resource(std::string_view name) {
-  return contains(kQuotaResources, name) || is_huge_page(name) || name.starts_with("requests.hugepages-");
-}
 bool fits_scope(std::string_view scope, std::string_view resource) {
   if (scope == "BestEffort") return resource == "pods";
   if (scope == "VolumeAttributesClass")

@@ -13,7 +13,7 @@ namespace orchestra::api {
 namespace {
 
 constexpr std::string_view kContainerResources[] = {"cpu", "ephemeral-storage", "memory"};
-constexpr std::string_view kPlainResources[] = {"configmaps",
+constexpr std::string_view kQuotaResources[] = {"configmaps",
                                                 "cpu",
                                                 "ephemeral-storage",
                                                 "limits.cpu",
@@ -31,8 +31,7 @@ constexpr std::string_view kPlainResources[] = {"configmaps",
                                                 "secrets",
                                                 "services",
                                                 "services.loadbalancers",
-                                                "services.nodeports",
-                                                "storage"};
+                                                "services.nodeports"};
 constexpr std::string_view kCountedResources[] = {"configmaps",
                                                   "persistentvolumeclaims",
                                                   "pods",
@@ -42,7 +41,6 @@ constexpr std::string_view kCountedResources[] = {"configmaps",
                                                   "services",
                                                   "services.loadbalancers",
                                                   "services.nodeports"};
-constexpr std::size_t kAnnotationsBytesMax = 256 << 10;
 
 template <class List>
 bool contains(const List& list, std::string_view word) {
@@ -155,19 +153,6 @@ void check_local_path(std::string_view text, const FieldPath& path, FieldErrors&
     errors.invalid(path, text, "must not start with '..'");
 }
 
-void check_annotations(const json::value* annotations, const FieldPath& path, FieldErrors& errors) {
-  if (annotations == nullptr || !annotations->is_object()) return;
-  std::size_t total = 0;
-  for (const auto& [key, value] : annotations->get_object()) {
-    std::string lower(key);
-    std::transform(lower.begin(), lower.end(), lower.begin(),
-                   [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
-    check_text(key, check_qualified_name(lower), path, errors);
-    total += key.size() + (value.is_string() ? value.get_string().size() : 0);
-  }
-  if (total > kAnnotationsBytesMax) errors.too_long(path, kAnnotationsBytesMax);
-}
-
 void check_domain_path(std::string_view text, const FieldPath& path, FieldErrors& errors) {
   if (text.empty()) return errors.required(path);
   const std::size_t slash = text.find('/');
@@ -241,15 +226,17 @@ void check_quantity(std::string_view resource, const json::value& value, const F
     errors.invalid(path, amount->to_string(), "must be an integer");
 }
 
+bool is_quota_resource(std::string_view name) {
+  return contains(kQuotaResources, name) || is_huge_page(name) || name.starts_with("requests.hugepages-");
+}
+
 bool check_resource_name(std::string_view name, const FieldPath& path, FieldErrors& errors) {
   if (const std::string wrong = check_qualified_name(name); !wrong.empty()) {
     errors.invalid(path, name, wrong);
     return false;
   }
   const bool plain = name.find('/') == std::string_view::npos;
-  if (!plain || contains(kPlainResources, name) || is_huge_page(name) ||
-      name.starts_with("requests.hugepages-"))
-    return true;
+  if (!plain || name == "storage" || is_quota_resource(name)) return true;
   errors.invalid(path, name, "must be a standard resource type or fully qualified");
   return false;
 }

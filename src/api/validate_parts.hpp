@@ -36,8 +36,6 @@ void check_no_backsteps(std::string_view text, const FieldPath& path, FieldError
 void check_descending_path(std::string_view text, const FieldPath& path, FieldErrors& errors);
 /// The same, and its first part does not start with `..`.
 void check_local_path(std::string_view text, const FieldPath& path, FieldErrors& errors);
-/// Annotations of a template.
-void check_annotations(const json::value* annotations, const FieldPath& path, FieldErrors& errors);
 /// "acme.io/foo": a domain and a path.
 void check_domain_path(std::string_view text, const FieldPath& path, FieldErrors& errors);
 /// "10.0.0.0/8" or "fd00::/64".
@@ -56,6 +54,8 @@ std::int64_t int_or_percent_value(const json::object& object, std::string_view f
 std::optional<Quantity> quantity_of(const json::value& value);
 std::optional<Quantity> quantity_of(const json::object& object, std::string_view name);
 bool is_huge_page(std::string_view name);
+/// What a quota may count and is no extended resource.
+bool is_quota_resource(std::string_view name);
 /// Not negative; an integer where the resource is counted.
 void check_quantity(std::string_view resource, const json::value& value, const FieldPath& path,
                     FieldErrors& errors);

@@ -576,7 +576,7 @@ void validate_pod_template(const json::object& pod, const FieldPath& path, Field
   const json::object& meta = object_or_empty(pod, "metadata");
   const json::object& spec = object_or_empty(pod, "spec");
   validate_labels(meta.if_contains("labels"), path / "labels", errors);
-  check_annotations(meta.if_contains("annotations"), path / "annotations", errors);
+  validate_annotations(meta.if_contains("annotations"), path / "annotations", errors);
   check_pod_annotations(meta, spec, path, errors);
   check_profile_annotations(meta, spec, path / "spec", errors);
   if (!array_or_empty(spec, "ephemeralContainers").empty())

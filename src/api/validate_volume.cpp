@@ -295,7 +295,7 @@ void check_ephemeral(const json::object& source, std::string_view pod_name, std:
   } else {
     const json::object& meta = object_or_empty(*claim, "metadata");
     const FieldPath of_meta = at / "metadata";
-    check_annotations(meta.if_contains("annotations"), of_meta / "annotations", errors);
+    validate_annotations(meta.if_contains("annotations"), of_meta / "annotations", errors);
     validate_labels(meta.if_contains("labels"), of_meta / "labels", errors);
     for (const auto& member : meta) {
       if (member.key() != "labels" && member.key() != "annotations" && !member.value().is_null())

@@ -2,6 +2,7 @@
 // (apiserver/pkg/apis/flowcontrol/bootstrap/default.go). They are kept and shown; requests are limited by
 // number alone.
 #include "apiserver/bootstrap.hpp"
+#include "apiserver/text.hpp"
 
 namespace orchestra::apiserver {
 namespace {
@@ -19,11 +20,7 @@ constexpr Level kLevels[] = {{"catch-all", 5, 0, 0, 0, 0},          {"system", 3
 /// Words between commas.
 json::array words(std::string_view text) {
   json::array out;
-  for (std::size_t at = 0; at <= text.size();) {
-    const std::size_t comma = std::min(text.find(',', at), text.size());
-    out.emplace_back(text.substr(at, comma - at));
-    at = comma + 1;
-  }
+  for (const std::string& word : split(text, ',')) out.emplace_back(word);
   return out;
 }
 
