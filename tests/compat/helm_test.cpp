@@ -44,6 +44,25 @@ std::vector<std::string> find_helms() {
   }
   return out;
 }
+
+/// A server, and one helm that talks to it from a home of its own.
+struct HelmHost {
+  explicit HelmHost(std::string program) : helm(std::move(program)) {
+    REQUIRE(server.start());
+    REQUIRE(server.write_kubeconfig(folder / "kubeconfig"));
+    client = server.client();
+  }
+  Ran run(const std::string& arguments) const {
+    return shell("HOME='" + folder.path() + "' KUBECONFIG='" + folder.path() + "/kubeconfig' timeout 60 '" +
+                 helm + "' " + arguments);
+  }
+  const std::string helm;
+  test::TempDir folder;
+  Engine engine;
+  ApiServer server{
+      engine, MemoryStore::create(engine), {.listen = "127.0.0.1:0", .data_directory = folder.path()}};
+  Client client;
+};
 }  // namespace
 
 TEST_CASE("helm installs, upgrades, rolls back and removes a chart") {
@@ -52,17 +71,9 @@ TEST_CASE("helm installs, upgrades, rolls back and removes a chart") {
   for (const std::string& helm : helms) {
     const std::string version = shell("'" + helm + "' version --short").text;
     CAPTURE(version);
-    test::TempDir folder;
-    Engine engine;
-    ApiServer server(engine, MemoryStore::create(engine),
-                     {.listen = "127.0.0.1:0", .data_directory = folder.path()});
-    REQUIRE(server.start());
-    REQUIRE(server.write_kubeconfig(folder / "kubeconfig"));
-    const Client client = server.client();
-    const auto run = [&](const std::string& arguments) {
-      return shell("HOME='" + folder.path() + "' KUBECONFIG='" + folder.path() + "/kubeconfig' timeout 60 '" +
-                   helm + "' " + arguments);
-    };
+    HelmHost host(helm);
+    const Client& client = host.client;
+    const auto run = [&](const std::string& arguments) { return host.run(arguments); };
     const std::string chart = " '" ORCHESTRA_SOURCE_DIR "/tests/compat/helm'";
     const auto replicas = [&] {
       auto object = client.get("apps/v1", "deployments", "web", "shop").wait(30s);
@@ -92,7 +103,7 @@ TEST_CASE("helm installs, upgrades, rolls back and removes a chart") {
     CHECK_MESSAGE(removed.exit == 0, removed.text);
     CHECK(replicas() == -2);
     CHECK(client.list("v1", "secrets", {.ns = "shop", .labels = "owner=helm"}).wait(30s)->items.empty());
-    server.stop();
+    host.server.stop();
   }
 }
 
@@ -142,19 +153,13 @@ TEST_CASE("helm waits, runs hooks and tests, looks up, keeps what was edited bes
   for (const std::string& helm : helms) {
     const std::string version = shell("'" + helm + "' version --short").text;
     CAPTURE(version);
-    test::TempDir folder;
-    Engine engine;
-    ApiServer server(engine, MemoryStore::create(engine),
-                     {.listen = "127.0.0.1:0", .data_directory = folder.path()});
-    REQUIRE(server.start());
-    REQUIRE(server.write_kubeconfig(folder / "kubeconfig"));
-    const Client client = server.client();
-    Controllers controllers(engine, client, {.local_volume_root = folder / "volumes"});
+    HelmHost host(helm);
+    const Client& client = host.client;
+    Controllers controllers(host.engine, client, {.local_volume_root = host.folder / "volumes"});
     REQUIRE(controllers.start());
     auto pods = std::make_unique<Pods>(client);
     const auto run = [&](const std::string& arguments) {
-      const Ran ran = shell("HOME='" + folder.path() + "' KUBECONFIG='" + folder.path() +
-                            "/kubeconfig' timeout 60 '" + helm + "' " + arguments + " --namespace default");
+      const Ran ran = host.run(arguments + " --namespace default");
       CHECK_MESSAGE(ran.exit == 0, arguments << ": " << ran.text);
       return ran.text;
     };
@@ -217,6 +222,6 @@ TEST_CASE("helm waits, runs hooks and tests, looks up, keeps what was edited bes
     CHECK(client.list("v1", "secrets", {.ns = "default", .labels = "owner=helm"}).wait(30s)->items.empty());
     pods.reset();
     controllers.stop();
-    server.stop();
+    host.server.stop();
   }
 }

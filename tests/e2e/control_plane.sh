@@ -6,10 +6,7 @@ cd "$(dirname "$0")/../.."
 source tests/e2e/lib.sh
 command -v kubectl >/dev/null || { skip "kubectl is not on PATH"; finish; }
 command -v python3 >/dev/null || { skip "python3 is not on PATH"; finish; }
-ports=($(python3 -c 'import socket
-s=[socket.socket() for _ in range(6)]
-for x in s: x.bind(("127.0.0.1",0))
-print(*[x.getsockname()[1] for x in s])'))
+ports=($(free_ports 6))
 peers="a=127.0.0.1:${ports[0]},b=127.0.0.1:${ports[1]},c=127.0.0.1:${ports[2]}"
 declare -A pid
 cleanups+=('for p in "${pid[@]}"; do kill -9 "$p" 2>/dev/null; done')

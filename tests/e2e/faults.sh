@@ -8,7 +8,7 @@ need_root
 need_images
 command -v kubectl >/dev/null || { skip "kubectl is not on PATH"; finish; }
 command -v python3 >/dev/null || { skip "python3 is not installed"; finish; }
-[ -n "${INSIDE:-}" ] || exec unshare --net --mount env INSIDE=1 bash -c 'ip link set lo up && exec "$0"' "$PWD/tests/e2e/faults.sh"
+in_own_network --mount
 disk=$work/disk data=$work/disk/data
 mkdir "$disk" && mount -t tmpfs -o size=256m orc-test-disk "$disk" || fail "mount of a small tmpfs"
 export KUBECONFIG=$data/admin.kubeconfig HOME=$work

@@ -8,7 +8,7 @@ source tests/e2e/lib.sh
 need_root
 need_images
 command -v kubectl >/dev/null || { skip "kubectl is not on PATH"; finish; }
-[ -n "${INSIDE:-}" ] || exec unshare --net env INSIDE=1 bash -c 'ip link set lo up && exec "$0"' "$PWD/tests/e2e/join.sh"
+in_own_network
 export KUBECONFIG=$work/up/admin.kubeconfig HOME=$work
 master= agent=
 cleanups+=('for p in $master $agent; do kill -9 "$p" 2>/dev/null; done; for d in "$work"/n1 "$work"/up; do [ -d "$d" ] && "$orchestra" down --data "$d" --timeout 20 >/dev/null 2>&1; done')

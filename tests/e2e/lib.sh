@@ -24,6 +24,17 @@ need_images() {
 }
 # Runs a command in a fresh network namespace with loopback only: no packet leaves the machine.
 in_test_host() { unshare --net bash -c 'ip link set lo up && exec "$@"' test-host "$@"; }
+# The script again, in a network namespace of its own with loopback only; flags are unshare's.
+in_own_network() {
+  [ -n "${INSIDE:-}" ] || exec unshare --net "$@" env INSIDE=1 bash -c 'ip link set lo up && exec "$0"' "$PWD/tests/e2e/$(basename "$0")"
+}
+# free_ports N: of 127.0.0.1, for programs that have to be told of each other before they listen. Needs python3.
+free_ports() {
+  python3 -c 'import socket, sys
+s=[socket.socket() for _ in range(int(sys.argv[1]))]
+for x in s: x.bind(("127.0.0.1",0))
+print(*[x.getsockname()[1] for x in s])' "$1"
+}
 # link_packets LINK rx|tx: of this network namespace (/sys shows that of its mount).
 link_packets() { sed -n "s/^ *$1: *//p" /proc/net/dev | awk -v way="$2" '{print way == "rx" ? $2 : $10}'; }
 # wait_for SECONDS COMMAND..: until the command succeeds.
@@ -41,7 +52,7 @@ one_cluster() {
   need_root
   need_images
   command -v kubectl >/dev/null || { skip "kubectl is not on PATH"; finish; }
-  [ -n "${INSIDE:-}" ] || exec unshare --net env INSIDE=1 bash -c 'ip link set lo up && exec "$0"' "$PWD/tests/e2e/$(basename "$0")"
+  in_own_network
   data=$work/data
   export KUBECONFIG=$data/admin.kubeconfig HOME=$work
   owner=

@@ -8,12 +8,9 @@ need_root
 need_images
 command -v kubectl >/dev/null || { skip "kubectl is not on PATH"; finish; }
 command -v python3 >/dev/null || { skip "python3 is not on PATH"; finish; }
-[ -n "${INSIDE:-}" ] || exec unshare --net env INSIDE=1 bash -c 'ip link set lo up && exec "$0"' "$PWD/tests/e2e/node_peers.sh"
+in_own_network
 export HOME=$work
-ports=($(python3 -c 'import socket
-s=[socket.socket() for _ in range(6)]
-for x in s: x.bind(("127.0.0.1",0))
-print(*[x.getsockname()[1] for x in s])'))
+ports=($(free_ports 6))
 peers="a=127.0.0.1:${ports[0]},b=127.0.0.1:${ports[1]},c=127.0.0.1:${ports[2]}"
 declare -A pid api=([a]=127.0.0.1:${ports[3]} [b]=127.0.0.1:${ports[4]} [c]=127.0.0.1:${ports[5]})
 agent=
@@ -33,7 +30,7 @@ begin b; begin c
 for p in a b c; do ready "$p"; done
 
 # The first of the list is nobody: joining goes on with the next.
-nobody=$(python3 -c 'import socket; s=socket.socket(); s.bind(("127.0.0.1",0)); print(s.getsockname()[1])')
+nobody=$(free_ports 1)
 "$orchestra" join "https://127.0.0.1:$nobody,https://${api[a]},https://${api[b]},https://${api[c]}" --token-file "$work/a/node-token" \
   --data "$work/n1" --node-name edge --isolation process >"$work/join.out" 2>>"$work/join.err" &
 agent=$!
