@@ -300,6 +300,14 @@ void default_namespace(json::object& object) {
   labels.get_object()["kubernetes.io/metadata.name"] = json::string(text_of(*meta, "name"));
 }
 
+// Claims of templates say what they are, as their conversion upstream does.
+void default_stateful_set(json::object& spec) {
+  for_each_object(spec, "volumeClaimTemplates", [](json::object& claim) {
+    set_if_absent(claim, "apiVersion", "v1");
+    set_if_absent(claim, "kind", "PersistentVolumeClaim");
+  });
+}
+
 }  // namespace
 
 void run_default_hook(TypeHook hook, json::object& object) {
@@ -342,6 +350,8 @@ void run_default_hook(TypeHook hook, json::object& object) {
       return default_service_port(object);
     case TypeHook::service_spec:
       return default_service_spec(object);
+    case TypeHook::stateful_set_spec:
+      return default_stateful_set(object);
     case TypeHook::volume:
       return default_volume(object);
     default:

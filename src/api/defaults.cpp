@@ -41,6 +41,20 @@ json::value default_of(SchemaRef property) {
   return property.has(SchemaNode::always) ? zero_value(property) : json::value(nullptr);
 }
 
+/// An empty string or zero is absence to upstream where the field has a default and is no pointer.
+/// (Fields of custom schemas count as pointers: there both are values.)
+bool counts_as_absent(SchemaRef property, const json::value& value) {
+  if (property.has(SchemaNode::pointer) || property.default_json().empty()) return false;
+  if (value.is_string()) return value.get_string().empty();
+  return value.is_int64() && value.get_int64() == 0;
+}
+
+/// True where the default is what Go leaves out in print.
+bool prints_nothing(SchemaRef property) {
+  return property.default_json() == "0" && !property.has(SchemaNode::pointer) &&
+         !property.has(SchemaNode::always);
+}
+
 /// Upstream rounds resource lists to thousandths, which also makes their text canonical.
 void canonical_quantities(json::object& list) {
   for (auto& member : list) {
@@ -62,11 +76,8 @@ struct DefaultVisitor {
       const SchemaRef property = schema.at(i);
       if (property.default_json().empty() && !property.has(SchemaNode::always)) continue;
       const json::value* found = object.if_contains(property.name());
-      // An empty string is absence to upstream where the field has a default.
-      const bool empty = found != nullptr && found->is_string() && found->get_string().empty() &&
-                         !property.has(SchemaNode::pointer) && !property.default_json().empty();
-      // (Custom nodes count as pointers: there an empty string is a value.)
-      if (found != nullptr && !empty) continue;
+      if (found != nullptr && !counts_as_absent(property, *found)) continue;
+      if (prints_nothing(property)) continue;
       json::value value_or_null = default_of(property);
       if (!value_or_null.is_null()) object[property.name()] = std::move(value_or_null);
     }

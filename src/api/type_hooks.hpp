@@ -33,6 +33,7 @@ enum class TypeHook : std::uint8_t {
   secret,
   service_port,
   service_spec,
+  stateful_set_spec,
   stateful_set_strategy,
   volume,
 };

@@ -5,6 +5,7 @@
 #include "api/meta.hpp"
 #include "api/select.hpp"
 #include "api/tree.hpp"
+#include "api/type_hooks.hpp"
 #include "api/validate_hooks.hpp"
 #include "api/validate_parts.hpp"
 #include "base/json.hpp"
@@ -240,6 +241,8 @@ void validate_selector_update(const json::object& object, const json::object& ol
 
 void validate_stateful_set_update(const json::object& object, const json::object& old, FieldErrors& errors) {
   json::object now = object_or_empty(object, "spec"), before = object_or_empty(old, "spec");
+  // Sets stored by earlier versions have claims without a kind.
+  run_default_hook(TypeHook::stateful_set_spec, before);
   for (const char* field : {"replicas", "ordinals", "template", "updateStrategy", "minReadySeconds",
                             "revisionHistoryLimit", "persistentVolumeClaimRetentionPolicy"}) {
     now.erase(field);

@@ -152,3 +152,73 @@ TEST_CASE("every prefix of a protobuf body is refused or decoded, never read bey
   }
   CHECK(decode(body, BodyFormat::protobuf).has_value());
 }
+
+TEST_CASE("text that is not UTF-8 is a 400 in every format, and what is, stays") {
+  for (const std::string bad :
+       {"\xff", "\xc3\x28", "\xed\xa0\x80", "\xc0\xaf", "\xf5\x80\x80\x80", "a\xe2\x82"}) {
+    CAPTURE(bad);
+    CHECK_FALSE(failure("{\"metadata\":{\"name\":\"" + bad + "\"}}").empty());
+    CHECK_FALSE(failure("metadata:\n  name: \"" + bad + "\"\n", BodyFormat::yaml).empty());
+    CHECK_FALSE(failure("metadata:\n  name: x" + bad + "\n", BodyFormat::yaml).empty());
+  }
+  const std::string good = "\xc3\xa4\xe2\x82\xac\xf0\x9f\x8e\xbc";
+  CHECK(string_at(decode("{\"metadata\":{\"name\":\"" + good + "\"}}").value().tree, "/metadata/name") ==
+        good);
+  CHECK(string_at(decode("metadata:\n  name: " + good + "\n", BodyFormat::yaml).value().tree,
+                  "/metadata/name") == good);
+}
+
+TEST_CASE("raw extensions and extra values have messages of their own") {
+  const auto decoded = [](const GroupVersionKind& kind, const std::string& raw) {
+    const SchemaRef schema = TypeRegistry::builtin()->find_kind(kind)->versions.front().schema;
+    const std::string api_version = kind.group.empty() ? kind.version : kind.group + "/" + kind.version;
+    return decode_body(envelope(api_version, kind.kind, raw), BodyFormat::protobuf, kind, schema);
+  };
+  // RawExtension: the JSON of an object, as bytes.
+  const GroupVersionKind revision{"apps", "v1", "ControllerRevision"};
+  const auto data = [](std::string_view json) { return Writer().bytes(2, Writer().bytes(1, json).text()); };
+  const auto body = decoded(revision, data(R"({"spec":{"a":[1,"x"]}})").number(3, 7).text());
+  REQUIRE_MESSAGE(body.has_value(), (body ? std::string() : body.error().message()));
+  CHECK(to_json(body->tree) ==
+        R"({"apiVersion":"apps/v1","kind":"ControllerRevision","data":{"spec":{"a":[1,"x"]}},"revision":7})");
+  const auto bad = decoded(revision, data("{").text());
+  REQUIRE_FALSE(bad.has_value());
+  REQUIRE(bad.error().detail<Status>() != nullptr);
+  CHECK(bad.error().detail<Status>()->code == 400);
+  CHECK(bad.error().detail<Status>()->message.find("data") != std::string::npos);
+
+  // ExtraValue: a list of words behind each key of a map.
+  const GroupVersionKind review{"authorization.k8s.io", "v1", "SubjectAccessReview"};
+  const std::string words = Writer().bytes(1, "a").bytes(1, "b").text();
+  const std::string entry = Writer().bytes(1, "scopes").bytes(2, words).text();
+  const std::string spec = Writer().bytes(3, "jane").bytes(5, entry).text();
+  const auto asked = decoded(review, Writer().bytes(2, spec).text());
+  REQUIRE_MESSAGE(asked.has_value(), (asked ? std::string() : asked.error().message()));
+  CHECK(to_json(*find(asked->tree, "/spec")) == R"({"user":"jane","extra":{"scopes":["a","b"]}})");
+}
+
+TEST_CASE("options of a deletion come in each format") {
+  const GroupVersionKind kind{"", "v1", "DeleteOptions"};
+  const SchemaRef schema = builtin_type("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions");
+  const std::string uid = "0b0b1c52-0000-4000-8000-000000000000";
+  const std::string raw = Writer()
+                              .number(1, 5)
+                              .bytes(2, Writer().bytes(1, uid).bytes(2, "17").text())
+                              .bytes(4, "Foreground")
+                              .bytes(5, "All")
+                              .text();
+  const std::string json =
+      R"({"apiVersion":"v1","kind":"DeleteOptions","gracePeriodSeconds":5,"preconditions":{"uid":")" + uid +
+      R"(","resourceVersion":"17"},"propagationPolicy":"Foreground","dryRun":["All"]})";
+  const auto of = [&](std::string_view text, BodyFormat format) {
+    const auto body = decode_body(text, format, kind, schema);
+    REQUIRE_MESSAGE(body.has_value(), (body ? std::string() : body.error().message()));
+    CHECK(body->unknown.empty());
+    return to_json(body->tree);
+  };
+  CHECK(of(json, BodyFormat::json) == json);
+  CHECK(of(envelope("v1", "DeleteOptions", raw), BodyFormat::protobuf) == json);
+  CHECK(of("apiVersion: v1\nkind: DeleteOptions\ngracePeriodSeconds: 5\npreconditions: {uid: " + uid +
+               ", resourceVersion: \"17\"}\npropagationPolicy: Foreground\ndryRun: [All]\n",
+           BodyFormat::yaml) == json);
+}
