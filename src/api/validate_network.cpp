@@ -537,8 +537,10 @@ void validate_service_update(const json::object& object, const json::object& old
                      "may not change once set");
     }
   }
-  if (needs_health_check(now) && needs_health_check(before) &&
-      int_of(now, "healthCheckNodePort") != int_of(before, "healthCheckNodePort"))
+  // One that was stored before there were such ports gets it with its next write.
+  const std::int64_t health = int_of(before, "healthCheckNodePort");
+  if (needs_health_check(now) && needs_health_check(before) && health != 0 &&
+      int_of(now, "healthCheckNodePort") != health)
     errors.forbidden(path / "healthCheckNodePort", "field is immutable");
   // A change to or from ExternalName frees or takes addresses; else the first stays for life.
   if (text_of(before, "type") == "ExternalName" || text_of(now, "type") == "ExternalName") return;

@@ -17,6 +17,7 @@ namespace orchestra::apiserver {
 namespace {
 constexpr std::string_view kAddresses = "clusterips";
 constexpr std::string_view kPorts = "nodeports";
+constexpr const char* kTakenText = "provided port is already allocated";
 constexpr int kChoices = 4096;  // tried addresses or ports before the range counts as full
 
 json::object& spec_of(json::value& object) {
@@ -128,6 +129,35 @@ Result<void> complete_families(Admission& admission, const json::value* old) {
   return errors.empty() ? Result<void>() : Result<void>(refuse(admission, errors));
 }
 
+bool in_port_range(const CoreOptions& options, std::int64_t number) {
+  return number >= options.node_port_min && number <= options.node_port_max;
+}
+std::string out_of_range(const CoreOptions& options) {
+  return "provided port is not in the valid range. The range of valid ports is " +
+         std::to_string(options.node_port_min) + "-" + std::to_string(options.node_port_max);
+}
+
+/// Did this change take it already?
+bool chosen_here(const Admission& admission, std::int64_t number) {
+  const std::string key = allocation_key(kPorts, std::to_string(number));
+  return std::any_of(admission.change.ops.begin(), admission.change.ops.end(),
+                     [&](const TxnOp& op) { return op.range.begin == key; });
+}
+
+/// A free one of the range, taken; 0: there is none.
+Result<std::int64_t> choose_port(Admission& admission, const std::set<std::int64_t>& own) {
+  const CoreOptions& options = admission.input.core->options();
+  Random& random = admission.input.core->engine().random();
+  const auto width = static_cast<std::uint64_t>(options.node_port_max - options.node_port_min + 1);
+  for (int i = 0; i < kChoices; ++i) {
+    const std::int64_t number = options.node_port_min + static_cast<std::int64_t>(random.below(width));
+    if (own.contains(number) || chosen_here(admission, number)) continue;
+    ORC_ASSIGN(const bool taken, take(admission, kPorts, std::to_string(number)));
+    if (taken) return number;
+  }
+  return 0;
+}
+
 Result<void> allocate_port(Admission& admission, json::object& port, std::size_t index,
                            const std::set<std::int64_t>& own) {
   const CoreOptions& options = admission.input.core->options();
@@ -139,33 +169,19 @@ Result<void> allocate_port(Admission& admission, json::object& port, std::size_t
   if (asked != 0) {
     if (own.contains(asked)) return {};
     api::FieldErrors errors;
-    if (asked < options.node_port_min || asked > options.node_port_max) {
-      errors.invalid(at / "nodePort", json::value(asked),
-                     "provided port is not in the valid range. The range of valid ports is " +
-                         std::to_string(options.node_port_min) + "-" + std::to_string(options.node_port_max));
+    if (!in_port_range(options, asked)) {
+      errors.invalid(at / "nodePort", json::value(asked), out_of_range(options));
       return refuse(admission, errors);
     }
     ORC_ASSIGN(const bool taken, take(admission, kPorts, std::to_string(asked)));
     if (taken) return {};
-    errors.invalid(at / "nodePort", json::value(asked), "provided port is already allocated");
+    errors.invalid(at / "nodePort", json::value(asked), kTakenText);
     return refuse(admission, errors);
   }
-  Random& random = admission.input.core->engine().random();
-  const auto width = static_cast<std::uint64_t>(options.node_port_max - options.node_port_min + 1);
-  for (int i = 0; i < kChoices; ++i) {
-    const std::int64_t number = options.node_port_min + static_cast<std::int64_t>(random.below(width));
-    if (own.contains(number)) continue;
-    bool chosen_here = false;
-    for (const TxnOp& op : admission.change.ops) {
-      chosen_here = chosen_here || op.range.begin == allocation_key(kPorts, std::to_string(number));
-    }
-    if (chosen_here) continue;
-    ORC_ASSIGN(const bool taken, take(admission, kPorts, std::to_string(number)));
-    if (!taken) continue;
-    port["nodePort"] = number;
-    return {};
-  }
-  return api::internal_error("failed to allocate a nodePort: the range is full");
+  ORC_ASSIGN(const std::int64_t number, choose_port(admission, own));
+  if (number == 0) return api::internal_error("failed to allocate a nodePort: the range is full");
+  port["nodePort"] = number;
+  return {};
 }
 
 // Ports of the new object that have none take what the old one had for the same port.
@@ -214,6 +230,41 @@ bool is_reachable(const json::value& service) {
          (type == "ClusterIP" && addresses != nullptr && !addresses->empty());
 }
 
+bool needs_health_check(const json::value& service) {
+  return is_balanced(service) && string_at(service, "/spec/externalTrafficPolicy") == "Local";
+}
+
+/// A balancer that sends only to nodes with endpoints asks each node on a port of its own. It is given once,
+/// or asked for, and stays.
+Result<void> allocate_health_check(Admission& admission, const json::value* old) {
+  constexpr const char* kField = "healthCheckNodePort";
+  json::value& next = *admission.object;
+  if (!needs_health_check(next)) return {};
+  json::object& spec = spec_of(next);
+  const std::int64_t asked = int_at(next, "/spec/healthCheckNodePort");
+  const std::int64_t before =
+      old != nullptr && needs_health_check(*old) ? int_at(*old, "/spec/healthCheckNodePort") : 0;
+  if (before != 0) {
+    if (asked == 0) spec[kField] = before;
+    return {};  // another one is refused by validation
+  }
+  const CoreOptions& options = admission.input.core->options();
+  const std::set<std::int64_t> own = old == nullptr ? std::set<std::int64_t>() : ports_of(*old);
+  if (asked == 0) {
+    ORC_ASSIGN(const std::int64_t number, choose_port(admission, own));
+    if (number == 0)
+      return api::internal_error("failed to allocate a HealthCheck NodePort 0: the range is full");
+    spec[kField] = number;
+    return {};
+  }
+  const std::string failed =
+      "failed to allocate requested HealthCheck NodePort " + std::to_string(asked) + ": ";
+  if (!in_port_range(options, asked)) return api::internal_error(failed + out_of_range(options));
+  if (own.contains(asked) || chosen_here(admission, asked)) return api::internal_error(failed + kTakenText);
+  ORC_ASSIGN(const bool taken, take(admission, kPorts, std::to_string(asked)));
+  return taken ? Result<void>() : Result<void>(api::internal_error(failed + kTakenText));
+}
+
 /// What the type of before needed and that of now does not goes, unless it was changed: a client that changes
 /// the type only is not refused for what it did not say.
 void drop_type_fields(const json::value& old, json::value& next) {
@@ -225,10 +276,7 @@ void drop_type_fields(const json::value& old, json::value& next) {
     const json::value* was = before->get_object().if_contains(field);
     if (now != nullptr && was != nullptr && *now == *was) spec->get_object().erase(field);
   };
-  const auto has_check = [](const json::value& service) {
-    return is_balanced(service) && string_at(service, "/spec/externalTrafficPolicy") == "Local";
-  };
-  if (has_check(old) && !has_check(next)) drop("healthCheckNodePort");
+  if (needs_health_check(old) && !needs_health_check(next)) drop("healthCheckNodePort");
   if (is_balanced(old) && !is_balanced(next)) {
     drop("allocateLoadBalancerNodePorts");
     drop("loadBalancerClass");
@@ -244,7 +292,7 @@ Result<void> create_service(Admission& admission) {
   ORC_TRY(complete_families(admission, nullptr));
   ORC_TRY(allocate_addresses(admission, nullptr));
   if (wants_ports(*admission.object)) ORC_TRY(allocate_ports(admission, {}));
-  return {};
+  return allocate_health_check(admission, nullptr);
 }
 
 Result<void> update_service(Admission& admission) {
@@ -260,6 +308,7 @@ Result<void> update_service(Admission& admission) {
   } else {
     clear_ports(next);
   }
+  ORC_TRY(allocate_health_check(admission, &old));
   const std::set<std::int64_t> after = ports_of(next);
   for (const std::int64_t port : before) {
     if (!after.contains(port)) admission.change.remove(allocation_key(kPorts, std::to_string(port)));
