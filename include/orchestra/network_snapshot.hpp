@@ -41,6 +41,8 @@ struct NetworkEndpoint {
   bool terminating = false;
   std::string node, zone, hostname;
   std::string pod_ns, pod_name, pod_uid;  ///< targetRef, when it is a Pod
+  /// hints: whose clients should use it; none: everybody's. Since 0.2.
+  std::vector<std::string> for_nodes, for_zones;
   friend bool operator==(const NetworkEndpoint&, const NetworkEndpoint&) = default;
 };
 
@@ -71,6 +73,8 @@ struct NetworkService {
   int affinity_seconds = 10800;
   bool internal_local = false;  ///< internalTrafficPolicy: Local
   bool external_local = false;  ///< externalTrafficPolicy: Local
+  /// healthCheckNodePort of a load balancer's Service with that policy, else 0. Since 0.2.
+  std::uint16_t health_check_port = 0;
   std::map<std::string, std::string> labels, annotations;
   std::vector<NetworkServicePort> ports;
   /// Every distinct address of the slices, without a port; for names of headless Services.
@@ -193,6 +197,8 @@ class ORC_API NetworkSnapshot {
   /// The unfinished pod, not on the host's network, with this address; nullptr if there is none.
   const NetworkPod* find_pod_by_address(std::string_view address) const;
   const NetworkService* find_service_by_address(std::string_view address) const;
+  /// Of the node of this name; "" where it is not known. Since 0.2.
+  std::string_view zone_of(std::string_view node) const;
 
  private:
   friend struct SnapshotBuilder;

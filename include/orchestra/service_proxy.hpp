@@ -36,10 +36,12 @@ struct EndpointChoice {
 /// address); or to an outside address from a pod or this node, which is as if it went out and came back
 /// through a load balancer: no policy holds it to this node.
 enum class TrafficOrigin : std::uint8_t { internal, external, near };
-/// Pure. Ready endpoints; if none is ready, those that still serve while they terminate; else none.
+/// Pure. Ready endpoints; if none is ready, those that still serve while they terminate; else none. Where
+/// every ready endpoint is hinted and some are for this node, or else for its `zone`, only those are used,
+/// unless a Local policy has chosen already.
 ORC_API EndpointChoice usable_endpoints(const NetworkService& service, const NetworkServicePort& port,
-                                        std::string_view node,
-                                        TrafficOrigin origin = TrafficOrigin::internal);
+                                        std::string_view node, TrafficOrigin origin = TrafficOrigin::internal,
+                                        std::string_view zone = {});
 
 struct ServiceProxyOptions {
   std::string node;

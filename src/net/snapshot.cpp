@@ -142,7 +142,8 @@ struct SnapshotBuilder {
     std::vector<std::tuple<std::string, IpProtocol, std::uint16_t>> wanted;
     for (const auto& address : service.cluster_ips) wanted.emplace_back(address, port.protocol, port.port);
     for (const auto& address : service.external_ips) wanted.emplace_back(address, port.protocol, port.port);
-    for (const auto& address : service.load_balancer_ips) wanted.emplace_back(address, port.protocol, port.port);
+    for (const auto& address : service.load_balancer_ips)
+      wanted.emplace_back(address, port.protocol, port.port);
     if (port.node_port != 0) wanted.emplace_back("node port", port.protocol, port.node_port);
     for (const auto& key : wanted) {
       const auto taken = claims.find(key);
@@ -259,6 +260,11 @@ const NetworkPod* NetworkSnapshot::find_pod_by_address(std::string_view address)
 const NetworkService* NetworkSnapshot::find_service_by_address(std::string_view address) const {
   const auto found = services_by_address_.find(address);
   return found == services_by_address_.end() ? nullptr : found->second;
+}
+
+std::string_view NetworkSnapshot::zone_of(std::string_view node) const {
+  const NetworkNode* found = find_in(nodes, "", node);
+  return found == nullptr ? std::string_view() : std::string_view(found->zone);
 }
 
 }  // namespace orchestra

@@ -75,6 +75,14 @@ void parse_service_port(const Object& object, const json::value& item, NetworkSe
   service.ports.push_back(std::move(port));
 }
 
+std::vector<std::string> hinted(const json::value& item, std::string_view pointer) {
+  std::vector<std::string> out;
+  const auto* list = array_at(item, pointer);
+  if (list == nullptr) return out;
+  for (const auto& hint : *list) out.push_back(string_at(hint, "/name"));
+  return out;
+}
+
 NetworkEndpoint parse_endpoint(const json::value& item) {
   NetworkEndpoint endpoint;
   // An absent condition means: ready and serving (the API's own default).
@@ -84,6 +92,8 @@ NetworkEndpoint parse_endpoint(const json::value& item) {
   endpoint.node = string_at(item, "/nodeName");
   endpoint.zone = string_at(item, "/zone");
   endpoint.hostname = string_at(item, "/hostname");
+  endpoint.for_nodes = hinted(item, "/hints/forNodes");
+  endpoint.for_zones = hinted(item, "/hints/forZones");
   if (string_at(item, "/targetRef/kind") == "Pod") {
     endpoint.pod_ns = string_at(item, "/targetRef/namespace");
     endpoint.pod_name = string_at(item, "/targetRef/name");
@@ -177,6 +187,8 @@ std::shared_ptr<NetworkService> parse_service(const Object& object, Rejections& 
       static_cast<int>(int_at(root, "/spec/sessionAffinityConfig/clientIP/timeoutSeconds", 10800));
   service->internal_local = string_at(root, "/spec/internalTrafficPolicy") == "Local";
   service->external_local = string_at(root, "/spec/externalTrafficPolicy") == "Local";
+  if (service->type == "LoadBalancer" && service->external_local)
+    service->health_check_port = to_port(int_at(root, "/spec/healthCheckNodePort")).value_or(0);
   if (const auto* ports = array_at(root, "/spec/ports")) {
     for (const auto& item : *ports) parse_service_port(object, item, *service, rejections);
   }

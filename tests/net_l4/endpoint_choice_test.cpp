@@ -77,3 +77,54 @@ TEST_CASE("headless, ExternalName and foreign Services are not ours") {
     CHECK_FALSE(choice.why_none.empty());
   }
 }
+
+TEST_CASE("hints narrow to the node, else to the zone, where every ready endpoint has them") {
+  NetworkService service;
+  NetworkServicePort port;
+  const auto hinted = [](int number, int state, const char* node, const char* zone, bool to_node) {
+    NetworkEndpoint out = endpoint(number, state, node);
+    if (*zone != '\0') out.for_zones = {zone};
+    if (to_node) out.for_nodes = {node};
+    return out;
+  };
+  const auto chosen = [&](const char* node, const char* zone,
+                          TrafficOrigin origin = TrafficOrigin::internal) {
+    std::string out;
+    for (const auto& one : usable_endpoints(service, port, node, origin, zone).chosen)
+      out += one.address.substr(one.address.rfind('.') + 1);
+    return out;
+  };
+  port.endpoints = {hinted(1, 3, "n1", "a", false), hinted(2, 3, "n2", "a", false),
+                    hinted(3, 3, "n3", "b", false)};
+  CHECK(chosen("n1", "a") == "12");
+  CHECK(chosen("n3", "b") == "3");
+  CHECK(chosen("n4", "c") == "123");  // nothing is hinted for this zone
+  CHECK(chosen("n4", "") == "123");   // a node without a zone
+  CHECK(usable_endpoints(service, port, "n3", TrafficOrigin::internal, "b").excluded.front().reason ==
+        "for clients of other zones (hints)");
+
+  port.endpoints = {hinted(1, 3, "n1", "a", true), hinted(2, 3, "n2", "a", true),
+                    hinted(3, 3, "n3", "b", true)};
+  CHECK(chosen("n1", "a") == "1");
+  CHECK(chosen("n4", "a") == "12");  // no endpoint on this node: the zone
+  CHECK(usable_endpoints(service, port, "n1", TrafficOrigin::internal, "a").excluded.front().reason ==
+        "for clients on other nodes (hints)");
+
+  // One ready endpoint without a hint, and none counts; what is not ready does not matter.
+  port.endpoints.push_back(hinted(4, 3, "n4", "", false));
+  CHECK(chosen("n1", "a") == "1234");
+  port.endpoints.back() = hinted(4, 0, "n4", "", false);
+  CHECK(chosen("n1", "a") == "1");
+
+  // The only endpoints of the zone go: everybody's are used; when nobody is ready, those that still serve.
+  port.endpoints = {hinted(1, 6, "n1", "a", false), hinted(3, 3, "n3", "b", false)};
+  CHECK(chosen("n1", "a") == "3");
+  port.endpoints = {hinted(1, 6, "n1", "a", false), hinted(3, 6, "n3", "b", false)};
+  CHECK(chosen("n1", "a") == "13");
+
+  // A Local policy goes first: hints say nothing more. A pod that uses an outside address is under none.
+  service.external_local = true;
+  port.endpoints = {hinted(1, 3, "n1", "b", false), hinted(2, 3, "n2", "a", false)};
+  CHECK(chosen("n1", "a", TrafficOrigin::external) == "1");
+  CHECK(chosen("n1", "a", TrafficOrigin::near) == "2");
+}

@@ -137,6 +137,42 @@ TEST_CASE("an unchanged snapshot changes nothing, and a forgotten plan writes ev
   CHECK(plan.update(*snapshot).added.size() == 4);
 }
 
+TEST_CASE("a node that moves to another zone takes the endpoints of that zone") {
+  NetworkSnapshot snapshot;
+  auto service = std::make_shared<NetworkService>();
+  service->ns = "default";
+  service->name = "web";
+  service->cluster_ips = {"10.96.0.10"};
+  NetworkServicePort port;
+  port.port = 80;
+  for (const auto& [address, zone] : {std::pair{"10.244.1.2", "a"}, {"10.244.2.2", "b"}}) {
+    NetworkEndpoint endpoint;
+    endpoint.address = address;
+    endpoint.port = 8080;
+    endpoint.for_zones = {zone};
+    port.endpoints.push_back(endpoint);
+  }
+  service->ports = {port};
+  snapshot.services[{"default", "web"}] = service;
+  RulePlan plan("n1");
+  const auto leads_to = [&](const char* zone) {
+    auto node = std::make_shared<NetworkNode>();
+    node->name = "n1";
+    node->zone = zone;
+    snapshot.nodes[{"", "n1"}] = node;
+    const RuleBatch batch = plan.update(snapshot);
+    std::string out;
+    for (const RuleElement& element : batch.added) {
+      if (element.map == MapKind::endpoint) out += element.to_address.to_string() + " ";
+    }
+    return out;
+  };
+  CHECK(leads_to("a") == "10.244.1.2 ");
+  CHECK(leads_to("a").empty());
+  CHECK(leads_to("b") == "10.244.2.2 ");
+  CHECK(leads_to("") == "10.244.1.2 10.244.2.2 ");
+}
+
 TEST_CASE("what cannot be served is reported per Service") {
   const auto rejected = [](const Object& service) {
     std::string out;

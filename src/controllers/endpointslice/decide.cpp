@@ -25,6 +25,28 @@ std::string zone_of(const std::string& node_name, const View& view) {
   return zone == node.labels().end() ? std::string() : zone->second;
 }
 
+/// Who decides about hints: the annotation of topology-aware routing goes before the field, and gives none
+/// here.
+std::string distribution_of(const Object& service) {
+  for (const char* key :
+       {"service.kubernetes.io/topology-mode", "service.kubernetes.io/topology-aware-hints"}) {
+    const std::string mode = annotation(service, key).value_or("");
+    if (mode == "Auto" || mode == "auto") return {};
+  }
+  return string_at(tree(service), "/spec/trafficDistribution");
+}
+
+/// spec.trafficDistribution (endpointslice/trafficdist): an endpoint that is ready is for its own zone, and
+/// for its own node where that is preferred. Proxies heed hints only where every ready endpoint has them.
+json::object hints_of(const std::string& distribution, const std::string& node, const std::string& zone) {
+  json::object hints;
+  const bool same_node = distribution == "PreferSameNode";
+  if (!same_node && distribution != "PreferSameZone" && distribution != "PreferClose") return hints;
+  if (!zone.empty()) hints["forZones"] = json::array{json::object{{"name", zone}}};
+  if (same_node && !node.empty()) hints["forNodes"] = json::array{json::object{{"name", node}}};
+  return hints;
+}
+
 json::object endpoint_of(const Object& service, const Member& member, const View& view) {
   const json::value& pod = tree(member.pod);
   json::object endpoint{
@@ -39,6 +61,9 @@ json::object endpoint_of(const Object& service, const Member& member, const View
   const std::string zone = zone_of(node, view);
   if (!zone.empty()) endpoint["zone"] = zone;
   endpoint["targetRef"] = target_reference(member.pod);
+  if (!member.ready) return endpoint;
+  if (json::object hints = hints_of(distribution_of(service), node, zone); !hints.empty())
+    endpoint["hints"] = std::move(hints);
   return endpoint;
 }
 

@@ -56,6 +56,7 @@ std::string describe(const NetworkEndpoint& endpoint) {
 Result<std::string> explain_target(const NetworkSnapshot& snapshot, std::string_view node,
                                    std::string_view text) {
   ORC_ASSIGN(const Target target, parse_target(text));
+  const std::string_view zone = snapshot.zone_of(node);
   const bool node_port = target.address == "nodeport";
   const NetworkService* nearest = nullptr;
   for (const auto& [name, service] : snapshot.services) {
@@ -73,8 +74,8 @@ Result<std::string> explain_target(const NetworkSnapshot& snapshot, std::string_
         });
       }
       const bool inside = !node_port && contains(service->cluster_ips, target.address);
-      const auto choice =
-          usable_endpoints(*service, port, node, inside ? TrafficOrigin::internal : TrafficOrigin::external);
+      const auto choice = usable_endpoints(*service, port, node,
+                                           inside ? TrafficOrigin::internal : TrafficOrigin::external, zone);
       std::string out = std::string(text) + " is Service " + name.to_string() + " port " +
                         (port.name.empty() ? std::to_string(port.port) : port.name) + "\n";
       if (!service->source_ranges.empty() && contains(service->load_balancer_ips, target.address)) {
@@ -93,7 +94,7 @@ Result<std::string> explain_target(const NetworkSnapshot& snapshot, std::string_
         out += "  not " + describe(other.endpoint) + ": " + other.reason + "\n";
       if (!inside && service->external_local) {
         out += "from pods and this node, which no externalTrafficPolicy holds:\n";
-        for (const auto& endpoint : usable_endpoints(*service, port, node, TrafficOrigin::near).chosen)
+        for (const auto& endpoint : usable_endpoints(*service, port, node, TrafficOrigin::near, zone).chosen)
           out += "  to  " + describe(endpoint) + "\n";
       }
       return out;

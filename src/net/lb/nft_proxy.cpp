@@ -16,6 +16,7 @@
 
 #include "net/lb/conntrack.hpp"
 #include "net/lb/explain.hpp"
+#include "net/lb/health_checks.hpp"
 #include "net/lb/nft_netlink.hpp"
 #include "net/lb/nft_transaction.hpp"
 #include "net/lb/rule_plan.hpp"
@@ -56,7 +57,8 @@ class NftProxy final : public ServiceProxy, public std::enable_shared_from_this<
         options_(std::move(options)),
         queue_(std::make_shared<SerialQueue>(engine)),
         session_(std::move(session)),
-        elements_(std::move(elements)) {
+        elements_(std::move(elements)),
+        health_(engine, options_.node, options_.name_space) {
     std::vector<BaseTable> tables = tables_of(options_, nft_table_name(options_.instance));
     const bool alone = tables.size() == 1;
     for (BaseTable& table : tables) {
@@ -100,6 +102,7 @@ class NftProxy final : public ServiceProxy, public std::enable_shared_from_this<
   Pending<void> teardown() override {
     return queue_->run([self = shared_from_this()]() -> Result<void> {
       self->torn_down_ = true;
+      self->health_.close();
       std::string commands;
       for (const auto& side : self->sides_) {
         side->plan.forget();
@@ -135,7 +138,12 @@ class NftProxy final : public ServiceProxy, public std::enable_shared_from_this<
     }
     if (torn_down_) return Error(Error::unavailable, "net", "the service proxy was torn down");
     ApplyResult result;
-    for (const auto& side : sides_) ORC_TRY(apply_side(*side, *snapshot, result));
+    for (const auto& side : sides_) {
+      auto done = apply_side(*side, *snapshot, result);
+      health_.set_proxy_healthy(done.has_value());
+      if (!done) return done.error();
+    }
+    health_.apply(*snapshot, result.rejected);
     result.revision = snapshot->revision;
     std::lock_guard lock(mutex_);
     applied_ = std::move(snapshot);
@@ -276,6 +284,7 @@ class NftProxy final : public ServiceProxy, public std::enable_shared_from_this<
   std::unique_ptr<NftSession> session_;
   NftElements elements_;
   std::vector<std::unique_ptr<Side>> sides_;  ///< IPv4 first
+  HealthChecks health_;
   bool conntrack_failed_ = false;
   Duration watch_period_ = kWatchPeriod;
   std::atomic<bool> torn_down_{false};

@@ -18,8 +18,9 @@ std::uint64_t fnv1a(std::string_view text) {
 /// Compiles one Service; the members are what all its ports share.
 class ServiceCompiler {
  public:
-  ServiceCompiler(const NetworkService& service, std::string_view node, PlanFamily family)
-      : service_(service), node_(node), family_(family) {}
+  ServiceCompiler(const NetworkService& service, std::string_view node, PlanFamily family,
+                  std::string_view zone)
+      : service_(service), node_(node), zone_(zone), family_(family) {}
 
   ServiceRules compile() {
     // What has cluster addresses of the other family only, has node ports and others of that only, too.
@@ -180,7 +181,7 @@ class ServiceCompiler {
       own = port;
       std::erase_if(own.endpoints, [&](const NetworkEndpoint& one) { return !is_of_family(one.address); });
     }
-    const EndpointChoice choice = usable_endpoints(service_, mixed ? own : port, node_, origin);
+    const EndpointChoice choice = usable_endpoints(service_, mixed ? own : port, node_, origin, zone_);
     Targets out;
     out.drop = choice.drop;
     for (const auto& endpoint : choice.chosen) {
@@ -323,7 +324,7 @@ class ServiceCompiler {
   }
 
   const NetworkService& service_;
-  std::string_view node_;
+  std::string_view node_, zone_;
   const PlanFamily family_;
   bool has_family_ = true;
   bool round_robin_ = false, guarded_ = false;
@@ -400,9 +401,10 @@ std::string map_name(const RuleElement& element) {
   return "";
 }
 
-ServiceRules compile_service(const NetworkService& service, std::string_view node, PlanFamily family) {
+ServiceRules compile_service(const NetworkService& service, std::string_view node, PlanFamily family,
+                             std::string_view zone) {
   if (service.foreign_proxy || service.headless || service.type == "ExternalName") return {};
-  return ServiceCompiler(service, node, family).compile();
+  return ServiceCompiler(service, node, family, zone).compile();
 }
 
 /// An element that several Services share is added with the first and removed with the last of them.
@@ -472,6 +474,9 @@ void RulePlan::change(RuleBatch& batch, const ServiceRules& before, const Servic
 RuleBatch RulePlan::update(const NetworkSnapshot& snapshot) {
   RuleBatch batch;
   batch.full = !known_;
+  const std::string_view zone = snapshot.zone_of(node_);
+  const bool same_zone = zone == zone_;
+  zone_ = zone;
   auto old = services_.begin();
   const ServiceRules nothing;
   const auto report = [&](const ServiceRules& rules) {
@@ -479,7 +484,7 @@ RuleBatch RulePlan::update(const NetworkSnapshot& snapshot) {
   };
   for (const auto& [name, service] : snapshot.services) {
     // Both tables have one order: an unchanged Service is met here, by its shared record.
-    if (old != services_.end() && old->second.service == service) {
+    if (same_zone && old != services_.end() && old->second.service == service) {
       report(old->second.rules);
       ++old;
       continue;
@@ -488,7 +493,7 @@ RuleBatch RulePlan::update(const NetworkSnapshot& snapshot) {
       change(batch, old->second.rules, nothing);
       old = services_.erase(old);
     }
-    ServiceRules rules = compile_service(*service, node_, family_);
+    ServiceRules rules = compile_service(*service, node_, family_, zone_);
     report(rules);
     if (old != services_.end() && old->first == name) {
       change(batch, old->second.rules, rules);

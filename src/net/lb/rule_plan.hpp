@@ -87,7 +87,8 @@ struct PlanFamily {
   /// told by the plan of IPv4.
   bool alone = true;
 };
-ServiceRules compile_service(const NetworkService& service, std::string_view node, PlanFamily family = {});
+ServiceRules compile_service(const NetworkService& service, std::string_view node, PlanFamily family = {},
+                             std::string_view zone = {});
 
 /// A UDP address of a Service that changed, and what it leads to now; node ports have no address.
 struct UdpFront {
@@ -130,6 +131,7 @@ class RulePlan {
   void count(RuleBatch& batch, const RuleElement& element, int by);
 
   std::string node_;
+  std::string zone_;  ///< of the node, when the services below were compiled
   PlanFamily family_;
   bool known_ = false;
   std::map<NamespacedName, Known> services_;

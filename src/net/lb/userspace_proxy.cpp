@@ -13,6 +13,7 @@
 
 #include "base/engine_impl.hpp"
 #include "net/lb/explain.hpp"
+#include "net/lb/health_checks.hpp"
 #include "net/lb/userspace_relay.hpp"
 #include "net/podnet/in_namespace.hpp"
 #include "net/podnet/rtnetlink.hpp"
@@ -39,12 +40,12 @@ NetworkRejection reject(const NetworkService& service, std::string reason, std::
 }
 
 RelayTargets targets_of(const NetworkService& service, const NetworkServicePort& port, std::string_view node,
-                        TrafficOrigin origin) {
+                        TrafficOrigin origin, std::string_view zone) {
   RelayTargets out;
   const auto wish = service.annotations.find("orchestra.dev/load-balance");
   out.round_robin = wish != service.annotations.end() && wish->second == "round_robin";
   if (service.affinity_client_ip) out.affinity_seconds = service.affinity_seconds;
-  for (const auto& endpoint : usable_endpoints(service, port, node, origin).chosen) {
+  for (const auto& endpoint : usable_endpoints(service, port, node, origin, zone).chosen) {
     const auto address = IpAddress::parse(endpoint.address);
     if (address && address->is_v4()) out.list.push_back({address->v4_number(), endpoint.port});
   }
@@ -55,13 +56,14 @@ RelayTargets targets_of(const NetworkService& service, const NetworkServicePort&
 std::map<Front, Wanted> wanted_fronts(const NetworkSnapshot& snapshot, std::string_view node,
                                       std::vector<NetworkRejection>& rejected) {
   std::map<Front, Wanted> out;
+  const std::string_view zone = snapshot.zone_of(node);
   for (const auto& [name, service] : snapshot.services) {
     for (const auto& port : service->ports) {
       if (port.protocol == IpProtocol::sctp) {
         rejected.push_back(reject(*service, "UnsupportedProtocol", "port \"" + port.name + "\" is SCTP"));
         continue;
       }
-      auto inside = targets_of(*service, port, node, TrafficOrigin::internal);
+      auto inside = targets_of(*service, port, node, TrafficOrigin::internal, zone);
       if (!inside.list.empty()) {
         for (const auto& text : service->cluster_ips) {
           const auto address = IpAddress::parse(text);
@@ -69,7 +71,7 @@ std::map<Front, Wanted> wanted_fronts(const NetworkSnapshot& snapshot, std::stri
           out[{port.protocol, address->v4_number(), port.port}] = {inside, service.get()};
         }
       }
-      auto outside = targets_of(*service, port, node, TrafficOrigin::external);
+      auto outside = targets_of(*service, port, node, TrafficOrigin::external, zone);
       if (port.node_port != 0 && !outside.list.empty()) {
         out[{port.protocol, 0, port.node_port}] = {std::move(outside), service.get()};
       }
@@ -83,7 +85,8 @@ class UserspaceProxy final : public ServiceProxy, public std::enable_shared_from
   UserspaceProxy(Engine& engine, ServiceProxyOptions options)
       : options_(std::move(options)),
         queue_(std::make_shared<SerialQueue>(engine)),
-        shared_(std::make_shared<RelayShared>(event_context(engine), engine.random(), engine.clock())) {
+        shared_(std::make_shared<RelayShared>(event_context(engine), engine.random(), engine.clock())),
+        health_(engine, options_.node, options_.name_space) {
     shared_->name_space = options_.name_space;
     shared_->connections_max = options_.connections_max;
     shared_->udp_flows_max = options_.udp_flows_max;
@@ -129,6 +132,7 @@ class UserspaceProxy final : public ServiceProxy, public std::enable_shared_from
   Pending<void> teardown() override {
     return queue_->run([self = shared_from_this()]() -> Result<void> {
       self->torn_down_ = true;
+      self->health_.close();
       for (auto& [front, listener] : self->listeners_) listener.relay->close();
       self->listeners_.clear();
       if (self->options_.local_route) return self->change_local_route(false);
@@ -175,6 +179,7 @@ class UserspaceProxy final : public ServiceProxy, public std::enable_shared_from
       listeners_[front] = {std::move(relay).value(), want.targets};
       ++result.changes;
     }
+    health_.apply(*snapshot, result.rejected);
     result.revision = snapshot->revision;
     result.services = listeners_.size();
     std::lock_guard lock(mutex_);
@@ -202,7 +207,9 @@ class UserspaceProxy final : public ServiceProxy, public std::enable_shared_from
   const ServiceProxyOptions options_;
   std::shared_ptr<SerialQueue> queue_;
   std::shared_ptr<RelayShared> shared_;
-  std::map<Front, Listener> listeners_;  // used in the queue only
+  // Used in the queue only:
+  std::map<Front, Listener> listeners_;
+  HealthChecks health_;
   bool torn_down_ = false;
   mutable std::mutex mutex_;
   std::shared_ptr<const NetworkSnapshot> applied_;
