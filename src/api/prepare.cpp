@@ -166,6 +166,21 @@ void prepare_csr_update(json::object& object, const json::object& old) {
   if (spec != nullptr) object["spec"] = *spec;
 }
 
+// Coordinated leader election (CoordinatedLeaderElection, off by default): its fields are dropped.
+void prepare_lease_create(json::object& object) {
+  json::object* spec = object_of(object, "spec");
+  if (spec == nullptr) return;
+  for (const char* field : {"strategy", "preferredHolder"}) spec->erase(field);
+}
+
+void prepare_lease_update(json::object& object, const json::object& old) {
+  json::object* spec = object_of(object, "spec");
+  if (spec == nullptr) return;
+  for (const char* field : {"strategy", "preferredHolder"}) {
+    if (!object_or_empty(old, "spec").contains(field)) spec->erase(field);
+  }
+}
+
 void prepare_job(json::object& object) {
   json::object& spec = object_at(object, "spec");
   if (flag_of(spec, "manualSelector")) return;

@@ -7,6 +7,8 @@ void prepare_pod(json::object& object);               ///< status.phase Pending,
 void prepare_namespace_create(json::object& object);  ///< spec.finalizers, status.phase Active
 /// spec.finalizers change only through /finalize.
 void prepare_namespace_update(json::object& object, const json::object& old);
+void prepare_lease_create(json::object& object);  ///< without the fields of coordinated leader election
+void prepare_lease_update(json::object& object, const json::object& old);
 /// Who asks is told by the server, what was answered by /approval and /status.
 void prepare_csr_create(json::object& object);
 void prepare_csr_update(json::object& object, const json::object& old);  ///< the spec never changes

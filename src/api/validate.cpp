@@ -125,8 +125,12 @@ std::optional<json::value> with_claim_volumes(const TypeRecord& record, const js
 }  // namespace
 
 void validate_schema(SchemaRef schema, const json::value& value, FieldErrors& errors) {
+  validate_schema(schema, value, FieldPath(), errors);
+}
+
+void validate_schema(SchemaRef schema, const json::value& value, const FieldPath& path, FieldErrors& errors) {
   ValidateVisitor visitor(errors, nullptr);
-  walk(schema, value, FieldPath(), visitor);
+  walk(schema, value, path, visitor);
 }
 
 FieldErrors validate_object(const TypeRecord& record, SchemaRef schema, const json::value& object,

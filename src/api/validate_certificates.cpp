@@ -62,28 +62,38 @@ void check_usages(const json::object& spec, FieldErrors& errors) {
   }
 }
 
+/// The first of the words between dots that is wrong.
+template <class Check>
+void check_labels(std::string_view text, Check check, const FieldPath& path, FieldErrors& errors) {
+  for (std::size_t begin = 0; begin <= text.size();) {
+    const std::size_t end = std::min(text.find('.', begin), text.size());
+    const std::string_view label = text.substr(begin, end - begin);
+    if (const std::string wrong = check(label); !wrong.empty())
+      return errors.invalid(path, text, "validating label \"" + std::string(label) + "\": " + wrong);
+    begin = end + 1;
+  }
+}
+
 // "example.com/name": a domain of at least two labels, then a path of words and dots.
 void check_signer_name(const json::object& spec, FieldErrors& errors) {
+  constexpr std::size_t kDomainMax = 253, kNameMax = kDomainMax + 1 + 253 + 63 + 1;
   const std::string_view name = text_of(spec, "signerName");
   if (name.empty()) return;  // told by the schema
   const FieldPath root("spec"), path = root / "signerName";
+  if (name == "kubernetes.io/legacy-unknown")
+    return errors.invalid(path, name, "the legacy signerName is not allowed via this API version");
   const std::size_t slash = name.find('/');
   if (slash == std::string_view::npos || name.find('/', slash + 1) != std::string_view::npos) {
-    errors.invalid(path, name,
-                   "must be a fully qualified domain and path of the form \"example.com/signer-name\"");
-    return;
+    return errors.invalid(path, name,
+                          "must be a fully qualified domain and path of the form 'example.com/signer-name'");
   }
   const std::string_view domain = name.substr(0, slash);
-  if (const std::string wrong = check_dns1123_subdomain(domain); !wrong.empty()) {
-    errors.invalid(path, domain, "validating label \"" + std::string(domain) + "\": " + wrong);
-  }
+  if (domain.size() > kDomainMax) errors.too_long(path, kDomainMax);
+  check_labels(domain, check_dns1123_label, path, errors);
   if (domain.find('.') == std::string_view::npos)
     errors.invalid(path, domain, "should be a domain with at least two segments separated by dots");
-  if (const std::string wrong = check_dns1123_subdomain(name.substr(slash + 1)); !wrong.empty())
-    errors.invalid(path, name.substr(slash + 1),
-                   "validating label \"" + std::string(name.substr(slash + 1)) + "\": " + wrong);
-  constexpr std::size_t kMax = 253 + 63 + 1 + 253 + 1;
-  if (name.size() > kMax) errors.too_long(path, kMax);
+  check_labels(name.substr(slash + 1), check_dns1123_subdomain, path, errors);
+  if (name.size() > kNameMax) errors.too_long(path, kNameMax);
 }
 
 bool decides(std::string_view type) { return type == "Approved" || type == "Denied" || type == "Failed"; }

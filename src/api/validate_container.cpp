@@ -280,7 +280,7 @@ void check_probe(const json::object& container, const char* which, const FieldPa
   }
 }
 
-constexpr std::size_t kRestartRulesMax = 20, kExitCodesMax = 255;
+constexpr std::size_t kRestartRulesMax = 20, kRestartExitCodesMax = 255;
 
 void check_restart_rules(const json::object& container, bool is_init, const FieldPath& path,
                          FieldErrors& errors) {
@@ -311,8 +311,8 @@ void check_restart_rules(const json::object& container, bool is_init, const Fiel
     if (op != "In" && op != "NotIn")
       errors.not_supported(at[i] / "exitCodes" / "operator", json::value(op), {"In", "NotIn"});
     if (const json::array* values = array_of(*codes, "values");
-        values != nullptr && values->size() > kExitCodesMax)
-      errors.too_many(at[i] / "exitCodes" / "values", values->size(), kExitCodesMax);
+        values != nullptr && values->size() > kRestartExitCodesMax)
+      errors.too_many(at[i] / "exitCodes" / "values", values->size(), kRestartExitCodesMax);
   }
 }
 

@@ -86,10 +86,15 @@ void validate_priority_class_update(const json::object& object, const json::obje
 
 void validate_event_v1(const json::object& object, FieldErrors& errors);
 void validate_admission_policy(const json::object& object, FieldErrors& errors);
+void validate_admission_policy_status(const json::object& object, const json::object& old,
+                                      FieldErrors& errors);
 void validate_admission_policy_binding(const json::object& object, FieldErrors& errors);
 void validate_api_service(const json::object& object, FieldErrors& errors);
+void validate_api_service_status(const json::object& object, const json::object& old, FieldErrors& errors);
 void validate_flow_schema(const json::object& object, FieldErrors& errors);
 void validate_priority_level(const json::object& object, FieldErrors& errors);
+/// Of both kinds of flow control.
+void validate_flow_status(const json::object& object, const json::object& old, FieldErrors& errors);
 void validate_ip_address(const json::object& object, FieldErrors& errors);
 void validate_ip_address_update(const json::object& object, const json::object& old, FieldErrors& errors);
 void validate_service_cidr(const json::object& object, FieldErrors& errors);
@@ -98,6 +103,9 @@ void validate_spec_immutable(const json::object& object, const json::object& old
 /// url or service of a webhook.
 void validate_client_config(const json::object& config, const FieldPath& path, FieldErrors& errors);
 void validate_webhooks(const json::object& object, FieldErrors& errors);
+/// admissionReviewVersions, conversionReviewVersions: labels, each once, one that we speak among them.
+void check_review_versions(const json::array& versions, std::string_view when_none, const FieldPath& path,
+                           FieldErrors& errors);
 void validate_persistent_volume(const json::object& object, FieldErrors& errors);
 void validate_persistent_volume_update(const json::object& object, const json::object& old,
                                        FieldErrors& errors);

@@ -33,6 +33,8 @@ ORC_API void apply_defaults(SchemaRef schema, json::value& value);
 /// What schemas can say: required, enum, formats, duplicates in sets and maps; then the hooks of each
 /// message. Does not look at metadata of the object itself (see validate_object).
 ORC_API void validate_schema(SchemaRef schema, const json::value& value, FieldErrors& errors);
+/// The same of a value that stands at `path`.
+void validate_schema(SchemaRef schema, const json::value& value, const FieldPath& path, FieldErrors& errors);
 
 /// `schema` is that of the version that the object is in.
 /// What holds for the object at any time: metadata, schema, the record's own rules.

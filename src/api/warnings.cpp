@@ -1,8 +1,10 @@
 // Warnings by kind: the WarningsOnCreate and WarningsOnUpdate of pkg/registry/*/*/strategy.go.
 #include "api/warnings.hpp"
 
+#include <algorithm>
 #include <string_view>
 
+#include "api/crd/formats.hpp"
 #include "api/meta.hpp"
 #include "api/tree.hpp"
 #include "api/validate_parts.hpp"
@@ -247,6 +249,11 @@ Warnings warnings_of(const TypeRecord& type, const json::object& object, const j
     for (const auto& item : object_or_empty(object_or_empty(object, "scheduling"), "nodeSelector")) {
       if (const char* text = deprecated_node_label(item.key()))
         out.push_back("scheduling.nodeSelector: " + std::string(text));
+    }
+  } else if (kind == "CustomResourceDefinition") {
+    const Warnings before = old != nullptr ? warn_formats(*old) : Warnings();
+    for (std::string& text : warn_formats(object)) {
+      if (std::find(before.begin(), before.end(), text) == before.end()) out.push_back(std::move(text));
     }
   } else if (!type.group.empty()) {
     return out;

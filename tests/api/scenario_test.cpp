@@ -5,6 +5,7 @@
 //   strict             unknown fields and type errors
 //   validate           errors of a create (after defaults)
 //   update             errors of an update; two documents, old then new
+//   update-status      the same through /status
 //   warn               warnings of a create or, with two documents, an update
 //   cells              the cells of the row, joined by " | "
 //   patch-strategic    document and patch; the result as YAML (also patch-merge, patch-json)
@@ -107,6 +108,9 @@ std::string run(const Scenario& scenario) {
   if (command == "validate") return print(api::validate_create(*record, version, object));
   if (command == "update")
     return print(api::validate_update(*record, version, object, defaulted(documents->at(0))));
+  if (command == "update-status") {
+    return print(api::validate_status_update(*record, version, object, defaulted(documents->at(0))));
+  }
   if (command == "warn") {
     const json::value old = defaulted(documents->at(0));
     const bool change = documents->size() > 1;

@@ -114,6 +114,8 @@ class Builder {
       return;
     }
     node.kind = SchemaKind::object;
+    // Properties, and others besides.
+    if (more != nullptr && more->is_bool() && more->get_bool()) node.flags |= SchemaNode::preserve_unknown;
     std::vector<std::string_view> names;
     for (const auto& [name, below] : properties) names.push_back(name);
     if (resource) {

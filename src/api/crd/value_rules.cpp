@@ -113,6 +113,8 @@ bool has_format(std::string_view format, std::string_view text) {
   if (format == "date-time" || format == "datetime") return parse_time(text).has_value();
   if (format == "ipv4") return is_ipv4(text);
   if (format == "ipv6") return is_ipv6(text);
+  if (format == "k8s-short-name") return check_dns1123_label(text).empty();
+  if (format == "k8s-long-name") return check_dns1123_subdomain(text).empty();
   const auto found = kPatterns.find(format);
   return found == kPatterns.end() || matches_pattern(found->second, text);
 }

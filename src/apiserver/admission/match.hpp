@@ -15,6 +15,9 @@ inline constexpr std::size_t kCompiledMax = 4096;  // expressions kept by their 
 
 /// A program for these variables, from a cache by text. `invalid` with the place.
 Result<api::cel::Program> compiled_expression(const std::string& text);
+/// Whether an expression of a new object compiles that may not name `hidden`, variables that are not there
+/// where it runs. A blank one is another's business.
+Result<void> check_expression(const std::string& text, const std::vector<std::string>& hidden);
 
 /// A write as rules see it, made once.
 struct WriteSubject {

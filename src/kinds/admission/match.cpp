@@ -65,6 +65,16 @@ Result<cel::Program> compiled_expression(const std::string& text) {
   return program;
 }
 
+Result<void> check_expression(const std::string& text, const std::vector<std::string>& hidden) {
+  if (trim(text).empty()) return {};
+  std::vector<std::string> roots;
+  for (const std::string& root : expression_roots()) {
+    if (std::find(hidden.begin(), hidden.end(), root) == hidden.end()) roots.push_back(root);
+  }
+  auto program = cel::Program::compile(text, roots);
+  return program ? Result<void>() : Result<void>(program.error());
+}
+
 Result<WriteSubject> WriteSubject::of(Admission& admission) {
   const json::value& judged = admission.object != nullptr ? *admission.object : *admission.old;
   const api::TypeRecord& type = *admission.input.type;

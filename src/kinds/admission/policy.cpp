@@ -403,24 +403,23 @@ Result<void> check_policy(Admission& admission) {
   if (!is_type(admission, kGroup, "validatingadmissionpolicies") || admission.object == nullptr) return {};
   api::FieldErrors errors;
   const api::FieldPath spec("spec");
-  const auto check = [&](const char* list, std::initializer_list<const char*> fields) {
+  const bool with_params = find(*admission.object, "/spec/paramKind") != nullptr;
+  const auto check = [&](const char* list, const char* field, std::vector<std::string> hidden) {
     const json::array* items = array_at(*admission.object, std::string("/spec/") + list);
     if (items == nullptr) return;
     const api::FieldPath at = spec / list;
+    if (!with_params) hidden.emplace_back("params");
     for (std::size_t i = 0; i < items->size(); ++i) {
-      for (const char* field : fields) {
-        const std::string text = string_at((*items)[i], std::string("/") + field);
-        if (text.empty()) continue;
-        if (auto program = compiled_expression(text); !program) {
-          errors.invalid(at[i] / field, text, "compilation failed: " + program.error().message());
-        }
-      }
+      const std::string text = string_at((*items)[i], std::string("/") + field);
+      if (auto fine = check_expression(text, hidden); !fine)
+        errors.invalid(at[i] / field, text, "compilation failed: " + fine.error().message());
     }
   };
-  check("validations", {"expression", "messageExpression"});
-  check("variables", {"expression"});
-  check("matchConditions", {"expression"});
-  check("auditAnnotations", {"valueExpression"});
+  check("validations", "expression", {});
+  check("validations", "messageExpression", {"authorizer"});
+  check("variables", "expression", {});
+  check("matchConditions", "expression", {"variables"});
+  check("auditAnnotations", "valueExpression", {});
   if (!errors.empty())
     return api::invalid(kGroup, admission.input.type->kind,
                         std::string(api::meta_string(*admission.object, "name")), errors);

@@ -383,8 +383,8 @@ Result<void> check_webhooks(Admission& admission) {
     for (std::size_t k = 0; conditions != nullptr && k < conditions->size(); ++k) {
       const std::string text = string_at((*conditions)[k], "/expression");
       const api::FieldPath one = list[k];
-      if (auto program = compiled_expression(text); !program)
-        errors.invalid(one / "expression", text, "compilation failed: " + program.error().message());
+      if (auto fine = check_expression(text, {"params", "variables"}); !fine)
+        errors.invalid(one / "expression", text, "compilation failed: " + fine.error().message());
     }
   }
   if (errors.empty()) return {};
