@@ -253,6 +253,7 @@ void TypeSource::publish_versions(const std::shared_ptr<const api::TypeRegistry>
   if (!existing) return;
   const Now now = core_->engine().clock().now();
   std::vector<std::string> wanted;
+  std::vector<json::value> missing;
   std::vector<ApiRequest> creates, statuses, removals;
   for (const auto& each : registry->group_versions()) {
     json::value object = api::api_service_of(*registry, each.group, each.version, now);
@@ -261,16 +262,23 @@ void TypeSource::publish_versions(const std::shared_ptr<const api::TypeRegistry>
     const bool there = std::any_of(existing->items.begin(), existing->items.end(),
                                    [&](const Object& one) { return one.name() == name; });
     if (there) continue;
-    statuses.push_back(request_on(*services_, "update", name, object));
-    statuses.back().subresource = "status";
-    creates.push_back(request_on(*services_, "create", "", std::move(object)));
+    creates.push_back(request_on(*services_, "create", "", object));
+    missing.push_back(std::move(object));
   }
   for (const Object& object : existing->items) {
     const bool kept = std::find(wanted.begin(), wanted.end(), object.name()) != wanted.end();
     if (!kept && object.labels().count("kube-aggregator.kubernetes.io/automanaged") > 0)
       removals.push_back(request_on(*services_, "delete", object.name(), nullptr));
   }
-  if (!creates.empty()) (void)wait_on(core_->engine(), client_.batch(std::move(creates)), kStep);
+  if (creates.empty() && removals.empty()) return;
+  const auto made = wait_on(core_->engine(), client_.batch(std::move(creates)), kStep);
+  for (std::size_t i = 0; made && i < missing.size(); ++i) {
+    if (!(*made)[i]) continue;
+    set_at(missing[i], "/metadata/resourceVersion", json::value((*made)[i]->resource_version()));
+    const std::string name(api::meta_string(missing[i], "name"));
+    statuses.push_back(request_on(*services_, "update", name, std::move(missing[i])));
+    statuses.back().subresource = "status";
+  }
   if (!statuses.empty()) (void)wait_on(core_->engine(), client_.batch(std::move(statuses)), kStep);
   if (!removals.empty()) (void)wait_on(core_->engine(), client_.batch(std::move(removals)), kStep);
 }

@@ -138,9 +138,16 @@ Result<void> check_identity(const WriteInput& input, const json::value& old, con
   const std::string uid(api::meta_string(next, "uid"));
   const std::string old_uid(api::meta_string(old, "uid"));
   if (!uid.empty() && uid != old_uid) {
-    return api::conflict(
-        *input.type, name,
-        "Precondition failed: UID in precondition: " + uid + ", UID in object meta: " + old_uid);
+    // The object of an update names whom it is for; one that a patch has made cannot but be of the same
+    // object.
+    if (!patch) {
+      return api::conflict(
+          *input.type, name,
+          "Precondition failed: UID in precondition: " + uid + ", UID in object meta: " + old_uid);
+    }
+    api::FieldErrors errors;
+    errors.invalid(api::FieldPath("metadata.uid"), json::value(uid), "field is immutable");
+    return api::invalid(input.type->group, input.type->kind, name, errors);
   }
   const std::string version(api::meta_string(next, "resourceVersion"));
   if (version.empty() || version == "0") {
@@ -148,7 +155,7 @@ Result<void> check_identity(const WriteInput& input, const json::value& old, con
     api::FieldErrors errors;
     errors.add(
         {api::FieldErrorType::invalid, "metadata.resourceVersion", "0", "must be specified for an update"});
-    return api::invalid(input.type->group, input.type->kind, name, errors);
+    return api::invalid(input.type->group, input.type->plural, name, errors);  // upstream names no kind here
   }
   if (version != api::meta_string(old, "resourceVersion")) return api::conflict(*input.type, name);
   return {};

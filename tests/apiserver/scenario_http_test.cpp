@@ -10,7 +10,10 @@
 //   TABLE /api/v1/...                  columns and cells of a Table, joined by " | "
 //   EXPLAIN apps/v1 Deployment spec.replicas   type and description, as kubectl explain finds them
 //   WAIT /path POINTER VALUE           until the answer has this value there (at most 10 s)
-// `as` is json, yaml (default), apply, merge, strategic or jsonpatch. A failure prints its message and
+//   WATCH /path show POINTER           each event of a watch until it ends (say timeoutSeconds=1), a line
+//   each
+// `as` is json, yaml (default), apply, merge, strategic or jsonpatch; `accept` the form of the answer;
+// `keep NAME POINTER` lets later steps write {{NAME}} in paths and bodies. A failure prints its message and
 // causes. uids, times and resourceVersions are replaced by words. ORC_WRITE_SCENARIOS=1 writes today's
 // answers.
 #include <filesystem>
@@ -73,6 +76,7 @@ std::string normalised(std::string text) {
       {std::regex("\"?[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\"?"), "UID"},
       {std::regex("\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\d(\\.\\d+)?Z"), "TIME"},
       {std::regex("resourceVersion: \"\\d+\""), "resourceVersion: \"RV\""},
+      {std::regex("(, current: |in record \\()\\d+"), "$1RV"},
       {std::regex("10\\.96\\.(?!0\\.1\\b)\\d+\\.\\d+"), "CLUSTERIP"},
       {std::regex("(\\| |\\n)(\\d+[dhms])+(?= \\||\\n)"), "$1AGE"},
       {std::regex("(\\S+-)[bcdfghjklmnpqrstvwxz2456789]{5}\\b"), "$1XXXXX"},
@@ -90,7 +94,7 @@ class Runner {
   ~Runner() { server_.stop(); }
 
   std::string run(const Step& step) {
-    std::istringstream words(step.command);
+    std::istringstream words(filled(step.command));
     std::string verb, path;
     words >> verb >> path;
     if (verb == "EXPLAIN") {
@@ -103,17 +107,45 @@ class Runner {
       words >> pointer >> value;
       return wait(path, pointer, value);
     }
-    std::string type = "yaml", show;
+    std::string type = "yaml", show, accept = "application/json", name, pointer;
     for (std::string word; words >> word;) {
       if (word == "as") words >> type;
       if (word == "show") words >> show;
+      if (word == "accept") words >> accept;
+      if (word == "keep") words >> name >> pointer;
     }
     if (verb == "TABLE") return table(path);
-    const HttpResponse answer = ask(verb, path, step.input, media_type(type), "application/json");
+    if (verb == "WATCH") return watch(path, accept, show);
+    const HttpResponse answer = ask(verb, path, filled(step.input), media_type(type), accept);
+    if (!name.empty()) {
+      if (const auto tree = parse_json(answer.body)) kept_[name] = string_at(*tree, pointer);
+    }
     return print(answer, show);
   }
 
  private:
+  std::string filled(std::string text) const {
+    for (const auto& [name, value] : kept_) {
+      const std::string word = "{{" + name + "}}";
+      for (std::size_t at = text.find(word); at != std::string::npos; at = text.find(word))
+        text.replace(at, word.size(), value);
+    }
+    return text;
+  }
+  std::string watch(const std::string& path, const std::string& accept, const std::string& show) {
+    const HttpResponse answer = ask("GET", path, "", "", accept);
+    if (answer.status != 200) return print(answer, "");
+    std::string out;
+    std::istringstream lines(answer.body);
+    for (std::string line; std::getline(lines, line);) {
+      const auto event = parse_json(line);
+      if (!event) return out + "no JSON: " + line + "\n";
+      const json::value* part = find(*event, "/object" + show);
+      out += string_at(*event, "/type") + " " + string_at(*event, "/object/kind") +
+             (part == nullptr ? "" : " " + to_json(*part)) + "\n";
+    }
+    return out;
+  }
   static std::string media_type(const std::string& name) {
     if (name == "apply") return "application/apply-patch+yaml";
     if (name == "merge") return "application/merge-patch+json";
@@ -219,6 +251,7 @@ class Runner {
     return "still " + seen + "\n";
   }
 
+  std::map<std::string, std::string> kept_;
   Engine engine_;
   ApiServer server_;
   std::shared_ptr<HttpClient> http_ = make_http_client(engine_);
