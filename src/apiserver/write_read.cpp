@@ -73,13 +73,38 @@ bool call_has(const WriteInput& input, const std::string& parameter) {
   return input.call->info.query.find(parameter) != input.call->info.query.end();
 }
 
+// What upstream's ValidateDryRun says of them; null: none.
+Result<bool> read_dry_run(const json::value* values, const char* options_kind) {
+  if (values == nullptr || values->is_null()) return false;
+  const json::array* list = values->if_array();
+  const bool known = list != nullptr && std::all_of(list->begin(), list->end(),
+                                                    [](const json::value& one) { return one == "All"; });
+  if (known) return !list->empty();
+  api::FieldErrors errors;
+  errors.not_supported(api::FieldPath("dryRun"), *values, {"All"});
+  return api::invalid("meta.k8s.io", options_kind, "", errors);
+}
+json::value dry_run_parameters(const Query& query) {
+  json::array values;
+  const auto [begin, end] = query.equal_range("dryRun");
+  for (auto it = begin; it != end; ++it) {
+    if (!it->second.empty()) values.emplace_back(it->second);
+  }
+  return values;
+}
+const char* options_kind(const std::string& verb) {
+  return verb == "patch"    ? "PatchOptions"
+         : verb == "update" ? "UpdateOptions"
+         : verb == "create" ? "CreateOptions"
+                            : "DeleteOptions";
+}
+
 Result<void> read_manager(WriteInput& input) {
   input.field_manager = query_value(input.call->info.query, "fieldManager");
   if (const std::string wrong = api::check_manager_name(input.field_manager); !wrong.empty()) {
-    const std::string& verb = input.call->info.verb;
     api::StatusDetails details;
     details.group = "meta.k8s.io";
-    details.kind = verb == "patch" ? "PatchOptions" : verb == "update" ? "UpdateOptions" : "CreateOptions";
+    details.kind = options_kind(input.call->info.verb);
     details.causes = {
         {wrong.starts_with("Too long") ? "FieldValueTooLong" : "FieldValueInvalid", wrong, "fieldManager"}};
     const std::string message = details.kind + ".meta.k8s.io \"\" is invalid: fieldManager: " + wrong;
@@ -114,10 +139,6 @@ Result<void> read_patch(WriteInput& input) {
   return {};
 }
 
-Result<std::int64_t> read_seconds(const json::value& value) {
-  if (value.is_int64()) return value.get_int64();
-  return api::bad_request("gracePeriodSeconds must be an integer");
-}
 Error bad_delete_options(std::string_view why) { return api::cannot_be_handled("DeleteOptions", "v1", why); }
 }  // namespace
 
@@ -137,53 +158,72 @@ Result<void> check_strict(WriteInput& input, const std::vector<std::string>& unk
   return {};
 }
 
-Result<DeleteRequest> read_delete(const Call& call) {
+Result<DeleteRequest> read_delete_options(const json::value& options) {
   DeleteRequest request;
-  json::value options;
-  if (call.object) {
-    options = tree(call.object);
-  } else if (!trim(call.body).empty()) {
-    const auto format = api::body_format(call.content_type);
-    if (!format) return api::unsupported_media_type("DeleteOptions must be JSON, YAML or protobuf");
-    const api::SchemaRef schema = api::builtin_type("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions");
-    if (*format == api::BodyFormat::protobuf && schema) {
-      ORC_ASSIGN(api::DecodedBody decoded,
-                 api::decode_body(call.body, *format, {"", "v1", "DeleteOptions"}, schema));
-      options = std::move(decoded.tree);
-    } else {
-      ORC_ASSIGN(options, api::parse_body(call.body, *format));
-    }
-    if (!options.is_object()) return bad_delete_options("the body is not an object");
-  }
   if (const json::value* grace = find(options, "/gracePeriodSeconds");
       grace != nullptr && !grace->is_null()) {
-    ORC_ASSIGN(request.grace_seconds, read_seconds(*grace));
-  } else if (const std::string text = query_value(call.info.query, "gracePeriodSeconds"); !text.empty()) {
-    auto number = parse_json(text);
-    if (!number || !number->is_int64())
-      return api::bad_request("gracePeriodSeconds must be an integer, not \"" + text + "\"");
-    request.grace_seconds = number->get_int64();
+    if (!grace->is_int64()) return api::bad_request("gracePeriodSeconds must be an integer");
+    request.grace_seconds = grace->get_int64() < 0 ? 1 : grace->get_int64();  // as upstream
   }
-  request.propagation =
-      string_at(options, "/propagationPolicy", query_value(call.info.query, "propagationPolicy"));
+  const api::FieldPath path("propagationPolicy");
+  api::FieldErrors errors;
+  request.propagation = string_at(options, "/propagationPolicy");
   if (const json::value* orphan = find(options, "/orphanDependents");
       orphan != nullptr && orphan->is_bool()) {
-    if (!request.propagation.empty()) {
-      return api::bad_request("orphanDependents and deletionPropagation cannot be both set");
-    }
-    request.propagation = orphan->get_bool() ? "Orphan" : "Background";
+    if (!request.propagation.empty())
+      errors.invalid(path, request.propagation,
+                     "orphanDependents and deletionPropagation cannot be both set");
+    if (request.propagation.empty()) request.propagation = orphan->get_bool() ? "Orphan" : "Background";
   }
   if (!request.propagation.empty() && request.propagation != "Background" &&
       request.propagation != "Foreground" && request.propagation != "Orphan") {
-    api::FieldErrors errors;
-    static constexpr const char* kNames[] = {"Foreground", "Background", "Orphan"};
-    errors.not_supported(api::FieldPath("propagationPolicy"), json::value(request.propagation),
-                         {kNames[0], kNames[1], kNames[2]});
-    return api::invalid("meta.k8s.io", "DeleteOptions", "", errors);
+    errors.not_supported(path, json::value(request.propagation),
+                         {"Foreground", "Background", "Orphan", "nil"});
   }
+  if (!errors.empty()) return api::invalid("meta.k8s.io", "DeleteOptions", "", errors);
+  ORC_ASSIGN(request.dry_run, read_dry_run(find(options, "/dryRun"), "DeleteOptions"));
   request.uid = string_at(options, "/preconditions/uid");
   request.resource_version = string_at(options, "/preconditions/resourceVersion");
   return request;
+}
+
+namespace {
+Result<json::value> delete_parameters(const Query& query) {
+  json::object options{{"dryRun", dry_run_parameters(query)}};
+  if (const std::string text = query_value(query, "gracePeriodSeconds"); !text.empty()) {
+    auto number = parse_json(text);
+    if (!number || !number->is_int64())
+      return api::bad_request("gracePeriodSeconds must be an integer, not \"" + text + "\"");
+    options["gracePeriodSeconds"] = *number;
+  }
+  if (const std::string text = query_value(query, "propagationPolicy"); !text.empty())
+    options["propagationPolicy"] = text;
+  if (query.contains("orphanDependents")) options["orphanDependents"] = query_flag(query, "orphanDependents");
+  return json::value(std::move(options));
+}
+
+Result<json::value> delete_body(const Call& call) {
+  const auto format = api::body_format(call.content_type);
+  if (!format) return api::unsupported_media_type("DeleteOptions must be JSON, YAML or protobuf");
+  const api::SchemaRef schema = api::builtin_type("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions");
+  if (*format == api::BodyFormat::protobuf && schema) {
+    ORC_ASSIGN(api::DecodedBody decoded,
+               api::decode_body(call.body, *format, {"", "v1", "DeleteOptions"}, schema));
+    return std::move(decoded.tree);
+  }
+  ORC_ASSIGN(json::value options, api::parse_body(call.body, *format));
+  if (!options.is_object()) return bad_delete_options("the body is not an object");
+  if (const std::string kind = string_at(options, "/kind", "DeleteOptions"); kind != "DeleteOptions")
+    return bad_delete_options("the body is a " + kind);
+  return options;
+}
+}  // namespace
+
+Result<DeleteRequest> read_delete(const Call& call) {
+  if (call.object) return read_delete_options(tree(call.object));
+  ORC_ASSIGN(const json::value options,
+             trim(call.body).empty() ? delete_parameters(call.info.query) : delete_body(call));
+  return read_delete_options(options);
 }
 
 Result<WriteInput> read_write(const ApiCore& core, const Call& call, api::TypePtr type) {
@@ -195,19 +235,15 @@ Result<WriteInput> read_write(const ApiCore& core, const Call& call, api::TypePt
     input.sub = input.type->subresource(call.info.subresource);
     if (input.sub == nullptr) return api::unknown_path();
   }
-  const auto dry_run = call.info.query.find("dryRun");
-  if (dry_run != call.info.query.end() && !dry_run->second.empty()) {
-    if (dry_run->second != "All") {
-      return api::bad_request("dryRun: Unsupported value: \"" + dry_run->second +
-                              "\": supported values: \"All\"");
-    }
-    input.dry_run = true;
-  }
+  const json::value dry_run = dry_run_parameters(call.info.query);
+  ORC_ASSIGN(input.dry_run, read_dry_run(&dry_run, options_kind(call.info.verb)));
   input.validation = query_value(call.info.query, "fieldValidation");
   if (!input.validation.empty() && input.validation != "Strict" && input.validation != "Warn" &&
       input.validation != "Ignore") {
-    return api::bad_request("fieldValidation: Unsupported value: \"" + input.validation +
-                            "\": supported values: \"Ignore\", \"Warn\", \"Strict\"");
+    api::FieldErrors errors;
+    errors.not_supported(api::FieldPath("fieldValidation"), json::value(input.validation),
+                         {"", "Ignore", "Strict", "Warn"});
+    return api::invalid("meta.k8s.io", options_kind(call.info.verb), "", errors);
   }
   ORC_TRY(read_manager(input));
   const api::TypeVersion* version = input.type->version(call.info.version);
@@ -225,7 +261,7 @@ Result<WriteInput> read_write(const ApiCore& core, const Call& call, api::TypePt
     ORC_TRY(read_patch(input));
   } else if (call.info.verb == "delete") {
     ORC_ASSIGN(input.remove, read_delete(call));
-    if (input.remove.grace_seconds && *input.remove.grace_seconds < 0) input.remove.grace_seconds = 1;
+    input.dry_run = input.dry_run || input.remove.dry_run;
   }
   return input;
 }

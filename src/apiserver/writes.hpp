@@ -19,6 +19,7 @@ struct DeleteRequest {
   std::optional<std::int64_t> grace_seconds;
   std::string propagation;  ///< "", Background, Foreground, Orphan
   std::string uid, resource_version;
+  bool dry_run = false;
 };
 
 /// All that one write needs besides the view; made once per request.
@@ -93,8 +94,9 @@ api::FieldManagers track_change(const WriteInput& input, const json::value& old,
 /// Deletes or marks `loaded`; also for evictions.
 Result<Change> remove_object(const WriteInput& input, const View& view, const Loaded& loaded,
                              const DeleteRequest& request);
-/// DeleteOptions from body and query.
+/// DeleteOptions of a request: its body or, without one, its parameters.
 Result<DeleteRequest> read_delete(const Call& call);
+Result<DeleteRequest> read_delete_options(const json::value& options);
 /// Strict check of what decode found: 400, or warnings.
 Result<void> check_strict(WriteInput& input, const std::vector<std::string>& unknown,
                           const std::vector<std::string>& duplicate);

@@ -169,13 +169,10 @@ Result<Change> evict_pod(const WriteInput& input, const View& view) {
   ORC_TRY(admit_document(admission));
   WriteInput main = input;
   main.judged = true;
-  DeleteRequest request;
-  if (const json::value* grace = find(eviction, "/deleteOptions/gracePeriodSeconds");
-      grace != nullptr && grace->is_int64()) {
-    request.grace_seconds = grace->get_int64();
-  }
-  request.uid = string_at(eviction, "/deleteOptions/preconditions/uid");
-  request.resource_version = string_at(eviction, "/deleteOptions/preconditions/resourceVersion");
+  const json::value* options = find(eviction, "/deleteOptions");
+  ORC_ASSIGN(const DeleteRequest request,
+             read_delete_options(options == nullptr ? json::value(json::object()) : *options));
+  main.dry_run = main.dry_run || request.dry_run;
   ORC_ASSIGN(Change change, remove_object(main, view, pod, request));
   change.warnings.insert(change.warnings.begin(), judged.warnings.begin(), judged.warnings.end());
   ORC_ASSIGN(const json::value tree, pod.tree());

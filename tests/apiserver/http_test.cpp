@@ -126,7 +126,7 @@ TEST_CASE("what cannot be read or shown is refused with the right code") {
   CHECK(reason(served.ask("GET", "/apis/apps/v9/deployments")) == "404 NotFound");
   CHECK(reason(served.ask("GET", "/api/v1/namespaces/default/%2e%2e/pods")) == "400 BadRequest");
   CHECK(reason(served.ask("POST", "/api/v1/configmaps", map_json("a"))) == "405 MethodNotAllowed");
-  CHECK(reason(served.ask("POST", kMaps + "?dryRun=Some", map_json("a"))) == "400 BadRequest");
+  CHECK(reason(served.ask("POST", kMaps + "?dryRun=Some", map_json("a"))) == "422 Invalid");
   CHECK(served.ask("POST", kMaps, std::string(4 << 20, 'x')).status == 413);
   std::string big = R"({"apiVersion":"v1","kind":"Secret","metadata":{"name":"big","annotations":{"a":")" +
                     std::string(300 << 10, 'x') + "\"}}}";
