@@ -82,16 +82,31 @@ void validate_identity(const TypeRecord& record, const json::object& meta, const
   }
 }
 
+std::string lower_case(std::string_view text) {
+  std::string lower(text);
+  std::transform(lower.begin(), lower.end(), lower.begin(),
+                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+  return lower;
+}
+
+void validate_common(const json::object& meta, const FieldPath& path, FieldErrors& errors) {
+  if (const json::value* generation = meta.if_contains("generation");
+      generation && generation->is_int64() && generation->get_int64() < 0) {
+    errors.invalid(path / "generation", *generation, "must be greater than or equal to 0");
+  }
+  validate_labels(meta.if_contains("labels"), path / "labels", errors);
+  validate_annotations(meta.if_contains("annotations"), path / "annotations", errors);
+  validate_owners(meta.if_contains("ownerReferences"), path / "ownerReferences", errors);
+  validate_finalizers(meta.if_contains("finalizers"), path / "finalizers", errors);
+}
+
 }  // namespace
 
 void validate_annotations(const json::value* annotations, const FieldPath& path, FieldErrors& errors) {
   if (annotations == nullptr || !annotations->is_object()) return;
   std::size_t total = 0;
   for (const auto& [key, value] : annotations->get_object()) {
-    std::string lower(key);
-    std::transform(lower.begin(), lower.end(), lower.begin(),
-                   [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
-    if (const std::string wrong = check_qualified_name(lower); !wrong.empty())
+    if (const std::string wrong = check_qualified_name(lower_case(key)); !wrong.empty())
       errors.invalid(path, std::string_view(key), wrong);
     total += key.size() + (value.is_string() ? value.get_string().size() : 0);
   }
@@ -115,14 +130,35 @@ void validate_metadata(const TypeRecord& record, const json::object& object, Fie
   const json::object& meta = found != nullptr && found->is_object() ? found->get_object() : kEmpty;
   const FieldPath path("metadata");
   validate_identity(record, meta, path, errors);
-  if (const json::value* generation = meta.if_contains("generation");
-      generation && generation->is_int64() && generation->get_int64() < 0) {
-    errors.invalid(path / "generation", *generation, "must be greater than or equal to 0");
+  validate_common(meta, path, errors);
+}
+
+// Upstream's schema/objectmeta/validation.go: apiVersion and kind must be there, metadata need not.
+void validate_embedded_resource(const json::object& object, const FieldPath& path, FieldErrors& errors) {
+  const std::string_view version = text_of(object, "apiVersion"), kind = text_of(object, "kind");
+  if (version.empty()) {
+    errors.required(path / "apiVersion");
+  } else if (std::count(version.begin(), version.end(), '/') > 1) {
+    errors.invalid(path / "apiVersion", version, "unexpected GroupVersion string: " + std::string(version));
   }
-  validate_labels(meta.if_contains("labels"), path / "labels", errors);
-  validate_annotations(meta.if_contains("annotations"), path / "annotations", errors);
-  validate_owners(meta.if_contains("ownerReferences"), path / "ownerReferences", errors);
-  validate_finalizers(meta.if_contains("finalizers"), path / "finalizers", errors);
+  if (kind.empty()) {
+    errors.required(path / "kind");
+  } else if (const std::string wrong = check_dns1035_label(lower_case(kind)); !wrong.empty()) {
+    errors.invalid(path / "kind", kind, "may have mixed case, but should otherwise match: " + wrong);
+  }
+  const json::value* found = object.if_contains("metadata");
+  if (found == nullptr || !found->is_object()) return;
+  const json::object& meta = found->get_object();
+  const FieldPath inner = path / "metadata";
+  const std::string_view name = text_of(meta, "name"), generate = text_of(meta, "generateName"),
+                         ns = text_of(meta, "namespace");
+  if (const std::string wrong = check_path_segment(generate); !generate.empty() && !wrong.empty())
+    errors.invalid(inner / "generateName", generate, wrong);
+  if (const std::string wrong = check_path_segment(name); !name.empty() && !wrong.empty())
+    errors.invalid(inner / "name", name, wrong);
+  if (const std::string wrong = check_dns1123_label(ns); !ns.empty() && !wrong.empty())
+    errors.invalid(inner / "namespace", ns, wrong);
+  validate_common(meta, inner, errors);
 }
 
 void validate_metadata_update(const json::object& object, const json::object& old, FieldErrors& errors) {

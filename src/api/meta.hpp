@@ -32,6 +32,9 @@ ORC_API std::string generate_name(std::string_view base, Random& random);
 
 // --- metadata ----------------------------------------------------------------------------------------------
 ORC_API void validate_metadata(const TypeRecord& record, const json::object& object, FieldErrors& errors);
+/// Of an object within a custom one (x-kubernetes-embedded-resource): apiVersion, kind and metadata.
+ORC_API void validate_embedded_resource(const json::object& object, const FieldPath& path,
+                                        FieldErrors& errors);
 ORC_API void validate_metadata_update(const json::object& object, const json::object& old,
                                       FieldErrors& errors);
 /// Of an object or of a template.

@@ -41,6 +41,7 @@ class ValidateVisitor {
       }
       if (schema.hook() != TypeHook::none)
         run_validate_hook(schema.hook(), value.get_object(), path, errors_);
+      if (schema.has(SchemaNode::embedded)) validate_embedded_resource(value.get_object(), path, errors_);
     }
     if (!schema.enum_values().empty() && !schema.has(SchemaNode::judged)) check_enum(schema, value, path);
     if (const json::object* rules = schema.rules()) check_value(*rules, value, path, errors_);
