@@ -68,8 +68,9 @@ json::value table_row(const TypeRecord& record, const json::value& object, Now n
       row["conditions"] = json::array{std::move(condition)};
     }
   }
-  if (include == IncludeObject::metadata) row["object"] = partial_metadata(object, api_version);
-  if (include == IncludeObject::object) row["object"] = object;
+  row["object"] = include == IncludeObject::metadata ? partial_metadata(object, api_version)
+                  : include == IncludeObject::object ? object
+                                                     : json::value(nullptr);
   return row;
 }
 

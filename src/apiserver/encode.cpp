@@ -48,10 +48,10 @@ std::vector<MediaRange> parse_accept(std::string_view accept) {
 }
 
 // nullopt: we do not have it.
-std::optional<Representation> form_of(const MediaRange& range, bool protobuf) {
+std::optional<Representation> form_of(const MediaRange& range, Forms forms) {
   Representation want;
   if (range.q <= 0) return std::nullopt;
-  want.protobuf = protobuf && range.type == "application/vnd.kubernetes.protobuf";
+  want.protobuf = forms.protobuf && range.type == "application/vnd.kubernetes.protobuf";
   const bool any = range.type == "*/*" || range.type == "application/*";
   if (range.type == "application/yaml") {
     want.form = Form::yaml;
@@ -66,7 +66,7 @@ std::optional<Representation> form_of(const MediaRange& range, bool protobuf) {
   if (version == range.parameters.end() || (version->second != "v1" && version->second != "v1beta1"))
     return std::nullopt;
   want.meta_version = version->second;
-  if (as->second == "Table" && !want.protobuf) {
+  if (as->second == "Table" && forms.table && !want.protobuf) {
     want.form = Form::table;
   } else if (as->second == "PartialObjectMetadata" || as->second == "PartialObjectMetadataList") {
     want.form = Form::partial;
@@ -96,8 +96,11 @@ std::string finish(const json::value& tree, const Representation& want) {
 }
 }  // namespace
 
-bool has_protobuf(const api::TypeRecord* type) {
-  return type != nullptr && type->builtin && !type->defines_types && !type->computed;
+Forms forms_of(const api::TypeRecord* type, std::string_view subresource) {
+  if (type == nullptr) return {};
+  const api::Subresource* sub = type->subresource(subresource);
+  return {.protobuf = type->builtin && !type->defines_types && !type->computed,
+          .table = !type->virtual_only && (sub == nullptr || sub->kind.kind == type->kind)};
 }
 
 Result<std::string> protobuf_text(const json::value& tree, api::SchemaRef schema) {
@@ -143,12 +146,12 @@ Result<std::string> protobuf_list(const api::TypeRecord& type, const std::string
   return api::protobuf_envelope(api_version, type.list_kind, message);
 }
 
-Result<Representation> negotiate(std::string_view accept, const Query& query, bool protobuf) {
+Result<Representation> negotiate(std::string_view accept, const Query& query, Forms forms) {
   Representation want;
   if (!trim(accept).empty()) {
     std::optional<Representation> found;
     for (const MediaRange& range : parse_accept(accept)) {
-      found = form_of(range, protobuf);
+      found = form_of(range, forms);
       if (found) break;
     }
     if (!found) {
@@ -161,6 +164,11 @@ Result<Representation> negotiate(std::string_view accept, const Query& query, bo
   }
   want.pretty = query.find("pretty") != query.end() && query_flag(query, "pretty");
   const std::string include = query_value(query, "includeObject");
+  if (want.form == Form::table && !include.empty() && include != "None" && include != "Object" &&
+      include != "Metadata") {
+    return api::bad_request("Unable to convert to Table as requested: includeObject: Invalid value: \"" +
+                            include + "\": must be 'Metadata', 'Object', 'None', or empty");
+  }
   if (include == "None") want.include = Include::none;
   if (include == "Object") want.include = Include::object;
   return want;
@@ -175,6 +183,7 @@ Reply tree_reply(const Call& call, const json::value& tree, int code) {
   Reply reply;
   reply.code = code;
   Representation want = call.want;
+  const bool metadata_only = want.form == Form::partial && !want.protobuf;
   if (want.form == Form::table || want.form == Form::partial) want.form = Form::json;
   if (want.protobuf) {
     if (auto bytes = protobuf_text(tree, {})) {
@@ -185,7 +194,7 @@ Reply tree_reply(const Call& call, const json::value& tree, int code) {
     want.protobuf = false;  // kinds without a message are JSON, and say so
   }
   reply.content_type = content_type_of(want);
-  reply.body = finish(tree, want);
+  reply.body = finish(metadata_only ? api::partial_metadata(tree, meta_api_version(want)) : tree, want);
   return reply;
 }
 

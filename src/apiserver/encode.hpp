@@ -10,11 +10,16 @@
 
 namespace orchestra::apiserver {
 
-/// The best form that we have for an Accept header: 406 if there is none. `protobuf`: the kind has it.
-Result<Representation> negotiate(std::string_view accept, const Query& query, bool protobuf = false);
-/// Has this resource messages? Builtin kinds that are stored or reviewed, but not definitions of types, whose
-/// schemas are JSON.
-bool has_protobuf(const api::TypeRecord* type);
+/// Forms besides JSON and YAML in which an answer can be.
+struct Forms {
+  bool protobuf = false;
+  bool table = true;
+};
+/// The best form that we have for an Accept header: 406 if there is none.
+Result<Representation> negotiate(std::string_view accept, const Query& query, Forms forms = {});
+/// Messages: of builtin kinds that are stored or reviewed, but not of definitions of types, whose schemas are
+/// JSON. Rows: of what is stored or computed, also through a subresource of the same kind.
+Forms forms_of(const api::TypeRecord* type, std::string_view subresource);
 /// An enveloped message of a builtin kind, by its own apiVersion and kind where `schema` is empty;
 /// `unsupported` for kinds without one.
 Result<std::string> protobuf_text(const json::value& tree, api::SchemaRef schema);

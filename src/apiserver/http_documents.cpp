@@ -4,6 +4,7 @@
 #include <openssl/evp.h>
 
 #include <array>
+#include <set>
 
 #include "api/openapi.hpp"
 #include "api/status.hpp"
@@ -97,17 +98,31 @@ Reply HttpFront::health(const Exchange& exchange, const std::string& check) cons
   std::vector<std::pair<std::string, bool>> checks = {{"ping", true}, {"log", true}};
   checks.emplace_back("etcd", core_->store().revision() > 0);  // the name that probes and dashboards know
   if (check != "livez") checks.emplace_back("poststarthook/bootstrap-objects", ready_.load());
+  if (const std::string own = "/" + check + "/"; exchange.info.path.starts_with(own)) {
+    const auto one = std::find_if(checks.begin(), checks.end(), [&](const auto& each) {
+      return each.first == std::string_view(exchange.info.path).substr(own.size());
+    });
+    if (one == checks.end()) return error_reply(api::unknown_path());
+    return one->second ? text_reply(200, "ok") : text_reply(500, "internal server error: not ready\n");
+  }
+  std::set<std::string> excluded;
   const auto [begin, end] = exchange.info.query.equal_range("exclude");
+  for (auto it = begin; it != end; ++it) excluded.insert(it->second);
   bool well = true;
   std::string text;
   for (const auto& [name, ok] : checks) {
-    bool excluded = false;
-    for (auto it = begin; it != end; ++it) excluded = excluded || it->second == name;
-    if (excluded) continue;
+    if (excluded.erase(name) > 0) {
+      text += "[+]" + name + " excluded: ok\n";
+      continue;
+    }
     well = well && ok;
     text += ok ? "[+]" + name + " ok\n" : "[-]" + name + " failed: reason withheld\n";
   }
-  if (well && !query_flag(exchange.info.query, "verbose")) return text_reply(200, "ok");
+  std::string unknown;
+  for (const std::string& name : excluded) unknown += (unknown.empty() ? "\"" : ",\"") + name + "\"";
+  if (!unknown.empty())
+    text += "warn: some health checks cannot be excluded: no matches for " + unknown + "\n";
+  if (well && !exchange.info.query.contains("verbose")) return text_reply(200, "ok");
   return text_reply(well ? 200 : 500, text + check + (well ? " check passed\n" : " check failed\n"));
 }
 

@@ -165,7 +165,8 @@ void HttpFront::resource(const std::shared_ptr<Exchange>& exchange) {
   Call call;
   const api::TypePtr known =
       core_->registry()->find(exchange->info.group, exchange->info.version, exchange->info.resource);
-  auto want = negotiate(exchange->header("accept"), exchange->info.query, has_protobuf(known.get()));
+  auto want = negotiate(exchange->header("accept"), exchange->info.query,
+                        forms_of(known.get(), exchange->info.subresource));
   if (!want) return send_reply(engine, exchange->responder, error_reply(want.error()));
   call.want = *want;
   call.want.managed_fields = true;
@@ -215,7 +216,8 @@ void HttpFront::watch(const std::shared_ptr<Exchange>& exchange) {
   call.info = exchange->info;
   call.user = exchange->user;
   const api::TypePtr known = core_->registry()->find(call.info.group, call.info.version, call.info.resource);
-  auto want = negotiate(exchange->header("accept"), exchange->info.query, has_protobuf(known.get()));
+  auto want = negotiate(exchange->header("accept"), exchange->info.query,
+                        forms_of(known.get(), exchange->info.subresource));
   auto type = want ? core_->resolve(call.info) : Result<api::TypePtr>(want.error());
   auto request = type ? read_watch(*core_, call, *type) : Result<WatchRequest>(type.error());
   auto cursor = request ? WatchCursor::open(*core_, std::move(*request))

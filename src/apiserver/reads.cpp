@@ -249,14 +249,17 @@ void ApiCore::computed_read(const Call& call, const api::TypeRecord& type, const
     return answer(error_reply(api::service_unavailable(
         type.qualified_resource() + " are computed by a component that is not part of this server")));
   }
-  if (!call.info.name.empty()) {
-    for (const json::value& item : items) {
-      if (api::meta_string(item, "name") == call.info.name) return answer(tree_reply(call, item, 200));
-    }
-    return answer(error_reply(api::not_found(type, call.info.name)));
-  }
   const Now now = engine_.clock().now();
   const std::string version = type.gvk(call.info.version).api_version();
+  if (!call.info.name.empty()) {
+    json::array named;
+    for (json::value& item : items) {
+      if (api::meta_string(item, "name") == call.info.name) named.push_back(std::move(item));
+    }
+    items = std::move(named);
+    if (items.empty()) return answer(error_reply(api::not_found(type, call.info.name)));
+    if (call.want.form != Form::table) return answer(tree_reply(call, items.front(), 200));
+  }
   Reply reply;
   reply.body = list_opening(type, version, call.want, list_metadata(store_->revision(), "", 0));
   bool first = true;
