@@ -48,6 +48,9 @@ struct ApiServerOptions {
   std::size_t watchers_max = 10'000;
   std::size_t connections_max = 10'000;
   Duration bookmark_interval = std::chrono::seconds(60);
+  /// What is not answered by then is answered with 504; watches, logs and streams go on. A client may ask for
+  /// less (`?timeout=10s`). Since 0.2.
+  Duration request_deadline = std::chrono::seconds(60);
   /// Of serving and client certificates; the serving one is renewed at two thirds of it.
   Duration certificate_life = std::chrono::hours(24 * 365);
   /// `iss` and the default audience of service account tokens.

@@ -59,6 +59,7 @@ struct ApiServer::Impl : std::enable_shared_from_this<ApiServer::Impl> {
     out.node_port_min = options.node_port_min;
     out.node_port_max = options.node_port_max;
     out.watchers_max = options.watchers_max;
+    out.request_deadline = options.request_deadline;
     return out;
   }
   std::vector<std::string> certificate_names() const {
@@ -271,6 +272,7 @@ Result<void> ApiServer::start() {
   front_options.reads_in_flight_max = impl.options.reads_in_flight_max;
   front_options.writes_in_flight_max = impl.options.writes_in_flight_max;
   front_options.bookmark_interval = impl.options.bookmark_interval;
+  front_options.request_deadline = impl.options.request_deadline;
   if (impl.options.audit_sink) {
     ORC_ASSIGN(AuditPolicy policy, AuditPolicy::parse(impl.options.audit_policy));
     impl.audit = std::make_shared<AuditLog>(impl.engine, std::move(policy), impl.options.audit_sink,

@@ -58,7 +58,8 @@ struct Call {
   std::string body;
   std::string content_type = "application/json";
   std::string user_agent;
-  std::string fence;  ///< "KEY=REVISION": create revision of the election's key
+  std::string fence;             ///< "KEY=REVISION": create revision of the election's key
+  std::int64_t deadline_ns = 0;  ///< of the steady clock; 0: what the server gives every request
   Representation want;
   /// In process the body comes as an object and is not printed and parsed again.
   Object object;
@@ -77,6 +78,9 @@ struct Reply {
   std::function<std::optional<std::string>()> more;
 };
 using Answer = std::function<void(Reply)>;
+
+/// What a request is told that was not answered in time, as upstream does.
+inline constexpr const char* kTimedOut = "request did not complete within the allotted timeout";
 
 /// The Status answer of an error; 429 and 503 carry Retry-After.
 Reply error_reply(const Error& error);

@@ -19,7 +19,6 @@ namespace orchestra::apiserver {
 namespace {
 constexpr std::int64_t kLeaseWindowSeconds = 300;  // objects written within share one lease of the store
 constexpr std::size_t kBatchBytesMax = 8 << 20;    // of the values in one transaction
-constexpr int kAttemptsMax = 32;                   // of one write that keeps losing races
 
 // "KEY=REVISION": the election's key must still have been created by this holder.
 Result<void> check_fence(const std::string& fence, const View& view, Change& change) {
@@ -104,6 +103,7 @@ struct ApiCore::WriteTask {
   std::vector<std::unique_ptr<Part>> parts;
   std::function<void(std::vector<Reply>)> answer;
   int attempts = 0;
+  std::int64_t deadline_ns = 0;  ///< one that keeps losing races is repeated until then, as upstream
   bool linearizable = false;
   std::int64_t ttl_seconds = 0;  ///< of the part that expires, if any
   LeaseId lease = 0;
@@ -143,6 +143,11 @@ void ApiCore::run(bool waits, std::function<void()> work, const std::function<vo
   if (!waits) return work();
   if (auto queued = engine_.post_blocking(std::move(work)); !queued)
     refused(api::too_many_requests("too many requests wait for webhooks: " + queued.error().to_string()));
+}
+
+std::int64_t ApiCore::deadline_of(const Call& call) const {
+  if (call.deadline_ns != 0) return call.deadline_ns;
+  return engine_.clock().now().steady_ns + options_.request_deadline.count();
 }
 
 bool ApiCore::may_wait(const WriteTask& task) const {
@@ -232,6 +237,7 @@ void ApiCore::write(Call call, api::TypePtr type, Answer answer) {
   auto input = read_write(*this, part->call, std::move(type));
   if (!input) return answer(error_reply(input.error()));
   part->input = std::move(*input);
+  task->deadline_ns = deadline_of(part->call);
   task->add(std::move(part));
   task->answer = [answer = std::move(answer)](std::vector<Reply> replies) {
     answer(std::move(replies.front()));
@@ -255,6 +261,7 @@ void ApiCore::batch(std::vector<Call> calls, std::function<void(std::vector<Repl
       part->reply = error_reply(input.error());
       part->decided = true;
     }
+    task->deadline_ns = std::max(task->deadline_ns, deadline_of(part->call));
     task->add(std::move(part));
   }
   task->alone = false;
@@ -377,18 +384,12 @@ void ApiCore::computed(const std::shared_ptr<WriteTask>& task, Result<Snapshot> 
             part->decided = true;
           }
           if (!later && !refused_on_stale) return task->finish();
-          task->attempts = 0;
         } else {
           task->alone = true;
+          if (self->engine_.clock().now().steady_ns >= task->deadline_ns)
+            return task->fail(api::timed_out(kTimedOut));
         }
         task->linearizable = true;
-        if (task->attempts >= kAttemptsMax) {
-          for (WriteTask::Part* part : joined) {
-            part->reply = error_reply(api::conflict(*part->input.type, part->input.name()));
-            part->decided = true;
-          }
-          task->attempts = 0;
-        }
         // Not on the store's thread: computing takes longer than the store should wait.
         self->engine_.post([self, task] { self->attempt(task); });
       });

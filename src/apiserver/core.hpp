@@ -34,6 +34,7 @@ struct CoreOptions {
   std::size_t object_bytes_max = 1536 << 10;                          ///< fits a store of etcd's limits: 413
   std::size_t reads_in_flight_max = 400, writes_in_flight_max = 200;  ///< over HTTP: 429
   std::size_t watchers_max = 10'000;
+  Duration request_deadline = std::chrono::seconds(60);
   std::string continue_secret;
 };
 
@@ -89,6 +90,7 @@ class ApiCore : public std::enable_shared_from_this<ApiCore> {
   struct WriteTask;
   void attempt(std::shared_ptr<WriteTask> task);
   bool may_wait(const WriteTask& task) const;
+  std::int64_t deadline_of(const Call& call) const;
   bool has_lease(std::int64_t ttl_seconds, LeaseId& lease) const;
   void computed(const std::shared_ptr<WriteTask>& task, Result<Snapshot> snapshot);
   void write(Call call, api::TypePtr type, Answer answer);

@@ -1,6 +1,7 @@
 // Requests over HTTP: see http_front.hpp.
 #include "apiserver/http_front.hpp"
 
+#include "api/cel/value.hpp"
 #include "api/status.hpp"
 #include "api/tunnel/frame.hpp"
 #include "apiserver/auth/tokens.hpp"
@@ -43,13 +44,16 @@ bool is_stream(const std::string& subresource) {
   return subresource == "log" || subresource == "exec" || subresource == "attach" ||
          subresource == "portforward" || subresource == "proxy";
 }
-bool is_long(const Reply& reply) { return reply.more != nullptr || reply.body.size() >= kGzipFrom; }
-
 bool is_tunnel(const RequestInfo& info) {
   return info.group == tunnel::kGroup && info.version == tunnel::kVersion &&
          info.resource == tunnel::kResource && info.subresource == tunnel::kSubresource && info.ns.empty() &&
          !info.name.empty();
 }
+
+bool is_long_running(const RequestInfo& info) {
+  return info.verb == "watch" || is_stream(info.subresource) || is_tunnel(info);
+}
+bool is_long(const Reply& reply) { return reply.more != nullptr || reply.body.size() >= kGzipFrom; }
 
 bool is_served(const api::TypePtr& type, const RequestInfo& info) {
   return type != nullptr && (info.subresource.empty() || type->subresource(info.subresource) != nullptr);
@@ -117,18 +121,64 @@ void HttpFront::handle(HttpServerRequest request, std::shared_ptr<HttpResponder>
     exchange->audit = audit->begin(exchange->info, origin_of(exchange->request));
     exchange->responder = AuditLog::watch(exchange->audit, std::move(exchange->responder));
   }
+  if (auto set = set_deadline(*exchange); !set) return reply(exchange, error_reply(set.error()));
   auto self = shared_from_this();
   apiserver::authenticate(
       core_, exchange->request, trusted, [exchange](const Identity& behind) { exchange->user = behind; },
       [self, exchange](Result<Identity> user) { self->authenticated(exchange, std::move(user)); });
+  watch_deadline(exchange);
+}
+
+// A client may ask for less time than the server gives; zero and below mean that it does not.
+Result<void> HttpFront::set_deadline(Exchange& exchange) const {
+  if (is_long_running(exchange.info)) return {};
+  std::int64_t allowed = options_.request_deadline.count();
+  if (const std::string text = query_value(exchange.info.query, "timeout"); !text.empty()) {
+    const auto asked = api::cel::parse_duration(text);
+    if (!asked) {
+      const bool digits = text.find_first_not_of("0123456789") == std::string::npos;
+      return api::bad_request(std::string("invalid timeout specified in the request URL - time: ") +
+                              (digits ? "missing unit in" : "invalid") + " duration \"" + text + "\"");
+    }
+    if (*asked > 0) allowed = std::min(allowed, *asked);
+  }
+  exchange.deadline_ns = exchange.began_ns + allowed;
+  return {};
+}
+
+// Only what was not answered at once needs a timer.
+void HttpFront::watch_deadline(const std::shared_ptr<Exchange>& exchange) {
+  if (exchange->deadline_ns == 0 || exchange->answered) return;
+  Engine& engine = core_->engine();
+  const std::int64_t left = exchange->deadline_ns - engine.clock().now().steady_ns;
+  exchange->timer =
+      engine.after(Duration(std::max<std::int64_t>(0, left)), [self = shared_from_this(), exchange] {
+        if (!self->claim(*exchange)) return;
+        Reply late = error_reply(api::timed_out(kTimedOut));
+        Engine& own = self->core_->engine();
+        self->requests_.count(exchange->info, exchange->served, late.code,
+                              own.clock().now().steady_ns - exchange->began_ns);
+        if (exchange->audit) exchange->audit->answered(late);
+        send_reply(own, exchange->responder, std::move(late));
+      });
+  if (exchange->answered) engine.cancel_timer(exchange->timer);
+}
+
+bool HttpFront::claim(Exchange& exchange) const {
+  if (exchange.answered.exchange(true)) return false;
+  if (const Engine::TimerId timer = exchange.timer; timer != 0) core_->engine().cancel_timer(timer);
+  return true;
+}
+
+void HttpFront::reply(const std::shared_ptr<Exchange>& exchange, Reply reply) const {
+  if (claim(*exchange)) send_reply(core_->engine(), exchange->responder, std::move(reply));
 }
 
 void HttpFront::authenticated(const std::shared_ptr<Exchange>& exchange, Result<Identity> user) {
-  Engine& engine = core_->engine();
   if (!user) {
     if (exchange->audit && exchange->user.user.empty()) exchange->audit->refused();
     if (exchange->audit && !exchange->user.user.empty()) exchange->audit->received(exchange->user);
-    return send_reply(engine, exchange->responder, error_reply(user.error()));
+    return reply(exchange, error_reply(user.error()));
   }
   exchange->user = std::move(*user);
   if (exchange->audit) {
@@ -137,12 +187,12 @@ void HttpFront::authenticated(const std::shared_ptr<Exchange>& exchange, Result<
   }
   if (is_tunnel(exchange->info)) return tunnel(exchange);
   if (exchange->info.is_resource) return resource(exchange);
-  if (auto allowed = authorize(*core_, exchange->user, exchange->info, exchange->notes()); !allowed) {
-    return send_reply(engine, exchange->responder, error_reply(allowed.error()));
-  }
-  Reply reply = fixed(*exchange);
-  requests_.count(exchange->info, true, reply.code, engine.clock().now().steady_ns - exchange->began_ns);
-  send_reply(engine, exchange->responder, std::move(reply));
+  if (auto allowed = authorize(*core_, exchange->user, exchange->info, exchange->notes()); !allowed)
+    return reply(exchange, error_reply(allowed.error()));
+  Reply answer = fixed(*exchange);
+  requests_.count(exchange->info, true, answer.code,
+                  core_->engine().clock().now().steady_ns - exchange->began_ns);
+  reply(exchange, std::move(answer));
 }
 
 void HttpFront::resource(const std::shared_ptr<Exchange>& exchange) {
@@ -158,7 +208,7 @@ void HttpFront::resource(const std::shared_ptr<Exchange>& exchange) {
       create.verb = "create";
       allowed = authorize(*core_, exchange->user, create, exchange->notes());
     }
-    if (!allowed) return send_reply(engine, exchange->responder, error_reply(allowed.error()));
+    if (!allowed) return reply(exchange, error_reply(allowed.error()));
   }
   if (streams) return stream(exchange);
   if (exchange->info.verb == "watch") return watch(exchange);
@@ -167,7 +217,7 @@ void HttpFront::resource(const std::shared_ptr<Exchange>& exchange) {
       core_->registry()->find(exchange->info.group, exchange->info.version, exchange->info.resource);
   auto want = negotiate(exchange->header("accept"), exchange->info.query,
                         forms_of(known.get(), exchange->info.subresource));
-  if (!want) return send_reply(engine, exchange->responder, error_reply(want.error()));
+  if (!want) return reply(exchange, error_reply(want.error()));
   call.want = *want;
   call.want.managed_fields = true;
   call.user = exchange->user;
@@ -176,25 +226,27 @@ void HttpFront::resource(const std::shared_ptr<Exchange>& exchange) {
   if (call.content_type.empty()) call.content_type = "application/json";
   call.user_agent = exchange->header("user-agent");
   call.info = exchange->info;
+  call.deadline_ns = exchange->deadline_ns;
   if (exchange->audit) call.notes = exchange->audit->notes();
 
   const bool write = is_write(exchange->info.verb);
   std::atomic<std::size_t>& in_flight = write ? writes_ : reads_;
   if (++in_flight > (write ? options_.writes_in_flight_max : options_.reads_in_flight_max)) {
     --in_flight;
-    return send_reply(engine, exchange->responder,
-                      error_reply(api::too_many_requests("too many requests, please try again later")));
+    return reply(exchange, error_reply(api::too_many_requests("too many requests, please try again later")));
   }
   auto self = shared_from_this();
-  const bool served = is_served(known, exchange->info);
-  auto run = [self, exchange, call = std::move(call), &in_flight, served]() mutable {
-    self->core_->handle(std::move(call), [self, exchange, &in_flight, served](Reply reply) {
-      --in_flight;
-      self->requests_.count(exchange->info, served, reply.code,
-                            self->core_->engine().clock().now().steady_ns - exchange->began_ns);
-      if (exchange->audit) exchange->audit->answered(reply);
-      compress(*exchange, reply);
-      send_reply(self->core_->engine(), exchange->responder, std::move(reply));
+  exchange->served = is_served(known, exchange->info);
+  auto run = [self, exchange, call = std::move(call), &in_flight]() mutable {
+    self->core_->handle(std::move(call), [self, exchange, &in_flight](Reply answer) {
+      --in_flight;  // also of a request whose client was told that it took too long: it was at work until now
+      if (!self->claim(*exchange)) return;
+      Engine& own = self->core_->engine();
+      self->requests_.count(exchange->info, exchange->served, answer.code,
+                            own.clock().now().steady_ns - exchange->began_ns);
+      if (exchange->audit) exchange->audit->answered(answer);
+      compress(*exchange, answer);
+      send_reply(own, exchange->responder, std::move(answer));
     });
   };
   // Lists and collections may take long; event threads must stay free for watches.
@@ -202,8 +254,7 @@ void HttpFront::resource(const std::shared_ptr<Exchange>& exchange) {
     auto shared = std::make_shared<decltype(run)>(std::move(run));
     if (auto queued = engine.post_blocking([shared] { (*shared)(); }); !queued) {
       --in_flight;
-      send_reply(engine, exchange->responder,
-                 error_reply(api::too_many_requests("too many requests, please try again later")));
+      reply(exchange, error_reply(api::too_many_requests("too many requests, please try again later")));
     }
     return;
   }
@@ -217,7 +268,7 @@ void HttpFront::watch(const std::shared_ptr<Exchange>& exchange) {
   call.user = exchange->user;
   const api::TypePtr known = core_->registry()->find(call.info.group, call.info.version, call.info.resource);
   auto want = negotiate(exchange->header("accept"), exchange->info.query,
-                        forms_of(known.get(), exchange->info.subresource));
+                        forms_of(known.get(), call.info.subresource));
   auto type = want ? core_->resolve(call.info) : Result<api::TypePtr>(want.error());
   auto request = type ? read_watch(*core_, call, *type) : Result<WatchRequest>(type.error());
   auto cursor = request ? WatchCursor::open(*core_, std::move(*request))

@@ -18,7 +18,8 @@ namespace orchestra::apiserver {
 struct FrontOptions {
   std::size_t reads_in_flight_max = 400, writes_in_flight_max = 200;
   Duration bookmark_interval = std::chrono::seconds(60);
-  std::shared_ptr<Metrics> registry = {};  ///< never null
+  Duration request_deadline = std::chrono::seconds(60);  ///< 504
+  std::shared_ptr<Metrics> registry = {};                ///< never null
 };
 
 class NodeTunnels;
@@ -47,6 +48,11 @@ class HttpFront : public std::enable_shared_from_this<HttpFront> {
  private:
   struct Exchange;  // one request and its responder
   void authenticated(const std::shared_ptr<Exchange>& exchange, Result<Identity> user);
+  Result<void> set_deadline(Exchange& exchange) const;
+  void watch_deadline(const std::shared_ptr<Exchange>& exchange);
+  /// True for the first who has an answer; whoever comes later is not heard.
+  bool claim(Exchange& exchange) const;
+  void reply(const std::shared_ptr<Exchange>& exchange, Reply reply) const;
   static void compress(const Exchange& exchange, Reply& reply);
   void resource(const std::shared_ptr<Exchange>& exchange);
   void watch(const std::shared_ptr<Exchange>& exchange);
