@@ -61,6 +61,7 @@ class ApiCore : public std::enable_shared_from_this<ApiCore> {
   void set_computed(const std::string& group, const std::string& resource, ComputedSource source);
   void set_registry(std::shared_ptr<const api::TypeRegistry> registry);
   ObjectCache& cache() { return cache_; }
+  EventTexts& event_texts() { return event_texts_; }
   /// A stored object for a reader in this process; shared by all readers where it is sent as it is stored.
   Result<Object> object_in_version(const api::TypeRecord& type, std::string_view version, const Value& stored,
                                    Revision revision);
@@ -118,6 +119,7 @@ class ApiCore : public std::enable_shared_from_this<ApiCore> {
   };
   std::map<std::int64_t, SharedLease> leases_;
   ObjectCache cache_;
+  EventTexts event_texts_;
 };
 
 /// May `user` do this? The error is a 403 that says what is missing. The decision is left in `notes`.

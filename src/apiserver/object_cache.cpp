@@ -1,30 +1,25 @@
-// The cache of decoded objects: see object_cache.hpp.
+// The caches of what was made of stored versions: see object_cache.hpp.
 #include "apiserver/object_cache.hpp"
 
+#include "api/versions.hpp"
 #include "apiserver/stored_object.hpp"
 
 namespace orchestra::apiserver {
 
 Result<Object> ObjectCache::get(const Value& stored, Revision revision) {
-  const char* address = stored.bytes().data();
-  {
-    std::lock_guard lock(mutex_);
-    for (Generation* generation : {&young_, &old_}) {
-      const auto found = generation->find(address);
-      if (found != generation->end() && found->second.revision == revision) return found->second.object;
-    }
-  }
+  const Key key{stored.bytes().data(), revision};
+  if (auto found = objects_.find(key)) return std::move(found->object);
   ORC_ASSIGN(StoredView view, decode_stored_frame(stored.bytes()));
   ORC_ASSIGN(Object object, Object::from_json(json_with_revision(view, revision)));
-  std::lock_guard lock(mutex_);
-  if (young_bytes_ + stored.size() > kGenerationBytesMax) {
-    old_ = std::move(young_);
-    young_.clear();
-    young_bytes_ = 0;
-  }
-  young_bytes_ += stored.size();
-  young_[address] = {stored, revision, object};
+  objects_.keep(key, {stored, object}, stored.size());
   return object;
+}
+
+bool EventTexts::keeps(const api::TypeRecord& type, std::string_view version, const Representation& want) {
+  if (want.form == Form::table) return false;
+  if (want.form != Form::json || want.protobuf) return true;
+  const api::TypeVersion* found = type.version(version);
+  return found != nullptr && !api::stored_as(type, *found);
 }
 
 }  // namespace orchestra::apiserver

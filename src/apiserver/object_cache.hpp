@@ -1,11 +1,12 @@
 #pragma once
-// Stored versions as Objects, decoded once and shared by all readers in this process.
-//
-// Two generations: what was used lately is in the young one; when that is full the old one is dropped and
-// the young one ages. Bounded by the bytes of JSON it holds.
-#include <mutex>
-#include <unordered_map>
+// Stored versions as Objects, decoded once and shared by all readers in this process; and as the texts of
+// watch events that are costly to make, once for all watches that want the same form.
+#include <memory>
+#include <string>
 
+#include "api/types.hpp"
+#include "apiserver/call.hpp"
+#include "apiserver/generations.hpp"
 #include "orchestra/object.hpp"
 #include "orchestra/state_store.hpp"
 
@@ -19,15 +20,56 @@ class ObjectCache {
   Result<Object> get(const Value& stored, Revision revision);
 
  private:
+  struct Key {
+    const char* address;  // of a value that its entry keeps
+    Revision revision;
+    auto operator<=>(const Key&) const = default;
+  };
   struct Entry {
-    Value stored;  // keeps the address that is the key
-    Revision revision = 0;
+    Value stored;
     Object object;
   };
-  using Generation = std::unordered_map<const char*, Entry>;
-  std::mutex mutex_;
-  Generation young_, old_;
-  std::size_t young_bytes_ = 0;
+  Generations<Key, Entry> objects_{kGenerationBytesMax};
+};
+
+/// Only of forms that are made from a tree: what is sent as it is stored costs as much to copy as to keep.
+/// Rows are not kept, they say how old an object is.
+class EventTexts {
+ public:
+  static constexpr std::size_t kGenerationBytesMax = 4 << 20;
+  using Text = std::shared_ptr<const std::string>;
+  struct Key {
+    const char* address;
+    Revision revision;
+    const api::TypeRecord* type;
+    std::string version;
+    std::string meta_version;
+    Form form;
+    bool protobuf, managed_fields;
+    auto operator<=>(const Key&) const = default;
+  };
+  static bool keeps(const api::TypeRecord& type, std::string_view version, const Representation& want);
+  static Key key_of(const api::TypeRecord& type, std::string version, const Representation& want,
+                    const Value& stored, Revision revision) {
+    return {stored.bytes().data(), revision,  &type,         std::move(version),
+            want.meta_version,     want.form, want.protobuf, want.managed_fields};
+  }
+  Text find(const Key& key) {
+    auto found = texts_.find(key);
+    return found ? std::move(found->text) : nullptr;
+  }
+  void keep(Key key, api::TypePtr type, const Value& stored, Text text) {
+    const std::size_t bytes = text->size() + stored.size();
+    texts_.keep(std::move(key), {std::move(type), stored, std::move(text)}, bytes);
+  }
+
+ private:
+  struct Entry {
+    api::TypePtr type;  // these two keep the addresses of the key
+    Value stored;
+    Text text;
+  };
+  Generations<Key, Entry> texts_{kGenerationBytesMax};
 };
 
 }  // namespace orchestra::apiserver

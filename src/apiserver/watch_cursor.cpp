@@ -184,6 +184,11 @@ Result<std::vector<WatchItem>> WatchCursor::poll() {
   return items;
 }
 
+bool WatchCursor::at_end() {
+  const Revision newest = core_->store().revision();
+  return !snapshot_ && watch_.progress() >= newest;
+}
+
 void WatchCursor::notify(std::function<void()> ready) {
   if (snapshot_) return ready();
   watch_.notify(std::move(ready));

@@ -50,7 +50,10 @@ class WatchCursor {
   std::optional<std::vector<WatchItem>> next(Duration deadline, std::optional<Error>& error);
   /// Everything up to here has been seen.
   Revision seen() const { return seen_; }
+  /// Was there nothing left to read a moment ago?
+  bool at_end();
   const WatchRequest& request() const { return request_; }
+  ApiCore& core() const { return *core_; }
   void cancel();
 
  private:

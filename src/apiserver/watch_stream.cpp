@@ -119,6 +119,23 @@ void WatchStream::append_bookmark(std::string& out, Revision revision, bool init
   append_own(out, "BOOKMARK", object);
 }
 
+// Made once for all watches that want the same, where it is made from a tree.
+Result<EventTexts::Text> WatchStream::text_of(const WatchItem& item, Now now) const {
+  const WatchRequest& request = cursor_->request();
+  EventTexts& texts = cursor_->core().event_texts();
+  std::optional<EventTexts::Key> key;
+  if (EventTexts::keeps(*request.type, request.version, options_.want)) {
+    key = EventTexts::key_of(*request.type, request.version, options_.want, item.stored, item.revision);
+    if (auto text = texts.find(*key)) return text;
+  }
+  ORC_ASSIGN(const StoredView view, decode_stored_frame(item.stored.bytes()));
+  ORC_ASSIGN(std::string made, object_text(*request.type, request.version, options_.want, view, item.revision,
+                                           now, first_event_));
+  auto text = std::make_shared<const std::string>(std::move(made));
+  if (key) texts.keep(std::move(*key), request.type, item.stored, text);
+  return text;
+}
+
 std::string WatchStream::encode(const std::vector<WatchItem>& items) {
   static constexpr const char* kTypes[] = {"ADDED", "MODIFIED", "DELETED", "BOOKMARK"};
   const Now now = engine_.clock().now();
@@ -128,16 +145,13 @@ std::string WatchStream::encode(const std::vector<WatchItem>& items) {
       append_bookmark(out, item.revision, item.initial_end);
       continue;
     }
-    auto view = decode_stored_frame(item.stored.bytes());
-    auto text = view ? object_text(*cursor_->request().type, cursor_->request().version, options_.want, *view,
-                                   item.revision, now, first_event_)
-                     : Result<std::string>(view.error());
+    auto text = text_of(item, now);
     if (!text) {
       append_own(out, "ERROR", api::status_of(api::internal_error(text.error().to_string())).json);
       continue;
     }
     first_event_ = false;
-    append_event(out, kTypes[static_cast<std::size_t>(item.type)], *text);
+    append_event(out, kTypes[static_cast<std::size_t>(item.type)], **text);
   }
   return out;
 }
@@ -158,20 +172,29 @@ void WatchStream::release() {
 
 void WatchStream::step() {
   bool closed = false;
+  bool writing = false;
   {
     std::lock_guard lock(mutex_);
     closed = closed_;
+    writing = writing_;
     again_ = false;
   }
   if (closed) return release();  // stays "running": nothing follows
-  std::string text;
-  auto items = cursor_->poll();
+  if (writing) {
+    if (tracking_) keep_up();
+    return rest();
+  }
+  if (ended_) return finish();
+  std::string text = encode(std::exchange(waiting_, {}));
+  waiting_bytes_ = 0;
   bool end = false;
-  if (items) {
-    text = encode(*items);
-  } else {
-    append_own(text, "ERROR", api::status_of(items.error()).json);
-    end = true;
+  if (text.empty()) {
+    if (auto items = cursor_->poll()) {
+      text = encode(*items);
+    } else {
+      append_own(text, "ERROR", api::status_of(items.error()).json);
+      end = true;
+    }
   }
   const std::int64_t now = engine_.clock().now().steady_ns;
   const bool stopping = options_.stopped && options_.stopped();
@@ -183,28 +206,72 @@ void WatchStream::step() {
     bookmark_ns_ = now + options_.bookmark_interval.count();
     tick();
   }
-  auto self = shared_from_this();
-  if (!text.empty()) {
-    writer_->write(std::move(text)).on_ready([self, end](Result<void> written) {
-      if (end) return self->finish();
-      if (!written) return self->release();
-      self->post_step();
-    });
-    return;
-  }
+  if (!text.empty()) return send(std::move(text), end);
   if (end) return finish();
-  std::unique_lock lock(mutex_);
-  if (again_) {
-    lock.unlock();
-    post_step();
-    return;
+  arm();
+  rest();
+}
+
+// The client has not taken the last piece yet.
+void WatchStream::keep_up() {
+  for (;;) {
+    auto items = cursor_->poll();
+    tracking_ = items.has_value();  // an end is told with the next piece
+    if (!tracking_) return;
+    if (items->empty()) return arm();
+    for (WatchItem& item : *items) {
+      waiting_bytes_ += item.stored.size();
+      waiting_.push_back(std::move(item));
+    }
+    if (waiting_.size() > options_.behind_events_max || waiting_bytes_ > options_.behind_bytes_max) {
+      ended_ = true;
+      tracking_ = false;
+      waiting_.clear();
+      return cursor_.reset();
+    }
   }
-  running_ = false;
-  if (armed_) return;
-  armed_ = true;
-  lock.unlock();
-  std::weak_ptr<WatchStream> weak = self;
-  cursor_->notify([weak] {
+}
+
+void WatchStream::send(std::string text, bool last) {
+  ended_ = last;
+  {
+    std::lock_guard lock(mutex_);
+    writing_ = true;
+  }
+  Pending<void> written = writer_->write(std::move(text));
+  tracking_ = !last && !written.is_ready() && cursor_->at_end();
+  if (tracking_) arm();
+  rest();
+  written.on_ready([self = shared_from_this()](Result<void> taken) {
+    {
+      std::lock_guard lock(self->mutex_);
+      self->writing_ = false;
+      self->closed_ = self->closed_ || !taken;
+    }
+    self->kick();
+  });
+}
+
+// Nothing to do until somebody kicks.
+void WatchStream::rest() {
+  {
+    std::lock_guard lock(mutex_);
+    if (!again_) {
+      running_ = false;
+      return;
+    }
+  }
+  post_step();
+}
+
+// The store's next event kicks.
+void WatchStream::arm() {
+  {
+    std::lock_guard lock(mutex_);
+    if (armed_ || closed_) return;
+    armed_ = true;
+  }
+  cursor_->notify([weak = weak_from_this()] {
     const auto stream = weak.lock();
     if (!stream) return;
     {
