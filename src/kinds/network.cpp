@@ -179,7 +179,7 @@ Result<void> allocate_port(Admission& admission, json::object& port, std::size_t
     return refuse(admission, errors);
   }
   ORC_ASSIGN(const std::int64_t number, choose_port(admission, own));
-  if (number == 0) return api::internal_error("failed to allocate a nodePort: the range is full");
+  if (number == 0) return api::internal_error("failed to allocate a nodePort: range is full");
   port["nodePort"] = number;
   return {};
 }
@@ -253,7 +253,7 @@ Result<void> allocate_health_check(Admission& admission, const json::value* old)
   if (asked == 0) {
     ORC_ASSIGN(const std::int64_t number, choose_port(admission, own));
     if (number == 0)
-      return api::internal_error("failed to allocate a HealthCheck NodePort 0: the range is full");
+      return api::internal_error("failed to allocate a HealthCheck NodePort 0: range is full");
     spec[kField] = number;
     return {};
   }

@@ -3,6 +3,8 @@
 #include "orchestra/memory_store.hpp"
 #include "tests/support/test.hpp"
 
+#include <atomic>
+#include <mutex>
 #include <thread>
 
 using namespace orchestra;
@@ -462,4 +464,116 @@ TEST_CASE("ranges of Services that the server cannot use are refused") {
     REQUIRE_FALSE_MESSAGE(refused, bad);
     CHECK(refused.error().is(Error::invalid));
   }
+}
+
+TEST_CASE("a thousand clients increment one object, and none of them in vain") {
+  Cluster cluster;
+  cluster.create(
+      "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: counter, namespace: default}\ndata: {count: "
+      "\"0\"}\n");
+  constexpr int kThreads = 8, kClients = 125;
+  std::vector<std::thread> threads;
+  std::atomic<int> lost{0};
+  for (int t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&, t] {
+      // Its clients take turns, so that each holds a version that the others have left behind.
+      std::vector<Client> clients;
+      for (int i = 0; i < kClients; ++i)
+        clients.push_back(
+            cluster.server.client_as("c" + std::to_string(t * kClients + i), {"system:masters"}));
+      std::vector<std::size_t> left;
+      for (std::size_t i = 0; i < clients.size(); ++i) left.push_back(i);
+      while (!left.empty()) {
+        std::vector<std::pair<std::size_t, Object>> read;
+        for (std::size_t i = 0; i < std::min<std::size_t>(left.size(), 5); ++i)
+          read.emplace_back(left[i],
+                            clients[left[i]].get("v1", "configmaps", "counter", "default").wait(30s).value());
+        for (const auto& [client, object] : read) {
+          const int count = std::stoi(*object.get("/data/count"));
+          if (clients[client]
+                  .update(*object.with("/data/count", "\"" + std::to_string(count + 1) + "\""))
+                  .wait(30s))
+            std::erase(left, client);
+          else
+            ++lost;
+        }
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  CHECK(cluster.client.get("v1", "configmaps", "counter", "default").wait(30s)->get("/data/count") == "1000");
+  CHECK(lost > 0);  // else nobody raced
+}
+
+TEST_CASE("patches that race are all applied, without a conflict") {
+  Cluster cluster;
+  cluster.create(kMap);
+  std::vector<std::thread> threads;
+  std::atomic<int> refused{0};
+  for (int t = 0; t < 8; ++t) {
+    threads.emplace_back([&, t] {
+      for (int i = 0; i < 50; ++i) {
+        const std::string key = "k" + std::to_string(t) + "-" + std::to_string(i);
+        if (!cluster.client
+                 .patch("v1", "configmaps", "c", "default", PatchType::merge,
+                        R"({"data":{")" + key + R"(":"x"}})")
+                 .wait(30s))
+          ++refused;
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  CHECK(refused == 0);
+  const Object all = cluster.client.get("v1", "configmaps", "c", "default").wait(30s).value();
+  for (int t = 0; t < 8; ++t) {
+    for (int i = 0; i < 50; ++i)
+      CHECK(all.get("/data/k" + std::to_string(t) + "-" + std::to_string(i)) == "x");
+  }
+}
+
+TEST_CASE("writers that race share the node ports and addresses there are, each once") {
+  ApiServerOptions options;
+  options.node_port_min = 30000;
+  options.node_port_max = 30039;
+  Cluster cluster(options);
+  std::mutex mutex;
+  std::vector<std::int64_t> ports;
+  std::vector<std::string> addresses, refusals;
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 8; ++t) {
+    threads.emplace_back([&, t] {
+      for (int i = 0; i < 8; ++i) {
+        auto object = Object::from_yaml(
+            "apiVersion: v1\nkind: Service\nmetadata: {name: s" + std::to_string(t) + "-" +
+            std::to_string(i) + ", namespace: default}\nspec: {type: NodePort, ports: [{port: 80}]}\n");
+        auto made = cluster.client.create(*object).wait(30s);
+        std::lock_guard lock(mutex);
+        if (made) {
+          ports.push_back(made->get_int("/spec/ports/0/nodePort").value_or(0));
+          addresses.push_back(made->get("/spec/clusterIP").value_or(""));
+        } else {
+          refusals.push_back(made.error().detail<Status>()->message);
+        }
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  CHECK(ports.size() == 40);
+  CHECK(refusals.size() == 24);
+  for (const std::string& refusal : refusals)
+    CHECK(refusal.find("failed to allocate a nodePort: range is full") != std::string::npos);
+  std::sort(ports.begin(), ports.end());
+  for (std::size_t i = 0; i < ports.size(); ++i) CHECK(ports[i] == 30000 + static_cast<std::int64_t>(i));
+  std::sort(addresses.begin(), addresses.end());
+  CHECK(std::adjacent_find(addresses.begin(), addresses.end()) == addresses.end());
+}
+
+TEST_CASE("readers in this process see no managedFields") {
+  Cluster cluster;
+  CHECK_FALSE(cluster.create(kMap).get("/metadata/managedFields"));
+  CHECK_FALSE(
+      cluster.client.get("v1", "configmaps", "c", "default").wait(30s)->get("/metadata/managedFields"));
+  const auto listed = cluster.client.list("v1", "configmaps", {.ns = "default"}).wait(30s);
+  REQUIRE(listed);
+  for (const Object& one : listed->items) CHECK_FALSE(one.get("/metadata/managedFields"));
 }

@@ -622,3 +622,124 @@ TEST_CASE("addresses that webhooks may not have") {
     CHECK_MESSAGE(apiserver::webhook_may_reach(address), address);
   }
 }
+
+TEST_CASE("a rule for another version of the kind asks too, in that version, unless it is Exact") {
+  Hooked hooked([](const std::string&, const json::value& review) { return allow(review); });
+  const std::string scalers =
+      "{apiGroups: [autoscaling], apiVersions: [v1], resources: [horizontalpodautoscalers], operations: "
+      "['*']}";
+  const auto scaler = [&](const std::string& name) {
+    return hooked.try_make(
+        hooked.admin, "apiVersion: autoscaling/v2\nkind: HorizontalPodAutoscaler\nmetadata: {name: " + name +
+                          ", namespace: shop}\nspec: {maxReplicas: 3, scaleTargetRef: {apiVersion: apps/v1, "
+                          "kind: Deployment, name: "
+                          "d}, metrics: [{type: Resource, resource: {name: cpu, target: {type: Utilization, "
+                          "averageUtilization: "
+                          "50}}}]}\n");
+  };
+  hooked.configure("Validating", "exact", "  matchPolicy: Exact\n", scalers);
+  CHECK(scaler("one") == "ok");
+  CHECK(hooked.hook.count() == 0);
+  hooked.configure("Validating", "any", "", scalers);
+  CHECK(scaler("two") == "ok");
+  REQUIRE(hooked.hook.count() == 1);
+  const json::value review = hooked.hook.last();
+  CHECK(string_at(review, "/request/kind/version") == "v1");
+  CHECK(string_at(review, "/request/resource/version") == "v1");
+  CHECK(string_at(review, "/request/requestKind/version") == "v2");
+  CHECK(string_at(review, "/request/requestResource/version") == "v2");
+  CHECK(string_at(review, "/request/object/apiVersion") == "autoscaling/v1");
+  CHECK(int_at(review, "/request/object/spec/targetCPUUtilizationPercentage") == 50);
+}
+
+TEST_CASE("a webhook has no effects of its own in a dry run, or cannot be") {
+  Hooked hooked([](const std::string&, const json::value& review) { return allow(review); });
+  const std::string some = hooked.try_make(
+      hooked.admin,
+      "apiVersion: admissionregistration.k8s.io/v1\nkind: ValidatingWebhookConfiguration\nmetadata: {name: "
+      "w}\n"
+      "webhooks: [{name: a.b.c, admissionReviewVersions: [v1], sideEffects: Some, clientConfig: {url: "
+      "'https://127.0.0.1/'}}]\n");
+  CHECK(some.find("webhooks[0].sideEffects: Unsupported value: \"Some\": supported values: \"None\", "
+                  "\"NoneOnDryRun\"") != std::string::npos);
+  // One that was stored by a server that took it (v1beta1) is never asked about what will not be.
+  hooked.configure("Validating", "kept");
+  auto key =
+      std::string("/orchestra/objects/admissionregistration.k8s.io/validatingwebhookconfigurations/-/kept");
+  auto held = hooked.store->get(key).wait(30s);
+  REQUIRE(held);
+  REQUIRE(held->kv);
+  std::string bytes(held->kv->value.bytes());
+  const std::string from = R"("sideEffects":"None")", to = R"("sideEffects":"Some")";
+  REQUIRE(bytes.find(from) != std::string::npos);
+  bytes.replace(bytes.find(from), from.size(), to);
+  REQUIRE(hooked.store->put(key, bytes).wait(30s));
+  auto map =
+      Object::from_yaml("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: m, namespace: shop}\n").value();
+  const auto dry = [&] { return Served::answer(hooked.admin.create(map, {.dry_run = true}).wait(30s)); };
+  for (int i = 0; i < 1000 && dry() == "ok"; ++i)
+    std::this_thread::sleep_for(10ms);  // until the server has read it
+  CHECK(dry() == "400 admission webhook \"kept.example.com\" does not support dry run");
+  CHECK(Served::answer(hooked.admin.create(map).wait(30s)) == "ok");
+}
+
+TEST_CASE("warnings of webhooks, policies and pod security reach the client, cut where they are too much") {
+  std::vector<std::string> told = {"one \"quoted\""};
+  Hooked hooked([&told](const std::string&, const json::value& review) {
+    json::value out = allow(review);
+    json::array list;
+    for (const std::string& one : told) list.emplace_back(one);
+    set_at(out, "/response/warnings", std::move(list));
+    return out;
+  });
+  hooked.configure("Validating", "warns");
+  const auto warned = [&](const std::string& resource, const std::string& ns, const std::string& body) {
+    ApiRequest request{.verb = "create", .resource = resource, .ns = ns};
+    request.content_type = "application/yaml";
+    request.body = body;
+    auto answer = hooked.admin.request(request).wait(30s);
+    REQUIRE_MESSAGE(answer, (answer ? "" : answer.error().to_string()));
+    const auto found = answer->headers.find("warning");
+    return found == answer->headers.end() ? std::string() : found->second;
+  };
+  CHECK(warned("configmaps", "shop", "metadata: {name: a}\n") == R"(299 - "one \"quoted\"")");
+  // Alone a long one stays whole; all of them together are cut to 256 characters each and 4 KiB.
+  told = {std::string(400, 'x')};
+  CHECK(warned("configmaps", "shop", "metadata: {name: b}\n") == "299 - \"" + told[0] + "\"");
+  told.clear();
+  for (int i = 0; i < 20; ++i)
+    told.push_back(std::string(1, static_cast<char>('a' + i)) + std::string(299, '-'));
+  const std::string all = warned("configmaps", "shop", "metadata: {name: c}\n");
+  std::string expected;
+  for (int i = 0; i < 16; ++i)
+    expected += std::string(i == 0 ? "" : ", ") + "299 - \"" +
+                told[static_cast<std::size_t>(i)].substr(0, 256) + "\"";
+  CHECK(all == expected);
+  // A character is never cut in two.
+  told.assign(20, "");
+  for (int i = 0; i < 20; ++i) {
+    std::string& one = told[static_cast<std::size_t>(i)];
+    one = "x" + std::string(1, static_cast<char>('a' + i));
+    while (one.size() < 300) one += "\xc3\xa9";
+  }
+  CHECK(warned("configmaps", "shop", "metadata: {name: d}\n").find("\xc3\"") == std::string::npos);
+
+  hooked.make(
+      "apiVersion: admissionregistration.k8s.io/v1\nkind: ValidatingAdmissionPolicy\nmetadata: {name: "
+      "few}\nspec:\n"
+      "  matchConstraints: {resourceRules: [{apiGroups: [''], apiVersions: [v1], operations: [CREATE], "
+      "resources: "
+      "[secrets]}]}\n  validations: [{expression: \"false\", message: 'better not'}]\n");
+  hooked.make(
+      "apiVersion: admissionregistration.k8s.io/v1\nkind: ValidatingAdmissionPolicyBinding\nmetadata: {name: "
+      "b}\n"
+      "spec: {policyName: few, validationActions: [Warn]}\n");
+  CHECK(warned("secrets", "shop", "metadata: {name: s}\n") ==
+        "299 - \"Validation failed for ValidatingAdmissionPolicy 'few' with binding 'b': better not\"");
+  hooked.make(
+      "apiVersion: v1\nkind: Namespace\nmetadata: {name: soft, labels: {pod-security.kubernetes.io/warn: "
+      "baseline}}\n");
+  CHECK(warned("pods", "soft",
+               "metadata: {name: p}\nspec: {hostPID: true, containers: [{name: c, image: x}]}\n") ==
+        "299 - \"would violate PodSecurity \\\"baseline:latest\\\": host namespaces (hostPID=true)\"");
+}

@@ -21,7 +21,6 @@ namespace orchestra::apiserver {
 namespace {
 namespace cel = api::cel;
 constexpr const char* kConfigurations = "admissionregistration.k8s.io";
-constexpr std::size_t kWarningBytesMax = 256;
 
 std::string quoted_name(const Webhook& hook) { return "\"" + hook.name + "\""; }
 
@@ -255,8 +254,7 @@ class Round {
     const json::array* warnings = array_at(response, "/warnings");
     if (warnings == nullptr) return;
     for (const json::value& one : *warnings) {
-      if (!one.is_string()) continue;
-      admission_.change.warnings.emplace_back(std::string_view(one.get_string()).substr(0, kWarningBytesMax));
+      if (one.is_string()) admission_.change.warnings.emplace_back(one.get_string());
     }
   }
 
