@@ -147,6 +147,34 @@ orc_code orc_client_apply_manifest(orc_client* client, const char* text, size_t 
   });
 }
 
+orc_code orc_client_apply(orc_client* client, const char* text, size_t size, const orc_apply_options* options,
+                          orc_bytes* out, size_t* applied, orc_error** error) {
+  return guarded(error, [&]() -> orc_code {
+    if (client == nullptr || text == nullptr || out == nullptr)
+      return bad("client, text and out must be given", error);
+    if (options == nullptr || options->size != sizeof(orc_apply_options) || text_of(options->manager).empty())
+      return bad("options, with their size and a manager, must be given", error);
+    auto objects = Object::many_from_yaml({text, size});
+    if (!objects) return fail(objects.error(), error);
+    if (applied != nullptr) *applied = 0;
+    WriteOptions with;
+    with.field_manager = options->manager;
+    with.force = options->force != 0;
+    with.dry_run = options->dry_run != 0;
+    with.deadline = milliseconds(options->timeout_ms > 0 ? options->timeout_ms : kDefaultTimeoutMs);
+    std::string answers = "[";
+    for (const Object& object : *objects) {
+      const auto done = client->client.apply(object, with).wait(with.deadline);
+      if (!done) return fail(done.error().with_context(object.kind() + " " + object.name()), error);
+      if (answers.size() > 1) answers += ',';
+      answers += done->json();
+      if (applied != nullptr) ++*applied;
+    }
+    give(out, answers + "]");
+    return ORC_OK;
+  });
+}
+
 orc_code orc_client_watch(orc_client* client, const orc_request* request, orc_watch** out,
                           orc_error** error) {
   return guarded(error, [&]() -> orc_code {

@@ -95,6 +95,8 @@ struct InformerOptions {
   Duration retry_min = std::chrono::milliseconds(50);
   Duration retry_max = std::chrono::seconds(30);
   std::size_t waiters_max = 65536;  ///< more calls of wait_for answer `overloaded`
+  /// Every so often all objects are told once more, with themselves as `old`; zero: never. Since 0.2.
+  Duration resync = {};
 };
 
 /// Informer without the type: what Informer<T> and ControllerRunner stand on.
@@ -110,6 +112,8 @@ class ORC_API InformerCore {
   /// Called on an event thread, one call at a time, in the order of revisions, after the cache has the
   /// change. Must not block and must not call stop(). A handler that is added late is first told all objects.
   void on_event(Handler handler);
+  /// Tells all objects once more, with themselves as `old`, soon and on an event thread. Since 0.2.
+  void resync();
   /// Begins to list. Errors of the server do not end an informer: it tries again with growing pauses.
   Result<void> start();
   /// No handler runs when this has returned. Idempotent, any thread but a handler's.

@@ -55,6 +55,7 @@ typedef struct orc_api_server orc_api_server;
 typedef struct orc_client orc_client;
 typedef struct orc_watch orc_watch;
 typedef struct orc_store_watch orc_store_watch;
+typedef struct orc_informer orc_informer;
 typedef struct orc_stream orc_stream;
 typedef struct orc_node orc_node;
 
@@ -297,6 +298,17 @@ ORC_CAPI orc_code orc_client_request(orc_client* client, const orc_request* requ
 /* All documents of a YAML or JSON text, each created, or patched by merge where it exists. Ends at
  * the first failure; `applied` (may be NULL) counts what was done. timeout_ms is of each object, 0 = 30 s. */
 ORC_CAPI orc_code orc_client_apply_manifest(orc_client* client, const char* text, size_t size, int64_t timeout_ms, size_t* applied, orc_error** error);
+typedef struct orc_apply_options {
+  size_t size;         /* sizeof(orc_apply_options) */
+  const char* manager; /* who will own the fields; has to be given */
+  int force;           /* takes fields that others own, instead of ORC_ECONFLICT */
+  int dry_run;
+  int64_t timeout_ms;  /* of each object, 0 = 30 s */
+} orc_apply_options;
+/* Server-side apply of all documents of a YAML or JSON text. `out` is the array of the objects as they are now. Ends at
+ * the first failure: what is in front of it was applied, and its count is in `applied` (may be NULL). Since 0.2. */
+ORC_CAPI orc_code orc_client_apply(orc_client* client, const char* text, size_t size, const orc_apply_options* options,
+                                   orc_bytes* out, size_t* applied, orc_error** error);
 ORC_CAPI orc_code orc_client_watch(orc_client* client, const orc_request* request, orc_watch** out, orc_error** error);
 /* The next batch as a JSON array of {"type": "ADDED", "object": {...}}; ORC_EDEADLINEEXCEEDED, without an orc_error,
  * when none came in time (timeout_ms 0 only looks); ORC_EEXPIRED: list again. */
@@ -307,6 +319,67 @@ ORC_CAPI void orc_watch_free(orc_watch* watch);
 ORC_CAPI void orc_client_free(orc_client* client);
 /* A client over HTTPS, of any Kubernetes. `context` NULL: the current one of the file. Nothing is sent yet. */
 ORC_CAPI orc_code orc_client_connect(orc_engine* engine, const char* kubeconfig_path, const char* context, orc_client** out, orc_error** error);
+
+/* --- informers: a current copy of the objects of one resource, in this process --------------------------------
+ * An informer lists once, then follows a watch; it goes on where it was when the connection breaks, and lists again and
+ * compares when the server has forgotten that, so no object and no removal is missed. In process the objects are those
+ * of the server, not copies. It needs its engine, and the server or cluster whose client it was given, until it is
+ * freed; the client itself may go before. Since 0.2. */
+typedef enum orc_informer_change {
+  ORC_INFORMER_ADDED = 1,
+  ORC_INFORMER_MODIFIED = 2,
+  ORC_INFORMER_DELETED = 3
+} orc_informer_change;
+typedef struct orc_informer_event {
+  orc_informer_change type;
+  const char* old_json; /* NULL when added; the same as now_json: told again by a resync */
+  size_t old_size;
+  const char* now_json; /* NULL when deleted */
+  size_t now_size;
+} orc_informer_event;
+/* On an event thread of the engine, one call at a time, in the order of revisions; the informer has the change already.
+ * It must not block; the event is valid during the call. Of all functions only orc_informer_get, _list and _find may be
+ * called from it. */
+typedef void (*orc_informer_on_event)(void* user, const orc_informer_event* event);
+typedef struct orc_informer_options {
+  size_t size;             /* sizeof(orc_informer_options) */
+  const char* api_version; /* NULL: "v1" */
+  const char* resource;    /* "pods" */
+  const char* ns;          /* NULL: all */
+  const char* labels;      /* selectors, or NULL */
+  const char* fields;
+  int64_t resync_ms;       /* every so often all objects are told once more; 0: never */
+  orc_informer_on_event call; /* NULL: changes wait for orc_informer_next */
+  void* user;              /* has to live until orc_informer_stop or _free has returned */
+} orc_informer_options;
+/* Begins to list. Errors of the server do not end an informer: it tries again with growing pauses. */
+ORC_CAPI orc_code orc_informer_new(orc_engine* engine, orc_client* client, const orc_informer_options* options, orc_informer** out, orc_error** error);
+/* Returns when the first list is there. ORC_EDEADLINEEXCEEDED says what hindered it. */
+ORC_CAPI orc_code orc_informer_wait_synced(orc_informer* informer, int64_t timeout_ms, orc_error** error);
+/* Returns when everything up to that version is there: what you wrote, you read. */
+ORC_CAPI orc_code orc_informer_wait_for(orc_informer* informer, const char* resource_version, int64_t timeout_ms, orc_error** error);
+/* ORC_ENOTFOUND: there is none. `ns` NULL: cluster scope. */
+ORC_CAPI orc_code orc_informer_get(orc_informer* informer, const char* ns, const char* name, orc_bytes* out, orc_error** error);
+/* Called once per object, in the order of namespace and name; a return other than 0 ends the listing. */
+typedef int (*orc_informer_each)(void* user, const char* object_json, size_t size);
+/* `ns` NULL: all namespaces; `labels`: a selector, or NULL. */
+ORC_CAPI orc_code orc_informer_list(orc_informer* informer, const char* ns, const char* labels, orc_informer_each each, void* user, orc_error** error);
+/* By an index: "owner" (the UID of an owner) or "node" (spec.nodeName). */
+ORC_CAPI orc_code orc_informer_find(orc_informer* informer, const char* index, const char* value, orc_informer_each each, void* user, orc_error** error);
+/* Without a callback: the next changes as a JSON array of {"type": "ADDED" | "MODIFIED" | "DELETED", "object": {...},
+ * "old": {...} when modified}. What happened to an object between two calls is one change. ORC_EDEADLINEEXCEEDED, without an
+ * orc_error, when none came in time (timeout_ms 0 only looks); ORC_ECANCELLED when it was stopped and all is told. */
+ORC_CAPI orc_code orc_informer_next(orc_informer* informer, int64_t timeout_ms, orc_bytes* events, orc_error** error);
+/* As orc_store_watch_fd; -1 with a callback. */
+ORC_CAPI int orc_informer_fd(orc_informer* informer);
+/* Tells all objects once more, soon. */
+ORC_CAPI orc_code orc_informer_resync(orc_informer* informer, orc_error** error);
+/* Why list or watch fail at present; empty when all is well. */
+ORC_CAPI orc_code orc_informer_last_error(orc_informer* informer, orc_bytes* out, orc_error** error);
+/* No callback runs when this has returned. From its own callback: ORC_EWOULDDEADLOCK. */
+ORC_CAPI orc_code orc_informer_stop(orc_informer* informer, orc_error** error);
+/* Stops, then frees. */
+ORC_CAPI void orc_informer_free(orc_informer* informer);
 
 /* --- streams of pods: logs, commands, connections ------------------------------------------------------------ */
 /* `request`: verb "log", "exec", "attach" or "portforward", ns and name of the pod; resource may be NULL. Its body

@@ -130,11 +130,61 @@ class ApiTest(unittest.TestCase):
         with self.assertRaisesRegex(orchestra.Invalid, "there are merge, json"):
             self.client.patch("v1", "configmaps", "settings", {}, "default", type="other")
 
-    def test_apply_creates_then_patches(self):
-        manifest = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: m}\ndata: {a: '%s'}\n"
-        self.assertEqual(self.client.apply(manifest % 1), 1)
-        self.assertEqual(self.client.apply(manifest % 2), 1)
+    def test_apply_of_a_text_counts_its_documents(self):
+        manifest = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: %s}\ndata: {a: '%s'}\n"
+        self.assertEqual(self.client.apply(manifest % ("m", 1)), 1)
+        self.assertEqual(self.client.apply(manifest % ("m", 2) + "---\n" + manifest % ("other", 1)), 2)
         self.assertEqual(self.client.get("v1", "configmaps", "m", "default")["data"], {"a": "2"})
+
+    def test_apply_is_server_side(self):
+        made = self.client.apply(config_map(a="1", b="1"), manager="me")
+        self.assertEqual(made["data"], {"a": "1", "b": "1"})
+        # What a manager does not name any more goes; a merge patch would have kept it.
+        self.assertEqual(self.client.apply(config_map(a="1"), manager="me")["data"], {"a": "1"})
+        with self.assertRaisesRegex(orchestra.Conflict, 'conflict with "me"') as caught:
+            self.client.apply(config_map(a="2"), manager="you")
+        self.assertEqual(caught.exception.causes[0]["field"], ".data.a")
+        self.assertEqual(self.client.apply(config_map(a="2"), manager="you", force=True, dry_run=True)["data"], {"a": "2"})
+        self.assertEqual(self.client.get("v1", "configmaps", "settings", "default")["data"], {"a": "1"})
+        self.assertEqual(self.client.apply(config_map(a="2"), manager="you", force=True)["data"], {"a": "2"})
+        with self.assertRaisesRegex(orchestra.Invalid, "manager"):
+            self.client.apply(config_map(), manager="")
+
+    def test_an_informer_is_a_current_copy(self):
+        self.client.create(config_map(a="1"))
+        with self.client.informer("v1", "configmaps", "default", labels="app=web", timeout=PATIENCE) as maps:
+            maps.wait_synced(PATIENCE)
+            event = next(maps)
+            self.assertEqual((event["type"], event["object"]["metadata"]["name"], "old" in event), ("ADDED", "settings", False))
+            changed = self.client.patch("v1", "configmaps", "settings", {"data": {"a": "2"}}, "default")
+            maps.wait_for(changed["metadata"]["resourceVersion"], PATIENCE)
+            self.assertEqual(maps.get("settings", "default"), changed)
+            self.assertEqual([one["data"] for one in maps.list(labels="app=web")], [{"a": "2"}])
+            self.assertEqual(maps.list("kube-system"), [])
+            self.assertEqual(maps.find("owner", "nobody"), [])
+            event = next(maps)
+            self.assertEqual((event["type"], event["old"]["data"], event["object"]["data"]), ("MODIFIED", {"a": "1"}, {"a": "2"}))
+            maps.resync()
+            event = next(maps)
+            self.assertEqual((event["type"], event["old"]), ("MODIFIED", event["object"]))
+            self.client.delete("v1", "configmaps", "settings", "default")
+            self.assertEqual(next(maps)["type"], "DELETED")
+            with self.assertRaises(orchestra.NotFound):
+                maps.get("settings", "default")
+            self.assertEqual(maps.last_error, "")
+
+    def test_an_informer_with_async_for(self):
+        async def collect():
+            types = []
+            asyncio.get_running_loop().call_later(0.01, self.client.create, config_map())
+            async for event in self.client.informer("v1", "configmaps", "default", labels="app=web", timeout=PATIENCE):
+                types.append(event["type"])
+                if event["type"] == "DELETED":
+                    break
+                self.client.delete("v1", "configmaps", "settings", "default")
+            return types
+
+        self.assertEqual(asyncio.run(collect()), ["ADDED", "DELETED"])
 
     def test_watch_with_for(self):
         self.client.create(config_map())

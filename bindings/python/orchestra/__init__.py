@@ -20,6 +20,7 @@ from ._core import (
     Cluster,
     Engine,
     Event,
+    Informer,
     MemoryStore,
     Node,
     PodStream,
@@ -62,8 +63,8 @@ from .errors import (
 
 __all__ = [
     "AlreadyExists", "ApiServer", "Busy", "Cancelled", "Client", "Cluster", "Code", "Compacted", "Conflict",
-    "Corrupt", "DeadlineExceeded", "Denied", "Engine", "Event", "Expired", "Future", "Internal", "Invalid", "Io",
-    "MemoryStore", "NoSpace", "Node", "NotFound", "NotLeader", "OrchestraError", "Overloaded", "PodStream",
+    "Corrupt", "DeadlineExceeded", "Denied", "Engine", "Event", "Expired", "Future", "Informer", "Internal", "Invalid",
+    "Io", "MemoryStore", "NoSpace", "Node", "NotFound", "NotLeader", "OrchestraError", "Overloaded", "PodStream",
     "Process", "RaftStore", "ResourceExhausted", "Store", "StoreEvent", "StoreWatch", "TooLarge", "Unauthenticated", "Unavailable",
     "UnknownOutcome", "Unsupported", "Watch", "WouldDeadlock", "version",
 ]

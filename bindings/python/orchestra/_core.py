@@ -22,7 +22,7 @@ import weakref
 from ctypes import POINTER, byref, c_char_p, c_int, c_int64, c_size_t, c_uint64, c_void_p
 from pathlib import Path
 from typing import Any, AsyncIterator, Callable, Deque, Dict, Iterator, List, Mapping, NamedTuple, Optional
-from typing import Tuple, Union
+from typing import Tuple, Union, overload
 from urllib.parse import urlencode
 
 from .errors import Code, DeadlineExceeded, Invalid, OrchestraError, class_of
@@ -59,6 +59,17 @@ class _Request(ctypes.Structure):
     ]
 
 
+class _ApplyOptions(ctypes.Structure):
+    _fields_ = [("size", c_size_t), ("manager", c_char_p), ("force", c_int), ("dry_run", c_int), ("timeout_ms", c_int64)]
+
+
+class _InformerOptions(ctypes.Structure):
+    _fields_ = [
+        ("size", c_size_t), ("api_version", c_char_p), ("resource", c_char_p), ("ns", c_char_p), ("labels", c_char_p),
+        ("fields", c_char_p), ("resync_ms", c_int64), ("call", c_void_p), ("user", c_void_p),
+    ]
+
+
 class _StoreEvent(ctypes.Structure):
     _fields_ = [("removed", c_int), ("key", c_void_p), ("key_size", c_size_t), ("value", c_void_p),
                 ("value_size", c_size_t), ("revision", c_int64)]
@@ -66,6 +77,7 @@ class _StoreEvent(ctypes.Structure):
 
 _LogSink = ctypes.CFUNCTYPE(None, c_void_p, c_int, c_char_p)
 _StoreEach = ctypes.CFUNCTYPE(c_int, c_void_p, c_void_p, c_size_t, c_void_p, c_size_t, c_int64)
+_InformerEach = ctypes.CFUNCTYPE(c_int, c_void_p, c_void_p, c_size_t)
 _OnEvent = ctypes.CFUNCTYPE(None, c_void_p, POINTER(_StoreEvent))
 
 _handle, _out, _error, _result = c_void_p, POINTER(c_void_p), POINTER(c_void_p), POINTER(_Bytes)
@@ -115,13 +127,25 @@ _signatures: Dict[str, Tuple[Any, List[Any]]] = {
     "orc_node_down": (c_int, [_handle, c_int64, _error]),
     "orc_node_free": (None, [_handle]),
     "orc_client_request": (c_int, [_handle, POINTER(_Request), _result, _error]),
-    "orc_client_apply_manifest": (c_int, [_handle, c_char_p, c_size_t, c_int64, POINTER(c_size_t), _error]),
+    "orc_client_apply": (c_int, [_handle, c_char_p, c_size_t, POINTER(_ApplyOptions), _result, POINTER(c_size_t), _error]),
     "orc_client_watch": (c_int, [_handle, POINTER(_Request), _out, _error]),
     "orc_watch_next": (c_int, [_handle, c_int64, _result, _error]),
     "orc_watch_fd": (c_int, [_handle]),
     "orc_watch_free": (None, [_handle]),
     "orc_client_free": (None, [_handle]),
     "orc_client_connect": (c_int, [_handle, c_char_p, c_char_p, _out, _error]),
+    "orc_informer_new": (c_int, [_handle, _handle, POINTER(_InformerOptions), _out, _error]),
+    "orc_informer_wait_synced": (c_int, [_handle, c_int64, _error]),
+    "orc_informer_wait_for": (c_int, [_handle, c_char_p, c_int64, _error]),
+    "orc_informer_get": (c_int, [_handle, c_char_p, c_char_p, _result, _error]),
+    "orc_informer_list": (c_int, [_handle, c_char_p, c_char_p, _InformerEach, c_void_p, _error]),
+    "orc_informer_find": (c_int, [_handle, c_char_p, c_char_p, _InformerEach, c_void_p, _error]),
+    "orc_informer_next": (c_int, [_handle, c_int64, _result, _error]),
+    "orc_informer_fd": (c_int, [_handle]),
+    "orc_informer_resync": (c_int, [_handle, _error]),
+    "orc_informer_last_error": (c_int, [_handle, _result, _error]),
+    "orc_informer_stop": (c_int, [_handle, _error]),
+    "orc_informer_free": (None, [_handle]),
     "orc_client_stream": (c_int, [_handle, POINTER(_Request), _out, _error]),
     "orc_stream_next": (c_int, [_handle, c_int64, POINTER(c_int), POINTER(c_int), _result, _error]),
     "orc_stream_fd": (c_int, [_handle]),
@@ -598,6 +622,72 @@ class Watch(_Stream):
         return json.loads(_take(answer))
 
 
+class Informer(_Stream):
+    """A current copy of the objects of one resource. Reads do not ask the server; get(), list(), find() may be called at
+    any time, wait_synced() says when the first list is there.
+
+    The iteration tells changes: {"type": "ADDED" | "MODIFIED" | "DELETED", "object": {...}, "old": {...} when modified}.
+    What happened to an object between two turns is one change; nobody has to iterate.
+    """
+
+    _free, _fd = "orc_informer_free", "orc_informer_fd"
+
+    def _pull(self, handle: c_void_p) -> List[Event]:
+        answer = _Bytes()
+        _call("orc_informer_next", handle, 0, byref(answer))
+        return json.loads(_take(answer))
+
+    def wait_synced(self, timeout: float = 30.0) -> "Informer":
+        """Returns when the first list is there; DeadlineExceeded says what hindered it."""
+        with self._use() as handle:
+            _call("orc_informer_wait_synced", handle, _ms(timeout))
+        return self
+
+    def wait_for(self, resource_version: str, timeout: float = 30.0) -> None:
+        """Returns when everything up to that version is there: what you wrote, you read."""
+        with self._use() as handle:
+            _call("orc_informer_wait_for", handle, resource_version.encode(), _ms(timeout))
+
+    def get(self, name: str, namespace: Optional[str] = None) -> Object:
+        """NotFound if there is none. namespace None: cluster scope."""
+        answer = _Bytes()
+        with self._use() as handle:
+            _call("orc_informer_get", handle, _encoded(namespace), name.encode(), byref(answer))
+        return json.loads(_take(answer))
+
+    def list(self, namespace: Optional[str] = None, *, labels: Optional[str] = None) -> List[Object]:
+        """In the order of namespace and name. namespace None: all."""
+        return self._each("orc_informer_list", _encoded(namespace), _encoded(labels))
+
+    def find(self, index: str, value: str) -> List[Object]:
+        """By the index "owner" (the UID of an owner) or "node" (spec.nodeName)."""
+        return self._each("orc_informer_find", index.encode(), value.encode())
+
+    def _each(self, function: str, *arguments: Optional[bytes]) -> List[Object]:
+        texts: List[bytes] = []
+
+        def each(_user: Any, text: int, size: int) -> int:
+            texts.append(ctypes.string_at(text, size))
+            return 0
+
+        with self._use() as handle:
+            _call(function, handle, *arguments, _InformerEach(each), None)
+        return [json.loads(text) for text in texts]
+
+    def resync(self) -> None:
+        """Tells all objects once more, as MODIFIED with themselves as "old"."""
+        with self._use() as handle:
+            _call("orc_informer_resync", handle)
+
+    @property
+    def last_error(self) -> str:
+        """Why list or watch fail at present; empty when all is well."""
+        answer = _Bytes()
+        with self._use() as handle:
+            _call("orc_informer_last_error", handle, byref(answer))
+        return _take(answer).decode("utf-8", "replace")
+
+
 _OUT, _ERR, _END = 1, 2, 3
 
 
@@ -718,6 +808,13 @@ class Client(_Handle):
             _call("orc_client_connect", handle, os.fspath(kubeconfig).encode(), _encoded(context), byref(out))
         return cls(out, engine)
 
+    @property
+    def _engine(self) -> Engine:
+        parent: _Handle = self
+        while not isinstance(parent, Engine):
+            parent = parent._parents[0]
+        return parent
+
     def _stream(self, kind: Any, verb: str, pod: str, namespace: str, options: Mapping[str, Any], timeout: Optional[float]) -> Any:
         given = {key: value for key, value in options.items() if value not in (None, False)}
         request = self._request_of(verb, "v1", "pods", pod, namespace, None, None, given, None, 30.0)
@@ -815,12 +912,36 @@ class Client(_Handle):
             options["propagationPolicy"] = propagation
         return self.request("delete", api_version, resource, name, namespace, body=options, timeout=timeout)
 
-    def apply(self, manifest: Text, *, timeout: float = 30.0) -> int:
-        """All documents of a YAML or JSON text, each created, or patched by merge where it exists. How many."""
-        text, applied = _bytes(manifest), c_size_t()
+    @overload
+    def apply(self, obj: Object, *, manager: str = ..., force: bool = ..., dry_run: bool = ..., timeout: float = ...) -> Object: ...
+
+    @overload
+    def apply(self, obj: Text, *, manager: str = ..., force: bool = ..., dry_run: bool = ..., timeout: float = ...) -> int: ...
+
+    def apply(self, obj: Union[Object, Text], *, manager: str = "orchestra-python", force: bool = False,
+              dry_run: bool = False, timeout: float = 30.0) -> Union[Object, int]:
+        """Server-side apply: `manager` owns the fields that are given, and gives up those that it does not name any more.
+        Conflict where another manager owns one with another value, unless `force` takes it.
+
+        A dict: the object as it is now. A YAML or JSON text: how many documents it has, which are applied in order up to the
+        first failure."""
+        text, applied, answer = _body(obj) or b"", c_size_t(), _Bytes()
+        options = _ApplyOptions(ctypes.sizeof(_ApplyOptions), manager.encode(), force, dry_run, max(1, _ms(timeout)))
         with self._use() as handle:
-            _call("orc_client_apply_manifest", handle, text, len(text), max(1, _ms(timeout)), byref(applied))
-        return applied.value
+            _call("orc_client_apply", handle, text, len(text), byref(options), byref(answer), byref(applied))
+        objects = json.loads(_take(answer))
+        return objects[0] if isinstance(obj, dict) else len(objects)
+
+    def informer(self, api_version: str, resource: str, namespace: Optional[str] = None, *, labels: Optional[str] = None,
+                 fields: Optional[str] = None, resync: float = 0.0, timeout: Optional[float] = None) -> Informer:
+        """A current copy of these objects. `resync`: every so many seconds all are told once more; `timeout` ends the
+        iteration."""
+        options = _InformerOptions(ctypes.sizeof(_InformerOptions), api_version.encode(), resource.encode(), _encoded(namespace),
+                                   _encoded(labels), _encoded(fields), _ms(resync), None, None)
+        out = c_void_p()
+        with self._engine._use() as engine, self._use() as handle:
+            _call("orc_informer_new", engine, handle, byref(options), byref(out))
+        return Informer(out, self, timeout)
 
     def watch(self, api_version: str, resource: str, namespace: Optional[str] = None, *, labels: Optional[str] = None,
               fields: Optional[str] = None, resource_version: Optional[str] = None,

@@ -33,7 +33,7 @@ struct InformerCore::Impl : std::enable_shared_from_this<InformerCore::Impl> {
   std::mutex dispatch;
   std::vector<Handler> handlers;  // under dispatch
   std::optional<ObjectWatch> watch;
-  std::optional<Engine::TimerId> timer;
+  std::optional<Engine::TimerId> timer, resync_timer;
   std::multimap<std::int64_t, Promise<void>> revision_waiters;
   std::multimap<std::string, Promise<void>> gone_waiters;
   std::vector<Promise<void>> sync_waiters;
@@ -271,6 +271,24 @@ struct InformerCore::Impl : std::enable_shared_from_this<InformerCore::Impl> {
     pause = std::min(pause * 2, options.retry_max);
   }
 
+  void arm_resync() {
+    if (options.resync <= Duration::zero()) return;
+    std::lock_guard lock(mutex);
+    if (stopped) return;
+    resync_timer = engine.after(options.resync, step([](Impl& impl) {
+                                  impl.tell_all();
+                                  impl.arm_resync();
+                                }));
+  }
+
+  void tell_all() {
+    std::lock_guard lock(dispatch);
+    if (is_stopped()) return;
+    for (const Object& object : cache.list()) {
+      for (const Handler& handler : handlers) handler(object, object);
+    }
+  }
+
   void stop() {
     std::vector<Promise<void>> abandoned;
     {
@@ -280,6 +298,7 @@ struct InformerCore::Impl : std::enable_shared_from_this<InformerCore::Impl> {
       if (watch) watch->cancel();
       watch.reset();
       if (timer) engine.cancel_timer(*timer);
+      if (resync_timer) engine.cancel_timer(*resync_timer);
       for (auto& [key, waiter] : revision_waiters) abandoned.push_back(std::move(waiter));
       for (auto& [key, waiter] : gone_waiters) abandoned.push_back(std::move(waiter));
       for (auto& waiter : sync_waiters) abandoned.push_back(std::move(waiter));
@@ -327,7 +346,12 @@ Result<void> InformerCore::start() {
     if (std::exchange(impl_->started, true)) return {};
   }
   impl_->begin_list();
+  impl_->arm_resync();
   return {};
+}
+
+void InformerCore::resync() {
+  impl_->engine.post(impl_->step([](Impl& impl) { impl.tell_all(); }));
 }
 
 void InformerCore::stop() { impl_->stop(); }
