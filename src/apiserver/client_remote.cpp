@@ -20,6 +20,7 @@
 #include "base/json.hpp"
 #include "net/http/http_server.hpp"
 #include "net/http/upgrade_client.hpp"
+#include "orchestra/env.hpp"
 
 namespace orchestra {
 namespace {
@@ -28,6 +29,40 @@ constexpr std::size_t kTokenBytesMax = 64 << 10;
 /// Bookmarks come each minute: a watch without a byte for so long hangs on a connection that is dead.
 constexpr Duration kWatchStall = std::chrono::seconds(150);
 constexpr Duration kLogStall = std::chrono::hours(24);  // a followed log may say nothing for long
+
+/// A bearer token, from a file that is read again now and then (as client-go does,
+/// transport/token_source.go).
+class BearerToken {
+ public:
+  BearerToken(Clock& clock, std::string token, std::string file)
+      : clock_(clock), file_(std::move(file)), token_(std::move(token)), read_at_(clock.now().steady_ns) {}
+
+  std::string get() {
+    std::lock_guard lock(mutex_);
+    const std::int64_t now = clock_.now().steady_ns;
+    if (!file_.empty() && (stale_ || now - read_at_ >= kLife.count())) {
+      const auto text = read_file(file_, kTokenBytesMax);
+      if (text && !trim(*text).empty()) token_ = std::string(trim(*text));
+      read_at_ = now;
+      stale_ = false;
+    }
+    return token_;
+  }
+  /// The server did not believe it.
+  void forget() {
+    std::lock_guard lock(mutex_);
+    stale_ = true;
+  }
+
+ private:
+  static constexpr Duration kLife = std::chrono::minutes(1);
+  Clock& clock_;
+  const std::string file_;
+  std::mutex mutex_;
+  std::string token_;
+  std::int64_t read_at_;
+  bool stale_ = false;
+};
 
 /// Text that arrives piece by piece, pulled by one reader; bounded by kBytesMax.
 class Arrivals : public std::enable_shared_from_this<Arrivals> {
@@ -226,7 +261,11 @@ struct RemoteBatch {
 class RemoteImpl final : public Client::Impl, public std::enable_shared_from_this<RemoteImpl> {
  public:
   RemoteImpl(Engine& engine, RemoteClientOptions options)
-      : engine_(engine), options_(std::move(options)), http_(make_http_client(engine)), upgrades_(engine) {
+      : engine_(engine),
+        options_(std::move(options)),
+        token_(engine.clock(), options_.token, options_.token_file),
+        http_(make_http_client(engine)),
+        upgrades_(engine) {
     servers_.push_back(options_.server);
     servers_.insert(servers_.end(), options_.more_servers.begin(), options_.more_servers.end());
     for (std::string& server : servers_) {
@@ -343,6 +382,7 @@ class RemoteImpl final : public Client::Impl, public std::enable_shared_from_thi
             if (tries > 1 && is_away(answer.error())) return self->ask(request, promise, tries - 1);
             return promise.set(answer.error());
           }
+          if (answer->status == 401) self->token_.forget();
           ApiResponse response;
           response.code = answer->status;
           response.headers = std::move(answer->headers);
@@ -437,7 +477,8 @@ class RemoteImpl final : public Client::Impl, public std::enable_shared_from_thi
     out.url = servers_[server] + path_of_request(request);
     out.headers.emplace_back("Accept", request.accept);
     out.headers.emplace_back("User-Agent", options_.user_agent);
-    if (!options_.token.empty()) out.headers.emplace_back("Authorization", "Bearer " + options_.token);
+    if (const std::string token = token_.get(); !token.empty())
+      out.headers.emplace_back("Authorization", "Bearer " + token);
     out.body = request.object ? std::string(request.object.json()) : request.body;
     if (!out.body.empty()) out.headers.emplace_back("Content-Type", request.content_type);
     out.tls.ca_pem = options_.ca_pem;
@@ -475,6 +516,7 @@ class RemoteImpl final : public Client::Impl, public std::enable_shared_from_thi
         if (const auto self = weak.lock()) self->failed(used, answer.error());
         return arrivals->end(answer.error());
       }
+      if (const auto self = weak.lock(); self && refused->code == 401) self->token_.forget();
       if (refused->code >= 400) return arrivals->end(error_of_response(*refused));
       arrivals->end(std::nullopt);
     });
@@ -494,6 +536,7 @@ class RemoteImpl final : public Client::Impl, public std::enable_shared_from_thi
 
   Engine& engine_;
   RemoteClientOptions options_;
+  mutable BearerToken token_;
   std::vector<std::string> servers_;
   std::atomic<std::size_t> current_{0};  ///< of servers_
   std::shared_ptr<HttpClient> http_;
@@ -521,8 +564,7 @@ Result<Client> RemoteClient::from_kubeconfig(Engine& engine, const std::string& 
   return client;
 }
 
-Result<Client> RemoteClient::in_cluster(Engine& engine) {
-  static const std::string kFolder = "/var/run/secrets/kubernetes.io/serviceaccount";
+Result<Client> RemoteClient::in_cluster(Engine& engine, const std::string& folder) {
   const char* host = std::getenv("KUBERNETES_SERVICE_HOST");
   const char* port = std::getenv("KUBERNETES_SERVICE_PORT");
   if (host == nullptr || port == nullptr) {
@@ -532,8 +574,9 @@ Result<Client> RemoteClient::in_cluster(Engine& engine) {
   RemoteClientOptions options;
   const bool v6 = std::string_view(host).find(':') != std::string_view::npos;
   options.server = std::string("https://") + (v6 ? "[" : "") + host + (v6 ? "]" : "") + ":" + port;
-  ORC_ASSIGN(options.ca_pem, read_file(kFolder + "/ca.crt", kTokenBytesMax));
-  ORC_ASSIGN(const std::string token, read_file(kFolder + "/token", kTokenBytesMax));
+  ORC_ASSIGN(options.ca_pem, read_file(folder + "/ca.crt", kTokenBytesMax));
+  options.token_file = folder + "/token";
+  ORC_ASSIGN(const std::string token, read_file(options.token_file, kTokenBytesMax));
   options.token = std::string(trim(token));
   return connect(engine, std::move(options));
 }

@@ -20,6 +20,10 @@ const json::value* named(const json::value& config, const char* list, const std:
   return nullptr;
 }
 
+std::string path_of(const std::string& file, const std::string& folder) {
+  return file.front() == '/' || folder.empty() ? file : folder + "/" + file;
+}
+
 // `KEY-data` in base64, or the file that `KEY` names.
 Result<std::string> material(const json::value& entry, const std::string& key, const std::string& folder) {
   if (const std::string data = string_at(entry, "/" + key + "-data"); !data.empty()) {
@@ -29,7 +33,7 @@ Result<std::string> material(const json::value& entry, const std::string& key, c
   }
   const std::string file = string_at(entry, "/" + key);
   if (file.empty()) return std::string();
-  return read_file(file.front() == '/' || folder.empty() ? file : folder + "/" + file, kFileBytesMax);
+  return read_file(path_of(file, folder), kFileBytesMax);
 }
 }  // namespace
 
@@ -62,9 +66,12 @@ Result<RemoteClientOptions> read_kubeconfig(const std::string& text, const std::
   ORC_ASSIGN(options.certificate_pem, material(*user, "client-certificate", folder));
   ORC_ASSIGN(options.key_pem, material(*user, "client-key", folder));
   options.token = string_at(*user, "/token");
-  if (const std::string file = string_at(*user, "/tokenFile"); options.token.empty() && !file.empty()) {
-    ORC_ASSIGN(const std::string token, read_file(file, kFileBytesMax));
-    options.token = std::string(apiserver::trim(token));
+  if (const std::string file = string_at(*user, "/tokenFile"); !file.empty()) {
+    options.token_file = path_of(file, folder);
+    if (options.token.empty()) {
+      ORC_ASSIGN(const std::string token, read_file(options.token_file, kFileBytesMax));
+      options.token = std::string(apiserver::trim(token));
+    }
   }
   if (options.certificate_pem.empty() && options.token.empty() && user->is_object() &&
       !user->get_object().empty()) {
