@@ -231,6 +231,23 @@ void ApiCore::set_computed(const std::string& group, const std::string& resource
   computed_[group + "/" + resource] = std::move(source);
 }
 
+namespace {
+/// Computed objects have no stored header: what selectors look at is in the tree.
+bool matches_tree(const ListQuery& query, const json::value& item) {
+  std::map<std::string, std::string> labels;
+  if (const json::object* given = object_at(item, "/metadata/labels")) {
+    for (const auto& [name, value] : *given) {
+      if (value.is_string()) labels[name] = value.get_string();
+    }
+  }
+  return query.labels.matches(labels) && query.fields.matches([&](std::string_view field) {
+    return field == "metadata.name" || field == "metadata.namespace"
+               ? std::string(api::meta_string(item, field.substr(std::string_view("metadata.").size())))
+               : std::string();
+  });
+}
+}  // namespace
+
 void ApiCore::computed_read(const Call& call, const api::TypeRecord& type, const Answer& answer) {
   ComputedSource source;
   {
@@ -259,6 +276,14 @@ void ApiCore::computed_read(const Call& call, const api::TypeRecord& type, const
     items = std::move(named);
     if (items.empty()) return answer(error_reply(api::not_found(type, call.info.name)));
     if (call.want.form != Form::table) return answer(tree_reply(call, items.front(), 200));
+  } else {
+    const auto query = parse_list_query(type, call.info.query);
+    if (!query) return answer(error_reply(query.error()));
+    json::array chosen;
+    for (json::value& item : items) {
+      if (matches_tree(*query, item)) chosen.push_back(std::move(item));
+    }
+    items = std::move(chosen);
   }
   Reply reply;
   reply.body = list_opening(type, version, call.want, list_metadata(store_->revision(), "", 0));

@@ -142,8 +142,64 @@ std::vector<Step> read_scenario(const fs::path& path) {
   return steps;
 }
 
-/// What a node agent would do.
-void act(const Client& client, const std::string& text) {
+/// A ReplicaSet as the Deployment's controller would keep it for a revision of the template.
+void keep_revision(const Client& client, const std::string& name, const std::string& revision) {
+  const Object deployment = client.get("apps/v1", "deployments", name, "default").wait(30s).value();
+  const std::string object =
+      R"({"apiVersion":"apps/v1","kind":"ReplicaSet","metadata":{"name":")" + name + "-" + revision +
+      R"(","namespace":"default","labels":)" + deployment.get("/spec/template/metadata/labels").value() +
+      R"(,"annotations":{"deployment.kubernetes.io/revision":")" + revision +
+      R"("},"ownerReferences":[{"apiVersion":"apps/v1","kind":"Deployment","name":")" + name +
+      R"(","uid":")" + deployment.uid() + R"(","controller":true}]},"spec":{"replicas":0,"selector":)" +
+      deployment.get("/spec/selector").value() + R"(,"template":)" +
+      deployment.get("/spec/template").value() + "}}";
+  Object kept = Object::from_json(object).value();
+  const auto cause = deployment.annotations().find("kubernetes.io/change-cause");
+  if (cause != deployment.annotations().end())
+    kept =
+        kept.with("/metadata/annotations/kubernetes.io~1change-cause", "\"" + cause->second + "\"").value();
+  const auto made = client.create(kept).wait(30s);
+  REQUIRE_MESSAGE(made, (made ? "" : made.error().to_string()));
+  REQUIRE(
+      client
+          .patch("apps/v1", "deployments", name, "default", PatchType::merge,
+                 R"({"metadata":{"annotations":{"deployment.kubernetes.io/revision":")" + revision + "\"}}}")
+          .wait(30s));
+}
+
+/// What every node and every running pod use, from now on.
+void measure(ApiServer& server, const std::string& cpu, const std::string& memory) {
+  const std::string usage = R"({"cpu":")" + cpu + R"(","memory":")" + memory + "\"}";
+  const auto metrics = [client = server.client(), usage](
+                           const std::string& kind, const std::string& resource,
+                           const std::string& ns) -> Result<std::vector<Object>> {
+    std::vector<Object> out;
+    ORC_ASSIGN(const ObjectList found, client.list("v1", resource, {.ns = ns}).wait(30s));
+    for (const Object& one : found.items) {
+      if (kind == "PodMetrics" && one.get("/status/phase") != "Running") continue;
+      const std::string labels = one.labels().empty() ? "{}" : one.get("/metadata/labels").value();
+      ORC_ASSIGN(
+          Object object,
+          Object::from_json(
+              R"({"apiVersion":"metrics.k8s.io/v1beta1","kind":")" + kind + R"(","metadata":{"name":")" +
+              one.name() + (one.ns().empty() ? "" : R"(","namespace":")" + one.ns()) + R"(","labels":)" +
+              labels + R"(},"timestamp":"2026-01-02T03:04:05Z","window":"15s",)" +
+              (kind == "NodeMetrics" ? R"("usage":)" + usage
+                                     : R"("containers":[{"name":"main","usage":)" + usage + "}]") +
+              "}"));
+      out.push_back(std::move(object));
+    }
+    return out;
+  };
+  server.set_computed("metrics.k8s.io", "nodes",
+                      [metrics](const std::string&) { return metrics("NodeMetrics", "nodes", ""); });
+  server.set_computed("metrics.k8s.io", "pods",
+                      [metrics](const std::string& ns) { return metrics("PodMetrics", "pods", ns); });
+}
+
+/// What a node agent or a controller would do.
+void act(ApiServer& server, const std::string& text) {
+  const Client client = server.client();
   std::stringstream words(text);
   std::string verb;
   std::string pod;
@@ -174,6 +230,10 @@ void act(const Client& client, const std::string& text) {
     options.subresource = "status";
     REQUIRE(
         client.patch("apps/v1", "deployments", pod, "default", PatchType::merge, body, options).wait(30s));
+  } else if (verb == "revision") {
+    keep_revision(client, pod, value);
+  } else if (verb == "measure") {
+    measure(server, pod, value);
   } else {
     FAIL("unknown action: " << text);
   }
@@ -192,7 +252,6 @@ void run_scenario(const fs::path& path, const Kubectl& kubectl, const std::strin
   REQUIRE_MESSAGE(started, (started ? "" : started.error().to_string()));
   server.set_pod_streams(std::make_shared<test::FakePods>(engine));
   REQUIRE(server.write_kubeconfig(folder / "admin.kubeconfig"));
-  const Client client = server.client();
   const std::string prefix = "cd '" + folder.path() + "' && export PATH='" + folder.path() +
                              "/bin':$PATH HOME='" + folder.path() + "' KUBECONFIG='" + folder.path() +
                              "/admin.kubeconfig' DATA='" + folder.path() + "/data'; " + environment +
@@ -201,7 +260,7 @@ void run_scenario(const fs::path& path, const Kubectl& kubectl, const std::strin
   std::string rewritten;
   for (const Step& step : read_scenario(path)) {
     std::string printed = step.expected;
-    if (step.kind == '!') act(client, step.command);
+    if (step.kind == '!') act(server, step.command);
     if (step.kind == '$' && kubectl.minor >= step.minor_min && kubectl.minor <= step.minor_max) {
       const Output output = run_shell(prefix + "timeout 90 sh -c '" +
                                       std::regex_replace(step.command, std::regex("'"), "'\\''") + "'");
