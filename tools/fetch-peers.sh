@@ -9,7 +9,7 @@ dns_programs="knotd kdig nsd dnsmasq dig drill"
 dns="knot knot-dnsutils libknot13 libdnssec9 libzscanner4 libxdp1 libbpf1 liburcu8 liblmdb0 libfstrm0 libprotobuf-c1 nsd dnsmasq-base
 ldnsutils libldns3 bind9-dnsutils bind9-libs libmaxminddb0 libuv1 libjson-c5 libjemalloc2 libc-ares2 musl musl-dev"
 missing=()
-for package in etcd-server containerd docker-registry kubernetes-client $dns; do
+for package in etcd-server containerd docker-registry kubernetes-client nginx $dns; do
   [ -e "build/peers/packages/$package.done" ] || missing+=("$package")
 done
 # All at once, which is far faster; what apt does not know would stop the others, so then one by one.
