@@ -36,7 +36,7 @@ void measure_full_start(Report& report) {
   {
     Server server(folder);
     create_many(server.server->client(), "v1", "pods", "default", 0, 10'000,
-                [](int i) { return pod(i, 4600); });
+                [](int i) { return pod(i, kPadding); });
   }
   {
     const std::int64_t begin = now_ns();

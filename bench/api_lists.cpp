@@ -1,5 +1,5 @@
 // Long lists: how long they take beside the floor of joining the same bytes and beside nginx with the same
-// bytes in a file, what memory they take while they are sent, and what stored objects take.
+// bytes in a file, and what memory they take while they are sent.
 //
 // An area of its own, which `api` starts as a program of its own: memory is only seen in a heap that nothing
 // used before.
@@ -227,17 +227,10 @@ void run(const Options& options, Report& report) {
           Object::from_json(R"({"apiVersion":"v1","kind":"Namespace","metadata":{"name":"part"}})").value())
       .wait(std::chrono::seconds(5))
       .value();
-  const double before = rss_mb();
-  create_many(client, "v1", "pods", "part", 0, kPodsOfPart, [](int i) { return pod(i, 4600, "part"); });
-  create_many(client, "v1", "pods", "default", kPodsOfPart, kPods, [](int i) { return pod(i, 4600); });
-  const double taken = rss_mb() - before;
+  create_many(client, "v1", "pods", "part", 0, kPodsOfPart, [](int i) { return pod(i, kPadding, "part"); });
+  create_many(client, "v1", "pods", "default", kPodsOfPart, kPods, [](int i) { return pod(i, kPadding); });
   measure_memory(server.server->insecure_address(), report);
   const std::vector<Object> objects = client.list("v1", "pods").wait(std::chrono::seconds(60)).value().items;
-  std::size_t bytes = 0;
-  for (const Object& object : objects) bytes += object.json().size();
-  report.add({"stored_bytes_per_json_byte", taken * 1e6 / static_cast<double>(bytes), "B/B", 1.3,
-              "<=", std::nullopt,
-              "memory that 10,000 pods took, by their " + std::to_string(bytes / 1000000) + " MB of JSON"});
   measure_times(options, server, objects, report);
 }
 

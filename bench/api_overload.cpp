@@ -91,7 +91,7 @@ void run(const Options& options, Report& report) {
   setrlimit(RLIMIT_NOFILE, &limit);
   Server server;
   const Client client = server.server->client();
-  create_many(client, "v1", "pods", "default", 0, kPods, [](int i) { return pod(i, 4600); });
+  create_many(client, "v1", "pods", "default", 0, kPods, [](int i) { return pod(i, kPadding); });
   const std::string address = server.server->insecure_address();
   flood(address, 0);  // connections, threads and buffers of a thousand clients are there from here on
   const bool peak = reset_peak();

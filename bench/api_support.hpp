@@ -38,6 +38,8 @@ inline bool reset_peak() {
   return static_cast<bool>(file << "5" << std::flush);
 }
 
+/// With what the server adds, 5.6 kB as they are sent.
+constexpr std::size_t kPadding = 3600;
 inline Object pod(int i, std::size_t padding, const std::string& ns = "default") {
   json::value tree{
       {"apiVersion", "v1"},
@@ -136,6 +138,7 @@ class Connection {
       total = buffer_.size();
     }
     buffer_.erase(0, total);
+    body_bytes_ = total - head - 4;
     return total;
   }
   /// The same, but nothing of it is kept: for memory, and for answers of many megabytes.
@@ -162,6 +165,7 @@ class Connection {
     return total;
   }
   int status() const { return status_; }
+  std::size_t body_bytes() const { return body_bytes_; }  ///< of the last receive()
 
  private:
   bool fill() {
@@ -174,6 +178,7 @@ class Connection {
   Fd fd_;
   bool ok_ = false;
   int status_ = 0;
+  std::size_t body_bytes_ = 0;
   std::string buffer_;
 };
 
