@@ -405,6 +405,11 @@ json::value with_sorted_metrics(json::value object) {
   }
   return object;
 }
+/// No field under a name of another version.
+bool knows_all(SchemaRef schema, json::value object) {
+  const auto unknown = prune_unknown(schema, object);
+  return unknown && unknown->empty();
+}
 }  // namespace
 
 TEST_CASE("property: conversions between the versions of a kind lose nothing, in either direction") {
@@ -419,8 +424,10 @@ TEST_CASE("property: conversions between the versions of a kind lose nothing, in
     json::value stored = sent;
     REQUIRE(to_stored(record, version, stored));
     CHECK(string_at(stored, "/apiVersion") == record.stored_api_version());
+    CHECK(knows_all(record.stored_schema(), stored));
     json::value shown = stored;
     REQUIRE(from_stored(record, version, shown));
+    CHECK(knows_all(version.schema, shown));
     for (const auto& [key, value] : sent.get_object()) {
       if (scaler && key == "metadata") continue;  // annotations carry more
       const json::value* there = shown.get_object().if_contains(key);
@@ -463,6 +470,7 @@ TEST_CASE("property: conversions between the versions of a kind lose nothing, in
     json::value through = stored;
     REQUIRE(from_stored(*scalers, narrow, through));
     CHECK(array_at(through, "/spec/metrics") == nullptr);
+    CHECK(knows_all(narrow.schema, through));
     REQUIRE(to_stored(*scalers, narrow, through));
     CHECK_MESSAGE(with_sorted_metrics(through) == with_sorted_metrics(stored), to_json(through)
                                                                                    << "\n"

@@ -239,7 +239,7 @@ TEST_CASE("C: a resync tells all objects again, when asked and by its time") {
   {
     const InformerHandle timed(ways, ways.clients[0], &each, 5);
     std::unique_lock lock(each.mutex);
-    CHECK(each.changed.wait_for(lock, 30s, [&] { return each.lines.size() >= 6; }));
+    REQUIRE(each.changed.wait_for(lock, 30s, [&] { return each.lines.size() >= 6; }));
   }
   CHECK(each.lines[0] == "+a");
   CHECK(each.lines[2] == "=a");
