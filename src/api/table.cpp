@@ -33,6 +33,22 @@ json::array table_columns(const TypeRecord& record) {
   return columns;
 }
 
+const TypeRecord* document_record(std::string_view kind) {
+  static const TypeRecord kScale = [] {
+    TypeRecord record;
+    record.kind = "Scale";
+    record.builtin = false;  // its cells are found by their paths
+    record.columns = {
+        {"Name", "string", "name", "The name of the object that is scaled."},
+        {"Desired", "integer", "", "How many replicas there should be.", 0, ".spec.replicas"},
+        {"Available", "integer", "", "How many replicas there are.", 0, ".status.replicas"},
+        {"Age", "date", "", "When the object was made.", 0, ".metadata.creationTimestamp"},
+    };
+    return record;
+  }();
+  return kind == kScale.kind ? &kScale : nullptr;
+}
+
 json::array table_cells(const TypeRecord& record, const json::object& object, Now now) {
   json::array cells;
   const bool leading_name = !record.columns.empty() && record.columns.front().format == "name";

@@ -10,6 +10,8 @@ enum class IncludeObject : std::uint8_t { none, metadata, object };
 
 /// columnDefinitions of the type.
 ORC_API json::array table_columns(const TypeRecord& record);
+/// The columns of a document that is shown, but not stored, by its kind (a Scale); null: it has no rows.
+ORC_API const TypeRecord* document_record(std::string_view kind);
 /// One row: cells, conditions, and `object` as asked for (`metadata` = PartialObjectMetadata).
 /// `api_version` is that of the Table's group: "meta.k8s.io/v1" or "meta.k8s.io/v1beta1".
 ORC_API json::value table_row(const TypeRecord& record, const json::value& object, Now now,

@@ -82,7 +82,7 @@ Reply change_reply(ApiCore& core, const WriteInput& input, const Change& change)
     if (!tree) return error_reply(tree.error());
     auto shown = hook->read(*input.type, *tree);
     if (!shown) return error_reply(shown.error());
-    reply = tree_reply(*input.call, *shown, change.code);
+    reply = tree_reply(core, *input.call, *shown, change.code);
   } else {
     reply = object_reply(core, *input.type, *input.call, change.stored, change.revision, change.code);
   }

@@ -100,7 +100,8 @@ Forms forms_of(const api::TypeRecord* type, std::string_view subresource) {
   if (type == nullptr) return {};
   const api::Subresource* sub = type->subresource(subresource);
   return {.protobuf = type->builtin && !type->defines_types && !type->computed,
-          .table = !type->virtual_only && (sub == nullptr || sub->kind.kind == type->kind)};
+          .table = !type->virtual_only && (sub == nullptr || sub->kind.kind == type->kind ||
+                                           api::document_record(sub->kind.kind) != nullptr)};
 }
 
 Result<std::string> protobuf_text(const json::value& tree, api::SchemaRef schema) {
@@ -179,9 +180,17 @@ std::string content_type_of(const Representation& want) {
   return want.form == Form::yaml ? "application/yaml" : "application/json";
 }
 
-Reply tree_reply(const Call& call, const json::value& tree, int code) {
+Reply tree_reply(const ApiCore& core, const Call& call, const json::value& tree, int code) {
   Reply reply;
   reply.code = code;
+  if (const api::TypeRecord* rows = api::document_record(string_at(tree, "/kind"));
+      rows != nullptr && call.want.form == Form::table) {
+    const json::value metadata =
+        json::object{{"resourceVersion", string_at(tree, "/metadata/resourceVersion")}};
+    reply.body = list_opening(*rows, {}, call.want, to_json(metadata)) +
+                 row_or_object(*rows, call.want, tree, core.engine().clock().now()) + "]}\n";
+    return reply;
+  }
   Representation want = call.want;
   const bool metadata_only = want.form == Form::partial && !want.protobuf;
   if (want.form == Form::table || want.form == Form::partial) want.form = Form::json;

@@ -18,7 +18,7 @@ struct Forms {
 /// The best form that we have for an Accept header: 406 if there is none.
 Result<Representation> negotiate(std::string_view accept, const Query& query, Forms forms = {});
 /// Messages: of builtin kinds that are stored or reviewed, but not of definitions of types, whose schemas are
-/// JSON. Rows: of what is stored or computed, also through a subresource of the same kind.
+/// JSON. Rows: of what is stored or computed, also through a subresource of the same kind; of a Scale.
 Forms forms_of(const api::TypeRecord* type, std::string_view subresource);
 /// An enveloped message of a builtin kind, by its own apiVersion and kind where `schema` is empty;
 /// `unsupported` for kinds without one.
@@ -33,7 +33,7 @@ std::string content_type_of(const Representation& want);
 Reply object_reply(ApiCore& core, const api::TypeRecord& type, const Call& call, const Value& stored,
                    Revision revision, int code);
 /// A tree (a subresource, a review) as an answer.
-Reply tree_reply(const Call& call, const json::value& tree, int code);
+Reply tree_reply(const ApiCore& core, const Call& call, const json::value& tree, int code);
 /// The JSON of one object in a version of its type; empty: as it is stored.
 Result<std::string> json_in_version(const api::TypeRecord& type, std::string_view version,
                                     const StoredView& view, Revision revision, bool managed_fields);

@@ -275,7 +275,7 @@ void ApiCore::computed_read(const Call& call, const api::TypeRecord& type, const
     }
     items = std::move(named);
     if (items.empty()) return answer(error_reply(api::not_found(type, call.info.name)));
-    if (call.want.form != Form::table) return answer(tree_reply(call, items.front(), 200));
+    if (call.want.form != Form::table) return answer(tree_reply(*this, call, items.front(), 200));
   } else {
     const auto query = parse_list_query(type, call.info.query);
     if (!query) return answer(error_reply(query.error()));
@@ -327,7 +327,7 @@ void ApiCore::get(Call call, api::TypePtr type, Answer answer) {
     if (!tree) return answer(error_reply(api::internal_error(tree.error().to_string())));
     auto shown = hook->read(*type, *tree);
     if (!shown) return answer(error_reply(shown.error()));
-    answer(tree_reply(call, *shown, 200));
+    answer(tree_reply(*self, call, *shown, 200));
   };
   pending.on_ready(
       [self, read = std::move(read), answer, waits = type->converter != nullptr](Result<Snapshot> snapshot) {
