@@ -14,8 +14,8 @@ struct HttpFront::Exchange {
   Identity user;
   std::shared_ptr<AuditRecord> audit;  ///< null: not audited
   std::int64_t began_ns = 0;
-  std::int64_t deadline_ns = 0;  ///< 0: none, what takes long by its nature
-  bool served = false;           ///< of what path and verb name there is a resource
+  std::int64_t deadline_ns = 0;     ///< 0: none, what takes long by its nature
+  std::atomic<bool> served{false};  ///< of what path and verb name there is a resource
   std::atomic<bool> answered{false};
   std::atomic<Engine::TimerId> timer{0};
   AuditNotes* notes() const { return audit == nullptr ? nullptr : audit->notes().get(); }
