@@ -1,4 +1,7 @@
 // What every cluster has from its first moment, and gets again.
+#include "apiserver/bootstrap.hpp"
+
+#include "apiserver/core.hpp"
 #include "orchestra/api_server.hpp"
 #include "orchestra/memory_store.hpp"
 #include "tests/support/test.hpp"
@@ -79,4 +82,40 @@ TEST_CASE(
   CHECK(again.client().get("networking.k8s.io/v1", "servicecidrs", "kubernetes").wait(30s));
   again.stop();
   engine.stop();
+}
+
+TEST_CASE("the Service `kubernetes` points to the address that pods reach, and follows it") {
+  Engine engine;
+  const auto store = MemoryStore::create(engine);
+  ApiServer server(engine, store, {});
+  REQUIRE(server.start());
+  const Client client = server.client();
+  const auto core = std::make_shared<apiserver::ApiCore>(engine, store, apiserver::CoreOptions{});
+  for (const auto& [host, port] : {std::pair{"10.9.8.7", 6443}, std::pair{"10.9.8.6", 7443}}) {
+    apiserver::BootstrapOptions options;
+    options.advertise_host = host;
+    options.advertise_port = port;
+    REQUIRE(apiserver::bootstrap(core, options));
+    const auto endpoints = client.get("v1", "endpoints", "kubernetes", "default").wait(30s);
+    REQUIRE(endpoints);
+    CHECK(endpoints->get("/subsets/0/addresses/0/ip") == host);
+    CHECK(endpoints->get("/subsets/0/ports/0/name") == "https");
+    CHECK(endpoints->get_int("/subsets/0/ports/0/port") == port);
+    CHECK(endpoints->labels().at("endpointslice.kubernetes.io/skip-mirror") == "true");
+    const auto slice = client.get("discovery.k8s.io/v1", "endpointslices", "kubernetes", "default").wait(30s);
+    REQUIRE(slice);
+    CHECK(slice->get("/addressType") == "IPv4");
+    CHECK(slice->get("/endpoints/0/addresses/0") == host);
+    CHECK(slice->get_bool("/endpoints/0/conditions/ready") == true);
+    CHECK(slice->get_int("/ports/0/port") == port);
+    CHECK(slice->labels().at("kubernetes.io/service-name") == "kubernetes");
+  }
+  // Deleted ones come back.
+  REQUIRE(client.remove("v1", "endpoints", "kubernetes", "default").wait(30s));
+  apiserver::BootstrapOptions options;
+  options.advertise_host = "10.9.8.6";
+  options.advertise_port = 7443;
+  REQUIRE(apiserver::bootstrap(core, options));
+  CHECK(client.get("v1", "endpoints", "kubernetes", "default").wait(30s));
+  server.stop();
 }
