@@ -69,18 +69,16 @@ struct SchemaNode {
   PatchStrategy patch = PatchStrategy::none;
   std::uint8_t hook = 0;  ///< TypeHook of an object node
   std::uint16_t flags = 0;
-  std::uint16_t number = 0;        ///< protobuf field number, 0 = none
-  std::uint16_t count = 0;         ///< object: number of properties
+  std::uint16_t number = 0;  ///< protobuf field number, 0 = none
+  std::uint16_t count = 0;  ///< object: number of properties; list: 1 + place of the merge key in its element
   std::uint16_t type_name = 0;     ///< index into SchemaPool::type_names; 0 = anonymous
   std::uint32_t first = 0;         ///< object: index of the first property; list, map: index of the element
   std::uint32_t name = 0;          ///< JSON name of a property
   std::uint32_t default_json = 0;  ///< 0 = none
-  std::uint32_t enum_values = 0;   ///< "A|B|C", 0 = none
-  std::uint32_t keys = 0;          ///< list=map keys, "a,b"
-  std::uint32_t merge_key = 0;     ///< of strategic merge
+  std::uint32_t words = 0;         ///< keys of a list that is a map, "a,b"; of others an enum, "A|B|C"
   std::uint32_t description = 0;
 };
-static_assert(sizeof(SchemaNode) <= 40);
+static_assert(sizeof(SchemaNode) == 32);
 
 /// Offset 0 of the strings is the empty string. All views live as long as the pool.
 struct SchemaPool {
@@ -110,9 +108,13 @@ class SchemaRef {
     return node().type_name == 0 ? std::string_view() : text(pool_->type_descriptions[node().type_name]);
   }
   std::string_view default_json() const { return text(node().default_json); }
-  std::string_view enum_values() const { return text(node().enum_values); }
-  std::string_view keys() const { return text(node().keys); }
-  std::string_view merge_key() const { return text(node().merge_key); }
+  std::string_view enum_values() const { return has_keys() ? std::string_view() : text(node().words); }
+  std::string_view keys() const { return has_keys() ? text(node().words) : std::string_view(); }
+  /// Of strategic merge.
+  std::string_view merge_key() const {
+    if (kind() != SchemaKind::list || node().count == 0) return {};
+    return element().at(node().count - std::size_t{1}).name();
+  }
   ListKind list_kind() const { return node().list_kind; }
   PatchStrategy patch() const { return node().patch; }
   TypeHook hook() const { return static_cast<TypeHook>(node().hook); }
@@ -138,6 +140,7 @@ class SchemaRef {
   friend bool operator==(SchemaRef a, SchemaRef b) { return a.pool_ == b.pool_ && a.index_ == b.index_; }
 
  private:
+  bool has_keys() const { return kind() == SchemaKind::list && list_kind() == ListKind::map; }
   std::string_view text(std::uint32_t offset) const { return pool_->strings + offset; }
   const SchemaPool* pool_ = nullptr;
   std::uint32_t index_ = 0;

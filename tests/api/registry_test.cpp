@@ -67,6 +67,23 @@ TEST_CASE("lists that are maps have keys, and merged object lists a merge key, t
   }
 }
 
+TEST_CASE("the tables of all types weigh less than 150 kB") {
+  const SchemaPool& pool = builtin_schemas();
+  std::size_t strings = 0;
+  const auto reach = [&](std::uint32_t offset) {
+    strings = std::max(strings, offset + std::string_view(pool.strings + offset).size() + 1);
+  };
+  for (const SchemaNode& node : pool.nodes) {
+    for (const std::uint32_t offset : {node.name, node.default_json, node.words, node.description})
+      reach(offset);
+  }
+  for (const std::uint32_t offset : pool.type_names) reach(offset);
+  for (const std::uint32_t offset : pool.type_descriptions) reach(offset);
+  const std::size_t names = pool.type_names.size_bytes() + pool.type_descriptions.size_bytes();
+  CAPTURE(strings);
+  CHECK(pool.nodes.size_bytes() + strings + names < 150'000);
+}
+
 TEST_CASE("defaults are idempotent for an empty object of every kind") {
   for (const TypePtr& record : TypeRegistry::builtin()->records()) {
     CAPTURE(record->kind);

@@ -91,11 +91,13 @@ class Builder {
     node.kind = SchemaKind::list;
     const std::string_view kind = text_of(schema, "x-kubernetes-list-type");
     node.list_kind = kind == "map" ? ListKind::map : kind == "set" ? ListKind::set : ListKind::atomic;
-    std::string keys;
-    for (const json::value& key : array_or_empty(schema, "x-kubernetes-list-map-keys")) {
-      if (key.is_string()) keys += (keys.empty() ? "" : ",") + std::string(key.get_string());
+    if (node.list_kind == ListKind::map) {
+      std::string keys;
+      for (const json::value& key : array_or_empty(schema, "x-kubernetes-list-map-keys")) {
+        if (key.is_string()) keys += (keys.empty() ? "" : ",") + std::string(key.get_string());
+      }
+      node.words = intern(keys);
     }
-    node.keys = intern(keys);
     node.first = reserve(1);
     fill(node.first, object_or_empty(schema, "items"), false);
   }
@@ -156,9 +158,7 @@ class Builder {
     node.name = from.name().empty() ? out_.nodes[index].name : intern(from.name());
     if (out_.nodes[index].name != 0) node.name = out_.nodes[index].name;
     node.default_json = intern(from.default_json());
-    node.enum_values = intern(from.enum_values());
-    node.keys = intern(from.keys());
-    node.merge_key = intern(from.merge_key());
+    node.words = intern(from.keys().empty() ? from.enum_values() : from.keys());
     node.description = intern(from.description());
     node.type_name = 0;
     if (!from.type_name().empty()) {

@@ -28,7 +28,7 @@ namespace {
 struct Node {
   std::string kind = "any", list = "plain", patch = "none", hook;
   unsigned flags = 0, number = 0, count = 0, type = 0, first = 0;
-  std::string name, default_json, enums, keys, merge_key, description;
+  std::string name, default_json, words, merge_key, description;
 };
 enum Flag : unsigned {
   required = 1,
@@ -66,6 +66,7 @@ class Generator {
  public:
   void read(const std::string& path);
   void resolve();
+  unsigned place_of(const std::string& name, const Node& object);
   void write(const std::string& path);
 
  private:
@@ -244,10 +245,11 @@ Node Generator::property(const Field& field, const Message& owner, unsigned oute
   if (is_struct || (has("always") && (node.flags & pointer) == 0)) node.flags |= always;
   if (get("map") == "atomic") node.flags |= atomic;
   node.default_json = get("default");
-  node.enums = get("enum");
+  node.words = get("enum");
   std::string list = get("list");
   if (list.rfind("map(", 0) == 0) {
-    node.keys = list.substr(4, list.size() - 5);
+    if (!node.words.empty()) fail("a list with keys has no enum: " + owner.full_name);
+    node.words = list.substr(4, list.size() - 5);
     list = "map";
   }
   if (!list.empty()) node.list = list;
@@ -304,6 +306,17 @@ void Generator::resolve() {
       node.first = base + (node.first & 0x7fffffffu);
     }
   }
+  for (Node& node : nodes_) {
+    if (!node.merge_key.empty()) node.count = 1 + place_of(node.merge_key, nodes_[node.first]);
+  }
+}
+
+/// Which property of an object node has this name.
+unsigned Generator::place_of(const std::string& name, const Node& object) {
+  for (unsigned i = 0; i < object.count; ++i) {
+    if (nodes_[object.first + i].name == name) return i;
+  }
+  fail("no field " + name + " for a merge key");
 }
 
 std::string escaped(const std::string& text) {
@@ -338,8 +351,7 @@ void Generator::write(const std::string& path) {
           << ", static_cast<std::uint8_t>(H::" << (node.hook.empty() ? "none" : node.hook) << "), "
           << node.flags << ", " << node.number << ", " << node.count << ", " << node.type << ", "
           << node.first << ", " << intern(node.name) << ", " << intern(node.default_json) << ", "
-          << intern(node.enums) << ", " << intern(node.keys) << ", " << intern(node.merge_key) << ", "
-          << intern(node.description) << "},\n";
+          << intern(node.words) << ", " << intern(node.description) << "},\n";
   }
   names << "    0,\n";
   descriptions << "    0,\n";
