@@ -108,6 +108,15 @@ void default_pod(json::object& pod) {
   default_pod_requests(*spec);
 }
 
+/// serviceAccount is the older name of serviceAccountName, which counts where both are given.
+void default_pod_spec(json::object& spec) {
+  std::string name(text_of(spec, "serviceAccountName"));
+  if (name.empty()) name = text_of(spec, "serviceAccount");
+  if (name.empty()) return;
+  spec["serviceAccountName"] = name;
+  spec["serviceAccount"] = name;
+}
+
 /// A volume without a source is an emptyDir.
 void default_volume(json::object& volume) {
   const bool has_source =
@@ -338,6 +347,8 @@ void run_default_hook(TypeHook hook, json::object& object) {
       return default_node_status(object);
     case TypeHook::pod:
       return default_pod(object);
+    case TypeHook::pod_spec:
+      return default_pod_spec(object);
     case TypeHook::rbac_subject:
       return default_rbac_subject(object);
     case TypeHook::replication_controller:

@@ -35,38 +35,75 @@ bool namespace_has_content(const json::value& object) {
 }
 void mark_terminating(json::value& object) { set_at(object, "/status/phase", "Terminating"); }
 
+/// The class with globalDefault; of several the one with the lowest value.
+Result<std::optional<json::value>> default_priority_class(const View& view) {
+  ORC_ASSIGN(auto classes,
+             view.range(objects_range({"scheduling.k8s.io", "priorityclasses"}, ""), kPriorityClassesMax));
+  std::optional<json::value> found;
+  for (const KeyValue& kv : classes) {
+    ORC_ASSIGN(StoredView stored, decode_stored_frame(kv.value.bytes()));
+    ORC_ASSIGN(json::value tree, parse_json(stored.json));
+    if (!bool_at(tree, "/globalDefault")) continue;
+    if (!found || int_at(tree, "/value") < int_at(*found, "/value")) found = std::move(tree);
+  }
+  return found;
+}
+
+/// Priority and policy are those of the class; a pod that says others is refused.
 Result<void> set_priority(Admission& admission, json::object& spec) {
-  const std::string name = string_at(json::value(spec), "/priorityClassName");
-  std::int64_t priority = 0;
-  std::string policy = "PreemptLowerPriority";
+  const auto refuse = [&](const std::string& why) {
+    return api::forbidden(*admission.input.type, std::string(api::meta_string(*admission.object, "name")),
+                          why);
+  };
+  const std::string name = string_at(*admission.object, "/spec/priorityClassName");
   std::optional<json::value> chosen;
   if (!name.empty()) {
     ORC_ASSIGN(auto found,
                admission.view.load(object_key({"scheduling.k8s.io", "priorityclasses"}, "", name)));
-    if (!found) {
-      return api::forbidden(*admission.input.type, std::string(api::meta_string(*admission.object, "name")),
-                            "no PriorityClass with name " + name + " was found");
-    }
+    if (!found) return refuse("no PriorityClass with name " + name + " was found");
     ORC_ASSIGN(chosen, found->tree());
   } else {
-    ORC_ASSIGN(auto classes, admission.view.range(objects_range({"scheduling.k8s.io", "priorityclasses"}, ""),
-                                                  kPriorityClassesMax));
-    for (const KeyValue& kv : classes) {
-      ORC_ASSIGN(StoredView view, decode_stored_frame(kv.value.bytes()));
-      ORC_ASSIGN(json::value tree, parse_json(view.json));
-      if (!bool_at(tree, "/globalDefault")) continue;
-      spec["priorityClassName"] = api::meta_string(tree, "name");
-      chosen = std::move(tree);
-      break;
-    }
+    ORC_ASSIGN(chosen, default_priority_class(admission.view));
+    if (chosen) spec["priorityClassName"] = api::meta_string(*chosen, "name");
   }
-  if (chosen) {
-    priority = int_at(*chosen, "/value");
-    policy = string_at(*chosen, "/preemptionPolicy", policy);
+  const std::string preempts = "PreemptLowerPriority";
+  const std::int64_t priority = chosen ? int_at(*chosen, "/value") : 0;
+  const std::string policy = chosen ? string_at(*chosen, "/preemptionPolicy", preempts) : preempts;
+  if (spec.contains("priority") && int_at(*admission.object, "/spec/priority") != priority) {
+    return refuse("the integer value of priority (" +
+                  std::to_string(int_at(*admission.object, "/spec/priority")) +
+                  ") must not be provided in pod spec; priority admission controller computed " +
+                  std::to_string(priority) + " from the given PriorityClass name");
+  }
+  const std::string asked = string_at(*admission.object, "/spec/preemptionPolicy", policy);
+  if (asked != policy) {
+    return refuse("the string value of PreemptionPolicy (" + asked +
+                  ") must not be provided in pod spec; priority admission controller computed " + policy +
+                  " from the given PriorityClass name");
   }
   spec["priority"] = priority;
-  if (!spec.contains("preemptionPolicy")) spec["preemptionPolicy"] = policy;
+  spec["preemptionPolicy"] = policy;
   return {};
+}
+
+/// An update that leaves out what this plug-in has set keeps it.
+Result<void> keep_priority(Admission& admission) {
+  json::object& spec = spec_of(*admission.object);
+  for (const char* field : {"priority", "preemptionPolicy"}) {
+    const json::value* old = find(*admission.old, std::string("/spec/") + field);
+    if (old != nullptr && !spec.contains(field)) spec[field] = *old;
+  }
+  return {};
+}
+
+Result<void> admit_priority_class(Admission& admission) {
+  if (!bool_at(*admission.object, "/globalDefault")) return {};
+  const std::string name(api::meta_string(*admission.object, "name"));
+  ORC_ASSIGN(const auto other, default_priority_class(admission.view));
+  if (!other || api::meta_string(*other, "name") == name) return {};
+  return api::forbidden(*admission.input.type, name,
+                        "PriorityClass " + std::string(api::meta_string(*other, "name")) +
+                            " is already marked as default. Only one default can exist");
 }
 
 bool tolerates(const json::array& tolerations, std::string_view key) {
@@ -94,10 +131,9 @@ void add_default_tolerations(json::object& spec) {
 Result<void> admit_pod(Admission& admission) {
   json::object& spec = spec_of(*admission.object);
   if (!spec.contains("serviceAccountName")) {
-    const json::value* old_name = spec.if_contains("serviceAccount");
-    spec["serviceAccountName"] = old_name != nullptr ? *old_name : json::value("default");
+    spec["serviceAccountName"] = "default";
+    spec["serviceAccount"] = "default";
   }
-  spec["serviceAccount"] = spec["serviceAccountName"];
   ORC_TRY(set_priority(admission, spec));
   add_default_tolerations(spec);
   return {};
@@ -144,7 +180,15 @@ const std::vector<KindHooks>& workload_hooks() {
        .on_delete = refuse_immortal,
        .holds_deletion = namespace_has_content,
        .mark_deleted = mark_terminating},
-      {.group = "", .resource = "pods", .on_create = admit_pod, .grace_seconds = pod_grace},
+      {.group = "",
+       .resource = "pods",
+       .on_create = admit_pod,
+       .on_update = keep_priority,
+       .grace_seconds = pod_grace},
+      {.group = "scheduling.k8s.io",
+       .resource = "priorityclasses",
+       .on_create = admit_priority_class,
+       .on_update = admit_priority_class},
   };
   return kHooks;
 }

@@ -197,10 +197,13 @@ TEST_CASE("an important pod takes the place of a lesser one, and both are told")
   REQUIRE(cluster.scheduler.start());
   cluster.create(
       "apiVersion: scheduling.k8s.io/v1\nkind: PriorityClass\nmetadata: {name: high}\nvalue: 1000\n");
+  cluster.create(
+      "apiVersion: scheduling.k8s.io/v1\nkind: PriorityClass\nmetadata: {name: patient}\nvalue: 1\n"
+      "preemptionPolicy: Never\n");
   cluster.add_node("n1", "1");
   cluster.add_pod("low", "800m");
   REQUIRE(cluster.eventually([&] { return cluster.node_of("low") == "n1"; }));
-  cluster.add_pod("never", "800m", "  preemptionPolicy: Never\n");
+  cluster.add_pod("never", "800m", "  priorityClassName: patient\n");
   REQUIRE(cluster.eventually([&] {
     return cluster.why("never").find("preemption: not eligible due to preemptionPolicy=Never.") !=
            std::string::npos;
