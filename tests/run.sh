@@ -42,7 +42,7 @@ watch_traces() { [ -n "${pure:-}" ] || traces; }
 # run_one NAME SECONDS COMMAND..: counts the closing line; a crash, a time-out or a leak is a failure.
 run_one() {
   local name=$1 seconds=$2; shift 2
-  local log=$logs/${name//\//-}.log before after line status took begin
+  local log=$logs/${name//\//-}.log before after line status took begin said
   [[ $name =~ $only ]] || return 0
   before=$(watch_traces); begin=$(date +%s%3N)
   timeout --kill-after=10 "$seconds" "$@" >"$log" 2>&1 </dev/null
@@ -66,7 +66,9 @@ run_one() {
   printf '%-28s %5d passed %3d failed %3d skipped %8d ms\n' "$name" "$p" "$f" "$s" "$took"
   grep -E '^SKIP ' "$log" | sed 's/^/    /'
   if [ "$f" != 0 ]; then
-    failures+=("$name: see below")
+    # Said again at the end, for whoever sees nothing but that.
+    mapfile -t said < <(grep -E '^TEST CASE:|(ERROR|FATAL ERROR): |^  values: |^FAILED|^FAIL |^terminate|Sanitizer: |^\*\*\*' "$log" | cut -c1-240 | head -n 12)
+    failures+=("$name: its end stands above" "${said[@]/#/$name: }")
     grep -vE '^SKIP ' "$log" | tail -n 60 | sed 's/^/    | /'
   fi
 }
