@@ -42,7 +42,7 @@ std::shared_ptr<const NetworkSnapshot> make_zone(int services) {
   auto snapshot = std::make_shared<NetworkSnapshot>();
   auto& synced = snapshot->synced;
   synced.services = synced.endpoint_slices = synced.namespaces = synced.pods = true;
-  snapshot->namespaces = {"shop"};
+  snapshot->namespaces.set("shop", {});
   for (int i = 0; i < services + services / 10; ++i) {
     auto service = std::make_shared<NetworkService>();
     service->ns = "shop";
@@ -58,7 +58,7 @@ std::shared_ptr<const NetworkSnapshot> make_zone(int services) {
       service->cluster_ips = {address_of(i)};
     }
     service->ports = {port};
-    snapshot->services[{service->ns, service->name}] = service;
+    snapshot->services.set({service->ns, service->name}, service);
   }
   return snapshot;
 }
@@ -329,16 +329,16 @@ Object service_object(int number, const std::string& address, int version) {
 void measure_change(int services, int changes, Report& report) {
   Engine engine({.event_threads = 1});
   const auto server = DnsServer::create(engine, {.listen = {"127.0.0.1:0"}}).value();
-  NetworkInputs inputs;
-  inputs.services.synced = inputs.endpoint_slices.synced = inputs.namespaces.synced = inputs.pods.synced =
-      true;
-  inputs.namespaces.objects = {
-      Object::from_json(
-          R"({"apiVersion":"v1","kind":"Namespace","metadata":{"name":"shop","resourceVersion":"1"}})")
-          .value()};
-  for (int i = 0; i < services; ++i) inputs.services.objects.push_back(service_object(i, address_of(i), 1));
-  auto snapshot = NetworkSnapshot::build(inputs);
-  server->publish(snapshot);
+  NetworkModel model;
+  for (const NetworkKind kind :
+       {NetworkKind::service, NetworkKind::endpoint_slice, NetworkKind::name_space, NetworkKind::pod})
+    model.set_synced(kind, true);
+  model.put(NetworkKind::name_space,
+            Object::from_json(
+                R"({"apiVersion":"v1","kind":"Namespace","metadata":{"name":"shop","resourceVersion":"1"}})")
+                .value());
+  for (int i = 0; i < services; ++i) model.put(NetworkKind::service, service_object(i, address_of(i), 1));
+  server->publish(model.snapshot(1));
   const auto to = http::parse_address(server->addresses().at(0)).value();
   const Fd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   if (::connect(fd.get(), to.get(), to.size) != 0) return;
@@ -348,10 +348,8 @@ void measure_change(int services, int changes, Report& report) {
     const std::int64_t start = now_ns();
     // An address that nobody has yet.
     const std::string address = "10.97." + std::to_string(i / 250) + "." + std::to_string(i % 250 + 1);
-    inputs.services.objects[static_cast<std::size_t>(number)] = service_object(number, address, i + 2);
-    inputs.revision = i + 2;
-    snapshot = NetworkSnapshot::build(inputs, snapshot.get());
-    server->publish(snapshot);
+    model.put(NetworkKind::service, service_object(number, address, i + 2));
+    server->publish(model.snapshot(i + 2));
     const std::string packet = query("s" + std::to_string(number) + ".shop.svc.cluster.local", dns::Type::a);
     char answer[2048];
     (void)::send(fd.get(), packet.data(), packet.size(), 0);

@@ -92,7 +92,7 @@ std::shared_ptr<const NetworkSnapshot> make_routes(const http::SocketAddress& ba
   endpoint.port = backend.port();
   port.endpoints = {endpoint};
   service->ports = {port};
-  snapshot->services[{"shop", "web"}] = service;
+  snapshot->services.set({"shop", "web"}, service);
   for (int i = 0; i < hosts; ++i) {
     auto ingress = std::make_shared<NetworkIngress>();
     ingress->ns = "shop";
@@ -100,7 +100,7 @@ std::shared_ptr<const NetworkSnapshot> make_routes(const http::SocketAddress& ba
     ingress->class_name = "orchestra";
     ingress->rules = {
         {.host = "h" + std::to_string(i), .paths = {{.backend = {.service = "web", .port = 80}}}}};
-    snapshot->ingresses[{"shop", ingress->name}] = ingress;
+    snapshot->ingresses.set({"shop", ingress->name}, ingress);
   }
   return snapshot;
 }

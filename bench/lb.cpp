@@ -50,7 +50,7 @@ std::shared_ptr<NetworkSnapshot> make_snapshot(int services) {
   snapshot->synced.services = snapshot->synced.endpoint_slices = true;
   for (int i = 0; i < services; ++i) {
     auto service = make_service(i, 0);
-    snapshot->services[{service->ns, service->name}] = service;
+    snapshot->services.set({service->ns, service->name}, service);
   }
   return snapshot;
 }
@@ -145,7 +145,7 @@ void measure_userspace(const Options& options, Engine& engine, Report& report) {
   endpoint.port = static_cast<std::uint16_t>(server.port());
   service_port.endpoints = {endpoint};
   service->ports = {service_port};
-  snapshot->services[{"", "bench"}] = service;
+  snapshot->services.set({"", "bench"}, service);
   (void)proxy->apply(snapshot).wait(5s);
   const double seconds = options.quick ? 1 : 5;
   const double direct = connections_per_second({}, "127.128.99.2", server.port(), seconds);
@@ -175,7 +175,7 @@ void measure_sync(const Options& options, KernelHost& host, Report& report) {
   for (int i = 0; i < 200; ++i) {
     auto next = std::make_shared<NetworkSnapshot>(*snapshot);
     auto service = make_service(i, 7);
-    next->services[{service->ns, service->name}] = service;
+    next->services.set({service->ns, service->name}, service);
     start = now_ns();
     if (!host.proxy->apply(next).wait(10s)) break;
     one_change.push_back(milliseconds_since(start) * 1000);
@@ -203,7 +203,7 @@ void measure_connections(const Options& options, KernelHost& host, Report& repor
   endpoint.port = static_cast<std::uint16_t>(server.port());
   port.endpoints = {endpoint};
   service->ports = {port};
-  snapshot->services[{"", "bench"}] = service;
+  snapshot->services.set({"", "bench"}, service);
   (void)host.proxy->apply(snapshot).wait(60s);
   const double seconds = options.quick ? 1 : 5;
   const double direct = connections_per_second(pod_a, b->addresses.front(), server.port(), seconds);

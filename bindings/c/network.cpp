@@ -19,7 +19,6 @@ struct orc_lb {
   std::shared_ptr<ServiceProxy> proxy;
   std::vector<std::string> loopback_ranges;
   std::mutex mutex;
-  std::shared_ptr<const NetworkSnapshot> snapshot;  ///< the newest; the next one shares what did not change
   std::int64_t revision = 0;
 };
 
@@ -232,7 +231,7 @@ orc_code orc_lb_apply(orc_lb* lb, const char* objects_json, size_t size, int64_t
     const auto hand_over = [&] {
       std::lock_guard lock(lb->mutex);
       inputs->revision = ++lb->revision;
-      snapshot = lb->snapshot = NetworkSnapshot::build(*inputs, lb->snapshot.get());
+      snapshot = NetworkSnapshot::build(*inputs);
       return lb->proxy->apply(snapshot);
     };
     auto applied = hand_over().wait(milliseconds(timeout_ms));

@@ -4,20 +4,21 @@
 // Services with their merged endpoints, pods, nodes, namespaces and ingresses become typed records once;
 // DNS, the L4 and L7 proxies and policy all read the same snapshot and diff against what they applied, so
 // none of them watches the API and none sees a mixture of two states. Publish it through an atomic shared
-// pointer. Building is a pure function; with the previous snapshot given, records whose objects did not
-// change are shared instead of parsed again.
+// pointer. Snapshots of one NetworkModel share every record, and every part of a table, that did not change:
+// making one costs what changed, and so does comparing two (SharedMap::compare).
 // Bad input is refused per object (see `rejected`), everything else keeps working. A consumer must look at
 // `synced`: before the first complete list of an input, absence means nothing. Since 0.1.
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <optional>
-#include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "orchestra/object.hpp"
+#include "orchestra/shared_map.hpp"
 
 namespace orchestra {
 
@@ -172,24 +173,22 @@ class ORC_API NetworkSnapshot {
          ingresses = false, ingress_classes = false, secrets = false, network_policies = false;
   };
   template <class T>
-  using Table = std::map<NamespacedName, std::shared_ptr<const T>>;  // cluster scope: ns is ""
+  using Table = SharedMap<NamespacedName, std::shared_ptr<const T>>;  // cluster scope: ns is ""
 
   std::int64_t revision = 0;
   Synced synced;
   Table<NetworkService> services;
   Table<NetworkPod> pods;
   Table<NetworkNode> nodes;
-  std::set<std::string> namespaces;
-  std::map<std::string, std::map<std::string, std::string>> namespace_labels;  ///< by namespace
+  SharedMap<std::string, std::map<std::string, std::string>> namespaces;  ///< with their labels
   Table<NetworkIngress> ingresses;
   Table<NetworkIngressClass> ingress_classes;
   Table<NetworkTlsSecret> tls_secrets;
-  std::vector<Object> network_policies;
+  SharedMap<NamespacedName, Object> network_policies;
   std::vector<NetworkRejection> rejected;
 
-  /// Pure. `previous` only saves work: the result is the same without it.
-  static std::shared_ptr<const NetworkSnapshot> build(const NetworkInputs& inputs,
-                                                      const NetworkSnapshot* previous = nullptr);
+  /// Pure: what a new NetworkModel makes of these objects.
+  static std::shared_ptr<const NetworkSnapshot> build(const NetworkInputs& inputs);
 
   const NetworkService* find_service(std::string_view ns, std::string_view name) const;
   const NetworkPod* find_pod(std::string_view ns, std::string_view name) const;
@@ -199,12 +198,50 @@ class ORC_API NetworkSnapshot {
   const NetworkService* find_service_by_address(std::string_view address) const;
   /// Of the node of this name; "" where it is not known. Since 0.2.
   std::string_view zone_of(std::string_view node) const;
+  /// Headless Services that have an endpoint with this address, by name.
+  std::vector<const NetworkService*> find_headless_by_address(std::string_view address) const;
 
  private:
-  friend struct SnapshotBuilder;
-  std::map<std::string, const NetworkPod*, std::less<>> pods_by_address_;
-  std::map<std::string, const NetworkService*, std::less<>> services_by_address_;
-  std::map<NamespacedName, std::string> service_versions_;  // of the Service and its slices, for sharing
+  friend class NetworkModel;
+  template <class T>
+  using ByAddress = SharedMap<std::pair<std::string, NamespacedName>, std::shared_ptr<const T>>;
+  ByAddress<NetworkPod> pods_by_address_;
+  ByAddress<NetworkService> services_by_address_, headless_by_address_;
+};
+
+enum class NetworkKind : std::uint8_t {
+  service,
+  endpoint_slice,
+  pod,
+  node,
+  name_space,
+  ingress,
+  ingress_class,
+  secret,
+  network_policy
+};
+
+/// The objects of a cluster that the network reads, as they are now: told of one change after the other, it
+/// hands out snapshots. A change costs what it touches. One thread at a time.
+class ORC_API NetworkModel {
+ public:
+  /// As NetworkInputs::loopback_ranges.
+  explicit NetworkModel(const std::vector<std::string>& loopback_ranges = {});
+  ~NetworkModel();
+  NetworkModel(const NetworkModel&) = delete;
+  NetworkModel& operator=(const NetworkModel&) = delete;
+
+  /// A new object, or a new version of one.
+  void put(NetworkKind kind, const Object& object);
+  /// By namespace and name.
+  void remove(NetworkKind kind, const Object& object);
+  void set_synced(NetworkKind kind, bool synced);
+  /// With everything that was told so far. `revision` is the store's.
+  std::shared_ptr<const NetworkSnapshot> snapshot(std::int64_t revision);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
 };
 
 }  // namespace orchestra

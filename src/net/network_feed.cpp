@@ -15,31 +15,37 @@ constexpr Duration kStopDeadline = std::chrono::seconds(5);
 class FeedImpl final : public NetworkFeed, public std::enable_shared_from_this<FeedImpl> {
  public:
   FeedImpl(Engine& engine, Client client, NetworkFeedOptions options)
-      : engine_(engine), client_(std::move(client)), options_(std::move(options)) {}
+      : engine_(engine),
+        client_(std::move(client)),
+        options_(std::move(options)),
+        model_(options_.loopback_ranges) {}
   ~FeedImpl() override { stop_informers(); }
 
   Result<void> start() {
-    add({"v1", "services"}, &NetworkInputs::services);
-    add({"discovery.k8s.io/v1", "endpointslices"}, &NetworkInputs::endpoint_slices);
-    add({"v1", "pods"}, &NetworkInputs::pods);
-    add({"v1", "nodes"}, &NetworkInputs::nodes);
-    add({"v1", "namespaces"}, &NetworkInputs::namespaces);
+    add({"v1", "services"}, NetworkKind::service);
+    add({"discovery.k8s.io/v1", "endpointslices"}, NetworkKind::endpoint_slice);
+    add({"v1", "pods"}, NetworkKind::pod);
+    add({"v1", "nodes"}, NetworkKind::node);
+    add({"v1", "namespaces"}, NetworkKind::name_space);
     if (options_.ingresses) {
-      add({"networking.k8s.io/v1", "ingresses"}, &NetworkInputs::ingresses);
-      add({"networking.k8s.io/v1", "ingressclasses"}, &NetworkInputs::ingress_classes);
-      add({"v1", "secrets"}, &NetworkInputs::secrets, "type=kubernetes.io/tls");
+      add({"networking.k8s.io/v1", "ingresses"}, NetworkKind::ingress);
+      add({"networking.k8s.io/v1", "ingressclasses"}, NetworkKind::ingress_class);
+      add({"v1", "secrets"}, NetworkKind::secret, "type=kubernetes.io/tls");
     }
     if (options_.network_policies) {
-      add({"networking.k8s.io/v1", "networkpolicies"}, &NetworkInputs::network_policies);
+      add({"networking.k8s.io/v1", "networkpolicies"}, NetworkKind::network_policy);
     }
-    for (auto& source : sources_) {
-      std::weak_ptr<FeedImpl> weak = weak_from_this();
-      source.informer->on_event([weak](const Object&, const Object&) {
-        if (auto self = weak.lock()) self->changed();
+    std::weak_ptr<FeedImpl> weak = weak_from_this();
+    for (std::size_t i = 0; i < sources_.size(); ++i) {
+      InformerCore& informer = *sources_[i].informer;
+      informer.on_event([weak, i](const Object& old, const Object& now) {
+        if (auto self = weak.lock()) self->changed(i, old, now);
       });
-      ORC_TRY(source.informer->start());
-      source.informer->wait_synced().on_ready([weak](Result<void>) {
-        if (auto self = weak.lock()) self->changed();
+      ORC_TRY(informer.start());
+      // Its handlers have heard of the whole list by then.
+      informer.wait_synced().on_ready([weak, i](Result<void> synced) {
+        auto self = weak.lock();
+        if (self && synced) self->changed(i, {}, {});
       });
     }
     return {};
@@ -77,15 +83,19 @@ class FeedImpl final : public NetworkFeed, public std::enable_shared_from_this<F
 
  private:
   struct Source {
-    NetworkInput NetworkInputs::*input;
+    NetworkKind kind;
     std::unique_ptr<InformerCore> informer;
   };
+  struct Change {
+    std::size_t source;
+    Object old, now;  ///< both empty: the first list is complete
+  };
 
-  void add(ResourceRef resource, NetworkInput NetworkInputs::*input, std::string fields = {}) {
+  void add(ResourceRef resource, NetworkKind kind, std::string fields = {}) {
     InformerOptions options;
     options.fields = std::move(fields);
     sources_.push_back(
-        {input, std::make_unique<InformerCore>(engine_, client_, std::move(resource), options)});
+        {kind, std::make_unique<InformerCore>(engine_, client_, std::move(resource), options)});
   }
 
   void stop_informers() {
@@ -97,11 +107,12 @@ class FeedImpl final : public NetworkFeed, public std::enable_shared_from_this<F
     return synced.services && synced.endpoint_slices && synced.pods && synced.namespaces;
   }
 
-  void changed() {
+  void changed(std::size_t source, const Object& old, const Object& now) {
     std::lock_guard lock(mutex_);
-    dirty_ = true;
-    if (building_ || pausing_ || stopped_) return;
-    start_building();
+    if (stopped_) return;
+    changes_.push_back({source, old, now});
+    revision_ = std::max(revision_, sources_[source].informer->revision());
+    if (!building_ && !pausing_) start_building();
   }
 
   /// With mutex_ held.
@@ -112,27 +123,28 @@ class FeedImpl final : public NetworkFeed, public std::enable_shared_from_this<F
   }
 
   void build() {
-    NetworkInputs inputs;
-    std::shared_ptr<const NetworkSnapshot> previous;
+    std::vector<Change> changes;
+    std::int64_t revision = 0;
     {
       std::lock_guard lock(mutex_);
-      dirty_ = false;
-      previous = latest_;
+      changes.swap(changes_);
+      revision = revision_;
     }
-    inputs.loopback_ranges = options_.loopback_ranges;
-    for (auto& source : sources_) {
-      NetworkInput& input = inputs.*source.input;
-      input.synced =
-          source.informer->synced();  // read before the list: never a complete mark on an older list
-      input.objects = source.informer->cache().list();
-      inputs.revision = std::max(inputs.revision, source.informer->revision());
+    for (const Change& change : changes) {
+      const NetworkKind kind = sources_[change.source].kind;
+      if (change.now) {
+        model_.put(kind, change.now);
+      } else if (change.old) {
+        model_.remove(kind, change.old);
+      } else {
+        model_.set_synced(kind, true);
+      }
     }
-    auto snapshot = NetworkSnapshot::build(inputs, previous.get());
-    publish(snapshot);
+    publish(model_.snapshot(revision));
     std::lock_guard lock(mutex_);
     building_ = false;
     idle_.notify_all();
-    if (!dirty_ || stopped_) return;
+    if (changes_.empty() || stopped_) return;
     pausing_ = true;
     engine_.after(kBuildPause, [self = shared_from_this()] {
       std::lock_guard relock(self->mutex_);
@@ -158,10 +170,13 @@ class FeedImpl final : public NetworkFeed, public std::enable_shared_from_this<F
   Client client_;
   const NetworkFeedOptions options_;
   std::vector<Source> sources_;
+  NetworkModel model_;  // of the build that is running
 
   mutable std::mutex mutex_;
   std::condition_variable idle_;
-  bool dirty_ = false, building_ = false, pausing_ = false, stopped_ = false;
+  bool building_ = false, pausing_ = false, stopped_ = false;
+  std::vector<Change> changes_;  // that no snapshot has yet
+  std::int64_t revision_ = 0;
   std::shared_ptr<const NetworkSnapshot> latest_;
   std::vector<Promise<void>> waiters_;
 

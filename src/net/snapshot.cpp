@@ -1,16 +1,5 @@
-// Building the snapshot.
-//
-// Records are parsed one by one and put into ordered tables. A record whose object (for a Service: whose
-// object and slices) has the same resourceVersion as in the previous snapshot is shared, so one changed
-// Service costs its own endpoints plus one walk over the tables. Two Services that claim one
-// address:port:protocol, or one node port: the older one (by creation time, then name) keeps it.
+// Looking things up in a snapshot.
 #include "net/snapshot.hpp"
-
-#include <algorithm>
-#include <tuple>
-
-#include "api/object_tree.hpp"
-#include "net/snapshot_parse.hpp"
 
 namespace orchestra {
 
@@ -40,22 +29,24 @@ const NetworkServicePort* NetworkService::find_port(std::uint16_t number) const 
   return nullptr;
 }
 
-struct SnapshotBuilder {
-  const NetworkInputs& inputs;
-  const NetworkSnapshot* previous;
-  NetworkSnapshot& out;
-  net::Rejections rejections{out.rejected};
-  std::vector<net::IpRange> loopback{};
-
-  void build_ranges() {
-    for (const auto& text : inputs.loopback_ranges) {
-      if (auto range = net::IpRange::parse(text)) {
-        loopback.push_back(*range);
-      } else {
-        out.rejected.push_back({"", "", text, "", "InvalidRange", range.error().message()});
-      }
-    }
+std::shared_ptr<const NetworkSnapshot> NetworkSnapshot::build(const NetworkInputs& inputs) {
+  NetworkModel model(inputs.loopback_ranges);
+  const std::pair<NetworkKind, const NetworkInput*> all[] = {
+      {NetworkKind::service, &inputs.services},
+      {NetworkKind::endpoint_slice, &inputs.endpoint_slices},
+      {NetworkKind::pod, &inputs.pods},
+      {NetworkKind::node, &inputs.nodes},
+      {NetworkKind::name_space, &inputs.namespaces},
+      {NetworkKind::ingress, &inputs.ingresses},
+      {NetworkKind::ingress_class, &inputs.ingress_classes},
+      {NetworkKind::secret, &inputs.secrets},
+      {NetworkKind::network_policy, &inputs.network_policies},
+  };
+  for (const auto& [kind, input] : all) {
+    for (const Object& object : input->objects) model.put(kind, object);
+    model.set_synced(kind, input->synced);
   }
+<<<<<<< HEAD
 
   void build_services() {
     std::map<NamespacedName, std::vector<const Object*>> slices;
@@ -230,6 +221,9 @@ std::shared_ptr<const NetworkSnapshot> NetworkSnapshot::build(const NetworkInput
   auto snapshot = std::make_shared<NetworkSnapshot>();
   SnapshotBuilder{inputs, previous, *snapshot}.build();
   return snapshot;
+=======
+  return model.snapshot(inputs.revision);
+>>>>>>> ecef2fa (The network's model: a change of one object costs what it touches)
 }
 
 namespace {
@@ -252,14 +246,34 @@ const NetworkTlsSecret* NetworkSnapshot::find_tls_secret(std::string_view ns, st
   return find_in(tls_secrets, ns, name);
 }
 
+namespace {
+/// Every record with this address, by name.
+template <class Table, class F>
+void each_with_address(const Table& table, std::string_view address, F&& f) {
+  for (auto at = table.lower_bound(std::pair(std::string(address), NamespacedName{}));
+       at != table.end() && at->first.first == address; ++at)
+    f(at->second.get());
+}
+}  // namespace
+
 const NetworkPod* NetworkSnapshot::find_pod_by_address(std::string_view address) const {
-  const auto found = pods_by_address_.find(address);
-  return found == pods_by_address_.end() ? nullptr : found->second;
+  const NetworkPod* last = nullptr;
+  each_with_address(pods_by_address_, address, [&](const NetworkPod* pod) { last = pod; });
+  return last;
 }
 
 const NetworkService* NetworkSnapshot::find_service_by_address(std::string_view address) const {
-  const auto found = services_by_address_.find(address);
-  return found == services_by_address_.end() ? nullptr : found->second;
+  const NetworkService* first = nullptr;
+  each_with_address(services_by_address_, address,
+                    [&](const NetworkService* service) { first = first != nullptr ? first : service; });
+  return first;
+}
+
+std::vector<const NetworkService*> NetworkSnapshot::find_headless_by_address(std::string_view address) const {
+  std::vector<const NetworkService*> out;
+  each_with_address(headless_by_address_, address,
+                    [&](const NetworkService* service) { out.push_back(service); });
+  return out;
 }
 
 std::string_view NetworkSnapshot::zone_of(std::string_view node) const {

@@ -34,7 +34,24 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       if (!(rules.elements[i - 1].key() < rules.elements[i].key())) std::abort();
     }
   }
-  const auto again = NetworkSnapshot::build(inputs, snapshot.get());
-  if (again->rejected.size() != snapshot->rejected.size()) std::abort();
+  // Told again, and taken away again.
+  const std::pair<NetworkKind, const NetworkInput*> all[] = {
+      {NetworkKind::service, &inputs.services},
+      {NetworkKind::endpoint_slice, &inputs.endpoint_slices},
+      {NetworkKind::pod, &inputs.pods},
+      {NetworkKind::ingress, &inputs.ingresses},
+      {NetworkKind::secret, &inputs.secrets}};
+  NetworkModel model;
+  for (int round = 0; round < 2; ++round) {
+    for (const auto& [kind, input] : all) {
+      for (const Object& object : input->objects) model.put(kind, object);
+    }
+    if (model.snapshot(round)->rejected.size() != snapshot->rejected.size()) std::abort();
+  }
+  for (const auto& [kind, input] : all) {
+    for (const Object& object : input->objects) model.remove(kind, object);
+  }
+  const auto empty = model.snapshot(2);
+  if (!empty->rejected.empty() || !empty->services.empty() || !empty->pods.empty()) std::abort();
   return 0;
 }

@@ -190,9 +190,9 @@ TEST_CASE("a new process takes the table over, and only real changes are written
         "a");  // an empty list that is not complete withdraws nothing
   auto first = make_snapshot({web, api}, {to_a, api_to_a});
   CHECK(node.proxy->apply(first).wait(60s).value().full);
-  auto same = make_snapshot({web, api}, {to_a, api_to_a}, first.get());
+  auto same = make_snapshot({web, api}, {to_a, api_to_a});
   CHECK(node.proxy->apply(same).wait(60s).value().changes == 0);
-  auto moved = make_snapshot({web, api}, {to_a, api_to_b}, same.get());
+  auto moved = make_snapshot({web, api}, {to_a, api_to_b});
   const auto result = node.proxy->apply(moved).wait(60s).value();
   CHECK_FALSE(result.full);
   CHECK(result.changes == 3);  // e0 of api removed and added, a's hairpin stays (web), b's is new

@@ -112,7 +112,7 @@ TEST_CASE("applying differences gives the same maps as compiling everything") {
     if (random() % 5 == 0) {
       snapshot.services.erase(name);
     } else {
-      snapshot.services[name] = random_service(random, number);
+      snapshot.services.set(name, random_service(random, number));
     }
     kernel.apply(plan.update(snapshot));
     if (step % 10 != 0) continue;

@@ -66,13 +66,12 @@ inline Object make_slice(const std::string& service, std::vector<TestEndpoint> e
 
 inline std::shared_ptr<const NetworkSnapshot> make_snapshot(std::vector<Object> services,
                                                             std::vector<Object> slices,
-                                                            const NetworkSnapshot* previous = nullptr,
                                                             std::vector<std::string> loopback = {}) {
   NetworkInputs inputs;
   inputs.services = {std::move(services), true};
   inputs.endpoint_slices = {std::move(slices), true};
   inputs.loopback_ranges = std::move(loopback);
-  return NetworkSnapshot::build(inputs, previous);
+  return NetworkSnapshot::build(inputs);
 }
 
 }  // namespace orchestra::test

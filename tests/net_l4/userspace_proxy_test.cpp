@@ -43,8 +43,7 @@ struct ProcessNode {
   ApplyResult apply(std::vector<Object> slices, const std::string& annotations = "{}",
                     const char* protocol = "TCP") {
     auto service = make_service("web", service_ip, {{"web", service_port, 0, protocol}}, "", annotations);
-    auto done =
-        proxy->apply(make_snapshot({service}, std::move(slices), nullptr, {"127.128.0.0/12"})).wait(5s);
+    auto done = proxy->apply(make_snapshot({service}, std::move(slices), {"127.128.0.0/12"})).wait(5s);
     REQUIRE_MESSAGE(done, (done ? "" : done.error().to_string()));
     return *done;
   }

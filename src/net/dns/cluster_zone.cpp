@@ -73,14 +73,6 @@ ClusterZone::ClusterZone(ZoneOptions options, std::shared_ptr<const NetworkSnaps
     : options_(std::move(options)), snapshot_(std::move(snapshot)) {
   zone_ = make_name(options_.zone).value_or(*make_name("cluster.local"));
   primary_ = prefixed("ns", prefixed("dns", zone_));
-  if (!snapshot_) return;
-  for (const auto& [key, service] : snapshot_->services) {
-    if (!service->headless) continue;
-    for (const NetworkEndpoint& endpoint : service->endpoints) {
-      if (!is_usable(*service, endpoint)) continue;
-      headless_names_[endpoint.address].push_back(prefixed(host_label(endpoint), service_name(*service)));
-    }
-  }
 }
 
 Answer ClusterZone::answer(const Question& question, std::uint32_t rotation) const {
@@ -259,8 +251,13 @@ void ClusterZone::answer_reverse(const net::IpAddress& address, const Name& name
     const std::string text = address.to_string();
     if (const NetworkService* service = snapshot_->find_service_by_address(text)) {
       names.push_back(service_name(*service));
-    } else if (const auto found = headless_names_.find(text); found != headless_names_.end()) {
-      names = found->second;
+    } else {
+      for (const NetworkService* headless : snapshot_->find_headless_by_address(text)) {
+        for (const NetworkEndpoint& endpoint : headless->endpoints) {
+          if (endpoint.address == text && is_usable(*headless, endpoint))
+            names.push_back(prefixed(host_label(endpoint), service_name(*headless)));
+        }
+      }
     }
   }
   if (names.empty() && !in_range) {

@@ -66,7 +66,6 @@ class ClusterZone {
   ZoneOptions options_;
   std::shared_ptr<const NetworkSnapshot> snapshot_;
   Name zone_, primary_;
-  std::unordered_map<std::string, std::vector<Name>> headless_names_;  // by address
 };
 
 /// "7.0.96.10.in-addr.arpa" or nibbles of ip6.arpa; nullopt for other names, nothing for partial ones.

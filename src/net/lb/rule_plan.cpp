@@ -477,51 +477,47 @@ RuleBatch RulePlan::update(const NetworkSnapshot& snapshot) {
   const std::string_view zone = snapshot.zone_of(node_);
   const bool same_zone = zone == zone_;
   zone_ = zone;
-  auto old = services_.begin();
-  const ServiceRules nothing;
-  const auto report = [&](const ServiceRules& rules) {
-    batch.rejected.insert(batch.rejected.end(), rules.rejected.begin(), rules.rejected.end());
-  };
-  for (const auto& [name, service] : snapshot.services) {
-    // Both tables have one order: an unchanged Service is met here, by its shared record.
-    if (same_zone && old != services_.end() && old->second.service == service) {
-      report(old->second.rules);
-      ++old;
-      continue;
-    }
-    while (old != services_.end() && old->first < name) {
-      change(batch, old->second.rules, nothing);
-      old = services_.erase(old);
-    }
-    ServiceRules rules = compile_service(*service, node_, family_, zone_);
-    report(rules);
-    if (old != services_.end() && old->first == name) {
-      change(batch, old->second.rules, rules);
-      old->second = {service, std::move(rules)};
-      ++old;
-      continue;
-    }
-    change(batch, nothing, rules);
-    services_.emplace_hint(old, name, Known{service, std::move(rules)});
+  using Table = NetworkSnapshot::Table<NetworkService>;
+  using Record = std::shared_ptr<const NetworkService>;
+  Table::compare(applied_, snapshot.services,
+                 [&](const NamespacedName& name, const Record* was, const Record* is) {
+                   if (was != nullptr && is != nullptr && **was == **is) return;
+                   change_service(batch, name, is == nullptr ? nullptr : is->get());
+                 });
+  if (!same_zone) {
+    for (const auto& [name, service] : snapshot.services) change_service(batch, name, service.get());
   }
-  while (old != services_.end()) {
-    change(batch, old->second.rules, nothing);
-    old = services_.erase(old);
-  }
+  for (const auto& [name, list] : rejected_)
+    batch.rejected.insert(batch.rejected.end(), list.begin(), list.end());
+  applied_ = snapshot.services;
   known_ = true;
   return batch;
 }
 
-void RulePlan::forget() {
-  known_ = false;
-  services_.clear();
-  shared_.clear();
+void RulePlan::change_service(RuleBatch& batch, const NamespacedName& name, const NetworkService* service) {
+  static const ServiceRules nothing;
+  const auto known = services_.find(name);
+  ServiceRules rules;
+  if (service != nullptr) rules = compile_service(*service, node_, family_, zone_);
+  change(batch, known == services_.end() ? nothing : known->second, rules);
+  rejected_.erase(name);
+  if (!rules.rejected.empty()) rejected_[name] = std::move(rules.rejected);
+  ports_ += rules.ports;
+  if (known != services_.end()) ports_ -= known->second.ports;
+  if (!rules.elements.empty()) {
+    services_.insert_or_assign(name, std::move(rules));
+  } else if (known != services_.end()) {
+    services_.erase(known);
+  }
 }
 
-std::size_t RulePlan::ports() const {
-  std::size_t out = 0;
-  for (const auto& [name, known] : services_) out += known.rules.ports;
-  return out;
+void RulePlan::forget() {
+  known_ = false;
+  applied_ = {};
+  services_.clear();
+  rejected_.clear();
+  shared_.clear();
+  ports_ = 0;
 }
 
 }  // namespace orchestra::net

@@ -7,8 +7,8 @@
 // round robin, session affinity and the near side of externalTrafficPolicy Local need a chain of their own:
 // the kernel's counter belongs to a rule, what a client was given before belongs to one Service port, and
 // whom pods and the node reach by an outside address differs from whom others do.
-// RulePlan holds what the kernel was told; an unchanged Service is recognised by its shared record and
-// costs one pointer comparison. Verified layout: spec net.md section 5.
+// RulePlan holds what the kernel was told, and the table of Services that this was made of: only Services
+// whose records differ are looked at. Verified layout: spec net.md section 5.
 #include <compare>
 #include <cstdint>
 #include <map>
@@ -120,13 +120,10 @@ class RulePlan {
   RuleBatch update(const NetworkSnapshot& snapshot);
   /// The kernel's content is unknown: the next update() is full.
   void forget();
-  std::size_t ports() const;
+  std::size_t ports() const { return ports_; }
 
  private:
-  struct Known {
-    std::shared_ptr<const NetworkService> service;
-    ServiceRules rules;
-  };
+  void change_service(RuleBatch& batch, const NamespacedName& name, const NetworkService* service);
   void change(RuleBatch& batch, const ServiceRules& before, const ServiceRules& after);
   void count(RuleBatch& batch, const RuleElement& element, int by);
 
@@ -134,7 +131,10 @@ class RulePlan {
   std::string zone_;  ///< of the node, when the services below were compiled
   PlanFamily family_;
   bool known_ = false;
-  std::map<NamespacedName, Known> services_;
+  NetworkSnapshot::Table<NetworkService> applied_;
+  std::map<NamespacedName, ServiceRules> services_;  ///< those that have rules
+  std::map<NamespacedName, std::vector<NetworkRejection>> rejected_;
+  std::size_t ports_ = 0;
   using SharedKey = std::tuple<MapKind, IpAddress, IpAddress, IpProtocol, std::uint16_t>;
   std::map<SharedKey, int> shared_;  ///< vips, hair and keep belong to several Services: how many
 };

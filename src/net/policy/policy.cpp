@@ -169,10 +169,8 @@ Policy parse_policy(const Object& object, std::vector<NetworkRejection>& rejecte
 
 PolicySet PolicySet::read(const NetworkSnapshot& snapshot) {
   PolicySet set;
-  for (const Object& object : snapshot.network_policies)
+  for (const auto& [name, object] : snapshot.network_policies)
     set.policies.push_back(parse_policy(object, set.rejected));
-  std::sort(set.policies.begin(), set.policies.end(),
-            [](const Policy& a, const Policy& b) { return a.name < b.name; });
   return set;
 }
 
@@ -187,8 +185,8 @@ bool selects(const Policy& policy, const NetworkPod& pod) {
 bool is_peer(const PolicyPeer& peer, const NetworkPod& pod, const NetworkSnapshot& snapshot) {
   if (peer.block || !is_subject(pod)) return false;
   if (peer.namespaces) {
-    const auto labels = snapshot.namespace_labels.find(pod.ns);
-    if (labels == snapshot.namespace_labels.end() || !peer.namespaces->matches(labels->second)) return false;
+    const auto labels = snapshot.namespaces.find(pod.ns);
+    if (labels == snapshot.namespaces.end() || !peer.namespaces->matches(labels->second)) return false;
   } else if (pod.ns != peer.ns) {
     return false;
   }

@@ -6,7 +6,7 @@ namespace orchestra::net {
 
 std::vector<UnenforcedPolicy> unenforced_policies(const NetworkSnapshot& snapshot) {
   std::vector<UnenforcedPolicy> out;
-  for (const auto& policy : snapshot.network_policies) {
+  for (const auto& [policy_name, policy] : snapshot.network_policies) {
     UnenforcedPolicy entry;
     std::vector<NetworkRejection> unreadable;  // such a policy selects all: the report errs on the loud side
     const Policy read = parse_policy(policy, unreadable);
