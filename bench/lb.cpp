@@ -39,6 +39,7 @@ std::shared_ptr<const NetworkService> make_service(int number, int shift) {
     const int pod = number * 3 + i + shift;
     endpoint.address = "10.244." + std::to_string(pod / 250 % 250) + "." + std::to_string(pod % 250 + 1);
     endpoint.port = 8080;
+    endpoint.node = "n" + std::to_string(pod % 100);
     port.endpoints.push_back(endpoint);
   }
   service->ports = {port};

@@ -1,5 +1,6 @@
 // Runs a fuzz target as a plain test: every file of tests/fuzz/corpus/NAME, then seeded mutations of them.
 // FUZZ_SEED and FUZZ_RUNS replay or lengthen a run; a crash leaves the seed and the run number printed.
+#include <cerrno>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -16,8 +17,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
 
 int main() {
   std::vector<std::string> corpus{""};
-  const std::filesystem::path folder =
-      std::string(ORCHESTRA_SOURCE_DIR) + "/tests/fuzz/corpus/" + ORCHESTRA_FUZZ_NAME;
+  // The program is fuzz_NAME.
+  const std::string program = program_invocation_short_name;
+  const std::string name = program.substr(program.find('_') + 1);
+  const std::filesystem::path folder = std::string(ORCHESTRA_SOURCE_DIR) + "/tests/fuzz/corpus/" + name;
   std::error_code none;
   for (const auto& entry : std::filesystem::directory_iterator(folder, none)) {
     std::ifstream file(entry.path(), std::ios::binary);
@@ -31,8 +34,8 @@ int main() {
   const char* runs_text = std::getenv("FUZZ_RUNS");
   const unsigned seed = seed_text != nullptr ? static_cast<unsigned>(std::atoi(seed_text)) : 1;
   const int runs = runs_text != nullptr ? std::atoi(runs_text) : 3000;
-  std::fprintf(stderr, "fuzz %s: corpus %zu, seed %u, %d mutations\n", ORCHESTRA_FUZZ_NAME, corpus.size(),
-               seed, runs);
+  std::fprintf(stderr, "fuzz %s: corpus %zu, seed %u, %d mutations\n", name.c_str(), corpus.size(), seed,
+               runs);
   std::mt19937 random(seed);
   const auto below = [&](std::size_t n) { return n == 0 ? 0 : random() % n; };
   for (int run = 0; run < runs; ++run) {

@@ -127,6 +127,22 @@ TEST_CASE("applying differences gives the same maps as compiling everything") {
   }
 }
 
+TEST_CASE("only pods of this node, and those of no known node, can meet themselves") {
+  const auto snapshot =
+      make_snapshot({make_service("web", "10.96.0.10", {{}})},
+                    {make_slice("web",
+                                {{"10.244.1.2"},
+                                 {"10.244.2.2", true, true, false, "n2"},
+                                 {"10.244.3.2", true, true, false, ""}},
+                                8080)});
+  RulePlan plan("n1");
+  std::string hairpins;
+  for (const RuleElement& element : plan.update(*snapshot).added) {
+    if (element.map == MapKind::hairpin) hairpins += element.address.to_string() + " ";
+  }
+  CHECK(hairpins == "10.244.1.2 10.244.3.2 ");
+}
+
 TEST_CASE("an unchanged snapshot changes nothing, and a forgotten plan writes everything") {
   const auto snapshot =
       make_snapshot({make_service("web", "10.96.0.10", {{}})}, {make_slice("web", {{"10.244.1.2"}}, 8080)});

@@ -169,6 +169,7 @@ class ServiceCompiler {
 
   struct Targets {
     std::vector<std::pair<IpAddress, std::uint16_t>> list;
+    std::vector<IpAddress> here;  ///< on this node: only they can meet themselves
     bool drop = false;
   };
 
@@ -185,8 +186,10 @@ class ServiceCompiler {
     Targets out;
     out.drop = choice.drop;
     for (const auto& endpoint : choice.chosen) {
-      if (const auto address = IpAddress::parse(endpoint.address))
-        out.list.emplace_back(*address, endpoint.port);
+      const auto address = IpAddress::parse(endpoint.address);
+      if (!address) continue;
+      out.list.emplace_back(*address, endpoint.port);
+      if (endpoint.node == node_ || endpoint.node.empty() || node_.empty()) out.here.push_back(*address);
     }
     if (out.list.size() > kServiceEndpointsMax) {
       if (origin == TrafficOrigin::internal) {
@@ -223,8 +226,8 @@ class ServiceCompiler {
       endpoint.to_address = to.list[i].first;
       endpoint.to_port = to.list[i].second;
       rules_.elements.push_back(std::move(endpoint));
-      add_shared(MapKind::hairpin, to.list[i].first, to.list[i].first);
     }
+    for (const IpAddress& address : to.here) add_shared(MapKind::hairpin, address, address);
   }
 
   std::string own_chain(const RuleElement& key, const Targets& to, const NetworkServicePort& port) {
@@ -251,7 +254,7 @@ class ServiceCompiler {
                        .count = to.list.size(),
                        .in_turn = round_robin_ && !service_.affinity_client_ip};
     name_targets(chain, to, port);
-    for (const auto& [address, target_port] : to.list) add_shared(MapKind::hairpin, address, address);
+    for (const IpAddress& address : to.here) add_shared(MapKind::hairpin, address, address);
     rules_.chains.push_back(chain);
     return chain.name;
   }
