@@ -51,9 +51,20 @@ ORC_API void prepare_namespace(json::object& object);
 
 // --- times -------------------------------------------------------------------------------------------------
 inline constexpr std::int64_t kSecond = 1'000'000'000;
-ORC_API std::string format_time(std::int64_t wall_ns);        ///< 2026-11-23T15:04:05Z
-ORC_API std::string format_micro_time(std::int64_t wall_ns);  ///< 2026-11-23T15:04:05.000000Z
-/// RFC 3339 with any offset and fraction; nanoseconds since 1970.
+/// A time of the years 0 to 9999, as objects bear it; 64-bit nanoseconds hold 1677 to 2262 only.
+struct WallTime {
+  std::int64_t seconds = 0;  ///< since 1970
+  std::int64_t nanos = 0;    ///< 0 to 999,999,999
+  ORC_API static WallTime of(std::int64_t wall_ns);
+  ORC_API bool in_range() const;
+};
+ORC_API std::string format_time(WallTime time);  ///< 2026-11-23T15:04:05Z
+ORC_API std::string format_time(std::int64_t wall_ns);
+ORC_API std::string format_micro_time(WallTime time);  ///< 2026-11-23T15:04:05.000000Z
+ORC_API std::string format_micro_time(std::int64_t wall_ns);
+/// RFC 3339 with any offset and fraction.
+ORC_API std::optional<WallTime> parse_wall_time(std::string_view text);
+/// The same as nanoseconds since 1970, for computing: the ends stand for all that is beyond them.
 ORC_API std::optional<std::int64_t> parse_time(std::string_view text);
 /// kubectl's short duration: "5m3s", "2d", "3h", "<invalid>" for negative ones.
 ORC_API std::string human_duration(std::int64_t ns);

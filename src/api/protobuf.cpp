@@ -255,19 +255,22 @@ class Decoder {
       if (part.number == 3 && part.wire == Wire::bytes) third_text = part.bytes;
     }
     if (!json_text(first_text) || !json_text(third_text)) return fail(path, "is not UTF-8");
-    constexpr std::int64_t kSecondsMax = INT64_MAX / kSecond - 1;
-    const bool in_range = first <= kSecondsMax && first >= -kSecondsMax;
+    const bool is_time = schema.kind() == SchemaKind::time || schema.kind() == SchemaKind::micro_time;
+    // Any int32 of nanoseconds is one (Go's time.Unix).
+    const WallTime part = WallTime::of(static_cast<std::int32_t>(second));
+    const bool sane = first >= INT64_MIN / kSecond && first <= INT64_MAX / kSecond;
+    const WallTime time{sane ? first + part.seconds : INT64_MAX, part.nanos};
+    if (is_time && !time.in_range()) return fail(path, "is a time outside of the years 0 to 9999");
     switch (schema.kind()) {
       case SchemaKind::quantity:
         out = first_text.empty() ? std::string_view("0") : first_text;
         return true;
       case SchemaKind::time:
         // An empty message is Go's zero time: absent.
-        if (!field.bytes.empty() && in_range && !(first == 0 && second == 0))
-          out = format_time(first * kSecond);
+        if (!field.bytes.empty() && !(first == 0 && second == 0)) out = format_time(time);
         return true;
       case SchemaKind::micro_time:
-        if (!field.bytes.empty() && in_range) out = format_micro_time(first * kSecond + second % kSecond);
+        if (!field.bytes.empty()) out = format_micro_time(time);
         return true;
       case SchemaKind::duration:
         out = std::to_string(first / kSecond) + "s";

@@ -174,7 +174,7 @@ class PruneVisitor {
   bool check_time(SchemaRef schema, json::value& value, const FieldPath& path) {
     if (!value.is_string()) return mismatch(schema, value, path);
     const std::string_view text = value.get_string();
-    const std::optional<std::int64_t> time = parse_time(text);
+    const std::optional<WallTime> time = parse_wall_time(text);
     if (!time) {
       return fail("parsing time " + json::serialize(value) +
                   " as \"2006-01-02T15:04:05Z07:00\": cannot parse " + json::serialize(value) + " at " +

@@ -37,6 +37,9 @@ Date civil_from_days(std::int64_t days) {
 
 std::int64_t floor_div(std::int64_t a, std::int64_t b) { return a / b - (a % b < 0 ? 1 : 0); }
 
+// 0000-01-01T00:00:00Z and 9999-12-31T23:59:59Z
+constexpr std::int64_t kSecondsMin = -62'167'219'200, kSecondsMax = 253'402'300'799;
+
 /// Whole seconds as 2026-11-23T15:04:05.
 std::string format_seconds(std::int64_t seconds) {
   const std::int64_t days = floor_div(seconds, 86400);
@@ -68,17 +71,26 @@ unsigned days_in_month(int year, int month) {
 
 }  // namespace
 
-std::string format_time(std::int64_t wall_ns) { return format_seconds(floor_div(wall_ns, kSecond)) + "Z"; }
-
-std::string format_micro_time(std::int64_t wall_ns) {
-  const std::int64_t seconds = floor_div(wall_ns, kSecond);
-  std::array<char, 16> micros{};
-  std::snprintf(micros.data(), micros.size(), ".%06dZ",
-                static_cast<int>((wall_ns - seconds * kSecond) / 1000));
-  return format_seconds(seconds) + micros.data();
+bool WallTime::in_range() const {
+  return seconds >= kSecondsMin && seconds <= kSecondsMax && nanos >= 0 && nanos < kSecond;
 }
 
-std::optional<std::int64_t> parse_time(std::string_view text) {
+WallTime WallTime::of(std::int64_t wall_ns) {
+  const std::int64_t rest = wall_ns % kSecond;
+  return {floor_div(wall_ns, kSecond), rest < 0 ? rest + kSecond : rest};
+}
+
+std::string format_time(WallTime time) { return format_seconds(time.seconds) + "Z"; }
+std::string format_time(std::int64_t wall_ns) { return format_time(WallTime::of(wall_ns)); }
+
+std::string format_micro_time(WallTime time) {
+  std::array<char, 16> micros{};
+  std::snprintf(micros.data(), micros.size(), ".%06dZ", static_cast<int>(time.nanos / 1000));
+  return format_seconds(time.seconds) + micros.data();
+}
+std::string format_micro_time(std::int64_t wall_ns) { return format_micro_time(WallTime::of(wall_ns)); }
+
+std::optional<WallTime> parse_wall_time(std::string_view text) {
   const int year = number_at(text, 0, 4), month = number_at(text, 5, 2), day = number_at(text, 8, 2);
   const int hour = number_at(text, 11, 2), minute = number_at(text, 14, 2), second = number_at(text, 17, 2);
   if (year < 0 || month < 1 || month > 12 || day < 1 || hour < 0 || hour > 23 || minute < 0 || minute > 59)
@@ -105,12 +117,18 @@ std::optional<std::int64_t> parse_time(std::string_view text) {
     if (zone_hour < 0 || zone_hour > 23 || zone_minute < 0 || zone_minute > 59) return std::nullopt;
     offset = (zone_hour * 3600 + zone_minute * 60) * (zone[0] == '-' ? -1 : 1);
   }
-  // Years beyond what 64-bit nanoseconds hold are clamped: such a time is "never" or "always" to everybody.
   const std::int64_t days = days_from_civil({year, static_cast<unsigned>(month), static_cast<unsigned>(day)});
-  const std::int64_t seconds = days * 86400 + hour * 3600 + minute * 60 + second - offset;
-  if (seconds > INT64_MAX / kSecond - 1) return INT64_MAX;
-  if (seconds < INT64_MIN / kSecond + 1) return INT64_MIN;
-  return seconds * kSecond + nanos;
+  const WallTime time{days * 86400 + hour * 3600 + minute * 60 + second - offset, nanos};
+  if (!time.in_range()) return std::nullopt;
+  return time;
+}
+
+std::optional<std::int64_t> parse_time(std::string_view text) {
+  const auto time = parse_wall_time(text);
+  if (!time) return std::nullopt;
+  if (time->seconds > INT64_MAX / kSecond - 1) return INT64_MAX;
+  if (time->seconds < INT64_MIN / kSecond + 1) return INT64_MIN;
+  return time->seconds * kSecond + time->nanos;
 }
 
 std::string human_duration(std::int64_t ns) {

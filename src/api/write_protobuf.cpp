@@ -190,15 +190,10 @@ class Encoder {
       append_integer(out, 1, *ns);
       return true;
     }
-    const auto at = parse_time(text);
+    const auto at = parse_wall_time(text);
     if (!at) return fail(schema, "is not a time");
-    std::int64_t seconds = *at / kSecond, nanos = *at % kSecond;
-    if (nanos < 0) {
-      --seconds;
-      nanos += kSecond;
-    }
-    append_integer(out, 1, seconds);
-    append_integer(out, 2, schema.kind() == SchemaKind::time ? 0 : nanos);
+    append_integer(out, 1, at->seconds);
+    append_integer(out, 2, schema.kind() == SchemaKind::time ? 0 : at->nanos);
     return true;
   }
 };

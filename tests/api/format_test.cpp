@@ -64,6 +64,17 @@ TEST_CASE("times are read with any offset and printed in UTC") {
   }
   CHECK(format_micro_time(*parse_time("2026-11-23T15:04:05.1234567Z")) == "2026-11-23T15:04:05.123456Z");
   CHECK(parse_time("9999-12-31T23:59:59Z") == INT64_MAX);
+  // What nanoseconds do not hold is stored as it was sent, nevertheless.
+  for (const char* text : {"0000-01-01T00:00:00Z", "0001-01-01T00:00:00Z", "1013-01-01T00:00:00Z",
+                           "1677-09-21T00:12:43Z", "2262-04-11T23:47:17Z", "9999-12-31T23:59:59Z"}) {
+    CAPTURE(text);
+    REQUIRE(parse_wall_time(text).has_value());
+    CHECK(format_time(*parse_wall_time(text)) == text);
+    CHECK(format_micro_time(*parse_wall_time(text)) == std::string(text).substr(0, 19) + ".000000Z");
+  }
+  CHECK_FALSE(parse_wall_time("9999-12-31T23:59:59-00:01").has_value());
+  CHECK_FALSE(parse_wall_time("0000-01-01T00:00:00+00:01").has_value());
+  CHECK(format_micro_time(std::int64_t{-1}) == "1969-12-31T23:59:59.999999Z");
 }
 
 TEST_CASE("ages are short") {
