@@ -116,6 +116,12 @@ std::optional<json::value> read_number(std::string_view plain) {
   return read_float(text);
 }
 
+/// Numbers of YAML that JSON has not got.
+bool is_no_json_number(std::string_view text) {
+  return one_of(text, {".inf", ".Inf", ".INF", "+.inf", "+.Inf", "+.INF", "-.inf", "-.Inf", "-.INF", ".nan",
+                       ".NaN", ".NAN"});
+}
+
 /// A plain (unquoted) scalar without a tag.
 json::value resolve_plain(std::string_view text) {
   if (auto word = read_word(text)) return *word;
@@ -221,8 +227,7 @@ Result<json::value> Reader::scalar(const Event& event) {
     return event.error("cannot read \"" + std::string(text) + "\" as " + std::string(tag.substr(18)));
   }
   if (!tag.empty() || data.style != YAML_PLAIN_SCALAR_STYLE) return json::value(text);
-  if (one_of(text, {".inf", ".Inf", ".INF", "+.inf", "+.Inf", "+.INF", "-.inf", "-.Inf", "-.INF", ".nan",
-                    ".NaN", ".NAN"})) {
+  if (is_no_json_number(text)) {
     return event.error("JSON has no number for \"" + std::string(text) + "\"; quote it if it is text");
   }
   return resolve_plain(text);
@@ -396,7 +401,7 @@ bool needs_quotes(std::string_view text) {
   // A date stays text for sigs.k8s.io/yaml, but other readers make it a time.
   if (text.size() >= 8 && text[0] >= '0' && text[0] <= '9' && text.find('-') != std::string_view::npos)
     return true;
-  return !resolve_plain(text).is_string();
+  return is_no_json_number(text) || !resolve_plain(text).is_string();
 }
 
 std::string quoted(std::string_view text) { return json::serialize(json::string(text)); }

@@ -36,7 +36,7 @@ TEST_CASE("ready endpoints of this node are counted, an address once") {
                                               8080),
                                    make_slice("web", {{"127.128.77.2"}}, 8081, "more", "TCP", "web-2")};
   const auto of = [&](const Object& service, const char* node) {
-    const auto snapshot = make_snapshot({service}, slices, nullptr, {"127.128.0.0/12"});
+    const auto snapshot = make_snapshot({service}, slices, {"127.128.0.0/12"});
     return net::wanted_health_checks(*snapshot, node);
   };
   const auto here = of(balanced(31000), "n1");
@@ -77,7 +77,7 @@ TEST_CASE("each node answers on the port of a Service, as long as there is the S
     auto done =
         proxy
             ->apply(make_snapshot(std::move(services), {make_slice("web", std::move(endpoints), 8080)},
-                                  nullptr, {"127.128.0.0/12"}))
+                                  {"127.128.0.0/12"}))
             .wait(5s);
     REQUIRE_MESSAGE(done, (done ? "" : done.error().to_string()));
     return done->rejected;
