@@ -169,13 +169,13 @@ TEST_CASE("a node that moves to another zone takes the endpoints of that zone") 
     port.endpoints.push_back(endpoint);
   }
   service->ports = {port};
-  snapshot.services[{"default", "web"}] = service;
+  snapshot.services.set({"default", "web"}, service);
   RulePlan plan("n1");
   const auto leads_to = [&](const char* zone) {
     auto node = std::make_shared<NetworkNode>();
     node->name = "n1";
     node->zone = zone;
-    snapshot.nodes[{"", "n1"}] = node;
+    snapshot.nodes.set({"", "n1"}, node);
     const RuleBatch batch = plan.update(snapshot);
     std::string out;
     for (const RuleElement& element : batch.added) {
