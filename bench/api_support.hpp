@@ -10,6 +10,7 @@
 #include <fstream>
 #include <memory>
 #include <string>
+#include <thread>
 
 #include "api/object_tree.hpp"
 #include "base/fd.hpp"
@@ -90,7 +91,12 @@ struct Server {
         engine, store, ApiServerOptions{.listen = "127.0.0.1:0", .insecure_http = "127.0.0.1:0"});
     server->start().value();
   }
-  ~Server() { server->stop(); }
+  ~Server() {
+    server->stop();
+    server.reset();
+    // The store's thread may still let go of what the last write used; the store has to end before the engine.
+    while (store.use_count() > 1) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
 };
 
 /// A blocking HTTP/1.1 connection.

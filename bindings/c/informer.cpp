@@ -53,15 +53,18 @@ class ChangeQueue {
       if (!closed) ready_.clear();
       return std::nullopt;
     }
-    std::string out = "[";
-    for (std::size_t count = 0; count < kBatchChanges && out.size() < kBatchBytes && !order_.empty();
-         ++count) {
-      const Change change = std::move(order_.front());
-      order_.pop_front();
+    std::vector<Change> batch;
+    for (std::size_t bytes = 0; batch.size() < kBatchChanges && bytes < kBatchBytes && !order_.empty();) {
+      const Change& change = order_.front();
+      for (const Object* each : {&change.old, &change.now}) bytes += *each ? each->json().size() : 0;
       waiting_.erase(ObjectKey::of(change.now ? change.now : change.old));
-      print(change, out);
+      batch.push_back(std::move(order_.front()));
+      order_.pop_front();
     }
     if (order_.empty() && !closed_) ready_.clear();
+    lock.unlock();  // printing may take a while, and the informer's thread waits for nobody
+    std::string out = "[";
+    for (const Change& change : batch) print(change, out);
     return out + "]";
   }
   int fd() const { return ready_.get(); }
