@@ -59,7 +59,7 @@ class PodWords {
   const std::string& reason() const { return reason_; }
   std::string restarts(Now now) const {
     if (restarts_ == 0 || !last_restart_) return std::to_string(restarts_);
-    return std::to_string(restarts_) + " (" + human_duration(now.wall_ns - *last_restart_) + " ago)";
+    return std::to_string(restarts_) + " (" + age(format_time(*last_restart_), now) + " ago)";
   }
 
  private:
@@ -272,9 +272,9 @@ void job_cells(const json::object& object, Now now, json::array& cells) {
   const json::object& status = object_or_empty(object, "status");
   cells.emplace_back(job_status(object, status));
   cells.emplace_back(job_completions(spec, int_of(status, "succeeded")));
-  const std::optional<std::int64_t> start = parse_time(text_of(status, "startTime")),
-                                    end = parse_time(text_of(status, "completionTime"));
-  cells.emplace_back(start ? human_duration(end.value_or(now.wall_ns) - *start) : std::string());
+  const std::string_view start = text_of(status, "startTime");
+  const std::optional<std::int64_t> end = parse_time(text_of(status, "completionTime"));
+  cells.emplace_back(start.empty() ? std::string() : age(start, {.wall_ns = end.value_or(now.wall_ns)}));
   cells.emplace_back(age_of(object, now));
   add_wide(spec, true, cells);
 }

@@ -154,7 +154,10 @@ std::string human_duration(std::int64_t ns) {
 
 std::string age(std::string_view time, Now now) {
   const std::optional<std::int64_t> then = parse_time(time);
-  return then ? human_duration(now.wall_ns - *then) : "<unknown>";
+  if (!then) return "<unknown>";
+  std::int64_t ns = 0;
+  if (__builtin_sub_overflow(now.wall_ns, *then, &ns)) ns = *then < 0 ? INT64_MAX : INT64_MIN;
+  return human_duration(ns);
 }
 
 }  // namespace orchestra::api

@@ -78,6 +78,8 @@ TEST_CASE("times are read with any offset and printed in UTC") {
 }
 
 TEST_CASE("ages are short") {
+  CHECK(age("0001-01-01T00:00:00Z", {.wall_ns = 1'780'000'000 * kSecond}) == "292y");  // as far as they reach
+  CHECK(age("9999-12-31T23:59:59Z", {.wall_ns = 1'780'000'000 * kSecond}) == "<invalid>");
   const std::pair<std::int64_t, const char*> cases[] = {
       {-5 * kSecond, "<invalid>"},
       {-1 * kSecond, "0s"},
