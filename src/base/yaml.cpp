@@ -380,7 +380,16 @@ Result<std::vector<json::value>> Reader::documents() {
 // --- trees to text
 // ---------------------------------------------------------------------------------------------
 
+/// Line breaks of YAML that are none of JSON, and the mark of byte order: what a reader would fold or drop.
+constexpr std::pair<std::string_view, std::string_view> kEscaped[] = {{"\xC2\x85", "\\u0085"},
+                                                                      {"\xE2\x80\xA8", "\\u2028"},
+                                                                      {"\xE2\x80\xA9", "\\u2029"},
+                                                                      {"\xEF\xBB\xBF", "\\uFEFF"}};
+
 bool printable(std::string_view text) {
+  for (const auto& [bytes, escape] : kEscaped) {
+    if (text.find(bytes) != std::string_view::npos) return false;
+  }
   return std::all_of(text.begin(), text.end(), [](char c) {
     const auto byte = static_cast<unsigned char>(c);
     return (byte >= 0x20 && byte != 0x7f) || byte == '\n' || byte == '\t';
@@ -404,7 +413,14 @@ bool needs_quotes(std::string_view text) {
   return is_no_json_number(text) || !resolve_plain(text).is_string();
 }
 
-std::string quoted(std::string_view text) { return json::serialize(json::string(text)); }
+std::string quoted(std::string_view text) {
+  std::string out = json::serialize(json::string(text));
+  for (const auto& [bytes, escape] : kEscaped) {
+    for (std::size_t at = out.find(bytes); at != std::string::npos; at = out.find(bytes, at + escape.size()))
+      out.replace(at, bytes.size(), escape);
+  }
+  return out;
+}
 
 void print_node(const json::value& value, std::string& out, int indent, bool in_list);
 

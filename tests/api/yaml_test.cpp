@@ -90,6 +90,7 @@ TEST_CASE("what is printed as YAML reads back as the same tree") {
       R"({"a":"yes","b":"1","c":"","d":" x","e":"two\nlines\n","f":"no newline\nat end","g":"- dash","h":"key: value","i":".inf","-.INF":".NaN"})",
       R"({"list":[1,"2",[3,[]],{"x":{"y":[]}},{}],"n":null,"t":true,"f":1.5,"date":"2020-01-02","e":"0644"})",
       R"({"text":"#!/bin/sh\nset -e\n  indented\n\nlast\n\n","tab":"a\tb","control":"a","utf8":"grün","quote":"it's \"x\""})",
+      R"({"line":"a\u2028b\u2029","next":"a\u0085b\nc\n","mark":"\uFEFFa","\u2028":1})",
       R"({"y":1,"on":2,"1":3,"":4,"a b":5,"a: b":6,"-":7})",
   };
   for (const char* text : cases) {

@@ -80,9 +80,10 @@ std::string proxied_link(const LinkBase& base, std::string_view link) {
     host = path.substr(2, end - 2);
     host.remove_prefix(host.rfind('@') + 1);  // npos + 1 is 0
     path.remove_prefix(end);
-    const bool asked = !host.empty() && host == base.asked_host;
+    if (host.empty()) return same;  // "//@/x" is of no host
+    const bool asked = host == base.asked_host;
     const bool own = std::find(base.hosts.begin(), base.hosts.end(), host) != base.hosts.end();
-    if (!host.empty() && !asked && !own) return same;
+    if (!asked && !own) return same;
     if (asked) front = link.substr(0, link.size() - path.size());
   }
   if (!path.starts_with('/') || (host.empty() && !scheme.empty())) return same;
