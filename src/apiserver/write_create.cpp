@@ -75,7 +75,7 @@ Result<Change> create_object(const WriteInput& input, const View& view, json::va
   change.code = 201;
   change.dry_run = input.dry_run;
   // What was observed is written through /status, by who observes.
-  if (!type.builtin && type.has_status) object.get_object().erase("status");
+  if (type.has_status && !type.keeps_status) object.get_object().erase("status");
   api::apply_defaults(input.work_schema(), object);
   if (!managers && !type.virtual_only) managers = track_create(input, object);
   if (type.hooks.prepare_create != nullptr) {
