@@ -37,7 +37,7 @@ TEST_CASE("ready endpoints of this node are counted, an address once") {
                                    make_slice("web", {{"127.128.77.2"}}, 8081, "more", "TCP", "web-2")};
   const auto of = [&](const Object& service, const char* node) {
     const auto snapshot = make_snapshot({service}, slices, {"127.128.0.0/12"});
-    return net::wanted_health_checks(*snapshot, node);
+    return net::wanted_health_checks(snapshot->services, node);
   };
   const auto here = of(balanced(31000), "n1");
   REQUIRE(here.size() == 1);

@@ -15,10 +15,10 @@ std::string quoted(const std::string& text) { return to_json(json::value(text));
 
 }  // namespace
 
-std::map<std::uint16_t, HealthCheck> wanted_health_checks(const NetworkSnapshot& snapshot,
-                                                          std::string_view node) {
+std::map<std::uint16_t, HealthCheck> wanted_health_checks(
+    const NetworkSnapshot::Table<NetworkService>& services, std::string_view node) {
   std::map<std::uint16_t, HealthCheck> out;
-  for (const auto& [name, service] : snapshot.services) {
+  for (const auto& [name, service] : services) {
     if (service->health_check_port == 0 || service->foreign_proxy) continue;
     std::set<std::string> local;
     for (const NetworkServicePort& port : service->ports) {
@@ -52,7 +52,17 @@ HealthChecks::HealthChecks(Engine& engine, std::string node, NetworkNamespace na
 HealthChecks::~HealthChecks() { close(); }
 
 void HealthChecks::apply(const NetworkSnapshot& snapshot, std::vector<NetworkRejection>& rejected) {
-  const auto wanted = wanted_health_checks(snapshot, node_);
+  using Record = std::shared_ptr<const NetworkService>;
+  NetworkSnapshot::Table<NetworkService>::compare(
+      applied_, snapshot.services, [&](const NamespacedName& name, const Record*, const Record* is) {
+        if (is != nullptr && (*is)->health_check_port != 0) {
+          checked_.set(name, *is);
+        } else {
+          checked_.erase(name);
+        }
+      });
+  applied_ = snapshot.services;
+  const auto wanted = wanted_health_checks(checked_, node_);
   {
     std::lock_guard lock(shared_->mutex);
     shared_->checks = wanted;

@@ -23,8 +23,8 @@ struct HealthCheck {
   std::size_t local_endpoints = 0;  ///< ready, on this node, each address once
 };
 /// By port; of two Services with one port (never of one API server) the first counts.
-std::map<std::uint16_t, HealthCheck> wanted_health_checks(const NetworkSnapshot& snapshot,
-                                                          std::string_view node);
+std::map<std::uint16_t, HealthCheck> wanted_health_checks(
+    const NetworkSnapshot::Table<NetworkService>& services, std::string_view node);
 
 struct HealthAnswer {
   int status = 503;
@@ -58,6 +58,7 @@ class HealthChecks {
   const std::string node_;
   const NetworkNamespace name_space_;
   const std::shared_ptr<Shared> shared_;
+  NetworkSnapshot::Table<NetworkService> applied_, checked_;  ///< the last snapshot's; those with a port
   std::map<std::uint16_t, std::vector<std::shared_ptr<HttpServer>>> servers_;
 };
 

@@ -487,7 +487,7 @@ RuleBatch RulePlan::update(const NetworkSnapshot& snapshot) {
                    if (was != nullptr && is != nullptr && **was == **is) return;
                    change_service(batch, name, is == nullptr ? nullptr : is->get());
                  });
-  if (!same_zone) {
+  if (known_ && !same_zone) {
     for (const auto& [name, service] : snapshot.services) change_service(batch, name, service.get());
   }
   for (const auto& [name, list] : rejected_)
