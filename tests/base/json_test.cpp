@@ -1,4 +1,4 @@
-#include "base/json.hpp"
+#include "base/json_text.hpp"
 
 #include "orchestra/engine.hpp"
 #include "tests/support/test.hpp"
@@ -24,9 +24,45 @@ TEST_CASE("duplicate keys are found with their paths") {
   CHECK(find_duplicate_keys(R"({"a":{"b":1},"c":{"b":1}})").empty());
 }
 
+TEST_CASE("a text is read with its duplicate keys and whether it has fractions") {
+  struct Row {
+    std::string text;
+    std::vector<std::string> duplicates;
+    bool has_doubles;
+  };
+  std::string many = "{";
+  for (int i = 0; i < 100; ++i) many += "\"key" + std::to_string(i) + "\":0,";
+  const std::vector<Row> rows = {
+      {R"({"a":1,"b":{"a":1},"c":[{"a":1},{"a":1}]})", {}, false},
+      {R"({"a":1,"b":{"x":1,"y":2,"x":3},"a":2})", {"b.x", "a"}, false},
+      {R"({"a":1,"\u0061":2})", {"a"}, false},
+      {R"({"a\n":1,"b\n":2})", {}, false},
+      {R"([1.5,{"a":18446744073709551616}])", {}, true},
+      {R"([-9223372036854775808,18446744073709551615])", {}, false},
+      {many + R"("last":1})", {}, false},
+      {many + R"("key7":1})", {"key7"}, false},
+  };
+  for (const Row& row : rows) {
+    CAPTURE(row.text);
+    const auto read = read_json(row.text);
+    REQUIRE(read);
+    CHECK(read->tree == json::parse(row.text));
+    CHECK(read->duplicates == row.duplicates);
+    CHECK(read->has_doubles == row.has_doubles);
+  }
+}
+
 TEST_CASE("numbers print as Go prints them") {
   CHECK(to_json(*parse_json("[1, 1.0, 0.5, -3, 1e3, 18446744073709551615]")) ==
         "[1,1,0.5,-3,1000,18446744073709551615]");
+}
+
+TEST_CASE("every byte is escaped as Boost.JSON escapes it") {
+  for (int c = 0; c < 256; ++c) {
+    const std::string text = {'a', static_cast<char>(c), 'z', static_cast<char>(c)};
+    CAPTURE(c);
+    CHECK(to_json(json::value(text)) == json::serialize(json::value(text)));
+  }
 }
 
 TEST_CASE("values are found and set by JSON pointer") {
