@@ -78,7 +78,10 @@ void WatchStream::kick() {
 // Where objects are converted by a webhook, a step waits for it.
 void WatchStream::post_step() {
   auto step = [self = shared_from_this()] { self->step(); };
-  if (!waits_) return engine_.post(step);
+  if (!waits_) {
+    if (!writer_->dispatch(step)) engine_.post(step);
+    return;
+  }
   if (!engine_.post_blocking(step))
     engine_.after(kBusyPause, [self = shared_from_this()] { self->post_step(); });
 }
@@ -261,7 +264,7 @@ void WatchStream::rest() {
       return;
     }
   }
-  post_step();
+  engine_.post([self = shared_from_this()] { self->post_step(); });  // not from within this step
 }
 
 // The store's next event kicks.

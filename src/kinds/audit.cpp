@@ -298,6 +298,7 @@ class AuditedWriter final : public HttpBodyWriter {
   AuditedWriter& operator=(const AuditedWriter&) = delete;
 
   Pending<void> write(std::string bytes) override { return writer_->write(std::move(bytes)); }
+  bool dispatch(std::function<void()> call) override { return writer_->dispatch(std::move(call)); }
   void finish() override {
     record_->complete();
     writer_->finish();

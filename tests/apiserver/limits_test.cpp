@@ -388,6 +388,7 @@ class SlowClient final : public HttpBodyWriter {
     taken_ = Promise<void>();
     return taken_->pending();
   }
+  bool dispatch(std::function<void()>) override { return false; }  // no events of its own: the engine's
   void finish() override { finished = true; }
   void abort() override {}
   void on_closed(std::function<void()> call) override { closed_ = std::move(call); }

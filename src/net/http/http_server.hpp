@@ -57,6 +57,9 @@ class ORC_API HttpBodyWriter {
  public:
   virtual ~HttpBodyWriter() = default;
   virtual Pending<void> write(std::string bytes) = 0;
+  /// Where write() needs no hop to another thread: called on the connection's own sequence of events, at once
+  /// when this is it. False (and not called) when the client is gone.
+  virtual bool dispatch(std::function<void()> call) = 0;
   virtual void finish() = 0;  ///< ends the chunked body; the connection may be used again
   virtual void abort() = 0;   ///< closes the connection in mid-body
   /// Called once when the client goes away (also without a write).

@@ -84,6 +84,9 @@ class BodyWriter final : public HttpBodyWriter {
     if (!alive) written.set(gone());
     return written.pending();
   }
+  bool dispatch(std::function<void()> call) override {
+    return on_strand(session_, [call = std::move(call)](ServerSession&) { call(); });
+  }
   void finish() override {
     ended_ = true;
     on_strand(session_, [turn = turn_](ServerSession& session) { session.finish_stream(turn); });
