@@ -7,7 +7,7 @@
 #include "api/status.hpp"
 #include "api/tree.hpp"
 #include "api/walker.hpp"
-#include "base/json.hpp"
+#include "base/json_text.hpp"
 #include "base/yaml.hpp"
 
 namespace orchestra::api {
@@ -35,6 +35,24 @@ Result<GroupVersionKind> read_gvk(const json::value& tree, const GroupVersionKin
   return gvk;
 }
 
+Result<JsonDocument> read_text(std::string_view bytes, BodyFormat format, const json::storage_ptr& memory) {
+  if (format == BodyFormat::json) {
+    auto document = read_json(bytes, memory);
+    if (!document) return bad_request("json parse error: " + document.error().message());
+    return document;
+  }
+  // Most YAML bodies are JSON, which costs a tenth of it. What the two read differently is left to YAML: 1.0
+  // is a whole number there.
+  if (bytes.starts_with('{')) {
+    if (auto document = read_json(bytes, memory);
+        document && document->duplicates.empty() && !document->has_doubles)
+      return document;
+  }
+  auto tree = parse_yaml(bytes);
+  if (!tree) return bad_request("error converting YAML to JSON: yaml: " + tree.error().message());
+  return JsonDocument{std::move(*tree), find_duplicate_yaml_keys(bytes), false};
+}
+
 }  // namespace
 
 std::optional<BodyFormat> body_format(std::string_view content_type) {
@@ -50,24 +68,19 @@ std::optional<BodyFormat> body_format(std::string_view content_type) {
 
 Result<json::value> parse_body(std::string_view bytes, BodyFormat format) {
   if (format == BodyFormat::protobuf) return bad_request("a protobuf body needs a type that is known");
-  Result<json::value> tree = format == BodyFormat::yaml ? parse_yaml(bytes) : parse_json(bytes);
-  if (!tree) {
-    const char* what =
-        format == BodyFormat::yaml ? "error converting YAML to JSON: yaml: " : "json parse error: ";
-    return bad_request(what + tree.error().message());
-  }
-  return tree;
+  ORC_ASSIGN(JsonDocument document, read_text(bytes, format, {}));
+  return std::move(document.tree);
 }
 
 Result<DecodedBody> decode_body(std::string_view bytes, BodyFormat format, const GroupVersionKind& expected,
-                                SchemaRef schema) {
-  DecodedBody body;
+                                SchemaRef schema, const json::storage_ptr& memory) {
+  DecodedBody body{.tree = json::value(memory)};
   if (format == BodyFormat::protobuf) {
-    ORC_ASSIGN(body.tree, decode_protobuf(bytes, schema));
+    ORC_ASSIGN(body.tree, decode_protobuf(bytes, schema, memory));
   } else {
-    ORC_ASSIGN(body.tree, parse_body(bytes, format));
-    body.duplicate =
-        format == BodyFormat::yaml ? find_duplicate_yaml_keys(bytes) : find_duplicate_keys(bytes);
+    ORC_ASSIGN(JsonDocument document, read_text(bytes, format, memory));
+    body.tree = std::move(document.tree);
+    body.duplicate = std::move(document.duplicates);
   }
   ORC_ASSIGN(body.gvk, read_gvk(body.tree, expected));
   json::object& root = body.tree.get_object();

@@ -21,7 +21,8 @@ struct DecodedBody {
 /// Parses, prunes and normalises; errors carry the 400 Status that upstream would send. A body that names
 /// another kind or version than `expected` is a 400.
 ORC_API Result<DecodedBody> decode_body(std::string_view bytes, BodyFormat format,
-                                        const GroupVersionKind& expected, SchemaRef schema);
+                                        const GroupVersionKind& expected, SchemaRef schema,
+                                        const json::storage_ptr& memory = {});
 /// Only the tree (patches, DeleteOptions of unknown shape): 400 Status on malformed bytes.
 ORC_API Result<json::value> parse_body(std::string_view bytes, BodyFormat format);
 /// From a Content-Type header; empty optional = 415.

@@ -198,13 +198,26 @@ const json::value& tree(const Object& object) {
   return object.data() == nullptr ? kNull : object.data()->tree;
 }
 
+namespace {
+Object object_from(json::value tree, std::string text) {
+  auto data = std::make_shared<Object::Data>();
+  data->json = std::move(text);
+  read_header(tree.get_object(), *data);
+  data->tree = std::move(tree);  // into the heap, wherever it was
+  return Object(std::move(data));
+}
+}  // namespace
+
 Object object_from_tree(json::value tree) {
   ORC_ASSERT(tree.is_object());
-  auto data = std::make_shared<Object::Data>();
-  data->json = to_json(tree);
-  read_header(tree.get_object(), *data);
-  data->tree = std::move(tree);
-  return Object(std::move(data));
+  std::string text = to_json(tree);
+  return object_from(std::move(tree), std::move(text));
+}
+
+Result<Object> object_from_canonical(std::string text) {
+  ORC_ASSIGN(json::value tree, parse_json(text));
+  if (!tree.is_object()) return Error(Error::invalid, "api", "an API object must be a JSON object");
+  return object_from(std::move(tree), std::move(text));
 }
 
 }  // namespace orchestra

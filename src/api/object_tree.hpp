@@ -9,4 +9,6 @@ namespace orchestra {
 ORC_API const json::value& tree(const Object& object);
 /// From a tree that the caller built; takes it over.
 ORC_API Object object_from_tree(json::value tree);
+/// Of canonical JSON, as object_from_tree prints it; `invalid` if it is no object.
+ORC_API Result<Object> object_from_canonical(std::string text);
 }  // namespace orchestra

@@ -6,6 +6,7 @@
 // are on the wire (proto2); prune_unknown() afterwards brings the tree to the form of JSON.
 #include "api/protobuf.hpp"
 
+#include <algorithm>
 #include <cstring>
 
 #include "api/meta.hpp"
@@ -31,6 +32,14 @@ class WireReader {
  public:
   explicit WireReader(std::string_view bytes) : rest_(bytes) {}
   bool done() const { return rest_.empty(); }
+  /// The fields that are left, or those of them that follow at once and have this number.
+  std::size_t count(std::uint32_t number = 0) const {
+    WireReader ahead(rest_);
+    WireField field;
+    std::size_t found = 0;
+    while (!ahead.done() && ahead.next(field) && (number == 0 || field.number == number)) ++found;
+    return found;
+  }
   bool next(WireField& field) {
     std::uint64_t key = 0;
     if (!varint(key) || key >> 3 == 0 || key >> 3 > 0x1fffffff) return false;
@@ -83,13 +92,18 @@ class Decoder {
                unsigned outer = 0) {
     if (depth > kDepthMax) return fail(path, "nests too deeply");
     WireReader reader(bytes);
+    if (outer == 0) out.reserve(std::min(reader.count(), schema.size()));
+    std::uint32_t next = 0;  // where the property of the next field is, if the fields are in order
     while (!reader.done()) {
       WireField field;
       if (!reader.next(field)) return fail(path, "is truncated or malformed");
       if (field.number > 0xff) continue;
       const auto number = static_cast<std::uint16_t>(outer << 8 | field.number);
-      if (const SchemaRef property = schema.property(number)) {
-        if (!put(field, property, out, path / property.name(), depth)) return false;
+      const bool in_order = next < schema.size() && schema.at(next).number() == number;
+      if (const SchemaRef property = in_order ? schema.at(next) : schema.property(number)) {
+        next = property.index() - schema.at(0).index() + (property.kind() == SchemaKind::list ? 0 : 1);
+        const std::string_view name = property.name();
+        if (!put(field, property, out[name], path / name, depth, reader)) return false;
       } else if (outer == 0 && is_nested(schema, field.number)) {
         if (field.wire != Wire::bytes) return fail(path, "has a wrong wire type");
         if (!message(field.bytes, schema, out, path, depth + 1, field.number)) return false;
@@ -110,34 +124,29 @@ class Decoder {
     }
     return false;
   }
-  bool put(const WireField& field, SchemaRef property, json::object& out, const FieldPath& path, int depth) {
-    if (property.kind() == SchemaKind::list) return put_item(field, property, out, path, depth);
+  /// Values are made where they stay.
+  bool put(const WireField& field, SchemaRef property, json::value& out, const FieldPath& path, int depth,
+           const WireReader& rest) {
+    if (property.kind() == SchemaKind::list) return put_item(field, property, out, path, depth, rest);
     if (property.kind() == SchemaKind::map) return put_entry(field, property, out, path, depth);
-    json::value value;
-    if (!scalar(field, property, value, path, depth)) return false;
-    out[property.name()] = std::move(value);
-    return true;
+    return scalar(field, property, out, path, depth);
   }
-  bool put_item(const WireField& field, SchemaRef property, json::object& out, const FieldPath& path,
-                int depth) {
-    json::value& list = out[property.name()];
-    if (!list.is_array()) list.emplace_array();
+  bool put_item(const WireField& field, SchemaRef property, json::value& list, const FieldPath& path,
+                int depth, const WireReader& rest) {
+    if (!list.is_array()) list.emplace_array().reserve(1 + rest.count(field.number));
     const SchemaKind kind = property.element().kind();
     const bool number = kind == SchemaKind::int32 || kind == SchemaKind::int64 || kind == SchemaKind::boolean;
-    const std::size_t index = list.get_array().size();
+    json::array& items = list.get_array();
+    const std::size_t index = items.size();
     if (number && field.wire == Wire::bytes) return fail(path, "is packed, which proto2 does not do");
-    json::value item;
-    if (!scalar(field, property.element(), item, path[index], depth)) return false;
-    list.get_array().push_back(std::move(item));
-    return true;
+    return scalar(field, property.element(), items.emplace_back(nullptr), path[index], depth);
   }
   /// A map entry is a message {1 key, 2 value}.
-  bool put_entry(const WireField& field, SchemaRef property, json::object& out, const FieldPath& path,
+  bool put_entry(const WireField& field, SchemaRef property, json::value& map, const FieldPath& path,
                  int depth) {
     if (field.wire != Wire::bytes) return fail(path, "has a wrong wire type");
-    json::value& map = out[property.name()];
     if (!map.is_object()) map.emplace_object();
-    std::string key;
+    std::string_view key;
     WireField found;
     found.wire = Wire::bytes;
     WireReader reader(field.bytes);
@@ -148,20 +157,17 @@ class Decoder {
       if (part.number == 2) found = part;
     }
     if (!json_text(key)) return fail(path, "has a key that is not UTF-8");
-    json::value value;
-    if (!scalar(found, property.element(), value, path.key(key), depth)) return false;
-    map.get_object()[key] = std::move(value);
-    return true;
+    return scalar(found, property.element(), map.get_object()[key], path.key(key), depth);
   }
   /// Named lists (ExtraValue, Verbs) are messages {1 items}.
   bool list_message(const WireField& field, SchemaRef schema, json::value& out, const FieldPath& path,
                     int depth) {
-    json::array items;
+    json::array items(out.storage());
     WireReader reader(field.bytes);
     while (!reader.done()) {
       WireField part;
       if (!reader.next(part)) return fail(path, "is truncated or malformed");
-      json::value item;
+      json::value item(out.storage());
       if (part.number != 1) continue;
       if (!scalar(part, schema.element(), item, path, depth)) return false;
       items.push_back(std::move(item));
@@ -172,6 +178,13 @@ class Decoder {
   static bool json_text(std::string_view text) {
     // Valid UTF-8, as JSON wants it.
     for (std::size_t i = 0; i < text.size();) {
+      if (std::uint64_t eight = 0; text.size() - i >= sizeof eight) {
+        std::memcpy(&eight, text.data() + i, sizeof eight);
+        if ((eight & 0x8080808080808080u) == 0) {
+          i += sizeof eight;
+          continue;
+        }
+      }
       const auto byte = static_cast<unsigned char>(text[i]);
       const std::size_t length = byte < 0x80       ? 1
                                  : byte >> 5 == 6  ? 2
@@ -188,7 +201,7 @@ class Decoder {
   }
   bool string(const WireField& field, json::value& out, const FieldPath& path) {
     if (!json_text(field.bytes)) return fail(path, "is not UTF-8");
-    out = field.bytes;
+    out.emplace_string().assign(field.bytes);
     return true;
   }
   bool scalar(const WireField& field, SchemaRef schema, json::value& out, const FieldPath& path, int depth) {
@@ -225,12 +238,8 @@ class Decoder {
         return true;
       case SchemaKind::list:
         return list_message(field, schema, out, path, depth + 1);
-      case SchemaKind::object: {
-        json::object object;
-        if (!message(field.bytes, schema, object, path, depth + 1)) return false;
-        out = std::move(object);
-        return true;
-      }
+      case SchemaKind::object:
+        return message(field.bytes, schema, out.emplace_object(), path, depth + 1);
       case SchemaKind::time:
       case SchemaKind::micro_time:
       case SchemaKind::duration:
@@ -302,14 +311,16 @@ constexpr std::string_view kMagic("k8s\0", 4);
 
 }  // namespace
 
-Result<json::value> decode_protobuf_message(std::string_view bytes, SchemaRef schema) {
+Result<json::value> decode_protobuf_message(std::string_view bytes, SchemaRef schema,
+                                            const json::storage_ptr& memory) {
   Decoder decoder;
-  json::object out;
+  json::object out(memory);
   if (!decoder.message(bytes, schema, out, FieldPath(), 0)) return bad_request(decoder.failure);
   return json::value(std::move(out));
 }
 
-Result<json::value> decode_protobuf(std::string_view bytes, SchemaRef schema) {
+Result<json::value> decode_protobuf(std::string_view bytes, SchemaRef schema,
+                                    const json::storage_ptr& memory) {
   if (!bytes.starts_with(kMagic)) {
     return bad_request(
         "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]");
@@ -330,8 +341,9 @@ Result<json::value> decode_protobuf(std::string_view bytes, SchemaRef schema) {
       if (part.number == 2 && part.wire == Wire::bytes) kind = part.bytes;
     }
   }
-  ORC_ASSIGN(json::value tree, decode_protobuf_message(raw, schema));
-  json::object out;
+  ORC_ASSIGN(json::value tree, decode_protobuf_message(raw, schema, memory));
+  json::object out(memory);
+  out.reserve(tree.get_object().size() + 2);
   if (!api_version.empty()) out["apiVersion"] = api_version;
   if (!kind.empty()) out["kind"] = kind;
   for (auto& member : tree.get_object()) out[member.key()] = std::move(member.value());

@@ -11,9 +11,11 @@ namespace json = boost::json;
 
 /// `k8s\0`, then runtime.Unknown whose `raw` is a message of `schema`. Malformed bytes are a 400 Status that
 /// names the field. Unknown numbers are skipped.
-ORC_API Result<json::value> decode_protobuf(std::string_view bytes, SchemaRef schema);
+ORC_API Result<json::value> decode_protobuf(std::string_view bytes, SchemaRef schema,
+                                            const json::storage_ptr& memory = {});
 /// One message without the envelope.
-ORC_API Result<json::value> decode_protobuf_message(std::string_view bytes, SchemaRef schema);
+ORC_API Result<json::value> decode_protobuf_message(std::string_view bytes, SchemaRef schema,
+                                                    const json::storage_ptr& memory = {});
 
 /// One message of a tree that has the form of JSON. Fields that the schema has no number for are left out; a
 /// value of the wrong type is `invalid`.

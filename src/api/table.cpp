@@ -4,7 +4,7 @@
 #include "api/crd/path_cell.hpp"
 #include "api/meta.hpp"
 #include "api/tree.hpp"
-#include "base/json.hpp"
+#include "base/json_text.hpp"
 
 namespace orchestra::api {
 namespace {
@@ -71,23 +71,39 @@ json::value partial_metadata(const json::value& object, std::string_view api_ver
   return out;
 }
 
-json::value table_row(const TypeRecord& record, const json::value& object, Now now, IncludeObject include,
-                      std::string_view api_version) {
+void append_table_row(std::string& out, const TypeRecord& record, const json::value& object, Now now,
+                      IncludeObject include, std::string_view api_version) {
   static const json::object kEmpty;
   const json::object& fields = object.is_object() ? object.get_object() : kEmpty;
-  json::object row{{"cells", table_cells(record, fields, now)}};
+  out += "{\"cells\":";
+  print_json(out, table_cells(record, fields, now));
   if (record.hooks.row_completed != nullptr) {
     const auto [reason, message] = record.hooks.row_completed(fields);
     if (!reason.empty()) {
-      json::object condition{
-          {"type", "Completed"}, {"status", "True"}, {"reason", reason}, {"message", message}};
-      row["conditions"] = json::array{std::move(condition)};
+      out += R"(,"conditions":[{"type":"Completed","status":"True","reason":)";
+      print_quoted(out, reason);
+      out += ",\"message\":";
+      print_quoted(out, message);
+      out += "}]";
     }
   }
-  row["object"] = include == IncludeObject::metadata ? partial_metadata(object, api_version)
-                  : include == IncludeObject::object ? object
-                                                     : json::value(nullptr);
-  return row;
+  out += ",\"object\":";
+  if (include == IncludeObject::object) {
+    print_json(out, object);
+  } else if (include == IncludeObject::metadata) {
+    out += "{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":";
+    print_quoted(out, api_version);
+    out += ",\"metadata\":";
+    if (const json::value* meta = fields.if_contains("metadata"); meta != nullptr && meta->is_object()) {
+      print_json(out, *meta);
+    } else {
+      out += "{}";
+    }
+    out += '}';
+  } else {
+    out += "null";
+  }
+  out += '}';
 }
 
 }  // namespace orchestra::api

@@ -12,9 +12,10 @@ enum class IncludeObject : std::uint8_t { none, metadata, object };
 ORC_API json::array table_columns(const TypeRecord& record);
 /// The columns of a document that is shown, but not stored, by its kind (a Scale); null: it has no rows.
 ORC_API const TypeRecord* document_record(std::string_view kind);
-/// One row: cells, conditions, and `object` as asked for (`metadata` = PartialObjectMetadata).
-/// `api_version` is that of the Table's group: "meta.k8s.io/v1" or "meta.k8s.io/v1beta1".
-ORC_API json::value table_row(const TypeRecord& record, const json::value& object, Now now,
+/// One row as JSON text, behind what `out` holds: cells, conditions, and `object` as asked for (`metadata` =
+/// PartialObjectMetadata). `api_version` is that of the Table's group: "meta.k8s.io/v1" or
+/// "meta.k8s.io/v1beta1".
+ORC_API void append_table_row(std::string& out, const TypeRecord& record, const json::value& object, Now now,
                               IncludeObject include, std::string_view api_version = "meta.k8s.io/v1");
 /// {"kind":"PartialObjectMetadata","apiVersion":...,"metadata":...}
 ORC_API json::value partial_metadata(const json::value& object,

@@ -8,7 +8,7 @@
 #include "api/type_hooks.hpp"
 #include "api/walk.hpp"
 #include "api/walker.hpp"
-#include "base/json.hpp"
+#include "base/json_text.hpp"
 
 namespace orchestra::api {
 namespace {
@@ -95,7 +95,7 @@ bool covered(const json::object& a, const json::object& b) {
   for (const auto& [name, value] : a) {
     if (!counts_for_generation(name)) continue;
     const json::value* other = b.if_contains(name);
-    if (other == nullptr || *other != value) return false;
+    if (other == nullptr || !same_json(*other, value)) return false;
   }
   return true;
 }
@@ -205,6 +205,11 @@ FieldErrors validate_status_update(const TypeRecord& record, SchemaRef schema, c
   return errors;
 }
 
-bool spec_differs(const json::object& a, const json::object& b) { return !covered(a, b) || !covered(b, a); }
+bool spec_differs(const json::object& a, const json::object& b) {
+  const bool some_went = std::any_of(b.begin(), b.end(), [&](const auto& member) {
+    return counts_for_generation(member.key()) && !a.contains(member.key());
+  });
+  return some_went || !covered(a, b);
+}
 
 }  // namespace orchestra::api

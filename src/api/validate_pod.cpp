@@ -11,7 +11,7 @@
 #include "api/tree.hpp"
 #include "api/validate_hooks.hpp"
 #include "api/validate_parts.hpp"
-#include "base/json.hpp"
+#include "base/json_text.hpp"
 
 namespace orchestra::api {
 namespace {
@@ -630,6 +630,7 @@ void validate_pod_update(const json::object& pod, const json::object& old_pod, F
   if (!check_deadline_update(spec, old, errors)) return;
   check_tolerations_update(spec, old, errors);
   check_gates_update(spec, old, errors);
+  if (same_json(spec, old)) return;
   json::object same = without_mutable(spec, old);
   if (!array_or_empty(old, "schedulingGates").empty()) relax_gated(same, old, errors);
   if (same == old) return;

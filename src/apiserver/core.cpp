@@ -111,7 +111,8 @@ struct ApiCore::WriteTask {
   bool alone = true;
 
   void add(std::unique_ptr<Part> part) {
-    if (part->input.type != nullptr) ttl_seconds = std::max(ttl_seconds, part->input.type->ttl_seconds);
+    if (!part->decided && part->input.type != nullptr)
+      ttl_seconds = std::max(ttl_seconds, part->input.type->ttl_seconds);
     parts.push_back(std::move(part));
   }
   /// The same answer for all that have none yet.
@@ -234,9 +235,8 @@ void ApiCore::write(Call call, api::TypePtr type, Answer answer) {
   auto task = std::make_shared<WriteTask>();
   auto part = std::make_unique<WriteTask::Part>();
   part->call = std::move(call);
-  auto input = read_write(*this, part->call, std::move(type));
-  if (!input) return answer(error_reply(input.error()));
-  part->input = std::move(*input);
+  if (auto read = read_write(*this, part->call, std::move(type), part->input); !read)
+    return answer(error_reply(read.error()));
   task->deadline_ns = deadline_of(part->call);
   task->add(std::move(part));
   task->answer = [answer = std::move(answer)](std::vector<Reply> replies) {
@@ -254,11 +254,9 @@ void ApiCore::batch(std::vector<Call> calls, std::function<void(std::vector<Repl
     auto type = allowed ? resolve(part->call.info) : Result<api::TypePtr>(allowed.error());
     static const std::set<std::string> kWrites = {"create", "update", "patch", "delete"};
     if (type && !kWrites.contains(part->call.info.verb)) type = api::bad_request("a batch holds writes only");
-    auto input = type ? read_write(*this, part->call, *type) : Result<WriteInput>(type.error());
-    if (input) {
-      part->input = std::move(*input);
-    } else {
-      part->reply = error_reply(input.error());
+    auto read = type ? read_write(*this, part->call, *type, part->input) : Result<void>(type.error());
+    if (!read) {
+      part->reply = error_reply(read.error());
       part->decided = true;
     }
     task->deadline_ns = std::max(task->deadline_ns, deadline_of(part->call));

@@ -9,6 +9,7 @@
 #include "api/status.hpp"
 #include "api/table.hpp"
 #include "api/versions.hpp"
+#include "base/json_text.hpp"
 #include "base/yaml.hpp"
 
 namespace orchestra::apiserver {
@@ -93,6 +94,15 @@ std::string meta_api_version(const Representation& want) { return "meta.k8s.io/"
 std::string finish(const json::value& tree, const Representation& want) {
   if (want.form == Form::yaml) return to_yaml(tree);
   return want.pretty ? to_pretty_json(tree) + "\n" : to_json(tree);
+}
+
+/// Up to and including `"rows":[`.
+std::string table_opening(const Representation& want, const std::string& metadata,
+                          const json::value& columns) {
+  std::string out = "{\"kind\":\"Table\",\"apiVersion\":\"" + meta_api_version(want) +
+                    "\",\"metadata\":" + metadata + ",\"columnDefinitions\":";
+  print_json(out, columns);
+  return out + ",\"rows\":[";
 }
 }  // namespace
 
@@ -187,8 +197,9 @@ Reply tree_reply(const ApiCore& core, const Call& call, const json::value& tree,
       rows != nullptr && call.want.form == Form::table) {
     const json::value metadata =
         json::object{{"resourceVersion", string_at(tree, "/metadata/resourceVersion")}};
-    reply.body = list_opening(*rows, {}, call.want, to_json(metadata)) +
-                 row_or_object(*rows, call.want, tree, core.engine().clock().now()) + "]}\n";
+    reply.body = list_opening(*rows, {}, call.want, to_json(metadata));
+    append_row_or_object(reply.body, *rows, call.want, tree, core.engine().clock().now());
+    reply.body += "]}\n";
     return reply;
   }
   Representation want = call.want;
@@ -234,14 +245,14 @@ Result<std::string> object_text(const api::TypeRecord& type, std::string_view ve
   }
   if (want.form == Form::partial) return finish(api::partial_metadata(tree, meta_api_version(want)), want);
   if (want.form != Form::table) return finish(tree, want);
-  json::object table{
-      {"kind", "Table"},
-      {"apiVersion", meta_api_version(want)},
-      {"metadata", json::object{{"resourceVersion", std::to_string(revision)}}},
-      {"columnDefinitions", with_columns ? json::value(api::table_columns(type)) : json::value(nullptr)},
-      {"rows",
-       json::array{api::table_row(type, tree, now, include_of(want.include), meta_api_version(want))}}};
-  return finish(table, want);
+  std::string table =
+      table_opening(want, "{\"resourceVersion\":\"" + std::to_string(revision) + "\"}",
+                    with_columns ? json::value(api::table_columns(type)) : json::value(nullptr));
+  api::append_table_row(table, type, tree, now, include_of(want.include), meta_api_version(want));
+  table += "]}";
+  if (!want.pretty) return table;
+  ORC_ASSIGN(json::value document, parse_json(table));
+  return finish(document, want);
 }
 
 Reply object_reply(ApiCore& core, const api::TypeRecord& type, const Call& call, const Value& stored,
@@ -277,11 +288,7 @@ std::string bookmark_json(const api::TypeRecord& type, std::string_view version,
 
 std::string list_opening(const api::TypeRecord& type, const std::string& api_version,
                          const Representation& want, const std::string& list_metadata) {
-  if (want.form == Form::table) {
-    return "{\"kind\":\"Table\",\"apiVersion\":\"" + meta_api_version(want) +
-           "\",\"metadata\":" + list_metadata +
-           ",\"columnDefinitions\":" + to_json(api::table_columns(type)) + ",\"rows\":[";
-  }
+  if (want.form == Form::table) return table_opening(want, list_metadata, api::table_columns(type));
   if (want.form == Form::partial) {
     return "{\"kind\":\"PartialObjectMetadataList\",\"apiVersion\":\"" + meta_api_version(want) +
            "\",\"metadata\":" + list_metadata + ",\"items\":[";
@@ -290,11 +297,11 @@ std::string list_opening(const api::TypeRecord& type, const std::string& api_ver
          "\",\"metadata\":" + list_metadata + ",\"items\":[";
 }
 
-std::string row_or_object(const api::TypeRecord& type, const Representation& want, const json::value& tree,
-                          Now now) {
-  if (want.form == Form::partial) return to_json(api::partial_metadata(tree, meta_api_version(want)));
-  if (want.form != Form::table) return to_json(tree);
-  return to_json(api::table_row(type, tree, now, include_of(want.include), meta_api_version(want)));
+void append_row_or_object(std::string& out, const api::TypeRecord& type, const Representation& want,
+                          const json::value& tree, Now now) {
+  if (want.form == Form::partial) return print_json(out, api::partial_metadata(tree, meta_api_version(want)));
+  if (want.form != Form::table) return print_json(out, tree);
+  api::append_table_row(out, type, tree, now, include_of(want.include), meta_api_version(want));
 }
 
 Result<void> append_list_item(std::string& out, const api::TypeRecord& type, std::string_view version,
@@ -331,8 +338,11 @@ Result<void> append_list_item(std::string& out, const api::TypeRecord& type, std
   }
   ORC_ASSIGN(const std::string text, json_in_version(type, type.builtin ? std::string_view() : version, view,
                                                      revision, want.managed_fields));
-  ORC_ASSIGN(json::value tree, parse_json(text));
-  out += row_or_object(type, want, tree, now);
+  // The tree lives as long as its row.
+  unsigned char scratch[32 << 10];
+  json::monotonic_resource memory(scratch);
+  ORC_ASSIGN(const json::value tree, parse_json(text, &memory));
+  append_row_or_object(out, type, want, tree, now);
   return {};
 }
 

@@ -49,9 +49,8 @@ std::string bookmark_json(const api::TypeRecord& type, std::string_view version,
 std::string list_opening(const api::TypeRecord& type, const std::string& api_version,
                          const Representation& want, const std::string& list_metadata);
 /// One item of a list from its tree: itself, its metadata, or a row.
-std::string row_or_object(const api::TypeRecord& type, const Representation& want, const json::value& tree,
-                          Now now);
-/// Appends one item of that list; the plain form is a copy of the stored bytes.
+void append_row_or_object(std::string& out, const api::TypeRecord& type, const Representation& want,
+                          const json::value& tree, Now now);
 Result<void> append_list_item(std::string& out, const api::TypeRecord& type, std::string_view version,
                               const Representation& want, const StoredView& view, Revision revision, Now now);
 

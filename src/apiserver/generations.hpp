@@ -3,22 +3,25 @@
 //
 // Two generations: what was made lately is in the young one; when that is full the old one is dropped and the
 // young one ages. Bounded by the bytes that its users count.
-#include <map>
 #include <mutex>
 #include <optional>
+#include <unordered_map>
 #include <utility>
 
 namespace orchestra::apiserver {
 
+/// `Key` has a std::size_t hash() const.
 template <class Key, class Entry>
 class Generations {
  public:
   explicit Generations(std::size_t bytes_max) : bytes_max_(bytes_max) {}
 
-  std::optional<Entry> find(const Key& key) {
+  /// The part of the entry that the reader wants.
+  template <class Part>
+  std::optional<Part> find(const Key& key, Part Entry::*part) {
     std::lock_guard lock(mutex_);
     for (const Map* generation : {&young_, &old_}) {
-      if (const auto found = generation->find(key); found != generation->end()) return found->second;
+      if (const auto found = generation->find(key); found != generation->end()) return found->second.*part;
     }
     return std::nullopt;
   }
@@ -34,7 +37,10 @@ class Generations {
   }
 
  private:
-  using Map = std::map<Key, Entry>;
+  struct Hash {
+    std::size_t operator()(const Key& key) const { return key.hash(); }
+  };
+  using Map = std::unordered_map<Key, Entry, Hash>;
   const std::size_t bytes_max_;
   std::mutex mutex_;
   Map young_, old_;

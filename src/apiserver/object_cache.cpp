@@ -1,6 +1,7 @@
 // The caches of what was made of stored versions: see object_cache.hpp.
 #include "apiserver/object_cache.hpp"
 
+#include "api/object_tree.hpp"
 #include "api/versions.hpp"
 #include "apiserver/stored_object.hpp"
 
@@ -8,9 +9,9 @@ namespace orchestra::apiserver {
 
 Result<Object> ObjectCache::get(const Value& stored, Revision revision) {
   const Key key{stored.bytes().data(), revision};
-  if (auto found = objects_.find(key)) return std::move(found->object);
+  if (auto found = objects_.find(key, &Entry::object)) return std::move(*found);
   ORC_ASSIGN(StoredView view, decode_stored_frame(stored.bytes()));
-  ORC_ASSIGN(Object object, Object::from_json(json_with_revision(view, revision)));
+  ORC_ASSIGN(Object object, object_from_canonical(json_with_revision(view, revision)));
   objects_.keep(key, {stored, object}, stored.size());
   return object;
 }

@@ -23,7 +23,8 @@ class ObjectCache {
   struct Key {
     const char* address;  // of a value that its entry keeps
     Revision revision;
-    auto operator<=>(const Key&) const = default;
+    bool operator==(const Key&) const = default;
+    std::size_t hash() const { return std::hash<Revision>()(revision); }  // few share a revision
   };
   struct Entry {
     Value stored;
@@ -46,7 +47,8 @@ class EventTexts {
     std::string meta_version;
     Form form;
     bool protobuf, managed_fields;
-    auto operator<=>(const Key&) const = default;
+    bool operator==(const Key&) const = default;
+    std::size_t hash() const { return std::hash<Revision>()(revision); }
   };
   static bool keeps(const api::TypeRecord& type, std::string_view version, const Representation& want);
   static Key key_of(const api::TypeRecord& type, std::string version, const Representation& want,
@@ -54,10 +56,7 @@ class EventTexts {
     return {stored.bytes().data(), revision,  &type,         std::move(version),
             want.meta_version,     want.form, want.protobuf, want.managed_fields};
   }
-  Text find(const Key& key) {
-    auto found = texts_.find(key);
-    return found ? std::move(found->text) : nullptr;
-  }
+  Text find(const Key& key) { return texts_.find(key, &Entry::text).value_or(nullptr); }
   void keep(Key key, api::TypePtr type, const Value& stored, Text text) {
     const std::size_t bytes = text->size() + stored.size();
     texts_.keep(std::move(key), {std::move(type), stored, std::move(text)}, bytes);

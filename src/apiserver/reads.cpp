@@ -113,7 +113,7 @@ Result<Reply> whole_list(ListWalk& walk, const std::string& api_version, const s
     for (const json::value& item : page) {
       if (!walk.first) items += ',';
       walk.first = false;
-      items += row_or_object(*walk.type, walk.want, item, walk.now);
+      append_row_or_object(items, *walk.type, walk.want, item, walk.now);
     }
   }
   while (!walk.done) {
@@ -291,7 +291,7 @@ void ApiCore::computed_read(const Call& call, const api::TypeRecord& type, const
   for (const json::value& item : items) {
     if (!first) reply.body += ',';
     first = false;
-    reply.body += row_or_object(type, call.want, item, now);
+    append_row_or_object(reply.body, type, call.want, item, now);
   }
   reply.body += "]}\n";
   if (call.want_object) {

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/assert.hpp"
+#include "base/json_text.hpp"
 
 namespace orchestra::apiserver {
 namespace {
@@ -69,9 +70,9 @@ Error corrupt_error(const char* what) {
 }
 
 void append_member(std::string& out, std::string_view key, const json::value& value) {
-  out += json::serialize(key);
+  print_quoted(out, key);
   out += ':';
-  out += to_json(value);
+  print_json(out, value);
 }
 
 // The canonical order: apiVersion, kind, metadata, then the rest as it came.

@@ -6,12 +6,12 @@
 
 namespace orchestra::apiserver {
 
-Result<json::value> Loaded::tree() const {
-  ORC_ASSIGN(json::value tree, parse_json(view.json));
+Result<json::value> Loaded::tree(const json::storage_ptr& memory) const {
+  ORC_ASSIGN(json::value tree, parse_json(view.json, memory));
   json::object& metadata = api::metadata(tree);
   metadata["resourceVersion"] = std::to_string(kv.mod_revision);
   if (!view.managed_fields.empty()) {
-    ORC_ASSIGN(json::value managed, parse_json(view.managed_fields));
+    ORC_ASSIGN(json::value managed, parse_json(view.managed_fields, memory));
     metadata["managedFields"] = std::move(managed);
   }
   return tree;

@@ -20,7 +20,7 @@ struct Loaded {
   KeyValue kv;
   StoredView view;  ///< into kv.value
   /// With resourceVersion and managedFields, as it is stored.
-  Result<json::value> tree() const;
+  Result<json::value> tree(const json::storage_ptr& memory = {}) const;
 };
 
 class View {

@@ -64,7 +64,7 @@ Result<void> prepare_metadata(const WriteInput& input, const View& view, json::v
 }  // namespace
 
 Result<Change> compute_create(const WriteInput& input, const View& view) {
-  return create_object(input, view, input.body);
+  return create_object(input, view, json::value(input.body, input.storage()));
 }
 
 Result<Change> create_object(const WriteInput& input, const View& view, json::value object,
@@ -104,7 +104,8 @@ Result<Change> create_object(const WriteInput& input, const View& view, json::va
   if (existing) return api::already_exists(type, name);
   ORC_TRY(admit_validating(admission));
   change.expect(key, std::nullopt);
-  if (managers && !managers->empty()) api::metadata(object)["managedFields"] = api::print_managers(*managers);
+  if (managers && !managers->empty())
+    api::metadata(object)["managedFields"] = api::print_managers(*managers, object.storage());
   ORC_ASSIGN(change.stored, stored_value(input, object));
   if (change.stored.size() > input.core->options().object_bytes_max) {
     return api::too_large(type.qualified_resource() + " \"" + name + "\" takes " +

@@ -7,6 +7,7 @@
 #include "api/versions.hpp"
 #include "api/walker.hpp"
 #include "apiserver/admission.hpp"
+#include "base/json_text.hpp"
 
 namespace orchestra::apiserver {
 namespace {
@@ -85,11 +86,12 @@ api::FieldManagers track_create(const WriteInput& input, const json::value& obje
 }
 
 api::FieldManagers track_change(const WriteInput& input, const json::value& old, const json::value& next,
-                                const json::value& old_managed, const json::value& given) {
-  api::FieldManagers managers;
-  if (!is_reset(given)) {
-    managers = managers_of(&given);
-    if (managers.empty()) managers = managers_of(&old_managed);
+                                api::FieldManagers managers, const json::value& old_managed,
+                                const json::value& given) {
+  if (is_reset(given)) {
+    managers.clear();
+  } else if (!same_json(given, old_managed)) {
+    if (api::FieldManagers own = managers_of(&given); !own.empty()) managers = std::move(own);
   }
   // An object that nobody tracked is tracked from its first apply on.
   if (managers.empty()) return managers;
@@ -109,7 +111,7 @@ Result<void> read_apply(WriteInput& input) {
     return api::invalid("meta.k8s.io", "PatchOptions", "", errors);
   }
   ORC_ASSIGN(api::DecodedBody body,
-             api::decode_body(call.body, api::BodyFormat::yaml, expected, input.schema));
+             api::decode_body(call.body, api::BodyFormat::yaml, expected, input.schema, input.storage()));
   input.body = std::move(body.tree);
   if (string_at(input.body, "/metadata/name").empty()) {
     api::metadata(input.body)["name"] = call.info.name;
@@ -129,8 +131,10 @@ Result<Change> compute_apply(const WriteInput& input, const View& view) {
           *input.type, input.name(),
           "uid mismatch: the provided object specified uid " + uid + ", and no existing object was found");
     }
-    ORC_ASSIGN(api::Applied applied, api::apply_config(write, json::object{{"metadata", json::object()}},
-                                                       input.body, {}, input.force));
+    ORC_ASSIGN(
+        api::Applied applied,
+        api::apply_config(write, json::value(json::object{{"metadata", json::object()}}, input.storage()),
+                          input.body, {}, input.force));
     if (input.version->conversion != nullptr) {
       api::apply_defaults(input.version->schema, applied.object);
       ORC_TRY(api::to_stored(*input.type, *input.version, applied.object));
@@ -141,7 +145,7 @@ Result<Change> compute_apply(const WriteInput& input, const View& view) {
     return change;
   }
   ORC_ASSIGN(json::value old_tree, work_tree(input, *old));
-  json::value live = old_tree;
+  json::value live(old_tree, input.storage());
   const json::value managed = take_managed_fields(live);
   if (input.version->conversion != nullptr) ORC_TRY(api::from_stored(*input.type, *input.version, live));
   ORC_ASSIGN(api::Applied applied,
@@ -152,7 +156,7 @@ Result<Change> compute_apply(const WriteInput& input, const View& view) {
   }
   ORC_TRY(check_identity(input, old_tree, applied.object, true));
   return finish_update(input, view, *old, std::move(old_tree), std::move(applied.object),
-                       std::move(applied.managers));
+                       std::move(applied.managers), applied.same_owners);
 }
 
 Result<AppliedScale> apply_scale(const WriteInput& input, const json::value& object,

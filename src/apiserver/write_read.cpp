@@ -42,7 +42,7 @@ Result<void> read_body(WriteInput& input) {
   GroupVersionKind expected = input.type->gvk(call.info.version);
   if (input.sub != nullptr) expected = input.sub->kind;
   if (call.object) {
-    input.body = tree(call.object);
+    input.body = json::value(tree(call.object), input.storage());
     if (input.schema) {
       auto unknown = api::prune_unknown(input.schema, input.body);
       if (!unknown) return api::cannot_be_handled(expected.kind, expected.version, unknown.error().message());
@@ -64,7 +64,8 @@ Result<void> read_body(WriteInput& input) {
   if (own_kind && *format != api::BodyFormat::protobuf) {
     ORC_ASSIGN(body, in_our_version(call.body, *format, expected));
   }
-  ORC_ASSIGN(api::DecodedBody decoded, api::decode_body(body, *format, expected, input.schema));
+  ORC_ASSIGN(api::DecodedBody decoded,
+             api::decode_body(body, *format, expected, input.schema, input.storage()));
   input.body = std::move(decoded.tree);
   return check_strict(input, decoded.unknown, decoded.duplicate);
 }
@@ -226,8 +227,7 @@ Result<DeleteRequest> read_delete(const Call& call) {
   return read_delete_options(options);
 }
 
-Result<WriteInput> read_write(const ApiCore& core, const Call& call, api::TypePtr type) {
-  WriteInput input;
+Result<void> read_write(const ApiCore& core, const Call& call, api::TypePtr type, WriteInput& input) {
   input.call = &call;
   input.core = &core;
   input.type = std::move(type);
@@ -263,7 +263,7 @@ Result<WriteInput> read_write(const ApiCore& core, const Call& call, api::TypePt
     ORC_ASSIGN(input.remove, read_delete(call));
     input.dry_run = input.dry_run || input.remove.dry_run;
   }
-  return input;
+  return {};
 }
 
 Result<void> apply_patch(const WriteInput& input, api::SchemaRef schema, json::value& target) {

@@ -9,6 +9,7 @@
 #include "api/warnings.hpp"
 #include "apiserver/admission.hpp"
 #include "apiserver/admission/plugins.hpp"
+#include "base/json_text.hpp"
 
 namespace orchestra::apiserver {
 namespace {
@@ -168,7 +169,7 @@ Result<Loaded> load_target(const WriteInput& input, const View& view) {
 }
 
 Result<json::value> work_tree(const WriteInput& input, const Loaded& loaded) {
-  ORC_ASSIGN(json::value tree, loaded.tree());
+  ORC_ASSIGN(json::value tree, loaded.tree(input.storage()));
   if (input.version->conversion == nullptr && !api::stored_as(*input.type, *input.version))
     ORC_TRY(api::from_stored(*input.type, *input.version, tree));
   return tree;
@@ -185,7 +186,7 @@ Result<Value> stored_value(const WriteInput& input, const json::value& object) {
 
 Result<Change> finish_update(const WriteInput& input, const View& view, const Loaded& old,
                              json::value old_tree, json::value next,
-                             std::optional<api::FieldManagers> managers) {
+                             std::optional<api::FieldManagers> managers, std::optional<bool> same_owners) {
   const api::TypeRecord& type = *input.type;
   const json::value given = take_managed_fields(next);
   const json::value old_managed = take_managed_fields(old_tree);
@@ -199,7 +200,13 @@ Result<Change> finish_update(const WriteInput& input, const View& view, const Lo
     keep_status(old_tree, next);
   }
   api::apply_defaults(input.work_schema(), next);
-  if (!managers) managers = track_change(input, old_tree, next, old_managed, given);
+  std::optional<api::FieldManagers> managers_before;
+  if (!same_owners) {
+    if (auto read = api::read_managers(old_managed)) managers_before = std::move(*read);
+  }
+  if (!managers)
+    managers = track_change(input, old_tree, next, managers_before.value_or(api::FieldManagers()),
+                            old_managed, given);
   if (type.hooks.prepare_update != nullptr && input.sub == nullptr) {
     type.hooks.prepare_update(next.get_object(), old_tree.get_object());
     api::apply_defaults(input.work_schema(), next);
@@ -238,16 +245,16 @@ Result<Change> finish_update(const WriteInput& input, const View& view, const Lo
     }
     return change;
   }
-  const auto managers_before = api::read_managers(old_managed);
-  const bool same_owners =
-      managers_before ? api::same_but_times(*managers, *managers_before) : managers->empty();
-  if (next == old_tree && change.ops.empty() && same_owners) {
+  if (!same_owners)
+    same_owners = managers_before ? api::same_but_times(*managers, *managers_before) : managers->empty();
+  if (*same_owners && change.ops.empty() && same_json(next, old_tree)) {
     change.stored = old.kv.value;
     change.revision = old.kv.mod_revision;
     change.compares.clear();
     return change;
   }
-  if (!managers->empty()) api::metadata(next)["managedFields"] = api::print_managers(*managers);
+  if (!managers->empty())
+    api::metadata(next)["managedFields"] = api::print_managers(*managers, next.storage());
   if (fields == nullptr) {
     ORC_TRY(admit_validating(admission));
   } else {
@@ -269,14 +276,14 @@ Result<Change> compute_update(const WriteInput& input, const View& view) {
   if (!old) return old.error().is(Error::not_found) ? upsert(input, view) : Result<Change>(old.error());
   ORC_ASSIGN(json::value old_tree, work_tree(input, *old));
   ORC_TRY(check_identity(input, old_tree, input.body, false));
-  return finish_update(input, view, *old, std::move(old_tree), input.body);
+  return finish_update(input, view, *old, std::move(old_tree), json::value(input.body, input.storage()));
 }
 
 Result<Change> compute_patch(const WriteInput& input, const View& view) {
   if (input.patch == PatchKind::apply) return compute_apply(input, view);
   ORC_ASSIGN(Loaded old, load_target(input, view));
   ORC_ASSIGN(json::value old_tree, work_tree(input, old));
-  json::value next = old_tree;
+  json::value next(old_tree, input.storage());
   const api::TypeVersion& version = *input.version;
   if (version.conversion != nullptr) ORC_TRY(api::from_stored(*input.type, version, next));
   ORC_TRY(apply_patch(input, version.schema, next));

@@ -10,6 +10,7 @@
 #include "apiserver/core.hpp"
 #include "apiserver/view.hpp"
 #include "base/json.hpp"
+#include "base/tree_memory.hpp"
 
 namespace orchestra::apiserver {
 
@@ -30,7 +31,10 @@ struct WriteInput {
   const api::Subresource* sub = nullptr;
   api::SchemaRef schema;                      ///< of the requested version
   const api::TypeVersion* version = nullptr;  ///< the requested one
-  json::value body;                           ///< decoded and pruned (create, update), or the patch
+  /// Of the trees of this write, `body` among them; none of them may outlive it. Copies of this share it.
+  std::shared_ptr<TreeMemory> memory = std::make_shared<TreeMemory>();
+  json::value body =
+      json::value(json::storage_ptr(memory.get()));  ///< decoded and pruned (create, update), or the patch
   PatchKind patch = PatchKind::json;
   bool force = false;         ///< apply: take fields from others
   std::string field_manager;  ///< who owns what this write changes
@@ -41,6 +45,11 @@ struct WriteInput {
   /// Policies and webhooks have judged the document that asks for this write (a Scale, an Eviction).
   bool judged = false;
 
+  WriteInput() = default;
+  WriteInput(const WriteInput&) = default;
+  WriteInput& operator=(const WriteInput&) = delete;  // the body would stay in a memory that goes
+
+  json::storage_ptr storage() const { return memory.get(); }
   const std::string& ns() const { return call->info.ns; }
   const std::string& name() const { return call->info.name; }
   Now now() const;
@@ -52,7 +61,7 @@ struct WriteInput {
 };
 
 /// Reads query and body of a write; errors are 400, 415, 422.
-Result<WriteInput> read_write(const ApiCore& core, const Call& call, api::TypePtr type);
+Result<void> read_write(const ApiCore& core, const Call& call, api::TypePtr type, WriteInput& input);
 
 /// Any write verb.
 Result<Change> compute_write(const WriteInput& input, const View& view);
@@ -65,10 +74,12 @@ Result<Change> compute_delete(const WriteInput& input, const View& view);
 
 /// The common tail of update, patch and the subresources that change their object: admission, defaults,
 /// validation, no write when nothing changed, removal when the last finalizer went.
-/// `managers` are those after a server-side apply; otherwise the changes are tracked here.
+/// `managers` are those after a server-side apply; otherwise the changes are tracked here. `same_owners`:
+/// they own what they owned before; nullopt: that is not known.
 Result<Change> finish_update(const WriteInput& input, const View& view, const Loaded& old,
                              json::value old_tree, json::value next,
-                             std::optional<api::FieldManagers> managers = {});
+                             std::optional<api::FieldManagers> managers = {},
+                             std::optional<bool> same_owners = {});
 /// The same for a new object.
 Result<Change> create_object(const WriteInput& input, const View& view, json::value object,
                              std::optional<api::FieldManagers> managers = {});
@@ -89,8 +100,10 @@ Result<AppliedScale> apply_scale(const WriteInput& input, const json::value& obj
 /// metadata.managedFields out of an object; null where there are none.
 json::value take_managed_fields(json::value& object);
 api::FieldManagers track_create(const WriteInput& input, const json::value& object);
+/// `managers`: those of `old_managed`, as the object had them; `given`: as the request has them.
 api::FieldManagers track_change(const WriteInput& input, const json::value& old, const json::value& next,
-                                const json::value& old_managed, const json::value& given);
+                                api::FieldManagers managers, const json::value& old_managed,
+                                const json::value& given);
 /// Deletes or marks `loaded`; also for evictions.
 Result<Change> remove_object(const WriteInput& input, const View& view, const Loaded& loaded,
                              const DeleteRequest& request);

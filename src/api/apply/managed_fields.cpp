@@ -40,20 +40,21 @@ Result<FieldManagers> read_managers(const json::value& managed_fields) {
   return managers;
 }
 
-json::array print_managers(const FieldManagers& managers) {
+json::array print_managers(const FieldManagers& managers, const json::storage_ptr& memory) {
   std::vector<const FieldManager*> sorted;
   for (const FieldManager& manager : managers) sorted.push_back(&manager);
   std::stable_sort(sorted.begin(), sorted.end(), [](const FieldManager* a, const FieldManager* b) {
     return std::tie(a->operation, a->time, a->name, a->api_version, a->subresource) <
            std::tie(b->operation, b->time, b->name, b->api_version, b->subresource);
   });
-  json::array out;
+  json::array out(memory);
   for (const FieldManager* manager : sorted) {
-    json::object entry{
-        {"manager", manager->name}, {"operation", manager->operation}, {"apiVersion", manager->api_version}};
+    json::object entry(
+        {{"manager", manager->name}, {"operation", manager->operation}, {"apiVersion", manager->api_version}},
+        memory);
     if (!manager->time.empty()) entry["time"] = manager->time;
     entry["fieldsType"] = "FieldsV1";
-    entry["fieldsV1"] = manager->fields.to_json();
+    entry["fieldsV1"] = manager->fields.to_json(memory);
     if (!manager->subresource.empty()) entry["subresource"] = manager->subresource;
     out.push_back(std::move(entry));
   }

@@ -31,7 +31,7 @@ inline constexpr std::size_t kManagerNameMax = 128;
 /// `invalid` if an entry is not what managedFields hold.
 Result<FieldManagers> read_managers(const json::value& managed_fields);
 /// Canonical order: Apply first, then by time, name, version, subresource.
-json::array print_managers(const FieldManagers& managers);
+json::array print_managers(const FieldManagers& managers, const json::storage_ptr& memory = {});
 bool same_but_times(const FieldManagers& a, const FieldManagers& b);
 /// "kubectl" of "kubectl/v1.32 (linux/amd64)", cut to what a manager's name may be.
 std::string manager_of_user_agent(std::string_view user_agent);
@@ -64,6 +64,7 @@ FieldManagers track_update(const FieldWrite& write, const json::value& before, c
 struct Applied {
   json::value object;
   FieldManagers managers;
+  bool same_owners = false;  ///< the managers own what they owned before
 };
 /// Server-side apply of `config` on `live`; 409 with a cause for each conflict unless `force`.
 Result<Applied> apply_config(const FieldWrite& write, const json::value& live, const json::value& config,

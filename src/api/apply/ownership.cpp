@@ -9,7 +9,7 @@
 #include "api/apply/managed_fields.hpp"
 #include "api/status.hpp"
 #include "api/tree.hpp"
-#include "base/json.hpp"
+#include "base/json_text.hpp"
 
 namespace orchestra::api {
 namespace {
@@ -19,16 +19,16 @@ constexpr std::size_t kAnnotationBytesMax = 256 << 10;
 
 /// Identity and bookkeeping that nobody owns.
 void strip(FieldSet& set, const std::vector<std::string>& not_written) {
-  for (const char* name : {"apiVersion", "kind"}) set.children.erase(PathElement::field(name));
-  for (const std::string& name : not_written) set.children.erase(PathElement::field(name));
-  const auto meta = set.children.find(PathElement::field("metadata"));
+  for (const char* name : {"apiVersion", "kind"}) set.children.erase_field(name);
+  for (const std::string& name : not_written) set.children.erase_field(name);
+  const auto meta = set.children.find_field("metadata");
   if (meta == set.children.end()) return;
-  meta->second.member = false;
+  meta->below.member = false;
   for (const char* name : {"name", "namespace", "creationTimestamp", "selfLink", "uid", "clusterName",
                            "generation", "managedFields", "resourceVersion"}) {
-    meta->second.children.erase(PathElement::field(name));
+    meta->below.children.erase_field(name);
   }
-  if (meta->second.empty()) set.children.erase(meta);
+  if (meta->below.empty()) set.children.erase(meta);
 }
 
 struct Conflict {
@@ -36,41 +36,64 @@ struct Conflict {
   FieldSet fields;
 };
 
-/// merge.Updater.update: takes what changed from everybody but `self`.
-Result<FieldChanges> take_over(const FieldWrite& write, const json::value& before, const json::value& after,
-                               FieldManagers& managers, const FieldManager* self, bool force,
-                               std::vector<Conflict>* conflicts) {
+/// What a write did, in one version of the type.
+struct Effect {
+  FieldSet written;  ///< added or modified
+  FieldSet removed;
+  explicit Effect(FieldChanges changes)
+      : written(FieldSet::united(std::move(changes.modified), changes.added)),
+        removed(std::move(changes.removed)) {}
+};
+
+/// merge.Updater.update: takes what changed from everybody but `self`, unless there are conflicts: then
+/// nothing is changed. What was written, as the writer owns it; `taken`: somebody lost something.
+FieldSet take_over(const FieldWrite& write, const json::value& before, const json::value& after,
+                   FieldManagers& managers, const FieldManager* self, bool& taken,
+                   std::vector<Conflict>* conflicts) {
   FieldChanges own = compare_fields(write.schema, before, after);
   for (FieldSet* set : {&own.added, &own.removed, &own.modified}) strip(*set, write.not_written);
-  std::map<std::string, std::optional<FieldChanges>> in_version;
-  in_version[write.manager.api_version] = own;
-  FieldManagers left;
-  for (FieldManager& manager : managers) {
-    if (self != nullptr && manager.is(*self)) {
-      left.push_back(manager);
-      continue;
-    }
+  std::map<std::string, std::optional<Effect>> in_version;
+  in_version.emplace(write.manager.api_version, Effect(std::move(own)));
+  const auto effect_on = [&](const FieldManager& manager) -> const std::optional<Effect>& {
     auto found = in_version.find(manager.api_version);
     if (found == in_version.end()) {
-      std::optional<FieldChanges> changes;
+      std::optional<Effect> effect;
       if (auto view = write.view(manager.api_version, before, after))
-        changes = compare_fields(view->schema, view->before, view->after);
-      found = in_version.emplace(manager.api_version, std::move(changes)).first;
+        effect.emplace(compare_fields(view->schema, view->before, view->after));
+      found = in_version.emplace(manager.api_version, std::move(effect)).first;
     }
-    if (!found->second) continue;  // the type has this version no more: the set means nothing
-    const FieldChanges& changes = *found->second;
-    FieldSet taken = FieldSet::common(manager.fields, FieldSet::united(changes.modified, changes.added));
-    if (!taken.empty() && !force) {
-      conflicts->push_back({&manager, std::move(taken)});
-      left.push_back(manager);
-      continue;
+    return found->second;
+  };
+  if (conflicts != nullptr) {
+    for (const FieldManager& manager : managers) {
+      if (self != nullptr && manager.is(*self)) continue;
+      const std::optional<Effect>& effect = effect_on(manager);
+      if (!effect) continue;
+      if (FieldSet lost = FieldSet::common(manager.fields, effect->written); !lost.empty())
+        conflicts->push_back({&manager, std::move(lost)});
     }
-    FieldManager kept = manager;
-    kept.fields = FieldSet::without(FieldSet::without(manager.fields, taken), changes.removed);
-    if (!kept.fields.empty()) left.push_back(std::move(kept));
   }
-  if (conflicts == nullptr || conflicts->empty()) managers = std::move(left);
-  return own;
+  if (conflicts == nullptr || conflicts->empty()) {
+    FieldManagers left;
+    left.reserve(managers.size());
+    for (FieldManager& manager : managers) {
+      if (self == nullptr || !manager.is(*self)) {
+        const std::optional<Effect>& effect = effect_on(manager);
+        if (!effect) {
+          taken = true;  // the type has this version no more: the set means nothing
+          continue;
+        }
+        const FieldSet lost = FieldSet::united(FieldSet::common(manager.fields, effect->written),
+                                               FieldSet::common(manager.fields, effect->removed));
+        if (!lost.empty()) manager.fields = FieldSet::without(std::move(manager.fields), lost);
+        taken = taken || !lost.empty() || manager.fields.empty();
+        if (manager.fields.empty()) continue;
+      }
+      left.push_back(std::move(manager));
+    }
+    managers = std::move(left);
+  }
+  return std::move(in_version.at(write.manager.api_version)->written);
 }
 
 /// capmanagers: the oldest Update entries of a version become one entry.
@@ -95,7 +118,7 @@ void cap_updates(FieldManagers& managers) {
     bucket.operation = "Update";
     bucket.api_version = each->api_version;
     bucket.time = each->time;
-    bucket.fields = FieldSet::united(bucket.fields, each->fields);
+    bucket.fields = FieldSet::united(std::move(bucket.fields), each->fields);
     each = managers.erase(each);
   }
   for (auto& [version, bucket] : merged) managers.push_back(std::move(bucket));
@@ -136,7 +159,6 @@ Error conflict_error(const std::vector<Conflict>& conflicts) {
 /// merge.Updater.prune: what this applier had and now leaves out, unless somebody else owns it.
 json::value prune_dropped(const FieldWrite& write, const json::value& merged, const FieldManagers& managers,
                           const FieldSet& last) {
-  if (last.empty()) return merged;
   const SchemaRef schema = write.schema;
   const auto all = [&](const json::value& tree) {
     return with_named_parents(schema, fields_of(schema, tree));
@@ -144,7 +166,7 @@ json::value prune_dropped(const FieldWrite& write, const json::value& merged, co
   const FieldSet last_named = with_named_parents(schema, last);
   json::value pruned = remove_fields(schema, merged, last_named);
   FieldSet owned;
-  for (const FieldManager& manager : managers) owned = FieldSet::united(owned, manager.fields);
+  for (const FieldManager& manager : managers) owned = FieldSet::united(std::move(owned), manager.fields);
   const FieldSet merged_set = all(merged);
   pruned = remove_fields(
       schema, merged,
@@ -162,7 +184,7 @@ FieldSet still_applied(const FieldWrite& write, const json::value& live) {
   const FieldChanges changes = compare_fields(write.schema, *config, live);
   FieldSet set = fields_of(write.schema, *config);
   for (const FieldSet* gone : {&changes.modified, &changes.added, &changes.removed})
-    set = FieldSet::without(set, *gone);
+    set = FieldSet::without(std::move(set), *gone);
   return set;
 }
 
@@ -187,13 +209,13 @@ void update_last_applied(json::value& object, const json::value& config) {
 
 FieldManagers track_update(const FieldWrite& write, const json::value& before, const json::value& after,
                            FieldManagers given) {
-  auto changes = take_over(write, before, after, given, nullptr, true, nullptr);
-  FieldSet taken = FieldSet::united(changes->added, changes->modified);
+  bool lost = false;
+  FieldSet taken = take_over(write, before, after, given, nullptr, lost, nullptr);
   if (!taken.empty()) {
     const auto previous = std::find_if(given.begin(), given.end(),
                                        [&](const FieldManager& each) { return each.is(write.manager); });
     if (previous != given.end()) {
-      previous->fields = FieldSet::united(previous->fields, taken);
+      previous->fields = FieldSet::united(std::move(previous->fields), taken);
       previous->time = write.manager.time;
     } else {
       given.push_back(write.manager);
@@ -207,7 +229,8 @@ FieldManagers track_update(const FieldWrite& write, const json::value& before, c
 Result<Applied> apply_config(const FieldWrite& write, const json::value& live, const json::value& config,
                              FieldManagers managers, bool force) {
   const bool existed = find(live, "/metadata/uid") != nullptr;
-  if (managers.empty() && existed) {
+  const bool tracked = !managers.empty();
+  if (!tracked && existed) {
     // Older than its first apply: what is there belongs to `before-first-apply`.
     FieldWrite first = write;
     first.manager.name = "before-first-apply";
@@ -215,51 +238,50 @@ Result<Applied> apply_config(const FieldWrite& write, const json::value& live, c
     const json::value nothing = json::object{{"metadata", json::object()}};
     managers = track_update(first, nothing, live, {});
   }
-  ORC_ASSIGN(json::value merged, merge_fields(write.schema, live, config));
-  FieldSet last;
-  const auto own = std::find_if(managers.begin(), managers.end(),
-                                [&](const FieldManager& each) { return each.is(write.manager); });
-  const FieldManagers former = managers;
-  FieldManager applier = write.manager;
+  json::value merged(live, live.storage());
+  ORC_ASSIGN(const bool kept, merge_fields(write.schema, merged, config));
+  const auto own_of = [&] {
+    return std::find_if(managers.begin(), managers.end(),
+                        [&](const FieldManager& each) { return each.is(write.manager); });
+  };
+  auto own = own_of();
+  const bool known = own != managers.end();
+  if (!known) own = managers.insert(own, write.manager);
+  FieldSet last = std::move(own->fields);
+  const std::string last_version = std::exchange(own->api_version, write.manager.api_version);
   // With apiVersion, kind and name, which keep metadata from being pruned; they are stripped at the end.
-  applier.fields = fields_of(write.schema, config);
-  if (own != managers.end()) {
-    last = own->fields;
-    applier.time = own->time;
-    *own = applier;
-  } else {
-    managers.push_back(applier);
-  }
-  json::value pruned = prune_dropped(write, merged, managers, last);
+  own->fields = fields_of(write.schema, config);
+  // Nothing was left out, as most often. (An empty map over one with fields is left to the rules: it may go
+  // with fields that nobody owns.)
+  const bool whole = last.empty() || (!kept && own->fields.contains(last));
+  json::value pruned = whole ? std::move(merged) : prune_dropped(write, merged, managers, last);
   std::vector<Conflict> conflicts;
-  ORC_ASSIGN(const FieldChanges changes,
-             take_over(write, live, pruned, managers, &applier, force, &conflicts));
-  (void)changes;
+  bool taken = false;
+  take_over(write, live, pruned, managers, &write.manager, taken, force ? nullptr : &conflicts);
   if (!conflicts.empty()) {
-    if (write.manager.name == "kubectl") {
-      // kubectl's own client-side apply is no stranger: its fields are taken without force.
-      const FieldSet allowed = still_applied(write, live);
-      std::vector<Conflict> left;
-      for (Conflict& conflict : conflicts) {
-        conflict.fields = FieldSet::without(conflict.fields, allowed);
-        if (!conflict.fields.empty()) left.push_back(std::move(conflict));
-      }
-      if (left.empty()) return apply_config(write, live, config, former, true);
-      return conflict_error(left);
+    if (write.manager.name != "kubectl") return conflict_error(conflicts);
+    // kubectl's own client-side apply is no stranger: its fields are taken without force.
+    const FieldSet allowed = still_applied(write, live);
+    std::vector<Conflict> left;
+    for (Conflict& conflict : conflicts) {
+      conflict.fields = FieldSet::without(std::move(conflict.fields), allowed);
+      if (!conflict.fields.empty()) left.push_back(std::move(conflict));
     }
-    return conflict_error(conflicts);
+    if (!left.empty()) return conflict_error(left);
+    own = own_of();
+    own->api_version = last_version;
+    own->fields = std::move(last);
+    if (!known) managers.erase(own);
+    return apply_config(write, live, config, std::move(managers), true);
   }
   if (write.manager.name == "kubectl") update_last_applied(pruned, config);
-  for (FieldManager& manager : managers) {
-    if (manager.is(applier)) strip(manager.fields, write.not_written);
-  }
-  std::erase_if(managers, [](const FieldManager& each) { return each.fields.empty(); });
-  if (!same_but_times(managers, former) || pruned != live) {
-    for (FieldManager& manager : managers) {
-      if (manager.is(applier)) manager.time = write.manager.time;
-    }
-  }
-  return Applied{std::move(pruned), std::move(managers)};
+  own = own_of();
+  strip(own->fields, write.not_written);
+  const bool same_owners =
+      tracked && known && !taken && own->api_version == last_version && own->fields == last;
+  if (!same_owners || !same_json(pruned, live)) own->time = write.manager.time;
+  if (own->fields.empty()) managers.erase(own);
+  return Applied{std::move(pruned), std::move(managers), same_owners};
 }
 
 }  // namespace orchestra::api

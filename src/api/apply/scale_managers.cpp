@@ -21,8 +21,6 @@ FieldSet set_of(std::string_view pointer) {
   return set;
 }
 
-bool has(const FieldSet& set, const FieldSet& path) { return FieldSet::common(set, path) == path; }
-
 bool same_writer(const FieldManager& a, const FieldManager& b) {
   return a.name == b.name && a.operation == b.operation && a.subresource == b.subresource;
 }
@@ -32,7 +30,8 @@ FieldManagers managers_of_scale(const FieldManagers& own, const ReplicaPaths& pa
   FieldManagers out;
   for (const FieldManager& manager : own) {
     const auto path = paths.find(manager.api_version);
-    if (path == paths.end() || path->second.empty() || !has(manager.fields, set_of(path->second))) continue;
+    if (path == paths.end() || path->second.empty() || !manager.fields.contains(set_of(path->second)))
+      continue;
     FieldManager shown = manager;
     shown.api_version = kScaleVersion;
     shown.fields = set_of("/spec/replicas");
@@ -44,13 +43,13 @@ FieldManagers managers_of_scale(const FieldManagers& own, const ReplicaPaths& pa
 FieldManagers managers_after_scale(const FieldManagers& own, FieldManagers scale,
                                    const std::string& api_version, const ReplicaPaths& paths) {
   const FieldSet shown = set_of("/spec/replicas");
-  std::erase_if(scale, [&](const FieldManager& manager) { return !has(manager.fields, shown); });
+  std::erase_if(scale, [&](const FieldManager& manager) { return !manager.fields.contains(shown); });
   FieldManagers out;
   for (const FieldManager& manager : own) {
     const auto path = paths.find(manager.api_version);
     if (path == paths.end()) continue;  // the type has this version no more
     const FieldSet replicas = path->second.empty() ? FieldSet() : set_of(path->second);
-    if (path->second.empty() || !has(manager.fields, replicas)) {
+    if (path->second.empty() || !manager.fields.contains(replicas)) {
       out.push_back(manager);
       continue;
     }

@@ -2,8 +2,11 @@
 // remove.go. Values are pruned before, so null does not occur but in nullable fields.
 #include "api/apply/typed.hpp"
 
+#include <algorithm>
+#include <unordered_map>
+
 #include "api/tree.hpp"
-#include "base/json.hpp"
+#include "base/json_text.hpp"
 
 namespace orchestra::api {
 namespace {
@@ -30,23 +33,34 @@ bool is_named_field(SchemaRef schema, std::string_view name) {
   return schema && schema.kind() == SchemaKind::object && bool(schema.property(name));
 }
 
+std::vector<std::string_view> sorted_keys(SchemaRef list) {
+  std::vector<std::string_view> names = split_words(list.keys(), ',');
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
 /// How an item of a keyed list is named; by its index where it lacks its keys.
 PathElement item_element(SchemaRef list, const json::value& item, std::size_t index) {
-  if (list.list_kind() == ListKind::set) return {PathElement::Kind::value, {}, item};
-  json::object keys;
-  std::map<std::string_view, json::value> sorted;
-  for (const std::string_view key : split_words(list.keys(), ',')) {
+  if (list.list_kind() == ListKind::set) return {PathElement::Kind::value, to_json(item)};
+  std::string word;
+  word.reserve(64);
+  word += '{';
+  for (const std::string_view key : sorted_keys(list)) {
     const json::value* value = item.is_object() ? item.get_object().if_contains(key) : nullptr;
-    if (value != nullptr) {
-      sorted[key] = *value;
-    } else if (const SchemaRef property = list.element().property(key);
-               property && !property.default_json().empty()) {
-      sorted[key] = parse_json(property.default_json()).value();
+    std::string_view other;
+    if (value == nullptr) {
+      const SchemaRef property = list.element().property(key);
+      if (!property || property.default_json().empty()) continue;
+      other = property.default_json();
     }
+    word += word.size() > 1 ? ",\"" : "\"";
+    word += key;
+    word += "\":";
+    value != nullptr ? print_json(word, *value) : void(word += other);
   }
-  if (sorted.empty()) return {PathElement::Kind::index, {}, json::value(static_cast<std::int64_t>(index))};
-  for (auto& [key, value] : sorted) keys[key] = std::move(value);
-  return {PathElement::Kind::key, {}, std::move(keys)};
+  if (word.size() == 1) return {PathElement::Kind::index, std::to_string(index)};
+  word += '}';
+  return {PathElement::Kind::key, std::move(word)};
 }
 
 bool is_empty(const json::value* value) {
@@ -55,138 +69,193 @@ bool is_empty(const json::value* value) {
   return value->is_array() && value->get_array().empty();
 }
 
-void collect(SchemaRef schema, const json::value& value, FieldSet& at) {
+FieldSet collect(SchemaRef schema, const json::value& value) {
   const Shape shape = shape_of(schema, value);
+  FieldSet set;
   if (shape == Shape::leaf) {
-    at.member = true;
-    return;
+    set.member = true;
+    return set;
   }
   if (shape == Shape::map) {
+    set.children.reserve(value.get_object().size());
     for (const auto& [name, member] : value.get_object()) {
-      FieldSet& below = at.children[PathElement::field(name)];
-      collect(member_schema(schema, name), member, below);
+      FieldSet below = collect(member_schema(schema, name), member);
       const bool hollow = member.is_null() || (member.is_object() && member.get_object().empty());
       if (hollow || !is_named_field(schema, name)) below.member = true;
+      if (!below.empty()) set.children.append(PathElement::field(name), std::move(below));
     }
-    return;
+  } else {
+    set.children.reserve(value.get_array().size());
+    std::size_t index = 0;
+    for (const json::value& item : value.get_array()) {
+      FieldSet below = collect(schema.element(), item);
+      below.member = true;
+      set.children.append(item_element(schema, item, index++), std::move(below));
+    }
   }
-  std::size_t index = 0;
-  for (const json::value& item : value.get_array()) {
-    FieldSet& below = at.children[item_element(schema, item, index++)];
-    collect(schema.element(), item, below);
-    below.member = true;
-  }
+  set.children.settle();
+  return set;
 }
 
-using Items = std::map<PathElement, const json::value*>;
-Items items_of(SchemaRef list, const json::value* value) {
-  Items items;
+struct Item {
+  PathElement element;
+  const json::value* value;
+};
+/// In the order of the elements; of equal ones the first.
+std::vector<Item> items_of(SchemaRef list, const json::value* value) {
+  std::vector<Item> items;
   if (value == nullptr || !value->is_array()) return items;
   std::size_t index = 0;
-  for (const json::value& item : value->get_array()) items.emplace(item_element(list, item, index++), &item);
+  for (const json::value& item : value->get_array())
+    items.push_back({item_element(list, item, index++), &item});
+  std::stable_sort(items.begin(), items.end(),
+                   [](const Item& a, const Item& b) { return a.element < b.element; });
+  items.erase(std::unique(items.begin(), items.end(),
+                          [](const Item& a, const Item& b) { return a.element == b.element; }),
+              items.end());
   return items;
 }
 
-struct ChangeNodes {
-  FieldSet &added, &removed, &modified;
-  ChangeNodes below(const PathElement& element) const {
-    return {added.children[element], removed.children[element], modified.children[element]};
-  }
-};
-
-void compare_leaf(const json::value* before, const json::value* after, const ChangeNodes& at) {
+FieldChanges compare_leaf(const json::value* before, const json::value* after) {
+  FieldChanges changes;
   if (before == nullptr) {
-    at.added.member = true;
+    changes.added.member = true;
   } else if (after == nullptr) {
-    at.removed.member = true;
-  } else if (*before != *after) {
-    at.modified.member = true;
+    changes.removed.member = true;
+  } else if (!same_json(*before, *after)) {
+    changes.modified.member = true;
+  }
+  return changes;
+}
+
+void add_below(FieldChanges& changes, const PathElement& element, FieldChanges below) {
+  for (FieldSet FieldChanges::*set :
+       {&FieldChanges::added, &FieldChanges::removed, &FieldChanges::modified}) {
+    if (!(below.*set).empty()) (changes.*set).children.append(element, std::move(below.*set));
   }
 }
 
-void compare(SchemaRef schema, const json::value* before, const json::value* after, const ChangeNodes& at) {
-  if (before == nullptr && after == nullptr) return;
-  if (before != nullptr && after != nullptr && *before == *after) return;
+FieldChanges compare(SchemaRef schema, const json::value* before, const json::value* after) {
+  FieldChanges changes;
+  if (before == nullptr && after == nullptr) return changes;
   const Shape shape = shape_of(schema, after != nullptr ? *after : *before);
   const bool mixed = before != nullptr && after != nullptr && shape_of(schema, *before) != shape;
   if (shape == Shape::leaf || mixed || (is_empty(before) && is_empty(after)))
-    return compare_leaf(before, after, at);
+    return compare_leaf(before, after);
   if (shape == Shape::map) {
     static const json::object kNone;
     const json::object& old = before != nullptr && before->is_object() ? before->get_object() : kNone;
     const json::object& now = after != nullptr && after->is_object() ? after->get_object() : kNone;
-    for (const auto& [name, value] : old) {
-      compare(member_schema(schema, name), &value, now.if_contains(name), at.below(PathElement::field(name)));
-    }
+    const auto member = [&](std::string_view name, const json::value* was, const json::value* is) {
+      FieldChanges below = compare(member_schema(schema, name), was, is);
+      if (!below.empty()) add_below(changes, PathElement::field(name), std::move(below));
+    };
+    for (const auto& [name, value] : old) member(name, &value, now.if_contains(name));
     for (const auto& [name, value] : now) {
-      if (!old.contains(name))
-        compare(member_schema(schema, name), nullptr, &value, at.below(PathElement::field(name)));
+      if (!old.contains(name)) member(name, nullptr, &value);
     }
-  } else {
-    const Items old = items_of(schema, before), now = items_of(schema, after);
-    for (const auto& [element, item] : old) {
-      const auto found = now.find(element);
-      compare(schema.element(), item, found == now.end() ? nullptr : found->second, at.below(element));
-    }
-    for (const auto& [element, item] : now) {
-      if (old.count(element) == 0) compare(schema.element(), nullptr, item, at.below(element));
+  } else if (before == nullptr || after == nullptr || !same_json(*before, *after)) {
+    const std::vector<Item> old = items_of(schema, before), now = items_of(schema, after);
+    auto x = old.begin();
+    auto y = now.begin();
+    while (x != old.end() || y != now.end()) {
+      const auto order = x == old.end()   ? std::weak_ordering::greater
+                         : y == now.end() ? std::weak_ordering::less
+                                          : x->element <=> y->element;
+      add_below(changes, order <= 0 ? x->element : y->element,
+                compare(schema.element(), order <= 0 ? x->value : nullptr, order >= 0 ? y->value : nullptr));
+      if (order <= 0) ++x;
+      if (order >= 0) ++y;
     }
   }
-  if (before == nullptr) at.added.member = true;
-  if (after == nullptr) at.removed.member = true;
+  for (FieldSet* set : {&changes.added, &changes.removed, &changes.modified}) set->children.settle();
+  if (before == nullptr) changes.added.member = true;
+  if (after == nullptr) changes.removed.member = true;
+  return changes;
 }
 
-Result<json::value> merge(SchemaRef schema, const json::value& live, const json::value& config);
+Result<void> merge(SchemaRef schema, json::value& live, const json::value& config, bool& kept);
 
-/// Items of both keep the order of the config; those of the live list alone keep their place among them.
-Result<json::value> merge_list(SchemaRef schema, const json::array& live, const json::array& config) {
-  std::vector<PathElement> old, now;
-  for (const json::value& item : live) old.push_back(item_element(schema, item, old.size()));
-  for (const json::value& item : config) now.push_back(item_element(schema, item, now.size()));
-  std::map<PathElement, std::size_t> old_at, now_at;
-  for (std::size_t i = 0; i < old.size(); ++i) old_at.emplace(old[i], i);
-  for (std::size_t i = 0; i < now.size(); ++i) {
-    if (!now_at.emplace(now[i], i).second) {
-      return Error(Error::invalid, "api",
-                   "duplicate entries for key " + now[i].path_text() + " of " + std::string(schema.name()));
+std::vector<PathElement> elements_of(SchemaRef list, const json::array& items) {
+  std::vector<PathElement> out;
+  out.reserve(items.size());
+  for (const json::value& item : items) out.push_back(item_element(list, item, out.size()));
+  return out;
+}
+
+/// Where each element stands; of equal ones the first.
+class Places {
+ public:
+  explicit Places(const std::vector<PathElement>& elements) {
+    for (std::size_t i = 0; i < elements.size(); ++i) {
+      const auto& [kind, word] = elements[i];
+      if (!places_.emplace(std::pair(kind, std::string_view(word)), i).second && !twice_) twice_ = i;
     }
   }
-  json::array out;
+  std::optional<std::size_t> find(const PathElement& element) const {
+    const auto found = places_.find(std::pair(element.kind, std::string_view(element.word)));
+    return found == places_.end() ? std::nullopt : std::optional(found->second);
+  }
+  std::optional<std::size_t> twice() const { return twice_; }  ///< the first that stood there already
+
+ private:
+  using Key = std::pair<PathElement::Kind, std::string_view>;
+  struct Hash {
+    std::size_t operator()(const Key& key) const { return std::hash<std::string_view>()(key.second); }
+  };
+  std::unordered_map<Key, std::size_t, Hash> places_;
+  std::optional<std::size_t> twice_;
+};
+
+/// Items of both keep the order of the config; those of the live list alone keep their place among them.
+Result<void> merge_list(SchemaRef schema, json::array& live, const json::array& config, bool& kept) {
+  const std::vector<PathElement> old = elements_of(schema, live), now = elements_of(schema, config);
+  const Places old_at(old), now_at(now);
+  if (const auto twice = now_at.twice()) {
+    return Error(
+        Error::invalid, "api",
+        "duplicate entries for key " + now[*twice].path_text() + " of " + std::string(schema.name()));
+  }
+  json::array out(live.storage());
+  out.reserve(std::max(live.size(), config.size()));
   std::size_t i = 0, j = 0;
   while (i < old.size() || j < now.size()) {
-    if (i < old.size() && now_at.count(old[i]) == 0) {
-      out.push_back(live[i++]);
+    if (i < old.size() && !now_at.find(old[i])) {
+      out.push_back(std::move(live[i++]));
       continue;
     }
     if (j == now.size()) break;  // what is left of the live list came already
     const auto shared = old_at.find(now[j]);
-    if (shared == old_at.end()) {
+    if (!shared) {
       out.push_back(config[j++]);
       continue;
     }
-    ORC_ASSIGN(json::value merged, merge(schema.element(), live[shared->second], config[j]));
-    out.push_back(std::move(merged));
+    ORC_TRY(merge(schema.element(), live[*shared], config[j], kept));
+    out.push_back(std::move(live[*shared]));
     if (i < old.size()) ++i;  // the live list moves on by one shared item as well
     ++j;
   }
-  return json::value(std::move(out));
+  live = std::move(out);
+  return {};
 }
 
-Result<json::value> merge(SchemaRef schema, const json::value& live, const json::value& config) {
+Result<void> merge(SchemaRef schema, json::value& live, const json::value& config, bool& kept) {
   const Shape shape = shape_of(schema, config);
-  if (shape == Shape::leaf || shape_of(schema, live) != shape) return config;
-  if (shape == Shape::list) return merge_list(schema, live.get_array(), config.get_array());
-  json::object out = live.get_object();
-  for (const auto& [name, value] : config.get_object()) {
-    const json::value* old = out.if_contains(name);
-    if (old == nullptr) {
-      out[name] = value;
-      continue;
-    }
-    ORC_ASSIGN(json::value merged, merge(member_schema(schema, name), *old, value));
-    out[name] = std::move(merged);
+  if (shape == Shape::leaf || shape_of(schema, live) != shape) {
+    live = config;
+    return {};
   }
-  return json::value(std::move(out));
+  if (shape == Shape::list) return merge_list(schema, live.get_array(), config.get_array(), kept);
+  json::object& into = live.get_object();
+  kept = kept || (config.get_object().empty() && !into.empty());
+  for (const auto& [name, value] : config.get_object()) {
+    if (json::value* old = into.if_contains(name)) {
+      ORC_TRY(merge(member_schema(schema, name), *old, value, kept));
+    } else {
+      into.emplace(name, value);
+    }
+  }
+  return {};
 }
 
 /// nullopt: nothing is left.
@@ -196,12 +265,12 @@ std::optional<json::value> remove(SchemaRef schema, const json::value& value, co
   if (shape == Shape::map) {
     json::object out;
     for (const auto& [name, member] : value.get_object()) {
-      const auto found = gone.children.find(PathElement::field(name));
+      const auto found = gone.children.find_field(name);
       if (found == gone.children.end()) {
-        out[name] = member;
-      } else if (!found->second.member) {
-        if (auto left = remove(member_schema(schema, name), member, found->second))
-          out[name] = std::move(*left);
+        out.emplace(name, member);
+      } else if (!found->below.member) {
+        if (auto left = remove(member_schema(schema, name), member, found->below))
+          out.emplace(name, std::move(*left));
       }
     }
     if (out.empty() && !value.get_object().empty()) return std::nullopt;
@@ -213,8 +282,8 @@ std::optional<json::value> remove(SchemaRef schema, const json::value& value, co
     const auto found = gone.children.find(item_element(schema, item, index++));
     if (found == gone.children.end()) {
       out.push_back(item);
-    } else if (!found->second.member) {
-      if (auto left = remove(schema.element(), item, found->second)) out.push_back(std::move(*left));
+    } else if (!found->below.member) {
+      if (auto left = remove(schema.element(), item, found->below)) out.push_back(std::move(*left));
     }
   }
   if (out.empty() && !value.get_array().empty()) return std::nullopt;
@@ -224,22 +293,19 @@ std::optional<json::value> remove(SchemaRef schema, const json::value& value, co
 }  // namespace
 
 FieldSet fields_of(SchemaRef schema, const json::value& value) {
-  FieldSet set;
-  collect(schema, value, set);
+  FieldSet set = collect(schema, value);
   set.member = false;
-  set.tidy();
   return set;
 }
 
 FieldChanges compare_fields(SchemaRef schema, const json::value& before, const json::value& after) {
-  FieldChanges changes;
-  compare(schema, &before, &after, {changes.added, changes.removed, changes.modified});
-  for (FieldSet* set : {&changes.added, &changes.removed, &changes.modified}) set->tidy();
-  return changes;
+  return compare(schema, &before, &after);
 }
 
-Result<json::value> merge_fields(SchemaRef schema, const json::value& live, const json::value& config) {
-  return merge(schema, live, config);
+Result<bool> merge_fields(SchemaRef schema, json::value& live, const json::value& config) {
+  bool kept = false;
+  ORC_TRY(merge(schema, live, config, kept));
+  return kept;
 }
 
 json::value remove_fields(SchemaRef schema, const json::value& value, const FieldSet& gone) {
@@ -254,14 +320,14 @@ FieldSet with_named_parents(SchemaRef schema, const FieldSet& set) {
     SchemaRef inner;
     bool named = false;
     if (element.kind == PathElement::Kind::field) {
-      inner = member_schema(schema, element.name);
-      named = is_named_field(schema, element.name);
+      inner = member_schema(schema, element.word);
+      named = is_named_field(schema, element.word);
     } else if (schema && schema.kind() == SchemaKind::list) {
       inner = schema.element();
     }
     FieldSet child = with_named_parents(inner, below);
     if (named && !below.children.empty()) child.member = true;
-    out.children.emplace(element, std::move(child));
+    out.children.append(element, std::move(child));
   }
   return out;
 }

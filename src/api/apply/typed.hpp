@@ -12,12 +12,14 @@ FieldSet fields_of(SchemaRef schema, const json::value& value);
 
 struct FieldChanges {
   FieldSet added, removed, modified;
+  bool empty() const { return added.empty() && removed.empty() && modified.empty(); }
 };
 /// typed.Compare
 FieldChanges compare_fields(SchemaRef schema, const json::value& before, const json::value& after);
 
-/// typed.Merge: `config` over `live`. `invalid` where two items of a list have the same keys.
-Result<json::value> merge_fields(SchemaRef schema, const json::value& live, const json::value& config);
+/// typed.Merge: `config` over `live`. True: somewhere an empty map of the config met one with fields.
+/// `invalid` where two items of a list have the same keys; `live` is then half merged.
+Result<bool> merge_fields(SchemaRef schema, json::value& live, const json::value& config);
 
 /// typed.RemoveItems: without the members of `gone`.
 json::value remove_fields(SchemaRef schema, const json::value& value, const FieldSet& gone);

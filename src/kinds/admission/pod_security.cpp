@@ -9,9 +9,11 @@
 
 #include "api/meta.hpp"
 #include "apiserver/admission/plugins.hpp"
+#include "base/json_text.hpp"
 
 namespace orchestra::apiserver {
 namespace {
+constexpr std::array kModes = {"enforce", "audit", "warn"};
 
 struct Check {
   std::string reason, detail;
@@ -286,19 +288,19 @@ Result<void> admit_pod_security(Admission& admission) {
   const json::value* spec = pod_spec_of(admission);
   if (spec == nullptr) return {};
   const bool pod = is_type(admission, "", "pods");
+  ORC_ASSIGN(const auto found, admission.view.load(object_key({"", "namespaces"}, "", admission.input.ns())));
+  if (!found || found->view.labels.empty()) return {};
+  const auto label = [&](const std::string& name, const char* other) {
+    return std::string(found->view.label("pod-security.kubernetes.io/" + name).value_or(other));
+  };
+  const bool asked = std::any_of(kModes.begin(), kModes.end(), [&](const char* mode) {
+    return found->view.label(std::string("pod-security.kubernetes.io/") + mode).has_value();
+  });
+  if (!asked && admission.input.call->notes == nullptr) return {};
   if (pod && admission.old != nullptr) {
     const json::value* before = find(*admission.old, "/spec");
-    if (before != nullptr && *before == *spec) return {};
+    if (before != nullptr && same_json(*before, *spec)) return {};
   }
-  ORC_ASSIGN(const auto found, admission.view.load(object_key({"", "namespaces"}, "", admission.input.ns())));
-  if (!found) return {};
-  ORC_ASSIGN(const json::value ns, found->tree());
-  const json::object* labels = object_at(ns, "/metadata/labels");
-  if (labels == nullptr) return {};
-  const auto label = [&](const std::string& name, const char* other) {
-    const json::value* value = labels->if_contains("pod-security.kubernetes.io/" + name);
-    return value != nullptr && value->is_string() ? std::string(value->get_string()) : std::string(other);
-  };
   const auto shown = [&](const std::string& mode, const std::string& level) {
     return "PodSecurity \"" + level + ":" + label(mode + "-version", "latest") + "\": ";
   };
