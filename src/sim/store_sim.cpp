@@ -3,17 +3,16 @@
 
 #include <algorithm>
 
+#include "sim/sim_peers.hpp"
 #include "sim/store_audit.hpp"
 
 namespace orchestra::sim {
 namespace {
 
 using namespace std::chrono_literals;
-using store::Configuration;
 using store::Index;
 using store::Member;
 using store::PeerId;
-using store::RaftStoreImpl;
 using store::Role;
 using store::SimulatedPeer;
 using store::Term;
@@ -57,11 +56,7 @@ class StoreSim {
   }
 
  private:
-  struct Peer {
-    std::string name;
-    Simulator::Host* host = nullptr;
-    SimulatedPeer identity;
-    std::shared_ptr<RaftStoreImpl> store;
+  struct Peer : SimPeer {
     std::unique_ptr<Watch> watch;
     Revision watched = 1;  ///< delivered up to here
     std::set<Revision> seen;
@@ -93,40 +88,29 @@ class StoreSim {
   // ---- peers
 
   void found(std::size_t count) {
-    store::LogIdentity cluster;
-    random_.fill(cluster.cluster.data(), cluster.cluster.size());
-    Configuration configuration;
+    std::vector<SimPeer*> peers;
     for (std::size_t i = 0; i < count; ++i) {
       const std::string name(1, static_cast<char>('a' + i));
-      Peer& peer = peers_[name];
-      peer.name = name;
-      peer.host = &simulator_.add_host(name);
-      peer.identity.identity = cluster;
-      peer.identity.identity.peer = 1 + i;
-      configuration.members.push_back({PeerId{1 + i}, name, name + ":1", true});
+      peers_[name].name = name;
+      peers.push_back(&peers_[name]);
     }
-    cluster_ = cluster;
+    cluster_ = found_peers(simulator_, peers);
     next_peer_ = count + 1;
-    peers_.begin()->second.identity.founds = configuration;
     for (auto& [name, peer] : peers_) open(peer);
   }
 
   void open(Peer& peer) {
-    RaftStoreOptions options;
-    options.data_dir = "/s";
-    options.name = peer.name;
-    options.peer_listen = peer.name + ":1";
+    RaftStoreOptions options = options_of_peer(peer);
     options.limits = small_history();
     options.segment_bytes = Bytes{64u << 10};
     options.first_segment_bytes = Bytes{16u << 10};
     options.snapshot_log_bytes = Bytes{24u << 10};
     options.log_keep_entries = log_keep_entries_;
     options.log_keep_bytes = Bytes{0};
-    options.log_thread = false;
     options.scrub_every = 7s;
     options.state_check_every = 3s;
     SimulatedPeer& simulated = peer.identity;
-    const PeerId id{simulated.identity.peer};
+    const PeerId id = peer.id();
     simulated.append_bytes_max = append_bytes_max_;
     simulated.on_append = [this, id](const store::LogBatch& batch, bool stored) {
       audit_.on_append(id, batch, stored);
@@ -137,14 +121,10 @@ class StoreSim {
         return Duration(static_cast<std::int64_t>(random_.below(stalls ? kDiskStall : disk_delay_max_)));
       };
     }
-    auto made = std::make_shared<RaftStoreImpl>(*peer.host->engine, options, simulated);
     audit_.opens(id);
-    auto started = made->start();
+    auto started = open_peer(simulator_, peer, std::move(options));
     note("open " + peer.name + (started ? "" : ": " + started.error().to_string()));
     if (!started) {
-      made->stop();
-      made.reset();
-      simulator_.run_host(*peer.host);
       // A power failure while it opened; anything else must not happen.
       if (!peer.host->disk.crashed() &&
           (started.error().is(Error::corrupt) || started.error().is(Error::internal)))
@@ -152,7 +132,6 @@ class StoreSim {
       peer.host->disk.restart();
       return;
     }
-    peer.store = std::move(made);
     peer.store->inspect([&](const store::RaftCore& core) { audit_.opened(id, core); });
     audit_.woke(id, simulator_.now_ns());
     peer.revision = 0;
@@ -165,11 +144,7 @@ class StoreSim {
 
   void stop(Peer& peer) {
     peer.watch.reset();
-    if (!peer.store) return;
-    simulator_.run_host(*peer.host);
-    peer.store->stop();
-    peer.store.reset();
-    simulator_.run_host(*peer.host);
+    close_peer(simulator_, peer);
   }
   /// The power fails; what was not synced is lost or not, by chance.
   void crash(Peer& peer) {
@@ -188,17 +163,9 @@ class StoreSim {
     return at->second;
   }
   Peer* leader() {
-    Peer* found = nullptr;
-    Term best;
-    for (auto& [name, peer] : peers_) {
-      if (!peer.store) continue;
-      peer.store->inspect([&, at = &peer](const store::RaftCore& core) {
-        if (core.role() != Role::leader || (found != nullptr && core.term() <= best)) return;
-        found = at;
-        best = core.term();
-      });
-    }
-    return found;
+    std::vector<SimPeer*> all;
+    for (auto& [name, peer] : peers_) all.push_back(&peer);
+    return static_cast<Peer*>(leader_of(all));
   }
 
   // ---- clients
