@@ -320,23 +320,24 @@ void print(const json::value& value, std::string& out, int indent, int level) {
   }
 }
 
-/// One step of a JSON pointer, unescaped; advances `pointer`.
-std::string next_token(std::string_view& pointer) {
+/// One step of a JSON pointer, unescaped (into `room` where it has to be); advances `pointer`.
+std::string_view next_token(std::string_view& pointer, std::string& room) {
   pointer.remove_prefix(1);
-  const std::size_t end = std::min(pointer.find('/'), pointer.size());
-  std::string token;
-  for (std::size_t i = 0; i < end; ++i) {
-    if (pointer[i] == '~' && i + 1 < end && (pointer[i + 1] == '0' || pointer[i + 1] == '1')) {
-      token += pointer[++i] == '0' ? '~' : '/';
+  const std::string_view token = pointer.substr(0, pointer.find('/'));
+  pointer.remove_prefix(token.size());
+  if (token.find('~') == std::string_view::npos) return token;
+  room.clear();
+  for (std::size_t i = 0; i < token.size(); ++i) {
+    if (token[i] == '~' && i + 1 < token.size() && (token[i + 1] == '0' || token[i + 1] == '1')) {
+      room += token[++i] == '0' ? '~' : '/';
     } else {
-      token += pointer[i];
+      room += token[i];
     }
   }
-  pointer.remove_prefix(end);
-  return token;
+  return room;
 }
 
-bool array_index(const std::string& token, std::size_t& index) {
+bool array_index(std::string_view token, std::size_t& index) {
   const auto [end, failed] = std::from_chars(token.data(), token.data() + token.size(), index);
   return failed == std::errc() && end == token.data() + token.size();
 }
@@ -415,8 +416,9 @@ std::string to_pretty_json(const json::value& value) {
 
 const json::value* find(const json::value& root, std::string_view pointer) {
   const json::value* at = &root;
+  std::string room;
   while (!pointer.empty()) {
-    const std::string token = next_token(pointer);
+    const std::string_view token = next_token(pointer, room);
     if (const json::object* object = at->if_object()) {
       at = object->if_contains(token);
     } else if (const json::array* array = at->if_array()) {
@@ -458,8 +460,9 @@ const json::object* object_at(const json::value& root, std::string_view pointer)
 
 void set_at(json::value& root, std::string_view pointer, json::value value) {
   json::value* at = &root;
+  std::string room;
   while (!pointer.empty()) {
-    const std::string token = next_token(pointer);
+    const std::string_view token = next_token(pointer, room);
     std::size_t index = 0;
     if (json::array* array = at->if_array(); array != nullptr && array_index(token, index)) {
       if (index >= array->size()) array->resize(index + 1);

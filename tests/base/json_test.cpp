@@ -73,6 +73,29 @@ TEST_CASE("values are found and set by JSON pointer") {
   CHECK(int_at(root, "/s/t") == 5);
   set_at(root, "/a/b~1c/0", "one");
   CHECK(string_at(root, "/a/b~1c/0") == "one");
+  set_at(root, "/x~0y/z~2/", 1);
+  CHECK(int_at(root, "/x~0y/z~2/") == 1);
+  CHECK(find(root, "/x~0y")->get_object().contains("z~2"));
+  CHECK(root.get_object().contains("x~y"));
+}
+
+TEST_CASE("texts and names are printed as Boost.JSON prints them, whatever they hold") {
+  for (int c = 0; c < 256; ++c) {
+    const std::string text = std::string("a") + static_cast<char>(c) + "z";
+    const json::value pair = json::object{{text, text}};
+    CHECK(to_json(pair) == json::serialize(pair));
+  }
+  CHECK(to_json(json::object{{"", ""}, {"n", -7}, {"u", 18446744073709551615ULL}}) ==
+        R"({"":"","n":-7,"u":18446744073709551615})");
+  CHECK(to_json(*parse_json(R"({"k\"":"é\u0001\n\\"})")) == R"({"k\"":"é\u0001\n\\"})");
+}
+
+TEST_CASE("a value longer than the parser's own room is read whole") {
+  const std::string text = "{\"" + std::string(5000, 'k') + "\":\"" + std::string(20000, 'v') + "\"}";
+  CHECK(to_json(*parse_json(text)) == text);
+  std::string list = "[";
+  for (int i = 0; i < 3000; ++i) list += (i == 0 ? "" : ",") + std::to_string(i);
+  CHECK(to_json(*parse_json(list + "]")) == list + "]");
 }
 
 TEST_CASE("log lines have klog's form, fields are quoted when needed") {
