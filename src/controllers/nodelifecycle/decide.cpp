@@ -92,37 +92,42 @@ class NodeLifecycle final : public Reconciler {
 
   std::vector<Source> sources() const override { return {watch_self(nodes()), {leases()}, {pods()}}; }
 
+  // A node that lives and is as it should be, which is nearly always so, is looked at without a copy.
   Actions decide(const std::string& key, const View& view, Now now) const override {
     Actions actions;
     const Object node = view.get(nodes(), {}, key);
     if (!node || node.deleting()) return actions;
-    json::value root = tree(node);
-    judge_life(root, view.get(leases(), kLeaseNamespace, key), now, actions);
-    const json::value status = *find(root, "/status");
-    if (!same_meaning(find(tree(node), "/status"), &status)) {
-      actions.update_status(nodes(), object_from_tree(root), "no sign of life");
+    std::optional<json::value> changed = silent(node, view.get(leases(), kLeaseNamespace, key), now, actions);
+    if (changed && !same_meaning(find(tree(node), "/status"), find(*changed, "/status"))) {
+      actions.update_status(nodes(), object_from_tree(*changed), "no sign of life");
     }
-    std::vector<Taint> taints = wanted_taints(root);
-    add_no_execute(root, node, view, now, taints, actions);
-    if (write_taints(root, taints, now))
-      actions.update(nodes(), object_from_tree(root), "taints as its conditions");
-    if (status_of_condition(root, "Ready") != "True") leave_pods(node, view, now, actions);
-    actions.reason = "Ready is " + status_of_condition(root, "Ready");
+    const json::value& seen = changed ? *changed : tree(node);
+    std::vector<Taint> taints = wanted_taints(seen);
+    add_no_execute(seen, node, view, now, taints, actions);
+    const std::string ready = status_of_condition(seen, "Ready");
+    if (!taints_fit(seen, taints)) {
+      json::value root = seen;
+      write_taints(root, taints, now);
+      actions.update(nodes(), object_from_tree(std::move(root)), "taints as its conditions");
+    }
+    if (ready != "True") leave_pods(node, view, now, actions);
+    actions.reason = "Ready is " + ready;
     return actions;
   }
 
  private:
-  // Changes the conditions of a silent node to Unknown, or says when to look again.
-  void judge_life(json::value& root, const Object& lease, Now now, Actions& actions) const {
-    object_in(root, "/status");
-    const auto heard = last_heard(root, lease);
-    const std::int64_t created = time_at(root, "/metadata/creationTimestamp").value_or(now.wall_ns);
+  // The node with its conditions Unknown, if it is silent; else says when to look again.
+  std::optional<json::value> silent(const Object& node, const Object& lease, Now now,
+                                    Actions& actions) const {
+    const auto heard = last_heard(tree(node), lease);
+    const std::int64_t created = time_at(tree(node), "/metadata/creationTimestamp").value_or(now.wall_ns);
     const Duration since(now.wall_ns - std::max(heard.value_or(created), options_.listening_since_wall_ns));
     const Duration allowed = heard ? options_.grace : options_.startup_grace;
     if (since <= allowed) {
       actions.requeue(allowed - since + std::chrono::seconds(1));
-      return;
+      return std::nullopt;
     }
+    json::value root = tree(node);
     json::array& conditions = array_in(root, "/status/conditions");
     for (const char* type : {"Ready", "MemoryPressure", "DiskPressure", "PIDPressure"}) {
       const json::object* present = find_condition(root, type);
@@ -140,6 +145,7 @@ class NodeLifecycle final : public Reconciler {
       }
     }
     actions.requeue(options_.grace);
+    return root;
   }
 
   void add_no_execute(const json::value& root, const Object& node, const View& view, Now now,
@@ -213,22 +219,30 @@ class NodeLifecycle final : public Reconciler {
     return std::nullopt;
   }
 
-  static bool write_taints(json::value& root, const std::vector<Taint>& wanted, Now now) {
+  // Whether write_taints() would change nothing.
+  static bool taints_fit(const json::value& node, const std::vector<Taint>& wanted) {
+    if (const json::array* present = array_at(node, "/spec/taints")) {
+      for (const json::value& entry : *present) {
+        const Taint taint = taint_from(entry);
+        if (is_ours(taint) && std::find(wanted.begin(), wanted.end(), taint) == wanted.end()) return false;
+        if (taint.effect == "NoExecute" && !time_at(entry, "/timeAdded")) return false;
+      }
+    }
+    return std::all_of(wanted.begin(), wanted.end(),
+                       [&](const Taint& taint) { return has_taint(node, taint); });
+  }
+
+  static void write_taints(json::value& root, const std::vector<Taint>& wanted, Now now) {
     const json::array* before = array_at(root, "/spec/taints");
     json::array after;
-    bool changed = false;
     if (before != nullptr) {
       for (const json::value& entry : *before) {
         const Taint taint = taint_from(entry);
-        const bool stays = !is_ours(taint) || std::find(wanted.begin(), wanted.end(), taint) != wanted.end();
-        changed |= !stays;
-        if (!stays) continue;
+        if (is_ours(taint) && std::find(wanted.begin(), wanted.end(), taint) == wanted.end()) continue;
         after.push_back(entry);
         // Whoever leaves later needs to know since when (taints by hand come without a time).
-        if (taint.effect == "NoExecute" && !time_at(entry, "/timeAdded")) {
+        if (taint.effect == "NoExecute" && !time_at(entry, "/timeAdded"))
           after.back().get_object()["timeAdded"] = format_time(now.wall_ns);
-          changed = true;
-        }
       }
     }
     for (const Taint& taint : wanted) {
@@ -236,15 +250,12 @@ class NodeLifecycle final : public Reconciler {
       json::object entry{{"key", taint.key}, {"effect", taint.effect}};
       entry["timeAdded"] = format_time(now.wall_ns);
       after.push_back(std::move(entry));
-      changed = true;
     }
-    if (!changed) return false;
     if (after.empty()) {
       object_in(root, "/spec").erase("taints");
     } else {
       set_at(root, "/spec/taints", std::move(after));
     }
-    return true;
   }
 
   // Nobody answers for the pods of such a node: services stop sending to them.

@@ -303,8 +303,11 @@ struct ControllerRunner::Impl : std::enable_shared_from_this<ControllerRunner::I
       if (failed) ++stats.errors;
       stats.work_ns += took_ns;
       tell = on_decision;
-      const auto [slot, fresh] = decisions.insert_or_assign(decision.key, decision);
-      if (fresh) decision_order.push_back(decision.key);
+      const std::string key = decision.key;
+      const bool fresh = (tell ? decisions.insert_or_assign(key, decision)
+                               : decisions.insert_or_assign(key, std::move(decision)))
+                             .second;
+      if (fresh) decision_order.push_back(key);
       while (decision_order.size() > options.decisions_kept) {
         decisions.erase(decision_order.front());
         decision_order.pop_front();
