@@ -228,25 +228,32 @@ BootstrapOptions ApiServer::Impl::bootstrap_options() const {
   return out;
 }
 
+// Again only when the last one is done: one that waits for a store without a majority must not meet itself.
 void ApiServer::Impl::schedule_bootstrap() {
   again = engine.after(kBootstrapEvery, [self = weak_from_this()] {
     const auto impl = self.lock();
     if (!impl) return;
-    (void)impl->engine.post_blocking([impl] {
+    const auto next = [impl] {
+      std::lock_guard lock(impl->mutex);
+      if (impl->started) impl->schedule_bootstrap();
+    };
+    const auto queued = impl->engine.post_blocking([impl, next] {
       BootstrapOptions wanted;
       {
         std::lock_guard lock(impl->mutex);
         if (!impl->started) return;
         wanted = impl->bootstrap_options();
       }
-      std::lock_guard one(impl->bootstrap_mutex);
-      if (auto made = bootstrap(impl->core, wanted); !made) {
-        impl->engine.log(LogLevel::warning, "apiserver",
-                         "bootstrap objects are not complete: " + made.error().to_string());
+      {
+        std::lock_guard one(impl->bootstrap_mutex);
+        if (auto made = bootstrap(impl->core, wanted); !made) {
+          impl->engine.log(LogLevel::warning, "apiserver",
+                           "bootstrap objects are not complete: " + made.error().to_string());
+        }
       }
+      next();
     });
-    std::lock_guard lock(impl->mutex);
-    if (impl->started) impl->schedule_bootstrap();
+    if (!queued) next();
   });
 }
 

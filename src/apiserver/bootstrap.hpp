@@ -1,6 +1,8 @@
 #pragma once
 // The objects that every cluster has, made before the server is ready and again where they are missing.
+#include "apiserver/client_in_process.hpp"
 #include "apiserver/core.hpp"
+#include "base/engine_manual.hpp"
 
 namespace orchestra::apiserver {
 
@@ -9,6 +11,17 @@ struct BootstrapOptions {
   std::string advertise_host;  ///< where `kubernetes` points to; empty: no endpoints
   int advertise_port = 0;
   std::string ca_pem = {};  ///< of client certificates, for extension servers
+};
+/// The server's own client, and how its answers are waited for: also where time is virtual.
+struct Asking {
+  explicit Asking(const std::shared_ptr<ApiCore>& core)
+      : engine(core->engine()), client(make_in_process_client(core, Identity::server())) {}
+  template <class T>
+  Result<T> operator()(Pending<T> answer) const {
+    return wait_on(engine, std::move(answer), std::chrono::seconds(30));
+  }
+  Engine& engine;
+  const Client client;
 };
 /// Priority levels and flow schemas of an empty cluster.
 std::vector<json::value> flow_control_objects();

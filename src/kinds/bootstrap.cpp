@@ -2,28 +2,26 @@
 // `kubernetes`, which follow the listening address.
 #include "apiserver/bootstrap.hpp"
 #include "api/meta.hpp"
-#include "apiserver/client_in_process.hpp"
 #include "apiserver/service_range.hpp"
 #include "base/json.hpp"
 
 namespace orchestra::apiserver {
 namespace {
-constexpr Duration kStepDeadline = std::chrono::seconds(30);
 
-Result<void> ensure(const Client& client, json::value tree) {
+Result<void> ensure(const Asking& ask, json::value tree) {
   ORC_ASSIGN(Object object, Object::from_json(to_json(tree)));
   // Looked up first: creating a Service again would fail on its own address, not on its name.
   const std::string resource = resource_of_kind(object.api_version(), object.kind());
-  if (client.get(object.api_version(), resource, object.name(), object.ns()).wait(kStepDeadline)) return {};
-  auto made = client.create(object).wait(kStepDeadline);
+  if (ask(ask.client.get(object.api_version(), resource, object.name(), object.ns()))) return {};
+  auto made = ask(ask.client.create(object));
   if (made || made.error().is(Error::already_exists)) return {};
   return made.error().with_context("bootstrap object " + object.kind() + " \"" + object.name() + "\"");
 }
 
-Result<void> replace(const Client& client, const json::value& tree) {
+Result<void> replace(const Asking& ask, const json::value& tree) {
   ORC_ASSIGN(Object object, Object::from_json(to_json(tree)));
-  auto made = client.create(object).wait(kStepDeadline);
-  if (!made && made.error().is(Error::already_exists)) made = client.update(object).wait(kStepDeadline);
+  auto made = ask(ask.client.create(object));
+  if (!made && made.error().is(Error::already_exists)) made = ask(ask.client.update(object));
   if (made) return {};
   return made.error().with_context("bootstrap object " + object.kind() + " \"" + object.name() + "\"");
 }
@@ -34,14 +32,14 @@ json::value named(const char* api_version, const char* kind, const char* ns, con
   return json::object{{"apiVersion", api_version}, {"kind", kind}, {"metadata", std::move(metadata)}};
 }
 
-Result<void> ensure_namespaces(const Client& client) {
+Result<void> ensure_namespaces(const Asking& ask) {
   for (const char* name : {"default", "kube-system", "kube-public", "kube-node-lease"}) {
-    ORC_TRY(ensure(client, named("v1", "Namespace", "", name)));
+    ORC_TRY(ensure(ask, named("v1", "Namespace", "", name)));
   }
   return {};
 }
 
-Result<void> ensure_priorities(ApiCore& core, const Client& client) {
+Result<void> ensure_priorities(ApiCore& core, const Asking& ask) {
   if (core.registry()->find("scheduling.k8s.io", "v1", "priorityclasses") == nullptr) return {};
   struct Class {
     const char* name;
@@ -58,26 +56,26 @@ Result<void> ensure_priorities(ApiCore& core, const Client& client) {
     json::value tree = named("scheduling.k8s.io/v1", "PriorityClass", "", one.name);
     tree.get_object()["value"] = one.value;
     tree.get_object()["description"] = one.description;
-    ORC_TRY(ensure(client, std::move(tree)));
+    ORC_TRY(ensure(ask, std::move(tree)));
   }
   return {};
 }
 
-Result<void> ensure_flow_control(ApiCore& core, const Client& client) {
+Result<void> ensure_flow_control(ApiCore& core, const Asking& ask) {
   if (core.registry()->find("flowcontrol.apiserver.k8s.io", "v1", "flowschemas") == nullptr) return {};
-  for (json::value& tree : flow_control_objects()) ORC_TRY(ensure(client, std::move(tree)));
+  for (json::value& tree : flow_control_objects()) ORC_TRY(ensure(ask, std::move(tree)));
   return {};
 }
 
 // The ranges of Services, as an object; upstream's controller of the default range says that it is ready.
-Result<void> ensure_service_range(ApiCore& core, const Client& client, const std::string& service_cidr) {
+Result<void> ensure_service_range(ApiCore& core, const Asking& ask, const std::string& service_cidr) {
   if (core.registry()->find("networking.k8s.io", "v1", "servicecidrs") == nullptr) return {};
-  if (client.get("networking.k8s.io/v1", "servicecidrs", "kubernetes").wait(kStepDeadline)) return {};
+  if (ask(ask.client.get("networking.k8s.io/v1", "servicecidrs", "kubernetes"))) return {};
   json::array ranges;
   for (const ServiceRange& range : ServiceRange::parse_all(service_cidr)) ranges.emplace_back(range.text);
   json::value tree = named("networking.k8s.io/v1", "ServiceCIDR", "", "kubernetes");
   set_at(tree, "/spec/cidrs", std::move(ranges));
-  ORC_TRY(ensure(client, tree));
+  ORC_TRY(ensure(ask, tree));
   set_at(
       tree, "/status/conditions",
       json::array{json::object{{"type", "Ready"},
@@ -86,19 +84,19 @@ Result<void> ensure_service_range(ApiCore& core, const Client& client, const std
                                {"reason", ""},
                                {"message", "Kubernetes default Service CIDR is ready"}}});
   ORC_ASSIGN(Object object, Object::from_json(to_json(tree)));
-  auto told = client.update(object, {.subresource = "status"}).wait(kStepDeadline);
+  auto told = ask(ask.client.update(object, {.subresource = "status"}));
   return told ? Result<void>() : told.error();
 }
 
 // How an aggregated API server learns whose proxy headers to believe.
-Result<void> ensure_extension_authentication(const Client& client, const std::string& ca_pem) {
+Result<void> ensure_extension_authentication(const Asking& ask, const std::string& ca_pem) {
   if (ca_pem.empty()) return {};
   json::value map = named("v1", "ConfigMap", "kube-system", "extension-apiserver-authentication");
   map.get_object()["data"] = json::object{{"client-ca-file", ca_pem}};
-  return ensure(client, std::move(map));
+  return ensure(ask, std::move(map));
 }
 
-Result<void> ensure_service(const Client& client, const BootstrapOptions& options) {
+Result<void> ensure_service(const Asking& ask, const BootstrapOptions& options) {
   const ServiceRange range = ServiceRange::parse_all(options.service_cidr).front();
   const json::object labels{{"component", "apiserver"}, {"provider", "kubernetes"}};
   json::value service = named("v1", "Service", "default", "kubernetes");
@@ -112,7 +110,7 @@ Result<void> ensure_service(const Client& client, const BootstrapOptions& option
              {"sessionAffinity", "None"},
              {"ports", json::array{json::object{
                            {"name", "https"}, {"port", 443}, {"protocol", "TCP"}, {"targetPort", target}}}}});
-  ORC_TRY(ensure(client, std::move(service)));
+  ORC_TRY(ensure(ask, std::move(service)));
   if (options.advertise_host.empty()) return {};
 
   json::value endpoints = named("v1", "Endpoints", "default", "kubernetes");
@@ -133,7 +131,7 @@ Result<void> ensure_service(const Client& client, const BootstrapOptions& option
   // A loopback address is fine for clients on this machine; what validation refuses is only not published.
   // On a full disk the server starts all the same: else nobody could delete anything.
   for (const json::value* tree : {&endpoints, &slice}) {
-    auto written = replace(client, *tree);
+    auto written = replace(ask, *tree);
     if (!written && !written.error().is(Error::invalid) && !written.error().is(Error::no_space))
       return written;
   }
@@ -142,15 +140,15 @@ Result<void> ensure_service(const Client& client, const BootstrapOptions& option
 }  // namespace
 
 Result<void> bootstrap(const std::shared_ptr<ApiCore>& core, const BootstrapOptions& options) {
-  const Client client = make_in_process_client(core, Identity::server());
-  ORC_TRY(ensure_namespaces(client));
-  ORC_TRY(ensure_priorities(*core, client));
-  ORC_TRY(ensure_flow_control(*core, client));
-  ORC_TRY(ensure_service_range(*core, client, options.service_cidr));
+  const Asking ask(core);
+  ORC_TRY(ensure_namespaces(ask));
+  ORC_TRY(ensure_priorities(*core, ask));
+  ORC_TRY(ensure_flow_control(*core, ask));
+  ORC_TRY(ensure_service_range(*core, ask, options.service_cidr));
   // On a full disk the server starts all the same: else nobody could delete anything.
   if (auto made = bootstrap_rbac(core); !made && !made.error().is(Error::no_space)) return made;
-  ORC_TRY(ensure_extension_authentication(client, options.ca_pem));
-  return ensure_service(client, options);
+  ORC_TRY(ensure_extension_authentication(ask, options.ca_pem));
+  return ensure_service(ask, options);
 }
 
 }  // namespace orchestra::apiserver

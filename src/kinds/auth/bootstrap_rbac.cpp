@@ -10,11 +10,9 @@
 #include "api/rbac/rules.hpp"
 #include "apiserver/auth/access.hpp"
 #include "apiserver/bootstrap.hpp"
-#include "apiserver/client_in_process.hpp"
 
 namespace orchestra::apiserver {
 namespace {
-constexpr Duration kDeadline = std::chrono::seconds(30);
 constexpr const char* kVersion = "rbac.authorization.k8s.io/v1";
 constexpr const char* kAutoUpdate = "/metadata/annotations/rbac.authorization.kubernetes.io~1autoupdate";
 
@@ -24,10 +22,10 @@ std::string key_of(const std::string& kind, const std::string& ns, const std::st
   return kind + "/" + ns + "/" + name;
 }
 
-Result<Known> known_objects(const Client& client) {
+Result<Known> known_objects(const Asking& ask) {
   Known known;
   for (const char* resource : {"clusterroles", "clusterrolebindings", "roles", "rolebindings"}) {
-    ORC_ASSIGN(const ObjectList list, client.list(kVersion, resource).wait(kDeadline));
+    ORC_ASSIGN(const ObjectList list, ask(ask.client.list(kVersion, resource)));
     for (const Object& object : list.items) known[key_of(object.kind(), object.ns(), object.name())] = object;
   }
   return known;
@@ -95,14 +93,14 @@ ApiRequest request_for(const char* verb, const json::value& object) {
 
 // A default that somebody changed to something that cannot be mended is his; what is made elsewhere at the
 // same time is fine.
-Result<void> write(const Client& client, std::vector<ApiRequest> requests) {
+Result<void> write(const Asking& ask, std::vector<ApiRequest> requests) {
   if (requests.empty()) return {};
   std::vector<std::string> names;
   for (const ApiRequest& request : requests) {
     names.push_back(request.object ? request.object.kind() + " \"" + request.object.name() + "\""
                                    : request.name);
   }
-  ORC_ASSIGN(const auto results, client.batch(std::move(requests)).wait(kDeadline));
+  ORC_ASSIGN(const auto results, ask(ask.client.batch(std::move(requests))));
   for (std::size_t i = 0; i < results.size(); ++i) {
     if (results[i] || results[i].error().is(Error::already_exists) || results[i].error().is(Error::conflict))
       continue;
@@ -111,7 +109,7 @@ Result<void> write(const Client& client, std::vector<ApiRequest> requests) {
   return {};
 }
 
-Result<void> sum_up(const Client& client, Access& access, const Known& known) {
+Result<void> sum_up(const Asking& ask, Access& access, const Known& known) {
   std::vector<ApiRequest> updates;
   for (const auto& [name, rules] : access.aggregated()) {
     const auto found = known.find(key_of("ClusterRole", "", name));
@@ -123,13 +121,13 @@ Result<void> sum_up(const Client& client, Access& access, const Known& known) {
     object.get_object()["rules"] = std::move(list);
     updates.push_back(request_for("update", object));
   }
-  return write(client, std::move(updates));
+  return write(ask, std::move(updates));
 }
 }  // namespace
 
 Result<void> bootstrap_rbac(const std::shared_ptr<ApiCore>& core) {
-  const Client client = make_in_process_client(core, Identity::server());
-  ORC_ASSIGN(Known known, known_objects(client));
+  const Asking ask(core);
+  ORC_ASSIGN(Known known, known_objects(ask));
   std::vector<ApiRequest> removals;
   std::vector<ApiRequest> writes;
   for (const json::value& wanted : api::rbac::default_objects()) {
@@ -150,12 +148,12 @@ Result<void> bootstrap_rbac(const std::shared_ptr<ApiCore>& core) {
     }
   }
   const bool changed = !writes.empty();
-  ORC_TRY(write(client, std::move(removals)));
-  ORC_TRY(write(client, std::move(writes)));
+  ORC_TRY(write(ask, std::move(removals)));
+  ORC_TRY(write(ask, std::move(writes)));
   if (changed) {
-    ORC_ASSIGN(known, known_objects(client));
+    ORC_ASSIGN(known, known_objects(ask));
   }
-  return sum_up(client, core->access(), known);
+  return sum_up(ask, core->access(), known);
 }
 
 }  // namespace orchestra::apiserver
