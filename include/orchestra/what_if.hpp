@@ -60,4 +60,32 @@ class ORC_API WhatIf {
   std::vector<Change> changes_;
 };
 
+/// The objects of a cluster, and how it might differ: what `orchestra explain` and `orchestra sim explain`
+/// ask about. Values; any thread. Since 0.2.
+struct ClusterQuestion {
+  std::vector<Object> nodes, pods;
+  std::vector<Object> others;        ///< namespaces, volumes, claims, storage classes, CSINodes
+  std::vector<std::string> without;  ///< names of nodes, as if they were not there
+  std::vector<std::string> add;      ///< "NODE=N": as if there were N (1..100,000) more nodes like NODE
+};
+
+/// What the scheduler would say about one pod now, wherever it runs.
+struct PodAnswer {
+  std::string pod;                 ///< "namespace/name"
+  std::vector<NodeVerdict> nodes;  ///< each with its reasons, or its scores
+  std::string runs_on;             ///< empty: it has no node
+  std::string goes_to;             ///< empty: nowhere, and `refusal` is what the scheduler says then
+  std::string refusal;
+  Preemption preemption;  ///< where it is refused: who would have to leave
+  /// One line for each node if `rows`, with each rule's score if `scores`; then what follows from them.
+  ORC_API std::string text(bool rows, bool scores) const;
+};
+/// `not_found` names a pod or node that is not there, `invalid` an entry of `add`.
+ORC_API Result<PodAnswer> explain_pod(const ClusterQuestion& question, const std::string& ns,
+                                      const std::string& name);
+
+/// Places, in their order of priority and name, all pods that have no node, and those of the nodes in
+/// `without`. Errors as explain_pod.
+ORC_API Result<WhatIf::Answer> place_waiting(const ClusterQuestion& question);
+
 }  // namespace orchestra

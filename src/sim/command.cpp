@@ -11,6 +11,7 @@
 #include "base/fd.hpp"
 #include "base/json.hpp"
 #include "orchestra/remote_client.hpp"
+#include "orchestra/what_if.hpp"
 
 namespace orchestra {
 namespace {
@@ -23,6 +24,8 @@ usage: orchestra sim FILE [flags]            what the scenario file says (docs/s
        orchestra sim export --kubeconfig F   nodes and objects of a live cluster, as YAML
        orchestra sim record --kubeconfig F --for 1h > LOG    what happens there meanwhile
        orchestra sim [FILE] --from-log LOG   the same again, in virtual time
+       orchestra sim explain FILE [NAMESPACE/POD] --at T    at this moment of it: node by node, why a pod does
+                                             (not) go there; without POD: where the pods that wait would go
 
   --from-kubeconfig F    nodes and objects of this cluster; FILE says what happens to them
   --from-objects FILE    the same from a file (of `orchestra sim export`, or kubectl get -o yaml)
@@ -31,14 +34,25 @@ usage: orchestra sim FILE [flags]            what the scenario file says (docs/s
   --report KIND          text (default), csv, json or svg on standard output
   --out DIR              all four as DIR/report.txt .csv .json .svg
 
-Exit status 0: every expectation held and no invariant broke; 1: one did not; the report names it.
+ of explain:
+  --at TIME              since the beginning; default: the end
+  --without NODE         as if this node were not there (may be repeated)
+  --add NODE=N           as if there were N more nodes like NODE (may be repeated)
+
+Exit status 0: every expectation held and no invariant broke (explain: there is a node for all that was asked
+about); 1: else; the report names it.
 )";
 constexpr std::size_t kFileMax = 64u << 20;
+constexpr std::size_t kPodsShown = 100;
 
 struct Arguments {
   std::map<std::string, std::vector<std::string>> values;
   std::vector<std::string> words;
   std::string problem;
+  std::vector<std::string> all(const std::string& name) const {
+    const auto found = values.find(name);
+    return found == values.end() ? std::vector<std::string>() : found->second;
+  }
   std::string last(const std::string& name) const {
     const auto found = values.find(name);
     return found == values.end() ? std::string() : found->second.back();
@@ -47,8 +61,8 @@ struct Arguments {
 
 Arguments parse(const std::vector<std::string>& args) {
   static const std::set<std::string> kFlags{
-      "from-kubeconfig", "from-objects", "from-log", "seed",      "for",
-      "report",          "out",          "nodes",    "manifests", "kubeconfig"};
+      "from-kubeconfig", "from-objects", "from-log",   "seed", "for",     "report", "out",
+      "nodes",           "manifests",    "kubeconfig", "at",   "without", "add"};
   Arguments out;
   for (std::size_t i = 0; i < args.size(); ++i) {
     const std::string& arg = args[i];
@@ -162,8 +176,7 @@ Result<SimScenario> scenario_of(const Arguments& args) {
     return read_text(path.empty() || path[0] == '/' ? path : folder + path);
   };
   ORC_ASSIGN(SimScenario scenario, SimScenario::from_yaml(text, file, read, &base));
-  for (const auto& path :
-       args.values.contains("manifests") ? args.values.at("manifests") : std::vector<std::string>()) {
+  for (const auto& path : args.all("manifests")) {
     ORC_ASSIGN(const std::vector<std::string> files, manifests_in(path));
     for (const std::string& each : files) {
       ORC_ASSIGN(std::string manifest, read_text(each));
@@ -231,6 +244,69 @@ Result<int> simulate(const Arguments& args, std::FILE* out, std::FILE* err) {
   return 1;
 }
 
+// The objects of a simulated cluster, now.
+Result<ClusterQuestion> question_about(SimCluster& cluster, const Arguments& args) {
+  ClusterQuestion question;
+  question.without = args.all("without");
+  question.add = args.all("add");
+  const auto read = [&](const char* version, const char* resource,
+                        std::vector<Object>& into) -> Result<void> {
+    ORC_ASSIGN(const ObjectList all, cluster.await(cluster.client().list(version, resource)));
+    into.insert(into.end(), all.items.begin(), all.items.end());
+    return {};
+  };
+  ORC_TRY(read("v1", "nodes", question.nodes));
+  ORC_TRY(read("v1", "pods", question.pods));
+  for (const auto& [version, resource] :
+       {std::pair("v1", "namespaces"), std::pair("v1", "persistentvolumes"),
+        std::pair("v1", "persistentvolumeclaims"), std::pair("storage.k8s.io/v1", "storageclasses"),
+        std::pair("storage.k8s.io/v1", "csinodes")}) {
+    ORC_TRY(read(version, resource, question.others));
+  }
+  return question;
+}
+
+/// `orchestra sim explain FILE [POD]`
+Result<int> explain_moment(Arguments args, std::FILE* out) {
+  args.words.erase(args.words.begin());
+  std::string pod;
+  if (args.words.size() == 2) {
+    pod = args.words.back();
+    args.words.pop_back();
+  }
+  if (args.words.size() != 1)
+    return Error(Error::invalid, "sim", "explain needs a scenario file, then at most one NAMESPACE/POD");
+  ORC_ASSIGN(SimScenario scenario, scenario_of(args));
+  Duration at = scenario.duration;
+  if (const std::string given = args.last("at"); !given.empty()) {
+    ORC_ASSIGN(at, parse_sim_duration(given));
+  }
+  if (at > scenario.duration)
+    return Error(Error::invalid, "sim", "--at " + args.last("at") + " is after the end of the simulation");
+  SimCluster cluster(std::move(scenario));
+  ORC_TRY(cluster.start());
+  cluster.run_for(at);
+  ORC_ASSIGN(const ClusterQuestion question, question_about(cluster, args));
+  if (!pod.empty()) {
+    const auto slash = pod.find('/');
+    const std::string ns = slash == std::string::npos ? "default" : pod.substr(0, slash);
+    ORC_ASSIGN(const PodAnswer answer, explain_pod(question, ns, pod.substr(slash + 1)));
+    std::fputs(answer.text(true, true).c_str(), out);
+    return answer.goes_to.empty() ? 1 : 0;
+  }
+  ORC_ASSIGN(const WhatIf::Answer answer, place_waiting(question));
+  std::fprintf(out, "%zu pods wait for a node or lost it: %zu would have one, %zu none\n",
+               answer.placed.size() + answer.refused.size(), answer.placed.size(), answer.refused.size());
+  std::size_t lines = 0;
+  for (const auto& [name, node] : answer.placed) {
+    if (++lines <= kPodsShown) std::fprintf(out, "%s would go to %s\n", name.c_str(), node.c_str());
+  }
+  for (const auto& [name, why] : answer.refused) {
+    if (++lines <= 2 * kPodsShown) std::fprintf(out, "%s: %s\n", name.c_str(), why.c_str());
+  }
+  return answer.refused.empty() ? 0 : 1;
+}
+
 }  // namespace
 
 int run_sim_command(const std::vector<std::string>& args, std::FILE* out, std::FILE* err) {
@@ -240,15 +316,18 @@ int run_sim_command(const std::vector<std::string>& args, std::FILE* out, std::F
   }
   Arguments parsed = parse(args);
   const bool exports = !parsed.words.empty() && parsed.words[0] == "export";
-  if (parsed.problem.empty() && parsed.words.size() > 1) parsed.problem = "one scenario file at a time";
+  const bool explains = !parsed.words.empty() && parsed.words[0] == "explain";
+  if (parsed.problem.empty() && !explains && parsed.words.size() > 1)
+    parsed.problem = "one scenario file at a time";
   if (!parsed.problem.empty()) {
     std::fprintf(err, "orchestra: sim: %s\n", parsed.problem.c_str());
     return 2;
   }
   const bool records = !parsed.words.empty() && parsed.words[0] == "record";
-  const Result<int> done = exports   ? export_cluster(parsed, out)
-                           : records ? record(parsed, out)
-                                     : simulate(parsed, out, err);
+  const Result<int> done = exports    ? export_cluster(parsed, out)
+                           : records  ? record(parsed, out)
+                           : explains ? explain_moment(parsed, out)
+                                      : simulate(parsed, out, err);
   if (done) return *done;
   std::fprintf(err, "orchestra: sim: %s\n", done.error().to_string().c_str());
   return exit_status(done.error());

@@ -60,3 +60,80 @@ TEST_CASE("a branch adds nodes, drains them and counts how many are missing; the
   CHECK(base->node_count() == 2);
   CHECK(base->pod_count() == 2);
 }
+
+namespace {
+Object object_of(const std::string& yaml) {
+  auto made = Object::from_yaml(yaml);
+  REQUIRE_MESSAGE(made, (made ? "" : made.error().to_string()));
+  return *made;
+}
+Object node_object(const std::string& name, const std::string& cpu) {
+  return object_of("{apiVersion: v1, kind: Node, metadata: {name: " + name +
+                   ", labels: {kubernetes.io/hostname: " + name + "}}, status: {allocatable: {cpu: '" + cpu +
+                   "', memory: 8Gi, pods: '10'}}}");
+}
+Object pod_object(const std::string& name, const std::string& cpu, const std::string& node = {}) {
+  return object_of("{apiVersion: v1, kind: Pod, metadata: {namespace: d, name: " + name + ", uid: u-" + name +
+                   "}, spec: {" + (node.empty() ? "" : "nodeName: " + node + ", ") +
+                   "containers: [{name: main, image: web, resources: {requests: {cpu: '" + cpu + "'}}}]}}");
+}
+}  // namespace
+
+TEST_CASE("explain_pod says for each node why not, what would help, and where a pod that runs would go now") {
+  ClusterQuestion question;
+  question.nodes = {node_object("a", "2"), node_object("b", "1")};
+  question.pods = {pod_object("old", "1500m", "a"), pod_object("new", "1")};
+  question.pods.push_back(pod_object("small", "500m", "b"));
+  auto answer = explain_pod(question, "d", "new");
+  REQUIRE(answer);
+  CHECK(answer->goes_to.empty());
+  CHECK(answer->nodes.size() == 2);
+  CHECK(answer->text(true, false) ==
+        "a                                no   Insufficient cpu (NodeResourcesFit)\n"
+        "b                                no   Insufficient cpu (NodeResourcesFit)\n"
+        "d/new: 0/2 nodes are available: 2 Insufficient cpu.\n");
+  question.add = {"b=2"};
+  answer = explain_pod(question, "d", "new");
+  REQUIRE(answer);
+  CHECK(answer->goes_to == "b-like-0");
+  CHECK(answer->nodes.size() == 4);
+  question.add.clear();
+  answer = explain_pod(question, "d", "old");
+  REQUIRE(answer);
+  CHECK(answer->runs_on == "a");
+  CHECK(answer->text(false, false) == "it runs on a\nd/old would go to a\n");
+  question.without = {"a"};
+  CHECK(explain_pod(question, "d", "old")->goes_to.empty());
+}
+
+TEST_CASE("place_waiting takes who waits and who would lose his node, the most important first") {
+  ClusterQuestion question;
+  question.nodes = {node_object("a", "2"), node_object("b", "1")};
+  question.pods = {pod_object("z-runs", "500m", "a"), pod_object("waits", "1"), pod_object("waits-too", "1")};
+  auto answer = place_waiting(question);
+  REQUIRE(answer);
+  CHECK(answer->placed.size() == 2);
+  question.without = {"a"};
+  answer = place_waiting(question);
+  REQUIRE(answer);
+  REQUIRE(answer->placed.size() == 1);
+  CHECK(answer->placed[0] == std::pair<std::string, std::string>("d/waits", "b"));
+  CHECK(answer->refused.size() == 2);
+}
+
+TEST_CASE("a question about what is not there, or about too many nodes, is refused by name") {
+  ClusterQuestion question;
+  question.nodes = {node_object("a", "2")};
+  question.pods = {pod_object("one", "1")};
+  CHECK(explain_pod(question, "d", "two").error().to_string().find("there is no pod d/two") !=
+        std::string::npos);
+  question.without = {"b"};
+  CHECK(explain_pod(question, "d", "one").error().is(Error::not_found));
+  question.without.clear();
+  for (const char* wrong : {"a=0", "a=x", "a=100001", "a=1x", "a="}) {
+    question.add = {wrong};
+    CHECK(explain_pod(question, "d", "one").error().is(Error::invalid));
+  }
+  question.add = {"c=1"};
+  CHECK(place_waiting(question).error().is(Error::not_found));
+}

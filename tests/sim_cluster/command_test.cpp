@@ -93,3 +93,45 @@ TEST_CASE("nodes and manifests from the command line are a simulation, too") {
   CHECK(answer.code == 0);
   CHECK(answer.out.find("\n180.000,4,4,") != std::string::npos);
 }
+
+TEST_CASE("sim explain stops the clock and says where pods that wait would go, and what would help") {
+  char folder[] = "/tmp/orc-sim-XXXXXX";
+  REQUIRE(::mkdtemp(folder) != nullptr);
+  const std::string file = std::string(folder) + "/full.yaml";
+  REQUIRE(write_file(file, R"(
+duration: 5m
+nodes: [{count: 2, cpu: 2, memory: 4Gi}]
+objects: |
+  apiVersion: apps/v1
+  kind: Deployment
+  metadata: {name: web, namespace: default}
+  spec:
+    replicas: 3
+    selector: {matchLabels: {app: web}}
+    template:
+      metadata: {labels: {app: web}}
+      spec: {containers: [{name: main, image: web, resources: {requests: {cpu: 1500m}}}]}
+events:
+- {at: 3m, scale: {of: default/web, to: 2}}
+)",
+                     0644));
+  const Answer full = run({"explain", file, "--at", "1m"});
+  INFO(full.out << full.err);
+  CHECK(full.code == 1);
+  CHECK(full.out.find("1 pods wait for a node or lost it: 0 would have one, 1 none") != std::string::npos);
+  CHECK(full.out.find("0/2 nodes are available: 2 Insufficient cpu.") != std::string::npos);
+  const std::string name =
+      full.out.substr(full.out.find("default/web-"), full.out.find(": 0/2") - full.out.find("default/web-"));
+  const Answer rows = run({"explain", file, name, "--at", "1m"});
+  INFO(rows.out << rows.err);
+  CHECK(rows.code == 1);
+  CHECK(rows.out.find("node-1                           no   Insufficient cpu (NodeResourcesFit)") !=
+        std::string::npos);
+  CHECK(run({"explain", file, "--at", "1m", "--add", "node-0=1"}).code == 0);
+  CHECK(run({"explain", file, "--at", "4m"}).out.rfind("0 pods wait", 0) == 0);
+  CHECK(run({"explain", file, "--at", "4m", "--without", "node-0"}).code == 1);
+  CHECK(run({"explain", file, "--at", "6m"}).err.find("after the end") != std::string::npos);
+  CHECK(run({"explain", file, "default/nobody"}).code == 3);
+  CHECK(run({"explain"}).code == 2);
+  (void)remove_tree(folder);
+}
