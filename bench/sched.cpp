@@ -1,8 +1,12 @@
 // orchestra-bench sched: decisions of the scheduler's pure core, and pods created to bound in one process
 // (API semantics, store, watches and scheduler included, as upstream's scheduler_perf counts them).
+#include <stdlib.h>
+
 #include <algorithm>
 #include <condition_variable>
+#include <filesystem>
 #include <functional>
+#include <iterator>
 #include <mutex>
 
 #include "base/fd.hpp"
@@ -10,6 +14,7 @@
 #include "orchestra/api_server.hpp"
 #include "orchestra/informer.hpp"
 #include "orchestra/memory_store.hpp"
+#include "orchestra/raft_store.hpp"
 #include "orchestra/scheduler.hpp"
 
 namespace orchestra::bench {
@@ -286,24 +291,82 @@ void latency(Report& report, int nodes, const Client& client, std::mutex& mutex,
               "<=", std::nullopt, "median of 50 pods, created to bound, memory store"});
 }
 
-// Created to bound: pods are created in batches while the scheduler runs.
-void bound(Report& report, int nodes, int pods) {
-  Engine engine;
-  auto store = MemoryStore::create(engine);
-  ApiServer server(engine, store, {});
-  if (auto started = server.start(); !started) return;
-  const Client client = server.client();
-  std::vector<ApiRequest> requests;
-  for (int i = 0; i < nodes; ++i) {
-    const auto node = Object::from_json(node_json(i)).value();
-    (void)client.create(node).wait(10s);
-    WriteOptions status;
-    status.subresource = "status";
-    (void)client.patch("v1", "nodes", node.name(), "", PatchType::merge, std::string(node.json()), status)
-        .wait(10s);
-    (void)client.patch("v1", "nodes", node.name(), "", PatchType::merge, R"({"spec":{"taints":null}})")
-        .wait(10s);
+/// Sends them in batches; false: some was refused.
+bool send_all(const Client& client, std::vector<ApiRequest> requests) {
+  for (std::size_t at = 0; at < requests.size(); at += 250) {
+    const std::size_t end = std::min(requests.size(), at + 250);
+    const auto done =
+        client
+            .batch({std::make_move_iterator(requests.begin() + static_cast<std::ptrdiff_t>(at)),
+                    std::make_move_iterator(requests.begin() + static_cast<std::ptrdiff_t>(end))})
+            .wait(60s);
+    if (!done || std::any_of(done->begin(), done->end(), [](const auto& one) { return !one; })) return false;
   }
+  return true;
+}
+
+bool make_nodes(const Client& client, int nodes) {
+  std::vector<ApiRequest> creates, statuses, untainted;
+  for (int i = 0; i < nodes; ++i) {
+    ApiRequest request;
+    request.verb = "create";
+    request.resource = "nodes";
+    request.body = node_json(i);
+    creates.push_back(request);
+    request.verb = "patch";
+    request.name = "node-" + std::to_string(i);
+    request.content_type = "application/merge-patch+json";
+    ApiRequest taints = request;
+    taints.body = R"({"spec":{"taints":null}})";
+    untainted.push_back(std::move(taints));
+    request.subresource = "status";
+    statuses.push_back(std::move(request));
+  }
+  return send_all(client, std::move(creates)) && send_all(client, std::move(statuses)) &&
+         send_all(client, std::move(untainted));
+}
+
+/// On the disk that TMPDIR (or /var/tmp) lies on; gone at the end.
+struct Folder {
+  std::string path;
+  Folder() {
+    const char* base = std::getenv("TMPDIR");
+    path = std::string(base != nullptr ? base : "/var/tmp") + "/orc-bench-sched-XXXXXX";
+    if (::mkdtemp(path.data()) == nullptr) path.clear();
+  }
+  ~Folder() {
+    std::error_code ignored;
+    if (!path.empty()) std::filesystem::remove_all(path, ignored);
+  }
+};
+
+// Created to bound: pods are created in batches while the scheduler runs.
+void bound(Report& report, int nodes, int pods, bool durable) {
+  const Folder folder;
+  Engine engine;
+  std::shared_ptr<StateStore> store;
+  if (durable) {
+    RaftStoreOptions options;
+    options.data_dir = folder.path + "/s";
+    auto opened = RaftStore::open(engine, options);
+    if (opened) store = std::move(*opened);
+  } else {
+    store = MemoryStore::create(engine);
+  }
+  const std::string name =
+      "basic_" + std::to_string(nodes) + "_nodes_created_to_bound" + (durable ? "_raft" : "");
+  Metric metric{name,
+                std::nullopt,
+                "pods/s",
+                durable ? 5000.0 : 15000.0,
+                ">=",
+                std::nullopt,
+                "the store, the server or the nodes could not be made"};
+  if (!store) return report.add(metric);
+  ApiServer server(engine, store, {});
+  if (auto started = server.start(); !started) return report.add(metric);
+  const Client client = server.client();
+  if (!make_nodes(client, nodes)) return report.add(metric);
   std::mutex mutex;
   std::condition_variable changed;
   int bound = 0;
@@ -317,6 +380,7 @@ void bound(Report& report, int nodes, int pods) {
   (void)watched.start();
   Scheduler scheduler(engine, client);
   (void)scheduler.start();
+  std::vector<ApiRequest> requests;
   const std::int64_t begin = now_ns();
   for (int i = 0; i < pods; ++i) {
     ApiRequest request;
@@ -333,21 +397,16 @@ void bound(Report& report, int nodes, int pods) {
   }
   std::unique_lock lock(mutex);
   const bool all = changed.wait_for(lock, 120s, [&] { return bound == pods; });
-  const double rate = static_cast<double>(pods) * 1e9 / static_cast<double>(now_ns() - begin);
+  metric.value = static_cast<double>(pods) * 1e9 / static_cast<double>(now_ns() - begin);
   lock.unlock();
-  Metric metric{"basic_" + std::to_string(nodes) + "_nodes_created_to_bound",
-                rate,
-                "pods/s",
-                15000.0,
-                ">=",
-                std::nullopt,
-                std::to_string(pods) + " pods, memory store"};
+  metric.note = std::to_string(pods) + " pods, " +
+                (durable ? "each write synced, at " + folder.path : std::string("memory store"));
   if (!all) {
     metric.value = std::nullopt;
     metric.note = "not all pods were bound within 120 s";
   }
   report.add(metric);
-  if (all && nodes >= 500) latency(report, nodes, client, mutex, changed, bound, pods);
+  if (all && nodes >= 500 && !durable) latency(report, nodes, client, mutex, changed, bound, pods);
   scheduler.stop();
   watched.stop();
   server.stop();
@@ -365,8 +424,8 @@ void run(const Options& options, Report& report) {
     volumes(report, nodes, options.quick ? 250 : 5000);
   }
   if (!options.quick) million(report);
-  bound(report, options.quick ? 50 : 500, options.quick ? 1000 : 5000);
-  if (!options.quick) bound(report, 5000, 10000);
+  bound(report, options.quick ? 50 : 500, options.quick ? 1000 : 5000, false);
+  for (const bool durable : {false, true}) bound(report, 5000, options.quick ? 5000 : 10000, durable);
 }
 
 const bool registered = register_area("sched", run);

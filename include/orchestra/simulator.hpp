@@ -1,7 +1,7 @@
 #pragma once
 // SimCluster: a whole cluster in virtual time. The API server, the store, the controllers and the scheduler
-// are those of production; only the nodes are models, which start, run and lose pods by numbers drawn from a
-// seed.
+// are those of production, on one peer or on three or five that elect their leader; only the nodes are
+// models, which start, run and lose pods by numbers drawn from a seed.
 //
 //   auto scenario = orchestra::SimScenario::from_yaml(text, "shop.yaml");
 //   orchestra::SimCluster cluster(*scenario);
@@ -52,6 +52,14 @@ struct SimModel {
   double fail = 0;                                ///< share of the runs that end with an error
   double crashes_per_hour = 0;                    ///< of a container that should run on
   Duration heartbeat = std::chrono::seconds(10);  ///< renewals of a node's lease
+  /// Every renewal is written. False: of a node that is well only those without which the lease would be
+  /// older than 40 s at the next one; the last one before a loss is written in any case, so that it is
+  /// noticed at the same time. Since 0.2.
+  bool every_renewal = false;
+  /// With several peers: one way between them, and from agents to them; one batch on the disk of their logs.
+  /// Since 0.2.
+  SimRange network{std::chrono::microseconds(500), std::chrono::milliseconds(2)};
+  SimRange disk{std::chrono::microseconds(200), std::chrono::milliseconds(2)};
 };
 
 /// Requests on a Service, and what its pods can bear.
@@ -78,12 +86,17 @@ struct SimEvent {
     uncordon,
     set_image,
     stop_controllers,  ///< controllers and scheduler; with `lasts`: until then
+    kill_peer,  ///< of the control plane: power off; with `lasts`: it opens its disk again then. Since 0.2
+    partition_peer,  ///< reaches no other peer and no agent. Since 0.2
+    slow_disk,       ///< a peer's log takes up to 400 ms for each batch. Since 0.2
+    hand_over,       ///< the leader of the store names another. Since 0.2
   };
   Kind kind = Kind::kill_node;
   Duration at{};
   std::optional<Duration> lasts, every;  ///< `every`: again and again until `until`
   std::optional<Duration> until;
-  std::string target;      ///< node ("random": drawn), zone, or "[kind/]namespace/name"
+  /// Node ("random": drawn), zone, "[kind/]namespace/name"; a peer ("a", "b", ...; "leader"; "random").
+  std::string target;
   std::int64_t count = 1;  ///< pods to delete, replicas to scale to
   std::string text;        ///< image; objects to apply, as YAML
   std::string place;       ///< "line 12 column 5" of the file
@@ -105,6 +118,9 @@ struct SimScenario {
   std::uint64_t seed = 1;
   Duration duration = std::chrono::minutes(10);
   std::optional<Duration> sample;  ///< between two rows of the report; absent: 500 rows
+  /// Of the control plane. 1: a store in memory. 3 or 5: Raft stores under simulated disks and network, an
+  /// API server on each, controllers and scheduler on the elected one. Since 0.2.
+  std::size_t peers = 1;
   std::vector<SimNodes> nodes;
   SimModel model;
   std::vector<std::string> objects;  ///< YAML texts, applied when all nodes are there
@@ -150,7 +166,9 @@ struct SimReport {
   std::vector<std::string> violations;  ///< invariants that broke
   std::vector<std::string> met;         ///< expectations that held, with numbers
   std::uint64_t pods_created = 0, pods_bound = 0, pods_lost = 0, containers_crashed = 0, writes = 0;
-  std::uint64_t events = 0;  ///< steps of the simulator
+  std::uint64_t events = 0;     ///< steps of the simulator
+  std::size_t peers = 1;        ///< of the control plane
+  std::uint64_t elections = 0;  ///< of a leader of the store
   std::uint64_t requests = 0, errors = 0;
   std::uint64_t hash = 0;  ///< of everything that happened to nodes and pods, in order
   bool passed() const { return failures.empty() && violations.empty(); }

@@ -198,3 +198,31 @@ TEST_CASE("an event that cannot be is a failure with its place, and the simulati
   CHECK(report.failures[0].find("line 3 column 1") != std::string::npos);
   CHECK(report.simulated == 10min);
 }
+
+TEST_CASE("renewals that nobody could miss are not written, and what happens is noticed at the same times") {
+  SimScenario scenario = scenario_of(kShop);
+  scenario.expect.clear();
+  SimEvent cut = scenario.events.front();
+  cut.kind = SimEvent::Kind::partition_node;
+  cut.target = "node-3";
+  cut.at = 4min + 3s;
+  cut.lasts = 2min;
+  scenario.events.push_back(cut);
+  SimScenario each = scenario;
+  each.model.every_renewal = true;
+  SimCluster few(scenario);
+  SimCluster all(each);
+  const SimReport some = few.run();
+  const SimReport every = all.run();
+  CHECK(some.writes + 60 < every.writes);
+  const auto told = [](const SimReport& report) {
+    std::vector<std::string> lines;
+    for (const SimNote& note : report.timeline) {
+      if (note.what.find("Ready") != std::string::npos)
+        lines.push_back(std::to_string(note.at.count()) + note.what);
+    }
+    return lines;
+  };
+  CHECK(told(some).size() == 3);  // two that are gone, one that comes back
+  CHECK(told(some) == told(every));
+}

@@ -15,6 +15,7 @@ namespace {
 constexpr std::size_t kBatch = 256;
 constexpr std::size_t kHeartbeatBuckets = 10;
 constexpr const char* kLeases = "kube-node-lease";
+constexpr Duration kLeaseAgeMax = std::chrono::seconds(40);  // a node counts as gone after 50
 constexpr Duration kRetry = std::chrono::seconds(1);
 // Agents look around, then write: all of them at the same tenth of a second, so that the control plane meets
 // what changed together, as it does when it is busy.
@@ -47,9 +48,10 @@ constexpr const char* kStrategic = "application/strategic-merge-patch+json";
 
 }  // namespace
 
-NodeModels::NodeModels(Engine& engine, Client client, const SimScenario& scenario, ModelEvents events)
+NodeModels::NodeModels(Engine& engine, std::vector<Client> clients, const SimScenario& scenario,
+                       ModelEvents events)
     : engine_(engine),
-      client_(std::move(client)),
+      clients_(std::move(clients)),
       scenario_(scenario),
       events_(std::move(events)),
       random_(scenario.seed ^ 0x40DE5) {
@@ -145,17 +147,17 @@ std::string NodeModels::node_status(const Node& node) const {
 void NodeModels::write_node_status(const Node& node) {
   ApiRequest request = patch_of("v1", "nodes", "", node.name, kStrategic, node_status(node));
   request.subresource = "status";
-  write(std::move(request), {});
+  write({std::move(request), {}, by_name_.at(node.name)});
 }
 
 Result<void> NodeModels::start(const ObjectCache& pods) {
   pods_ = &pods;
-  for (const Node& node : nodes_) {
+  for (Node& node : nodes_) {
     ApiRequest create;
     create.verb = "create";
     create.resource = "nodes";
     create.body = to_json(node_object(node));
-    write(std::move(create), {});
+    write({std::move(create), {}, by_name_.at(node.name)});
     write_node_status(node);
     ApiRequest lease;
     lease.verb = "create";
@@ -169,7 +171,8 @@ Result<void> NodeModels::start(const ObjectCache& pods) {
                                        {{"holderIdentity", node.name},
                                         {"leaseDurationSeconds", 40},
                                         {"renewTime", format_micro_time(engine_.clock().now().wall_ns)}}}});
-    write(std::move(lease), {});
+    write({std::move(lease), {}, by_name_.at(node.name)});
+    node.beat_wall_ns = node.told_wall_ns = engine_.clock().now().wall_ns;
   }
   engine_.after(scenario_.model.heartbeat, [this] { heartbeat(0); });
   return {};
@@ -179,17 +182,30 @@ Result<void> NodeModels::start(const ObjectCache& pods) {
 void NodeModels::heartbeat(std::size_t bucket) {
   engine_.after(scenario_.model.heartbeat / kHeartbeatBuckets,
                 [this, bucket] { heartbeat((bucket + 1) % kHeartbeatBuckets); });
-  const std::string spec =
-      R"({"spec":{"renewTime":")" + format_micro_time(engine_.clock().now().wall_ns) + R"("}})";
+  const std::int64_t now = engine_.clock().now().wall_ns;
+  // What the next renewal will be in time for need not be written now.
+  const std::int64_t due = now + (scenario_.model.heartbeat - kLeaseAgeMax).count();
   for (std::size_t i = bucket; i < nodes_.size(); i += kHeartbeatBuckets) {
-    if (reachable(nodes_[i]))
-      write(patch_of("coordination.k8s.io/v1", "leases", kLeases, nodes_[i].name, kMerge, spec), {});
+    if (!reachable(nodes_[i])) continue;
+    nodes_[i].beat_wall_ns = now;
+    if (scenario_.model.every_renewal || nodes_[i].told_wall_ns < due) renew(i);
   }
+}
+
+// Writes the last heartbeat into the lease.
+void NodeModels::renew(std::size_t index) {
+  Node& node = nodes_[index];
+  node.told_wall_ns = node.beat_wall_ns;
+  write({patch_of("coordination.k8s.io/v1", "leases", kLeases, node.name, kMerge,
+                  R"({"spec":{"renewTime":")" + format_micro_time(node.beat_wall_ns) + R"("}})"),
+         {},
+         index});
 }
 
 bool NodeModels::kill(const std::string& name) {
   Node* node = find(name);
   if (node == nullptr || !node->power) return false;
+  if (node->connected && node->told_wall_ns != node->beat_wall_ns) renew(by_name_.at(name));
   node->power = false;
   node->epoch = ++epochs_;
   --alive_;
@@ -231,6 +247,7 @@ bool NodeModels::boot(const std::string& name) {
 bool NodeModels::connect(const std::string& name, bool connected) {
   Node* node = find(name);
   if (node == nullptr || node->connected == connected) return false;
+  if (!connected && node->power && node->told_wall_ns != node->beat_wall_ns) renew(by_name_.at(name));
   node->connected = connected;
   for (const std::string& uid : node->pods) set_serving(runs_.at(uid));
   if (connected && node->power) resync(*node);
@@ -366,7 +383,7 @@ void NodeModels::stopped(const std::string& uid, Run& run) {
   request.ns = run.pod.ns();
   request.name = run.pod.name();
   request.body = to_json(json::object{{"gracePeriodSeconds", 0}, {"preconditions", {{"uid", uid}}}});
-  write(std::move(request), uid);
+  write({std::move(request), uid, run.node});
 }
 
 void NodeModels::forget(const std::string& uid) {
@@ -438,14 +455,14 @@ void NodeModels::write_status(const std::string& uid, const Run& run) {
   if (!reachable(nodes_[run.node])) return;  // resync() tells it
   ApiRequest request = patch_of("v1", "pods", run.pod.ns(), run.pod.name(), kStrategic, status_of(run));
   request.subresource = "status";
-  write(std::move(request), uid);
+  write({std::move(request), uid, run.node});
 }
 
 // ---- writes ----
 
-void NodeModels::write(ApiRequest request, std::string uid) {
-  request.want_object = true;  // nobody prints or parses the answer
-  writes_.emplace_back(std::move(request), std::move(uid));
+void NodeModels::write(Write one) {
+  one.request.want_object = true;  // nobody prints or parses the answer
+  writes_.push_back(std::move(one));
   if (std::exchange(flushing_, true)) return;
   const std::int64_t into = engine_.clock().now().steady_ns % kWriteEvery.count();
   engine_.after(kWriteEvery - Duration(into), [this] {
@@ -455,35 +472,54 @@ void NodeModels::write(ApiRequest request, std::string uid) {
 }
 
 void NodeModels::flush() {
-  auto all = std::exchange(writes_, {});
-  for (std::size_t at = 0; at < all.size(); at += kBatch) {
-    std::vector<ApiRequest> requests;
-    auto kept = std::make_shared<std::vector<std::pair<ApiRequest, std::string>>>();
-    for (std::size_t i = at; i < std::min(all.size(), at + kBatch); ++i) {
-      requests.push_back(all[i].first);
-      kept->push_back(std::move(all[i]));
+  std::vector<std::vector<Write>> by_client(clients_.size());
+  for (Write& each : std::exchange(writes_, {})) {
+    std::vector<Write>& writes = by_client[each.node % clients_.size()];
+    writes.push_back(std::move(each));
+    if (writes.size() == kBatch) send(clients_[each.node % clients_.size()], std::exchange(writes, {}));
+  }
+  for (std::size_t i = 0; i < clients_.size(); ++i) {
+    if (!by_client[i].empty()) send(clients_[i], std::move(by_client[i]));
+  }
+}
+
+void NodeModels::send(const Client& client, std::vector<Write> writes) {
+  std::vector<ApiRequest> requests;
+  requests.reserve(writes.size());
+  for (const Write& each : writes) requests.push_back(each.request);
+  const auto kept = std::make_shared<std::vector<Write>>(std::move(writes));
+  client.batch(std::move(requests)).on_ready([this, kept](const Result<std::vector<Result<Object>>>& done) {
+    for (std::size_t i = 0; i < kept->size(); ++i) {
+      const Error* error = !done                             ? &done.error()
+                           : i < done->size() && !(*done)[i] ? &(*done)[i].error()
+                                                             : nullptr;
+      // Gone, or another pod of its name: nothing to tell any more. Else again, as agents do.
+      if (error == nullptr || error->is(Error::not_found) || error->is(Error::conflict) ||
+          error->is(Error::already_exists)) {
+        continue;
+      }
+      if (error->is(Error::invalid) || error->is(Error::denied)) {
+        engine_.log(LogLevel::error, "simulation", "a node's write was refused: " + error->to_string());
+        continue;
+      }
+      engine_.after(kRetry, [this, write = std::move((*kept)[i])] { again(write); });
     }
-    client_.batch(std::move(requests))
-        .on_ready([this, kept](const Result<std::vector<Result<Object>>>& done) {
-          for (std::size_t i = 0; i < kept->size(); ++i) {
-            const Error* error = !done                             ? &done.error()
-                                 : i < done->size() && !(*done)[i] ? &(*done)[i].error()
-                                                                   : nullptr;
-            // Gone, or another pod of its name: nothing to tell any more. Else again, as agents do.
-            if (error == nullptr || error->is(Error::not_found) || error->is(Error::conflict) ||
-                error->is(Error::already_exists)) {
-              continue;
-            }
-            if (error->is(Error::invalid) || error->is(Error::denied)) {
-              engine_.log(LogLevel::error, "simulation", "a node's write was refused: " + error->to_string());
-              continue;
-            }
-            auto& [request, uid] = (*kept)[i];
-            engine_.after(kRetry, [this, request = std::move(request), uid = std::move(uid)] {
-              if (uid.empty() || runs_.contains(uid)) write(request, uid);
-            });
-          }
-        });
+  });
+}
+
+// What is true by then; a lease is renewed by the next heartbeat.
+void NodeModels::again(Write write) {
+  if (write.request.resource == "leases" && write.request.verb == "patch") {
+    nodes_[write.node].told_wall_ns = 0;
+    return;
+  }
+  const auto found = runs_.find(write.uid);
+  if (write.uid.empty()) {
+    this->write(std::move(write));
+  } else if (found != runs_.end() && write.request.verb == "patch") {
+    write_status(write.uid, found->second);
+  } else if (found != runs_.end()) {
+    this->write(std::move(write));
   }
 }
 

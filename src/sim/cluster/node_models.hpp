@@ -34,7 +34,8 @@ struct ModelEvents {
 
 class NodeModels {
  public:
-  NodeModels(Engine& engine, Client client, const SimScenario& scenario, ModelEvents events);
+  /// Nodes take the clients in turn.
+  NodeModels(Engine& engine, std::vector<Client> clients, const SimScenario& scenario, ModelEvents events);
 
   /// Registers all nodes; they are up at once. The cache shows the pods.
   Result<void> start(const ObjectCache& pods);
@@ -66,6 +67,8 @@ class NodeModels {
     std::uint64_t epoch = 0;
     std::set<std::string> images, pods;  // pods by UID, of those it knows
     std::uint64_t next_address = 1;
+    std::int64_t beat_wall_ns = 0;  // its last heartbeat
+    std::int64_t told_wall_ns = 0;  // the last one that was written; 0: unknown
   };
   struct Run {
     Object pod;
@@ -92,6 +95,7 @@ class NodeModels {
   std::string node_status(const Node& node) const;
   void write_node_status(const Node& node);
   void heartbeat(std::size_t bucket);
+  void renew(std::size_t index);
   void resync(Node& node);
 
   void begin(const Object& pod, std::size_t node);
@@ -108,11 +112,18 @@ class NodeModels {
   void set_serving(Run& run);
   void write_status(const std::string& uid, const Run& run);
   std::string status_of(const Run& run) const;
-  void write(ApiRequest request, std::string uid);
+  struct Write {
+    ApiRequest request;
+    std::string uid;       // of the pod; empty: it is about the node
+    std::size_t node = 0;  // who writes
+  };
+  void write(Write write);
   void flush();
+  void send(const Client& client, std::vector<Write> writes);
+  void again(Write write);
 
   Engine& engine_;
-  const Client client_;
+  const std::vector<Client> clients_;
   const SimScenario& scenario_;
   const ModelEvents events_;
   SimRandom random_;
@@ -122,7 +133,7 @@ class NodeModels {
   std::unordered_map<std::string, Run> runs_;  // by UID; never walked
   std::size_t alive_ = 0;
   std::uint64_t epochs_ = 0;
-  std::vector<std::pair<ApiRequest, std::string>> writes_;  // request, UID of the pod or empty
+  std::vector<Write> writes_;
   bool flushing_ = false;
 };
 

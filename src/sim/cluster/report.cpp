@@ -117,6 +117,8 @@ std::string SimReport::text() const {
   }
   out +=
       printed("writes: %lld; hash of the run: %016llx\n", ll(writes), static_cast<unsigned long long>(hash));
+  if (peers > 1)
+    out += printed("control plane: %zu peers, %lld leaders of the store\n", peers, ll(elections));
   for (const std::string& line : met) out += "held      " + line + "\n";
   for (const std::string& line : failures) out += "FAILED    " + line + "\n";
   for (const std::string& line : violations) out += "VIOLATION " + line + "\n";
@@ -175,6 +177,8 @@ std::string SimReport::json() const {
                                  {"containers_crashed", containers_crashed},
                                  {"writes", writes},
                                  {"events", events},
+                                 {"peers", peers},
+                                 {"elections", elections},
                                  {"requests", requests},
                                  {"errors", errors},
                                  {"hash", printed("%016llx", static_cast<unsigned long long>(hash))},

@@ -14,6 +14,7 @@ namespace {
 constexpr std::size_t kScenarioBytesMax = 4u << 20;
 constexpr std::size_t kNodesMax = 100'000;
 constexpr Duration kDurationMax = std::chrono::hours(24 * 366);
+constexpr Duration kPeerDelayMax = std::chrono::milliseconds(50);
 constexpr Duration kStepMin = std::chrono::milliseconds(1);  // heartbeats, samples, repetitions
 
 // "1h30m", "250ms", "90s"; a plain 0 is 0.
@@ -178,8 +179,8 @@ Result<SimNodes> read_nodes(const Field& field) {
 }
 
 Result<SimModel> read_model(const Field& field) {
-  ORC_TRY(
-      field.keys({"pull", "start", "ready", "stop", "run", "boot", "fail", "crashes_per_hour", "heartbeat"}));
+  ORC_TRY(field.keys({"pull", "start", "ready", "stop", "run", "boot", "fail", "crashes_per_hour",
+                      "heartbeat", "every_renewal", "network", "disk"}));
   SimModel model;
   ORC_SIM_READ(model.pull, field, "pull", range());
   ORC_SIM_READ(model.start, field, "start", range());
@@ -187,9 +188,21 @@ Result<SimModel> read_model(const Field& field) {
   ORC_SIM_READ(model.stop, field, "stop", range());
   ORC_SIM_READ(model.run, field, "run", range());
   ORC_SIM_READ(model.boot, field, "boot", range());
+  ORC_SIM_READ(model.network, field, "network", range());
+  ORC_SIM_READ(model.disk, field, "disk", range());
+  for (const auto& [key, most] :
+       {std::pair("network", model.network.most), std::pair("disk", model.disk.most)}) {
+    if (most > kPeerDelayMax)
+      return field.get(key)->wrong(
+          "must be at most 50ms: peers elect a new leader after half a second of silence");
+  }
   ORC_SIM_READ(model.fail, field, "fail", number(0, 1));
   ORC_SIM_READ(model.crashes_per_hour, field, "crashes_per_hour", number(0, 3600));
   ORC_SIM_READ(model.heartbeat, field, "heartbeat", duration());
+  if (const auto every = field.get("every_renewal")) {
+    if (!every->value().is_bool()) return every->wrong("must be true or false");
+    model.every_renewal = every->value().get_bool();
+  }
   if (model.heartbeat < std::chrono::seconds(1) || model.heartbeat > std::chrono::seconds(40))
     return field.get("heartbeat")->wrong("must be 1s to 40s: after 50s of silence a node counts as gone");
   return model;
@@ -224,14 +237,18 @@ const std::map<std::string, SimEvent::Kind>& actions() {
                                                     {"cordon", Kind::cordon},
                                                     {"uncordon", Kind::uncordon},
                                                     {"set_image", Kind::set_image},
-                                                    {"stop_controllers", Kind::stop_controllers}};
+                                                    {"stop_controllers", Kind::stop_controllers},
+                                                    {"kill_peer", Kind::kill_peer},
+                                                    {"partition_peer", Kind::partition_peer},
+                                                    {"slow_disk", Kind::slow_disk},
+                                                    {"hand_over", Kind::hand_over}};
   return kActions;
 }
 
 Result<void> read_action(const Field& action, const std::string& name, SimEvent& event,
                          const SimScenario::ReadFile& read) {
   using Kind = SimEvent::Kind;
-  if (event.kind == Kind::stop_controllers) {
+  if (event.kind == Kind::stop_controllers || event.kind == Kind::hand_over) {
     if (!action.value().is_bool() || !action.value().get_bool()) return action.wrong("must be true");
     return {};
   }
@@ -295,7 +312,8 @@ Result<SimEvent> read_event(const Field& field, const SimScenario::ReadFile& rea
   if (event.until && *event.until < event.at) return field.get("until")->wrong("is before \"at\"");
   using Kind = SimEvent::Kind;
   static const std::set<Kind> kLasting{Kind::kill_node,      Kind::partition_node,   Kind::kill_zone,
-                                       Kind::partition_zone, Kind::stop_controllers, Kind::cordon};
+                                       Kind::partition_zone, Kind::stop_controllers, Kind::cordon,
+                                       Kind::kill_peer,      Kind::partition_peer,   Kind::slow_disk};
   if (event.lasts && !kLasting.contains(event.kind)) return field.get("for")->wrong(chosen + " has no end");
   ORC_TRY(read_action(*field.get(chosen), chosen, event, read));
   return event;
@@ -385,13 +403,16 @@ Result<SimScenario> SimScenario::from_yaml(const std::string& text, const std::s
   auto parsed = parse_marked_yaml(text);
   if (!parsed) return parsed.error().with_context(file);
   const Field root(*parsed, file, parsed->value, "");
-  ORC_TRY(root.keys({"name", "seed", "duration", "sample", "nodes", "model", "files", "objects", "load",
-                     "events", "expect"}));
+  ORC_TRY(root.keys({"name", "seed", "duration", "sample", "peers", "nodes", "model", "files", "objects",
+                     "load", "events", "expect"}));
   SimScenario scenario = base == nullptr ? SimScenario() : *base;
   ORC_SIM_READ(scenario.name, root, "name", text());
   ORC_SIM_READ(scenario.seed, root, "seed", integer(0, std::numeric_limits<std::int64_t>::max()));
   ORC_SIM_READ(scenario.duration, root, "duration", duration());
   ORC_SIM_READ(scenario.sample, root, "sample", duration());
+  ORC_SIM_READ(scenario.peers, root, "peers", integer(1, 5));
+  if (scenario.peers % 2 == 0)
+    return root.get("peers")->wrong("must be 1, 3 or 5: an even number bears no more losses");
   const auto each = [&](const char* key, const auto& one) -> Result<void> {
     const auto found = root.get(key);
     if (!found) return {};
@@ -436,6 +457,7 @@ Result<void> SimScenario::check() const {
   if (duration <= Duration::zero() || duration > kDurationMax)
     return wrong("duration must be above 0, at most 366d");
   if (sample && *sample < kStepMin) return wrong("sample must be at least 1ms");
+  if (peers != 1 && peers != 3 && peers != 5) return wrong("peers must be 1, 3 or 5");
   std::set<std::string> names, zones;
   std::size_t count = 0;
   for (const SimNodes& each : nodes) {
@@ -471,6 +493,14 @@ Result<void> SimScenario::check() const {
     if ((event.kind == Kind::kill_zone || event.kind == Kind::partition_zone) &&
         !zones.contains(event.target))
       return wrong(at + "no node is in a zone \"" + event.target + "\"");
+    const bool of_peer = event.kind == Kind::kill_peer || event.kind == Kind::partition_peer ||
+                         event.kind == Kind::slow_disk || event.kind == Kind::hand_over;
+    if (!of_peer) continue;
+    if (peers == 1) return wrong(at + "one peer has nobody to take over from it; say peers: 3");
+    const std::string& peer = event.target;
+    const bool known = peer.size() == 1 && peer[0] >= 'a' && peer[0] < static_cast<char>('a' + peers);
+    if (event.kind != Kind::hand_over && peer != "leader" && peer != "random" && !known)
+      return wrong(at + "there is no peer \"" + peer + "\"; they are a, b, c..., leader, random");
   }
   return {};
 }

@@ -1,8 +1,8 @@
 // SimCluster: the control plane of production on a simulated machine, model nodes beside it, and a script.
 //
-// One machine of the Simulator runs everything: MemoryStore, ApiServer (without a socket), Controllers and
-// Scheduler, exactly as `orchestra up` makes them, on an engine that is driven by hand. Time moves from one
-// timer to the next. A tick each virtual second counts, judges expectations and draws requests.
+// ControlPlane runs store, API server (without a socket), controllers and scheduler, exactly as `orchestra
+// up` makes them, on engines that are driven by hand; what is here speaks to them as a user does. Time moves
+// from one timer to the next. A tick each virtual second counts, judges expectations and draws requests.
 //
 // Invariant: nothing here writes to the store but through a Client, and nothing that can differ between two
 // runs (pointers, threads, the machine's clock) decides an order.
@@ -11,13 +11,9 @@
 
 #include "base/engine_manual.hpp"
 #include "controllers/common/pods.hpp"
-#include "orchestra/api_server.hpp"
-#include "orchestra/controllers.hpp"
-#include "orchestra/memory_store.hpp"
-#include "orchestra/scheduler.hpp"
 #include "sim/cluster/book.hpp"
+#include "sim/cluster/control_plane.hpp"
 #include "sim/cluster/node_models.hpp"
-#include "sim/simulator.hpp"
 
 namespace orchestra {
 
@@ -71,6 +67,14 @@ std::string words(const SimEvent& event) {
       return event.target + " gets the image " + event.text;
     case Kind::stop_controllers:
       return lasting("controllers and scheduler are away");
+    case Kind::kill_peer:  // the control plane says which it was
+      return lasting("power fails: peer " + event.target);
+    case Kind::partition_peer:
+      return lasting("a cut: peer " + event.target);
+    case Kind::slow_disk:
+      return lasting("a slow disk: peer " + event.target);
+    case Kind::hand_over:
+      return "leadership is to move";
   }
   return {};
 }
@@ -102,31 +106,23 @@ std::string words(const SimExpectation& expect) {
 }  // namespace
 
 struct SimCluster::Impl {
-  explicit Impl(SimScenario given) : scenario(std::move(given)), world(scenario.seed) {
-    host = &world.add_host("control");
-  }
+  explicit Impl(SimScenario given) : scenario(std::move(given)), world(scenario.seed) {}
 
   ~Impl() {
-    drain();
-    if (scheduler) scheduler->stop();
-    if (loops) loops->stop();
+    if (!control) return;
+    control->drain();
     if (informers) informers->stop();
-    drain();
-    if (server) server->stop();
+    control.reset();  // whoever still waits for an answer, waits in what follows
   }
 
-  // Declared first, so that everything that stands on its engine dies before it.
+  // Declared first, so that everything that stands on its engines dies before it.
   const SimScenario scenario;
   Simulator world;
-  Simulator::Host* host = nullptr;
-  std::shared_ptr<StateStore> store;
-  std::unique_ptr<ApiServer> server;
-  Client client;
   std::unique_ptr<InformerSet> informers;
   std::unique_ptr<Book> book;
   std::unique_ptr<NodeModels> models;
-  std::unique_ptr<Controllers> loops;
-  std::unique_ptr<Scheduler> scheduler;
+  std::unique_ptr<ControlPlane> control;
+  Client client;
 
   struct Judged {
     enum class State : std::uint8_t { open, held, broken } state = State::open;
@@ -140,6 +136,7 @@ struct SimCluster::Impl {
   std::vector<Judged> judged;
   std::vector<Load> loads;
   SimReport report;
+  std::vector<std::string> broken;                // invariants of the control plane
   std::map<std::string, std::string> last_words;  // by workload
   std::uint64_t requests = 0, errors = 0, crashed = 0, lost = 0;
   double latency_sum = 0;
@@ -148,14 +145,11 @@ struct SimCluster::Impl {
   Duration next_sample{};
   bool started = false;
 
-  Engine& engine() { return *host->engine; }
+  Engine& engine() { return *control->outside().engine; }
   Duration now() { return Duration(world.now_ns() - begin_ns); }
 
-  // What is ready now, without moving the clock: whoever is stopped has then no task that waits for a turn.
-  void drain() { world.run_host(*host); }
-
   void note(std::string what) {
-    book->note(clock_text(now()) + " " + what);
+    if (book) book->note(clock_text(now()) + " " + what);
     if (report.timeline.size() < kNotesMax) report.timeline.push_back({now(), std::move(what)});
   }
 
@@ -166,43 +160,38 @@ struct SimCluster::Impl {
     if (started) return Error(Error::invalid, "simulation", "the simulation was started already");
     started = true;
     begin_ns = world.now_ns();
-    set_pump(engine(), [this](std::int64_t until) { return pump(until); });
-    store = MemoryStore::create(engine());
-    ApiServerOptions api;
-    api.bookmark_interval = 1h;  // in process nobody needs them
-    server = std::make_unique<ApiServer>(engine(), store, std::move(api));
-    ORC_TRY(server->start());
-    client = server->client();
+    ControlPlane::Hooks hooks;
+    hooks.note = [this](std::string what) { note(std::move(what)); };
+    hooks.violated = [this](std::string what) {
+      broken.push_back(clock_text(now()) + " " + std::move(what));
+    };
+    hooks.failed = [this](std::string what) { report.failures.push_back(std::move(what)); };
+    control = std::make_unique<ControlPlane>(world, scenario, std::move(hooks));
+    ORC_TRY(control->start());
+    client = control->client();
     informers = std::make_unique<InformerSet>(engine(), client);
     book = std::make_unique<Book>(*informers);
     ModelEvents events;
     events.serving = [this](const Object& pod, bool serving) { book->serving(pod, serving); };
     events.crashed = [this](const Object&) { ++crashed; };
     events.lost = [this](const Object&) { ++lost; };
-    models = std::make_unique<NodeModels>(engine(), client, scenario, std::move(events));
+    std::vector<Client> clients;
+    for (std::size_t i = 0; i < control->peers(); ++i) clients.push_back(control->client(i));
+    models = std::make_unique<NodeModels>(engine(), std::move(clients), scenario, std::move(events));
     watch();
     ORC_TRY(informers->start());
     ORC_TRY(models->start(informers->informer(pods()).cache()));
-    ORC_TRY(start_loops());
+    ORC_TRY(control->start_loops());
     ORC_TRY(wait_for_nodes());
     for (const std::string& text : scenario.objects) ORC_TRY(apply(text));
     begin_ns = world.now_ns();  // booting the control plane is not part of the story
-    begin_revision = static_cast<std::uint64_t>(store->revision());
+    begin_revision = control->revision();
     judged.resize(scenario.expect.size());
     loads.resize(scenario.load.size());
     for (const SimEvent& event : scenario.events) plan(event, event.at);
     engine().after(kTick, [this] { tick(); });
     sample();
     return {};
-  }
-
-  // One event of the world, for whoever waits inside of it.
-  bool pump(std::int64_t until) {
-    const std::uint64_t before = world.events();
-    while (world.run_one(until)) {
-      if (world.events() != before) return true;
-    }
-    return false;
   }
 
   using Handler = std::function<void(const Object&, const Object&)>;
@@ -244,26 +233,6 @@ struct SimCluster::Impl {
   static bool condition_of(const Object& object, const char* type) {
     const json::object* condition = find_condition(tree(object), type);
     return condition != nullptr && string_at(*condition, "/status") == "True";
-  }
-
-  Result<void> start_loops() {
-    ControllersOptions how;
-    loops = std::make_unique<Controllers>(engine(), client, std::move(how));
-    ORC_TRY(loops->start());
-    SchedulerOptions scheduling;
-    scheduling.tie_seed = scenario.seed;
-    scheduling.plugin_deadline = Duration::zero();
-    scheduler = std::make_unique<Scheduler>(engine(), client, std::move(scheduling));
-    return scheduler->start();
-  }
-
-  void stop_loops() {
-    drain();
-    if (scheduler) scheduler->stop();
-    if (loops) loops->stop();
-    drain();
-    scheduler.reset();
-    loops.reset();
   }
 
   Result<void> wait_for_nodes() {
@@ -336,13 +305,26 @@ struct SimCluster::Impl {
         return {};
       }
       case Kind::stop_controllers:
-        stop_loops();
+        control->stop_loops();
         if (event.lasts) {
           engine().after(*event.lasts, [this] {
             note("controllers and scheduler are back");
-            if (auto begun = start_loops(); !begun) report.failures.push_back(begun.error().to_string());
+            if (auto begun = control->start_loops(); !begun)
+              report.failures.push_back(begun.error().to_string());
           });
         }
+        return {};
+      case Kind::kill_peer:
+        control->power(event.target, event.lasts);
+        return {};
+      case Kind::partition_peer:
+        control->isolate(event.target, event.lasts);
+        return {};
+      case Kind::slow_disk:
+        control->slow_disk(event.target, event.lasts);
+        return {};
+      case Kind::hand_over:
+        control->hand_over();
         return {};
       case Kind::apply:
         return apply(event.text);
@@ -510,10 +492,9 @@ struct SimCluster::Impl {
   bool all_settled() const {
     SimSample here;
     book->fill(here);
-    if (!scheduler) return false;
-    const SchedulerStats queue = scheduler->stats();
-    return book->settled() && here.ready == here.serving &&
-           queue.active + queue.waiting + queue.backing_off == 0;
+    const auto queue = control->scheduling();
+    return queue && book->settled() && here.ready == here.serving &&
+           queue->active + queue->waiting + queue->backing_off == 0;
   }
 
   void fail(const SimExpectation& expect, Judged& state, const std::string& how) {
@@ -584,11 +565,9 @@ struct SimCluster::Impl {
     here.at = now();
     book->fill(here);
     here.nodes_alive = models->alive();
-    if (scheduler) {
-      const SchedulerStats queue = scheduler->stats();
-      here.queue = queue.active + queue.waiting + queue.backing_off;
-    }
-    here.writes = static_cast<std::uint64_t>(store->revision()) - begin_revision;
+    if (const auto queue = control->scheduling())
+      here.queue = queue->active + queue->waiting + queue->backing_off;
+    here.writes = control->revision() - begin_revision;
     here.requests = requests;
     here.errors = errors;
     const std::uint64_t answered = requests - errors;
@@ -623,6 +602,7 @@ struct SimCluster::Impl {
       }
     }
     out.violations = book->violations();
+    out.violations.insert(out.violations.end(), broken.begin(), broken.end());
     compare_with_list(out);
     out.requests += requests;
     out.errors += errors;
@@ -630,8 +610,10 @@ struct SimCluster::Impl {
     out.pods_bound = book->bound;
     out.pods_lost = lost;
     out.containers_crashed = crashed;
-    out.writes = static_cast<std::uint64_t>(store->revision()) - begin_revision;
+    out.writes = control->revision() - begin_revision;
     out.events = world.events();
+    out.peers = control->peers();
+    out.elections = control->elections();
     out.hash = book->hash();
     return out;
   }
@@ -663,21 +645,28 @@ struct SimCluster::Impl {
     }
   }
 
-  // A watch must show what a list shows.
+  // A watch must show what a list shows; where the peer that is watched is not the one that lists, soon.
   void compare_with_list(SimReport& out) {
-    const auto listed = wait_on(engine(), client.list("v1", "pods"), 30s);
-    if (!listed) {
-      out.violations.push_back("the pods could not be listed: " + listed.error().to_string());
-      return;
+    constexpr int kLooks = 40;
+    std::size_t watched_count = 0;
+    std::size_t listed_count = 0;
+    for (int look = 0; look < (control->peers() > 1 ? kLooks : 1); ++look) {
+      if (look > 0) world.run_for(50ms);
+      const auto listed = wait_on(engine(), client.list("v1", "pods"), 30s);
+      if (!listed) {
+        out.violations.push_back("the pods could not be listed: " + listed.error().to_string());
+        return;
+      }
+      const auto watched = informers->informer(pods()).cache().list();
+      bool same = watched.size() == listed->items.size();
+      for (std::size_t i = 0; same && i < watched.size(); ++i)
+        same = watched[i].resource_version() == listed->items[i].resource_version();
+      if (same) return;
+      watched_count = watched.size();
+      listed_count = listed->items.size();
     }
-    const auto watched = informers->informer(pods()).cache().list();
-    bool same = watched.size() == listed->items.size();
-    for (std::size_t i = 0; same && i < watched.size(); ++i)
-      same = watched[i].resource_version() == listed->items[i].resource_version();
-    if (!same) {
-      out.violations.push_back("the watch shows " + std::to_string(watched.size()) + " pods, the list " +
-                               std::to_string(listed->items.size()) + ", or other versions of them");
-    }
+    out.violations.push_back("the watch shows " + std::to_string(watched_count) + " pods, the list " +
+                             std::to_string(listed_count) + ", or other versions of them");
   }
 };
 
@@ -689,7 +678,11 @@ void SimCluster::run_for(Duration time) { impl_->world.run_for(time); }
 Duration SimCluster::now() const { return impl_->now(); }
 Client SimCluster::client() const { return impl_->client; }
 void SimCluster::run_step(Duration until) {
-  if (!impl_->pump(impl_->begin_ns + until.count())) impl_->world.run_for(until - now());
+  const std::uint64_t before = impl_->world.events();
+  while (impl_->world.run_one(impl_->begin_ns + until.count())) {
+    if (impl_->world.events() != before) return;
+  }
+  impl_->world.run_for(until - now());
 }
 SimReport SimCluster::report() const { return impl_->result(); }
 Result<void> SimCluster::apply(const std::string& yaml) { return impl_->apply(yaml); }
