@@ -111,6 +111,7 @@ struct ControllerRunner::Impl : std::enable_shared_from_this<ControllerRunner::I
       rescan = !begin(lock, [self = shared_from_this()] {
         self->add_all();
         self->ended_one();
+        self->pump();
       });
     }
     while (!stopped && running < reconciler->parallel_keys()) {
@@ -144,9 +145,10 @@ struct ControllerRunner::Impl : std::enable_shared_from_this<ControllerRunner::I
     ended.notify_all();
   }
 
-  // The caller holds the mutex.
+  // The caller holds the mutex. Where there is no room, whoever ends makes some and looks again: a timer for a
+  // key that is due already would only fire and be armed again until then.
   void arm_timer() {
-    if (stopped) return;
+    if (stopped || running >= reconciler->parallel_keys()) return;
     const auto due = queue.next_due();
     if (!due) return;
     const std::int64_t at = engine.clock().now().steady_ns + due->count();
