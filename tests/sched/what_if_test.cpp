@@ -91,7 +91,9 @@ TEST_CASE("explain_pod says for each node why not, what would help, and where a 
   CHECK(answer->text(true, false) ==
         "a                                no   Insufficient cpu (NodeResourcesFit)\n"
         "b                                no   Insufficient cpu (NodeResourcesFit)\n"
-        "d/new: 0/2 nodes are available: 2 Insufficient cpu.\n");
+        "d/new: 0/2 nodes are available: 2 Insufficient cpu. preemption: 0/2 nodes are available: 2 No "
+        "preemption "
+        "victims found for incoming pod.\n");
   question.add = {"b=2"};
   answer = explain_pod(question, "d", "new");
   REQUIRE(answer);

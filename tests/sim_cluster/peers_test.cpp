@@ -161,3 +161,25 @@ TEST_CASE("what is said of peers and cannot be is refused with its place") {
   REQUIRE_FALSE(alone);
   CHECK(alone.error().to_string().find("peers: 3") != std::string::npos);
 }
+
+TEST_CASE("many workloads at once: controllers whose workers all wait for the store do not spin meanwhile") {
+  SimScenario scenario = scenario_of("");
+  const std::string web = scenario.objects.front();
+  for (int i = 0; i < 60; ++i) {
+    std::string one = web;
+    for (const auto& [from, to] : {std::pair<std::string, std::string>("web", "app-" + std::to_string(i)),
+                                   {"replicas: 8", "replicas: 5"},
+                                   {"cpu: 500m, memory: 256Mi", "cpu: 10m, memory: 1Mi"}}) {
+      for (auto at = one.find(from); at != std::string::npos; at = one.find(from, at + to.size()))
+        one.replace(at, from.size(), to);
+    }
+    scenario.objects.push_back(one);
+  }
+  scenario.duration = 20s;
+  SimCluster cluster(scenario);
+  const SimReport report = cluster.run();
+  INFO(report.text());
+  CHECK(report.passed());
+  CHECK(report.pods_bound == 8 + 60 * 5);
+  CHECK(report.events < 100'000);  // millions, as long as a timer was armed for what is due already
+}
