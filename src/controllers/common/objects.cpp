@@ -332,7 +332,9 @@ const json::object* find_condition(const json::value& root, std::string_view typ
   const json::array* conditions = array_at(root, "/status/conditions");
   if (conditions == nullptr) return nullptr;
   for (const json::value& condition : *conditions) {
-    if (condition.is_object() && string_at(condition, "/type") == type) return &condition.get_object();
+    const json::object* each = condition.if_object();
+    const json::value* name = each == nullptr ? nullptr : each->if_contains("type");
+    if (name != nullptr && name->is_string() && std::string_view(name->get_string()) == type) return each;
   }
   return nullptr;
 }

@@ -16,7 +16,8 @@ bool pod_active(const Object& pod) { return !pod.deleting() && !pod_terminal(pod
 
 bool pod_ready(const Object& pod) {
   const json::object* ready = find_condition(tree(pod), "Ready");
-  return ready != nullptr && string_at(*ready, "/status") == "True";
+  const json::value* status = ready == nullptr ? nullptr : ready->if_contains("status");
+  return status != nullptr && status->is_string() && std::string_view(status->get_string()) == "True";
 }
 
 bool pod_available(const Object& pod, std::int64_t min_ready_seconds, Now now, std::optional<Duration>& due) {

@@ -25,7 +25,8 @@ constexpr const char* kUnreachable = "node.kubernetes.io/unreachable";
 
 std::string status_of_condition(const json::value& node, const char* type) {
   const json::object* condition = find_condition(node, type);
-  return condition == nullptr ? "" : string_at(*condition, "/status");
+  const json::value* status = condition == nullptr ? nullptr : condition->if_contains("status");
+  return status != nullptr && status->is_string() ? std::string(status->get_string()) : std::string();
 }
 
 // The last sign of life; nullopt: there never was one.
@@ -33,7 +34,8 @@ std::optional<std::int64_t> last_heard(const json::value& node, const Object& le
   std::optional<std::int64_t> last;
   if (lease) last = time_at(tree(lease), "/spec/renewTime");
   if (const json::object* ready = find_condition(node, "Ready")) {
-    const auto heartbeat = time_at(*ready, "/lastHeartbeatTime");
+    const json::value* told = ready->if_contains("lastHeartbeatTime");
+    const auto heartbeat = told == nullptr ? std::nullopt : time_at(*told, "");
     if (heartbeat && (!last || *heartbeat > *last)) last = heartbeat;
   }
   return last;
