@@ -2,8 +2,8 @@
 // nobody.
 #include <fstream>
 
-#include "tests/store_process/certificates.hpp"
 #include "tests/store_process/lab.hpp"
+#include "tests/support/certificates.hpp"
 
 using namespace orchestra;
 using namespace orchestra::test;
