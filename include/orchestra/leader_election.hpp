@@ -22,6 +22,9 @@ struct LeaderElectionOptions {
   // Called one at a time on an engine thread; they must not block.
   std::function<void(Revision token)> on_elected = {};
   std::function<void(const Error& why)> on_lost = {};
+  /// Set: where another holds the key the campaign ends with this call (`busy`, the holder's KeyValue as its
+  /// detail) instead of waiting. Since 0.2.
+  std::function<void(const Error& why)> on_busy = {};
 };
 
 class ORC_API LeaderElection {

@@ -41,6 +41,7 @@ struct LeaderElection::Impl : std::enable_shared_from_this<LeaderElection::Impl>
   void campaign();
   void attempt(LeaseId granted, std::int64_t granted_at);
   void wait_for_vacancy(Revision after_revision);
+  void held_by(const KeyValue& holder, Revision at);
   void look_at_watch();
   void elected(Revision revision, LeaseId granted, std::int64_t granted_at);
   void keep_alive();
@@ -84,7 +85,7 @@ void LeaderElection::Impl::call(const std::function<void()>& callback) {
 void LeaderElection::Impl::campaign() {
   then(store->get(options.key), [](Impl& self, Result<GetResult> found) {
     if (!found) return self.again_later();
-    if (found->kv) return self.wait_for_vacancy(found->revision);
+    if (found->kv) return self.held_by(*found->kv, found->revision);
     const std::int64_t at = self.now();
     self.then(self.store->lease_grant(self.options.ttl), [at](Impl& campaigner, Result<LeaseId> granted) {
       if (!granted) return campaigner.again_later();
@@ -102,13 +103,23 @@ void LeaderElection::Impl::attempt(LeaseId granted, std::int64_t granted_at) {
   op.value = options.identity;
   op.lease = granted;
   txn.then.push_back(std::move(op));
+  TxnOp holder;
+  holder.type = TxnOp::Type::range;
+  holder.range = Key(options.key);
+  txn.otherwise.push_back(std::move(holder));
   then(store->txn(std::move(txn)), [granted, granted_at](Impl& self, Result<TxnResult> done) {
     if (done && done->succeeded) return self.elected(done->revision, granted, granted_at);
     // Also after an unknown outcome: revoking takes the key with it, if it was written.
     self.store->lease_revoke(granted).on_ready([](Result<void>) {});
     if (!done) return self.again_later();
-    self.wait_for_vacancy(done->revision);
+    self.held_by(done->ops.at(0).range.items.at(0), done->revision);
   });
+}
+
+void LeaderElection::Impl::held_by(const KeyValue& holder, Revision at) {
+  if (!options.on_busy) return wait_for_vacancy(at);
+  const Error busy(Error::busy, "store", "the key " + options.key + " is held by another");
+  call([&] { options.on_busy(Error(busy).with_detail(holder)); });
 }
 
 void LeaderElection::Impl::wait_for_vacancy(Revision after_revision) {
@@ -208,6 +219,10 @@ void LeaderElection::Impl::lose(const Error& why) {
   call([&] {
     if (options.on_lost) options.on_lost(why);
   });
+  {
+    std::lock_guard lock(mutex);
+    if (stopped) return;  // by the callback
+  }
   campaign();
 }
 
