@@ -51,8 +51,12 @@ struct RaftStoreOptions {
   StoreLimits limits = {};
   Bytes segment_bytes{64u << 20};
   Bytes first_segment_bytes{4u << 20};
-  /// A snapshot is taken when the log since the last one passes this and half the state, or 512 MiB.
+  /// A snapshot is taken when the log since the last one passes this and half of what the snapshot would hold
+  /// (the state and its history), or 512 MiB.
   Bytes snapshot_log_bytes{64u << 20};
+  /// Of snapshots in the data folder: 1 (fast) to 19 (small) compresses them (zstd), 0 does not. Peers that
+  /// are sent one must be of 0.2 or later. Since 0.2.
+  int snapshot_zstd = 0;
   /// Of the log before the last snapshot so much stays for peers that are slow, whichever is more; one that
   /// lacks older entries gets the snapshot.
   std::uint64_t log_keep_entries = 10'000;
@@ -62,6 +66,13 @@ struct RaftStoreOptions {
   Duration heartbeat = std::chrono::milliseconds(100);
   Duration election_min = std::chrono::milliseconds(500);  ///< drawn anew each time; >= 4 heartbeats
   Duration election_max = std::chrono::milliseconds(900);
+  /// Among peers: the leader answers linearizable reads without asking the others first, while it knows that
+  /// they elect nobody else (each that answers its heartbeat promises that for election_min). Right as long
+  /// as no clock of the cluster runs faster or slower than true time by more than `max_clock_drift`; a
+  /// machine that sleeps does no harm. All peers should have it: those without it make no promise, and
+  /// without a majority of promises every read asks. Since 0.2.
+  bool lease_reads = false;
+  double max_clock_drift = 0.01;                       ///< 0 to 0.5: a part of the time that passes
   Duration write_deadline = std::chrono::seconds(5);   ///< then a write among peers is `unknown_outcome`
   Duration enrol_deadline = std::chrono::seconds(60);  ///< how long open() waits to be told who this peer is
   Bytes snapshot_bytes_per_s{};                        ///< to a slow peer; 0 = no limit

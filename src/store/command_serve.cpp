@@ -2,6 +2,8 @@
 // told to stop.
 #include "store/command_serve.hpp"
 
+#include <algorithm>
+
 #include "base/control.hpp"
 #include "base/fd.hpp"
 #include "orchestra/env.hpp"
@@ -30,6 +32,8 @@ Result<void> add_sizes(const Arguments& args, RaftStoreOptions& options) {
   options.first_segment_bytes = std::min(options.first_segment_bytes, options.segment_bytes);
   ORC_ASSIGN(const auto entries, number_of(args, "--log-keep-entries"));
   if (entries) options.log_keep_entries = static_cast<std::uint64_t>(*entries);
+  ORC_ASSIGN(const auto level, number_of(args, "--snapshot-zstd"));
+  if (level) options.snapshot_zstd = static_cast<int>(std::clamp<std::int64_t>(*level, -1, 100));
   if (args.has("--scrub-every")) {
     ORC_ASSIGN(const std::int64_t seconds, seconds_of(args.values.at("--scrub-every")));
     options.scrub_every = std::chrono::seconds(seconds);
@@ -72,6 +76,9 @@ Result<RaftStoreOptions> options_of(const Arguments& args, const std::string& da
   options.peer_address = text("--peer-address", "");
   options.repair = !args.has("--no-repair");
   if (args.has("--lan-fast")) use_lan_fast_timing(options);
+  options.lease_reads = args.has("--lease-reads");
+  ORC_ASSIGN(const auto drift, number_of(args, "--max-clock-drift"));
+  if (drift) options.max_clock_drift = static_cast<double>(*drift) / 100;
   ORC_TRY(add_durability(text("--durability", "sync"), options));
   options.peer_tls = tls_of(args, "--peer-");
   if (options.peer_tls.empty()) options.peer_tls = tls_of(args, "--");

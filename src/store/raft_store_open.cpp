@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "orchestra/env.hpp"
+#include "store/disk/compress.hpp"
 #include "store/mvcc/command_codec.hpp"
 #include "store/raft/codec.hpp"
 #include "store/raft_store.hpp"
@@ -356,6 +357,12 @@ Result<std::shared_ptr<StateStore>> RaftStore::open(Engine& engine, RaftStoreOpt
   ORC_TRY(store::check_peers(options));
   if (options.segment_bytes.value < (64u << 10) || options.segment_bytes.value > store::kSegmentSizeMax) {
     return Error(Error::invalid, "store", "segment_bytes must lie between 64 KiB and 1 GiB");
+  }
+  if (options.snapshot_zstd < 0 || options.snapshot_zstd > store::kZstdLevelMax) {
+    return Error(Error::invalid, "store", "snapshot_zstd must lie between 0 and 19");
+  }
+  if (!(options.max_clock_drift >= 0 && options.max_clock_drift <= 0.5)) {
+    return Error(Error::invalid, "store", "max_clock_drift must lie between 0 and 0.5");
   }
   const std::string folder = options.data_dir;
   auto made = std::make_shared<store::RaftStoreImpl>(engine, std::move(options));

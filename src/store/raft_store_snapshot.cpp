@@ -27,7 +27,9 @@ void RaftStoreImpl::maybe_snapshot_locked() {
   {
     std::lock_guard lock(core_->mutex);
     if (core_->applied.index.value == 0) return;  // nothing that a snapshot could be of
-    threshold = std::min(std::max(threshold, core_->state.bytes() / 2),
+    // Half of what it would hold: the state and its history.
+    const std::uint64_t held = core_->state.bytes() + core_->state.history().bytes();
+    threshold = std::min(std::max(threshold, held / 2),
                          std::max(kSnapshotLogBytesMost, options_.snapshot_log_bytes.value));
   }
   if (since >= threshold || snapshot_due_) begin_snapshot_locked();
@@ -38,6 +40,7 @@ void RaftStoreImpl::begin_snapshot_locked() {
   snapshot_due_ = false;
   auto image = std::make_shared<SnapshotImage>(capture());
   image->meta.configuration = core_raft_->configuration_at(image->meta.index);
+  image->zstd_level = options_.snapshot_zstd;
   auto queued = engine_.post_blocking([this, keep = shared_from_this(), image, grown = log_grown_]() mutable {
     take_snapshot(std::move(*image), grown);
     image.reset();

@@ -6,6 +6,7 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "store/disk/compress.hpp"
 #include "store/disk/crc32c.hpp"
 #include "store/disk/sha256.hpp"
 #include "store/mvcc/wire.hpp"
@@ -15,14 +16,16 @@ namespace orchestra::store {
 namespace {
 
 constexpr std::string_view kMagic = "ORCSNAP\n";
-constexpr std::uint32_t kVersion =
-    3;  ///< 1 had no configuration, 2 no rests of leases and no sessions; both are still read
+/// 1 had no configuration, 2 no rests of leases and no sessions; both are still read. 4: as 3, with blocks
+/// that may be compressed; written only where that is asked for.
+constexpr std::uint32_t kVersion = 3, kCompressedVersion = 4;
 constexpr std::size_t kFileHeaderSize = 16;
 constexpr std::size_t kBlockHeaderSize = 12;
 constexpr std::size_t kBlockTarget = 64 << 10;
 constexpr std::size_t kBlockMax = 64 << 20;
 
 enum BlockType : std::uint32_t { kMeta = 1, kRecords = 2, kLeases = 3, kChanges = 4, kTrailer = 5 };
+constexpr std::uint32_t kCompressed = 0x100;  ///< in a block's type
 /// How a change tells its two records without saying twice what the file already holds.
 enum ChangeFlag : std::uint8_t { kTombstone = 1, kNowInTree = 2, kHasPrevious = 4, kPreviousSeen = 8 };
 
@@ -56,7 +59,7 @@ RecordRef read_record(Reader& in) {
 /// Collects payload and emits blocks.
 class BlockWriter {
  public:
-  explicit BlockWriter(const SnapshotSink& sink) : sink_(sink) {}
+  BlockWriter(const SnapshotSink& sink, int zstd_level) : sink_(sink), zstd_level_(zstd_level) {}
   Result<void> raw(std::string_view bytes) {
     digest_.add(bytes);
     written_ += bytes.size();
@@ -66,11 +69,19 @@ class BlockWriter {
   bool full() const { return payload_.size() >= kBlockTarget; }
   Result<void> flush(BlockType type) {
     if (payload_.empty()) return {};
+    std::uint32_t stored_type = type;
+    if (zstd_level_ > 0) {
+      std::string small = compress_block(payload_, zstd_level_);
+      if (small.size() < payload_.size()) {
+        payload_ = std::move(small);
+        stored_type |= kCompressed;
+      }
+    }
     std::string head;
     Writer out(head);
-    out.u32(type);
+    out.u32(stored_type);
     out.u32(static_cast<std::uint32_t>(payload_.size()));
-    out.u32(block_crc(type, payload_));
+    out.u32(block_crc(stored_type, payload_));
     ORC_TRY(raw(head));
     ORC_TRY(raw(payload_));
     payload_.clear();
@@ -81,6 +92,7 @@ class BlockWriter {
 
  private:
   const SnapshotSink& sink_;
+  const int zstd_level_;
   Sha256 digest_;
   std::string payload_;
   std::uint64_t written_ = 0;
@@ -137,10 +149,10 @@ Result<void> write_changes(const SnapshotImage& image, BlockWriter& blocks) {
 }  // namespace
 
 Result<SnapshotSummary> write_snapshot(const SnapshotImage& image, const SnapshotSink& sink) {
-  BlockWriter blocks(sink);
+  BlockWriter blocks(sink, image.zstd_level);
   std::string head(kMagic);
   Writer head_out(head);
-  head_out.u32(kVersion);
+  head_out.u32(image.zstd_level > 0 ? kCompressedVersion : kVersion);
   head_out.u32(crc32c(head));
   ORC_TRY(blocks.raw(head));
   ORC_TRY(write_meta(image.meta, blocks));
@@ -181,7 +193,9 @@ class SnapshotParser {
     while (true) {
       ORC_ASSIGN(const std::string head, take(kBlockHeaderSize));
       Reader in(head);
-      const std::uint32_t type = in.u32();
+      const std::uint32_t stored_type = in.u32();
+      const bool compressed = version_ >= kCompressedVersion && (stored_type & kCompressed) != 0;
+      const std::uint32_t type = compressed ? stored_type & ~kCompressed : stored_type;
       const std::uint32_t length = in.u32();
       const std::uint32_t crc = in.u32();
       if (length > kBlockMax || length == 0) return bad("a block of impossible length");
@@ -189,10 +203,15 @@ class SnapshotParser {
       if (last_type_ == 0 && type != kMeta) return bad("the first block is missing");
       if (type == kMeta && last_type_ == kMeta) return bad("a second first block");
       ORC_ASSIGN(const std::string payload, take(length));
-      if (block_crc(type, payload) != crc) return bad("a block with a bad checksum");
+      if (block_crc(stored_type, payload) != crc) return bad("a block with a bad checksum");
+      std::optional<std::string> plain;
+      if (compressed) {
+        plain = decompress_block(payload, kBlockMax);
+        if (!plain || plain->empty() || type == kTrailer) return bad("a block that cannot be decompressed");
+      }
       if (type > kRecords && last_type_ <= kRecords && state_ != nullptr) state_->finish_records();
       last_type_ = type;
-      Reader body(payload);
+      Reader body(plain ? *plain : payload);
       if (type == kTrailer) return finish(body);
       if (!read_block(type, body)) return bad("a malformed block");
       hash_.add(head);
@@ -220,10 +239,10 @@ class SnapshotParser {
     Reader in(std::string_view(head).substr(8));
     const std::uint32_t version = in.u32();
     if (in.u32() != crc32c(std::string_view(head).substr(0, 12))) return bad("its header has a bad checksum");
-    if (version < 1 || version > kVersion) {
+    if (version < 1 || version > kCompressedVersion) {
       return Error(Error::unsupported, "store",
                    "the snapshot has format version " + std::to_string(version) +
-                       "; this release reads versions 1 to 3");
+                       "; this release reads versions 1 to 4");
     }
     version_ = version;
     hash_.add(head);

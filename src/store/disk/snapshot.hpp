@@ -3,8 +3,9 @@
 //
 // The same form serves the store's own snapshots, `store snapshot save` and restore. Blocks of about 64 KiB
 // each carry a CRC32C; the trailer carries counts, revisions, the state hash and the SHA-256 of all before
-// it. Writing streams from an immutable tree and never holds more than a block; reading checks every byte
-// before the result counts. Pure: bytes come and go through functions.
+// it. Blocks may be compressed (zstd), each by itself. Writing streams from an immutable tree and never holds
+// more than a block; reading checks every byte before the result counts. Pure: bytes come and go through
+// functions.
 #include <functional>
 #include <string>
 #include <utility>
@@ -38,6 +39,7 @@ struct SnapshotImage {
   };
   std::vector<Lease> leases;
   std::vector<Change> changes;  ///< the kept history, oldest first
+  int zstd_level = 0;           ///< 0: not compressed
 };
 
 struct SnapshotSummary {

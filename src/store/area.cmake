@@ -1,0 +1,3 @@
+# Compressed snapshots.
+pkg_check_modules(ZSTD REQUIRED IMPORTED_TARGET libzstd)
+list(APPEND ORCHESTRA_AREA_LINK PkgConfig::ZSTD)
