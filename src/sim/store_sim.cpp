@@ -107,6 +107,8 @@ class StoreSim {
     options.snapshot_log_bytes = Bytes{24u << 10};
     options.log_keep_entries = log_keep_entries_;
     options.log_keep_bytes = Bytes{0};
+    options.lease_reads = options_.lease_reads;
+    options.max_clock_drift = 0.2;  // as draw_rates() lets clocks run
     options.scrub_every = 7s;
     options.state_check_every = 3s;
     SimulatedPeer& simulated = peer.identity;

@@ -28,7 +28,8 @@ struct StoreSimOptions {
   std::size_t clients = 4;
   std::size_t keys = 3;
   bool members = true;  ///< also changes of members
-  bool trace = false;   ///< keep a line per fault
+  bool lease_reads = false;
+  bool trace = false;  ///< keep a line per fault
 };
 
 struct StoreSimReport {

@@ -39,6 +39,7 @@ enum class Bug {
   forget_sessions,          ///< a snapshot does not say which requests were done
   store_commit_early,       ///< the hard state on disk calls entries committed that are not there yet
   revive_ending_lease,      ///< a lease whose end is under way is kept alive
+  break_promise,            ///< a leader reads under its lease for longer than anybody promised
   state_rots,               ///< one peer does not apply what it should
   last
 };

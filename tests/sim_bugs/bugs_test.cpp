@@ -70,6 +70,7 @@ constexpr Planted kPlanted[] = {
     {Bug::leases_not_restarted, "leases_not_restarted", 19},
     {Bug::forget_sessions, "forget_sessions", 1},
     {Bug::state_rots, "state_rots", 1},
+    {Bug::break_promise, "break_promise", 6},
     {Bug::store_commit_early, "store_commit_early", 38},
     {Bug::revive_ending_lease, "revive_ending_lease", 95},
     {Bug::keep_alive_unrecorded, "keep_alive_unrecorded", 7},
@@ -92,6 +93,7 @@ struct Run {
   StoreSimOptions options;
   options.seed = seed;
   options.peers = 0;
+  options.lease_reads = bug == Bug::break_promise;
   orchestra::sim::StoreSimReport report;
   try {
     report = run_store_sim(options);

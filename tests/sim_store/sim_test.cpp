@@ -32,17 +32,18 @@ Operation cas(const std::string& expected, const std::string& value, std::int64_
   return made;
 }
 
-void run_seed(std::uint64_t seed) {
+void run_seed(std::uint64_t seed, bool lease_reads = false) {
   StoreSimOptions options;
   options.seed = seed;
   options.peers = 0;
+  options.lease_reads = lease_reads;
   options.trace = std::getenv("SIM_SEED") != nullptr;
   const StoreSimReport report = run_store_sim(options);
   if (options.trace) {
     for (const std::string& line : report.trace) MESSAGE(line);
   }
   CHECK_MESSAGE(report.violation.empty(), "seed ", seed, ": ", report.violation, "; replay: SIM_SEED=", seed,
-                " build/release/bin/test_sim_store -tc='seeds*'");
+                " build/release/bin/test_sim_store -tc='", (lease_reads ? "leases" : "seeds"), "*'");
 }
 
 }  // namespace
@@ -128,4 +129,13 @@ TEST_CASE("seeds of crashes, cuts, pauses, failing disks, wrong clocks and chang
   const char* from = std::getenv("SIM_FROM");
   const std::uint64_t first = from != nullptr ? std::strtoull(from, nullptr, 10) : 1;
   for (std::uint64_t seed = first; seed < first + count; ++seed) run_seed(seed);
+}
+
+TEST_CASE("leases for reads: the same faults, with clocks that differ by as much as is allowed") {
+  if (const char* one = std::getenv("SIM_SEED")) return run_seed(std::strtoull(one, nullptr, 10), true);
+  const char* many = std::getenv("SIM_SEEDS");
+  const std::uint64_t count = many != nullptr ? std::strtoull(many, nullptr, 10) : 20;
+  const char* from = std::getenv("SIM_FROM");
+  const std::uint64_t first = from != nullptr ? std::strtoull(from, nullptr, 10) : 1;
+  for (std::uint64_t seed = first; seed < first + count; ++seed) run_seed(seed, true);
 }

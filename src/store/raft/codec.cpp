@@ -8,7 +8,7 @@ namespace {
 
 constexpr std::uint8_t kConfigurationVersion = 1;
 enum MemberFlag : std::uint8_t { kVoter = 1, kWasVoter = 2, kStarted = 4 };
-enum MessageFlag : std::uint8_t { kReject = 1, kTransfer = 2, kHasConfiguration = 4 };
+enum MessageFlag : std::uint8_t { kReject = 1, kTransfer = 2, kHasConfiguration = 4, kPromise = 8 };
 
 Error malformed(const char* what) { return Error(Error::corrupt, "store", std::string("malformed ") + what); }
 
@@ -71,7 +71,8 @@ std::string encode_message(const Message& message) {
   Writer out(bytes);
   out.u8(static_cast<std::uint8_t>(message.type));
   out.u8(static_cast<std::uint8_t>((message.reject ? kReject : 0) | (message.transfer ? kTransfer : 0) |
-                                   (message.configuration ? kHasConfiguration : 0)));
+                                   (message.configuration ? kHasConfiguration : 0) |
+                                   (message.promise ? kPromise : 0)));
   out.u64(message.from.value);
   out.u64(message.to.value);
   out.varint(message.term.value);
@@ -95,11 +96,12 @@ Result<Message> decode_message(std::string_view bytes) {
   Message message;
   const std::uint8_t type = in.u8();
   const std::uint8_t flags = in.u8();
-  if (type < 1 || type > static_cast<std::uint8_t>(kLastMessageType) || flags > 7)
+  if (type < 1 || type > static_cast<std::uint8_t>(kLastMessageType) || flags > 15)
     return malformed("peer message");
   message.type = static_cast<MessageType>(type);
   message.reject = (flags & kReject) != 0;
   message.transfer = (flags & kTransfer) != 0;
+  message.promise = (flags & kPromise) != 0;
   message.from = PeerId{in.u64()};
   message.to = PeerId{in.u64()};
   message.term = Term{in.varint()};

@@ -41,6 +41,7 @@ RaftCore::RaftCore(RaftOptions options, RaftStart start)
     if (log_.at(index).type == EntryType::configuration) note_configuration(log_.at(index));
   }
   draw_election_timeout();
+  promise();                     // what was promised before the restart still holds
   if (alone()) campaign(false);  // nobody else could win: no election wait
 }
 
@@ -69,13 +70,14 @@ void RaftCore::tick() {
   ++ticks_;
   ++elapsed_;
   if (role_ == Role::leader) return tick_leader();
-  if (elapsed_ < election_timeout_ || !promotable()) return;
+  if (elapsed_ < election_timeout_ || !promotable() || ticks_ < promised_until_) return;
   campaign(!alone());
 }
 
 void RaftCore::tick_leader() {
   if (elapsed_ >= options_.heartbeat_ticks) {
     elapsed_ = 0;
+    if (options_.lease_ns > 0 && !read_round_open_) begin_round();
     broadcast_heartbeat();
   }
   if (transfer_to_.value != 0 && ++transfer_elapsed_ >= options_.election_ticks_max) transfer_to_ = {};
@@ -99,6 +101,7 @@ void RaftCore::become_follower(Term term, PeerId leader) {
   pending_reads_.clear();
   early_reads_.clear();
   read_round_open_ = false;
+  lease_until_ns_ = 0;
   transfer_to_ = {};
   appends_due_ = commit_due_ = false;
   draw_election_timeout();
@@ -152,6 +155,9 @@ void RaftCore::become_leader() {
   uncommitted_bytes_ = 0;
   read_round_ = 0;
   read_round_open_ = false;
+  round_began_.clear();
+  lease_until_ns_ = 0;
+  lease_given_up_ = false;
   transfer_to_ = {};
   progress_.clear();
   configuration_changed();
@@ -239,6 +245,8 @@ void RaftCore::refuse_stale(const Message& message) {
 void RaftCore::step(const Message& message) {
   ORC_ASSERT(message.to == options_.self);
   const bool asks_vote = message.type == MessageType::pre_vote || message.type == MessageType::vote;
+  // Promised to a leader, whatever was heard of other terms since; a transfer it has agreed to.
+  if (asks_vote && !message.transfer && ticks_ < promised_until_) return;
   if (message.term > hard_.term) {
     // A leader was heard lately: whoever campaigns is cut off or mistaken, and must not disturb.
     const bool sticky = leader_.value != 0 && elapsed_ < options_.election_ticks_min;
@@ -315,12 +323,14 @@ Ready RaftCore::take_ready() {
     if (!planted(Bug::store_commit_early)) ready.hard_state->commit = std::min(hard_.commit, stored_);
   }
   if (ready.hard_state && planted(Bug::vote_not_stored)) ready.hard_state->vote = {};
+  ready.entries.reserve(log_.last().value - std::min(taken_, log_.last()).value);
   for (Index index{taken_.value + 1}; index <= log_.last(); ++index.value)
     ready.entries.push_back(log_.at(index));
   taken_ = log_.last();
   taken_hard_ = hard_;
   ready.receipt = {hard_.term, hard_.vote, log_.last_term(), log_.last()};
   const Index until = std::min(hard_.commit, stored_);
+  ready.committed.reserve(until.value - std::min(handed_, until).value);
   for (Index index{handed_.value + 1}; index <= until; ++index.value) {
     ready.committed.push_back(log_.at(index));
     if (role_ == Role::leader) {

@@ -6,8 +6,9 @@
 // counts only after report_stored(). Rules kept: election restriction, commit by counting only in the own
 // term (section 3.6), an empty entry at the start of a term, pre-vote with leader stickiness (9.6, 4.2.3),
 // check-quorum (6.2), conflict hints by term (3.5), reads by ReadIndex with shared rounds (6.4), leadership
-// transfer (3.10), joint consensus (4.3) with learners, snapshots for those who fell behind (5).
-// A configuration counts from the moment it is in the log, and goes with the entry when that is cut off.
+// transfer (3.10), joint consensus (4.3) with learners, snapshots for those who fell behind (5), and where it
+// is asked for, reads under a lease of the leader (6.4.1; reads.cpp). A configuration counts from the moment
+// it is in the log, and goes with the entry when that is cut off.
 #include <deque>
 #include <map>
 #include <set>
@@ -34,6 +35,9 @@ struct RaftOptions {
   std::size_t keep_entries = 10'000;     ///< kept for slow followers, ...
   std::size_t keep_bytes = 64u << 20;    ///< ... or this many bytes, whichever is more
   std::uint64_t promote_lag_max = 1000;  ///< entries that a learner may lack when it becomes a voter
+  /// Each peer that answers a heartbeat votes for nobody else for election_ticks_min; so long, by the
+  /// leader's clock and less what clocks may differ, the leader answers reads unasked. 0: it always asks.
+  std::int64_t lease_ns = 0;
   std::uint64_t seed = 0;
 };
 
@@ -109,6 +113,8 @@ class RaftCore {
  public:
   RaftCore(RaftOptions options, RaftStart start);
 
+  /// The owner's clock (one that goes on while the machine sleeps), before each call below: for leases only.
+  void set_now(std::int64_t now_ns) { now_ns_ = std::max(now_ns_, now_ns); }
   void tick();
   void step(const Message& message);
   /// `not_leader` with the leader's id as PeerId detail; `overloaded` past uncommitted_bytes_max.
@@ -154,6 +160,11 @@ class RaftCore {
   bool alone() const;
   /// Leader, and an entry of the own term is committed: reads and writes can be served.
   bool serving() const { return role_ == Role::leader && log_.term_at(hard_.commit) == hard_.term; }
+  /// Nobody else can have been elected until now.
+  bool lease_held() const {
+    return role_ == Role::leader && !lease_given_up_ && lease_configuration_ == configuration_changes_ &&
+           now_ns_ < lease_until_ns_;
+  }
 
  private:
   enum class Flow : std::uint8_t { probe, replicate, snapshot };
@@ -164,6 +175,7 @@ class RaftCore {
     bool waiting = false;     ///< a probe is on its way
     std::uint64_t heard = 0;  ///< tick of the last answer; 0: never
     std::uint64_t confirmed_round = 0;
+    std::uint64_t promised_round = 0;                    ///< the last that it answered with a promise
     std::deque<std::pair<Index, std::size_t>> inflight;  ///< last index and bytes of each append
     std::size_t inflight_bytes = 0;
     unsigned stalled_beats = 0;
@@ -209,6 +221,9 @@ class RaftCore {
   // reads.cpp
   void add_read(std::uint64_t context, PeerId from);
   void start_read_round();
+  void begin_round();
+  void renew_lease();
+  void promise();
   void confirm_reads();
   void answer_read(std::uint64_t context, PeerId to, Index index);
 
@@ -246,6 +261,12 @@ class RaftCore {
   std::map<PeerId, Progress> progress_;
   std::uint64_t read_round_ = 0;
   bool read_round_open_ = false;
+  std::int64_t now_ns_ = 0;
+  std::int64_t lease_until_ns_ = 0;
+  std::uint64_t lease_configuration_ = 0;
+  bool lease_given_up_ = false;                                     ///< for this term: leadership was offered
+  std::deque<std::pair<std::uint64_t, std::int64_t>> round_began_;  ///< those not confirmed yet
+  std::uint64_t promised_until_ = 0;                                ///< tick; no vote and no campaign before
   std::deque<PendingRead> pending_reads_;
   std::vector<std::pair<std::uint64_t, PeerId>> early_reads_;  ///< until an own entry is committed
   PeerId transfer_to_;

@@ -248,6 +248,7 @@ Result<void> RaftCore::transfer_leadership(PeerId to) {
                  "peer " + std::to_string(to.value) + " does not answer; name another one");
   }
   transfer_to_ = to;
+  lease_given_up_ = true;
   transfer_elapsed_ = 0;
   maybe_send_timeout_now(to, found->second);
   if (found->second.match < log_.last()) send_append(to, found->second, false);

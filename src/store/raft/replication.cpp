@@ -174,11 +174,13 @@ void RaftCore::on_heartbeat(const Message& message) {
   ORC_ASSERT(role_ != Role::leader || planted(Bug::vote_twice));
   if (role_ != Role::follower || leader_ != message.from) become_follower(message.term, message.from);
   elapsed_ = 0;
+  promise();
   hard_.commit = std::max(hard_.commit, std::min(message.commit, log_.last()));
   Message answer;
   answer.type = MessageType::heartbeat_answer;
   answer.to = message.from;
   answer.context = message.context;
+  answer.promise = options_.lease_ns > 0;
   // It says nothing about entries, so it waits for no sync but that of the term.
   send(std::move(answer), stored_term_ != hard_.term);
 }
@@ -190,6 +192,8 @@ void RaftCore::on_heartbeat_answer(const Message& message) {
   Progress& progress = found->second;
   progress.heard = ticks_;
   progress.confirmed_round = std::max(progress.confirmed_round, message.context);
+  if (message.promise) progress.promised_round = std::max(progress.promised_round, message.context);
+  renew_lease();
   confirm_reads();
   if (progress.flow == Flow::snapshot && progress.snapshot_index.value != 0 &&
       ++progress.stalled_beats >= kStalledBeatsMax)

@@ -90,6 +90,7 @@ struct Message {
   std::vector<Entry> entries;  ///< append
   bool reject = false;
   bool transfer = false;                       ///< votes: the leader itself asked for this campaign
+  bool promise = false;                        ///< heartbeat answer: no vote for another one for a while
   Term hint_term;                              ///< rejected append: term at the hint index
   std::uint64_t context = 0;                   ///< heartbeat: the read round it confirms; reads: whose
   std::optional<Configuration> configuration;  ///< snapshot
