@@ -39,7 +39,7 @@ void LocalStore::follow(const std::vector<KeyValue>& changes) {
       const Sequence middle = history.begin() + (history.end() - history.begin()) / 2;
       (void)state.apply(Compact{history.at(middle).revision});
     }
-    publish_locked();
+    core_->changed_locked();
   }
   announce(std::move(wake));
 }
@@ -49,7 +49,7 @@ void LocalStore::follow_to(Revision revision) {
     std::lock_guard lock(core_->mutex);
     if (revision <= core_->state.revision()) return;
     core_->state.follow_to(revision);
-    publish_locked();
+    core_->changed_locked();
   }
   announce({});
 }
@@ -58,7 +58,7 @@ void LocalStore::follow_compaction(Revision revision) {
   std::lock_guard lock(core_->mutex);
   if (revision <= core_->state.compacted() || revision > core_->state.revision()) return;
   (void)core_->state.apply(Compact{revision});
-  publish_locked();
+  core_->changed_locked();
 }
 
 void LocalStore::follow_from(std::vector<RecordRef> records, Revision revision) {
@@ -69,7 +69,7 @@ void LocalStore::follow_from(std::vector<RecordRef> records, Revision revision) 
     core_->hub.end_all(gap, wake);
     core_->old_trees.clear();
     core_->state.follow_from(std::move(records), revision);
-    publish_locked();
+    core_->changed_locked();
   }
   announce(std::move(wake));
 }

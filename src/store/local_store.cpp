@@ -84,8 +84,7 @@ std::optional<Error> LocalStore::admit(const Txn& txn) const {
       std::none_of(txn.otherwise.begin(), txn.otherwise.end(), is_put)) {
     return std::nullopt;
   }
-  std::lock_guard lock(core_->mutex);
-  const std::uint64_t used = core_->state.bytes();
+  const std::uint64_t used = core_->state_bytes.load(std::memory_order_relaxed);
   if (used < state_bytes_max_) return std::nullopt;
   return Error(Error::no_space, "store",
                "the store holds " + std::to_string(used) + " bytes of a limit of " +
@@ -122,7 +121,7 @@ Pending<TxnResult> LocalStore::txn(Txn txn) {
 
 Pending<WriteResult> LocalStore::put(std::string key, Value value, PutOptions options) {
   Txn txn;
-  const KeyRange range = Key(std::move(key));
+  KeyRange range = Key(std::move(key));
   if (options.if_mod_revision) {
     txn.compares.push_back({range, Compare::Target::mod, Compare::Op::equal, *options.if_mod_revision});
   }
@@ -151,13 +150,12 @@ Pending<WriteResult> LocalStore::put(std::string key, Value value, PutOptions op
                        "from 1 on");
     }
   }
-  TxnOp op;
-  op.range = range;
+  TxnOp& op = txn.then.emplace_back();
+  op.range = std::move(range);
   op.value = std::move(value);
   op.lease = options.lease;
   op.want_previous = options.want_previous;
-  txn.then.push_back(std::move(op));
-  return run_conditional(range, std::move(txn), once);
+  return run_conditional(std::move(txn), once);
 }
 
 Pending<WriteResult> LocalStore::remove(KeyRange range, RemoveOptions options) {
@@ -170,22 +168,31 @@ Pending<WriteResult> LocalStore::remove(KeyRange range, RemoveOptions options) {
   op.range = range;
   op.want_previous = options.want_previous;
   txn.then.push_back(std::move(op));
-  return run_conditional(range, std::move(txn));
+  return run_conditional(std::move(txn));
 }
 
 /// Runs a txn of one write whose failure answers the key that is there now.
-Pending<WriteResult> LocalStore::run_conditional(const KeyRange& range, Txn txn,
-                                                 std::optional<RequestId> once) {
+Pending<WriteResult> LocalStore::run_conditional(Txn txn, std::optional<RequestId> once) {
   Promise<WriteResult> promise;
   auto pending = promise.pending();
-  Txn conditions;
-  if (!txn.compares.empty()) {
-    txn.otherwise.push_back(read_op(range));
-    conditions.compares = txn.compares;
+  if (txn.compares.empty()) {
+    run_txn(
+        std::move(txn),
+        [promise](Outcome outcome) {
+          if (!outcome) return promise.set(outcome.error());
+          promise.set(to_write_result(std::move(*outcome)));
+        },
+        once);
+    return pending;
   }
+  const KeyRange& range = txn.then.front().range;
+  Txn conditions;
+  conditions.compares = txn.compares;
+  std::string key = range.begin;
+  txn.otherwise.push_back(read_op(range));
   run_txn(
       std::move(txn),
-      [promise, key = range.begin, conditions = std::move(conditions)](Outcome outcome) {
+      [promise, key = std::move(key), conditions = std::move(conditions)](Outcome outcome) {
         if (!outcome) return promise.set(outcome.error());
         if (!outcome->succeeded)
           return promise.set(conflict_error(key, conditions, outcome->ops.at(0).range));
@@ -277,7 +284,7 @@ std::vector<Outcome> LocalStore::apply(std::vector<Command> commands, ProposalId
       }
     }
     core_->applied = last;
-    if (before != std::pair(state.revision(), state.compacted())) publish_locked();
+    if (before != std::pair(state.revision(), state.compacted())) core_->changed_locked();
     while (!core_->waiters.empty() && core_->waiters.begin()->first.first <= state.revision()) {
       reached.push_back(std::move(core_->waiters.begin()->second));
       core_->waiters.erase(core_->waiters.begin());
@@ -300,14 +307,30 @@ std::optional<std::uint64_t> LocalStore::state_mark(std::uint64_t number) const 
   return core_->mark.second;
 }
 
-void LocalStore::publish_locked() {
-  const MvccState& state = core_->state;
+std::shared_ptr<const Root> Core::publish_locked() {
   auto root = std::make_shared<Root>();
   root->tree = state.tree();
   root->revision = state.revision();
   root->compacted = state.compacted();
-  core_->publish(std::move(root));
-  std::erase_if(core_->old_trees, [&](const auto& old) { return old->revision < state.compacted(); });
+  std::shared_ptr<const Root> old = root;  // it frees its nodes after the lock
+  std::lock_guard lock(root_mutex_);
+  old.swap(root_);
+  return root;
+}
+
+void Core::changed_locked() {
+  state_bytes.store(state.bytes(), std::memory_order_relaxed);
+  compacted.store(state.compacted(), std::memory_order_release);
+  revision.store(state.revision(), std::memory_order_release);
+  if (!old_trees.empty())
+    std::erase_if(old_trees, [&](const auto& old) { return old->revision < state.compacted(); });
+  if (read_.exchange(false, std::memory_order_relaxed)) {
+    publish_locked();
+    return;
+  }
+  std::shared_ptr<const Root> old;  // it frees its nodes after the lock
+  std::lock_guard lock(root_mutex_);
+  old.swap(root_);
 }
 
 // ---- timers
@@ -315,7 +338,7 @@ void LocalStore::publish_locked() {
 void LocalStore::start_timers() {
   {
     std::lock_guard lock(core_->mutex);
-    publish_locked();
+    core_->changed_locked();
     start_leases_locked();
   }
   arm_lease_timer();
@@ -348,7 +371,7 @@ void LocalStore::install(MvccState state, ProposalId last) {
     start_leases_locked();
     core_->applied = last;
     core_->old_trees.clear();
-    publish_locked();
+    core_->changed_locked();
     while (!core_->waiters.empty() && core_->waiters.begin()->first.first <= core_->state.revision()) {
       reached.push_back(std::move(core_->waiters.begin()->second));
       core_->waiters.erase(core_->waiters.begin());

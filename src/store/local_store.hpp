@@ -2,9 +2,12 @@
 // LocalStore: everything of a StateStore that does not depend on how a command becomes final.
 //
 // MemoryStore applies a command at once, RaftStore when the log has it; both keep the same state machine
-// behind one mutex, publish an immutable root after each batch, and serve reads, snapshots, watches,
-// leases and waiting for revisions from here. Newest reads take the published root (a lock held for one
-// pointer copy) and never wait for a writer.
+// behind one mutex, publish an immutable root, and serve reads, snapshots, watches, leases and waiting for
+// revisions from here. Newest reads take the published root (a lock held for one pointer copy).
+//
+// A published root shares its nodes with the state, so the next batch must copy each node it touches. While
+// nobody reads, nothing is published: the first read after a pause publishes what is there (it waits for the
+// batch that is being applied, if there is one), and from then on each batch does, as long as reads come.
 #include <atomic>
 #include <deque>
 #include <map>
@@ -52,18 +55,30 @@ struct Core {
   static constexpr std::size_t kOldTreesMax = 8;
   std::deque<std::shared_ptr<const Root>> old_trees;
 
-  std::shared_ptr<const Root> root() const {
-    std::lock_guard lock(root_mutex_);
-    return root_;
+  // Of `state`, for those who need no root; written under the mutex.
+  std::atomic<Revision> revision{1}, compacted{0};
+  std::atomic<std::uint64_t> state_bytes{0};
+
+  /// The newest one. Not with the mutex held.
+  std::shared_ptr<const Root> root() {
+    read_.store(true, std::memory_order_relaxed);
+    {
+      std::lock_guard lock(root_mutex_);
+      if (root_) return root_;
+    }
+    std::lock_guard lock(mutex);
+    return publish_locked();
   }
-  void publish(std::shared_ptr<const Root> root) {
-    std::lock_guard lock(root_mutex_);
-    root_.swap(root);
-  }
+  /// `state` has changed.
+  void changed_locked();
+  /// Now, whether somebody reads or not.
+  std::shared_ptr<const Root> publish_locked();
 
  private:
-  mutable std::mutex root_mutex_;  ///< held for one pointer copy
-  std::shared_ptr<const Root> root_ = std::make_shared<Root>();
+  std::atomic<bool> read_{false};  ///< somebody took a root since the last change
+  std::mutex root_mutex_;          ///< held for one pointer copy
+  std::shared_ptr<const Root> root_ =
+      std::make_shared<Root>();  ///< null: not published since the last change
 };
 
 class LocalStore : public StateStore, public StoreSessions, public std::enable_shared_from_this<LocalStore> {
@@ -82,8 +97,8 @@ class LocalStore : public StateStore, public StoreSessions, public std::enable_s
   Pending<LeaseInfo> lease_time_to_live(LeaseId id, bool want_keys) override;
   Pending<std::vector<LeaseInfo>> lease_list() override;
   Pending<void> compact(Revision revision) override;
-  Revision revision() const override { return core_->root()->revision; }
-  Revision compacted_revision() const override { return core_->root()->compacted; }
+  Revision revision() const override { return core_->revision.load(std::memory_order_acquire); }
+  Revision compacted_revision() const override { return core_->compacted.load(std::memory_order_acquire); }
   Pending<void> wait_revision(Revision revision, Duration deadline) override;
   StoreStatus status() const override;
   StoreCapabilities capabilities() const override {
@@ -171,9 +186,8 @@ class LocalStore : public StateStore, public StoreSessions, public std::enable_s
     std::uint64_t session = 0, sequence = 0;
   };
   void run_txn(Txn txn, Answer answer, std::optional<RequestId> once = {});
-  Pending<WriteResult> run_conditional(const KeyRange& range, Txn txn, std::optional<RequestId> once = {});
+  Pending<WriteResult> run_conditional(Txn txn, std::optional<RequestId> once = {});
   Pending<void> propose_void(Command command);
-  void publish_locked();
   void announce(WatchHub::Wake wake);
   LeaseInfo lease_info_locked(LeaseId id, const LeaseState& lease, bool want_keys) const;
   void expire_leases();

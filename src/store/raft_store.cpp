@@ -16,6 +16,10 @@ constexpr std::uint64_t kApplyBacklogMax = 64u << 20;  ///< bytes committed and 
 constexpr std::size_t kWaitingMax = 4096;              ///< writes that wait for a leader
 constexpr std::size_t kSyncSamplesMax = 512;
 constexpr std::int64_t kSlowSync = 100'000'000;
+constexpr std::int64_t kCollectLater = 1'000'000;  ///< a batch that takes longer is waited for no more
+constexpr std::int64_t kSpin = 50'000;             ///< how long the log thread looks around before it sleeps
+constexpr std::int64_t kSoon = 100'000;            ///< work that comes within this is worth it
+constexpr int kSpinsWorthMax = 8;
 constexpr std::int64_t kRetryAfterMin = 10'000'000, kRetryAfterMax = 2'000'000'000;
 
 bool has_put(const Command& command) {
@@ -94,8 +98,8 @@ std::optional<Error> RaftStoreImpl::submit_locked(Submission& submission) {
   if (core_raft_->role() == Role::leader && !core_raft_->transferring()) {
     auto id = core_raft_->propose(submission.bytes);
     if (!id) return overloaded_locked(id.error());
-    proposals_.emplace(*id, std::move(submission.proposal));
-    collect_locked();
+    add_proposal_locked(*id, std::move(submission.proposal));
+    collect_soon_locked();
     return std::nullopt;
   }
   const PeerId leader = core_raft_->leader();
@@ -118,8 +122,27 @@ void RaftStoreImpl::answer_later(Answer answer, Error error) {
   engine_.post([answer = std::move(answer), error = std::move(error)] { answer(error); });
 }
 
+/// In the order of their places: nearly always the last one.
+void RaftStoreImpl::add_proposal_locked(const ProposalId& id, Proposal proposal) {
+  const auto before = [](const ProposalId& a, const ProposalId& b) {
+    return a.index != b.index ? a.index < b.index : a.term < b.term;
+  };
+  auto at = proposals_.end();
+  while (at != proposals_.begin() && before(id, std::prev(at)->first)) --at;
+  proposals_.emplace(at, id, std::move(proposal));
+}
+
+/// While a batch is on its way to the disk the next one gathers, and the core is asked once for all of it.
+/// Peers hear of it then too, but need not wait for a disk that is slow.
+void RaftStoreImpl::collect_soon_locked() {
+  collect_due_ =
+      storing_ && options_.log_thread && (!net_ || steady_now() - storing_since_ns_ < kCollectLater);
+  if (!collect_due_) collect_locked();
+}
+
 /// Moves what the core wants done to those who do it.
 void RaftStoreImpl::collect_locked() {
+  collect_due_ = false;
   Ready ready = core_raft_->take_ready();
   if (net_) {
     for (const Message& message : ready.messages_now) net_->send(message);
@@ -172,7 +195,11 @@ void RaftStoreImpl::send_after_sync(std::vector<Message>& messages) {
 
 void RaftStoreImpl::wake_log_locked() {
   if (options_.log_thread) {
-    log_wake_.notify_one();
+    if (log_spins_) {
+      log_woken_.store(true, std::memory_order_release);
+    } else {
+      log_wake_.notify_one();
+    }
     return;
   }
   if (std::exchange(log_scheduled_, true)) return;
@@ -181,12 +208,32 @@ void RaftStoreImpl::wake_log_locked() {
   });
 }
 
+/// Until there is something to do. Where one write follows the other, it looks around for a moment before it
+/// sleeps: to be woken takes half as long as a fast disk needs for a sync.
+void RaftStoreImpl::wait_for_work(std::unique_lock<std::mutex>& lock) {
+  const auto work = [this] { return !nothing_to_store_locked() || stopping_ || low_space_; };
+  if (work()) return;
+  const std::int64_t began = steady_now();
+  if (spins_worth_ > 0) {
+    log_spins_ = true;
+    log_woken_.store(false, std::memory_order_relaxed);
+    lock.unlock();
+    while (!log_woken_.load(std::memory_order_acquire) && steady_now() - began < kSpin)
+      std::this_thread::yield();
+    lock.lock();
+    log_spins_ = false;
+  }
+  log_wake_.wait(lock, work);
+  const bool soon = steady_now() - began < kSoon;
+  spins_worth_ = std::clamp(spins_worth_ + (soon ? 1 : -2), -2, kSpinsWorthMax);
+}
+
 void RaftStoreImpl::log_loop() {
   std::unique_lock lock(raft_mutex_);
   const auto work = [this] { return !nothing_to_store_locked(); };
   while (!failed_) {
     if (!work() && stopping_) break;
-    if (!work() && !low_space_) log_wake_.wait(lock, [&] { return work() || stopping_ || low_space_; });
+    wait_for_work(lock);
     if (!work() && low_space_) log_wake_.wait_for(lock, std::chrono::seconds(1));
     if (!store_next(lock)) break;
     if (std::exchange(apply_inline_, false)) {
@@ -228,7 +275,9 @@ void RaftStoreImpl::store_delayed() {
 }
 
 RaftStoreImpl::Storing RaftStoreImpl::take_batch_locked() {
+  if (collect_due_) collect_locked();
   storing_ = true;
+  storing_since_ns_ = steady_now();
   return {std::exchange(batch_, {}), std::exchange(after_sync_, {}), receipt_,
           std::exchange(sync_due_, false)};
 }
@@ -310,7 +359,7 @@ bool RaftStoreImpl::store(std::unique_lock<std::mutex>& lock, Storing storing) {
   if (net_ && (!batch.entries.empty() || batch.install)) net_->set_fresh(false);
   if (!batch.entries.empty() || batch.hard_state || batch.install) {
     core_raft_->report_stored(planted(Bug::receipt_of_later) ? receipt_ : receipt);
-    may_apply_inline_ = options_.log_thread && batch_.empty();
+    may_apply_inline_ = options_.log_thread && batch_.empty() && !collect_due_;
     collect_locked();
     may_apply_inline_ = false;
   }
@@ -400,6 +449,13 @@ void RaftStoreImpl::stop() {
       lock.lock();
     } else if (applier_ != std::this_thread::get_id()) {
       quiet_.wait(lock, [this] { return applying_ == Applying::idle; });
+    }
+    if (!telling_) {
+      lock.unlock();
+      tell_answers();
+      lock.lock();
+    } else if (teller_ != std::this_thread::get_id()) {
+      quiet_.wait(lock, [this] { return !telling_; });
     }
     quiet_.wait(lock, [this] { return !snapshot_running_; });
   }

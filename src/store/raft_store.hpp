@@ -88,11 +88,6 @@ class RaftStoreImpl final : public LocalStore, public StoreMembers {
     std::shared_ptr<const std::string> bytes;
     Proposal proposal;
   };
-  struct ByIndex {
-    bool operator()(const ProposalId& a, const ProposalId& b) const {
-      return a.index != b.index ? a.index < b.index : a.term < b.term;
-    }
-  };
   enum class Applying : std::uint8_t { idle, scheduled, running };
   struct Arrived {  ///< a snapshot from a peer
     SnapshotPoint point;
@@ -129,9 +124,12 @@ class RaftStoreImpl final : public LocalStore, public StoreMembers {
   std::optional<Error> refuse_locked(const Command* command);
   Error overloaded_locked(const Error& error) const;
   std::optional<Error> submit_locked(Submission& submission);
+  void add_proposal_locked(const ProposalId& id, Proposal proposal);
   void collect_locked();
+  void collect_soon_locked();
   void take_install_locked(const SnapshotPoint& point);
   void wake_log_locked();
+  void wait_for_work(std::unique_lock<std::mutex>& lock);
   void log_loop();
   void drain_log();
   struct Storing {  ///< one batch on its way to the disk, and what waits for it
@@ -143,7 +141,9 @@ class RaftStoreImpl final : public LocalStore, public StoreMembers {
   Storing take_batch_locked();
   bool store(std::unique_lock<std::mutex>& lock, Storing storing);
   bool store_next(std::unique_lock<std::mutex>& lock) { return store(lock, take_batch_locked()); }
-  bool nothing_to_store_locked() const { return batch_.empty() && after_sync_.empty() && !sync_due_; }
+  bool nothing_to_store_locked() const {
+    return batch_.empty() && after_sync_.empty() && !sync_due_ && !collect_due_;
+  }
   void arm_sync_locked();
   void store_delayed();
   void send_after_sync(std::vector<Message>& messages);
@@ -159,6 +159,8 @@ class RaftStoreImpl final : public LocalStore, public StoreMembers {
   void run_apply();
   void run_apply_inline();
   bool apply_some();
+  void tell_or_post(std::vector<Answer> answers, std::vector<Outcome> outcomes);
+  void tell_answers();
   bool apply_install();
   void take_proposals_locked(const Entry& entry, Proposal& taken);
   void release_reads_locked(Index applied);
@@ -179,6 +181,9 @@ class RaftStoreImpl final : public LocalStore, public StoreMembers {
   bool forward_locked(Submission& submission);
   void on_forwarded(std::uint64_t sequence, const Result<std::string>& answer);
   void start_round_locked();
+  void tell_time_locked() {
+    if (options_.lease_reads) core_raft_->set_now(steady_now());
+  }
   void on_read_locked(const ReadState& read);
   void on_request(PeerId from, RequestKind kind, const std::string& body, const PeerHandlers::Reply& reply);
   void on_propose_request(const std::string& body, const PeerHandlers::Reply& reply);
@@ -243,9 +248,9 @@ class RaftStoreImpl final : public LocalStore, public StoreMembers {
   std::condition_variable log_wake_;
   std::condition_variable quiet_;
   std::optional<RaftCore> core_raft_;
-  std::map<ProposalId, Proposal, ByIndex> proposals_;
-  std::map<std::uint64_t, Proposal> forwarded_;  ///< asked of the leader, its place not known yet
-  std::deque<Submission> waiting_;               ///< until a leader is known
+  std::deque<std::pair<ProposalId, Proposal>> proposals_;  ///< by index, then term
+  std::map<std::uint64_t, Proposal> forwarded_;            ///< asked of the leader, its place not known yet
+  std::deque<Submission> waiting_;                         ///< until a leader is known
   std::vector<std::pair<Index, PeerHandlers::Reply>> change_waiters_;
   struct WaitingChange {
     MemberChange change;
@@ -265,9 +270,21 @@ class RaftStoreImpl final : public LocalStore, public StoreMembers {
   Applying applying_ = Applying::idle;
   std::thread::id applier_;
   bool may_apply_inline_ = false, apply_inline_ = false;  ///< log thread, see run_apply_inline()
-  bool sync_armed_ = false, sync_due_ = false;            ///< durability `interval`
-  bool log_scheduled_ = false;                            ///< log_thread = false: a drain is queued or runs
+  struct Told {
+    std::vector<Answer> answers;
+    std::vector<Outcome> outcomes;
+  };
+  std::deque<Told> to_tell_;  ///< answers of large batches; at most kTellBatchesMax
+  bool telling_ = false;
+  std::thread::id teller_;
+  bool sync_armed_ = false, sync_due_ = false;  ///< durability `interval`
+  bool log_scheduled_ = false;                  ///< log_thread = false: a drain is queued or runs
   bool storing_ = false;
+  std::int64_t storing_since_ns_ = 0;
+  bool collect_due_ = false;            ///< the log thread collects when it takes its next batch
+  std::atomic<bool> log_woken_{false};  ///< while it spins: there is work
+  bool log_spins_ = false;
+  int spins_worth_ = 0;             ///< how often work came soon lately; above 0: spin before sleeping
   std::optional<Storing> delayed_;  ///< a simulated disk has not finished with it
   bool log_done_ = false;
   bool stopping_ = false;

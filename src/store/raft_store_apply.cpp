@@ -11,6 +11,9 @@ namespace orchestra::store {
 namespace {
 constexpr std::size_t kApplyBatch = 1024;
 constexpr std::size_t kInlineMax = 4;
+constexpr std::size_t kTellApart = 32;  ///< answers that are worth a thread of their own
+constexpr std::size_t kTellBatchesMax =
+    8;  ///< that wait for it; then the applier does it, and is slowed down
 }  // namespace
 
 void RaftStoreImpl::schedule_apply_locked() {
@@ -40,8 +43,8 @@ void RaftStoreImpl::run_apply() {
   }
 }
 
-/// On the log thread, when nothing else waits for it: a lone writer is spared a change of threads. One round;
-/// whatever has come meanwhile goes to an event thread.
+/// On the log thread when nothing else waits for it, or on the event thread that heard of the majority: a
+/// lone writer is spared a change of threads. One round; whatever has come meanwhile goes to an event thread.
 void RaftStoreImpl::run_apply_inline() {
   const EventThreadScope scope;
   {
@@ -68,7 +71,7 @@ void RaftStoreImpl::take_proposals_locked(const Entry& entry, Proposal& taken) {
   while (!proposals_.empty() && proposals_.begin()->first.index <= entry.index) {
     const ProposalId id = proposals_.begin()->first;
     Proposal proposal = std::move(proposals_.begin()->second);
-    proposals_.erase(proposals_.begin());
+    proposals_.pop_front();
     if (id.index == entry.index && (id.term == entry.term || planted(Bug::reply_by_index))) {
       taken = std::move(proposal);
     } else {
@@ -92,7 +95,7 @@ bool RaftStoreImpl::apply_install() {
       answer_later(std::move(proposals_.begin()->second.answer),
                    Error(Error::unknown_outcome, "store",
                          "this peer fell behind and took a snapshot that may or may not contain this write"));
-      proposals_.erase(proposals_.begin());
+      proposals_.pop_front();
     }
   }
   if (!planted(Bug::install_keeps_state))
@@ -119,18 +122,21 @@ bool RaftStoreImpl::apply_some() {
       quiet_.notify_all();
       return false;
     }
+    commands.reserve(std::min(committed_.size(), kApplyBatch));
+    answers.reserve(std::min(committed_.size(), kApplyBatch));
     while (!committed_.empty() && commands.size() < kApplyBatch && !unreadable) {
       const Entry& entry = committed_.front();
       Proposal proposal;
       take_proposals_locked(entry, proposal);
       if (entry.type == EntryType::command) {
-        auto command =
-            proposal.command ? Result<Command>(std::move(*proposal.command)) : decode_command(entry.bytes());
-        if (!command) {
+        if (proposal.command) {
+          commands.push_back(std::move(*proposal.command));
+        } else if (auto command = decode_command(entry.bytes())) {
+          commands.push_back(std::move(*command));
+        } else {
           unreadable = command.error();
           break;
         }
-        commands.push_back(std::move(*command));
         answers.push_back(std::move(proposal.answer));
       }
       last = {entry.term, entry.index};
@@ -141,9 +147,7 @@ bool RaftStoreImpl::apply_some() {
   }
   if (last.index.value != 0) {
     auto outcomes = apply(std::move(commands), last);
-    for (std::size_t i = 0; i < answers.size(); ++i) {
-      if (answers[i]) answers[i](std::move(outcomes[i]));
-    }
+    tell_or_post(std::move(answers), std::move(outcomes));
     std::lock_guard lock(raft_mutex_);
     core_raft_->report_applied(last.index);
     if (net_) release_reads_locked(last.index);
@@ -151,6 +155,45 @@ bool RaftStoreImpl::apply_some() {
   }
   if (unreadable) fail(*unreadable);
   return true;
+}
+
+/// What answers cost, and the next writes that come from them, goes on beside the applying of the next batch.
+void RaftStoreImpl::tell_or_post(std::vector<Answer> answers, std::vector<Outcome> outcomes) {
+  if (options_.log_thread && answers.size() >= kTellApart) {
+    std::lock_guard lock(raft_mutex_);
+    if (to_tell_.size() < kTellBatchesMax) {
+      to_tell_.push_back({std::move(answers), std::move(outcomes)});
+      if (to_tell_.size() > 1 || telling_) return;
+      engine_.post([weak = weak_from_this()] {
+        if (auto self = weak.lock()) static_cast<RaftStoreImpl&>(*self).tell_answers();
+      });
+      return;
+    }
+  }
+  for (std::size_t i = 0; i < answers.size(); ++i) {
+    if (answers[i]) answers[i](std::move(outcomes[i]));
+  }
+}
+
+/// One thread at a time, in order.
+void RaftStoreImpl::tell_answers() {
+  std::unique_lock lock(raft_mutex_);
+  if (telling_) return;
+  telling_ = true;
+  teller_ = std::this_thread::get_id();
+  while (!to_tell_.empty()) {
+    Told told = std::move(to_tell_.front());
+    to_tell_.pop_front();
+    lock.unlock();
+    for (std::size_t i = 0; i < told.answers.size(); ++i) {
+      if (told.answers[i]) told.answers[i](std::move(told.outcomes[i]));
+    }
+    told = {};
+    lock.lock();
+  }
+  telling_ = false;
+  teller_ = {};
+  quiet_.notify_all();
 }
 
 /// Reads that waited for this index, and changes of members that are settled by it.

@@ -111,6 +111,13 @@ RaftOptions RaftStoreImpl::raft_options() const {
   raft.heartbeat_ticks = kTicksPerHeartbeat;
   raft.election_ticks_min = std::max(ticks(options_.election_min), kTicksPerHeartbeat + 1);
   raft.election_ticks_max = std::max(ticks(options_.election_max), raft.election_ticks_min);
+  if (options_.lease_reads) {
+    // A peer's first tick may come at once after the heartbeat; its clock may be fast and this one slow.
+    const double apart = (1 - options_.max_clock_drift) / (1 + options_.max_clock_drift);
+    const std::int64_t tick = options_.heartbeat.count() / kTicksPerHeartbeat;
+    raft.lease_ns =
+        static_cast<std::int64_t>(static_cast<double>(tick * (raft.election_ticks_min - 1)) * apart);
+  }
   raft.keep_entries = options_.log_keep_entries;
   raft.keep_bytes = options_.log_keep_bytes.value;
   if (given_ && given_->append_bytes_max != 0) raft.append_bytes_max = given_->append_bytes_max;
@@ -126,10 +133,16 @@ PeerHandlers RaftStoreImpl::peer_handlers() {
   handlers.on_message = [weak, self_of](const Message& message) {
     auto self = self_of(weak);
     if (!self) return;
-    std::lock_guard lock(self->raft_mutex_);
+    std::unique_lock lock(self->raft_mutex_);
     if (self->failed_ || self->stopping_) return;
+    self->tell_time_locked();
     self->core_raft_->step(message);
+    self->may_apply_inline_ = self->options_.log_thread;
     self->collect_locked();
+    self->may_apply_inline_ = false;
+    if (!std::exchange(self->apply_inline_, false)) return;
+    lock.unlock();
+    self->run_apply_inline();
   };
   handlers.on_unreachable = [weak, self_of](PeerId peer) {
     auto self = self_of(weak);
@@ -229,6 +242,7 @@ void RaftStoreImpl::arm_tick() {
 void RaftStoreImpl::on_tick() {
   std::lock_guard lock(raft_mutex_);
   if (stopping_ || failed_) return;
+  tell_time_locked();
   core_raft_->tick();
   collect_locked();
   if (steady_now() - looked_ns_ >= kLookEvery) look_after_locked();
@@ -289,6 +303,7 @@ void RaftStoreImpl::look_after_locked() {
     start_round_locked();
   } else if (read_context_ != 0 && now - read_asked_ns_ >= kReadAskAgain) {
     read_asked_ns_ = now;
+    tell_time_locked();
     if (core_raft_->read_index(read_context_)) collect_locked();
   }
 }
@@ -375,7 +390,7 @@ void RaftStoreImpl::on_forwarded(std::uint64_t sequence, const Result<std::strin
       if (!error && index <= dequeued_)
         error = Error(Error::unknown_outcome, "store", "the answer came after a change of leaders");
       if (!error) {
-        proposals_.emplace(ProposalId{term, index}, std::move(proposal));
+        add_proposal_locked(ProposalId{term, index}, std::move(proposal));
         return;
       }
     }
@@ -394,7 +409,7 @@ void RaftStoreImpl::on_propose_request(const std::string& body, const PeerHandle
     return reply(Error(Error::not_leader, "store", "this peer is not the leader (any more)"));
   auto id = core_raft_->propose(std::move(bytes));
   if (!id) return reply(id.error());
-  proposals_.emplace(*id, Proposal{std::move(*command), {}, steady_now()});
+  add_proposal_locked(*id, Proposal{std::move(*command), {}, steady_now()});
   // First the place, then the append: on the connection to that peer they keep this order.
   reply(encode_ids({id->term.value, id->index.value}));
   collect_locked();
@@ -434,6 +449,7 @@ void RaftStoreImpl::start_round_locked() {
   if (next_context_ == 0) ++next_context_;
   read_context_ = next_context_++;
   read_asked_ns_ = steady_now();
+  tell_time_locked();
   if (core_raft_->read_index(read_context_)) collect_locked();
 }
 

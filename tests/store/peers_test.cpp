@@ -55,6 +55,26 @@ TEST_CASE(
   CHECK(get(any_other(fixture, leader), "again") == "3");
 }
 
+TEST_CASE("three peers with leases: reads are right through any of them, also when the leader has gone") {
+  PeersFixture fixture;
+  fixture.change = [](RaftStoreOptions& options) { options.lease_reads = true; };
+  fixture.open(3, no_compaction());
+  const std::size_t leader = wait_for_leader(fixture);
+  bool held = false;
+  REQUIRE(eventually([&] {
+    raft(fixture.peers[leader]).inspect([&](const RaftCore& core) { held = core.lease_held(); });
+    return held;
+  }));
+  for (int i = 0; i < 20; ++i) {
+    put(*fixture.peers[static_cast<std::size_t>(i) % 3], "k", std::to_string(i));
+    for (auto& peer : fixture.peers) CHECK(get(*peer, "k") == std::to_string(i));
+  }
+  fixture.peers[leader]->stop();
+  fixture.peers[leader].reset();
+  put(any_other(fixture, leader), "k", "after");
+  CHECK(get(any_other(fixture, leader), "k") == "after");
+}
+
 TEST_CASE("three peers: without a majority nothing is acknowledged, and errors say what is certain") {
   PeersFixture fixture;
   fixture.change = [](RaftStoreOptions& options) { options.write_deadline = 300ms; };

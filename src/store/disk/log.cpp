@@ -11,6 +11,8 @@
 namespace orchestra::store {
 namespace {
 
+constexpr std::size_t kBufferKept = 4u << 20;
+
 std::string hard_state_bytes(const HardState& state) {
   std::string bytes;
   Writer out(bytes);
@@ -29,7 +31,7 @@ std::string LogFile::path_in(const std::string& folder, std::uint32_t id) {
 }
 
 void LogFile::encode_record(std::string& out, RecordType type, Term term, Index index,
-                            std::string_view payload) {
+                            std::string_view payload, std::string_view rest) {
   RecordHeader header;
   header.type = type;
   header.term = term.value;
@@ -38,7 +40,7 @@ void LogFile::encode_record(std::string& out, RecordType type, Term term, Index 
   header.offset = static_cast<std::uint32_t>(base_ + out.size());
   header.synced = static_cast<std::uint32_t>(synced_);
   header.previous = chain_;
-  chain_ = append_record(out, header, payload);
+  chain_ = append_record(out, header, payload, rest);
 }
 
 void LogFile::encode(const LogBatch& batch, std::string& out) {
@@ -51,11 +53,9 @@ void LogFile::encode(const LogBatch& batch, std::string& out) {
     encode_record(out, RecordType::snapshot, marker_->term, marker_->index, {});
   };
   if (batch.snapshot && batch.install) encode_marker();
-  std::string payload;
   for (const Entry& entry : batch.entries) {
-    payload.assign(1, static_cast<char>(entry.type));
-    payload.append(entry.bytes());
-    encode_record(out, RecordType::entry, entry.term, entry.index, payload);
+    const char type = static_cast<char>(entry.type);
+    encode_record(out, RecordType::entry, entry.term, entry.index, {&type, 1}, entry.bytes());
     segments_.back().last = std::max(segments_.back().last, entry.index);
   }
   if (batch.snapshot && !batch.install) encode_marker();
@@ -67,7 +67,10 @@ Result<void> LogFile::append(const LogBatch& batch) {
   for (const Entry& entry : batch.entries) needed += record_size(1 + entry.bytes().size());
   if (batch.snapshot) needed += record_size(0);
   if (batch.close) needed += record_size(0);
-  std::string bytes;
+  std::string& bytes = buffer_;
+  bytes.clear();
+  if (bytes.capacity() > kBufferKept) bytes.shrink_to_fit();
+  bytes.reserve(needed + kSegmentHeaderSize + 2 * record_size(24));
   const bool new_segment = segments_.empty() || end_ + needed > segments_.back().size;
   if (new_segment) {
     ORC_TRY(roll(needed));

@@ -103,7 +103,8 @@ class LogFile {
   Result<std::unique_ptr<DiskFile>> new_file(const std::string& file, std::uint64_t size);
   Result<void> roll(std::uint64_t needed);
   void encode(const LogBatch& batch, std::string& out);
-  void encode_record(std::string& out, RecordType type, Term term, Index index, std::string_view payload);
+  void encode_record(std::string& out, RecordType type, Term term, Index index, std::string_view payload,
+                     std::string_view rest = {});
 
   Disk& disk_;
   const LogOptions options_;
@@ -116,6 +117,7 @@ class LogFile {
   bool dirty_ = false;  ///< written and not synced (Sync::later)
   std::uint64_t written_ = 0;
   std::uint32_t chain_ = 0;
+  std::string buffer_;  ///< of append(), kept: to free so much for each batch costs more than to encode it
   std::uint64_t spare_size_ = 0;  ///< 0: no spare file
   bool spare_recycled_ = false;
   std::optional<HardState> hard_state_;

@@ -96,11 +96,13 @@ Result<std::optional<SegmentHeader>> decode_segment_header(std::string_view byte
   return std::optional<SegmentHeader>(header);
 }
 
-std::uint32_t append_record(std::string& out, RecordHeader header, std::string_view payload) {
-  ORC_ASSERT(payload.size() <= kRecordPayloadMax);
+std::uint32_t append_record(std::string& out, const RecordHeader& header, std::string_view payload,
+                            std::string_view rest) {
+  const std::size_t length = payload.size() + rest.size();
+  ORC_ASSERT(length <= kRecordPayloadMax);
   const std::size_t start = out.size();
   Writer writer(out);
-  writer.u32(static_cast<std::uint32_t>(payload.size()));
+  writer.u32(static_cast<std::uint32_t>(length));
   writer.u32(static_cast<std::uint32_t>(header.type));
   writer.u64(header.term);
   writer.u64(header.index);
@@ -108,11 +110,12 @@ std::uint32_t append_record(std::string& out, RecordHeader header, std::string_v
   writer.u32(header.offset);
   writer.u32(header.synced);
   writer.u32(header.previous);
-  writer.u32(crc32c(payload));
+  writer.u32(crc32c(rest, crc32c(payload)));
   const std::uint32_t crc = crc32c(std::string_view(out).substr(start));
   writer.u32(crc);
   out.append(payload);
-  out.resize(start + record_size(payload.size()), '\0');
+  out.append(rest);
+  out.append(record_size(length) - kRecordHeaderSize - length, '\0');
   return crc;
 }
 

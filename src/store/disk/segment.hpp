@@ -56,8 +56,9 @@ std::string encode_segment_header(const SegmentHeader& header);
 /// nullopt: bad checksum, magic or length. A good header of another version is an `unsupported` error.
 Result<std::optional<SegmentHeader>> decode_segment_header(std::string_view bytes);
 
-/// Appends header, payload and padding; returns the chain value after it.
-std::uint32_t append_record(std::string& out, RecordHeader header, std::string_view payload);
+/// Appends header, payload (its two parts one after the other) and padding; returns the chain value after it.
+std::uint32_t append_record(std::string& out, const RecordHeader& header, std::string_view payload,
+                            std::string_view rest = {});
 constexpr std::uint64_t record_size(std::uint64_t payload) {
   return (kRecordHeaderSize + payload + 7) / 8 * 8;
 }

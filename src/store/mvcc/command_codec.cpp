@@ -113,10 +113,19 @@ Txn read_txn(Reader& in) {
   return txn;
 }
 
+/// About what the encoding takes: it is then written without moving.
+std::size_t size_hint(const std::vector<TxnOp>& ops) {
+  std::size_t bytes = 0;
+  for (const TxnOp& op : ops) bytes += op.range.begin.size() + op.range.end.size() + op.value.size() + 24;
+  return bytes;
+}
+
 }  // namespace
 
 std::string encode_command(const Command& command) {
   std::string bytes;
+  if (const auto* txn = std::get_if<Txn>(&command))
+    bytes.reserve(64 * txn->compares.size() + size_hint(txn->then) + size_hint(txn->otherwise) + 16);
   Writer out(bytes);
   out.u8(kVersion);
   if (const auto* txn = std::get_if<Txn>(&command)) {

@@ -69,6 +69,11 @@ class RecordRef {
     record_->~Record();
     ::operator delete(record_);
   }
+  /// Of a record that nobody else has seen yet: it takes the place of `previous`.
+  void succeed(const Record& previous) {
+    record_->create_revision = previous.create_revision;
+    record_->version = previous.version + 1;
+  }
   const Record* get() const { return record_; }
   const Record& operator*() const { return *record_; }
   const Record* operator->() const { return record_; }

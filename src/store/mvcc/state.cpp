@@ -205,22 +205,21 @@ Outcome MvccState::apply_once(OnceTxn once) {
 
 void MvccState::put(TxnOp& op, Written& written, TxnResult::OpResult& result) {
   const std::string& key = op.range.begin;
-  const Record* old = tree_.find(key);
-  const Revision create = old != nullptr ? old->create_revision : written.revision;
-  const std::int64_t version = old != nullptr ? old->version + 1 : 1;
-  RecordRef record = RecordRef::make(key, std::move(op.value), create, written.revision, version, op.lease);
-  const LeaseId old_lease = old != nullptr ? old->lease : 0;
-  if (old_lease != op.lease) {
-    detach(old_lease, key);
-    if (op.lease != 0) leases_[op.lease].keys.insert(key);
-  }
-  hash_ += record_hash(*record);
-  bytes_ += record->bytes();
+  RecordRef record =
+      RecordRef::make(key, std::move(op.value), written.revision, written.revision, 1, op.lease);
   RecordRef previous = tree_.put(record);
   if (previous) {
+    record.succeed(*previous);  // this state is the only one that knows it
     hash_ -= record_hash(*previous);
     bytes_ -= previous->bytes();
     if (op.want_previous) result.previous.push_back(previous->to_key_value());
+  }
+  hash_ += record_hash(*record);
+  bytes_ += record->bytes();
+  const LeaseId old_lease = previous ? previous->lease : 0;
+  if (old_lease != op.lease) {
+    detach(old_lease, key);
+    if (op.lease != 0) leases_[op.lease].keys.insert(key);
   }
   history_.append({written.revision, std::move(record), std::move(previous)});
   written.any = true;

@@ -284,6 +284,17 @@ bool scan_node(const Node* node, const Bounds& bounds, bool descending, const Vi
   return true;
 }
 
+const RecordRef* find_below(const Node* node, std::string_view key) {
+  if (node == nullptr) return nullptr;
+  while (!node->leaf) {
+    const auto& inner = *static_cast<const Inner*>(node);
+    node = inner.children[child_of(inner, key)].get();
+  }
+  const auto& leaf = *static_cast<const Leaf*>(node);
+  const std::size_t at = lower_bound(leaf, key);
+  return at == leaf.size || leaf.records[at]->key() != key ? nullptr : &leaf.records[at];
+}
+
 struct CheckState {
   const Record* last = nullptr;
   std::size_t leaf_depth = 0;
@@ -318,19 +329,14 @@ std::uint64_t check_node(const Node* node, std::size_t depth, CheckState& state)
 using namespace tree_detail;
 
 RecordRef Tree::find_ref(std::string_view key) const {
-  const Node* node = root_.get();
-  if (node == nullptr) return {};
-  while (!node->leaf) {
-    const auto& inner = *static_cast<const Inner*>(node);
-    node = inner.children[child_of(inner, key)].get();
-  }
-  const auto& leaf = *static_cast<const Leaf*>(node);
-  const std::size_t at = lower_bound(leaf, key);
-  if (at == leaf.size || leaf.records[at]->key() != key) return {};
-  return leaf.records[at];
+  const RecordRef* found = find_below(root_.get(), key);
+  return found != nullptr ? *found : RecordRef();
 }
 
-const Record* Tree::find(std::string_view key) const { return find_ref(key).get(); }
+const Record* Tree::find(std::string_view key) const {
+  const RecordRef* found = find_below(root_.get(), key);
+  return found != nullptr ? found->get() : nullptr;
+}
 
 std::uint64_t Tree::rank(std::string_view key) const {
   const Node* node = root_.get();
