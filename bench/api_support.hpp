@@ -10,7 +10,6 @@
 #include <fstream>
 #include <memory>
 #include <string>
-#include <thread>
 
 #include "api/object_tree.hpp"
 #include "base/fd.hpp"
@@ -94,8 +93,6 @@ struct Server {
   ~Server() {
     server->stop();
     server.reset();
-    // The store's thread may still let go of what the last write used; the store has to end before the engine.
-    while (store.use_count() > 1) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
 };
 

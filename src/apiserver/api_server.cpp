@@ -15,12 +15,14 @@
 #include "apiserver/streams/node_tunnels.hpp"
 #include "apiserver/type_source.hpp"
 #include "apiserver/webhook/webhook.hpp"
+#include "base/engine_manual.hpp"
 #include "base/fd.hpp"
 
 namespace orchestra {
 namespace {
 using namespace apiserver;
 constexpr Duration kStopGrace = std::chrono::seconds(2);
+constexpr Duration kReleaseWait = std::chrono::seconds(10);  // longer than any call of the store
 constexpr std::size_t kConfigBytesMax = 1 << 20;
 constexpr Duration kBootstrapEvery = std::chrono::seconds(30);  // deleted bootstrap objects come back
 
@@ -44,6 +46,7 @@ struct ApiServer::Impl : std::enable_shared_from_this<ApiServer::Impl> {
   Impl(Engine& e, std::shared_ptr<StateStore> s, ApiServerOptions o)
       : engine(e),
         options(std::move(o)),
+        below(s),
         store(std::make_shared<SealedStore>(std::move(s))),
         core(std::make_shared<ApiCore>(e, store, core_options())),
         tunnels(std::make_shared<NodeTunnels>(e)) {
@@ -96,7 +99,9 @@ struct ApiServer::Impl : std::enable_shared_from_this<ApiServer::Impl> {
 
   Engine& engine;
   ApiServerOptions options;
+  std::shared_ptr<StateStore> below;
   std::shared_ptr<SealedStore> store;
+  std::shared_ptr<void> handles = std::make_shared<char>();  ///< each client and watch of the host has a copy
   std::shared_ptr<ApiCore> core;
   std::shared_ptr<NodeTunnels> tunnels;
   std::shared_ptr<Pki> pki;
@@ -259,7 +264,18 @@ void ApiServer::Impl::schedule_bootstrap() {
 
 ApiServer::ApiServer(Engine& engine, std::shared_ptr<StateStore> store, ApiServerOptions options)
     : impl_(std::make_shared<Impl>(engine, std::move(store), std::move(options))) {}
-ApiServer::~ApiServer() { stop(); }
+/// The answers of the last calls may still hold the store for a moment, on threads of its own or the
+/// engine's. It is let go of here, after them, so that the host finds it free; unless clients of the host
+/// still use it.
+ApiServer::~ApiServer() {
+  stop();
+  const std::shared_ptr<StateStore> below = std::move(impl_->below);
+  const std::shared_ptr<void> handles = std::move(impl_->handles);
+  const bool waits = !driven_by_hand(impl_->engine);
+  Pending<> released = impl_->store->released();
+  impl_.reset();
+  if (waits && handles.use_count() == 1) (void)released.wait(kReleaseWait);
+}
 
 Result<void> ApiServer::start() {
   Impl& impl = *impl_;
@@ -367,11 +383,13 @@ void ApiServer::stop() {
   if (http) http->stop(kStopGrace);
 }
 
-Client ApiServer::client() const { return make_in_process_client(impl_->core, Identity::masters()); }
+Client ApiServer::client() const {
+  return make_in_process_client(impl_->core, Identity::masters(), impl_->handles);
+}
 Client ApiServer::client_as(const std::string& user, const std::vector<std::string>& groups) const {
   Identity identity{user, "", groups, {}};
   identity.groups.emplace_back("system:authenticated");
-  return make_in_process_client(impl_->core, std::move(identity));
+  return make_in_process_client(impl_->core, std::move(identity), impl_->handles);
 }
 
 Result<std::string> ApiServer::kubeconfig() const {

@@ -97,8 +97,8 @@ ApiResponse response_of(Reply reply) {
 
 class InProcessClient final : public Client::Impl {
  public:
-  InProcessClient(std::shared_ptr<ApiCore> core, Identity user)
-      : core_(std::move(core)), user_(std::move(user)) {}
+  InProcessClient(std::shared_ptr<ApiCore> core, Identity user, std::shared_ptr<void> handle)
+      : handle_(std::move(handle)), core_(std::move(core)), user_(std::move(user)) {}
 
   Pending<ApiResponse> request(ApiRequest request) override {
     auto call = call_of(*core_, std::move(request), user_);
@@ -135,7 +135,7 @@ class InProcessClient final : public Client::Impl {
     auto cursor = open_watch(call.call);
     if (!cursor) return refused(call.record, cursor.error());
     if (call.record != nullptr) call.record->started(200);
-    return ObjectWatch(in_process_watch(core_, std::move(*cursor), std::move(call.record)));
+    return ObjectWatch(in_process_watch(core_, std::move(*cursor), std::move(call.record), handle_));
   }
 
   Pending<std::vector<ApiResponse>> batch(std::vector<ApiRequest> requests) override {
@@ -218,13 +218,14 @@ class InProcessClient final : public Client::Impl {
     return pending;
   }
 
+  const std::shared_ptr<void> handle_;  ///< first: it goes last
   std::shared_ptr<ApiCore> core_;
   Identity user_;
 };
 }  // namespace
 
-Client make_in_process_client(std::shared_ptr<ApiCore> core, Identity user) {
-  return Client(std::make_shared<InProcessClient>(std::move(core), std::move(user)));
+Client make_in_process_client(std::shared_ptr<ApiCore> core, Identity user, std::shared_ptr<void> handle) {
+  return Client(std::make_shared<InProcessClient>(std::move(core), std::move(user), std::move(handle)));
 }
 
 }  // namespace orchestra::apiserver

@@ -7,6 +7,8 @@
 
 namespace orchestra::apiserver {
 
-Client make_in_process_client(std::shared_ptr<ApiCore> core, Identity user);
+/// `handle` lives as long as the client, its copies and their watches.
+Client make_in_process_client(std::shared_ptr<ApiCore> core, Identity user,
+                              std::shared_ptr<void> handle = nullptr);
 
 }  // namespace orchestra::apiserver

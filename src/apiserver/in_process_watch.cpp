@@ -45,8 +45,11 @@ Changes changes_of(ApiCore& core, const WatchRequest& request, const std::vector
 class InProcessWatch final : public ObjectWatch::Impl {
  public:
   InProcessWatch(std::shared_ptr<ApiCore> core, std::unique_ptr<WatchCursor> cursor,
-                 std::shared_ptr<AuditRecord> record)
-      : core_(std::move(core)), cursor_(std::move(cursor)), record_(std::move(record)) {}
+                 std::shared_ptr<AuditRecord> record, std::shared_ptr<void> handle)
+      : handle_(std::move(handle)),
+        core_(std::move(core)),
+        cursor_(std::move(cursor)),
+        record_(std::move(record)) {}
   ~InProcessWatch() override { complete(); }
   InProcessWatch(const InProcessWatch&) = delete;
   InProcessWatch& operator=(const InProcessWatch&) = delete;
@@ -89,6 +92,7 @@ class InProcessWatch final : public ObjectWatch::Impl {
     if (record_ != nullptr) record_->complete();
   }
 
+  const std::shared_ptr<void> handle_;  ///< first: it goes last
   std::shared_ptr<ApiCore> core_;
   std::unique_ptr<WatchCursor> cursor_;
   const std::shared_ptr<AuditRecord> record_;
@@ -99,8 +103,11 @@ class InProcessWatch final : public ObjectWatch::Impl {
 class ConvertedWatch final : public ObjectWatch::Impl, public std::enable_shared_from_this<ConvertedWatch> {
  public:
   ConvertedWatch(std::shared_ptr<ApiCore> core, std::unique_ptr<WatchCursor> cursor,
-                 std::shared_ptr<AuditRecord> record)
-      : core_(std::move(core)), cursor_(std::move(cursor)), record_(std::move(record)) {}
+                 std::shared_ptr<AuditRecord> record, std::shared_ptr<void> handle)
+      : handle_(std::move(handle)),
+        core_(std::move(core)),
+        cursor_(std::move(cursor)),
+        record_(std::move(record)) {}
   ~ConvertedWatch() override { complete(); }
   ConvertedWatch(const ConvertedWatch&) = delete;
   ConvertedWatch& operator=(const ConvertedWatch&) = delete;
@@ -195,6 +202,7 @@ class ConvertedWatch final : public ObjectWatch::Impl, public std::enable_shared
     if (record_ != nullptr) record_->complete();
   }
 
+  const std::shared_ptr<void> handle_;  ///< first: it goes last
   std::shared_ptr<ApiCore> core_;
   std::unique_ptr<WatchCursor> cursor_;  ///< but for cancel() of the step that runs
   const std::shared_ptr<AuditRecord> record_;
@@ -208,10 +216,13 @@ class ConvertedWatch final : public ObjectWatch::Impl, public std::enable_shared
 
 std::shared_ptr<ObjectWatch::Impl> in_process_watch(std::shared_ptr<ApiCore> core,
                                                     std::unique_ptr<WatchCursor> cursor,
-                                                    std::shared_ptr<AuditRecord> record) {
+                                                    std::shared_ptr<AuditRecord> record,
+                                                    std::shared_ptr<void> handle) {
   if (cursor->request().type->converter == nullptr)
-    return std::make_shared<InProcessWatch>(std::move(core), std::move(cursor), std::move(record));
-  auto watch = std::make_shared<ConvertedWatch>(std::move(core), std::move(cursor), std::move(record));
+    return std::make_shared<InProcessWatch>(std::move(core), std::move(cursor), std::move(record),
+                                            std::move(handle));
+  auto watch = std::make_shared<ConvertedWatch>(std::move(core), std::move(cursor), std::move(record),
+                                                std::move(handle));
   watch->work();
   return watch;
 }

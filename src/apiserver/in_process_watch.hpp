@@ -12,9 +12,10 @@
 
 namespace orchestra::apiserver {
 
-/// `record` (may be null) is complete when the watch ends.
+/// `record` (may be null) is complete when the watch ends; `handle` lives as long as it.
 std::shared_ptr<ObjectWatch::Impl> in_process_watch(std::shared_ptr<ApiCore> core,
                                                     std::unique_ptr<WatchCursor> cursor,
-                                                    std::shared_ptr<AuditRecord> record);
+                                                    std::shared_ptr<AuditRecord> record,
+                                                    std::shared_ptr<void> handle);
 
 }  // namespace orchestra::apiserver

@@ -49,9 +49,13 @@ class SealedStore final : public StateStore {
   std::string cluster_id() const override { return below_->cluster_id(); }
   void stop() override { below_->stop(); }
 
+  /// Answers (`cancelled`) once this is gone and has let go of the store below. One caller.
+  Pending<> released() const { return gone_.pending(); }
+
   struct Shared;
 
  private:
+  const Promise<> gone_;  ///< first: it goes last
   std::shared_ptr<StateStore> below_;
   std::shared_ptr<Shared> shared_;
 };
