@@ -14,31 +14,59 @@
 #include "apiserver/streams/pod_streams_http.hpp"
 #include "apiserver/watch_cursor.hpp"
 #include "apiserver/watch_stream.hpp"
+#include "base/json.hpp"
 
 namespace orchestra::apiserver {
 namespace {
 
-/// A long body, one piece at a time: the next is made when the last was taken by the kernel.
+constexpr std::size_t kWholeBodyMax = 64 << 10;  // what a connection may hold of an answer nobody reads
+
+/// A long body, one piece at a time: the next is made when the last was taken by the kernel. A client that
+/// has not taken all of it by the deadline of its request is cut off, as upstream's filters/timeout.go does.
 class PieceWriter : public std::enable_shared_from_this<PieceWriter> {
  public:
   PieceWriter(Engine& engine, std::shared_ptr<HttpBodyWriter> writer,
               std::function<std::optional<std::string>()> more)
       : engine_(engine), writer_(std::move(writer)), more_(std::move(more)) {}
-  void next() {
-    auto piece = more_();
-    if (!piece) return writer_->finish();
-    auto self = shared_from_this();
-    writer_->write(std::move(*piece)).on_ready([self](Result<void> written) {
-      if (!written) return;  // the client is gone
-      self->engine_.post([self] { self->next(); });
-    });
+  void start(std::int64_t deadline_ns) {
+    if (deadline_ns != 0) {
+      const std::int64_t left = std::max<std::int64_t>(0, deadline_ns - engine_.clock().now().steady_ns);
+      timer_ = engine_.after(Duration(left), [weak = weak_from_this()] {
+        if (const auto self = weak.lock()) self->writer_->abort();
+      });
+    }
+    next();
   }
 
  private:
+  void next() {
+    auto piece = more_();
+    if (!piece) {
+      writer_->finish();
+      return end();
+    }
+    auto self = shared_from_this();
+    writer_->write(std::move(*piece)).on_ready([self](Result<void> written) {
+      if (!written) return self->end();  // the client is gone
+      self->engine_.post([self] { self->next(); });
+    });
+  }
+  void end() {
+    if (timer_ != 0) engine_.cancel_timer(timer_);
+  }
+
   Engine& engine_;
   std::shared_ptr<HttpBodyWriter> writer_;
   std::function<std::optional<std::string>()> more_;
+  Engine::TimerId timer_ = 0;
 };
+
+/// A body that is here already as the only piece of a long one.
+std::function<std::optional<std::string>()> one_piece(std::string body) {
+  return [left = std::optional<std::string>(std::move(body))]() mutable {
+    return std::exchange(left, std::nullopt);
+  };
+}
 
 bool is_stream(const std::string& subresource) {
   return subresource == "log" || subresource == "exec" || subresource == "attach" ||
@@ -79,14 +107,15 @@ void HttpFront::compress(const Exchange& exchange, Reply& reply) {
   }
 }
 
-void send_reply(Engine& engine, const std::shared_ptr<HttpResponder>& responder, Reply reply) {
+void send_reply(Engine& engine, const std::shared_ptr<HttpResponder>& responder, Reply reply,
+                std::int64_t deadline_ns) {
   HttpResponder::Headers headers;
   if (!reply.content_type.empty()) headers.emplace_back("Content-Type", reply.content_type);
   headers.emplace_back("Cache-Control", "no-cache, private");
   for (auto& header : reply.headers) headers.push_back(std::move(header));
   if (!reply.more) return responder->respond(reply.code, std::move(headers), std::move(reply.body));
   auto writer = responder->start(reply.code, std::move(headers));
-  std::make_shared<PieceWriter>(engine, std::move(writer), std::move(reply.more))->next();
+  std::make_shared<PieceWriter>(engine, std::move(writer), std::move(reply.more))->start(deadline_ns);
 }
 
 HttpFront::HttpFront(std::shared_ptr<ApiCore> core, FrontOptions options)
@@ -159,7 +188,7 @@ void HttpFront::watch_deadline(const std::shared_ptr<Exchange>& exchange) {
         self->requests_.count(exchange->info, exchange->served, late.code,
                               own.clock().now().steady_ns - exchange->began_ns);
         if (exchange->audit) exchange->audit->answered(late);
-        send_reply(own, exchange->responder, std::move(late));
+        self->send(*exchange, std::move(late));
       });
   if (exchange->answered) engine.cancel_timer(exchange->timer);
 }
@@ -171,7 +200,22 @@ bool HttpFront::claim(Exchange& exchange) const {
 }
 
 void HttpFront::reply(const std::shared_ptr<Exchange>& exchange, Reply reply) const {
-  if (claim(*exchange)) send_reply(core_->engine(), exchange->responder, std::move(reply));
+  if (claim(*exchange)) send(*exchange, std::move(reply));
+}
+
+// What encoding has not indented: errors, other Statuses, discovery.
+void HttpFront::send(const Exchange& exchange, Reply reply) const {
+  const auto pretty = exchange.info.query.find("pretty");
+  const bool document =
+      exchange.info.is_resource || reply.code >= 400 || exchange.info.path.starts_with("/api");
+  if (pretty != exchange.info.query.end() && document && !reply.more && reply.body.starts_with('{') &&
+      !reply.body.starts_with("{\n") && query_flag(exchange.info.query, "pretty")) {
+    if (const auto tree = parse_json(reply.body)) reply.body = to_pretty_json(*tree);
+  }
+  // Lists have no bound; a single object has one, and is told with its length.
+  if (exchange.info.verb == "list" && !reply.more && reply.body.size() > kWholeBodyMax)
+    reply.more = one_piece(std::move(reply.body));
+  send_reply(core_->engine(), exchange.responder, std::move(reply), exchange.deadline_ns);
 }
 
 void HttpFront::authenticated(const std::shared_ptr<Exchange>& exchange, Result<Identity> user) {
@@ -246,7 +290,7 @@ void HttpFront::resource(const std::shared_ptr<Exchange>& exchange) {
                             own.clock().now().steady_ns - exchange->began_ns);
       if (exchange->audit) exchange->audit->answered(answer);
       compress(*exchange, answer);
-      send_reply(own, exchange->responder, std::move(answer));
+      self->send(*exchange, std::move(answer));
     });
   };
   // Lists and collections may take long; event threads must stay free for watches.
@@ -275,7 +319,7 @@ void HttpFront::watch(const std::shared_ptr<Exchange>& exchange) {
                         : Result<std::unique_ptr<WatchCursor>>(request.error());
   requests_.count(call.info, is_served(known, call.info), cursor ? 200 : api::status_of(cursor.error()).code,
                   0);
-  if (!cursor) return send_reply(engine, exchange->responder, error_reply(cursor.error()));
+  if (!cursor) return send(*exchange, error_reply(cursor.error()));
   WatchStreamOptions options;
   options.want = *want;
   options.want.pretty = false;
@@ -320,7 +364,7 @@ void HttpFront::tunnel(const std::shared_ptr<Exchange>& exchange) {
   auto allowed = own ? Result<void>() : authorize(*core_, exchange->user, wanted, exchange->notes());
   if (!allowed || tunnels_ == nullptr || stopped()) {
     const Error why = allowed ? api::service_unavailable("this server takes no tunnels") : allowed.error();
-    return send_reply(core_->engine(), exchange->responder, error_reply(why));
+    return send(*exchange, error_reply(why));
   }
   tunnels_->accept(exchange->info.name, exchange->request, exchange->responder);
 }

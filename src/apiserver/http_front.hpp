@@ -53,6 +53,7 @@ class HttpFront : public std::enable_shared_from_this<HttpFront> {
   /// True for the first who has an answer; whoever comes later is not heard.
   bool claim(Exchange& exchange) const;
   void reply(const std::shared_ptr<Exchange>& exchange, Reply reply) const;
+  void send(const Exchange& exchange, Reply reply) const;
   static void compress(const Exchange& exchange, Reply& reply);
   void resource(const std::shared_ptr<Exchange>& exchange);
   void watch(const std::shared_ptr<Exchange>& exchange);
@@ -83,7 +84,9 @@ class HttpFront : public std::enable_shared_from_this<HttpFront> {
   std::shared_ptr<void> collecting_;  ///< last: no reading of ours outlives what it reads
 };
 
-/// Writes a reply: short bodies at once, long ones in pieces as fast as the client reads.
-void send_reply(Engine& engine, const std::shared_ptr<HttpResponder>& responder, Reply reply);
+/// Writes a reply: short bodies at once, long ones in pieces as fast as the client reads. What is not read by
+/// `deadline_ns` (steady clock; 0: none) is cut off.
+void send_reply(Engine& engine, const std::shared_ptr<HttpResponder>& responder, Reply reply,
+                std::int64_t deadline_ns = 0);
 
 }  // namespace orchestra::apiserver

@@ -88,6 +88,39 @@ TEST_CASE("pretty answers are the same ones with line breaks") {
   }
 }
 
+TEST_CASE("errors and other answers about requests are indented as well, where that is asked for") {
+  Served served;
+  served.map("a", 1);
+  served.map("b", 1);
+  const auto same = [&](const std::string& method, const std::string& path, int code) {
+    CAPTURE(path);
+    const std::string more = path.find('?') == std::string::npos ? "?pretty=" : "&pretty=";
+    const auto plain = served.ask(method, path + more + "false"),
+               pretty = served.ask(method, path + more + "true");
+    CHECK(plain.status == code);
+    CHECK(pretty.status == code);
+    CHECK(pretty.headers.at("content-type") == "application/json");
+    CHECK(pretty.body.starts_with("{\n  \""));
+    CHECK(pretty.body.ends_with("}\n"));
+    CHECK_FALSE(plain.body.starts_with("{\n"));
+    CHECK(parse_json(pretty.body).value() == parse_json(plain.body).value());
+  };
+  same("GET", kMaps + "/none", 404);
+  same("GET", "/nowhere", 404);
+  same("GET", "/apis/none/v1", 404);
+  same("POST", kMaps, 400);
+  same("PUT", kMaps, 405);
+  same("GET", kMaps + "?limit=x", 400);
+  same("GET", kMaps + "?watch=1&resourceVersion=x", 400);
+  same("GET", kMaps + "?timeout=soon", 400);
+  same("DELETE", kMaps + "/a?dryRun=All", 200);
+  same("GET", "/api", 200);
+  same("GET", "/apis/apps/v1", 200);
+  const auto gone = served.ask("DELETE", kMaps + "/b?pretty=1");
+  CHECK(string_at(parse_json(gone.body).value(), "/status") == "Success");
+  CHECK(gone.body.starts_with("{\n"));
+}
+
 TEST_CASE("a health check names what is not well, and leaves out what it is told to leave out") {
   Served served;
   CHECK(served.ask("GET", "/readyz").body == "ok");
