@@ -24,8 +24,9 @@ Reply error_reply(const Error& error) {
   Reply reply;
   reply.code = status.code;
   // A blocked eviction says nothing about when to try again: clients would wait for us instead of their user.
-  const bool again = status.code == 503 ||
-                     (status.code == 429 && status.json.find("retryAfterSeconds") != std::string::npos);
+  const bool may = status.code == 429 || status.code == 409;
+  const bool again =
+      status.code == 503 || (may && status.json.find("\"retryAfterSeconds\":") != std::string::npos);
   if (again) reply.headers.emplace_back("Retry-After", "1");
   reply.body = std::move(status.json);
   return reply;

@@ -1,6 +1,9 @@
 // The in-process client: see client_in_process.hpp.
 #include "apiserver/client_in_process.hpp"
 
+#include <algorithm>
+#include <atomic>
+
 #include "api/status.hpp"
 #include "apiserver/audit/audit.hpp"
 #include "apiserver/client_request.hpp"
@@ -95,37 +98,76 @@ ApiResponse response_of(Reply reply) {
   return response;
 }
 
+/// A Promise with a deadline: when that comes before the answer it is a 504, as over HTTP. What was on its
+/// way goes on, and nobody hears of it.
+template <class T>
+class Waiter : public std::enable_shared_from_this<Waiter<T>> {
+ public:
+  explicit Waiter(Engine& engine) : engine_(engine) {}
+  ~Waiter() { state_->complete(detail::abandoned_error()); }
+  Pending<T> pending() { return Pending<T>(state_); }
+  void set(Result<T> result) {
+    state_->complete(std::move(result));
+    if (const Engine::TimerId timer = timer_.exchange(0); timer != 0) engine_.cancel_timer(timer);
+  }
+  /// Once the request has been handed over: what was answered at once needs no timer.
+  void watch(std::int64_t deadline_ns) {
+    if (answered()) return;
+    const std::int64_t left = std::max<std::int64_t>(0, deadline_ns - engine_.clock().now().steady_ns);
+    timer_ = engine_.after(Duration(left), [weak = this->weak_from_this()] {
+      if (const auto self = weak.lock()) self->state_->complete(api::timed_out(kTimedOut));
+    });
+    if (!answered()) return;
+    if (const Engine::TimerId timer = timer_.exchange(0); timer != 0) engine_.cancel_timer(timer);
+  }
+
+ private:
+  bool answered() const {
+    std::lock_guard lock(state_->mutex);
+    return state_->result.has_value();
+  }
+  Engine& engine_;
+  std::shared_ptr<detail::PendingState<T>> state_ = std::make_shared<detail::PendingState<T>>();
+  std::atomic<Engine::TimerId> timer_{0};
+};
+
 class InProcessClient final : public Client::Impl {
  public:
   InProcessClient(std::shared_ptr<ApiCore> core, Identity user, std::shared_ptr<void> handle)
       : handle_(std::move(handle)), core_(std::move(core)), user_(std::move(user)) {}
 
   Pending<ApiResponse> request(ApiRequest request) override {
+    const std::int64_t deadline_ns = deadline_of(request.deadline);
     auto call = call_of(*core_, std::move(request), user_);
     if (!call) return call.error();
-    Promise<ApiResponse> promise;
-    Pending<ApiResponse> pending = promise.pending();
-    core_->handle(std::move(call->call), [promise, record = std::move(call->record)](Reply reply) {
+    call->call.deadline_ns = deadline_ns;
+    const auto waiter = std::make_shared<Waiter<ApiResponse>>(core_->engine());
+    Pending<ApiResponse> pending = waiter->pending();
+    core_->handle(std::move(call->call), [waiter, record = std::move(call->record)](Reply reply) {
       told(record, reply);
       ApiResponse response = response_of(std::move(reply));
       if (record != nullptr) record->complete();
-      promise.set(std::move(response));
+      waiter->set(std::move(response));
     });
+    waiter->watch(deadline_ns);
     return pending;
   }
 
   Pending<ObjectList> list(ApiRequest request) override {
     request.want_object = true;
+    const std::int64_t deadline_ns = deadline_of(request.deadline);
     auto call = call_of(*core_, std::move(request), user_);
     if (!call) return call.error();
-    Promise<ObjectList> promise;
-    Pending<ObjectList> pending = promise.pending();
-    core_->handle(std::move(call->call), [promise, record = std::move(call->record)](Reply reply) {
+    call->call.deadline_ns = deadline_ns;
+    const auto waiter = std::make_shared<Waiter<ObjectList>>(core_->engine());
+    Pending<ObjectList> pending = waiter->pending();
+    core_->handle(std::move(call->call), [waiter, record = std::move(call->record)](Reply reply) {
       told(record, reply);
       if (record != nullptr) record->complete();
-      if (reply.list) return promise.set(std::move(*reply.list));
-      promise.set(error_of_response(response_of(std::move(reply))));
+      if (reply.list) return waiter->set(std::move(*reply.list));
+      waiter->set(error_of_response(response_of(std::move(reply))));
     });
+    waiter->watch(deadline_ns);
     return pending;
   }
 
@@ -142,15 +184,19 @@ class InProcessClient final : public Client::Impl {
     std::vector<Call> calls;
     std::vector<std::shared_ptr<AuditRecord>> records;
     calls.reserve(requests.size());
+    std::int64_t last_ns = deadline_of(Duration::zero());
     for (ApiRequest& request : requests) {
+      const std::int64_t deadline_ns = deadline_of(request.deadline);
+      last_ns = std::max(last_ns, deadline_ns);
       auto call = call_of(*core_, std::move(request), user_);
       if (!call) return call.error();
+      call->call.deadline_ns = deadline_ns;
       calls.push_back(std::move(call->call));
       records.push_back(std::move(call->record));
     }
-    Promise<std::vector<ApiResponse>> promise;
-    auto pending = promise.pending();
-    core_->batch(std::move(calls), [promise, records = std::move(records)](std::vector<Reply> replies) {
+    const auto waiter = std::make_shared<Waiter<std::vector<ApiResponse>>>(core_->engine());
+    auto pending = waiter->pending();
+    core_->batch(std::move(calls), [waiter, records = std::move(records)](std::vector<Reply> replies) {
       std::vector<ApiResponse> responses;
       responses.reserve(replies.size());
       for (std::size_t i = 0; i < replies.size(); ++i) {
@@ -158,8 +204,9 @@ class InProcessClient final : public Client::Impl {
         if (records[i] != nullptr) records[i]->complete();
         responses.push_back(response_of(std::move(replies[i])));
       }
-      promise.set(std::move(responses));
+      waiter->set(std::move(responses));
     });
+    waiter->watch(last_ns);
     return pending;
   }
 
@@ -181,6 +228,11 @@ class InProcessClient final : public Client::Impl {
   }
 
  private:
+  /// A client may ask for less time than the server gives.
+  std::int64_t deadline_of(Duration asked) const {
+    return core_->engine().clock().now().steady_ns +
+           std::min(asked, core_->options().request_deadline).count();
+  }
   Result<std::unique_ptr<WatchCursor>> open_watch(const Call& call) const {
     ORC_TRY(authorize(*core_, call.user, call.info, call.notes.get()));
     ORC_ASSIGN(api::TypePtr type, core_->resolve(call.info));

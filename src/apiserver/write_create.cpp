@@ -31,6 +31,17 @@ Result<void> check_namespace(const WriteInput& input, json::object& metadata) {
   return {};
 }
 
+Error no_name_generated(const api::TypeRecord& type, const std::string& last) {
+  const api::ResourceName resource(type);
+  api::StatusDetails details{.name = last, .group = resource.group, .kind = resource.resource};
+  details.retry_after_seconds = 1;
+  return api::status_error(api::make_status(
+      409, "AlreadyExists",
+      type.qualified_resource() + " \"" + last +
+          "\" already exists, the server was not able to generate a unique name for the object",
+      std::move(details)));
+}
+
 // A free generated name; the key itself guards against a race.
 Result<std::string> choose_name(const WriteInput& input, const View& view, const std::string& base) {
   std::string name;
@@ -39,7 +50,7 @@ Result<std::string> choose_name(const WriteInput& input, const View& view, const
     ORC_ASSIGN(std::optional<KeyValue> taken, view.get(key_of(*input.type, input.ns(), name)));
     if (!taken) return name;
   }
-  return api::already_exists(*input.type, name);
+  return no_name_generated(*input.type, name);
 }
 
 Result<void> prepare_metadata(const WriteInput& input, const View& view, json::value& object) {

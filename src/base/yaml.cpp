@@ -248,7 +248,8 @@ void Reader::remember(const yaml_char_t* anchor, const json::value& value, std::
 }
 
 Result<json::value> Reader::node(const Event& event, int depth, const std::string& path) {
-  if (depth > kDepthMax)
+  const bool holds = event.type() == YAML_SEQUENCE_START_EVENT || event.type() == YAML_MAPPING_START_EVENT;
+  if (depth > kDepthMax || (holds && depth == kDepthMax))
     return event.error("the document nests deeper than " + std::to_string(kDepthMax) + " levels");
   const std::size_t before = nodes_;
   if (++nodes_ > kNodesMax)
