@@ -5,6 +5,8 @@
 #include "orchestra/result.hpp"
 
 #include <boost/json.hpp>
+#include <string>
+#include <vector>
 
 namespace orchestra::api {
 namespace json = boost::json;
@@ -19,5 +21,10 @@ ORC_API void merge_patch(json::value& target, const json::value& patch);
 /// Keys and strategies from the schema; directives $patch, $deleteFromPrimitiveList, $setElementOrder,
 /// $retainKeys (upstream strategicpatch/patch.go).
 ORC_API Result<void> strategic_merge_patch(SchemaRef schema, json::value& target, const json::value& patch);
+
+/// prune_unknown() of what a strategic patch has made. Upstream does not print and parse that again but takes
+/// it over by reflection (apimachinery runtime/converter.go), which has other words for a value of the wrong
+/// type.
+Result<std::vector<std::string>> prune_strategic(SchemaRef schema, json::value& value);
 
 }  // namespace orchestra::api

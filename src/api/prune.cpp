@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "api/meta.hpp"
+#include "api/patches.hpp"
 #include "api/walk.hpp"
 #include "api/walker.hpp"
 #include "base/json.hpp"
@@ -86,9 +87,12 @@ bool is_zero(const json::value& value) {
   return false;
 }
 
+/// Who decodes: Go's encoding/json, or the converter that upstream uses after a strategic patch.
+enum class Decoder : std::uint8_t { json, converter };
+
 class PruneVisitor {
  public:
-  explicit PruneVisitor(SchemaRef root) : root_(root) {}
+  PruneVisitor(SchemaRef root, Decoder decoder) : root_(root), decoder_(decoder) {}
   std::vector<std::string> unknown_paths;
   std::string failure;
 
@@ -135,7 +139,37 @@ class PruneVisitor {
     failure = std::move(why);
     return false;
   }
+  /// runtime/converter.go; types that decode themselves (times, quantities) say what encoding/json says.
+  bool not_converted(SchemaRef schema, const json::value& value) {
+    const bool list = value.is_array(), object = value.is_object();
+    const std::string what = list                ? "slice"
+                             : object            ? "map"
+                             : value.is_string() ? "string"
+                             : value.is_bool()   ? "bool"
+                             : value.is_double() ? "float64"
+                                                 : "int64";
+    switch (schema.kind()) {
+      case SchemaKind::map:
+        return fail("cannot restore map from " + what);
+      case SchemaKind::list:
+        return fail("cannot restore slice from " + what);
+      case SchemaKind::bytes:  // to Go a list of small numbers
+        return fail(list ? "unrecognized type: uint8" : "cannot restore slice from " + what);
+      case SchemaKind::object:
+        return fail("cannot restore struct from: " + what);
+      default:
+        // Go converts between numbers and from numbers to strings, and refuses here what it could do.
+        return fail(value.is_number() && schema.kind() != SchemaKind::boolean
+                        ? "cannot convert " + what + " to " + go_type(schema)
+                        : "unrecognized type: " + go_type(schema));
+    }
+  }
+  static bool decodes_itself(SchemaKind kind) {
+    return kind == SchemaKind::time || kind == SchemaKind::micro_time || kind == SchemaKind::quantity ||
+           kind == SchemaKind::int_or_string;
+  }
   bool mismatch(SchemaRef schema, const json::value& value, const FieldPath& path) {
+    if (decoder_ == Decoder::converter && !decodes_itself(schema.kind())) return not_converted(schema, value);
     std::string what = go_value(value);
     if (value.is_double() || (value.is_number() && schema.kind() != SchemaKind::string))
       what += " " + to_json(value);
@@ -256,16 +290,24 @@ class PruneVisitor {
   }
 
   SchemaRef root_;
+  Decoder decoder_;
   std::size_t values_ = 0;
 };
+
+Result<std::vector<std::string>> prune(SchemaRef schema, json::value& value, Decoder decoder) {
+  PruneVisitor visitor(schema, decoder);
+  walk(schema, value, FieldPath(), visitor);
+  if (!visitor.failure.empty()) return Error(Error::invalid, "api", visitor.failure);
+  return std::move(visitor.unknown_paths);
+}
 
 }  // namespace
 
 Result<std::vector<std::string>> prune_unknown(SchemaRef schema, json::value& value) {
-  PruneVisitor visitor(schema);
-  walk(schema, value, FieldPath(), visitor);
-  if (!visitor.failure.empty()) return Error(Error::invalid, "api", visitor.failure);
-  return std::move(visitor.unknown_paths);
+  return prune(schema, value, Decoder::json);
+}
+Result<std::vector<std::string>> prune_strategic(SchemaRef schema, json::value& value) {
+  return prune(schema, value, Decoder::converter);
 }
 
 }  // namespace orchestra::api

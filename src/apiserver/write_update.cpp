@@ -3,6 +3,7 @@
 
 #include "api/meta.hpp"
 #include "api/object_tree.hpp"
+#include "api/patches.hpp"
 #include "api/status.hpp"
 #include "api/versions.hpp"
 #include "api/walker.hpp"
@@ -111,6 +112,22 @@ bool last_finalizer_went(const json::value& next, const KindHooks* hooks) {
   if (finalizers != nullptr && !finalizers->empty()) return false;
   if (int_at(next, "/metadata/deletionGracePeriodSeconds") > 0) return false;
   return hooks == nullptr || hooks->holds_deletion == nullptr || !hooks->holds_deletion(next);
+}
+
+/// What a patch has made cannot be decoded, or not strictly: upstream's patch.go. It quotes a strategic
+/// patch, and of others all that they have made; here nothing is quoted: it may be a Secret, and who may
+/// patch an object may not be allowed to read it.
+Error bad_patch(std::string why) {
+  api::FieldErrors errors;
+  errors.add({api::FieldErrorType::invalid, "patch", "", std::move(why)});
+  return api::invalid("", "", "", errors);
+}
+
+std::string strict_words(const std::vector<std::string>& unknown) {
+  std::string out = "strict decoding error: ";
+  for (const std::string& text : api::strict_warnings(unknown, {}))
+    out += (out.back() == ' ' ? "" : ", ") + text;
+  return out;
 }
 
 Result<Change> upsert(const WriteInput& input, const View& view) {
@@ -288,8 +305,10 @@ Result<Change> compute_patch(const WriteInput& input, const View& view) {
   if (version.conversion != nullptr) ORC_TRY(api::from_stored(*input.type, version, next));
   ORC_TRY(apply_patch(input, version.schema, next));
   if (!next.is_object()) return api::bad_request("the patched object is not an object");
-  auto unknown = api::prune_unknown(version.schema, next);
-  if (!unknown) return api::cannot_be_handled(input.type->kind, version.name, unknown.error().message());
+  auto unknown = input.patch == PatchKind::strategic ? api::prune_strategic(version.schema, next)
+                                                     : api::prune_unknown(version.schema, next);
+  if (!unknown) return bad_patch(unknown.error().message());
+  if (input.validation == "Strict" && !unknown->empty()) return bad_patch(strict_words(*unknown));
   WriteInput checked = input;
   checked.warnings.clear();
   ORC_TRY(check_strict(checked, *unknown, {}));

@@ -51,34 +51,48 @@ Result<std::string> choose_container(const json::value& pod, const std::string& 
   return api::bad_request(message);
 }
 
-Result<std::optional<std::int64_t>> number(const Query& query, const std::string& name, std::int64_t least) {
+/// Go's strconv.ParseInt, whose words upstream passes on; no text: no number.
+Result<std::optional<std::int64_t>> number(const Query& query, const std::string& name) {
   const std::string text = query_value(query, name);
   if (text.empty()) return std::optional<std::int64_t>();
   std::int64_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || value < least) {
-    return api::bad_request(name + ": Invalid value: \"" + text + "\": must be a number of at least " +
-                            std::to_string(least));
-  }
-  return std::optional<std::int64_t>(value);
+  const char* begin = text.data() + (text.starts_with('+') ? 1 : 0);
+  const auto [end, error] = std::from_chars(begin, text.data() + text.size(), value);
+  const bool whole = end == text.data() + text.size();
+  if (error == std::errc() && whole) return std::optional<std::int64_t>(value);
+  const bool range = error == std::errc::result_out_of_range && whole;
+  return api::bad_request("strconv.ParseInt: parsing \"" + text +
+                          "\": " + (range ? "value out of range" : "invalid syntax"));
 }
 
-Result<LogOptions> log_options(const Query& query) {
+/// What is no number or time is 400; what cannot be meant is 422 (upstream's ValidatePodLogOptions).
+Result<LogOptions> log_options(const Query& query, const std::string& pod) {
   LogOptions options;
   options.follow = query_flag(query, "follow");
   options.previous = query_flag(query, "previous");
   options.timestamps = query_flag(query, "timestamps");
-  ORC_ASSIGN(options.since_seconds, number(query, "sinceSeconds", 1));
-  ORC_ASSIGN(options.tail_lines, number(query, "tailLines", 0));
-  ORC_ASSIGN(options.limit_bytes, number(query, "limitBytes", 1));
+  ORC_ASSIGN(options.since_seconds, number(query, "sinceSeconds"));
+  ORC_ASSIGN(options.tail_lines, number(query, "tailLines"));
+  ORC_ASSIGN(options.limit_bytes, number(query, "limitBytes"));
   options.since_time = query_value(query, "sinceTime");
-  if (!options.since_time.empty() && options.since_seconds) {
-    return api::bad_request("at most one of `sinceTime` or `sinceSeconds` may be specified");
-  }
   if (!options.since_time.empty() && !api::parse_time(options.since_time)) {
-    return api::bad_request("sinceTime: Invalid value: \"" + options.since_time +
-                            "\": must be an RFC 3339 time");
+    return api::bad_request("parsing time \"" + options.since_time +
+                            "\" as \"2006-01-02T15:04:05Z07:00\": cannot parse \"" + options.since_time +
+                            "\" as \"2006\"");
   }
+  api::FieldErrors errors;
+  const auto at_least = [&](const char* name, std::optional<std::int64_t> value, std::int64_t least,
+                            const char* why) {
+    if (value && *value < least) errors.invalid(api::FieldPath(name), json::value(*value), why);
+  };
+  at_least("tailLines", options.tail_lines, 0, "must be greater than or equal to 0");
+  at_least("limitBytes", options.limit_bytes, 1, "must be greater than 0");
+  if (options.since_seconds && !options.since_time.empty()) {
+    errors.forbidden(api::FieldPath(""), "at most one of `sinceTime` or `sinceSeconds` may be specified");
+  } else {
+    at_least("sinceSeconds", options.since_seconds, 1, "must be greater than 0");
+  }
+  if (!errors.empty()) return api::invalid("", "PodLogOptions", pod, errors);
   return options;
 }
 
@@ -164,7 +178,7 @@ Result<PodAccess> read_access(ApiCore& core, const Call& call, const api::TypePt
                choose_container(pod, info.name, query_value(info.query, "container")));
   }
   if (info.subresource == "log") {
-    ORC_ASSIGN(access.log, log_options(info.query));
+    ORC_ASSIGN(access.log, log_options(info.query, info.name));
   } else if (info.subresource != "portforward") {
     access.exec = exec_options(info.query, info.subresource == "attach");
     if (info.subresource == "exec" && access.exec.command.empty()) {
