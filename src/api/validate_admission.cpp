@@ -443,6 +443,7 @@ void validate_admission_policy_status(const json::object& object, const json::ob
                     if (text_of(warning, "warning").empty()) errors.required(at / "warning");
                     if (trimmed(text_of(warning, "fieldRef")).empty()) errors.required(at / "fieldRef");
                   });
+  check_status_conditions(status, root / "conditions", errors);
 }
 
 void validate_admission_policy_binding(const json::object& object, FieldErrors& errors) {

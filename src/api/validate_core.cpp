@@ -125,11 +125,73 @@ void validate_secret_update(const json::object& object, const json::object& old,
   check_immutable(object, old, {"data"}, errors);
 }
 
+namespace {
+/// Taints and preferences from before they were fields: annotations that hold JSON
+/// (ValidateNodeSpecificAnnotations).
+void check_node_annotations(const json::object& object, FieldErrors& errors) {
+  constexpr const char* kTaints = "scheduler.alpha.kubernetes.io/taints";
+  constexpr const char* kAvoid = "scheduler.alpha.kubernetes.io/preferAvoidPods";
+  const json::object& all = object_or_empty(object_or_empty(object, "metadata"), "annotations");
+  const FieldPath meta("metadata");
+  const FieldPath path = meta / "annotations";
+  if (const std::string_view text = text_of(all, kTaints); !text.empty()) {
+    const auto parsed = parse_json(text);
+    if (!parsed || !parsed->is_array()) {
+      errors.invalid(path, kTaints, parsed ? "the value is not a list" : "the value is not JSON");
+    } else {
+      check_taints(json::object{{"taints", *parsed}}, path / kTaints, errors);
+    }
+  }
+  if (const std::string_view text = text_of(all, kAvoid); !text.empty()) {
+    const auto parsed = parse_json(text);
+    if (!parsed || !parsed->is_object()) {
+      return errors.invalid(path / "AvoidPods", kAvoid,
+                            parsed ? "the value is not a JSON object" : "the value is not JSON");
+    }
+    const FieldPath list = path / kAvoid;
+    for_each_object(parsed->get_object(), "preferAvoidPods", [&](std::size_t i, const json::object& entry) {
+      const FieldPath at = list[i];
+      const FieldPath signature = at / "PodSignature";
+      const json::object* controller = object_of(object_or_empty(entry, "podSignature"), "podController");
+      if (controller == nullptr) return errors.required(signature);
+      if (flag_of(*controller, "controller")) return;
+      const FieldPath below = signature / "PodController";
+      errors.invalid(below / "Controller", json::value(false), "must point to a controller");
+    });
+  }
+}
+
+/// A reference to the configuration of a kubelet, which nothing reads any more; `observed`: as a status says
+/// it.
+void check_config_source(const json::object* source, bool observed, const FieldPath& path,
+                         FieldErrors& errors) {
+  if (source == nullptr) return;
+  const json::object* map = object_of(*source, "configMap");
+  if (map == nullptr)
+    return errors.invalid(path, json::value(*source), "exactly one reference subfield must be non-nil");
+  const FieldPath at = path / "configMap";
+  for (const char* field : {"uid", "resourceVersion"}) {
+    const bool given = !text_of(*map, field).empty();
+    if (observed && !given) errors.required(at / field, std::string(field) + " must be set in status");
+    if (!observed && given) errors.forbidden(at / field, std::string(field) + " must not be set in spec");
+  }
+  const auto check = [&](const char* field, std::string (*rule)(std::string_view)) {
+    const std::string_view text = text_of(*map, field);
+    if (text.empty()) return errors.required(at / field, std::string(field) + " must be set");
+    check_text(text, rule(text), at / field, errors);
+  };
+  check("namespace", check_dns1123_label);
+  check("name", check_dns1123_subdomain);
+  check("kubeletConfigKey", check_config_map_key);
+}
+}  // namespace
+
 void validate_node(const json::object& object, FieldErrors& errors) {
   const json::object& spec = object_or_empty(object, "spec");
   const json::object& status = object_or_empty(object, "status");
   // Upstream tells them below metadata.
   const FieldPath meta("metadata"), path("spec"), of_status("status");
+  check_node_annotations(object, errors);
   check_taints(spec, meta / "taints", errors);
   for (const char* list : {"capacity", "allocatable"}) {
     const FieldPath at = of_status / list;
@@ -147,6 +209,10 @@ void validate_node(const json::object& object, FieldErrors& errors) {
   }
   if (ranges.size() > 1 && (ranges.size() > 2 || six != 1))
     errors.invalid(list, json::value(ranges), "may specify no more than one CIDR for each IP family");
+  for (std::size_t i = 0; i < ranges.size(); ++i) {
+    const auto here = ranges.begin() + static_cast<std::ptrdiff_t>(i);
+    if (std::find(ranges.begin(), here, ranges[i]) != here) errors.duplicate(list[i], ranges[i]);
+  }
 }
 
 void validate_node_update(const json::object& object, const json::object& old, FieldErrors& errors) {
@@ -161,6 +227,7 @@ void validate_node_update(const json::object& object, const json::object& old, F
     errors.forbidden(path / "providerID", "node updates may not change providerID except from \"\" to valid");
   if (text_of(now, "externalID") != text_of(before, "externalID"))
     errors.forbidden(path / "externalID", "may not be updated");
+  check_config_source(object_of(now, "configSource"), false, path / "configSource", errors);
 }
 
 void validate_node_status(const json::object& object, const json::object&, FieldErrors& errors) {
@@ -172,6 +239,10 @@ void validate_node_status(const json::object& object, const json::object&, Field
     const auto here = all.begin() + static_cast<std::ptrdiff_t>(i);
     if (std::find(all.begin(), here, all[i]) != here) errors.duplicate(list[i], all[i]);
   }
+  const json::object& config = object_or_empty(object_or_empty(object, "status"), "config");
+  const FieldPath used = status / "config";
+  for (const char* which : {"assigned", "active", "lastKnownGood"})
+    check_config_source(object_of(config, which), true, used / which, errors);
 }
 
 void validate_namespace(const json::object& object, FieldErrors& errors) {
@@ -203,7 +274,10 @@ void validate_namespace_status(const json::object& object, const json::object& o
   }
 }
 
-void validate_event(const json::object& object, FieldErrors& errors) {
+namespace {
+/// pkg/apis/core/validation/events.go, legacyValidateEvent: what events of both groups keep to. Of what is
+/// reported each group has its own name, told by its own word.
+void check_event(const json::object& object, const char* reporter, FieldErrors& errors) {
   constexpr std::size_t kWordMax = 128, kMessageMax = 1024;
   const std::string_view ns = text_of(object_or_empty(object, "metadata"), "namespace");
   const std::string_view about = text_of(object_or_empty(object, "involvedObject"), "namespace");
@@ -218,8 +292,8 @@ void validate_event(const json::object& object, FieldErrors& errors) {
   if (about.empty() && ns != "default" && ns != "kube-system")
     errors.invalid(path / "namespace", about, kText);
   const std::string_view controller = text_of(object, "reportingComponent");
-  if (controller.empty()) errors.required(FieldPath("reportingComponent"));
-  check_text(controller, check_qualified_name(controller), FieldPath("reportingComponent"), errors);
+  if (controller.empty()) errors.required(FieldPath(reporter));
+  check_text(controller, check_qualified_name(controller), FieldPath(reporter), errors);
   for (const char* field : {"reportingInstance", "action", "reason"}) {
     const std::string_view text = text_of(object, field);
     if (text.empty()) errors.required(FieldPath(field));
@@ -227,6 +301,50 @@ void validate_event(const json::object& object, FieldErrors& errors) {
   }
   if (text_of(object, "message").size() > kMessageMax)
     errors.invalid(FieldPath("message"), "", "can have at most 1024 characters");
+}
+
+void check_event_series(const json::object& object, FieldErrors& errors) {
+  const json::object* series = object_of(object, "series");
+  if (series == nullptr) return;
+  if (int_of(*series, "count") < 2) errors.invalid(FieldPath("series.count"), "", "should be at least 2");
+  if (text_of(*series, "lastObservedTime").empty()) errors.required(FieldPath("series.lastObservedTime"));
+}
+}  // namespace
+
+void validate_event(const json::object& object, FieldErrors& errors) {
+  check_event(object, "reportingComponent", errors);
+}
+
+void validate_event_v1(const json::object& object, FieldErrors& errors) {
+  check_event(object, "reportingController", errors);
+}
+
+// Through events.k8s.io a new event has the times and counters of that group only.
+void validate_event_v1_create(const json::object& object, FieldErrors& errors) {
+  check_event_series(object, errors);
+  if (text_of(object, "eventTime").empty()) errors.required(FieldPath("eventTime"));
+  const std::string_view type = text_of(object, "type");
+  if (type != "Normal" && type != "Warning")
+    errors.invalid(FieldPath("type"), "", "has invalid value: " + std::string(type));
+  for (const char* field : {"firstTimestamp", "lastTimestamp"}) {
+    if (!text_of(object, field).empty()) errors.invalid(FieldPath(field), "", "needs to be unset");
+  }
+  if (int_of(object, "count") != 0) errors.invalid(FieldPath("count"), "", "needs to be unset");
+  const json::object& source = object_or_empty(object, "source");
+  if (!text_of(source, "component").empty() || !text_of(source, "host").empty())
+    errors.invalid(FieldPath("source"), "", "needs to be unset");
+}
+
+// Through events.k8s.io the series alone goes on.
+void validate_event_v1_update(const json::object& object, const json::object& old, FieldErrors& errors) {
+  if (object_or_empty(object, "series") != object_or_empty(old, "series")) check_event_series(object, errors);
+  for (const char* field : {"involvedObject", "reason", "message", "source", "firstTimestamp",
+                            "lastTimestamp", "count", "type", "eventTime", "action", "related"})
+    require_same(object.if_contains(field), old.if_contains(field), FieldPath(field), errors);
+  require_same(object.if_contains("reportingComponent"), old.if_contains("reportingComponent"),
+               FieldPath("reportingController"), errors);
+  require_same(object.if_contains("reportingInstance"), old.if_contains("reportingInstance"),
+               FieldPath("reportingInstance"), errors);
 }
 
 void validate_lease(const json::object& object, FieldErrors& errors) {

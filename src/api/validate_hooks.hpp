@@ -74,6 +74,8 @@ void validate_lease(const json::object& object, FieldErrors& errors);
 void validate_role_binding_update(const json::object& object, const json::object& old, FieldErrors& errors);
 void validate_storage_class(const json::object& object, FieldErrors& errors);
 void validate_volume_attachment(const json::object& object, FieldErrors& errors);
+void validate_volume_attachment_status(const json::object& object, const json::object& old,
+                                       FieldErrors& errors);
 void validate_csi_driver(const json::object& object, FieldErrors& errors);
 void validate_csi_driver_update(const json::object& object, const json::object& old, FieldErrors& errors);
 void validate_csi_node(const json::object& object, FieldErrors& errors);
@@ -85,6 +87,8 @@ void validate_storage_class_update(const json::object& object, const json::objec
 void validate_priority_class_update(const json::object& object, const json::object& old, FieldErrors& errors);
 
 void validate_event_v1(const json::object& object, FieldErrors& errors);
+void validate_event_v1_create(const json::object& object, FieldErrors& errors);
+void validate_event_v1_update(const json::object& object, const json::object& old, FieldErrors& errors);
 void validate_admission_policy(const json::object& object, FieldErrors& errors);
 void validate_admission_policy_status(const json::object& object, const json::object& old,
                                       FieldErrors& errors);

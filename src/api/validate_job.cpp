@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <charconv>
 #include <optional>
+#include <set>
 
 #include "api/meta.hpp"
 #include "api/select.hpp"
@@ -134,46 +135,75 @@ void check_failure_policy(const json::object& spec, const FieldPath& path, Field
   });
 }
 
+using Interval = std::pair<std::int64_t, std::int64_t>;
+
+/// "3" or "3-5", both below `completions`; else what is wrong.
+std::optional<Interval> parse_interval(std::string_view interval, std::int64_t completions,
+                                       std::string& wrong) {
+  const std::vector<std::string_view> limits = split_words(interval, '-');
+  if (limits.size() > 2) {
+    wrong = "the fragment \"" + std::string(interval) +
+            "\" violates the requirement that an index interval can have at most two parts separated by '-'";
+    return std::nullopt;
+  }
+  std::int64_t bounds[2] = {0, 0};
+  for (std::size_t i = 0; i < limits.size(); ++i) {
+    const auto [end, failed] =
+        std::from_chars(limits[i].data(), limits[i].data() + limits[i].size(), bounds[i]);
+    if (failed != std::errc() || end != limits[i].data() + limits[i].size()) {
+      wrong = "cannot convert string to integer for index: \"" + std::string(limits[i]) + "\"";
+      return std::nullopt;
+    }
+    if (bounds[i] >= completions) {
+      wrong = "too large index: \"" + std::string(limits[i]) + "\"";
+      return std::nullopt;
+    }
+  }
+  if (limits.size() == 2 && bounds[0] >= bounds[1]) {
+    wrong = "non-increasing order, previous: " + number(bounds[0]) + ", current: " + number(bounds[1]);
+    return std::nullopt;
+  }
+  return Interval{bounds[0], limits.size() == 2 ? bounds[1] : bounds[0]};
+}
+
 /// "1,3-5": how many, all below `completions` and rising; else what is wrong.
 std::optional<std::int64_t> count_indexes(std::string_view text, std::int64_t completions,
                                           std::string& wrong) {
   if (text.empty()) return 0;
-  std::int64_t total = 0, last = -1;
-  bool first = true;
-  for (const std::string_view interval : split_words(text, ',')) {
-    const std::vector<std::string_view> limits = split_words(interval, '-');
-    if (limits.size() > 2 || interval.empty()) {
-      wrong =
-          "the fragment \"" + std::string(interval) +
-          "\" violates the requirement that an index interval can have at most two parts separated by '-'";
+  std::int64_t total = 0;
+  std::optional<std::int64_t> last;
+  for (const std::string_view part : split_words(text, ',')) {
+    const auto interval = parse_interval(part, completions, wrong);
+    if (!interval) return std::nullopt;
+    if (last && *last >= interval->first) {
+      wrong = "non-increasing order, previous: " + number(*last) + ", current: " + number(interval->first);
       return std::nullopt;
     }
-    std::int64_t bounds[2] = {0, 0};
-    for (std::size_t i = 0; i < limits.size(); ++i) {
-      const auto [end, failed] =
-          std::from_chars(limits[i].data(), limits[i].data() + limits[i].size(), bounds[i]);
-      if (failed != std::errc() || end != limits[i].data() + limits[i].size()) {
-        wrong = "cannot convert string to integer for index: \"" + std::string(limits[i]) + "\"";
-        return std::nullopt;
-      }
-      if (bounds[i] >= completions) {
-        wrong = "too large index: \"" + std::string(limits[i]) + "\"";
-        return std::nullopt;
-      }
-    }
-    if (!first && bounds[0] <= last) {
-      wrong = "non-increasing order, previous: " + number(last) + ", current: " + number(bounds[0]);
-      return std::nullopt;
-    }
-    if (limits.size() == 2 && bounds[0] >= bounds[1]) {
-      wrong = "non-increasing order, previous: " + number(bounds[0]) + ", current: " + number(bounds[1]);
-      return std::nullopt;
-    }
-    last = limits.size() == 2 ? bounds[1] : bounds[0];
-    total += last - bounds[0] + 1;
-    first = false;
+    last = interval->second;
+    total += interval->second - interval->first + 1;
   }
   return total;
+}
+
+/// The first index that is in both lists; intervals that are none are told elsewhere.
+std::optional<std::int64_t> common_index(std::string_view completed, std::string_view failed,
+                                         std::int64_t completions) {
+  const auto intervals = [&](std::string_view text) {
+    std::vector<Interval> out;
+    std::string ignored;
+    if (text.empty()) return out;
+    for (const std::string_view part : split_words(text, ',')) {
+      if (const auto interval = parse_interval(part, completions, ignored)) out.push_back(*interval);
+    }
+    return out;
+  };
+  const std::vector<Interval> good = intervals(completed), bad = intervals(failed);
+  for (std::size_t g = 0, b = 0; g < good.size() && b < bad.size();) {
+    if (good[g].first <= bad[b].second && bad[b].first <= good[g].second)
+      return std::max(good[g].first, bad[b].first);
+    good[g].first <= bad[b].first ? ++g : ++b;
+  }
+  return std::nullopt;
 }
 
 void check_success_policy(const json::object& spec, const FieldPath& path, FieldErrors& errors) {
@@ -405,33 +435,193 @@ void validate_job_update(const json::object& object, const json::object& old, Fi
     require_same(now.if_contains(field), before.if_contains(field), path / field, errors);
 }
 
+namespace {
+
+bool is(const json::object& status, const char* type) {
+  const json::object* condition = condition_of(status, type);
+  return condition != nullptr && text_of(*condition, "status") == "True";
+}
+bool is_finished(const json::object& status) { return is(status, "Complete") || is(status, "Failed"); }
+
+/// Pods that have ended and are in no counter yet: each once.
+void check_uncounted(const json::object& status, const FieldPath& path, FieldErrors& errors) {
+  const json::object& uncounted = object_or_empty(status, "uncountedTerminatedPods");
+  const FieldPath at = path / "uncountedTerminatedPods";
+  std::set<std::string_view> seen;
+  for (const char* list : {"succeeded", "failed"}) {
+    const FieldPath here = at / list;
+    const json::array& uids = array_or_empty(uncounted, list);
+    for (std::size_t i = 0; i < uids.size(); ++i) {
+      if (!uids[i].is_string()) continue;
+      const std::string_view uid = uids[i].get_string();
+      if (uid.empty()) errors.invalid(here[i], "", "must not be empty");
+      if (!uid.empty() && !seen.insert(uid).second) errors.duplicate(here[i], uids[i]);
+    }
+  }
+}
+
+/// Upstream's JobStatusValidationOptions (pkg/registry/batch/job/strategy.go): most rules look only at what
+/// this write changes, so that a status from before, or one that a change of the spec has overtaken, may be
+/// mended.
+class StatusChange {
+ public:
+  StatusChange(const json::object& object, const json::object& old)
+      : spec_(object_or_empty(object, "spec")),
+        now_(object_or_empty(object, "status")),
+        was_(object_or_empty(old, "status")) {}
+  void check(FieldErrors& errors) {
+    errors_ = &errors;
+    conditions();
+    finished();
+    indexes();
+    exclusions();
+    history();
+  }
+
+ private:
+  bool changed(const char* field) const {
+    const json::value* now = now_.if_contains(field);
+    const json::value* was = was_.if_contains(field);
+    return now == nullptr || was == nullptr ? now != was : *now != *was;
+  }
+  bool counter_changed(const char* field) const { return int_of(now_, field) != int_of(was_, field); }
+  bool turned(const char* type) const { return is(now_, type) != is(was_, type); }
+  void refuse(std::string why) {
+    errors_->add({FieldErrorType::invalid, (path_ / "conditions").to_string(), "", std::move(why)});
+  }
+
+  void conditions() {
+    const bool complete = is(now_, "Complete"), timed = now_.contains("completionTime");
+    const bool completing = turned("Complete") || changed("completionTime");
+    if ((turned("Complete") || turned("Failed")) && complete && is(now_, "Failed"))
+      refuse("cannot set Complete=True and Failed=true conditions");
+    if ((turned("Complete") || turned("FailureTarget")) && complete && is(now_, "FailureTarget"))
+      refuse("cannot set Complete=True and FailureTarget=true conditions");
+    if (completing && timed && !complete) {
+      errors_->invalid(path_ / "completionTime", now_.at("completionTime"),
+                       "cannot set completionTime when there is no Complete=True condition");
+    }
+    if (completing && !timed && complete)
+      errors_->required(path_ / "completionTime", "completionTime is required for Complete jobs");
+    if ((changed("startTime") || changed("completionTime")) && timed && now_.contains("startTime") &&
+        text_of(now_, "completionTime") < text_of(now_, "startTime")) {  // RFC 3339 in UTC
+      errors_->invalid(path_ / "completionTime", now_.at("completionTime"),
+                       "completionTime cannot be set before startTime");
+    }
+    if ((turned("Failed") || turned("FailureTarget")) && is(now_, "Failed") && !is(now_, "FailureTarget"))
+      refuse("cannot set Failed=True condition without the FailureTarget=true condition");
+    if ((turned("Complete") || turned("SuccessCriteriaMet")) && complete && !is(now_, "SuccessCriteriaMet"))
+      refuse("cannot set Complete=True condition without the SuccessCriteriaMet=true condition");
+  }
+
+  void finished() {
+    const bool ended = is_finished(now_), ending = ended != is_finished(was_);
+    if (!ended) return;
+    if ((ending || counter_changed("active")) && int_of(now_, "active") > 0) {
+      errors_->invalid(path_ / "active", now_.at("active"), "active>0 is invalid for finished job");
+    }
+    if ((ending || changed("startTime")) && !now_.contains("startTime"))
+      errors_->required(path_ / "startTime", "startTime is required for finished job");
+    const json::object& uncounted = object_or_empty(now_, "uncountedTerminatedPods");
+    if ((ending || changed("uncountedTerminatedPods")) &&
+        !(array_or_empty(uncounted, "succeeded").empty() && array_or_empty(uncounted, "failed").empty())) {
+      errors_->invalid(path_ / "uncountedTerminatedPods", json::value(uncounted),
+                       "uncountedTerminatedPods needs to be empty for finished job");
+    }
+  }
+
+  void indexes() {
+    const bool good = changed("completedIndexes"), bad = changed("failedIndexes");
+    const std::string_view completed = text_of(now_, "completedIndexes"),
+                           failed = text_of(now_, "failedIndexes");
+    const bool counted = spec_.contains("completions"), told = now_.contains("failedIndexes");
+    const bool limited = spec_.contains("backoffLimitPerIndex");
+    const std::int64_t completions = int_of(spec_, "completions");
+    std::string wrong;
+    if (good && counted && !count_indexes(completed, completions, wrong))
+      errors_->invalid(path_ / "completedIndexes", completed, "error parsing completedIndexes: " + wrong);
+    if (bad && counted && limited && told && !count_indexes(failed, completions, wrong))
+      errors_->invalid(path_ / "failedIndexes", failed, "error parsing failedIndexes: " + wrong);
+    if (good && !completed.empty() && text_of(spec_, "completionMode") != "Indexed") {
+      errors_->invalid(path_ / "completedIndexes", completed,
+                       "cannot set non-empty completedIndexes when non-indexed completion mode");
+    }
+    if (bad && !limited && told) {
+      errors_->invalid(path_ / "failedIndexes", failed,
+                       "cannot set non-null failedIndexes when backoffLimitPerIndex is null");
+    }
+    if (!(good || bad) || !counted || !told) return;
+    if (const auto both = common_index(completed, failed, completions)) {
+      errors_->invalid(path_ / "failedIndexes", failed,
+                       "failedIndexes and completedIndexes overlap at index: " + number(*both));
+    }
+  }
+
+  void exclusions() {
+    const bool ended = is_finished(now_), ending = ended != is_finished(was_);
+    if ((ending || counter_changed("terminating")) && ended && int_of(now_, "terminating") > 0) {
+      errors_->invalid(path_ / "terminating", now_.at("terminating"),
+                       "terminating>0 is invalid for finished job");
+    }
+    if ((counter_changed("ready") || counter_changed("active")) &&
+        int_of(now_, "ready") > int_of(now_, "active")) {
+      errors_->invalid(path_ / "ready", now_.at("ready"), "cannot set more ready pods than active");
+    }
+    const bool met = is(now_, "SuccessCriteriaMet");
+    if (met && is(now_, "Failed")) refuse("cannot set SuccessCriteriaMet=True and Failed=true conditions");
+    if (met && is(now_, "FailureTarget"))
+      refuse("cannot set SuccessCriteriaMet=True and FailureTarget=true conditions");
+    if (spec_.contains("successPolicy") && !met && is(now_, "Complete"))
+      refuse("cannot set Complete=True for Job with SuccessPolicy unless SuccessCriteriaMet=True");
+  }
+
+  void history() {
+    for (const char* type : {"Failed", "Complete", "FailureTarget"}) {
+      if (is(was_, type) && !is(now_, type))
+        refuse(std::string("cannot disable the terminal ") + type + "=True condition");
+    }
+    if (int_of(now_, "failed") < int_of(was_, "failed")) {
+      errors_->invalid(path_ / "failed", json::value(int_of(now_, "failed")),
+                       "cannot decrease the failed counter");
+    }
+    // Indexed Jobs that are as wide as they are long may be scaled down.
+    const json::value* completions = spec_.if_contains("completions");
+    const json::value* parallelism = spec_.if_contains("parallelism");
+    const bool equal = completions == nullptr || parallelism == nullptr ? completions == parallelism
+                                                                        : *completions == *parallelism;
+    const bool shrinks = text_of(spec_, "completionMode") == "Indexed" && equal;
+    if (!shrinks && int_of(now_, "succeeded") < int_of(was_, "succeeded")) {
+      errors_->invalid(path_ / "succeeded", json::value(int_of(now_, "succeeded")),
+                       "cannot decrease the succeeded counter");
+    }
+    if (now_.contains("completionTime") && was_.contains("completionTime") && changed("completionTime")) {
+      errors_->invalid(path_ / "completionTime", now_.at("completionTime"),
+                       "completionTime cannot be mutated");
+    }
+    if (was_.contains("startTime") && changed("startTime") && !flag_of(spec_, "suspend"))
+      errors_->required(path_ / "startTime", "startTime cannot be removed for unsuspended job");
+    const bool met = is(now_, "SuccessCriteriaMet"), was_met = is(was_, "SuccessCriteriaMet");
+    if (was_met && !met) refuse("cannot disable the SuccessCriteriaMet=True condition");
+    if (is(was_, "Complete") && !was_met && met)
+      refuse("cannot set SuccessCriteriaMet=True for Job already has Complete=true conditions");
+  }
+
+  const json::object& spec_;
+  const json::object& now_;
+  const json::object& was_;
+  const FieldPath path_{"status"};
+  FieldErrors* errors_ = nullptr;
+};
+
+}  // namespace
+
 void validate_job_status(const json::object& object, const json::object& old_object, FieldErrors& errors) {
   const json::object& status = object_or_empty(object, "status");
-  const json::object& old = object_or_empty(old_object, "status");
   const FieldPath path("status");
   for (const char* field : {"active", "succeeded", "failed", "ready", "terminating"})
     check_not_negative(status, field, path, errors);
-  const auto is = [](const json::object& of, const char* type) {
-    const json::object* condition = condition_of(of, type);
-    return condition != nullptr && text_of(*condition, "status") == "True";
-  };
-  const auto refuse = [&](const char* why) {
-    errors.add({FieldErrorType::invalid, (path / "conditions").to_string(), "", why});
-  };
-  if (is(status, "Complete") && is(status, "Failed"))
-    refuse("cannot set Complete=True and Failed=true conditions");
-  if (is(status, "Complete") && is(status, "FailureTarget"))
-    refuse("cannot set Complete=True and FailureTarget=true conditions");
-  if (status.contains("completionTime") && !is(status, "Complete")) {
-    errors.invalid(path / "completionTime", status.at("completionTime"),
-                   "cannot set completionTime when there is no Complete=True condition");
-  }
-  for (const char* type : {"Failed", "Complete", "FailureTarget"}) {
-    if (is(old, type) && !is(status, type))
-      refuse((std::string("cannot disable the terminal ") + type + "=True condition").c_str());
-  }
-  if (is(old, "SuccessCriteriaMet") && !is(status, "SuccessCriteriaMet"))
-    refuse("cannot disable the SuccessCriteriaMet=True condition");
+  check_uncounted(status, path, errors);
+  StatusChange(object, old_object).check(errors);
 }
 
 void validate_cron_job(const json::object& object, FieldErrors& errors) {

@@ -126,6 +126,44 @@ void check_required(const json::object& object, std::string_view field, const Fi
   if (text_of(object, field).empty()) errors.required(path / field);
 }
 
+void check_status_conditions(const json::object& status, const FieldPath& path, FieldErrors& errors) {
+  constexpr std::size_t kReasonMax = 1 << 10, kMessageMax = 32 << 10;
+  constexpr const char* kReasonText =
+      "a condition reason must start with alphabetic character, optionally followed by a string of "
+      "alphanumeric characters or '_,:', and must end with an alphanumeric character or '_' (e.g. 'my_name', "
+      " or "
+      "'MY_NAME',  or 'MyName',  or 'ReasonA,ReasonB',  or 'ReasonA:ReasonB', regex used for validation is "
+      "'[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?')";
+  const auto letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); };
+  const auto word = [&](char c) { return letter(c) || (c >= '0' && c <= '9') || c == '_'; };
+  std::set<std::string_view> types;
+  for_each_object(status, "conditions", [&](std::size_t i, const json::object& condition) {
+    const FieldPath at = path[i];
+    const std::string_view type = text_of(condition, "type"), state = text_of(condition, "status"),
+                           reason = text_of(condition, "reason");
+    if (!types.insert(type).second) errors.duplicate(at / "type", json::string(type));
+    check_text(type, check_qualified_name(type), at / "type", errors);
+    if (state != "True" && state != "False" && state != "Unknown")
+      errors.not_supported(at / "status", json::string(state), {"False", "True", "Unknown"});
+    if (int_of(condition, "observedGeneration") < 0) {
+      errors.invalid(at / "observedGeneration", condition.at("observedGeneration"),
+                     "must be greater than or equal to zero");
+    }
+    if (text_of(condition, "lastTransitionTime").empty())
+      errors.required(at / "lastTransitionTime", "must be set");
+    const bool spelt =
+        !reason.empty() && letter(reason.front()) && word(reason.back()) &&
+        std::all_of(reason.begin(), reason.end(), [&](char c) { return word(c) || c == ',' || c == ':'; });
+    if (reason.empty()) {
+      errors.required(at / "reason", "must be set");
+    } else if (!spelt) {
+      errors.invalid(at / "reason", reason, kReasonText);
+    }
+    if (reason.size() > kReasonMax) errors.too_long(at / "reason", kReasonMax);
+    if (text_of(condition, "message").size() > kMessageMax) errors.too_long(at / "message", kMessageMax);
+  });
+}
+
 void check_port(const json::value* port, const FieldPath& path, FieldErrors& errors) {
   if (port == nullptr || port->is_int64()) {
     const std::int64_t number = port == nullptr ? 0 : port->get_int64();

@@ -28,6 +28,8 @@ void check_not_negative(const json::object& object, std::string_view field, cons
 /// A required string field that is empty or absent.
 void check_required(const json::object& object, std::string_view field, const FieldPath& path,
                     FieldErrors& errors);
+/// Conditions in the form that most kinds share: apimachinery's metav1 ValidateConditions.
+void check_status_conditions(const json::object& status, const FieldPath& path, FieldErrors& errors);
 /// A port as a number or as a name.
 void check_port(const json::value* port, const FieldPath& path, FieldErrors& errors);
 /// No `..` among the parts of a path.
@@ -72,6 +74,9 @@ using Volumes = std::map<std::string_view, const json::object*, std::less<>>;
 void check_volumes(const json::object& spec, std::string_view pod_name, bool is_pod, const FieldPath& path,
                    FieldErrors& errors, Volumes& volumes);
 void check_claim_spec(const json::object& spec, const FieldPath& path, FieldErrors& errors);
+/// Of a PersistentVolume of this name, or (`inlined`) of a VolumeAttachment that has no such object.
+void check_persistent_volume_spec(const json::object& spec, std::string_view name, bool inlined,
+                                  const FieldPath& path, FieldErrors& errors);
 void check_key_to_path(const json::object& item, const FieldPath& path, FieldErrors& errors);
 void check_field_ref(const json::object& reference, bool in_volume, const FieldPath& path,
                      FieldErrors& errors);

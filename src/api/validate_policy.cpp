@@ -1,5 +1,5 @@
-// Validation of APIServices, of address kinds and of events.k8s.io: pkg/apis/networking/validation,
-// kube-aggregator/pkg/apis/apiregistration/validation and pkg/apis/core/validation/events.go.
+// Validation of APIServices and of address kinds: pkg/apis/networking/validation and
+// kube-aggregator/pkg/apis/apiregistration/validation.
 #include <algorithm>
 #include <map>
 
@@ -139,20 +139,6 @@ void validate_service_cidr_update(const json::object& object, const json::object
 
 void validate_spec_immutable(const json::object& object, const json::object& old, FieldErrors& errors) {
   require_same(object.if_contains("spec"), old.if_contains("spec"), FieldPath("spec"), errors);
-}
-
-void validate_event_v1(const json::object& object, FieldErrors& errors) {
-  validate_event(object, errors);
-  // A series or a patch of an old one carries the times of core/v1; upstream asks these of a new event only.
-  if (!text_of(object, "firstTimestamp").empty()) return;
-  if (text_of(object, "eventTime").empty()) errors.required(FieldPath("eventTime"));
-  if (text_of(object, "reportingComponent").empty()) errors.required(FieldPath("reportingController"));
-  if (text_of(object, "reportingInstance").empty()) errors.required(FieldPath("reportingInstance"));
-  if (text_of(object, "action").empty()) errors.required(FieldPath("action"));
-  if (text_of(object, "reason").empty()) errors.required(FieldPath("reason"));
-  const std::string_view type = text_of(object, "type");
-  if (type != "Normal" && type != "Warning")
-    errors.invalid(FieldPath("type"), type, "has invalid value: " + std::string(type));
 }
 
 }  // namespace orchestra::api

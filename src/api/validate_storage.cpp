@@ -16,6 +16,7 @@ constexpr std::size_t kParametersMax = 512, kParameterBytesMax = 256 << 10;
 constexpr std::size_t kDriverNameMax = 63, kNodeIdMax = 192;
 constexpr std::int64_t kTokenSecondsMin = 600, kTokenSecondsMax = std::int64_t{1} << 32;
 constexpr std::int64_t kUpdateSecondsMin = 10;
+constexpr std::size_t kAttachmentBytesMax = 256 << 10, kVolumeErrorMax = 1024;
 
 std::string lower_case(std::string_view text) {
   std::string out(text);
@@ -60,6 +61,24 @@ void check_token_requests(const json::object& spec, const FieldPath& path, Field
                      "may not specify a duration larger than 2^32 seconds");
     }
   });
+}
+
+void check_attachment_status(const json::object& status, FieldErrors& errors) {
+  const FieldPath path("status");
+  std::size_t bytes = 0;
+  for (const auto& [key, value] : object_or_empty(status, "attachmentMetadata"))
+    bytes += key.size() + (value.is_string() ? value.get_string().size() : 0);
+  if (bytes > kAttachmentBytesMax) errors.too_long(path / "attachmentMetadata", kAttachmentBytesMax);
+  for (const char* which : {"attachError", "detachError"}) {
+    const json::object* error = object_of(status, which);
+    if (error == nullptr) continue;
+    const FieldPath at = path / which;
+    // The bound that upstream tells here is that of the metadata.
+    if (text_of(*error, "message").size() > kVolumeErrorMax)
+      errors.too_long(at / "message", kAttachmentBytesMax);
+    if (int_of(*error, "errorCode") < 0)
+      errors.invalid(at / "errorCode", error->at("errorCode"), "must be between 0 and 2147483647, inclusive");
+  }
 }
 
 }  // namespace
@@ -112,11 +131,17 @@ void validate_volume_attachment(const json::object& object, FieldErrors& errors)
     if (name.empty())
       errors.required(at / "persistentVolumeName", "must specify non empty persistentVolumeName");
     check_text(name, check_dns1123_subdomain(name), at / "persistentVolumeName", errors);
-  } else if (!object_or_empty(source, "inlineVolumeSpec").contains("csi")) {
-    errors.required(at / "inlineVolumeSpec" / "csi", "has to be specified in the context of inline volumes");
+  } else {
+    check_persistent_volume_spec(object_or_empty(source, "inlineVolumeSpec"), "", true,
+                                 at / "inlineVolumeSpec", errors);
   }
   const std::string_view node = text_of(spec, "nodeName");
   if (!node.empty()) check_text(node, check_dns1123_subdomain(node), path / "nodeName", errors);
+  check_attachment_status(object_or_empty(object, "status"), errors);
+}
+
+void validate_volume_attachment_status(const json::object& object, const json::object&, FieldErrors& errors) {
+  check_attachment_status(object_or_empty(object, "status"), errors);
 }
 
 void validate_csi_driver(const json::object& object, FieldErrors& errors) {

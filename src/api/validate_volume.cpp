@@ -601,14 +601,35 @@ void check_claim_spec(const json::object& spec, const FieldPath& path, FieldErro
   }
 }
 
-void validate_persistent_volume(const json::object& object, FieldErrors& errors) {
-  const json::object& spec = object_or_empty(object, "spec");
-  const std::string_view name = text_of(object_or_empty(object, "metadata"), "name");
-  const FieldPath path("spec");
+void check_persistent_volume_spec(const json::object& spec, std::string_view name, bool inlined,
+                                  const FieldPath& path, FieldErrors& errors) {
+  constexpr const char* kNotInline = "may not be specified in the context of inline volumes";
+  if (inlined) {
+    for (const char* field : {"claimRef", "capacity", "nodeAffinity", "storageClassName"}) {
+      const json::value* given = spec.if_contains(field);
+      const bool empty =
+          given == nullptr ||
+          (given->is_object() && given->get_object().empty() && std::string_view(field) == "capacity") ||
+          (given->is_string() && given->get_string().empty());
+      if (!empty) errors.forbidden(path / field, kNotInline);
+    }
+    if (!spec.contains("csi"))
+      errors.required(path / "csi", "has to be specified in the context of inline volumes");
+    const std::string_view policy = text_of(spec, "persistentVolumeReclaimPolicy");
+    if (!policy.empty() && policy != "Retain") {
+      errors.forbidden(path / "persistentVolumeReclaimPolicy",
+                       "may only be Retain in the context of inline volumes");
+    }
+    const std::string_view mode = text_of(spec, "volumeMode");
+    if (!mode.empty() && mode != "Filesystem") {
+      errors.forbidden(path / "volumeMode",
+                       "may not specify volumeMode other than Filesystem in the context of inline volumes");
+    }
+  }
   check_access_modes(spec, "", path, errors);
-  check_capacity(spec, path, errors);
+  if (!inlined) check_capacity(spec, path, errors);
   const json::object* affinity = object_of(spec, "nodeAffinity");
-  if (affinity != nullptr) {
+  if (affinity != nullptr && !inlined) {
     const FieldPath at = path / "nodeAffinity";
     if (const json::object* required = object_of(*affinity, "required")) {
       check_node_selector(*required, at / "required", errors);
@@ -626,7 +647,7 @@ void validate_persistent_volume(const json::object& object, FieldErrors& errors)
     }
     sourced = true;
     check_source(kind, *source, name, false, path / path_name(kind), errors);
-    if (kind == "local" && affinity == nullptr)
+    if (kind == "local" && (affinity == nullptr || inlined))
       errors.required(path / "nodeAffinity", "Local volume requires node affinity");
   }
   if (!sourced) errors.required(path, "must specify a volume type");
@@ -636,7 +657,7 @@ void validate_persistent_volume(const json::object& object, FieldErrors& errors)
     errors.forbidden(path / "persistentVolumeReclaimPolicy",
                      "may not be 'recycle' for a hostPath mount of '/'");
   }
-  if (const std::string_view storage = text_of(spec, "storageClassName"); !storage.empty())
+  if (const std::string_view storage = text_of(spec, "storageClassName"); !storage.empty() && !inlined)
     check_text(storage, check_dns1123_subdomain(storage), path / "storageClassName", errors);
   if (!spec.contains("volumeAttributesClassName")) return;
   const std::string_view attributes = text_of(spec, "volumeAttributesClassName");
@@ -647,6 +668,12 @@ void validate_persistent_volume(const json::object& object, FieldErrors& errors)
   }
   if (!spec.contains("csi"))
     errors.required(path / "csi", "has to be specified when using volumeAttributesClassName");
+}
+
+void validate_persistent_volume(const json::object& object, FieldErrors& errors) {
+  check_persistent_volume_spec(object_or_empty(object, "spec"),
+                               text_of(object_or_empty(object, "metadata"), "name"), false, FieldPath("spec"),
+                               errors);
 }
 
 void validate_persistent_volume_update(const json::object& object, const json::object& old_object,
