@@ -50,12 +50,13 @@ class HeldStore final : public StateStore {
     std::lock_guard lock(mutex_);
     before_write_ = std::move(call);
   }
-  /// Ends every watch as the store ends one that history has left behind.
+  /// Ends every watch that is open, as the store ends one that history has left behind.
   void end_watches(const Error& error) {
     std::vector<std::function<void()>> ready;
     {
       std::lock_guard lock(mutex_);
       watch_error_ = error;
+      ++endings_;
       ready.swap(ready_);
     }
     for (const auto& call : ready) call();
@@ -127,12 +128,15 @@ class HeldStore final : public StateStore {
  private:
   class HeldWatch final : public Watch::Impl {
    public:
-    HeldWatch(HeldStore& store, Watch below) : store_(store), below_(std::move(below)) {}
+    HeldWatch(HeldStore& store, Watch below) : store_(store), below_(std::move(below)) {
+      std::lock_guard lock(store_.mutex_);
+      born_ = store_.endings_;
+    }
     Result<std::optional<WatchBatch>> next(Duration deadline) override { return told(below_.next(deadline)); }
     Result<std::optional<WatchBatch>> poll() override {
       {
         std::lock_guard lock(store_.mutex_);
-        if (store_.watch_error_) return *store_.watch_error_;
+        if (born_ != store_.endings_) return *store_.watch_error_;
       }
       return told(below_.poll());
     }
@@ -153,6 +157,7 @@ class HeldStore final : public StateStore {
     }
     HeldStore& store_;
     Watch below_;
+    int born_ = 0;
   };
 
   template <class T, class F>
@@ -176,6 +181,7 @@ class HeldStore final : public StateStore {
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   bool holding_ = false, applied_ = false;
+  int endings_ = 0;  ///< of watches
   std::atomic<bool> empty_{false};
   std::optional<Error> read_error_, write_error_, watch_error_;
   std::function<void(StateStore&, const Txn&)> before_write_;

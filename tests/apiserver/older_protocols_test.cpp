@@ -150,6 +150,31 @@ TEST_CASE("exec speaks the WebSocket protocols of all ages, in the client's orde
   CHECK(served.websocket(kEcho, "v9.channel.k8s.io") == "400");
 }
 
+TEST_CASE("a WebSocket that offers compression gets none, and its messages come as they are") {
+  Served served;
+  test::RawSocket socket(served.server.insecure_address());
+  const std::string head = served.upgrade(
+      socket, kEcho,
+      "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AQIDBAUGBwgJCgsMDQ4PEA==\r\n"
+      "Sec-WebSocket-Protocol: v5.channel.k8s.io\r\n"
+      "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits, x-webkit-deflate-frame\r\n");
+  REQUIRE(head.starts_with("HTTP/1.1 101"));
+  CHECK(to_lower(head).find("sec-websocket-extensions") == std::string::npos);
+  std::string bytes = served.early;
+  while (bytes.find("hi\n") == std::string::npos) {
+    const std::string more = socket.read_some();
+    REQUIRE_FALSE(more.empty());
+    bytes += more;
+  }
+  // A frame that claims to be compressed (RSV1) breaks the protocol.
+  http::WebSocketParser parser(http::WebSocketParser::From::client);
+  std::string frame = http::websocket_masked_frame(http::WebSocketOpcode::binary, "x", 7);
+  frame[0] = static_cast<char>(frame[0] | 0x40);
+  const auto fed = parser.feed(frame);
+  REQUIRE_FALSE(fed);
+  CHECK(fed.error().message().starts_with("1002"));
+}
+
 TEST_CASE("a log comes as messages of a WebSocket, after an empty one") {
   Served served;
   const std::string lines = "[first line\n] [second line\n] [third line\n]";

@@ -1,7 +1,10 @@
 // compile: alone (the library of HTTP/2 and OpenSSL together)
 // The API server's port: HTTP/2 beside HTTP/1.1, and a certificate that is renewed while it serves.
+#include <openssl/bio.h>
+#include <openssl/pem.h>
 #include <openssl/x509.h>
 
+#include <filesystem>
 #include <fstream>
 
 #include "base/json.hpp"
@@ -85,6 +88,7 @@ TEST_CASE("one event reaches a thousand watches that share one HTTP/2 connection
                        [&](auto id) { return client.answers[id].ended; });
   }));
   CHECK(client.answers[watches[999]].error == 0);  // ended in order, not cut off
+  REQUIRE(client.run_until([&] { return !client.goaways.empty(); }));
   CHECK(client.goaways.front() == 0);
 }
 
@@ -99,6 +103,45 @@ TEST_CASE("what HTTP/2 cannot carry is refused with words: commands in pods are 
       client.send("POST", "/api/v1/namespaces/default/pods/p/exec?command=ls&stdout=1", "", admin);
   CHECK(answer.status >= 400);
   CHECK(parse_json(answer.body));
+}
+
+TEST_CASE("the port serves TLS from 1.2 on, with keys on P-256") {
+  Port port;
+  const auto spoken = [&](int version) {
+    test::RawSocket socket(port.server.address());
+    const std::unique_ptr<SSL_CTX, decltype(&SSL_CTX_free)> context(SSL_CTX_new(TLS_client_method()),
+                                                                    SSL_CTX_free);
+    SSL_CTX_set_min_proto_version(context.get(), version);
+    SSL_CTX_set_max_proto_version(context.get(), version);
+    SSL_CTX_set_security_level(context.get(), 0);  // else this side would refuse by itself
+    const std::unique_ptr<SSL, decltype(&SSL_free)> ssl(SSL_new(context.get()), SSL_free);
+    SSL_set_fd(ssl.get(), socket.get());
+    return SSL_connect(ssl.get()) == 1 ? std::string(SSL_get_version(ssl.get())) : std::string("refused");
+  };
+  CHECK(spoken(TLS1_VERSION) == "refused");
+  CHECK(spoken(TLS1_1_VERSION) == "refused");
+  CHECK(spoken(TLS1_2_VERSION) == "TLSv1.2");
+  CHECK(spoken(TLS1_3_VERSION) == "TLSv1.3");
+
+  const auto curve_of = [](EVP_PKEY* key) {
+    char name[64] = {};
+    if (EVP_PKEY_get_base_id(key) == EVP_PKEY_EC) EVP_PKEY_get_group_name(key, name, sizeof name, nullptr);
+    return std::string(name);
+  };
+  TlsSocket socket(port.server.address(), "");
+  REQUIRE(socket.connected());
+  CHECK(curve_of(X509_get0_pubkey(SSL_get0_peer_certificate(socket.ssl()))) == "prime256v1");
+  // The authority's as well, and every key that lies in the folder.
+  int keys = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(port.folder / "pki")) {
+    const std::unique_ptr<BIO, decltype(&BIO_free)> file(BIO_new_file(entry.path().c_str(), "r"), BIO_free);
+    const std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)> key(
+        PEM_read_bio_PrivateKey(file.get(), nullptr, nullptr, nullptr), EVP_PKEY_free);
+    if (key == nullptr) continue;
+    ++keys;
+    CHECK_MESSAGE(curve_of(key.get()) == "prime256v1", entry.path().string());
+  }
+  CHECK(keys >= 2);
 }
 
 TEST_CASE("the serving certificate is renewed before it ends, and open connections go on") {

@@ -145,6 +145,43 @@ TEST_CASE("bootstrap tokens name a user of their group until they expire") {
   CHECK(served.ask("GET", "/api", "fedcba.0123456789abcdef").status == 401);
 }
 
+TEST_CASE(
+    "the host's authenticator names the user of a token that is not ours, and is asked about no other") {
+  std::vector<std::string> asked;  // on the threads of requests, one at a time here
+  ApiServerOptions options;
+  options.authenticate_token = [&asked](const std::string& token) -> std::optional<AuthenticatedUser> {
+    asked.push_back(token);
+    if (token != "opaque-of-jane") return std::nullopt;
+    return AuthenticatedUser{"jane", "u-1", {"shop-admins"}, {{"example.com/team", {"blue", "green"}}}};
+  };
+  Served served(std::move(options));
+  bind(served, "jane", "view", "default");
+  const std::string body =
+      served.ask("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", "opaque-of-jane", kReviewBody)
+          .body;
+  const auto who = parse_json(body).value();
+  CHECK(string_at(who, "/status/userInfo/username") == "jane");
+  CHECK(string_at(who, "/status/userInfo/uid") == "u-1");
+  CHECK(string_at(who, "/status/userInfo/groups/0") == "shop-admins");
+  CHECK(string_at(who, "/status/userInfo/groups/1") == "system:authenticated");
+  CHECK(string_at(who, "/status/userInfo/extra/example.com~1team/1") == "green");
+  // What he may do is decided here.
+  CHECK(served.ask("GET", "/api/v1/namespaces/default/pods", "opaque-of-jane").status == 200);
+  CHECK(served.ask("GET", "/api/v1/namespaces/default/secrets", "opaque-of-jane").status == 403);
+  CHECK(served.ask("GET", "/version", "opaque-of-joe").status == 401);
+  const auto review = Object::from_json(
+      R"({"apiVersion":"authentication.k8s.io/v1","kind":"TokenReview","metadata":{"name":""},"spec":{"token":"opaque-of-jane"}})");
+  const auto answer = served.admin.create(review.value()).wait(30s);
+  REQUIRE(answer);
+  CHECK(answer->get("/status/user/username") == "jane");
+  // Tokens of our own never leave the server.
+  served.make("apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: web, namespace: default}\n");
+  const std::string own = served.token("default", "web");
+  CHECK(served.ask("GET", "/api/v1/namespaces/default/pods", own).status == 403);
+  for (const std::string& token : asked) CHECK(token.starts_with("opaque-of-"));
+  CHECK(std::count(asked.begin(), asked.end(), "opaque-of-joe") > 0);
+}
+
 TEST_CASE("nobody grants more than he holds") {
   Served served;
   served.make("apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n");

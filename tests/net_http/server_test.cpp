@@ -197,6 +197,28 @@ TEST_CASE("a head that dribbles in is cut off by an absolute deadline") {
   CHECK(answer.substr(0, 13) == "HTTP/1.1 408 ");
 }
 
+TEST_CASE("a TLS handshake that stops halfway is cut off by the same deadline") {
+  const auto [certificate, key] = http::make_self_signed("localhost").value();
+  Fixture f(echo, {.tls = true,
+                   .certificate_pem = certificate,
+                   .key_pem = key,
+                   .header_deadline = std::chrono::seconds(1)});
+  // Nothing; the head of a record that never comes; a ClientHello that is cut off in its middle.
+  const std::string hello("\x16\x03\x01\x00\xc8\x01\x00\x00\xc4\x03\x03", 11);
+  std::vector<std::unique_ptr<RawSocket>> sockets;
+  for (const std::string& bytes : {std::string(), hello.substr(0, 5), hello + std::string(40, 'r')}) {
+    sockets.push_back(std::make_unique<RawSocket>(f.server->address()));
+    REQUIRE(sockets.back()->send(bytes));
+  }
+  for (const auto& socket : sockets) {
+    CHECK(socket->read_all().empty());
+    CHECK_FALSE(socket->timed_out());
+  }
+  HttpRequest request{.url = "https://" + f.server->address() + "/t"};
+  request.tls.verify = false;
+  CHECK(body_of(f.send(request)) == "GET /t ");
+}
+
 TEST_CASE("a client that goes away is noticed while its answer streams") {
   Slot<bool> closed, write_failed;
   Fixture f([&](HttpServerRequest, std::shared_ptr<HttpResponder> responder) {

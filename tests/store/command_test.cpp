@@ -138,6 +138,13 @@ TEST_CASE("snapshot save, status and restore: same content, new cluster, raised 
   CHECK(saved.out.find("revision 21\nkeys 20\n") == 0);
   CHECK(run({"snapshot", "status", file}).out == saved.out);
   CHECK_FALSE(std::filesystem::exists(file + ".part"));
+  // Where values are sealed the file alone is not enough, and that is said.
+  const std::string keys = data + "/pki/encryption.yaml";
+  std::filesystem::create_directory(data + "/pki");
+  std::fclose(std::fopen(keys.c_str(), "w"));
+  CHECK(run({"snapshot", "save", folder / "sealed", "--data", data})
+            .out.find("Sealed values in this file open only with " + keys + ": keep a copy of it apart.\n") ==
+        0);
 
   const std::string bumped = folder / "b";
   CHECK(run({"restore", file, "--data", bumped}).status == 0);
