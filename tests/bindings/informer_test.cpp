@@ -1,5 +1,6 @@
 // orc_informer_* and orc_client_apply in C: on a server in this process, and over HTTPS.
 #include <poll.h>
+#include <future>
 
 #include <condition_variable>
 #include <cstring>
@@ -252,21 +253,18 @@ TEST_CASE("C: a callback may read its informer, and is told that it cannot stop 
   ways.make_namespace();
   ways.put("a", "1");
   Told told;
-  orc_informer* informer = nullptr;
-  std::mutex mutex;  // the callback may run before orc_informer_new has answered
+  std::promise<orc_informer*> made;  // the callback may run before orc_informer_new has answered
   std::vector<orc_code> codes;
-  told.inside = [&] {
-    std::lock_guard lock(mutex);
+  told.inside = [&codes, known = made.get_future().share()] {
+    orc_informer* const informer = known.get();
     orc_bytes got{};
     codes.push_back(orc_informer_get(informer, "shop", "a", &got, nullptr));
     orc_bytes_free(&got);
     codes.push_back(orc_informer_stop(informer, nullptr));
     codes.push_back(orc_informer_wait_for(informer, "999999999", 30'000, nullptr));
   };
-  std::unique_lock lock(mutex);
   const InformerHandle maps(ways, ways.clients[0], &told);
-  informer = maps.informer;
-  lock.unlock();
+  made.set_value(maps.informer);
   REQUIRE(told.wait_for({"+a"}));
   CHECK(codes == std::vector<orc_code>{ORC_OK, ORC_EWOULDDEADLOCK, ORC_EWOULDDEADLOCK});
 }
