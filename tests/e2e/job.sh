@@ -57,6 +57,12 @@ failing=$(seq 0 199 | awk '$1 % 10 == 7 || $1 % 20 == 19'); good=$(seq 0 199 | g
 list() { awk 'function out() { if (first != "") printf "%s%s", (n++ ? "," : ""), first == last ? first : first "-" last } $1 != last + 1 || first == "" { out(); first = $1 } { last = $1 } END { out() }'; }
 tries_of() { seq 0 199 | awk '{ d = $1 % 10; print $1, d == 3 || d == 5 || $1 % 20 == 19 ? 2 : 1 }'; }
 
+# Pods that failed otherwise than by their program: which, and why.
+strange() {
+  kubectl get pods -l sum=one --field-selector=status.phase=Failed -o 'jsonpath={range .items[*]}{.metadata.name} {.status.containerStatuses[0].state.terminated.exitCode}{"\n"}{end}' |
+    awk '$2 != 1 && $2 != 42 && $2 != 43 {print $1}' | while read -r pod; do echo "strange: $pod: $(kubectl get pod "$pod" -o 'jsonpath={.status}')"; done
+}
+
 ended() { local n; n=$(field sum '{.status.succeeded}'); [ "${n:-0}" -ge "$1" ]; }
 for at in 20 60 100 140; do
   wait_for 60 ended $at || failed "only $(field sum '{.status.succeeded}') of $at have succeeded in 60 s"
@@ -64,7 +70,7 @@ for at in 20 60 100 140; do
 done
 kubectl wait --for=condition=failed job/sum --timeout=120s >/dev/null && pass "a Job of 200 indexes ends, the program killed four times meanwhile" || { kubectl get pods -l sum=one | head -n 20; fail "the Job has not ended: $(field sum '{.status}')"; }
 [ "$(field sum '{.status.conditions[?(@.type=="Failed")].reason}')" = FailedIndexes ] && pass "it failed for its failed indexes" || failed "conditions: $(field sum '{.status.conditions}')"
-[ "$(field sum '{.status.succeeded} {.status.failed} {.status.active}')" = "170 60 " ] && pass "170 pods succeeded, 60 failed, the ignored ones are not counted" || failed "counts: $(field sum '{.status}')"
+[ "$(field sum '{.status.succeeded} {.status.failed} {.status.active}')" = "170 60 " ] && pass "170 pods succeeded, 60 failed, the ignored ones are not counted" || { failed "counts: $(field sum '{.status}')"; strange; }
 [ "$(field sum '{.status.completedIndexes}')" = "$(list <<<"$good")" ] && pass "each index that could is completed" || failed "completed: $(field sum '{.status.completedIndexes}') instead of $(list <<<"$good")"
 [ "$(field sum '{.status.failedIndexes}')" = "$(list <<<"$failing")" ] && pass "and the 30 others are the failed ones" || failed "failed: $(field sum '{.status.failedIndexes}') instead of $(list <<<"$failing")"
 runs=$(cd "$work/runs" && for i in $(seq 0 199); do echo "$i $(wc -l 2>/dev/null <"$i" || echo 0)"; done)
