@@ -15,6 +15,7 @@ owner=
 stop() { [ -z "$owner" ] || { kill "$owner" 2>/dev/null; wait "$owner" 2>/dev/null; owner=; }; }
 cleanups+=('stop; "$orchestra" down --data "$data" >/dev/null 2>&1')
 up() {
+  : >"$work/up.out"
   "$orchestra" up --data "$data" --listen 127.0.0.1:0 --ingress 127.0.0.1:0 "$@" >"$work/up.out" 2>"$work/up.err" &
   owner=$!
   wait_for 20 grep -q '^ready in' "$work/up.out" || { cat "$work/up.err"; fail "orchestra up was not ready in 20 s"; }

@@ -20,6 +20,7 @@ count() { "$orchestra" store get "$1" --prefix --count --endpoint "$url" 2>/dev/
 start_etcd
 wait_for 20 count / || { cat "$work/etcd.log"; fail "etcd does not answer"; }
 start_up() {
+  : >"$work/up.out"
   "$orchestra" up --data "$work/d" --etcd "$url" --no-node --listen 127.0.0.1:0 >"$work/up.out" 2>>"$work/up.err" &
   up=$!
   wait_for 30 grep -q '^ready in' "$work/up.out" || { cat "$work/up.err"; fail "up --etcd was not ready in 30 s"; }

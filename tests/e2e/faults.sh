@@ -16,6 +16,7 @@ owner=
 cleanups+=('[ -n "$owner" ] && kill -9 "$owner" 2>/dev/null; "$orchestra" down --data "$data" >/dev/null 2>&1; umount "$disk"')
 listen=127.0.0.1:0
 up() {
+  : >"$work/up.out"
   "$orchestra" up --data "$data" --listen "$listen" --ingress 127.0.0.1:0 >"$work/up.out" 2>>"$work/up.err" &
   owner=$!
   wait_for 20 grep -q '^ready in' "$work/up.out" || { tail -n 5 "$work/up.err"; fail "orchestra up was not ready in 20 s"; }
@@ -73,6 +74,7 @@ wait "$owner" 2>/dev/null; owner=
 # (In a mount namespace of its own; the rest of /sys is as it was.)
 data=$disk/bare listen=127.0.0.1:0
 export KUBECONFIG=$data/admin.kubeconfig
+: >"$work/up.out"
 unshare --mount bash -c 'while umount -l /sys/fs/cgroup 2>/dev/null; do :; done; mount -t tmpfs orc-test-bare /sys/fs/cgroup && exec "$@"' bare \
   "$orchestra" up --data "$data" --isolation full --listen "$listen" --ingress 127.0.0.1:0 >"$work/up.out" 2>>"$work/up.err" &
 owner=$!
@@ -86,6 +88,7 @@ wait "$owner" 2>/dev/null; owner=
 
 # Ranges of addresses mean nothing where pods have no network of their own.
 data=$disk/process
+: >"$work/up.out"
 "$orchestra" up --data "$data" --isolation process --pod-cidr 10.9.0.0/16 --listen 127.0.0.1:0 --ingress 127.0.0.1:0 >"$work/up.out" 2>>"$work/up.err" &
 owner=$!
 wait_for 20 grep -q '^ready in' "$work/up.out" || { tail -n 5 "$work/up.err"; fail "orchestra up at level process was not ready in 20 s"; }

@@ -14,12 +14,14 @@ master= agent=
 cleanups+=('for p in $master $agent; do kill -9 "$p" 2>/dev/null; done; for d in "$work"/n1 "$work"/up; do [ -d "$d" ] && "$orchestra" down --data "$d" --timeout 20 >/dev/null 2>&1; done')
 listen=127.0.0.1:0
 up() {
+  : >"$work/up.out"
   "$orchestra" up --data "$work/up" --no-node --isolation process --listen "$listen" >"$work/up.out" 2>>"$work/up.err" &
   master=$!
   wait_for 20 grep -q '^ready in' "$work/up.out" || { tail "$work/up.err"; fail "orchestra up was not ready in 20 s"; }
   listen=$(sed -n 's|^api https://\([^ ]*\).*|\1|p' "$work/up.out")
 }
 join() {
+  : >"$work/join.out"
   "$orchestra" join "$@" --data "$work/n1" --isolation process >"$work/join.out" 2>>"$work/join.err" &
   agent=$!
   wait_for 30 grep -q '^ready in' "$work/join.out" || { cat "$work/join.out"; tail "$work/join.err"; fail "orchestra join was not ready in 30 s"; }
@@ -112,6 +114,7 @@ again() { local now; now=$(pgrep -f 'httpd -f -p 127.*:8000' | head -n 1); [ -n 
 wait_for 20 again && pass "and a container that dies is started again" || failed "httpd was not started again"
 # The agent is killed too, and starts while there is still nobody to ask: the pods run on.
 kill -9 "$agent"; wait "$agent" 2>/dev/null
+: >"$work/join.out"
 "$orchestra" join --data "$work/n1" --isolation process >"$work/join.out" 2>>"$work/join.err" & agent=$!
 wait_for 10 grep -q 'waiting for the control plane' "$work/join.out" && pass "an agent that starts without a control plane waits for it" || failed "join: $(cat "$work/join.out")"
 before=$(lines); wait_for 10 more || failed "the pod stands still at $(lines)"

@@ -61,6 +61,7 @@ one_cluster() {
 # start [FLAG..]: `orchestra up` on $data, with free ports unless flags are given, until it is ready; owner is its pid.
 start() {
   [ $# -gt 0 ] || set -- --listen 127.0.0.1:0 --ingress 127.0.0.1:0
+  : >"$work/up.out"  # here: the program's own opening may come after the first look for its line
   "$orchestra" up --data "$data" "$@" >"$work/up.out" 2>>"$work/up.err" & owner=$!
   wait_for 20 grep -q '^ready in' "$work/up.out" || { tail "$work/up.err"; fail "orchestra up was not ready in 20 s"; }
 }

@@ -13,6 +13,7 @@ owner=
 cleanups+=('[ -n "$owner" ] && kill -9 "$owner" 2>/dev/null; for d in "$work"/full "$work"/process; do [ -d "$d" ] && "$orchestra" down --data "$d" >/dev/null 2>&1; done')
 up() {  # LEVEL
   export KUBECONFIG=$work/$1/admin.kubeconfig
+  : >"$work/up.out"
   "$orchestra" up --data "$work/$1" --isolation "$1" --listen 127.0.0.1:0 --ingress 127.0.0.1:0 >"$work/up.out" 2>"$work/up.err" &
   owner=$!
   wait_for 20 grep -q '^ready in' "$work/up.out" || { tail -n 5 "$work/up.err"; fail "orchestra up was not ready in 20 s"; }

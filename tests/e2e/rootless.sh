@@ -43,6 +43,7 @@ need_images
 owner=
 cleanups+=('[ -n "$owner" ] && kill -9 "$owner" 2>/dev/null; as_user "$orchestra" down --data "$home/data" >/dev/null 2>&1')
 up() {
+  : >"$work/up.out"
   "${user[@]}" "$orchestra" up --data "$home/data" --listen 127.0.0.1:0 --ingress 127.0.0.1:0 --isolation rootless >"$work/up.out" 2>>"$work/up.err" &
   owner=$!
   wait_for 30 grep -q '^ready in' "$work/up.out" || { cat "$work/up.err"; fail "orchestra up --isolation rootless was not ready in 30 s"; }

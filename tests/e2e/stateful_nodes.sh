@@ -15,6 +15,7 @@ export KUBECONFIG=$work/a/admin.kubeconfig HOME=$work
 declare -A pid=([a]= [b]= [c]=)
 cleanups+=('for h in a b c; do [ -n "${pid[$h]}" ] && kill -9 "${pid[$h]}" 2>/dev/null && wait "${pid[$h]}" 2>/dev/null; done; for h in c b a; do [ -d "$work/$h" ] && on $h "$orchestra" down --data "$work/$h" --timeout 20 >/dev/null 2>&1; ip netns del $h 2>/dev/null; done; ip link del switch 2>/dev/null')
 join() {
+  : >"$work/$1.out"
   exec_on "$1" "$orchestra" join https://192.0.2.1:6443 --token-file "$work/a/node-token" --data "$work/$1" --node-name "$1" --isolation full >"$work/$1.out" 2>>"$work/$1.err" & pid[$1]=$!
 }
 joined() { wait_for 40 grep -q '^ready in' "$work/$1.out" || { cat "$work/$1.out"; tail "$work/$1.err"; fail "node $1 did not join in 40 s"; }; }
@@ -37,6 +38,7 @@ power_off() {
 make_switch
 for h in a b c; do make_machine $h; done
 
+: >"$work/a.out"
 exec_on a "$orchestra" up --data "$work/a" --node-name a --isolation full --listen 192.0.2.1:6443 --ingress 192.0.2.1:80 --node-grace 15 >"$work/a.out" 2>"$work/a.err" & pid[a]=$!
 wait_for 20 grep -q '^ready in' "$work/a.out" || { tail "$work/a.err"; fail "orchestra up was not ready in 20 s"; }
 ip addr add 192.0.2.100/24 dev switch

@@ -57,6 +57,7 @@ instance=$(cat "$data/instance")
 [ -z "$(find /sys/fs/cgroup -maxdepth 3 -name "orchestra-$instance" 2>/dev/null)" ] && [ ! -e "/run/orchestra/$instance" ] && ! grep -q "$data" /proc/self/mountinfo && pass "no cgroup, mount or folder in /run is left" || failed "left: $(find /sys/fs/cgroup -maxdepth 3 -name "orchestra-$instance"; ls /run/orchestra)"
 
 # Things done wrong on purpose.
+: >"$work/other.out"
 "$orchestra" up --data "$work/other" --listen 127.0.0.1:0 --ingress 127.0.0.1:0 >"$work/other.out" 2>/dev/null & other=$!
 cleanups+=('[ -n "$other" ] && kill -9 "$other" 2>/dev/null && "$orchestra" down --data "$work/other" >/dev/null 2>&1')
 wait_for 20 grep -q '^ready in' "$work/other.out" || fail "the cluster beside was not ready in 20 s"
@@ -71,6 +72,7 @@ early=$(cat "$work/early/instance")
 [ $status = 4 ] && [ "$(ip -br link | grep -c "orc-$instance\|orc-$early")" = 0 ] && ! nft list tables 2>/dev/null | grep -q "$instance\|$early" && [ ! -e "/run/orchestra/$instance" ] && [ ! -e "/run/orchestra/$early" ] && pass "a start that failed leaves nothing on the machine" || failed "left of a failed start: $(ip -br link; nft list tables; ls /run/orchestra)"
 kill "$other"; wait "$other"; "$orchestra" down --data "$work/other" >/dev/null 2>&1; other=
 # An owner that hears that it is to end, and is killed before it has.
+: >"$work/other.out"
 "$orchestra" up --data "$work/other" --listen 127.0.0.1:0 --ingress 127.0.0.1:0 >"$work/other.out" 2>/dev/null & other=$!
 wait_for 20 grep -q '^ready in' "$work/other.out" || fail "the cluster beside was not ready in 20 s"
 kill -STOP "$other"

@@ -22,6 +22,6 @@ wait_for 60 back && pass "it is back $(( $(date +%s) - back_at )) s after the ca
 [ "$(counts)" = "$before" ] && pass "the same pod, never restarted" || failed "before: $before, now: $(counts)"
 reached() { for f in a b c; do for t in a b c; do [ "$(answer_in "$(pod_on $f)" "$(ip_of "$(pod_on $t)")" 8000)" = "I am $t" ] || return 1; done; done; }
 wait_for 30 reached && pass "every pod reaches every pod again" || failed "not all reach all"
-seen=$(for i in $(seq 20); do answer_in "$from" web.default.svc.cluster.local 80; done | sort -u | tr '\n' ' ')
+seen=$(who_answers "$from" web.default.svc.cluster.local 80)
 [ "$seen" = "I am a I am b I am c " ] && pass "the Service leads to all three again" || failed "Service: $seen"
 finish

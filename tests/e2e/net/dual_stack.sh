@@ -54,9 +54,9 @@ wait_for 10 has_name && pass "its name has an AAAA record" || failed "$(lookup a
 headless() { for h in a b c; do lookup "$1" AAAA boths | grep -q "$(six_of "$(pod_on $h)")" || return 1; done; [ "$(lookup "$1" A boths | grep -c '10\.244\.')" -ge 3 ]; }
 for from in a b c; do
   wait_for 10 headless $from && pass "from $from the headless name has each pod's two addresses" || failed "from $from: $(lookup $from AAAA boths)"
-  seen=$(for i in $(seq 20); do answer_in "$(pod_on $from)" "$virtual" 80; done | sort -u | tr '\n' ' ')
+  seen=$(who_answers "$(pod_on $from)" "$virtual" 80)
   [ "$seen" = "I am a I am b I am c " ] && pass "from $from its address of IPv6 leads to all three" || failed "from $from: $seen"
-  seen=$(for i in $(seq 12); do answer_in "$(pod_on $from)" six.default.svc.cluster.local 80; done | sort -u | tr '\n' ' ')
+  seen=$(who_answers "$(pod_on $from)" six.default.svc.cluster.local 80)
   [ "$seen" = "I am a I am b I am c " ] && pass "from $from a Service of IPv6 alone does so, by its name" || failed "from $from: $seen"
 done
 
@@ -102,6 +102,7 @@ from_host() { on a curl -s --max-time 3 "http://[$six]/"; }
 restart() { exec_on a "$orchestra" up --data "$work/a" --node-name a --isolation full --listen 192.0.2.1:6443 --ingress 192.0.2.1:80 --node-grace 15 "$@" >"$work/a.out" 2>"$work/a.err"; }
 (restart --pod-cidr 10.244.0.0/16) && failed "other ranges were taken" || { grep -q 'this data folder was made with --pod-cidr 10.244.0.0/16,fd00:10:244::/96' "$work/a.err" && pass "other ranges are refused" || failed "$(cat "$work/a.err")"; }
 before=$(on a ip -6 route | grep -c fd00:)
+: >"$work/a.out"
 restart & pid[a]=$!
 wait_for 30 grep -q '^ready in' "$work/a.out" || { tail "$work/a.err"; fail "orchestra up was not ready again in 30 s"; }
 again() { [ "$(answer_in "$(pod_on b)" "$(six_of "$(pod_on a)")" 8000)" = "I am a" ] && [[ $(from_host) == "I am "* ]]; }

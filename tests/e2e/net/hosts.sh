@@ -20,7 +20,7 @@ done
 [ -z "$unreached" ] && pass "every pod reaches every pod, over the switch" || failed "$unreached"
 for from in a b c; do
   pod=$(pod_on $from)
-  seen=$(for i in $(seq 20); do answer_in "$pod" web.default.svc.cluster.local 80; done | sort -u | tr '\n' ' ')
+  seen=$(who_answers "$pod" web.default.svc.cluster.local 80)
   [ "$seen" = "I am a I am b I am c " ] && pass "from $from the Service leads to all three, by its name" || failed "from $from: $seen"
   names=$(in_pod "$pod" 'nslookup webs.default.svc.cluster.local' 2>/dev/null | grep -c '10\.244\.')
   [ "$names" -ge 3 ] && pass "from $from the headless name has three addresses" || failed "from $from: $names addresses: $(in_pod "$pod" 'nslookup webs.default.svc.cluster.local' 2>&1)"

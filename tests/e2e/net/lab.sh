@@ -66,3 +66,14 @@ ip_of() { kubectl get pod "$1" -o 'jsonpath={.status.podIP}'; }
 in_pod() { kubectl exec "$1" -- /bin/sh -c "$2"; }
 # The machine whose pod answers at HOST PORT, asked from a pod.
 answer_in() { in_pod "$1" "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 3 $2 $3 | tail -n 1" 2>/dev/null; }
+# who_answers POD HOST PORT: all that answer, sorted. A Service chooses at random, so it asks until a, b and c have answered,
+# sixty times at most (one of them is left out by chance once in 10^10 times).
+who_answers() {
+  local said= one i
+  for i in $(seq 60); do
+    one=$(answer_in "$@"); one=${one:-nothing}
+    said=$(printf '%s\n' $said "${one// /_}" | sort -u)
+    [[ $said == *I_am_a*I_am_b*I_am_c* ]] && break
+  done
+  tr '_\n' '  ' <<<"$said"
+}

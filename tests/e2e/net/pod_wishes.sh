@@ -15,6 +15,7 @@ up() {  # NAME FLAGS..
   local name=$1; shift
   export KUBECONFIG=$work/$name/admin.kubeconfig
   rm -f "$work/up.out"
+  : >"$work/up.out"
   "$orchestra" up --data "$work/$name" --isolation full --listen 127.0.0.1:0 --ingress 127.0.0.1:0 "$@" >"$work/up.out" 2>"$work/up.err" &
   owner=$!
   wait_for 30 grep -q '^ready in' "$work/up.out" || { tail -n 5 "$work/up.err"; fail "orchestra up was not ready in 30 s"; }
