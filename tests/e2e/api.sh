@@ -12,13 +12,13 @@ fi
 data=$work/data
 export KUBECONFIG=$data/admin.kubeconfig HOME=$work
 owner=
-stop() { [ -z "$owner" ] || { kill "$owner" 2>/dev/null; wait "$owner" 2>/dev/null; owner=; }; }
+stop() { [ -z "$owner" ] || { kill "$owner" 2>/dev/null; end_of "$owner" 2>/dev/null; owner=; }; }
 cleanups+=('stop; "$orchestra" down --data "$data" >/dev/null 2>&1')
 up() {
   : >"$work/up.out"
   "$orchestra" up --data "$data" --listen 127.0.0.1:0 --ingress 127.0.0.1:0 "$@" >"$work/up.out" 2>"$work/up.err" &
   owner=$!
-  wait_for 20 grep -q '^ready in' "$work/up.out" || { cat "$work/up.err"; fail "orchestra up was not ready in 20 s"; }
+  wait_for 20 grep -q '^ready in' "$work/up.out" || { cat "$work/up.err"; fail "orchestra up was not ready"; }
 }
 password() { kubectl get secret s -o 'jsonpath={.data.password}' 2>&1; }
 
@@ -81,14 +81,17 @@ spec:
     command: [/bin/sh, -c, 'while :; do sleep 1; done']
     volumeMounts: [{name: host, mountPath: /host, readOnly: true}]
 YAML
-kubectl wait --for=condition=Ready pod/asks --timeout=60s >/dev/null || { kubectl describe pod asks; fail "the pod is not ready"; }
+kubectl wait --for=condition=Ready pod/asks --timeout=180s >/dev/null || { kubectl describe pod asks; fail "the pod is not ready"; }
 # curl of this machine, run by its own loader: the TLS of busybox knows no signature that servers still make.
 ask() {
   kubectl exec asks -- /bin/sh -c "cd /var/run/secrets/kubernetes.io/serviceaccount && /host/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2 \
     --library-path /host/lib/x86_64-linux-gnu /host/bin/curl -s --cacert ca.crt -H \"Authorization: Bearer \$(cat token)\" -w ' %{http_version} %{http_code}' https://$1" 2>&1
 }
-ask kubernetes.default.svc/version | tr -d '\n' | grep -q 'gitVersion.* 2 200$' && pass "a pod reads https://kubernetes.default.svc/version, with the authority that it was given" || failed "version: $(ask kubernetes.default.svc/version)"
+# The name, the way there and what the account may all come to where they are asked, each at its own time.
+version() { ask kubernetes.default.svc/version | tr -d '\n' | matches 'gitVersion.* 2 200$'; }
+wait_for 20 version && pass "a pod reads https://kubernetes.default.svc/version, with the authority that it was given" || failed "version: $(ask kubernetes.default.svc/version)"
 own='$KUBERNETES_SERVICE_HOST:$KUBERNETES_SERVICE_PORT/api/v1/namespaces/default/pods/asks'
-ask "$own" | grep -q '"name":"asks"' && pass "and, with its token and the address of its environment, its own object" || failed "own pod: $(ask "$own")"
-ask kubernetes.default.svc/api/v1/secrets | grep -q ' 403$' && pass "and no more than its account may" || failed "secrets: $(ask kubernetes.default.svc/api/v1/secrets)"
+own_pod() { ask "$own" | matches '"name":"asks"'; }
+wait_for 20 own_pod && pass "and, with its token and the address of its environment, its own object" || failed "own pod: $(ask "$own")"
+ask kubernetes.default.svc/api/v1/secrets | matches ' 403$' && pass "and no more than its account may" || failed "secrets: $(ask kubernetes.default.svc/api/v1/secrets)"
 finish

@@ -23,7 +23,7 @@ start_up() {
   : >"$work/up.out"
   "$orchestra" up --data "$work/d" --etcd "$url" --no-node --listen 127.0.0.1:0 >"$work/up.out" 2>>"$work/up.err" &
   up=$!
-  wait_for 30 grep -q '^ready in' "$work/up.out" || { cat "$work/up.err"; fail "up --etcd was not ready in 30 s"; }
+  wait_for 30 grep -q '^ready in' "$work/up.out" || { cat "$work/up.err"; fail "up --etcd was not ready"; }
 }
 start_up
 pass "up --etcd is ready"
@@ -51,6 +51,6 @@ kill -9 "$etcd"; wait "$etcd" 2>/dev/null
 k create configmap gone --request-timeout=3s >/dev/null 2>&1 && failed "a write was acknowledged without etcd"
 start_etcd
 wait_for 30 deploy late && wait_for 30 two late && pass "after kill -9 of etcd it goes on by itself" || failed "after etcd's restart: $(k get pods 2>&1)"
-kill -TERM "$up"; wait "$up" && pass "SIGTERM ends it with status 0" || failed "SIGTERM: status $?"
+kill -TERM "$up"; end_of "$up" && pass "SIGTERM ends it with status 0" || failed "SIGTERM: status $?"
 up=
 finish

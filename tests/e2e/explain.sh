@@ -9,7 +9,7 @@ owner=
 cleanups+=('[ -n "$owner" ] && kill "$owner" 2>/dev/null && wait "$owner" 2>/dev/null')
 export HOME=$work
 "$orchestra" up --data "$work/d" --no-node --node-grace 3600 --listen 127.0.0.1:0 >"$work/out" 2>"$work/err" & owner=$!
-wait_for 20 grep -q '^ready in' "$work/out" || { cat "$work/err"; fail "orchestra up was not ready in 20 s"; }
+wait_for 20 grep -q '^ready in' "$work/out" || { cat "$work/err"; fail "orchestra up was not ready"; }
 export KUBECONFIG=$work/d/admin.kubeconfig
 now=$(date -u +%Y-%m-%dT%H:%M:%SZ)
 node() {  # NAME CPU [LABEL]
@@ -36,11 +36,9 @@ spec:
   nodeSelector: {disk: ssd}
   containers: [{name: main, image: web, resources: {requests: {cpu: "2"}}}]
 YAML
-waits() { kubectl describe pod picky | grep -q 'FailedScheduling'; }
-wait_for 10 waits || fail "no Event says why the pod waits: $(kubectl describe pod picky | tail -n 5)"
-described=$(kubectl describe pod picky)
 message='0/3 nodes are available: 1 Insufficient cpu, 1 node\(s\) didn.t match Pod.s node affinity/selector, 1 node\(s\) had untolerated taint'
-grep -qE "$message" <<<"$described" && pass "kubectl describe names every reason with its count" || failed "describe: $(grep -A2 FailedScheduling <<<"$described")"
+described() { kubectl describe pod picky | matches -E "FailedScheduling.*$message"; }
+wait_for 20 described && pass "kubectl describe names every reason with its count" || fail "describe: $(kubectl describe pod picky | tail -n 5)"
 
 out=$("$orchestra" explain pod default/picky); status=$?
 [ "$status" = 1 ] && pass "explain pod: exit status 1, there is no node for it" || failed "exit status $status: $out"

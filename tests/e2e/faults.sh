@@ -19,7 +19,7 @@ up() {
   : >"$work/up.out"
   "$orchestra" up --data "$data" --listen "$listen" --ingress 127.0.0.1:0 >"$work/up.out" 2>>"$work/up.err" &
   owner=$!
-  wait_for 20 grep -q '^ready in' "$work/up.out" || { tail -n 5 "$work/up.err"; fail "orchestra up was not ready in 20 s"; }
+  wait_for 20 grep -q '^ready in' "$work/up.out" || { tail -n 5 "$work/up.err"; fail "orchestra up was not ready"; }
 }
 names() { kubectl get configmaps -o 'jsonpath={range .items[*]}{.metadata.name}{"\n"}{end}' | grep '^big' | sort; }
 
@@ -43,8 +43,10 @@ up
 out=$("$orchestra" image import --data "$data" "$work/arm.tar" 2>&1); [ $? != 0 ] && grep -q 'linux/arm64' <<<"$out" && grep -q "no image for linux/" <<<"$out" && pass "an image for another machine is refused with both names" || failed "image of another architecture: $out"
 kubectl run nowhere --image=127.0.0.1:1/nothing:1 --restart=Never >/dev/null
 event_of() { kubectl get events --field-selector "involvedObject.name=$1,type=Warning" -o 'jsonpath={.items[*].message}'; }
-wait_for 20 bash -c 'kubectl get pod nowhere -o "jsonpath={.status.containerStatuses[0].state.waiting.reason}" | grep -q "ErrImagePull\|ImagePullBackOff"' && grep -q '127.0.0.1:1' <<<"$(event_of nowhere)" &&
-  pass "an image that is nowhere: $(kubectl get pod nowhere -o 'jsonpath={.status.containerStatuses[0].state.waiting.reason}'), its event names the registry" || failed "missing image: $(event_of nowhere)"
+waiting_of() { kubectl get pod "$1" -o 'jsonpath={.status.containerStatuses[0].state.waiting.reason}'; }
+told() { waiting_of nowhere | matches 'ErrImagePull\|ImagePullBackOff' && event_of nowhere | matches '127.0.0.1:1'; }
+wait_for 20 told &&
+  pass "an image that is nowhere: $(waiting_of nowhere), its event names the registry" || failed "missing image: $(event_of nowhere)"
 kubectl delete pod nowhere --force --grace-period=0 >/dev/null 2>&1
 
 out=$(printf 'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x, labels: [1]}\n' | kubectl create --validate=false -f - 2>&1); [ $? != 0 ] && grep -q 'labels' <<<"$out" && pass "a wrong type names the field" || failed "wrong type: $out"
@@ -55,7 +57,7 @@ head -c 900000 /dev/zero | tr '\0' 'x' >"$work/big"
 dd if=/dev/zero of="$disk/fill" bs=1M >/dev/null 2>&1
 count=0; said=
 while [ "$count" -lt 120 ]; do
-  if out=$(timeout 20 kubectl create configmap "big-$count" --from-file="$work/big" 2>&1); then echo "big-$count" >>"$work/acknowledged"; else said=$out; break; fi
+  if out=$(timeout 120 kubectl create configmap "big-$count" --from-file="$work/big" 2>&1); then echo "big-$count" >>"$work/acknowledged"; else said=$out; break; fi
   count=$((count + 1))
 done
 grep -q 'no space' <<<"$said" && grep -q "$data/store" <<<"$said" && pass "a full disk, after $count writes: $(cut -c1-140 <<<"$said")" || failed "full disk: $said"
@@ -68,7 +70,7 @@ up
 rm "$disk/fill"
 wait_for 20 kubectl create configmap after --from-literal=a=b && pass "with space again, writes work without a restart" || failed "writes after space was freed: $(kubectl create configmap after2 --from-literal=a=b 2>&1)"
 "$orchestra" down --data "$data" >"$work/down.log" 2>&1 && pass "orchestra down" || { cat "$work/down.log"; failed "orchestra down"; }
-wait "$owner" 2>/dev/null; owner=
+end_of "$owner" 2>/dev/null; owner=
 
 # A machine without cgroups: pods run, and what they ask for in vain is said at the start, on the Node and on the pod.
 # (In a mount namespace of its own; the rest of /sys is as it was.)
@@ -78,21 +80,22 @@ export KUBECONFIG=$data/admin.kubeconfig
 unshare --mount bash -c 'while umount -l /sys/fs/cgroup 2>/dev/null; do :; done; mount -t tmpfs orc-test-bare /sys/fs/cgroup && exec "$@"' bare \
   "$orchestra" up --data "$data" --isolation full --listen "$listen" --ingress 127.0.0.1:0 >"$work/up.out" 2>>"$work/up.err" &
 owner=$!
-wait_for 20 grep -q '^ready in' "$work/up.out" || { tail -n 5 "$work/up.err"; fail "orchestra up without cgroups was not ready in 20 s"; }
+wait_for 20 grep -q '^ready in' "$work/up.out" || { tail -n 5 "$work/up.err"; fail "orchestra up without cgroups was not ready"; }
 grep -q 'degraded: memory limits: no hierarchy' "$work/up.out" "$work/up.err" && pass "without cgroups: $(grep -ho 'degraded: memory.*' "$work/up.out" "$work/up.err" | head -n 1)" || failed "nothing said of missing cgroups: $(cat "$work/up.out")"
-grep -q 'memory limits' <<<"$(kubectl get nodes -o 'jsonpath={.items[0].status.conditions[?(@.type=="orchestra.dev/Degraded")].message}')" && pass "the Node's condition says so" || failed "conditions: $(kubectl get nodes -o 'jsonpath={.items[0].status.conditions}')"
+condition() { kubectl get nodes -o 'jsonpath={.items[0].status.conditions[?(@.type=="orchestra.dev/Degraded")].message}' | matches 'memory limits'; }
+wait_for 20 condition && pass "the Node's condition says so" || failed "conditions: $(kubectl get nodes -o 'jsonpath={.items[0].status.conditions}')"
 kubectl run greedy --image=quickstart/web:1 --overrides='{"spec":{"containers":[{"name":"greedy","image":"quickstart/web:1","resources":{"limits":{"memory":"20Mi"}}}]}}' >/dev/null
-wait_for 20 bash -c 'kubectl get events --field-selector involvedObject.name=greedy,reason=NotEnforced -o "jsonpath={.items[*].message}" | grep -q memory' && pass "so does an event of a pod with limits" || failed "events: $(kubectl get events --field-selector involvedObject.name=greedy)"
+wait_for 20 bash -c 'kubectl get events --field-selector involvedObject.name=greedy,reason=NotEnforced -o "jsonpath={.items[*].message}" | matches memory' && pass "so does an event of a pod with limits" || failed "events: $(kubectl get events --field-selector involvedObject.name=greedy)"
 "$orchestra" down --data "$data" >"$work/down.log" 2>&1 || { cat "$work/down.log"; failed "orchestra down without cgroups"; }
-wait "$owner" 2>/dev/null; owner=
+end_of "$owner" 2>/dev/null; owner=
 
 # Ranges of addresses mean nothing where pods have no network of their own.
 data=$disk/process
 : >"$work/up.out"
 "$orchestra" up --data "$data" --isolation process --pod-cidr 10.9.0.0/16 --listen 127.0.0.1:0 --ingress 127.0.0.1:0 >"$work/up.out" 2>>"$work/up.err" &
 owner=$!
-wait_for 20 grep -q '^ready in' "$work/up.out" || { tail -n 5 "$work/up.err"; fail "orchestra up at level process was not ready in 20 s"; }
+wait_for 20 grep -q '^ready in' "$work/up.out" || { tail -n 5 "$work/up.err"; fail "orchestra up at level process was not ready"; }
 grep -q 'degraded: --pod-cidr 10.9.0.0/16 is not used' "$work/up.out" "$work/up.err" && pass "a range that cannot be used is named" || failed "nothing said of --pod-cidr: $(cat "$work/up.out")"
 "$orchestra" down --data "$data" >"$work/down.log" 2>&1 || { cat "$work/down.log"; failed "orchestra down at level process"; }
-wait "$owner" 2>/dev/null; owner=
+end_of "$owner" 2>/dev/null; owner=
 finish

@@ -68,16 +68,16 @@ for at in 20 60 100 140; do
   wait_for 60 ended $at || failed "only $(field sum '{.status.succeeded}') of $at have succeeded in 60 s"
   murder
 done
-kubectl wait --for=condition=failed job/sum --timeout=120s >/dev/null && pass "a Job of 200 indexes ends, the program killed four times meanwhile" || { kubectl get pods -l sum=one | head -n 20; fail "the Job has not ended: $(field sum '{.status}')"; }
+kubectl wait --for=condition=failed job/sum --timeout=300s >/dev/null && pass "a Job of 200 indexes ends, the program killed four times meanwhile" || { kubectl get pods -l sum=one | head -n 20; fail "the Job has not ended: $(field sum '{.status}')"; }
 [ "$(field sum '{.status.conditions[?(@.type=="Failed")].reason}')" = FailedIndexes ] && pass "it failed for its failed indexes" || failed "conditions: $(field sum '{.status.conditions}')"
 [ "$(field sum '{.status.succeeded} {.status.failed} {.status.active}')" = "170 60 " ] && pass "170 pods succeeded, 60 failed, the ignored ones are not counted" || { failed "counts: $(field sum '{.status}')"; strange; }
 [ "$(field sum '{.status.completedIndexes}')" = "$(list <<<"$good")" ] && pass "each index that could is completed" || failed "completed: $(field sum '{.status.completedIndexes}') instead of $(list <<<"$good")"
 [ "$(field sum '{.status.failedIndexes}')" = "$(list <<<"$failing")" ] && pass "and the 30 others are the failed ones" || failed "failed: $(field sum '{.status.failedIndexes}') instead of $(list <<<"$failing")"
 runs=$(cd "$work/runs" && for i in $(seq 0 199); do echo "$i $(wc -l 2>/dev/null <"$i" || echo 0)"; done)
 [ "$runs" = "$(tries_of)" ] && pass "every index ran exactly as often as its rule says: 250 programs, none lost, none twice" || failed "runs: $(diff <(echo "$runs") <(tries_of) | head -n 10)"
-[ -z "$(field sum '{.status.uncountedTerminatedPods.succeeded}{.status.uncountedTerminatedPods.failed}')" ] && ! kubectl get pods -l sum=one -o 'jsonpath={.items[*].metadata.finalizers}' | grep -q job-tracking && pass "no pod waits to be counted" || failed "uncounted: $(field sum '{.status.uncountedTerminatedPods}')"
+[ -z "$(field sum '{.status.uncountedTerminatedPods.succeeded}{.status.uncountedTerminatedPods.failed}')" ] && ! kubectl get pods -l sum=one -o 'jsonpath={.items[*].metadata.finalizers}' | matches job-tracking && pass "no pod waits to be counted" || failed "uncounted: $(field sum '{.status.uncountedTerminatedPods}')"
 [ "$(kubectl get pods -l sum=one --no-headers | wc -l)" = 250 ] && pass "every pod that ran is still there to be looked at" || failed "$(kubectl get pods -l sum=one --no-headers | wc -l) pods"
-kubectl delete job sum --timeout=30s >/dev/null
+kubectl delete job sum --timeout=120s >/dev/null
 gone() { [ -z "$(kubectl get pods -l sum=one -o name)" ] && [ -z "$(ls "$data/pods" "$data/pods-log" | grep -v :)" ]; }
 wait_for 30 gone && pass "the Job's pods go with it" || failed "left: $(kubectl get pods -l sum=one --no-headers | wc -l) pods, $(ls "$data/pods" | wc -l) folders, $(ls "$data/pods-log" | wc -l) of logs"
 
@@ -108,8 +108,8 @@ YAML
 five() { [ "$(field fuse '{.status.succeeded}')" = 5 ]; }
 wait_for 60 five || failed "five of fuse did not succeed: $(field fuse '{.status}')"
 touch "$work/runs/go"
-kubectl wait --for=condition=failed job/fuse --timeout=60s >/dev/null && [ "$(field fuse '{.status.conditions[?(@.type=="Failed")].reason} {.status.active}')" = "PodFailurePolicy " ] && grep -q 'exit code 99 matching FailJob rule at index 0' <<<"$(field fuse '{.status.conditions[?(@.type=="Failed")].message}')" && pass "FailJob ends a Job, with the pod and the rule in its words" || failed "fuse: $(field fuse '{.status}')"
+kubectl wait --for=condition=failed job/fuse --timeout=180s >/dev/null && [ "$(field fuse '{.status.conditions[?(@.type=="Failed")].reason} {.status.active}')" = "PodFailurePolicy " ] && grep -q 'exit code 99 matching FailJob rule at index 0' <<<"$(field fuse '{.status.conditions[?(@.type=="Failed")].message}')" && pass "FailJob ends a Job, with the pod and the rule in its words" || failed "fuse: $(field fuse '{.status}')"
 [ "$(field fuse '{.status.succeeded}')" = 5 ] && [ "$(kubectl get pods -l fuse=one --field-selector=status.phase=Running -o name | wc -l)" = 0 ] && ! pgrep -f 'JOB_COMPLETION_INDEX != 12' >/dev/null && pass "what had succeeded counts, what ran is stopped" || failed "fuse: $(field fuse '{.status}'), $(kubectl get pods -l fuse=one --no-headers | awk '{print $3}' | sort | uniq -c | paste -sd,)"
-kill "$owner"; wait "$owner"; owner=
+kill "$owner"; end_of "$owner"; owner=
 "$orchestra" down --data "$data" >/dev/null 2>&1
 finish

@@ -21,7 +21,7 @@ begin() { # PEER
     --listen "${api[$1]}" >"$work/$1.out" 2>>"$work/$1.err" &
   pid[$1]=$!
 }
-ready() { wait_for 60 grep -q '^ready in' "$work/$1.out" || { tail "$work/$1.err"; fail "peer $1 was not ready in 60 s"; }; }
+ready() { wait_for 60 grep -q '^ready in' "$work/$1.out" || { tail "$work/$1.err"; fail "peer $1 was not ready"; }; }
 by() { kubectl --kubeconfig "$work/$1/admin.kubeconfig" --request-timeout 20s "${@:2}"; }
 mkdir -p "$work/a"
 begin a
@@ -34,7 +34,7 @@ nobody=$(free_ports 1)
 "$orchestra" join "https://127.0.0.1:$nobody,https://${api[a]},https://${api[b]},https://${api[c]}" --token-file "$work/a/node-token" \
   --data "$work/n1" --node-name edge --isolation process >"$work/join.out" 2>>"$work/join.err" &
 agent=$!
-wait_for 60 grep -q '^ready in' "$work/join.out" && pass "a node joins though the first server of its list is away" || { cat "$work/join.out"; tail "$work/join.err"; fail "orchestra join was not ready in 60 s"; }
+wait_for 60 grep -q '^ready in' "$work/join.out" && pass "a node joins though the first server of its list is away" || { cat "$work/join.out"; tail "$work/join.err"; fail "orchestra join was not ready"; }
 wait_for 20 by b wait --for=condition=Ready node/edge --timeout=1s || fail "no Ready node: $(by b get nodes 2>&1)"
 pod() { # PEER NAME
   by "$1" apply -f - >/dev/null 2>&1 <<YAML

@@ -15,7 +15,7 @@ echo 'root:x:0:0::/:/bin/sh' >"$root/etc/passwd"
 
 podman_cases() {
   command -v podman >/dev/null && command -v conmon >/dev/null || { skip "podman: needs the Debian packages podman and conmon"; return; }
-  local p=(timeout 60 podman --root "$work/podman/root" --runroot "$work/podman/run" --tmpdir "$work/podman/tmp" --runtime "$runtime" --cgroup-manager cgroupfs --storage-driver vfs --events-backend none) out status
+  local p=(timeout 180 podman --root "$work/podman/root" --runroot "$work/podman/run" --tmpdir "$work/podman/tmp" --runtime "$runtime" --cgroup-manager cgroupfs --storage-driver vfs --events-backend none) out status
   local run=("${p[@]}" run --network none --cgroups enabled --ulimit nofile=1024:1024 --ulimit nproc=4096:4096)
   cleanups+=("podman --root $work/podman/root --runroot $work/podman/run --tmpdir $work/podman/tmp --runtime $runtime --cgroup-manager cgroupfs --storage-driver vfs --events-backend none rm -fa >/dev/null 2>&1; umount -q $work/podman/root/vfs $work/podman/root 2>/dev/null")
   out=$("${run[@]}" --rm --rootfs "$root" echo from podman 2>&1)
@@ -54,7 +54,7 @@ X
   containerd --config "$work/containerd/config.toml" >"$work/containerd/log" 2>&1 &
   daemon=$!
   cleanups+=("kill $daemon 2>/dev/null; wait $daemon 2>/dev/null")
-  local c=(timeout 60 ctr --address "$work/containerd/c.sock" --namespace orctest)
+  local c=(timeout 180 ctr --address "$work/containerd/c.sock" --namespace orctest)
   wait_for 20 "${c[@]}" version || { tail -n 5 "$work/containerd/log"; skip "containerd: the daemon does not start here"; return; }
   "${c[@]}" events >"$work/containerd/events" 2>&1 &
   local events=$!
@@ -70,11 +70,11 @@ X
   out=$("${c[@]}" tasks pause long 2>&1 && "${c[@]}" tasks ls 2>&1 | grep long) && grep -q PAUSED <<<"$out" && "${c[@]}" tasks resume long && pass "ctr tasks pause, resume" || failed "ctr pause: $out"
   "${c[@]}" tasks metrics long >"$work/containerd/metrics" 2>&1 && pass "ctr tasks metrics" || failed "ctr metrics: $(head -c 300 "$work/containerd/metrics")"
   "${c[@]}" tasks kill --signal SIGKILL long >/dev/null 2>&1
-  wait_for 10 bash -c "${c[*]} tasks ls | grep long | grep -q STOPPED" && pass "ctr tasks kill" || failed "ctr kill: $("${c[@]}" tasks ls 2>&1)"
+  wait_for 10 bash -c "${c[*]} tasks ls | grep long | matches STOPPED" && pass "ctr tasks kill" || failed "ctr kill: $("${c[@]}" tasks ls 2>&1)"
   out=$("${c[@]}" tasks rm long 2>&1; "${c[@]}" containers rm long 2>&1)
   [ -z "$("${c[@]}" containers ls -q 2>/dev/null)" ] && pass "ctr rm" || failed "ctr rm: $out"
   for topic in /tasks/create /tasks/start /tasks/exec-started /tasks/exit /tasks/delete; do
-    grep -q "$topic" "$work/containerd/events" || { failed "ctr events: no $topic"; return; }
+    wait_for 10 grep -q "$topic" "$work/containerd/events" || { failed "ctr events: no $topic"; return; }
   done
   pass "ctr events: create, start, exec-started, exit, delete"
 }

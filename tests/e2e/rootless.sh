@@ -22,7 +22,7 @@ as_user() { "${user[@]}" "$@"; }
 refused=$(as_user unshare --user true 2>&1) || { skip "user namespaces are refused here: $refused"; finish; }
 
 cases() {  # WHAT
-  as_user timeout 120 "$built/bin/test_runtime" -tc='rootless*' >"$work/cases.log" 2>&1
+  as_user timeout 300 "$built/bin/test_runtime" -tc='rootless*' >"$work/cases.log" 2>&1
   if [ $? = 0 ] && grep -qE ' 0 failed, [01] skipped$' "$work/cases.log"; then pass "$1: $(tail -n 1 "$work/cases.log")"; else cat "$work/cases.log"; failed "$1"; fi
 }
 ranges ""
@@ -46,19 +46,19 @@ up() {
   : >"$work/up.out"
   "${user[@]}" "$orchestra" up --data "$home/data" --listen 127.0.0.1:0 --ingress 127.0.0.1:0 --isolation rootless >"$work/up.out" 2>>"$work/up.err" &
   owner=$!
-  wait_for 30 grep -q '^ready in' "$work/up.out" || { cat "$work/up.err"; fail "orchestra up --isolation rootless was not ready in 30 s"; }
+  wait_for 30 grep -q '^ready in' "$work/up.out" || { cat "$work/up.err"; fail "orchestra up --isolation rootless was not ready"; }
 }
-pids() { ps -U $id -o pid=,args= | grep -E 'httpd -f|redis-server' | sort; }
+pids() { ps -U $id -o pid=,ppid=,args= | own_programs 'httpd -f|redis-server' | sort; }
 up
 grep -q 'isolation rootless' "$work/up.out" && pass "up says that it is rootless: $(grep -o '^ready in [0-9]* ms' "$work/up.out")" || failed "$(cat "$work/up.out")"
 as_user kubectl apply -f examples/quickstart/ >"$work/apply.out" 2>&1 || { cat "$work/apply.out"; fail "kubectl apply"; }
 ready=yes
 for deployment in redis web; do
-  as_user kubectl rollout status -n shop "deployment/$deployment" --timeout=60s >/dev/null 2>&1 || { ready=; as_user kubectl get events -n shop | tail -n 8; tail -n 5 "$work/up.err"; }
+  as_user kubectl rollout status -n shop "deployment/$deployment" --timeout=180s >/dev/null 2>&1 || { ready=; as_user kubectl get events -n shop | tail -n 8; tail -n 5 "$work/up.err"; }
 done
 [ -n "$ready" ] && pass "the quickstart's pods are ready" || fail "the quickstart's pods did not become ready"
 [ "$(as_user kubectl get nodes -o 'jsonpath={.items[0].metadata.labels.orchestra\.dev/isolation}')" = rootless ] && pass "the node says so" || failed "the node's label"
-visit() { local address; address=$(grep -o 'ingress http://[^ ]*' "$work/up.out" | sed 's/.*http:..//'); exec 5<>"/dev/tcp/${address%:*}/${address##*:}" && printf 'GET /cgi-bin/visit HTTP/1.0\r\nHost: shop.example\r\n\r\n' >&5 && timeout 3 grep -q "visits=" <&5; }
+visit() { local address; address=$(grep -o 'ingress http://[^ ]*' "$work/up.out" | sed 's/.*http:..//'); exec 5<>"/dev/tcp/${address%:*}/${address##*:}" && printf 'GET /cgi-bin/visit HTTP/1.0\r\nHost: shop.example\r\n\r\n' >&5 && timeout 10 grep -q "visits=" <&5; }
 wait_for 30 visit && pass "a request goes through the ingress to web and redis" || failed "the ingress does not serve"
 [ "$(as_user kubectl exec -n shop deployment/web -- id -u 2>/dev/null)" = 0 ] && pass "kubectl exec: root inside" || failed "kubectl exec"
 before=$(pids)
@@ -66,9 +66,10 @@ kill -9 "$owner"; wait "$owner" 2>/dev/null
 [ "$(pids)" = "$before" ] && [ -n "$before" ] || failed "processes changed when the program was killed"
 up
 wait_for 30 visit && [ "$(pids)" = "$before" ] && pass "after kill -9 the next start keeps the same processes" || failed "after kill -9: $(diff <(echo "$before") <(pids))"
-kill "$owner"; wait "$owner" 2>/dev/null; owner=
+kill "$owner"; end_of "$owner" 2>/dev/null; owner=
 as_user "$orchestra" down --data "$home/data" >"$work/down.log" 2>&1 && pass "orchestra down" || { cat "$work/down.log"; failed "orchestra down"; }
 left() { ps -U $id -o stat=,pid=,args= | grep -v '^Z'; }  # what is dead waits for the machine's pid 1
-[ -z "$(left)" ] && pass "no process of the user is left" || failed "left: $(left)"
+none_left() { [ -z "$(left)" ]; }
+wait_for 5 none_left && pass "no process of the user is left" || failed "left: $(left)"
 [ -z "$(ls -A "$home/run" 2>/dev/null)" ] && [ -z "$(find "$home/data/images/snapshots" -mindepth 1 -maxdepth 1 2>/dev/null)" ] && pass "no state and no root of a container is left" || failed "left: $(find "$home/run" "$home/data/images/snapshots" -maxdepth 2)"
 finish

@@ -18,7 +18,7 @@ join() {
   : >"$work/$1.out"
   exec_on "$1" "$orchestra" join https://192.0.2.1:6443 --token-file "$work/a/node-token" --data "$work/$1" --node-name "$1" --isolation full >"$work/$1.out" 2>>"$work/$1.err" & pid[$1]=$!
 }
-joined() { wait_for 40 grep -q '^ready in' "$work/$1.out" || { cat "$work/$1.out"; tail "$work/$1.err"; fail "node $1 did not join in 40 s"; }; }
+joined() { wait_for 40 grep -q '^ready in' "$work/$1.out" || { cat "$work/$1.out"; tail "$work/$1.err"; fail "node $1 did not join"; }; }
 # Everything that runs there ends at once, with its network and what it kept in memory; the disk stays.
 power_off() {
   local instance; instance=$(cat "$work/$1/instance")
@@ -40,7 +40,7 @@ for h in a b c; do make_machine $h; done
 
 : >"$work/a.out"
 exec_on a "$orchestra" up --data "$work/a" --node-name a --isolation full --listen 192.0.2.1:6443 --ingress 192.0.2.1:80 --node-grace 15 >"$work/a.out" 2>"$work/a.err" & pid[a]=$!
-wait_for 20 grep -q '^ready in' "$work/a.out" || { tail "$work/a.err"; fail "orchestra up was not ready in 20 s"; }
+wait_for 20 grep -q '^ready in' "$work/a.out" || { tail "$work/a.err"; fail "orchestra up was not ready"; }
 ip addr add 192.0.2.100/24 dev switch
 for h in b c; do join $h; done
 for h in b c; do joined $h; done
@@ -73,7 +73,7 @@ spec:
       - name: redis
         image: quickstart/redis:1
         command: [redis-server, --dir, /data, --appendonly, 'yes', --appendfsync, always, --protected-mode, 'no', --save, '']
-        readinessProbe: {exec: {command: [redis-cli, ping]}, periodSeconds: 1}
+        readinessProbe: {exec: {command: [redis-cli, ping]}, periodSeconds: 1, timeoutSeconds: 10}
         volumeMounts: [{name: data, mountPath: /data}]
   volumeClaimTemplates:
   - metadata: {name: data}
@@ -94,10 +94,10 @@ metadata: {name: shared}
 spec: {capacity: {storage: 1Mi}, accessModes: [ReadWriteOnce], storageClassName: everywhere, hostPath: {path: $work/shared}}
 YAML
 } | kubectl apply -f - >/dev/null || fail "apply"
-kubectl rollout status statefulset/db --timeout=60s >/dev/null && kubectl rollout status statefulset/shared --timeout=60s >/dev/null && pass "Redis with claims runs on three nodes" || { kubectl get pods,pvc,pv -o wide; kubectl get events; fail "the StatefulSets are not ready"; }
+kubectl rollout status statefulset/db --timeout=180s >/dev/null && kubectl rollout status statefulset/shared --timeout=180s >/dev/null && pass "Redis with claims runs on three nodes" || { kubectl get pods,pvc,pv -o wide; kubectl get events; fail "the StatefulSets are not ready"; }
 value() { kubectl get "$1" -o "jsonpath=$2" 2>/dev/null; }
 node_of() { value "pod/$1" '{.spec.nodeName}'; }
-redis() { local pod=$1; shift; timeout 10 kubectl exec "$pod" -- redis-cli "$@" 2>&1; }
+redis() { local pod=$1; shift; timeout 60 kubectl exec "$pod" -- redis-cli "$@" 2>&1; }
 order=
 for i in 1 2; do
   ready=$(value "pod/db-$((i - 1))" '{.status.conditions[?(@.type=="Ready")].lastTransitionTime}'); made=$(value "pod/db-$i" '{.metadata.creationTimestamp}')
@@ -139,7 +139,7 @@ kubectl taint nodes c node.kubernetes.io/out-of-service=nodeshutdown:NoExecute >
 moved() { [ "$(value pod/shared-0 '{.status.conditions[?(@.type=="Ready")].status}')" = True ] && [ "$(value pod/shared-0 '{.metadata.uid}')" != "$uid" ]; }
 wait_for 60 moved && [ "$(node_of shared-0)" != c ] && pass "out of service: the pod on shared storage is made anew elsewhere" || { kubectl get pods -o wide; failed "shared-0 has not moved: $(kubectl get node c -o yaml | grep -A3 taints)"; }
 [ "$(redis shared-0 get who)" = shared ] && pass "with its data" || failed "shared-0: $(redis shared-0 get who)"
-stays() { [ "$(value "pod/db-$on_c" '{.status.phase} {.spec.nodeName}')" = "Pending " ] && value "pod/db-$on_c" '{.status.conditions[?(@.type=="PodScheduled")].message}' | grep -q "PersistentVolume.s node affinity"; }
+stays() { [ "$(value "pod/db-$on_c" '{.status.phase} {.spec.nodeName}')" = "Pending " ] && value "pod/db-$on_c" '{.status.conditions[?(@.type=="PodScheduled")].message}' | matches "PersistentVolume.s node affinity"; }
 wait_for 30 stays && pass "the one whose data are on that machine waits, and says why" || failed "db-$on_c: $(value "pod/db-$on_c" '{.status}')"
 make_machine c; join c; joined c
 kubectl taint nodes c node.kubernetes.io/out-of-service- >/dev/null || failed "untaint"

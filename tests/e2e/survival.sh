@@ -7,11 +7,11 @@ source tests/e2e/lib.sh
 one_cluster
 state() { kubectl get pods -n shop -o 'jsonpath={range .items[*]}{.metadata.uid} {.status.containerStatuses[0].containerID} {.status.containerStatuses[0].restartCount} {.status.containerStatuses[0].state.running.startedAt}{"\n"}{end}' | sort; }
 # Those of this cluster's pods: their roots lie in its folder.
-pids() { ps -eo pid=,lstart=,args= | grep -E 'httpd -f|redis-server' | grep -v grep | awk '{print $1, $5}' | while read -r p began; do grep -q " $data/\|=$data/\|:$data/" "/proc/$p/mountinfo" 2>/dev/null && echo "$p $began"; done | sort; }
+pids() { ps -eo pid=,ppid=,lstart=,args= | own_programs ' (httpd -f|redis-server)' | awk '{print $1, $5}' | while read -r p began; do grep -q " $data/\|=$data/\|:$data/" "/proc/$p/mountinfo" 2>/dev/null && echo "$p $began"; done | sort; }
 
 start
 kubectl apply -f examples/quickstart/ >/dev/null || fail "kubectl apply"
-kubectl rollout status -n shop deployment/web --timeout=60s >/dev/null && kubectl rollout status -n shop deployment/redis --timeout=60s >/dev/null || fail "the shop did not become ready"
+kubectl rollout status -n shop deployment/web --timeout=180s >/dev/null && kubectl rollout status -n shop deployment/redis --timeout=180s >/dev/null || fail "the shop did not become ready"
 kubectl run -n shop counter --image=quickstart/web:1 --restart=Never --command -- /bin/sh -c 'i=0; while :; do i=$((i+1)); echo line $i; sleep 0.02; done' >/dev/null
 wait_for 20 bash -c '[ "$(kubectl get pod -n shop counter -o "jsonpath={.status.phase}")" = Running ]' || fail "the counter did not start"
 before=$(state); processes=$(pids)
@@ -33,19 +33,19 @@ wait_for 30 bash -c '[ "$(kubectl logs -n shop counter | wc -l)" -gt 100 ]' || f
 kubectl logs -n shop counter >"$work/lines" 2>"$work/logs.err" || cat "$work/logs.err"
 awk '$2 != NR {bad = 1} END {exit bad}' "$work/lines" && [ "$(wc -l <"$work/lines")" -gt 50 ] && pass "$(wc -l <"$work/lines") log lines, none lost or doubled" || { failed "log lines are not 1, 2, 3, .. ($(wc -l <"$work/lines") lines)"; head -n 3 "$work/lines"; tail -n 3 "$work/lines"; kubectl get pods -n shop; }
 address=$(grep -o 'ingress http://[^ ]*' "$work/up.out" | sed 's/.*http:..//')
-wait_for 10 bash -c "exec 5<>/dev/tcp/${address%:*}/${address##*:} && printf 'GET /cgi-bin/visit HTTP/1.0\r\nHost: shop.example\r\n\r\n' >&5 && grep -q 'visits=' <&5" && pass "the ingress serves after the restart" || failed "the ingress does not serve after the restart"
+wait_for 10 bash -c "exec 5<>/dev/tcp/${address%:*}/${address##*:} && printf 'GET /cgi-bin/visit HTTP/1.0\r\nHost: shop.example\r\n\r\n' >&5 && timeout 10 grep -q 'visits=' <&5" && pass "the ingress serves after the restart" || failed "the ingress does not serve after the restart"
 
 # orchestra logs: one pod, a workload with several, what a running and a stopped cluster say.
 read_lines() { "$orchestra" logs "$@" 2>"$work/logs.err"; }
 read_lines counter -n shop --data "$data" >"$work/all"
 [ "$(read_lines counter -n shop --data "$data" --tail 5 | wc -l)" = 5 ] && [ -z "$(read_lines counter -n shop --until 1h)" ] && awk '$1 != "line" || $2 != NR {bad = 1} END {exit bad || NR < 100}' "$work/all" && pass "orchestra logs: a pod, its tail" || failed "orchestra logs: $(cat "$work/logs.err")"
 read_lines deployment/redis -n shop --timestamps >"$work/merged" && read_lines -l app=redis -n shop --timestamps >"$work/labelled" && [ -s "$work/merged" ] && cmp -s "$work/merged" "$work/labelled" && pass "orchestra logs: a Deployment and its labels say the same" || failed "orchestra logs of a Deployment: $(cat "$work/logs.err"; wc -l "$work/merged" "$work/labelled")"
-read_lines counter -n shop --json --tail 1 | grep -q '^{"time":"20.*","namespace":"shop","pod":"counter","container":"counter","line":"line [0-9]*"}$' && pass "orchestra logs --json" || failed "orchestra logs --json: $(cat "$work/logs.err")"
+read_lines counter -n shop --json --tail 1 | matches '^{"time":"20.*","namespace":"shop","pod":"counter","container":"counter","line":"line [0-9]*"}$' && pass "orchestra logs --json" || failed "orchestra logs --json: $(cat "$work/logs.err")"
 two=$(timeout 60 "$orchestra" logs counter -n shop -f --tail 1 2>"$work/logs.err" | head -n 2 | sed 's/line //' | paste -sd-)
 [ "$((two))" = -1 ] && pass "orchestra logs -f goes on" || failed "orchestra logs -f: $two $(cat "$work/logs.err")"
 read_lines nobody -n shop; [ $? = 3 ] && grep -q 'nobody' "$work/logs.err" && read_lines counter --tail x; [ $? = 2 ] && grep -q -- '--tail x' "$work/logs.err" && read_lines thing/x -n shop; [ $? = 2 ] && grep -q '"thing" is none of' "$work/logs.err" && pass "orchestra logs: wrong pod, number and kind are told" || failed "orchestra logs, bad input: $(cat "$work/logs.err")"
 
-kill "$owner"; wait "$owner" && pass "SIGTERM ends it with status 0" || failed "SIGTERM: status $?"
+kill "$owner"; end_of "$owner" && pass "SIGTERM ends it with status 0" || failed "SIGTERM: status $?"
 [ "$(pids)" = "$processes" ] && pass "pods run on after SIGTERM" || failed "pods did not run on"
 owner=
 stopped=$(read_lines counter -n shop --data "$data" | tee "$work/stopped" | wc -l)
@@ -60,7 +60,7 @@ instance=$(cat "$data/instance")
 : >"$work/other.out"
 "$orchestra" up --data "$work/other" --listen 127.0.0.1:0 --ingress 127.0.0.1:0 >"$work/other.out" 2>/dev/null & other=$!
 cleanups+=('[ -n "$other" ] && kill -9 "$other" 2>/dev/null && "$orchestra" down --data "$work/other" >/dev/null 2>&1')
-wait_for 20 grep -q '^ready in' "$work/other.out" || fail "the cluster beside was not ready in 20 s"
+wait_for 20 grep -q '^ready in' "$work/other.out" || fail "the cluster beside was not ready"
 out=$("$orchestra" up --data "$work/x" --isolation strong 2>&1); [ $? != 0 ] && grep -q 'best, full, rootless, process' <<<"$out" && pass "an unknown isolation level is refused with the choices" || failed "isolation: $out"
 out=$("$orchestra" up --nonsense 2>&1); [ $? = 2 ] && grep -q 'unknown flag --nonsense' <<<"$out" && pass "an unknown flag is a usage error" || failed "flag: $out"
 taken=$(sed -n 's/.*ingress http:..\([^ ]*\).*/\1/p' "$work/other.out")
@@ -69,17 +69,17 @@ instance=$(cat "$work/failed/instance")
 [ $status = 4 ] && grep -q "$taken is already in use by process $other" <<<"$out" && pass "a taken ingress port is refused and told the holder" || failed "ingress port: status $status: $out"
 out=$("$orchestra" up --data "$work/early" --listen "$taken" 2>&1); status=$?
 early=$(cat "$work/early/instance")
-[ $status = 4 ] && [ "$(ip -br link | grep -c "orc-$instance\|orc-$early")" = 0 ] && ! nft list tables 2>/dev/null | grep -q "$instance\|$early" && [ ! -e "/run/orchestra/$instance" ] && [ ! -e "/run/orchestra/$early" ] && pass "a start that failed leaves nothing on the machine" || failed "left of a failed start: $(ip -br link; nft list tables; ls /run/orchestra)"
-kill "$other"; wait "$other"; "$orchestra" down --data "$work/other" >/dev/null 2>&1; other=
+[ $status = 4 ] && [ "$(ip -br link | grep -c "orc-$instance\|orc-$early")" = 0 ] && ! nft list tables 2>/dev/null | matches "$instance\|$early" && [ ! -e "/run/orchestra/$instance" ] && [ ! -e "/run/orchestra/$early" ] && pass "a start that failed leaves nothing on the machine" || failed "left of a failed start: $(ip -br link; nft list tables; ls /run/orchestra)"
+kill "$other"; end_of "$other"; "$orchestra" down --data "$work/other" >/dev/null 2>&1; other=
 # An owner that hears that it is to end, and is killed before it has.
 : >"$work/other.out"
 "$orchestra" up --data "$work/other" --listen 127.0.0.1:0 --ingress 127.0.0.1:0 >"$work/other.out" 2>/dev/null & other=$!
-wait_for 20 grep -q '^ready in' "$work/other.out" || fail "the cluster beside was not ready in 20 s"
+wait_for 20 grep -q '^ready in' "$work/other.out" || fail "the cluster beside was not ready"
 kill -STOP "$other"
 "$orchestra" down --data "$work/other" >"$work/down.log" 2>&1 & asking=$!
 asked() { [ "$(grep -c "$work/other/control.sock" /proc/net/unix)" -ge 2 ]; }
 wait_for 10 asked || failed "down does not ask the owner"
 kill -9 "$other"; wait "$other" 2>/dev/null; other=
-wait "$asking" && pass "down goes on by itself when the owner is killed while it is asked" || failed "down: $(cat "$work/down.log")"
+end_of "$asking" && pass "down goes on by itself when the owner is killed while it is asked" || failed "down: $(cat "$work/down.log")"
 out=$("$orchestra" down --data "$work/nowhere" 2>&1); [ $? = 3 ] && grep -q "$work/nowhere" <<<"$out" && pass "down on a missing folder says so" || failed "down: $out"
 finish

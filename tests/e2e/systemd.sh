@@ -129,7 +129,7 @@ for mode in unified hybrid; do
   orc kill web KILL && wait_for 10 inside test ! -e "/proc/$pid/exe" && orc delete web >"$work/out" 2>&1 && pass "$mode: kill and delete" || failed "$mode: kill and delete: $(cat "$work/out")"
   wait_for 10 eval '[ "$(show $unit LoadState)" = not-found ]' && pass "$mode: the unit is gone" || failed "$mode: $unit is $(show $unit ActiveState) after delete"
   # systemd stops it: the container is stopped, and delete is still fine.
-  orc run -b "$bundle" --detach web >"$work/out" 2>&1 </dev/null && inside systemctl stop $unit && wait_for 10 eval 'orc state web | grep -q stopped' && orc delete web && pass "$mode: systemctl stop ends the container" ||
+  orc run -b "$bundle" --detach web >"$work/out" 2>&1 </dev/null && inside systemctl stop $unit && wait_for 10 eval 'orc state web | matches stopped' && orc delete web && pass "$mode: systemctl stop ends the container" ||
     failed "$mode: systemctl stop: $(cat "$work/out")"
   halt
 done

@@ -33,14 +33,17 @@ spec:
   - metadata: {name: data}
     spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Mi}}}
 YAML
-kubectl rollout status statefulset/db --timeout=60s >/dev/null && pass "a StatefulSet with claims of the default class is ready" || { kubectl get pods,pvc,pv; kubectl get events; fail "the StatefulSet is not ready"; }
-kubectl delete pod db-0 >/dev/null; kubectl rollout status statefulset/db --timeout=60s >/dev/null
-[ "$(kubectl exec db-0 -- cat /data/starts | sort | uniq -c | tr -s ' ')" = " 2 db-0" ] && pass "a pod made anew has its name and its data" || failed "data: $(kubectl exec db-0 -- cat /data/starts)"
+kubectl rollout status statefulset/db --timeout=180s >/dev/null && pass "a StatefulSet with claims of the default class is ready" || { kubectl get pods,pvc,pv; kubectl get events; fail "the StatefulSet is not ready"; }
+kubectl delete pod db-0 >/dev/null
+# The set's status is that of before for a moment, and a program that runs has not yet written its line.
+data_kept() { [ "$(kubectl exec db-0 -- cat /data/starts | sort | uniq -c | tr -s ' ')" = " 2 db-0" ]; }
+wait_for 60 data_kept && kubectl rollout status statefulset/db --timeout=180s >/dev/null && pass "a pod made anew has its name and its data" || failed "data: $(kubectl exec db-0 -- cat /data/starts)"
 kubectl scale statefulset/db --replicas=1 >/dev/null && wait_for 30 bash -c '! kubectl get pod db-1' && [ "$(get pvc --no-headers | wc -l)" = 2 ] && pass "scaled down, the claims stay" || failed "scale: $(get pods,pvc)"
 kubectl patch statefulset db --type=merge -p '{"spec":{"template":{"metadata":{"annotations":{"v":"2"}}}}}' >/dev/null
-kubectl rollout status statefulset/db --timeout=60s >/dev/null && [ "$(kubectl rollout history statefulset/db | grep -c '^[0-9]')" = 2 ] && kubectl rollout undo statefulset/db >/dev/null && kubectl rollout status statefulset/db --timeout=60s >/dev/null && [ -z "$(field pod/db-0 '{.metadata.annotations.v}')" ] && pass "a StatefulSet rolls, keeps its history and is undone" || failed "StatefulSet rollout: $(kubectl rollout history statefulset/db)"
-kubectl delete statefulset db >/dev/null; kubectl delete pvc --all --timeout=30s >/dev/null
-wait_for 30 bash -c '[ -z "$(kubectl get pv -o name)" ]' && [ -z "$(ls "$data/volumes" 2>/dev/null)" ] && pass "claims deleted: volumes and folders are gone" || failed "left: $(get pv; ls "$data/volumes")"
+kubectl rollout status statefulset/db --timeout=180s >/dev/null && [ "$(kubectl rollout history statefulset/db | grep -c '^[0-9]')" = 2 ] && kubectl rollout undo statefulset/db >/dev/null && kubectl rollout status statefulset/db --timeout=180s >/dev/null && [ -z "$(field pod/db-0 '{.metadata.annotations.v}')" ] && pass "a StatefulSet rolls, keeps its history and is undone" || failed "StatefulSet rollout: $(kubectl rollout history statefulset/db)"
+kubectl delete statefulset db >/dev/null; kubectl delete pvc --all --timeout=120s >/dev/null
+volumes_gone() { [ -z "$(kubectl get pv -o name)" ] && [ -z "$(ls "$data/volumes" 2>/dev/null)" ]; }
+wait_for 30 volumes_gone && pass "claims deleted: volumes and folders are gone" || failed "left: $(get pv; ls "$data/volumes")"
 
 # Every third index fails until its second try, seen by a file on the node.
 indexes=20; [ -n "${ORCHESTRA_LONG:-}" ] && indexes=200
@@ -66,7 +69,7 @@ spec:
         volumeMounts: [{name: tries, mountPath: /tries}]
         command: [/bin/sh, -c, '[ \$((JOB_COMPLETION_INDEX % 10)) != 3 ] || [ -e /tries/\$JOB_COMPLETION_INDEX ] || { echo > /tries/\$JOB_COMPLETION_INDEX; exit 1; }']
 YAML
-kubectl wait --for=condition=complete job/sum --timeout=80s >/dev/null && [ "$(field job/sum '{.status.succeeded} {.status.failed}')" = "$indexes $((indexes / 10))" ] && pass "a Job of $(field job/sum '{.spec.completions}') indexes is complete: $(field job/sum '{.status.completedIndexes}')" || failed "job: $(field job/sum '{.status}')"
+kubectl wait --for=condition=complete job/sum --timeout=240s >/dev/null && [ "$(field job/sum '{.status.succeeded} {.status.failed}')" = "$indexes $((indexes / 10))" ] && pass "a Job of $(field job/sum '{.spec.completions}') indexes is complete: $(field job/sum '{.status.completedIndexes}')" || failed "job: $(field job/sum '{.status}')"
 kubectl apply -f - >/dev/null <<YAML
 apiVersion: batch/v1
 kind: Job
@@ -76,7 +79,7 @@ spec:
   template:
     spec: {restartPolicy: Never, terminationGracePeriodSeconds: 1, containers: [{name: main, image: $image, command: [/bin/false]}]}
 YAML
-kubectl wait --for=condition=failed job/fails --timeout=60s >/dev/null && [ "$(field job/fails '{.status.failed} {.status.conditions[?(@.type=="Failed")].reason}')" = "2 BackoffLimitExceeded" ] && pass "a Job fails exactly beyond its limit" || failed "failing job: $(field job/fails '{.status}')"
+kubectl wait --for=condition=failed job/fails --timeout=180s >/dev/null && [ "$(field job/fails '{.status.failed} {.status.conditions[?(@.type=="Failed")].reason}')" = "2 BackoffLimitExceeded" ] && pass "a Job fails exactly beyond its limit" || failed "failing job: $(field job/fails '{.status}')"
 kubectl create cronjob tick --image=$image --schedule='@every 2s' -- /bin/true >/dev/null 2>&1
 wait_for 30 bash -c '[ -n "$(kubectl get cronjob tick -o "jsonpath={.status.lastSuccessfulTime}")" ]' && pass "a CronJob has run" || failed "cronjob: $(field cronjob/tick '{.status}')"
 kubectl delete cronjob tick >/dev/null; kubectl delete job --all >/dev/null
@@ -110,23 +113,33 @@ spec:
     metadata: {labels: {app: agent}}
     spec: {terminationGracePeriodSeconds: 1, containers: [{name: main, image: $image, command: [/bin/sh, -c, 'while :; do sleep 1; done']}]}
 YAML
-kubectl rollout status deployment/web --timeout=60s >/dev/null && kubectl rollout status daemonset/agent --timeout=60s >/dev/null && pass "a Deployment and a DaemonSet are ready" || failed "not ready: $(get pods)"
+kubectl rollout status deployment/web --timeout=180s >/dev/null && kubectl rollout status daemonset/agent --timeout=180s >/dev/null && pass "a Deployment and a DaemonSet are ready" || failed "not ready: $(get pods)"
 until_is 1 pdb/web '{.status.disruptionsAllowed}' && pass "the budget allows one" || failed "budget: $(field pdb/web '{.status}')"
 wait_for 20 bash -c '[ -n "$(kubectl get deployment web -o "jsonpath={.metadata.annotations.orchestra\.dev/config-hash}")" ]'
 kubectl patch configmap settings --type=merge -p '{"data":{"color":"blue"}}' >/dev/null
-wait_for 40 bash -c '[ "$(kubectl exec deployment/web -- /bin/sh -c "echo \$color" 2>/dev/null)" = blue ]' && kubectl rollout status deployment/web --timeout=60s >/dev/null && pass "a changed ConfigMap rolls the Deployment" || failed "config rollout: $(kubectl get deployment web -o yaml)"
+wait_for 40 bash -c '[ "$(kubectl exec deployment/web -- /bin/sh -c "echo \$color" 2>/dev/null)" = blue ]' && kubectl rollout status deployment/web --timeout=180s >/dev/null && pass "a changed ConfigMap rolls the Deployment" || failed "config rollout: $(kubectl get deployment web -o yaml)"
+# One of the new ones: the old ones are still ending.
+two_pods() { [ "$(get pods -l app=web -o name | wc -l)" = 2 ]; }
+wait_for 20 two_pods || failed "pods of web: $(get pods)"
 pod=$(get pods -l app=web -o name | head -n 1)
 echo content >"$work/file"
 kubectl cp "$work/file" "${pod#pod/}:/tmp/file" >/dev/null 2>&1 && [ "$(kubectl exec "$pod" -- cat /tmp/file)" = content ] && pass "kubectl cp" || skip "kubectl cp: the image has no tar"
-wait_for 40 kubectl top pod "${pod#pod/}" && kubectl top pod "${pod#pod/}" --no-headers | grep -Eq ' [0-9]+m +[0-9]+Mi' && kubectl top node --no-headers | grep -q '^n1 ' && pass "kubectl top: $(kubectl top pod "${pod#pod/}" --no-headers | tr -s ' ')" || failed "top: $(kubectl top pod 2>&1) $(kubectl top node 2>&1)"
-timeout 6 kubectl attach "$pod" >"$work/attached" 2>/dev/null; grep -q tick "$work/attached" && pass "kubectl attach sees the output" || failed "attach: $(cat "$work/attached")"
-timeout 20 kubectl debug "$pod" --image=$image --quiet -c looker -- /bin/sh -c 'echo debugging' >/dev/null 2>&1
+top() { kubectl top pod "${pod#pod/}" --no-headers | matches -E ' [0-9]+m +[0-9]+Mi' && kubectl top node --no-headers | matches '^n1 '; }
+wait_for 40 top && pass "kubectl top: $(kubectl top pod "${pod#pod/}" --no-headers | tr -s ' ')" || failed "top: $(kubectl top pod 2>&1) $(kubectl top node 2>&1)"
+timeout 60 kubectl attach "$pod" >"$work/attached" 2>/dev/null & attached=$!
+wait_for 20 grep -q tick "$work/attached" && pass "kubectl attach sees the output" || failed "attach: $(cat "$work/attached")"
+kill "$attached"; wait "$attached" 2>/dev/null
+timeout 60 kubectl debug "$pod" --image=$image --quiet -c looker -- /bin/sh -c 'echo debugging' >/dev/null 2>&1
 wait_for 20 bash -c "[ \"\$(kubectl logs $pod -c looker 2>/dev/null)\" = debugging ]" && pass "kubectl debug adds a container to a running pod" || failed "debug: $(kubectl logs "$pod" -c looker 2>&1)"
-kubectl cordon n1 >/dev/null && [ "$(field node/n1 '{.spec.unschedulable}')" = true ] && kubectl drain n1 --ignore-daemonsets --force --delete-emptydir-data --timeout=8s >"$work/drain" 2>&1
-grep -q 'disruption budget' "$work/drain" && [ "$(get pods -l app=web --no-headers | grep -c Running)" -ge 1 ] && pass "a drain is held back by the budget" || failed "drain: $(cat "$work/drain")"
-kubectl uncordon n1 >/dev/null && kubectl rollout status deployment/web --timeout=60s >/dev/null && pass "uncordoned: the Deployment is whole again" || failed "uncordon: $(get pods)"
+kubectl cordon n1 >/dev/null && [ "$(field node/n1 '{.spec.unschedulable}')" = true ] || failed "cordon: $(field node/n1 '{.spec}')"
+# It tries again every five seconds: the second refusal is seen too.
+kubectl drain n1 --ignore-daemonsets --force --delete-emptydir-data --timeout=120s >"$work/drain" 2>&1 & drain=$!
+refused_twice() { [ "$(grep -c 'disruption budget' "$work/drain")" -ge 2 ]; }
+wait_for 20 refused_twice && until_is 1 deployment/web '{.status.availableReplicas}' && [ "$(get pods -l app=web --field-selector=status.phase=Running -o name | wc -l)" -ge 1 ] && pass "a drain is held back by the budget" || failed "drain: $(cat "$work/drain")"
+kill "$drain"; wait "$drain" 2>/dev/null
+kubectl uncordon n1 >/dev/null && kubectl rollout status deployment/web --timeout=180s >/dev/null && pass "uncordoned: the Deployment is whole again" || failed "uncordon: $(get pods)"
 [ "$(field daemonset/agent '{.status.numberReady}')" = 1 ] && pass "the DaemonSet's pod was left alone" || failed "daemonset: $(field daemonset/agent '{.status}')"
-kubectl delete deployment/web daemonset/agent --timeout=60s >/dev/null && wait_for 30 bash -c '[ -z "$(kubectl get pods -o name)" ]' && pass "everything ends" || failed "left: $(get pods)"
-kill "$owner"; wait "$owner"; owner=
+kubectl delete deployment/web daemonset/agent --timeout=180s >/dev/null && wait_for 30 bash -c '[ -z "$(kubectl get pods -o name)" ]' && pass "everything ends" || failed "left: $(get pods)"
+kill "$owner"; end_of "$owner"; owner=
 "$orchestra" down --data "$data" >/dev/null 2>&1
 finish

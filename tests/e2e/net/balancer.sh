@@ -29,7 +29,7 @@ kind: Service
 metadata: {name: front}
 spec: {type: LoadBalancer, externalTrafficPolicy: Local, selector: {app: front}, ports: [{port: 80, targetPort: 8000}]}
 YAML
-kubectl rollout status deployment/front --timeout=60s >/dev/null || fail "front: $(kubectl get pods -o wide)"
+kubectl rollout status deployment/front --timeout=180s >/dev/null || fail "front: $(kubectl get pods -o wide)"
 port=$(kubectl get service front -o 'jsonpath={.spec.healthCheckNodePort}')
 [ "${port:-0}" -ge 30000 ] && [ "$port" -le 32767 ] && pass "the Service has a health check port of the range" || fail "port: $port"
 # health MACHINE: status, weight and localEndpoints, as a balancer outside sees them.
@@ -52,7 +52,7 @@ wait_for 10 closed && pass "a Service that goes anywhere is not asked" || failed
 [ -z "$(kubectl get service front -o 'jsonpath={.spec.healthCheckNodePort}')" ] && pass "and has no such port any more" || failed "it has"
 
 # answers MACHINE: which pods of web answer one of that machine.
-answers() { for i in $(seq 20); do answer_in "$(pod_on "$1")" web.default.svc.cluster.local 80; done | sort -u | tr '\n' ' '; }
+answers() { answers_in 20 "$(pod_on "$1")" web.default.svc.cluster.local 80 | sort -u | tr '\n' ' '; }
 spread() { kubectl patch service web --type=merge -p "{\"spec\":{\"trafficDistribution\":$1}}" >/dev/null || failed "patch $1"; }
 hinted() { [ "$(kubectl get endpointslices -l kubernetes.io/service-name=web -o json | grep -c "\"$1\"")" -ge "$2" ]; }
 spread '"PreferSameZone"'

@@ -12,16 +12,15 @@ counts() { kubectl get pod "$on_b" -o 'jsonpath={.metadata.uid} {.status.contain
 before=$(counts)
 ip link set to-b down
 cut_at=$(date +%s)
-gone() { ! in_pod "$from" 'nslookup webs.default.svc.cluster.local' 2>/dev/null | grep -q "$address_b"; }
+gone() { local named; named=$(addresses_in "$from" webs) && ! grep -qxF "$address_b" <<<"$named"; }
 wait_for 45 gone && pass "the endpoint behind the cut cable leaves after $(( $(date +%s) - cut_at )) s" || failed "it is still named"
 while [ $(( $(date +%s) - cut_at )) -lt 60 ]; do read -rt 1 <> <(:) || true; done
 ip link set to-b up
 back_at=$(date +%s)
-back() { in_pod "$from" 'nslookup webs.default.svc.cluster.local' 2>/dev/null | grep -q "$address_b"; }
+back() { addresses_in "$from" webs | matches -xF "$address_b"; }
 wait_for 60 back && pass "it is back $(( $(date +%s) - back_at )) s after the cable" || failed "it does not come back: $(kubectl get nodes,pods -o wide 2>&1)"
 [ "$(counts)" = "$before" ] && pass "the same pod, never restarted" || failed "before: $before, now: $(counts)"
 reached() { for f in a b c; do for t in a b c; do [ "$(answer_in "$(pod_on $f)" "$(ip_of "$(pod_on $t)")" 8000)" = "I am $t" ] || return 1; done; done; }
 wait_for 30 reached && pass "every pod reaches every pod again" || failed "not all reach all"
-seen=$(who_answers "$from" web.default.svc.cluster.local 80)
-[ "$seen" = "I am a I am b I am c " ] && pass "the Service leads to all three again" || failed "Service: $seen"
+leads_to_all "$from" web.default.svc.cluster.local 80 && pass "the Service leads to all three again" || failed "Service: $seen"
 finish

@@ -17,11 +17,11 @@ for h in a b c; do
   [[ $ips =~ ^10\.244\.[0-9.]+\ fd00:10:244::af4:[0-9a-f]+$ ]] && [ "${ips%% *}" = "$(ip_of "$pod")" ] || wrong="$wrong $pod: $ips;"
 done
 [ -z "$wrong" ] && pass "each pod has two addresses, IPv4 first" || failed "$wrong"
+reaches() { said=$(answer_in "$(pod_on $1)" "$(six_of "$(pod_on $2)")" 8000); [ "$said" = "I am $2" ]; }
 unreached=
 for from in a b c; do
   for to in a b c; do
-    said=$(answer_in "$(pod_on $from)" "$(six_of "$(pod_on $to)")" 8000)
-    [ "$said" = "I am $to" ] || unreached="$unreached $from to $to: $said;"
+    wait_for 10 reaches $from $to || unreached="$unreached $from to $to: $said;"
   done
 done
 [ -z "$unreached" ] && pass "every pod reaches every pod by IPv6" || failed "$unreached"
@@ -43,21 +43,19 @@ metadata: {name: boths}
 spec: {clusterIP: None, ipFamilyPolicy: RequireDualStack, selector: {app: web}, ports: [{name: http, port: 8000}]}
 YAML
 [ "$(kubectl get service web -o 'jsonpath={.spec.ipFamilyPolicy} {.spec.ipFamilies[*]}')" = "SingleStack IPv4" ] && pass "a Service that asks for nothing has IPv4" || failed "$(kubectl get service web -o yaml)"
-slices=$(kubectl get endpointslices -l kubernetes.io/service-name=both -o 'jsonpath={range .items[*]}{.addressType}{"\n"}{end}' | sort | tr '\n' ' ')
-two_slices() { [ "$(kubectl get endpointslices -l kubernetes.io/service-name=both -o 'jsonpath={range .items[*]}{.addressType}{"\n"}{end}' | sort | tr '\n' ' ')" = "IPv4 IPv6 " ]; }
-wait_for 10 two_slices && pass "its endpoints are a slice for each family" || failed "slices: $slices"
+slices() { kubectl get endpointslices -l kubernetes.io/service-name=both -o 'jsonpath={range .items[*]}{.addressType}{"\n"}{end}' | sort | tr '\n' ' '; }
+two_slices() { [ "$(slices)" = "IPv4 IPv6 " ]; }
+wait_for 10 two_slices && pass "its endpoints are a slice for each family" || failed "slices: $(slices)"
 virtual=$(kubectl get service both -o 'jsonpath={.spec.clusterIPs[1]}')
 [[ $virtual == fd00:10:96::* ]] && pass "a Service of both families has a virtual address of IPv6" || failed "clusterIPs: $(kubectl get service both -o 'jsonpath={.spec.clusterIPs}')"
 lookup() { in_pod "$(pod_on "$1")" "nslookup -type=$2 $3.default.svc.cluster.local" 2>/dev/null; }
-has_name() { lookup a AAAA both | grep -q "$virtual"; }
+has_name() { lookup a AAAA both | matches "$virtual"; }
 wait_for 10 has_name && pass "its name has an AAAA record" || failed "$(lookup a AAAA both)"
-headless() { for h in a b c; do lookup "$1" AAAA boths | grep -q "$(six_of "$(pod_on $h)")" || return 1; done; [ "$(lookup "$1" A boths | grep -c '10\.244\.')" -ge 3 ]; }
+headless() { for h in a b c; do lookup "$1" AAAA boths | matches "$(six_of "$(pod_on $h)")" || return 1; done; [ "$(addresses_in "$(pod_on "$1")" boths | sort -u | wc -l)" = 3 ]; }
 for from in a b c; do
   wait_for 10 headless $from && pass "from $from the headless name has each pod's two addresses" || failed "from $from: $(lookup $from AAAA boths)"
-  seen=$(who_answers "$(pod_on $from)" "$virtual" 80)
-  [ "$seen" = "I am a I am b I am c " ] && pass "from $from its address of IPv6 leads to all three" || failed "from $from: $seen"
-  seen=$(who_answers "$(pod_on $from)" six.default.svc.cluster.local 80)
-  [ "$seen" = "I am a I am b I am c " ] && pass "from $from a Service of IPv6 alone does so, by its name" || failed "from $from: $seen"
+  leads_to_all "$(pod_on $from)" "$virtual" 80 && pass "from $from its address of IPv6 leads to all three" || failed "from $from: $seen"
+  leads_to_all "$(pod_on $from)" six.default.svc.cluster.local 80 && pass "from $from a Service of IPv6 alone does so, by its name" || failed "from $from: $seen"
 done
 
 kubectl apply -f - >/dev/null <<'YAML' || fail "apply"
@@ -104,11 +102,11 @@ restart() { exec_on a "$orchestra" up --data "$work/a" --node-name a --isolation
 before=$(on a ip -6 route | grep -c fd00:)
 : >"$work/a.out"
 restart & pid[a]=$!
-wait_for 30 grep -q '^ready in' "$work/a.out" || { tail "$work/a.err"; fail "orchestra up was not ready again in 30 s"; }
-again() { [ "$(answer_in "$(pod_on b)" "$(six_of "$(pod_on a)")" 8000)" = "I am a" ] && [[ $(from_host) == "I am "* ]]; }
-wait_for 20 again && [ "$(on a ip -6 route | grep -c fd00:)" = "$before" ] && pass "the next start has the ranges of the first and the same routes" || failed "routes: $(on a ip -6 route)"
+wait_for 30 grep -q '^ready in' "$work/a.out" || { tail "$work/a.err"; fail "orchestra up was not ready again"; }
+again() { [ "$(on a ip -6 route | grep -c fd00:)" = "$before" ] && [ "$(answer_in "$(pod_on b)" "$(six_of "$(pod_on a)")" 8000)" = "I am a" ] && [[ $(from_host) == "I am "* ]]; }
+wait_for 20 again && pass "the next start has the ranges of the first and the same routes" || failed "routes: $(on a ip -6 route)"
 on a "$orchestra" down --data "$work/a" --timeout 20 >"$work/down.log" 2>&1 || failed "down: $(cat "$work/down.log")"
-wait "${pid[a]}" 2>/dev/null; pid[a]=
+end_of "${pid[a]}" 2>/dev/null; pid[a]=
 left=$(on a nft list tables | grep orc_; on a ip -6 route show table all | grep fd00:; on a ip -o link | grep orc)
 [ -z "$left" ] && pass "orchestra down takes all of it off the machine" || failed "left: $left"
 finish

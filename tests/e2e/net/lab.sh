@@ -20,11 +20,11 @@ start_lab() {
   for h in a b c; do make_machine $h; done
   ip addr add 192.0.2.100/24 dev switch
   exec_on a "$orchestra" up --data "$work/a" --node-name a --isolation full --listen 192.0.2.1:6443 --ingress 192.0.2.1:80 --node-grace 15 "$@" >"$work/a.out" 2>"$work/a.err" & pid[a]=$!
-  wait_for 30 grep -q '^ready in' "$work/a.out" || { tail "$work/a.err"; fail "orchestra up was not ready in 30 s"; }
+  wait_for 30 grep -q '^ready in' "$work/a.out" || { tail "$work/a.err"; fail "orchestra up was not ready"; }
   for h in b c; do
     exec_on $h "$orchestra" join https://192.0.2.1:6443 --token-file "$work/a/node-token" --data "$work/$h" --node-name $h --isolation full >"$work/$h.out" 2>"$work/$h.err" & pid[$h]=$!
   done
-  for h in b c; do wait_for 30 grep -q '^ready in' "$work/$h.out" || { cat "$work/$h.out"; tail "$work/$h.err"; fail "node $h did not join in 30 s"; }; done
+  for h in b c; do wait_for 30 grep -q '^ready in' "$work/$h.out" || { cat "$work/$h.out"; tail "$work/$h.err"; fail "node $h did not join"; }; done
   wait_for 20 kubectl wait --for=condition=Ready node/a node/b node/c --timeout=1s || fail "nodes: $(kubectl get nodes 2>&1)"
 }
 
@@ -58,22 +58,18 @@ kind: Service
 metadata: {name: webs}
 spec: {clusterIP: None, selector: {app: web}, ports: [{name: http, port: 8000}]}
 YAML
-  kubectl rollout status daemonset/web --timeout=60s >/dev/null || { kubectl get pods -o wide; tail "$work"/?.err; fail "web did not become ready"; }
+  kubectl rollout status daemonset/web --timeout=180s >/dev/null || { kubectl get pods -o wide; tail "$work"/?.err; fail "web did not become ready"; }
 }
 pod_on() { kubectl get pods -l app=web --field-selector=spec.nodeName="$1" -o 'jsonpath={.items[0].metadata.name}'; }
 ip_of() { kubectl get pod "$1" -o 'jsonpath={.status.podIP}'; }
 # in_pod POD SCRIPT
 in_pod() { kubectl exec "$1" -- /bin/sh -c "$2"; }
-# The machine whose pod answers at HOST PORT, asked from a pod.
-answer_in() { in_pod "$1" "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 3 $2 $3 | tail -n 1" 2>/dev/null; }
-# who_answers POD HOST PORT: all that answer, sorted. A Service chooses at random, so it asks until a, b and c have answered,
-# sixty times at most (one of them is left out by chance once in 10^10 times).
-who_answers() {
-  local said= one i
-  for i in $(seq 60); do
-    one=$(answer_in "$@"); one=${one:-nothing}
-    said=$(printf '%s\n' $said "${one// /_}" | sort -u)
-    [[ $said == *I_am_a*I_am_b*I_am_c* ]] && break
-  done
-  tr '_\n' '  ' <<<"$said"
-}
+# answers_in TIMES POD HOST PORT: which machine's pod answers there, asked from a pod; a line for each time.
+answers_in() { in_pod "$2" "for i in \$(seq $1); do printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 3 $3 $4 | tail -n 1 | grep . || echo; done" 2>/dev/null; }
+answer_in() { answers_in 1 "$@"; }
+# addresses_in POD NAME: what a headless Service's name leads to, asked from a pod; fails when nothing is said.
+addresses_in() { in_pod "$1" "nslookup $2.default.svc.cluster.local" 2>/dev/null | sed -n 's/^Address: \(10\.244\.[0-9.]*\)$/\1/p' | grep .; }
+# leads_to_all POD HOST PORT: within ten seconds all three answer there, and nothing else comes: a Service chooses at random, of
+# twenty answers one of them is left out by chance once in a thousand times, so more are asked for. seen is what came at last.
+leads_to_all() { wait_for 10 all_answer "$@"; }
+all_answer() { seen=$(answers_in 20 "$@" | sort -u | paste -sd' '); [ "$seen" = "I am a I am b I am c" ]; }

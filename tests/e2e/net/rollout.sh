@@ -11,7 +11,7 @@ export KUBECONFIG=$work/data/admin.kubeconfig HOME=$work
 owner= load=
 cleanups+=('for p in $load $owner; do kill -9 $p 2>/dev/null; wait $p 2>/dev/null; done; [ -d "$work/data" ] && "$orchestra" down --data "$work/data" --timeout 20 >/dev/null 2>&1')
 "$orchestra" up --data "$work/data" --isolation full --listen 127.0.0.1:0 --ingress 127.0.0.1:0 >"$work/up.out" 2>"$work/up.err" & owner=$!
-wait_for 30 grep -q '^ready in' "$work/up.out" || { tail "$work/up.err"; fail "orchestra up was not ready in 30 s"; }
+wait_for 30 grep -q '^ready in' "$work/up.out" || { tail "$work/up.err"; fail "orchestra up was not ready"; }
 kubectl apply -f - >/dev/null <<'YAML' || fail "apply"
 apiVersion: apps/v1
 kind: Deployment
@@ -38,14 +38,14 @@ kind: Service
 metadata: {name: web}
 spec: {selector: {app: web}, ports: [{port: 80, targetPort: 8000}]}
 YAML
-kubectl rollout status deployment/web --timeout=60s >/dev/null || fail "web: $(kubectl get pods)"
+kubectl rollout status deployment/web --timeout=180s >/dev/null || fail "web: $(kubectl get pods)"
 service=$(kubectl get service web -o 'jsonpath={.spec.clusterIP}')
 cat >"$work/load.py" <<'PY'
 import os, socket, sys
 good = bad = 0; seen = set(); why = ""
 while not os.path.exists(sys.argv[2]):
     try:
-        s = socket.create_connection((sys.argv[1], 80), 5); s.settimeout(5)
+        s = socket.create_connection((sys.argv[1], 80), 30); s.settimeout(30)
         s.sendall(b"GET /index.html HTTP/1.0\r\n\r\n"); text = b""
         while True:
             more = s.recv(4096)
@@ -61,7 +61,7 @@ reached() { python3 -c 'import socket, sys; socket.create_connection((sys.argv[1
 wait_for 10 reached || fail "the Service does not answer"
 python3 "$work/load.py" "$service" "$work/stop" >"$work/load.out" & load=$!
 kubectl set env deployment/web VERSION=two >/dev/null
-kubectl rollout status deployment/web --timeout=90s >/dev/null && pass "the rollout ends" || failed "rollout: $(kubectl get pods)"
+kubectl rollout status deployment/web --timeout=270s >/dev/null && pass "the rollout ends" || failed "rollout: $(kubectl get pods)"
 old_gone() { [ "$(kubectl get pods -l app=web --no-headers | wc -l)" = 3 ]; }
 wait_for 30 old_gone || failed "old pods: $(kubectl get pods)"
 touch "$work/stop"; wait $load; load=

@@ -12,7 +12,7 @@ export KUBECONFIG=$work/data/admin.kubeconfig HOME=$work
 owner=
 cleanups+=('[ -n "$owner" ] && { kill -9 "$owner"; wait "$owner"; } 2>/dev/null; [ -d "$work/data" ] && "$orchestra" down --data "$work/data" --timeout 20 >/dev/null 2>&1')
 "$orchestra" up --data "$work/data" --isolation full --listen 127.0.0.1:0 --ingress 127.0.0.1:0 >"$work/up.out" 2>"$work/up.err" & owner=$!
-wait_for 30 grep -q '^ready in' "$work/up.out" || { tail "$work/up.err"; fail "orchestra up was not ready in 30 s"; }
+wait_for 30 grep -q '^ready in' "$work/up.out" || { tail "$work/up.err"; fail "orchestra up was not ready"; }
 for name in one two; do
   kubectl apply -f - >/dev/null <<YAML || fail "apply"
 apiVersion: v1
@@ -32,7 +32,7 @@ kind: Service
 metadata: {name: sink}
 spec: {selector: {app: sink}, ports: [{port: 9000, protocol: UDP}]}
 YAML
-kubectl wait --for=condition=Ready pod/one pod/two --timeout=30s >/dev/null || fail "pods: $(kubectl get pods)"
+kubectl wait --for=condition=Ready pod/one pod/two --timeout=120s >/dev/null || fail "pods: $(kubectl get pods)"
 service=$(kubectl get service sink -o 'jsonpath={.spec.clusterIP}')
 both() { [ "$(kubectl get endpointslices -l kubernetes.io/service-name=sink -o 'jsonpath={.items[*].endpoints[*].addresses[0]}' | wc -w)" = 2 ]; }
 wait_for 10 both || fail "endpoints: $(kubectl get endpointslices)"
