@@ -24,7 +24,8 @@ class ObjectCache {
     const char* address;  // of a value that its entry keeps
     Revision revision;
     bool operator==(const Key&) const = default;
-    std::size_t hash() const { return std::hash<Revision>()(revision); }  // few share a revision
+    // All objects of one batch share a revision.
+    std::size_t hash() const { return std::hash<const char*>()(address) ^ std::hash<Revision>()(revision); }
   };
   struct Entry {
     Value stored;
@@ -48,7 +49,7 @@ class EventTexts {
     Form form;
     bool protobuf, managed_fields;
     bool operator==(const Key&) const = default;
-    std::size_t hash() const { return std::hash<Revision>()(revision); }
+    std::size_t hash() const { return std::hash<const char*>()(address) ^ std::hash<Revision>()(revision); }
   };
   static bool keeps(const api::TypeRecord& type, std::string_view version, const Representation& want);
   static Key key_of(const api::TypeRecord& type, std::string version, const Representation& want,

@@ -1,7 +1,11 @@
-// Objects of one resource, ordered by (namespace, name), with indexes from values to keys.
+// Objects of one resource, ordered by (namespace, name), with indexes from values to objects.
 //
 // Labels are indexed by whole sets: replicas share one set of labels, so a selector is tried once per set and
-// namespace instead of once per pod. Every index holds exactly the keys of the objects that are here.
+// namespace instead of once per pod. Indexes hold the places of the objects (a map keeps them where they
+// are), so that what an index finds is read without a search for its key; a new version whose values are
+// those of the version before leaves them alone. Every index holds exactly the places of the objects that are
+// here.
+#include <algorithm>
 #include <mutex>
 #include <set>
 #include <shared_mutex>
@@ -20,19 +24,25 @@ ObjectKey ObjectKey::from_text(std::string_view text) {
 
 namespace {
 
+using Place = std::map<ObjectKey, Object>::value_type;
+struct ByKey {
+  bool operator()(const Place* a, const Place* b) const { return a->first < b->first; }
+};
+using Places = std::set<const Place*, ByKey>;
+
 struct IndexData {
   ObjectCache::Index values;
-  std::unordered_map<std::string, std::set<ObjectKey>> keys;
+  std::unordered_map<std::string, Places> places;
 
-  void add(const ObjectKey& key, const Object& object) {
-    for (const std::string& value : values(object)) keys[value].insert(key);
+  void add(const Place& place, const std::vector<std::string>& all) {
+    for (const std::string& value : all) places[value].insert(&place);
   }
-  void remove(const ObjectKey& key, const Object& object) {
-    for (const std::string& value : values(object)) {
-      const auto found = keys.find(value);
-      if (found == keys.end()) continue;
-      found->second.erase(key);
-      if (found->second.empty()) keys.erase(found);
+  void remove(const Place& place, const std::vector<std::string>& all) {
+    for (const std::string& value : all) {
+      const auto found = places.find(value);
+      if (found == places.end()) continue;
+      found->second.erase(&place);
+      if (found->second.empty()) places.erase(found);
     }
   }
 };
@@ -54,30 +64,34 @@ std::vector<std::string> node_name(const Object& object) {
 struct ObjectCache::Impl {
   mutable std::shared_mutex mutex;
   std::map<ObjectKey, Object> objects;
-  std::unordered_map<std::string, ObjectKey> uids;
+  std::unordered_map<std::string, const Place*> uids;
   std::map<std::string, IndexData> indexes;
-  // namespace -> set of labels -> names
-  std::map<std::string, std::map<LabelMap, std::set<std::string>>> label_sets;
+  std::map<std::string, std::map<LabelMap, Places>> label_sets;  // by namespace
   std::uint64_t bytes = 0;
 
-  void link(const ObjectKey& key, const Object& object) {
-    for (auto& [name, index] : indexes) index.add(key, object);
-    label_sets[key.ns][object.labels()].insert(key.name);
-    uids[object.uid()] = key;
-    bytes += object.json().size();
-  }
-
-  void unlink(const ObjectKey& key, const Object& object) {
-    for (auto& [name, index] : indexes) index.remove(key, object);
-    auto& sets = label_sets[key.ns];
-    const auto found = sets.find(object.labels());
-    if (found != sets.end()) {
-      found->second.erase(key.name);
-      if (found->second.empty()) sets.erase(found);
+  // What `place` held before (empty: nothing) makes room for what it holds now, or for nothing.
+  void relink(const Place& place, const Object& old, const Object& now) {
+    for (auto& [name, index] : indexes) {
+      const auto before = old ? index.values(old) : std::vector<std::string>();
+      const auto after = now ? index.values(now) : std::vector<std::string>();
+      if (before == after) continue;
+      index.remove(place, before);
+      index.add(place, after);
     }
-    if (sets.empty()) label_sets.erase(key.ns);
-    uids.erase(object.uid());
-    bytes -= object.json().size();
+    if (!old || !now || old.labels() != now.labels()) {
+      auto& sets = label_sets[place.first.ns];
+      if (now) sets[now.labels()].insert(&place);
+      if (const auto found = old ? sets.find(old.labels()) : sets.end(); found != sets.end()) {
+        found->second.erase(&place);
+        if (found->second.empty()) sets.erase(found);
+      }
+      if (sets.empty()) label_sets.erase(place.first.ns);
+    }
+    if (!old || !now || old.uid() != now.uid()) {
+      if (old) uids.erase(old.uid());
+      if (now) uids[now.uid()] = &place;
+    }
+    bytes += (now ? now.json().size() : 0) - (old ? old.json().size() : 0);
   }
 };
 
@@ -91,16 +105,14 @@ void ObjectCache::add_index(const std::string& name, Index index) {
   std::unique_lock lock(impl_->mutex);
   IndexData& data = impl_->indexes[name];
   data = IndexData{std::move(index), {}};
-  for (const auto& [key, object] : impl_->objects) data.add(key, object);
+  for (const Place& place : impl_->objects) data.add(place, data.values(place.second));
 }
 
 Object ObjectCache::put(Object object) {
   std::unique_lock lock(impl_->mutex);
-  const ObjectKey key = ObjectKey::of(object);
-  Object& slot = impl_->objects[key];
-  if (slot) impl_->unlink(key, slot);
-  Object old = std::exchange(slot, std::move(object));
-  impl_->link(key, slot);
+  const auto place = impl_->objects.try_emplace(ObjectKey::of(object)).first;
+  Object old = std::exchange(place->second, std::move(object));
+  impl_->relink(*place, old, place->second);
   return old;
 }
 
@@ -109,8 +121,8 @@ Object ObjectCache::erase(const ObjectKey& key) {
   const auto found = impl_->objects.find(key);
   if (found == impl_->objects.end()) return {};
   Object old = std::move(found->second);
+  impl_->relink(*found, old, {});
   impl_->objects.erase(found);
-  impl_->unlink(key, old);
   return old;
 }
 
@@ -123,7 +135,7 @@ Object ObjectCache::get(const std::string& ns, const std::string& name) const {
 Object ObjectCache::by_uid(const std::string& uid) const {
   std::shared_lock lock(impl_->mutex);
   const auto found = impl_->uids.find(uid);
-  return found == impl_->uids.end() ? Object() : impl_->objects.at(found->second);
+  return found == impl_->uids.end() ? Object() : found->second->second;
 }
 
 std::vector<Object> ObjectCache::list() const {
@@ -149,25 +161,29 @@ std::vector<Object> ObjectCache::find(const std::string& index, const std::strin
   std::vector<Object> objects;
   const auto data = impl_->indexes.find(index);
   if (data == impl_->indexes.end()) return objects;
-  const auto keys = data->second.keys.find(value);
-  if (keys == data->second.keys.end()) return objects;
-  for (const ObjectKey& key : keys->second) objects.push_back(impl_->objects.at(key));
+  const auto places = data->second.places.find(value);
+  if (places == data->second.places.end()) return objects;
+  objects.reserve(places->second.size());
+  for (const Place* place : places->second) objects.push_back(place->second);
   return objects;
 }
 
 std::vector<Object> ObjectCache::select(const std::string& ns, const LabelMatcher& matches) const {
   std::shared_lock lock(impl_->mutex);
-  std::set<ObjectKey> keys;
+  std::vector<const Place*> places;
+  std::size_t groups = 0;
   for (const auto& [space, sets] : impl_->label_sets) {
     if (!ns.empty() && space != ns) continue;
-    for (const auto& [labels, names] : sets) {
+    for (const auto& [labels, group] : sets) {
       if (!matches(labels)) continue;
-      for (const std::string& name : names) keys.insert({space, name});
+      places.insert(places.end(), group.begin(), group.end());
+      ++groups;
     }
   }
+  if (groups > 1) std::sort(places.begin(), places.end(), ByKey());
   std::vector<Object> objects;
-  objects.reserve(keys.size());
-  for (const ObjectKey& key : keys) objects.push_back(impl_->objects.at(key));
+  objects.reserve(places.size());
+  for (const Place* place : places) objects.push_back(place->second);
   return objects;
 }
 

@@ -8,8 +8,10 @@
 namespace orchestra::controllers {
 
 bool pod_terminal(const Object& pod) {
-  const std::string phase = string_at(tree(pod), "/status/phase");
-  return phase == "Succeeded" || phase == "Failed";
+  const json::value* phase = find(tree(pod), "/status/phase");
+  if (phase == nullptr || !phase->is_string()) return false;
+  const std::string_view name(phase->get_string());
+  return name == "Succeeded" || name == "Failed";
 }
 
 bool pod_active(const Object& pod) { return !pod.deleting() && !pod_terminal(pod); }

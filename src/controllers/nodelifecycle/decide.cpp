@@ -41,6 +41,19 @@ std::optional<std::int64_t> last_heard(const json::value& node, const Object& le
   return last;
 }
 
+// Whether `now` says that the node was heard from earlier than `old` says: its clock was ahead, and is set.
+bool set_back(const Object& old, const Object& now) {
+  const json::value* before = find(tree(old), "/spec/renewTime");
+  const json::value* after = find(tree(now), "/spec/renewTime");
+  if (before == nullptr || after == nullptr || !before->is_string() || !after->is_string()) return false;
+  const std::string_view earlier(before->get_string());
+  const std::string_view later(after->get_string());
+  if (earlier.size() == later.size() && earlier <= later) return false;  // of one form, as nearly always
+  const auto from = parse_time(earlier);
+  const auto to = parse_time(later);
+  return from && to && *to < *from;
+}
+
 struct Taint {
   std::string key, effect;
   friend bool operator==(const Taint&, const Taint&) = default;
@@ -92,7 +105,15 @@ class NodeLifecycle final : public Reconciler {
   explicit NodeLifecycle(NodeLifecycleOptions options) : options_(options) {}
   std::string name() const override { return "node-lifecycle"; }
 
-  std::vector<Source> sources() const override { return {watch_self(nodes()), {leases()}, {pods()}}; }
+  // Renewals wake nobody: each node is looked at when its time could be over. One that is set back may have
+  // brought that time nearer.
+  std::vector<Source> sources() const override {
+    Source of_leases{leases()};
+    of_leases.keys = [](const View&, const Object& old, const Object& now, const KeySink& wake) {
+      if (old && now && now.ns() == kLeaseNamespace && set_back(old, now)) wake(now.name());
+    };
+    return {watch_self(nodes()), std::move(of_leases), {pods()}};
+  }
 
   // A node that lives and is as it should be, which is nearly always so, is looked at without a copy.
   Actions decide(const std::string& key, const View& view, Now now) const override {
@@ -123,7 +144,9 @@ class NodeLifecycle final : public Reconciler {
                                     Actions& actions) const {
     const auto heard = last_heard(tree(node), lease);
     const std::int64_t created = time_at(tree(node), "/metadata/creationTimestamp").value_or(now.wall_ns);
-    const Duration since(now.wall_ns - std::max(heard.value_or(created), options_.listening_since_wall_ns));
+    // A clock that is ahead of ours does not make a node live longer than from now on.
+    const std::int64_t last = std::max(heard.value_or(created), options_.listening_since_wall_ns);
+    const Duration since(std::max<std::int64_t>(0, now.wall_ns - last));
     const Duration allowed = heard ? options_.grace : options_.startup_grace;
     if (since <= allowed) {
       actions.requeue(allowed - since + std::chrono::seconds(1));

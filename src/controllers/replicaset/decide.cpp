@@ -2,8 +2,9 @@
 //
 // Claims its pods (adopts orphans that match, releases own ones that match no longer), creates what is
 // missing, gives up what is too much in deletion_order(), and reports counts. A terminating pod counts
-// neither as a replica nor against one (terminatingReplicas says how many there are); a failed pod is replaced. There are no "expectations": the runner
-// decides again only when the view has seen the writes of the last decision.
+// neither as a replica nor against one (terminatingReplicas says how many there are); a failed pod is
+// replaced. There are no "expectations": the runner decides again only when the view has seen the writes of
+// the last decision.
 #include "controllers/replicaset/decide.hpp"
 
 #include <algorithm>
@@ -134,8 +135,9 @@ Counts count(const Object& set, const std::vector<Object>& pods_of_set, std::int
   for (const Object& pod : pods_of_set) {
     ++counts.replicas;
     if (labels.matches(pod.labels())) ++counts.labeled;
-    if (pod_ready(pod)) ++counts.ready;
-    if (pod_available(pod, min_ready, now, counts.due)) ++counts.available;
+    if (!pod_ready(pod)) continue;
+    ++counts.ready;
+    if (min_ready == 0 || pod_available(pod, min_ready, now, counts.due)) ++counts.available;
   }
   return counts;
 }
@@ -256,8 +258,8 @@ std::shared_ptr<const Reconciler> make_replica_set_reconciler() {
 }
 
 std::shared_ptr<const Reconciler> make_replication_controller_reconciler() {
-  return std::make_shared<ReplicaSetReconciler>(
-      Flavour{"replicationcontroller", "v1", "ReplicationController", replication_controllers(), true, false});
+  return std::make_shared<ReplicaSetReconciler>(Flavour{
+      "replicationcontroller", "v1", "ReplicationController", replication_controllers(), true, false});
 }
 
 }  // namespace orchestra::controllers

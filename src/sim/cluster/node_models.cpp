@@ -16,6 +16,9 @@ constexpr std::size_t kBatch = 256;
 constexpr std::size_t kHeartbeatBuckets = 10;
 constexpr const char* kLeases = "kube-node-lease";
 constexpr Duration kLeaseAgeMax = std::chrono::seconds(40);  // a node counts as gone after 50
+// For so long a model says beforehand that its node will be well: it knows when it will not be. With several
+// peers a write may come late, and would then outlive the node: there only what was is told.
+constexpr Duration kVouchFor = std::chrono::minutes(10);
 constexpr Duration kRetry = std::chrono::seconds(1);
 // Agents look around, then write: all of them at the same tenth of a second, so that the control plane meets
 // what changed together, as it does when it is busy.
@@ -188,24 +191,33 @@ void NodeModels::heartbeat(std::size_t bucket) {
   for (std::size_t i = bucket; i < nodes_.size(); i += kHeartbeatBuckets) {
     if (!reachable(nodes_[i])) continue;
     nodes_[i].beat_wall_ns = now;
-    if (scenario_.model.every_renewal || nodes_[i].told_wall_ns < due) renew(i);
+    if (scenario_.model.every_renewal) {
+      renew(i, now);
+    } else if (nodes_[i].told_wall_ns < due) {
+      renew(i, scenario_.peers > 1 ? now : now + kVouchFor.count());
+    }
   }
 }
 
-// Writes the last heartbeat into the lease.
-void NodeModels::renew(std::size_t index) {
+// What the lease is to say of the node's last heartbeat.
+void NodeModels::renew(std::size_t index, std::int64_t wall_ns) {
   Node& node = nodes_[index];
-  node.told_wall_ns = node.beat_wall_ns;
+  node.told_wall_ns = wall_ns;
   write({patch_of("coordination.k8s.io/v1", "leases", kLeases, node.name, kMerge,
-                  R"({"spec":{"renewTime":")" + format_micro_time(node.beat_wall_ns) + R"("}})"),
+                  R"({"spec":{"renewTime":")" + format_micro_time(wall_ns) + R"("}})"),
          {},
          index});
+}
+
+// It will say nothing more: its lease shows the heartbeat that was the last one, as if all had been written.
+void NodeModels::fall_silent(const Node& node) {
+  if (node.told_wall_ns != node.beat_wall_ns) renew(by_name_.at(node.name), node.beat_wall_ns);
 }
 
 bool NodeModels::kill(const std::string& name) {
   Node* node = find(name);
   if (node == nullptr || !node->power) return false;
-  if (node->connected && node->told_wall_ns != node->beat_wall_ns) renew(by_name_.at(name));
+  if (node->connected) fall_silent(*node);
   node->power = false;
   node->epoch = ++epochs_;
   --alive_;
@@ -247,7 +259,7 @@ bool NodeModels::boot(const std::string& name) {
 bool NodeModels::connect(const std::string& name, bool connected) {
   Node* node = find(name);
   if (node == nullptr || node->connected == connected) return false;
-  if (!connected && node->power && node->told_wall_ns != node->beat_wall_ns) renew(by_name_.at(name));
+  if (!connected && node->power) fall_silent(*node);
   node->connected = connected;
   for (const std::string& uid : node->pods) set_serving(runs_.at(uid));
   if (connected && node->power) resync(*node);
@@ -507,10 +519,12 @@ void NodeModels::send(const Client& client, std::vector<Write> writes) {
   });
 }
 
-// What is true by then; a lease is renewed by the next heartbeat.
+// What is true by then; a lease is renewed by the next heartbeat, if there is one.
 void NodeModels::again(Write write) {
   if (write.request.resource == "leases" && write.request.verb == "patch") {
-    nodes_[write.node].told_wall_ns = 0;
+    Node& node = nodes_[write.node];
+    node.told_wall_ns = 0;
+    if (!reachable(node)) fall_silent(node);
     return;
   }
   const auto found = runs_.find(write.uid);

@@ -68,7 +68,7 @@ class NodeModels {
     std::set<std::string> images, pods;  // pods by UID, of those it knows
     std::uint64_t next_address = 1;
     std::int64_t beat_wall_ns = 0;  // its last heartbeat
-    std::int64_t told_wall_ns = 0;  // the last one that was written; 0: unknown
+    std::int64_t told_wall_ns = 0;  // what its lease says; 0: unknown
   };
   struct Run {
     Object pod;
@@ -95,7 +95,8 @@ class NodeModels {
   std::string node_status(const Node& node) const;
   void write_node_status(const Node& node);
   void heartbeat(std::size_t bucket);
-  void renew(std::size_t index);
+  void renew(std::size_t index, std::int64_t wall_ns);
+  void fall_silent(const Node& node);
   void resync(Node& node);
 
   void begin(const Object& pod, std::size_t node);
