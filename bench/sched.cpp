@@ -1,9 +1,11 @@
 // orchestra-bench sched: decisions of the scheduler's pure core, and pods created to bound in one process
 // (API semantics, store, watches and scheduler included, as upstream's scheduler_perf counts them).
 #include <stdlib.h>
+#include <time.h>
 
 #include <algorithm>
 #include <condition_variable>
+#include <deque>
 #include <filesystem>
 #include <functional>
 #include <iterator>
@@ -12,10 +14,12 @@
 #include "base/fd.hpp"
 #include "bench/bench.hpp"
 #include "orchestra/api_server.hpp"
+#include "orchestra/gang.hpp"
 #include "orchestra/informer.hpp"
 #include "orchestra/memory_store.hpp"
 #include "orchestra/raft_store.hpp"
 #include "orchestra/scheduler.hpp"
+#include "orchestra/what_if.hpp"
 
 namespace orchestra::bench {
 namespace {
@@ -262,10 +266,82 @@ void explaining(Report& report, int nodes) {
               std::to_string(rows / (kTimes + 1)) + " rows, as strings"});
 }
 
+// Gangs of 64 pods, all or nothing.
+void gangs(Report& report, int nodes, int gang_count) {
+  constexpr int kMembers = 64;
+  SchedulingSnapshot snapshot;
+  for (int i = 0; i < nodes; ++i) snapshot.set_node(node_shape(i));
+  int placed = 0;
+  const std::int64_t begin = now_ns();
+  for (int i = 0; i < gang_count; ++i) {
+    std::vector<PodShape> members;
+    for (int j = 0; j < kMembers; ++j) members.push_back(pod_shape(i * kMembers + j, 1));
+    for (PodShape& member : members) member.labels["app"] = "gang-" + std::to_string(i);
+    if (place_gang(snapshot, members, 0, kMembers).placed) ++placed;
+  }
+  report.add({"gang_" + std::to_string(nodes) + "_nodes",
+              static_cast<double>(gang_count) * kMembers * 1e9 / static_cast<double>(now_ns() - begin),
+              "pods/s", nodes == 5000 ? std::optional(3000.0) : std::nullopt, ">=", std::nullopt,
+              std::to_string(gang_count) + " gangs of 64 pods, " + std::to_string(placed) +
+                  " placed whole; decisions only"});
+}
+
+// What nodes and pods take in a snapshot, and a thousand branches of it.
+void memory_and_branches(Report& report, int nodes, int pods) {
+  const std::size_t at_first = resident_bytes();
+  auto snapshot = std::make_shared<SchedulingSnapshot>();
+  for (int i = 0; i < nodes; ++i) snapshot->set_node(node_shape(i));
+  const std::size_t with_nodes = resident_bytes();
+  for (int i = 0; i < pods; ++i) {
+    const PodShape pod = pod_shape(i, 100);
+    const Decision decision = place(*snapshot, pod);
+    if (decision.placement() != nullptr) snapshot->assume(pod, decision.placement()->node);
+  }
+  const std::size_t with_pods = resident_bytes();
+  const std::string size = std::to_string(nodes) + "_nodes";
+  report.add({"bytes_per_node_" + size, static_cast<double>(with_nodes - at_first) / nodes, "B", 2048.0,
+              "<=", std::nullopt, "growth of the process; names and labels included"});
+  report.add(
+      {"bytes_per_pod_" + size,
+       (static_cast<double>(with_pods - with_nodes) - static_cast<double>(snapshot->remembered_bytes())) /
+           pods,
+       "B", 256.0, "<=", std::nullopt,
+       std::to_string(pods) + " placed pods of 100 kinds; without the " +
+           std::to_string(snapshot->remembered_bytes() >> 10) + " KiB that are remembered of kinds"});
+  constexpr int kBranches = 1000;
+  std::vector<WhatIf> branches;
+  branches.reserve(kBranches);
+  const std::size_t before = resident_bytes();
+  const std::int64_t begin = now_ns();
+  for (int i = 0; i < kBranches; ++i) {
+    branches.emplace_back(snapshot);
+    branches.back().add_node(node_shape(nodes + i)).remove_node("node-" + std::to_string(i));
+  }
+  report.add({"whatif_branch_us_" + size, static_cast<double>(now_ns() - begin) / 1e3 / kBranches, "us",
+              100.0, "<=", std::nullopt,
+              "made, with one node more and one less; " + std::to_string(kBranches) + " of them alive take " +
+                  std::to_string((resident_bytes() - before) >> 10) + " KiB (goal 10 MB)"});
+  const std::vector<PodShape> asked{pod_shape(pods, 1)};
+  const std::int64_t ask = now_ns();
+  constexpr int kAsked = 5;
+  std::size_t found = 0;
+  for (int i = 0; i < kAsked; ++i)
+    found += branches[static_cast<std::size_t>(i)].schedule(asked).placed.size();
+  report.add({"whatif_ask_us_" + size, static_cast<double>(now_ns() - ask) / 1e3 / kAsked, "us", std::nullopt,
+              "<=", std::nullopt,
+              "one pod on a branch: a copy of the snapshot, " + std::to_string(found) + " placed"});
+}
+
 std::size_t resident_bytes() {
   const std::string text = read_file("/proc/self/statm", 4096).value_or("");
   const auto space = text.find(' ');
   return space == std::string::npos ? 0 : std::strtoull(text.c_str() + space, nullptr, 10) * 4096;
+}
+
+std::int64_t cpu_ns() {
+  timespec time{};
+  ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+  return std::int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
 }
 
 std::string node_json(int index) {
@@ -340,7 +416,7 @@ struct Folder {
   }
 };
 
-// Created to bound: pods are created in batches while the scheduler runs.
+// Created to bound: pods are created in batches, a few of them under way at a time, while the scheduler runs.
 void bound(Report& report, int nodes, int pods, bool durable) {
   const Folder folder;
   Engine engine;
@@ -380,7 +456,10 @@ void bound(Report& report, int nodes, int pods, bool durable) {
   (void)watched.start();
   Scheduler scheduler(engine, client);
   (void)scheduler.start();
+  constexpr std::size_t kUnderWay = 4;
+  std::deque<Pending<std::vector<Result<Object>>>> creating;
   std::vector<ApiRequest> requests;
+  const std::int64_t cpu_before = cpu_ns();
   const std::int64_t begin = now_ns();
   for (int i = 0; i < pods; ++i) {
     ApiRequest request;
@@ -392,14 +471,20 @@ void bound(Report& report, int nodes, int pods, bool durable) {
                    R"({"cpu":"100m","memory":"128Mi"}}}]}})";
     requests.push_back(std::move(request));
     if (requests.size() < 100 && i + 1 < pods) continue;
-    (void)client.batch(std::move(requests)).wait(30s);
+    if (creating.size() == kUnderWay) {
+      (void)creating.front().wait(30s);
+      creating.pop_front();
+    }
+    creating.push_back(client.batch(std::move(requests)));
     requests.clear();
   }
   std::unique_lock lock(mutex);
   const bool all = changed.wait_for(lock, 120s, [&] { return bound == pods; });
   metric.value = static_cast<double>(pods) * 1e9 / static_cast<double>(now_ns() - begin);
   lock.unlock();
-  metric.note = std::to_string(pods) + " pods, " +
+  const auto cpu_us = static_cast<double>(cpu_ns() - cpu_before) / 1e3 / pods;
+  metric.note = std::to_string(pods) + " pods, " + std::to_string(static_cast<int>(cpu_us)) +
+                " us of CPU time each, " +
                 (durable ? "each write synced, at " + folder.path : std::string("memory store"));
   if (!all) {
     metric.value = std::nullopt;
@@ -414,6 +499,7 @@ void bound(Report& report, int nodes, int pods, bool durable) {
 }
 
 void run(const Options& options, Report& report) {
+  memory_and_branches(report, 5000, options.quick ? 20'000 : 100'000);
   for (const int nodes : {100, 1000, 5000, 50000}) {
     if (options.quick && nodes > 5000) continue;
     for (const Case& each : cases(nodes, options.quick)) decisions(report, nodes, each);
@@ -422,6 +508,7 @@ void run(const Options& options, Report& report) {
     preemption(report, nodes, options.quick ? nodes / 10 : nodes);
     explaining(report, nodes);
     volumes(report, nodes, options.quick ? 250 : 5000);
+    gangs(report, nodes, options.quick ? 10 : 100);
   }
   if (!options.quick) million(report);
   bound(report, options.quick ? 50 : 500, options.quick ? 1000 : 5000, false);

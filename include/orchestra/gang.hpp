@@ -22,4 +22,21 @@ struct Gang {
 ORC_API Gang place_gang(SchedulingSnapshot& snapshot, const std::vector<PodShape>& pods, std::size_t already,
                         std::size_t minimum, const PlaceOptions& options = {});
 
+struct GangPreemption {
+  bool helps = false;
+  bool waits = false;  ///< room is being made already: pods that were told to go still end on promised nodes
+  std::vector<std::pair<std::string, std::string>> nodes;  ///< UID of a member, the node that it would have
+  std::vector<std::string> victims;                        ///< UIDs; none of them goes unless the gang fits
+  std::size_t violations = 0;                              ///< of disruption budgets
+};
+
+/// Who of lower priority would have to end so that enough of these pods fit, all looked at together: each
+/// member is placed, or makes room by the rules of preempt(), on the cluster as those before it leave it.
+/// `helps` only if `minimum` is reached (with the `already` bound ones); else nobody has to go for nothing.
+/// Nothing changes in the snapshot. Costs one copy of it. Since 0.2.
+ORC_API GangPreemption preempt_gang(const SchedulingSnapshot& snapshot, const std::vector<PodShape>& pods,
+                                    std::size_t already, std::size_t minimum,
+                                    std::vector<DisruptionBudget> budgets = {},
+                                    const PlaceOptions& options = {});
+
 }  // namespace orchestra

@@ -14,6 +14,7 @@
 
 #include "orchestra/client.hpp"
 #include "orchestra/engine.hpp"
+#include "orchestra/metrics.hpp"
 #include "orchestra/scheduler_plugin.hpp"
 #include "orchestra/scheduling_snapshot.hpp"
 
@@ -52,6 +53,12 @@ struct SchedulerOptions {
   /// scheduler's own thread (simulators).
   Duration plugin_deadline = std::chrono::milliseconds(100);
   Duration volume_deadline = std::chrono::seconds(600);  ///< until the claims of a placed pod are bound
+  /// Where durations of attempts and of whole schedulings, and who refuses the pods that wait, are counted,
+  /// by upstream's names; null: nowhere. Since 0.2.
+  std::shared_ptr<Metrics> metrics = {};
+  /// A pod of a scheduler of another name, which has said nothing of it for so long, hears so by an Event.
+  /// Since 0.2.
+  Duration unserved_after = std::chrono::seconds(60);
 };
 
 struct SchedulerStats {

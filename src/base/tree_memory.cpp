@@ -20,7 +20,7 @@ class Spare {
 #if defined(ORC_ADDRESS_SANITIZED)
   static constexpr std::size_t kMax = 0;
 #else
-  static constexpr std::size_t kMax = 64;
+  static constexpr std::size_t kMax = 256;  // a large batch has a tree for each of its requests
 #endif
   std::unique_ptr<std::byte[]> take() {
     std::lock_guard lock(mutex_);

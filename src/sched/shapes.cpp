@@ -1,8 +1,11 @@
 // Shapes of nodes, pods, volumes, claims and storage classes from API objects.
 //
 // The request of a pod (resource helpers of component-helpers): the sum of its containers and sidecars, or
-// what its largest init container needs together with the sidecars started before it, whichever is more,
-// plus overhead. Quantities that are no quantities count as zero: admission has refused them before.
+// what its largest init container needs together with the sidecars started before it, whichever is more; of
+// cpu, memory and huge pages what the pod asks for as a whole, where it does; plus overhead. A container that
+// is being resized counts with the largest of what it should have, has and was allocated, or without the
+// first where the node has said that this can never be. Quantities that are no quantities count as zero:
+// admission has refused them before.
 #include <algorithm>
 #include <cstdlib>
 
@@ -62,6 +65,44 @@ void raise(Amounts& top, const Amounts& other) {
 
 bool is_sidecar(const json::value& container) { return string_at(container, "/restartPolicy") == "Always"; }
 
+// What the containers of a pod are known to have, by the node that runs them: AllocatedResources and
+// Resources of their statuses (resource helpers: determineContainerReqs). Nothing where the node says nothing
+// of it.
+class Resizes {
+ public:
+  explicit Resizes(const json::value& pod) {
+    if (const json::array* conditions = array_at(pod, "/status/conditions")) {
+      for (const json::value& condition : *conditions) {
+        if (string_at(condition, "/type") == "PodResizePending")
+          never_ = never_ || string_at(condition, "/reason") == "Infeasible";
+      }
+    }
+    for (const char* list : {"/status/containerStatuses", "/status/initContainerStatuses"}) {
+      const json::array* statuses = array_at(pod, list);
+      if (statuses == nullptr) continue;
+      for (const json::value& status : *statuses) {
+        if (object_at(status, "/resources") != nullptr) statuses_[string_at(status, "/name")] = &status;
+      }
+    }
+  }
+  Amounts requests(const json::value& container) const {
+    const auto found = statuses_.empty() ? statuses_.end() : statuses_.find(string_at(container, "/name"));
+    if (found == statuses_.end()) return requests_of(container);
+    Amounts most = never_ ? Amounts() : requests_of(container);
+    raise(most, amounts_at(*found->second, "/resources/requests"));
+    raise(most, amounts_at(*found->second, "/allocatedResources"));
+    return most;
+  }
+
+ private:
+  std::map<std::string, const json::value*> statuses_;
+  bool never_ = false;
+};
+
+bool asked_of_pods(std::string_view resource) {
+  return resource == "cpu" || resource == "memory" || resource.rfind("hugepages-", 0) == 0;
+}
+
 template <class RequestsOf>
 Amounts pod_requests(const json::value& pod, RequestsOf requests) {
   Amounts running;
@@ -81,6 +122,9 @@ Amounts pod_requests(const json::value& pod, RequestsOf requests) {
   }
   add(running, sidecars);
   raise(running, starting);
+  for (const auto& [name, value] : amounts_at(pod, "/spec/resources/requests")) {
+    if (asked_of_pods(name)) running[name] = value;
+  }
   add(running, amounts_at(pod, "/spec/overhead"));
   return running;
 }
@@ -327,9 +371,10 @@ PodShape PodShape::from_object(const Object& pod) {
   shape.never_preempts = string_at(root, "/spec/preemptionPolicy") == "Never";
   const std::string created = string_at(root, "/metadata/creationTimestamp");
   shape.started_ns = api::parse_time(string_at(root, "/status/startTime", created)).value_or(0);
-  shape.requests = pod_requests(root, requests_of);
-  Amounts scored =
-      pod_requests(root, [](const json::value& c) { return with_score_defaults(requests_of(c)); });
+  const Resizes resizes(root);
+  const auto requests = [&](const json::value& container) { return resizes.requests(container); };
+  shape.requests = pod_requests(root, requests);
+  Amounts scored = pod_requests(root, [&](const json::value& c) { return with_score_defaults(requests(c)); });
   shape.score_millicores = scored["cpu"];
   shape.score_memory_bytes = scored["memory"];
   shape.node_name = string_at(root, "/spec/nodeName");

@@ -15,13 +15,21 @@ using namespace std::chrono_literals;
 namespace {
 
 struct Scheduled : test::Cluster {
-  Scheduled() : scheduler(engine, client, fast()) { pods_become_ready = false; }
+  explicit Scheduled(std::shared_ptr<Metrics> metrics = {})
+      : scheduler(engine, client, with(fast(), std::move(metrics))) {
+    pods_become_ready = false;
+  }
+  static SchedulerOptions with(SchedulerOptions options, std::shared_ptr<Metrics> metrics) {
+    options.metrics = std::move(metrics);
+    return options;
+  }
   ~Scheduled() { scheduler.stop(); }
   static SchedulerOptions fast() {
     SchedulerOptions options;
     options.backoff_min = 10ms;
     options.backoff_max = 50ms;
     options.status_interval = 10ms;
+    options.unserved_after = 50ms;
     return options;
   }
 
@@ -450,10 +458,8 @@ TEST_CASE("a scheduler with a configuration that it does not understand does not
   CHECK(started.error().is(Error::invalid));
 }
 
-TEST_CASE("a gang waits until all of it exists and fits, and is then bound together") {
-  Scheduled cluster;
-  REQUIRE(cluster.scheduler.start());
-  cluster.create(R"(
+namespace {
+constexpr const char* kPodGroups = R"(
 apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
 metadata: {name: podgroups.scheduling.x-k8s.io, annotations: {api-approved.kubernetes.io: "https://example.com"}}
@@ -466,7 +472,85 @@ spec:
     served: true
     storage: true
     schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
-)");
+)";
+constexpr const char* kTrain =
+    "apiVersion: scheduling.x-k8s.io/v1alpha1\nkind: PodGroup\nmetadata: {name: train, namespace: "
+    "default}\nspec: {minMember: 3}\n";
+}  // namespace
+
+TEST_CASE("a gang takes the place of less important pods only when all of it fits then") {
+  Scheduled cluster;
+  REQUIRE(cluster.scheduler.start());
+  cluster.create(kPodGroups);
+  cluster.create(
+      "apiVersion: scheduling.k8s.io/v1\nkind: PriorityClass\nmetadata: {name: high}\nvalue: 100\n");
+  for (const char* name : {"n1", "n2"}) cluster.add_node(name, "1");
+  for (const char* name : {"low-1", "low-2"}) cluster.add_pod(name, "800m");
+  REQUIRE(cluster.eventually(
+      [&] { return !cluster.node_of("low-1").empty() && !cluster.node_of("low-2").empty(); }));
+  REQUIRE(
+      cluster.eventually([&] { return bool(cluster.client.create(*Object::from_yaml(kTrain)).wait(10s)); }));
+  for (const char* name : {"rank-0", "rank-1", "rank-2"}) {
+    cluster.create(std::string("apiVersion: v1\nkind: Pod\nmetadata: {name: ") + name +
+                   ", namespace: default, labels: {scheduling.x-k8s.io/pod-group: train}}\n"
+                   "spec: {priorityClassName: high, containers: [{name: main, image: web, resources: "
+                   "{requests: {cpu: 800m}}}]}\n");
+  }
+  REQUIRE(cluster.eventually([&] {
+    return cluster.why("rank-2").find("only 0 of the 3 pods that the group needs would have a node") !=
+           std::string::npos;
+  }));
+  // Two places would not be enough: nobody has to go for them.
+  CHECK(cluster.scheduler.stats().victims == 0);
+  CHECK_FALSE(cluster.get(pods(), "default", "low-1").deleting());
+  cluster.add_node("n3", "1");
+  CHECK(cluster.eventually([&] {
+    return !cluster.node_of("rank-0").empty() && !cluster.node_of("rank-1").empty() &&
+           !cluster.node_of("rank-2").empty();
+  }));
+  CHECK(cluster.scheduler.stats().victims == 2);
+}
+
+TEST_CASE("a pod whose scheduler says nothing hears so, once") {
+  Scheduled cluster;
+  REQUIRE(cluster.scheduler.start());
+  cluster.add_node("n1", "1");
+  cluster.add_pod("lost", "100m", "  schedulerName: nobody\n");
+  cluster.add_pod("ours", "100m");
+  CHECK(cluster.eventually([&] {
+    return cluster.events_of("lost") ==
+           "FailedScheduling: no scheduler of this name is running, or it says nothing: nobody\n";
+  }));
+  CHECK(cluster.node_of("lost").empty());
+  CHECK(cluster.events_of("ours").find("no scheduler") == std::string::npos);
+}
+
+TEST_CASE("attempts, whole schedulings and those who wait are measured by upstream's names") {
+  const auto registry = Metrics::create();
+  Scheduled cluster(registry);
+  REQUIRE(cluster.scheduler.start());
+  cluster.add_node("n1", "1");
+  cluster.add_pod("small", "100m");
+  cluster.add_pod("large", "2");
+  const auto shows = [&](const std::string& line) {
+    return registry->text().find(line + "\n") != std::string::npos;
+  };
+  const std::string waiting =
+      "scheduler_unschedulable_pods{plugin=\"NodeResourcesFit\",profile=\"default-scheduler\"} ";
+  CHECK(cluster.eventually([&] { return shows(waiting + "1"); }));
+  CHECK(cluster.eventually(
+      [&] { return shows("scheduler_pod_scheduling_sli_duration_seconds_count{attempts=\"1\"} 1"); }));
+  CHECK(
+      registry->text().find("scheduler_scheduling_attempt_duration_seconds_count{result=\"unschedulable\"") !=
+      std::string::npos);
+  cluster.add_node("n2", "4");
+  CHECK(cluster.eventually([&] { return cluster.node_of("large") == "n2" && shows(waiting + "0"); }));
+}
+
+TEST_CASE("a gang waits until all of it exists and fits, and is then bound together") {
+  Scheduled cluster;
+  REQUIRE(cluster.scheduler.start());
+  cluster.create(kPodGroups);
   cluster.add_node("n1", "1");
   const auto add_member = [&](const std::string& name) {
     cluster.create("apiVersion: v1\nkind: Pod\nmetadata: {name: " + name +
@@ -480,9 +564,7 @@ spec:
   }),
                 cluster.why("rank-0"));
   REQUIRE(cluster.eventually([&] {
-    const auto made = Object::from_yaml(
-        "apiVersion: scheduling.x-k8s.io/v1alpha1\nkind: PodGroup\nmetadata: {name: train, namespace: "
-        "default}\nspec: {minMember: 3}\n");
+    const auto made = Object::from_yaml(kTrain);
     return bool(cluster.client.create(*made).wait(10s));
   }));
   CHECK_MESSAGE(cluster.eventually([&] {

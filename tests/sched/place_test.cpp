@@ -267,3 +267,56 @@ TEST_CASE("a change while a pod is in hand is not lost, and back-off doubles fro
   }
   CHECK(pauses == std::vector<std::int64_t>{1, 2, 4, 8, 10, 10});
 }
+
+TEST_CASE(
+    "what a pod asks for as a whole stands for its containers, and a resized one counts what it may hold") {
+  const auto shape = [](const std::string& text) {
+    const auto pod = Object::from_yaml(text);
+    REQUIRE(pod);
+    return PodShape::from_object(*pod);
+  };
+  const std::string head = "apiVersion: v1\nkind: Pod\nmetadata: {name: web, namespace: default}\n";
+  const PodShape whole = shape(head + R"(
+spec:
+  resources: {requests: {cpu: "2", example.com/thing: "9"}}
+  overhead: {cpu: 10m}
+  containers:
+  - {name: a, image: x, resources: {requests: {cpu: 100m, memory: 64Mi}}}
+  - {name: b, image: x}
+)");
+  CHECK(whole.requests.at("cpu") == 2010);
+  CHECK(whole.requests.at("memory") == 64LL << 20);
+  CHECK_FALSE(whole.requests.contains("example.com/thing"));
+  CHECK(whole.score_millicores == 2010);
+  CHECK(whole.score_memory_bytes == (64LL << 20) + (200LL << 20));
+
+  const std::string resized = R"(
+spec:
+  containers:
+  - {name: a, image: x, resources: {requests: {cpu: 100m, memory: 64Mi}}}
+  initContainers:
+  - {name: side, image: x, restartPolicy: Always, resources: {requests: {cpu: 10m}}}
+status:
+  containerStatuses:
+  - {name: a, resources: {requests: {cpu: 400m, memory: 64Mi}}, allocatedResources: {cpu: 300m, memory: 128Mi}}
+  initContainerStatuses:
+  - {name: side, resources: {requests: {cpu: 5m}}, allocatedResources: {cpu: 20m}}
+)";
+  const PodShape shrinks = shape(head + resized);
+  CHECK(shrinks.requests.at("cpu") == 420);
+  CHECK(shrinks.requests.at("memory") == 128LL << 20);
+  const std::string grows = R"(
+spec:
+  containers:
+  - {name: a, image: x, resources: {requests: {cpu: "9"}}}
+status:
+  containerStatuses: [{name: a, resources: {requests: {cpu: 400m}}, allocatedResources: {cpu: 300m}}]
+)";
+  CHECK(shape(head + grows).requests.at("cpu") == 9000);
+  // The node has said that it can never be: what it asks for does not count.
+  CHECK(
+      shape(head + grows + "  conditions: [{type: PodResizePending, status: \"True\", reason: Infeasible}]\n")
+          .requests.at("cpu") == 400);
+  CHECK(shape(head + grows + "  conditions: [{type: PodResizePending, status: \"True\", reason: Deferred}]\n")
+            .requests.at("cpu") == 9000);
+}

@@ -101,8 +101,19 @@ TEST_CASE("what was decided just before a scale-down is no mistake") {
 TEST_CASE("an object that is written over and over") {
   const NoView view;
   Book book(view);
-  for (int i = 0; i < 119; ++i) book.written(replica_set(1), 30s);
+  for (int i = 0; i < 119; ++i) book.written(replica_set(0), 30s);
   CHECK(book.violations().empty());
-  book.written(replica_set(1), 31s);
+  book.written(replica_set(0), 31s);
   CHECK(saw(book, "was written 120 times within a minute"));
+  for (int i = 0; i < 500; ++i) book.written(replica_set(0), 32s);
+  CHECK(book.violations().size() == 1);
+}
+
+TEST_CASE("a workload may be written as often as its replicas come and go") {
+  const NoView view;
+  Book book(view);
+  for (int i = 0; i < 119; ++i) book.written(replica_set(1), 30s);
+  for (int i = 0; i < 1120; ++i) book.written(replica_set(i < 100 ? 500 : 0), 31s);
+  CHECK(saw(book, "was written 1120 times within a minute"));
+  CHECK(book.violations().size() == 1);
 }

@@ -45,7 +45,6 @@ void SchedulingQueue::leave(const std::string& uid, Entry& entry) {
       break;
     }
     case Where::taken:
-      taken_.erase(uid);
       break;
   }
   entry.where = Where::taken;
@@ -105,8 +104,7 @@ std::optional<PodShape> SchedulingQueue::take(std::int64_t now) {
   const std::string uid = active_.begin()->uid;
   Entry& entry = pods_.at(uid);
   leave(uid, entry);
-  taken_.insert(uid);
-  entry.changes_seen = 0;
+  entry.taken_at = changes_;
   return entry.pod;
 }
 
@@ -114,8 +112,7 @@ bool SchedulingQueue::hold(const std::string& uid) {
   const auto found = pods_.find(uid);
   if (found == pods_.end() || found->second.where == Where::taken) return false;
   leave(uid, found->second);
-  taken_.insert(uid);
-  found->second.changes_seen = 0;
+  found->second.taken_at = changes_;
   return true;
 }
 
@@ -131,10 +128,11 @@ void SchedulingQueue::park(const std::string& uid, std::int64_t now, std::uint32
   if (found == pods_.end() || found->second.where != Where::taken) return;
   Entry& entry = found->second;
   set_backoff(entry, now);
-  taken_.erase(uid);
   Kind& kind = kinds_[entry.kind];
   // One that was woken and failed answers for its kind, unless something came since it was taken.
-  kind.dirty = (entry.changes_seen & reasons) != 0;
+  kind.dirty = false;
+  for (std::size_t bit = 0; bit < changed_at_.size(); ++bit)
+    kind.dirty = kind.dirty || ((reasons >> bit & 1) != 0 && changed_at_[bit] > entry.taken_at);
   any_dirty_ = any_dirty_ || kind.dirty;
   kind.reasons |= reasons;
   entry.where = Where::waiting;
@@ -145,7 +143,10 @@ void SchedulingQueue::park(const std::string& uid, std::int64_t now, std::uint32
 }
 
 void SchedulingQueue::changed(std::uint32_t hint) {
-  for (const std::string& uid : taken_) pods_.at(uid).changes_seen |= hint;
+  ++changes_;
+  for (std::size_t bit = 0; bit < changed_at_.size(); ++bit) {
+    if ((hint >> bit & 1) != 0) changed_at_[bit] = changes_;
+  }
   for (auto& [id, kind] : kinds_) {
     if ((kind.reasons & hint) == 0) continue;
     kind.dirty = true;

@@ -6,6 +6,7 @@
 // names what it may change (Hint); only kinds that were refused for such a reason are asked about, once per
 // kind, and then a bounded number of pods of that kind is woken: a node with room for one pod does not wake
 // ten thousand. When one of those found its node, the kind is asked about again.
+#include <array>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -47,6 +48,12 @@ class SchedulingQueue {
   void add(const PodShape& pod, std::int64_t now);
   void remove(const std::string& uid);
   bool contains(const std::string& uid) const { return pods_.contains(uid); }
+  /// Since when it is here (steady time), and how many attempts have failed.
+  std::optional<std::pair<std::int64_t, std::uint32_t>> history(const std::string& uid) const {
+    const auto found = pods_.find(uid);
+    if (found == pods_.end()) return std::nullopt;
+    return std::pair(found->second.since, found->second.attempts);
+  }
 
   /// The next pod to place; it is in nobody's hands until retry(), park() or remove().
   std::optional<PodShape> take(std::int64_t now);
@@ -89,7 +96,7 @@ class SchedulingQueue {
     std::int64_t due = 0;         // delayed: when; waiting: when it is flushed
     std::int64_t not_before = 0;  // end of the back-off
     std::uint32_t attempts = 0;
-    std::uint32_t changes_seen = 0;  // hints that came while it was in hand
+    std::uint64_t taken_at = 0;  // the number of changes when it was taken in hand
   };
   struct Rank {
     std::int64_t minus_priority, since;
@@ -114,7 +121,8 @@ class SchedulingQueue {
   std::set<Rank> active_;
   std::set<std::pair<std::int64_t, std::string>> delayed_;  // (due, uid)
   std::map<std::uint64_t, Kind> kinds_;
-  std::set<std::string> taken_;
+  std::uint64_t changes_ = 0;
+  std::array<std::uint64_t, 5> changed_at_{};  // by bit of Hint: the last change of this sort
   std::size_t waiting_ = 0;
   bool any_dirty_ = false;
   std::set<std::pair<std::int64_t, std::string>> flushes_;  // of waiting ones

@@ -34,6 +34,7 @@ Scheduler::Impl::Impl(Engine& engine, Client client, SchedulerOptions how)
   SchedulingProfile profile;
   profile.name = options.name;
   profiles = {profile};
+  if (options.metrics) measures = std::make_unique<sched::Measures>(*options.metrics);
   make_queue();
 }
 
@@ -87,6 +88,8 @@ void Scheduler::Impl::arm_timer() {
   if (timer) engine.cancel_timer(*timer);
   timer.reset();
   auto due = queue->next_due();
+  if (!stranger_due.empty() && (!due || stranger_due.begin()->first < *due))
+    due = stranger_due.begin()->first;
   for (const auto* waiting : {&awaiting_volumes, &awaiting_permit}) {
     for (const auto& [uid, placed] : *waiting) {
       if (!due || placed.deadline_ns < *due) due = placed.deadline_ns;
@@ -96,6 +99,7 @@ void Scheduler::Impl::arm_timer() {
   timer = engine.after(Duration(std::max<std::int64_t>(0, *due - now())), step([](Impl& impl) {
                          impl.check_volumes();
                          impl.check_permits();
+                         impl.tell_strangers();
                          impl.pump();
                        }));
 }

@@ -11,7 +11,9 @@ using namespace controllers;
 namespace {
 
 constexpr std::size_t kViolationsMax = 100;
-constexpr int kWritesPerMinuteMax = 120;  // of one object
+// Of one object; and two more (spec and status) for each replica that it stood for within the minute: a
+// rollout writes a workload and its ReplicaSets as pods come and go.
+constexpr std::int64_t kWritesPerMinuteMax = 120;
 // Decisions that were made on what an owner said just before.
 constexpr Duration kOwnerSlack = std::chrono::seconds(5);
 
@@ -234,16 +236,16 @@ void Book::owner_changed(const Object& old, const Object& now, Duration at) {
 
 void Book::written(const Object& now, Duration at) {
   if (!now) return;
-  auto& [minute, count] = writes_[now.uid()];
-  const std::int64_t here = at.count() / 60'000'000'000;
-  if (minute != here) {
-    minute = here;
-    count = 0;
-  }
-  if (++count == kWritesPerMinuteMax)
-    broke(now.kind() + " " + now.ns() + "/" + now.name() + " was written " + std::to_string(count) +
-              " times within a minute",
-          at);
+  Writes& writes = writes_[now.uid()];
+  const std::int64_t minute = at.count() / 60'000'000'000;
+  if (writes.minute != minute) writes = {minute, 0, 0, false};
+  if (++writes.count < kWritesPerMinuteMax || writes.told) return;
+  writes.replicas = std::max(writes.replicas, int_at(tree(now), "/spec/replicas"));
+  if (writes.count < kWritesPerMinuteMax + 2 * writes.replicas) return;
+  writes.told = true;
+  broke(now.kind() + " " + now.ns() + "/" + now.name() + " was written " + std::to_string(writes.count) +
+            " times within a minute",
+        at);
 }
 
 void Book::serving(const Object& pod, bool serving) {

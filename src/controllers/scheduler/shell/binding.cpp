@@ -76,12 +76,22 @@ void Scheduler::Impl::bind(std::vector<Placed> placed) {
   }
 }
 
+void Scheduler::Impl::measure(const Placed& placed, const char* result) {
+  if (!measures) return;
+  const SchedulingProfile* profile = profile_of(placed.pod);
+  measures->attempt(result, profile == nullptr ? options.name : profile->name, now() - placed.begun_ns);
+  if (std::string_view(result) != "scheduled") return;
+  measures->pod_left(placed.pod.uid());
+  if (placed.history) measures->scheduled(placed.history->second + 1, now() - placed.history->first);
+}
+
 void Scheduler::Impl::bound(const Placed& placed, const std::optional<Error>& error) {
   const std::string key = ObjectKey::of(placed.pod).text();
   if (!error) {
     {
       std::lock_guard lock(mutex);
       ++stats.scheduled;
+      measure(placed, "scheduled");
       in_flight.erase(placed.pod.uid());
       queue->remove(placed.pod.uid());
     }
@@ -92,6 +102,7 @@ void Scheduler::Impl::bound(const Placed& placed, const std::optional<Error>& er
   complain("binding " + key + " to " + placed.node, *error);
   std::lock_guard lock(mutex);
   ++stats.errors;
+  measure(placed, "error");
   // Already answered by the pod's own event: bound by somebody else, or gone.
   if (in_flight.erase(placed.pod.uid()) == 0) return;
   // An unknown outcome keeps its place: if the pod was bound its event comes, else the retry finds it free.

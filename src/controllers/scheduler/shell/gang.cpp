@@ -1,5 +1,6 @@
 // Gangs: pods of one PodGroup are decided on together, all or nothing (orchestra/gang.hpp).
 #include <algorithm>
+#include <limits>
 
 #include "controllers/scheduler/shell/impl.hpp"
 
@@ -49,7 +50,10 @@ bool Scheduler::Impl::decide_gang(const Object& object, const PodShape& pod, con
     ++stats.unschedulable;
     why.for_all = message;
     decision.decision = {why};
-    park_and_tell(object, pod, std::move(message), Hint::all, std::nullopt, outcome);
+    std::optional<std::string> promised;
+    if (const auto own = outcome.promised_nodes.find(pod.uid); own != outcome.promised_nodes.end())
+      promised = own->second;
+    park_and_tell(object, pod, std::move(message), Hint::all, std::move(promised), outcome);
   };
   const Object record = pod_group(object.ns(), group);
   if (!record) {
@@ -82,6 +86,7 @@ bool Scheduler::Impl::decide_gang(const Object& object, const PodShape& pod, con
   Gang gang = place_gang(snapshot, waiting, bound, minimum, how);
   if (!gang.placed) {
     outcome.failed_gangs[record.uid()] = gang.message;
+    make_room_for_gang(object, waiting, bound, minimum, how, outcome, decision);
     refuse_all(std::move(gang.message));
     return true;
   }
@@ -97,10 +102,41 @@ bool Scheduler::Impl::decide_gang(const Object& object, const PodShape& pod, con
     }
     in_flight[uid] = at.node;
     assume_volumes(*shapes.at(uid), at.volumes);
-    outcome.placed.push_back({members.at(uid), *shapes.at(uid), at.node, at.volumes});
+    outcome.placed.push_back(
+        {members.at(uid), *shapes.at(uid), at.node, at.volumes, now(), 0, queue->history(uid)});
   }
   if (!own) refuse_all("the group " + group.name + " has enough pods, and there is no room for this one");
   return true;
+}
+
+void Scheduler::Impl::make_room_for_gang(const Object& object, const std::vector<PodShape>& waiting,
+                                         std::size_t bound, std::size_t minimum, const PlaceOptions& how,
+                                         Outcome& outcome, SchedulingDecision& decision) {
+  if (how.profile->disabled_filters.contains("DefaultPreemption")) return;
+  // The usual case is that nobody is less important: then no copy is made.
+  std::int64_t highest = std::numeric_limits<std::int64_t>::min();
+  for (const PodShape& pod : waiting) highest = std::max(highest, pod.priority);
+  const auto& records = snapshot.impl().records;
+  if (std::none_of(records.begin(), records.end(), [&](const sched::Record& record) {
+        return record.users > 0 && record.rules.priority < highest;
+      })) {
+    return;
+  }
+  const GangPreemption plan = preempt_gang(snapshot, waiting, bound, minimum, current_budgets(), how);
+  if (!plan.helps) return;
+  ++stats.preemptions;
+  stats.victims += plan.victims.size();
+  std::map<std::string, const PodShape*> shapes;
+  for (const PodShape& each : waiting) shapes[each.uid] = &each;
+  for (const auto& [uid, node] : plan.nodes) {
+    promise(*shapes.at(uid), node);
+    outcome.promised_nodes[uid] = node;
+    decision.preempted_on = node;
+  }
+  for (const std::string& uid : plan.victims) {
+    const Object victim = informers.informer(pods()).cache().by_uid(uid);
+    if (victim && !victim.deleting()) outcome.victims.emplace_back(victim, object);
+  }
 }
 
 }  // namespace orchestra

@@ -21,6 +21,7 @@
 #include "controllers/common/pods.hpp"
 #include "controllers/scheduler/queue.hpp"
 #include "controllers/scheduler/shell/guard.hpp"
+#include "controllers/scheduler/shell/measures.hpp"
 #include "orchestra/gang.hpp"
 #include "orchestra/reconciler.hpp"
 #include "orchestra/scheduler.hpp"
@@ -48,10 +49,14 @@ struct Scheduler::Impl : std::enable_shared_from_this<Scheduler::Impl> {
     std::int64_t at_ns = 0;
     std::string volume_error;  // why its claims alone forbade every node
   };
-  std::unordered_map<std::string, Told> told;                          // uid -> what its condition says
-  std::unordered_map<std::string, std::string> in_flight;              // uid -> node
-  std::set<std::string> gated;                                         // UIDs
-  std::unordered_map<std::string, std::optional<Selector>> selectors;  // of default constraints
+  std::unordered_map<std::string, Told> told;              // uid -> what its condition says
+  std::unordered_map<std::string, std::string> in_flight;  // uid -> node
+  std::unique_ptr<sched::Measures> measures;               // null: nobody reads them
+  std::set<std::string> gated;                             // UIDs
+  // Pods that wait for a scheduler of another name, which has said nothing yet: after a while they hear so.
+  std::unordered_map<std::string, std::pair<std::int64_t, Object>> strangers;  // by UID; until when; 0: told
+  std::set<std::pair<std::int64_t, std::string>> stranger_due;                 // (until when, UID)
+  std::unordered_map<std::string, std::optional<Selector>> selectors;          // of default constraints
   std::vector<DisruptionBudget> budgets;
   bool budgets_stale = true;
 
@@ -60,7 +65,10 @@ struct Scheduler::Impl : std::enable_shared_from_this<Scheduler::Impl> {
     PodShape shape;
     std::string node;
     std::vector<VolumeChoice> volumes;
+    std::int64_t begun_ns = 0;     // the attempt
     std::int64_t deadline_ns = 0;  // of what it waits for
+    // Since when it is in the queue, and how many attempts have failed.
+    std::optional<std::pair<std::int64_t, std::uint32_t>> history = {};
   };
   std::map<std::string, Placed> awaiting_volumes, awaiting_permit;  // by UID
   std::optional<Engine::TimerId> timer;
@@ -100,6 +108,11 @@ struct Scheduler::Impl : std::enable_shared_from_this<Scheduler::Impl> {
   // A pod that waits for a node, gated or not.
   bool wants_node(const Object& pod) const;
 
+  // Under the mutex. Whose scheduler is not this one: `now_object` is empty when it is gone.
+  void note_stranger(const std::string& uid, const Object& now_object);
+  // Those of them that have waited long enough are told.
+  void tell_strangers();
+
   // Under the mutex. What the pod carried through the queue, or promised to it, is no more.
   void forget_waiting(const std::string& uid);
   void pod_changed(const Object& old, const Object& now_object);
@@ -132,7 +145,8 @@ struct Scheduler::Impl : std::enable_shared_from_this<Scheduler::Impl> {
     std::vector<Refusal> refused;
     std::vector<std::pair<Object, Object>> victims;  // victim, preemptor
     std::vector<SchedulingDecision> decisions;
-    std::map<std::string, std::string> failed_gangs;  // UID of the group -> why, in this turn
+    std::map<std::string, std::string> failed_gangs;    // UID of the group -> why, in this turn
+    std::map<std::string, std::string> promised_nodes;  // UID of a member of those -> its node
   };
 
   void turn();
@@ -170,6 +184,11 @@ struct Scheduler::Impl : std::enable_shared_from_this<Scheduler::Impl> {
   // Under the mutex. All members that wait are decided on together; false: the pod is no member of a gang.
   bool decide_gang(const Object& object, const PodShape& pod, const PlaceOptions& how, Outcome& outcome,
                    SchedulingDecision& decision);
+
+  // Under the mutex. A gang that does not fit as it is: others make room, if all of it fits then.
+  void make_room_for_gang(const Object& object, const std::vector<PodShape>& waiting, std::size_t bound,
+                          std::size_t minimum, const PlaceOptions& how, Outcome& outcome,
+                          SchedulingDecision& decision);
 
   // Under the mutex. The node is kept for the pod; those of lower priority that waited for it do so no more.
   void promise(const PodShape& pod, const std::string& node);
@@ -220,6 +239,8 @@ struct Scheduler::Impl : std::enable_shared_from_this<Scheduler::Impl> {
   ApiRequest binding(const Placed& placed) const;
   void bind(std::vector<Placed> placed);
   void bound(const Placed& placed, const std::optional<Error>& error);
+  // Under the mutex. The attempt is over.
+  void measure(const Placed& placed, const char* result);
 
   // Under the mutex.
   void arm_timer();

@@ -9,7 +9,28 @@ using namespace controllers;
 using sched::Hint;
 
 namespace {
-constexpr std::size_t kRetoldMax = 1000;  // waiting pods that a new node gives another look
+constexpr std::size_t kStrangersMax = 10'000;  // beyond these nobody is told
+constexpr std::size_t kRetoldMax = 1000;       // waiting pods that a new node gives another look
+
+// Whether its node says another thing of the containers' resources than before: a pod that is resized.
+bool resized(const Object& old, const Object& now) {
+  for (const char* list : {"/status/containerStatuses", "/status/initContainerStatuses"}) {
+    const json::array* before = array_at(tree(old), list);
+    const json::array* after = array_at(tree(now), list);
+    const std::size_t count = after == nullptr ? 0 : after->size();
+    for (std::size_t i = 0; i < count; ++i) {
+      const json::value* same = before != nullptr && i < before->size() ? &(*before)[i] : nullptr;
+      for (const char* member : {"/resources", "/allocatedResources"}) {
+        const json::value* is = find((*after)[i], member);
+        const json::value* was = same == nullptr ? nullptr : find(*same, member);
+        if ((is == nullptr) != (was == nullptr) || (is != nullptr && *is != *was)) return true;
+      }
+    }
+  }
+  const json::object* was = find_condition(tree(old), "PodResizePending");
+  const json::object* is = find_condition(tree(now), "PodResizePending");
+  return (was == nullptr) != (is == nullptr) || (is != nullptr && *is != *was);
+}
 }  // namespace
 
 void Scheduler::Impl::watch(const ResourceRef& resource, Handler handler) {
@@ -122,11 +143,45 @@ bool Scheduler::Impl::wants_node(const Object& pod) const {
          profile_of(pod) != nullptr;
 }
 
+void Scheduler::Impl::note_stranger(const std::string& uid, const Object& pod) {
+  const bool waits = pod && profile_of(pod) == nullptr && string_at(tree(pod), "/spec/nodeName").empty() &&
+                     !pod.deleting() && !pod_terminal(pod) && !has_gates(pod) &&
+                     find_condition(tree(pod), "PodScheduled") == nullptr;
+  const auto known = strangers.find(uid);
+  if (known != strangers.end() && !waits) {
+    stranger_due.erase({known->second.first, uid});
+    strangers.erase(known);
+  } else if (known == strangers.end() && waits && strangers.size() < kStrangersMax) {
+    const std::int64_t until = now() + options.unserved_after.count();
+    strangers.emplace(uid, std::pair(until, pod));
+    stranger_due.emplace(until, uid);
+  }
+}
+
+void Scheduler::Impl::tell_strangers() {
+  std::vector<Object> silent;
+  {
+    std::lock_guard lock(mutex);
+    while (!stopped && !stranger_due.empty() && stranger_due.begin()->first <= now()) {
+      auto& [until, pod] = strangers.at(stranger_due.begin()->second);
+      silent.push_back(std::exchange(pod, {}));
+      until = 0;  // said once
+      stranger_due.erase(stranger_due.begin());
+    }
+  }
+  for (const Object& pod : silent) {
+    events.record(options.name, pod, "Warning", "FailedScheduling",
+                  "no scheduler of this name is running, or it says nothing: " +
+                      string_at(tree(pod), "/spec/schedulerName"));
+  }
+}
+
 void Scheduler::Impl::forget_waiting(const std::string& uid) {
   queue->remove(uid);
   told.erase(uid);
   in_flight.erase(uid);
   gated.erase(uid);
+  if (measures) measures->pod_left(uid);
   awaiting_permit.erase(uid);
   awaiting_volumes.erase(uid);
   snapshot.remove_nomination(uid);
@@ -138,6 +193,7 @@ void Scheduler::Impl::pod_changed(const Object& old, const Object& now_object) {
     std::lock_guard lock(mutex);
     const Object& pod = now_object ? now_object : old;
     const std::string node = string_at(tree(pod), "/spec/nodeName");
+    note_stranger(pod.uid(), now_object);
     if (!now_object || pod_terminal(pod)) {
       forget_waiting(pod.uid());
       if (!snapshot.remove_pod(pod.uid()).empty())
@@ -149,7 +205,8 @@ void Scheduler::Impl::pod_changed(const Object& old, const Object& now_object) {
           !old || old.labels() != pod.labels() || old.deleting() != pod.deleting() ||
           string_at(tree(old), "/status/startTime") != string_at(tree(pod), "/status/startTime") ||
           (!string_at(tree(old), "/spec/nodeName").empty() &&
-           *find(tree(old), "/spec") != *find(tree(pod), "/spec"));
+           *find(tree(old), "/spec") != *find(tree(pod), "/spec")) ||
+          (resized(old, pod) && PodShape::from_object(old).requests != PodShape::from_object(pod).requests);
       if (moved || altered) {
         snapshot.set_pod(PodShape::from_object(pod), node);
         queue->changed(Hint::topology | Hint::plugin |
@@ -158,8 +215,9 @@ void Scheduler::Impl::pod_changed(const Object& old, const Object& now_object) {
     } else if (wants_node(pod) && has_gates(pod)) {
       queue->remove(pod.uid());
       gate = gated.insert(pod.uid()).second;
+      if (measures) measures->pod_refused(pod.uid(), profile_of(pod)->name, {"SchedulingGates"});
     } else if (wants_node(pod)) {
-      gated.erase(pod.uid());
+      if (gated.erase(pod.uid()) != 0 && measures) measures->pod_left(pod.uid());
       const bool same = old && old.labels() == pod.labels() &&
                         same_meaning(find(tree(old), "/spec"), find(tree(pod), "/spec"));
       if (!in_flight.contains(pod.uid()) && !(same && queue->contains(pod.uid())))

@@ -89,6 +89,7 @@ void Scheduler::Impl::decide(const PodShape& queued, Outcome& outcome) {
     pod.default_spread = default_selector(object);
   }
   const PlaceOptions how = how_to_place(*profile);
+  const std::int64_t begun = now();
   SchedulingDecision decision{pod.ns + "/" + pod.name, {}, {}};
   if (decide_gang(object, pod, how, outcome, decision)) {
     if (on_decision) outcome.decisions.push_back(std::move(decision));
@@ -99,14 +100,19 @@ void Scheduler::Impl::decide(const PodShape& queued, Outcome& outcome) {
     snapshot.assume(pod, at->node);
     in_flight[pod.uid] = at->node;
     assume_volumes(pod, at->volumes);
-    outcome.placed.push_back({object, pod, at->node, at->volumes});
+    outcome.placed.push_back({object, pod, at->node, at->volumes, begun, 0, queue->history(pod.uid)});
   } else if (const PlacementFailed* failed = decision.decision.failed()) {
     ++stats.errors;
+    if (measures) measures->attempt("error", profile->name, now() - begun);
     queue->retry(pod.uid, now());
     outcome.refused.push_back(
         {object, "SchedulerError", "plugin " + failed->plugin + ": " + failed->message, {}});
   } else {
     refuse(object, pod, std::get<Unschedulable>(decision.decision.answer), how, outcome, decision);
+    if (measures) {
+      measures->attempt("unschedulable", profile->name, now() - begun);
+      measures->pod_refused(pod.uid, profile->name, decision.decision.unschedulable()->plugins);
+    }
   }
   if (on_decision) outcome.decisions.push_back(std::move(decision));
 }
