@@ -64,6 +64,12 @@ struct Case {
   std::function<PodShape(int)> make;
 };
 
+std::string per_pod(double rate) {
+  char text[48];
+  std::snprintf(text, sizeof text, "%.2f us per pod, ", 1e6 / rate);
+  return text;
+}
+
 // Decisions of the pure core, with the full default profile; every placement is assumed before the next.
 void decisions(Report& report, int nodes, const Case& what) {
   SchedulingSnapshot snapshot;
@@ -82,7 +88,7 @@ void decisions(Report& report, int nodes, const Case& what) {
   const double rate = static_cast<double>(what.pods) * 1e9 / static_cast<double>(now_ns() - begin);
   report.add({what.name + "_" + std::to_string(nodes) + "_nodes", rate, "pods/s", what.goal,
               ">=", std::nullopt,
-              what.note + "; every node examined, " + std::to_string(what.pods) + " pods, " +
+              what.note + "; every node examined, " + per_pod(rate) + std::to_string(what.pods) + " pods, " +
                   std::to_string(refused) + " refused, " + std::to_string(snapshot.remembered_bytes() >> 10) +
                   " KiB remembered"});
 }
