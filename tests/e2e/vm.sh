@@ -4,8 +4,13 @@
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 source tests/e2e/lib.sh
-for mode in ${ORCHESTRA_VM_MODES:-v2 v1 hybrid}; do
-  tests/vm/boot.sh $mode 180 >"$work/$mode.tap"
+modes=${ORCHESTRA_VM_MODES:-v2 v1 hybrid}
+declare -A booted
+cleanups+=('kill $(jobs -p) 2>/dev/null')
+# All at once: a guest is emulated by one thread.
+for mode in $modes; do tests/vm/boot.sh "$mode" 500 >"$work/$mode.tap" & booted[$mode]=$!; done
+for mode in $modes; do
+  wait "${booted[$mode]}"
   if [ $? = 77 ]; then grep '^SKIP' "$work/$mode.tap" | while read -r line; do echo "$line"; done; skips=$((skips + 1)); continue; fi
   while IFS= read -r line; do
     case $line in

@@ -69,8 +69,8 @@ spec:
         volumeMounts: [{name: tries, mountPath: /tries}]
         command: [/bin/sh, -c, '[ \$((JOB_COMPLETION_INDEX % 10)) != 3 ] || [ -e /tries/\$JOB_COMPLETION_INDEX ] || { echo > /tries/\$JOB_COMPLETION_INDEX; exit 1; }']
 YAML
-kubectl wait --for=condition=complete job/sum --timeout=240s >/dev/null && [ "$(field job/sum '{.status.succeeded} {.status.failed}')" = "$indexes $((indexes / 10))" ] && pass "a Job of $(field job/sum '{.spec.completions}') indexes is complete: $(field job/sum '{.status.completedIndexes}')" || failed "job: $(field job/sum '{.status}')"
-kubectl apply -f - >/dev/null <<YAML
+# Beside it one that fails beyond its limit: both wait for their back-off.
+kubectl apply -f - >/dev/null <<YAML || fail "kubectl apply of the failing Job"
 apiVersion: batch/v1
 kind: Job
 metadata: {name: fails}
@@ -79,6 +79,7 @@ spec:
   template:
     spec: {restartPolicy: Never, terminationGracePeriodSeconds: 1, containers: [{name: main, image: $image, command: [/bin/false]}]}
 YAML
+kubectl wait --for=condition=complete job/sum --timeout=240s >/dev/null && [ "$(field job/sum '{.status.succeeded} {.status.failed}')" = "$indexes $((indexes / 10))" ] && pass "a Job of $(field job/sum '{.spec.completions}') indexes is complete: $(field job/sum '{.status.completedIndexes}')" || failed "job: $(field job/sum '{.status}')"
 kubectl wait --for=condition=failed job/fails --timeout=180s >/dev/null && [ "$(field job/fails '{.status.failed} {.status.conditions[?(@.type=="Failed")].reason}')" = "2 BackoffLimitExceeded" ] && pass "a Job fails exactly beyond its limit" || failed "failing job: $(field job/fails '{.status}')"
 kubectl create cronjob tick --image=$image --schedule='@every 2s' -- /bin/true >/dev/null 2>&1
 wait_for 30 bash -c '[ -n "$(kubectl get cronjob tick -o "jsonpath={.status.lastSuccessfulTime}")" ]' && pass "a CronJob has run" || failed "cronjob: $(field cronjob/tick '{.status}')"
@@ -124,13 +125,14 @@ wait_for 20 two_pods || failed "pods of web: $(get pods)"
 pod=$(get pods -l app=web -o name | head -n 1)
 echo content >"$work/file"
 kubectl cp "$work/file" "${pod#pod/}:/tmp/file" >/dev/null 2>&1 && [ "$(kubectl exec "$pod" -- cat /tmp/file)" = content ] && pass "kubectl cp" || skip "kubectl cp: the image has no tar"
-top() { kubectl top pod "${pod#pod/}" --no-headers | matches -E ' [0-9]+m +[0-9]+Mi' && kubectl top node --no-headers | matches '^n1 '; }
-wait_for 40 top && pass "kubectl top: $(kubectl top pod "${pod#pod/}" --no-headers | tr -s ' ')" || failed "top: $(kubectl top pod 2>&1) $(kubectl top node 2>&1)"
 timeout 60 kubectl attach "$pod" >"$work/attached" 2>/dev/null & attached=$!
 wait_for 20 grep -q tick "$work/attached" && pass "kubectl attach sees the output" || failed "attach: $(cat "$work/attached")"
 kill "$attached"; wait "$attached" 2>/dev/null
 timeout 60 kubectl debug "$pod" --image=$image --quiet -c looker -- /bin/sh -c 'echo debugging' >/dev/null 2>&1
 wait_for 20 bash -c "[ \"\$(kubectl logs $pod -c looker 2>/dev/null)\" = debugging ]" && pass "kubectl debug adds a container to a running pod" || failed "debug: $(kubectl logs "$pod" -c looker 2>&1)"
+agent=$(get pods -l app=agent -o name)
+top() { kubectl top pod "${agent#pod/}" --no-headers | matches -E ' [0-9]+m +[0-9]+Mi' && kubectl top node --no-headers | matches '^n1 '; }
+wait_for 40 top && pass "kubectl top: $(kubectl top pod "${agent#pod/}" --no-headers | tr -s ' ')" || failed "top: $(kubectl top pod 2>&1) $(kubectl top node 2>&1)"
 kubectl cordon n1 >/dev/null && [ "$(field node/n1 '{.spec.unschedulable}')" = true ] || failed "cordon: $(field node/n1 '{.spec}')"
 # It tries again every five seconds: the second refusal is seen too.
 kubectl drain n1 --ignore-daemonsets --force --delete-emptydir-data --timeout=120s >"$work/drain" 2>&1 & drain=$!

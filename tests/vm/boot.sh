@@ -62,10 +62,9 @@ boot() {
   grep -q '# guest:' "$work/serial"
 }
 over=
-# A machine that is a guest itself may show /dev/kvm and then never run a line of it: emulation is the way back.
-# Emulation with a thread for each processor now and then stops before the first line of the guest, in every mode; a
-# guest that lives says it within ten seconds. So it is booted again, at last with one thread.
-{ (exec 7<>/dev/kvm) 2>/dev/null && boot kvm 10; } || boot tcg,thread=multi 40 || boot tcg,thread=multi 40 || boot tcg,thread=single 90
+# A machine that is a guest itself may show /dev/kvm and then never run a line of it: emulation is the way back. With one
+# thread for both processors: with a thread for each it now and then stops before the first line of the guest.
+{ (exec 7<>/dev/kvm) 2>/dev/null && boot kvm 10; } || boot tcg,thread=single 150 || boot tcg,thread=multi 60
 tr -d '\r' <"$work/serial" | grep -E '^(ok |not ok |# )' || { cat "$work/qemu.log"; tail -n 30 "$work/serial"; echo "not ok - the guest said something"; }
 [ -n "$over" ] && { tail -n 20 "$work/serial"; echo "not ok - the guest ended within $seconds s"; }
 grep -q '# guest: done' "$work/serial" || echo "not ok - the guest came to its end"

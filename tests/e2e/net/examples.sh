@@ -35,13 +35,18 @@ for name in one two; do
 done
 one=$(cat "$work/one.port") two=$(cat "$work/two.port")
 port=$(free_ports 1)
-talk() { python3 -c 'import socket, sys; s = socket.create_connection(("127.96.0.9", int(sys.argv[1])), 10); print(s.recv(99).decode())' "$port" 2>&1; }
+# talk [TIMES]: what is said on as many connections, a line for each.
+talk() {
+  python3 -c 'import socket, sys
+for i in range(int(sys.argv[2])):
+  s = socket.create_connection(("127.96.0.9", int(sys.argv[1])), 30); print(s.recv(99).decode())' "$port" "${1:-1}" 2>&1
+}
 serve l4 "$bin/example_l4_only_cpp" 127.96.0.9:$port 127.0.0.1:$one 127.0.0.1:$two
-seen=$(for i in $(seq 40); do talk; done | sort -u | tr '\n' ' ')
+seen=$(talk 40 | sort -u | tr '\n' ' ')
 [ "$seen" = "one two " ] && pass "l4_only (cpp) spreads connections over both backends" || failed "l4_only: $seen $(cat "$work/l4.err")"
 echo "127.0.0.1:$two" >&9
 wait_for 10 bash -c "[ \$(grep -c . '$work/l4.out') -gt \$(grep -n . '$work/l4.out' | head -n 1 | cut -d: -f1) ]"
-only_two() { [ "$(for i in $(seq 10); do talk; done | sort -u)" = two ]; }
+only_two() { [ "$(talk 10 | sort -u)" = two ]; }
 wait_for 10 only_two && pass "a backend that is taken away gets nothing more" || failed "l4_only: $(cat "$work/l4.out")"
 done_serving && pass "l4_only (cpp) ends with its input" || failed "l4_only: status $?"
 [[ $(talk) = *refused* ]] && pass "and gives its address back" || failed "still there: $(talk)"
