@@ -50,7 +50,7 @@ run_one() {
   took=$(( $(date +%s%3N) - begin ))
   after=$(watch_traces)
   if [ "$before" != "$after" ]; then  # what ends by itself gets a moment
-    for _ in 1 2 3 4 5 6; do read -rt 0.5 <> <(:); after=$(watch_traces); [ "$before" = "$after" ] && break; done
+    for _ in $(seq 30); do read -rt 0.5 <> <(:); after=$(watch_traces); [ "$before" = "$after" ] && break; done
   fi
   line=$(grep -E '^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$' "$log" | tail -n 1)
   local p=0 f=0 s=0
@@ -107,7 +107,8 @@ sanitized() {
 # Programs that compute, or wait for processes of their own: they touch nothing of the machine that traces() knows, and
 # run beside those that do.
 pure_programs() {  # BUILD_DIR
-  (cd "$1/bin" && ls -d fuzz_* test_sim_* test_api test_cel test_sched test_metrics test_house test_store test_compat 2>/dev/null)
+  (cd "$1/bin" && ls -d fuzz_* test_sim_* test_api test_cel test_sched test_metrics test_house test_store test_compat \
+    test_apiserver test_auth test_base test_controllers test_logs test_net_dns test_net_http test_net_ingress 2>/dev/null)
 }
 
 # Both lanes; the pure one's lines come behind the others'.
@@ -118,16 +119,16 @@ run_lanes() {  # BUILD_DIR
   set -m  # a process group of its own: it goes when this script is broken off
   (
     pure=yes
-    run_programs "$build" "" 600 $quick
+    run_programs "$build" "" 1500 $quick
     printf '%s\n' "$passed $failed $skipped" "${failures[@]}" >"$logs/pure.result"
   ) >"$logs/pure.lines" 2>&1 &
   lane=$!
   set +m
   trap "kill -- -$lane 2>/dev/null" EXIT
-  run_programs "$build" "" 300 $all
+  run_programs "$build" "" 900 $all
   for script in tests/e2e/*.sh tests/e2e/net/*.sh; do
     local name=${script#tests/e2e/}
-    [ -x "$script" ] && run_one "${name%.sh}" 600 "$script"
+    [ -x "$script" ] && run_one "${name%.sh}" 900 "$script"
   done
   wait "$lane"
   trap - EXIT
