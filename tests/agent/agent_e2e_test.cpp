@@ -38,12 +38,12 @@ void life_of_a_pod(RuntimeOptions::Isolation level) {
   REQUIRE(
       node.client
           .patch("v1", "configmaps", "settings", "default", PatchType::merge, R"({"data":{"color":"red"}})")
-          .wait(5s));
+          .wait(60s));
   auto exec = [&](std::vector<std::string> args) {
     return node.runtime->exec(web.uid(), web.uid() + "-main-0", std::move(args), 10s, 4096).wait(20s);
   };
   bool red = false;
-  for (int i = 0; i < 300 && !red; ++i) {
+  for (int i = 0; i < 600 && !red; ++i) {
     auto color = exec({"/bin/busybox", "cat", "/etc/cfg/color"});
     red = color && color->output == "red";
     if (!red) node.pause(100ms);
@@ -51,14 +51,14 @@ void life_of_a_pod(RuntimeOptions::Isolation level) {
   CHECK(red);
 
   // The agent goes and comes back: same container, no restart.
-  const auto pid = node.runtime->status(web.uid(), web.uid() + "-main-0").wait(5s).value().pid;
+  const auto pid = node.runtime->status(web.uid(), web.uid() + "-main-0").wait(60s).value().pid;
   node.stop_agent();
   node.start_agent();
-  CHECK(node.runtime->status(web.uid(), web.uid() + "-main-0").wait(5s).value().pid == pid);
+  CHECK(node.runtime->status(web.uid(), web.uid() + "-main-0").wait(60s).value().pid == pid);
   REQUIRE(node.wait_pod("web", ready));
   CHECK(node.pod("web").get_int("/status/containerStatuses/0/restartCount") == 0);
 
-  REQUIRE(node.client.remove("v1", "pods", "web", "default").wait(5s));
+  REQUIRE(node.client.remove("v1", "pods", "web", "default").wait(60s));
   CHECK(node.wait_pod("web", [](const Object& pod) { return !pod; }));
 }
 
@@ -111,7 +111,7 @@ TEST_CASE("what cannot start says why in status and events") {
   REQUIRE(
       node.client
           .patch("v1", "pods", "noimage", "default", PatchType::merge, R"({"metadata":{"labels":{"x":"y"}}})")
-          .wait(5s));
+          .wait(60s));
   node.create(
       "apiVersion: v1\nkind: Pod\nmetadata: {name: missing, namespace: default}\nspec:\n  nodeName: n1\n  "
       "containers: [{name: main, image: 'nothere:1', imagePullPolicy: Never}]\n");
@@ -157,19 +157,19 @@ TEST_CASE("a claim becomes a folder that outlives its pods, and goes with its cl
   const auto succeeded = [](const Object& pod) { return pod && pod.get("/status/phase") == "Succeeded"; };
   node.create(pod_yaml("writer", "'echo kept > /data/file; busybox stat -c %g /data/..'", volume, mount));
   REQUIRE(node.wait_pod("writer", succeeded));
-  REQUIRE(node.client.remove("v1", "pods", "writer", "default").wait(5s));
+  REQUIRE(node.client.remove("v1", "pods", "writer", "default").wait(60s));
   REQUIRE(node.wait_pod("writer", [](const Object& pod) { return !pod; }));
   node.create(pod_yaml("reader", "'busybox cat /data/file'", volume, mount));
   REQUIRE(node.wait_pod("reader", succeeded));
   CHECK(node.logs("reader", "main") == "kept\n");
-  const auto volumes = [&] { return node.client.list("v1", "persistentvolumes").wait(5s).value().items; };
+  const auto volumes = [&] { return node.client.list("v1", "persistentvolumes").wait(60s).value().items; };
   REQUIRE(volumes().size() == 1);
   const std::string folder = volumes()[0].get("/spec/hostPath/path").value_or("");
   CHECK(access((folder + "/me/file").c_str(), R_OK) == 0);
   // In use: the claim stays until its pod is gone, then folder and volume go.
-  REQUIRE(node.client.remove("v1", "persistentvolumeclaims", "data", "default").wait(5s));
-  REQUIRE(node.client.remove("v1", "pods", "reader", "default").wait(5s));
-  for (int i = 0; i < 200 && !volumes().empty(); ++i) node.pause(50ms);
+  REQUIRE(node.client.remove("v1", "persistentvolumeclaims", "data", "default").wait(60s));
+  REQUIRE(node.client.remove("v1", "pods", "reader", "default").wait(60s));
+  for (int i = 0; i < 1200 && !volumes().empty(); ++i) node.pause(50ms);
   CHECK(volumes().empty());
   CHECK(access(folder.c_str(), F_OK) != 0);
 }
@@ -197,7 +197,7 @@ TEST_CASE("a token volume has a new token at four fifths of its life, whole at e
   CHECK(look("two") == first);
   node.clock.ahead = Duration(500s).count();
   std::string second;
-  for (int tries = 0; tries < 20 && (second.empty() || second == first); ++tries)
+  for (int tries = 0; tries < 120 && (second.empty() || second == first); ++tries)
     second = look("three-" + std::to_string(tries));
   CHECK(second != first);
   CHECK(std::count(second.begin(), second.end(), '.') == 2);
@@ -215,7 +215,7 @@ TEST_CASE("restart counts and back-off go on where they were when the agent is r
   // Attempt and back-off level of the newest container, as its record says.
   const auto newest = [&]() -> std::pair<std::uint32_t, int> {
     std::pair<std::uint32_t, int> out{0, -1};
-    const auto pods = node.runtime->list().wait(10s);
+    const auto pods = node.runtime->list().wait(60s);
     if (!pods) return out;
     for (const PodRecord& pod : *pods) {
       for (const ContainerStatus& one : pod.containers) {
@@ -261,7 +261,7 @@ TEST_CASE("static pods run from files, are mirrored, change and end with their f
   const std::string mirror = node.pod("beacon-n1").uid();
   DeleteOptions now;
   now.grace_period_seconds = 0;
-  REQUIRE(node.client.remove("v1", "pods", "beacon-n1", "default", now).wait(5s));
+  REQUIRE(node.client.remove("v1", "pods", "beacon-n1", "default", now).wait(60s));
   REQUIRE(node.wait_pod("beacon-n1", [&](const Object& pod) { return ready(pod) && pod.uid() != mirror; }));
   CHECK(node.pod("beacon-n1").get("/status/containerStatuses/0/containerID") == container);
   // A file that is broken leaves the pod alone; a changed one replaces it; a removed one ends it.
@@ -287,7 +287,7 @@ TEST_CASE("an ephemeral container looks around; a failed one tells the end of it
               "v1", "pods", "web", "default", PatchType::strategic,
               R"({"spec":{"ephemeralContainers":[{"name":"debug","image":"box:1","args":["echo hello"]}]}})",
               options)
-          .wait(5s);
+          .wait(60s);
   REQUIRE_MESSAGE(added, added.error().to_string());
   REQUIRE(node.wait_pod("web", [](const Object& pod) {
     return pod && pod.get_int("/status/ephemeralContainerStatuses/0/state/terminated/exitCode") == 0;
@@ -300,7 +300,7 @@ TEST_CASE("an ephemeral container looks around; a failed one tells the end of it
               R"({"spec":{"ephemeralContainers":[{"name":"inside","image":"box:1","targetContainerName":"main",
                          "args":["busybox grep -c sleep /proc/1/cmdline"]}]}})",
               options)
-          .wait(5s));
+          .wait(60s));
   REQUIRE(node.wait_pod("web", [](const Object& pod) {
     return pod && pod.get_int("/status/ephemeralContainerStatuses/1/state/terminated/exitCode") == 0;
   }));
@@ -343,7 +343,7 @@ TEST_CASE(
   const std::string gone = "11111111-2222-4333-8444-555555555555";
   const auto there = [](const std::string& path) { return access(path.c_str(), F_OK) == 0; };
   const auto goes = [&](const std::string& path) {
-    for (int tries = 0; tries < 300 && there(path); ++tries) node.pause(100ms);
+    for (int tries = 0; tries < 600 && there(path); ++tries) node.pause(100ms);
     return !there(path);
   };
   REQUIRE(goes(folder));
@@ -361,6 +361,6 @@ TEST_CASE(
   node.stop_agent();
   node.start_agent();
   CHECK(node.logs("done", "main") == "finished\n");
-  REQUIRE(node.client.remove("v1", "pods", "done", "default").wait(5s));
+  REQUIRE(node.client.remove("v1", "pods", "done", "default").wait(60s));
   CHECK(goes(logs));
 }

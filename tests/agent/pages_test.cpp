@@ -20,7 +20,7 @@ TEST_CASE("the pages of a node have what its containers really use") {
     return got->body;
   };
   json::value summary;
-  for (int tries = 0; tries < 100 && int_at(summary, "/pods/0/cpu/usageNanoCores") == 0; ++tries) {
+  for (int tries = 0; tries < 600 && int_at(summary, "/pods/0/cpu/usageNanoCores") == 0; ++tries) {
     node.pause(100ms);
     summary = parse_json(page("/stats/summary")).value();
   }
@@ -45,7 +45,7 @@ TEST_CASE("the pages of a node have what its containers really use") {
   REQUIRE(pods);
   CHECK(string_at(*pods, "/items/0/metadata/name") == "busy");
   CHECK(string_at(*pods, "/items/0/status/phase") == "Running");
-  const auto other = node.agent->streams()->page("n2", "/pods").wait(10s);
+  const auto other = node.agent->streams()->page("n2", "/pods").wait(60s);
   REQUIRE_FALSE(other);
   CHECK(other.error().is(Error::not_found));
 }
@@ -63,7 +63,7 @@ TEST_CASE("a pod on the machine's network is reached at the machine's address, n
     target.ns = "default";
     target.pod = "shared";
     Result<std::shared_ptr<DuplexStream>> stream = Error(Error::unavailable, "test", "not tried");
-    for (int tries = 0; tries < 50 && !stream && !stream.error().is(Error::denied); ++tries) {
+    for (int tries = 0; tries < 600 && !stream && !stream.error().is(Error::denied); ++tries) {
       stream = node.agent->streams()->port_forward(target, 8099).wait(30s);
       if (!stream) node.pause(100ms);
     }
@@ -73,7 +73,7 @@ TEST_CASE("a pod on the machine's network is reached at the machine's address, n
       continue;
     }
     REQUIRE_MESSAGE(stream, stream.error().to_string());
-    auto said = (*stream)->read(100).wait(10s);
+    auto said = (*stream)->read(100).wait(60s);
     REQUIRE(said);
     CHECK(*said == "from the machine\n");
     (*stream)->close();

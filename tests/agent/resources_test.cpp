@@ -29,20 +29,24 @@ Result<Object> resize(TestNode& node, const std::string& pod, const std::string&
   return node.client
       .patch("v1", "pods", pod, "default", PatchType::strategic,
              R"({"spec":{"containers":[{"name":"main","resources":)" + resources + "}]}}", options)
-      .wait(10s);
+      .wait(60s);
 }
 
 /// What the kernel limits the container to: {cpu quota in us of 100 ms, bytes of memory}.
 std::pair<std::int64_t, std::int64_t> limits_in_kernel(const std::string& container) {
   std::pair<std::int64_t, std::int64_t> out{-2, -2};
-  std::error_code failed;
-  for (const auto& entry : std::filesystem::recursive_directory_iterator(
-           "/sys/fs/cgroup", std::filesystem::directory_options::skip_permission_denied, failed)) {
-    if (entry.path().parent_path().filename() != container) continue;
-    const std::string name = entry.path().filename();
-    const std::string text = read_file(entry.path(), 128).value_or("");
-    if (name == "cpu.max" || name == "cpu.cfs_quota_us") out.first = std::atoll(text.c_str());
-    if (name == "memory.max" || name == "memory.limit_in_bytes") out.second = std::atoll(text.c_str());
+  std::error_code gone;
+  for (int tries = 0; tries < 100; ++tries) {  // a group that somebody removes meanwhile ends the walk
+    std::filesystem::recursive_directory_iterator at(
+        "/sys/fs/cgroup", std::filesystem::directory_options::skip_permission_denied, gone);
+    for (; !gone && at != std::filesystem::recursive_directory_iterator(); at.increment(gone)) {
+      if (at->path().parent_path().filename() != container) continue;
+      const std::string name = at->path().filename();
+      const std::string text = read_file(at->path(), 128).value_or("");
+      if (name == "cpu.max" || name == "cpu.cfs_quota_us") out.first = std::atoll(text.c_str());
+      if (name == "memory.max" || name == "memory.limit_in_bytes") out.second = std::atoll(text.c_str());
+    }
+    if (!gone) break;
   }
   return out;
 }
@@ -124,7 +128,7 @@ TEST_CASE(
   REQUIRE(node.wait_pod("small", [](const Object& pod) {
     return condition(pod, "PodResizePending", "/reason") == "Deferred";
   }));
-  REQUIRE(node.client.remove("v1", "pods", "large", "default").wait(5s));
+  REQUIRE(node.client.remove("v1", "pods", "large", "default").wait(60s));
   REQUIRE(node.wait_pod("small", [&](const Object& pod) {
     return pod.get("/status/containerStatuses/0/allocatedResources/cpu") == part(60) &&
            condition(pod, "PodResizePending", "/status").empty();
@@ -147,7 +151,7 @@ TEST_CASE("what a resize may not change is refused in upstream's words") {
   const auto refusal = [&](const std::string& patch) {
     WriteOptions options;
     options.subresource = "resize";
-    auto done = node.client.patch("v1", "pods", "web", "default", PatchType::json, patch, options).wait(10s);
+    auto done = node.client.patch("v1", "pods", "web", "default", PatchType::json, patch, options).wait(60s);
     return done ? std::string("taken") : done.error().to_string();
   };
   const auto says = [&](const std::string& patch, const char* words) {
@@ -220,8 +224,8 @@ TEST_CASE("a short disk: unused images go, then the pod that uses most; the node
   REQUIRE(write_file(node.dir / "context/Dockerfile", "FROM scratch\nCOPY busybox /bin/other\n"));
   REQUIRE(ImageBuilder(node.images).build({.context = node.dir / "context", .tag = "spare:1"}).wait(30s));
   const auto pressure = [&](const char* wanted) {
-    for (int tries = 0; tries < 300; ++tries) {
-      auto found = node.client.get("v1", "nodes", "n1").wait(5s);
+    for (int tries = 0; tries < 600; ++tries) {
+      auto found = node.client.get("v1", "nodes", "n1").wait(60s);
       if (found && condition(*found, "DiskPressure", "/status") == wanted) return true;
       node.pause(100ms);
     }
@@ -284,7 +288,7 @@ TEST_CASE(
   // Killed after its part of the time, though its own grace period is a minute; then the critical one.
   CHECK(node.pod("plain").get_int("/status/containerStatuses/0/state/terminated/exitCode") == 137);
   CHECK(ended("plain") <= ended("quick"));
-  auto self = node.client.get("v1", "nodes", "n1").wait(5s);
+  auto self = node.client.get("v1", "nodes", "n1").wait(60s);
   REQUIRE(self);
   CHECK(condition(*self, "Ready", "/status") == "False");
   node.create(pod_yaml("late", "'busybox sleep 1000'"));

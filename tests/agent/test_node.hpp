@@ -73,13 +73,13 @@ struct TestNode {
     stop_agent();
     // After a failed check pods may be left: nothing of a test may stay on the machine.
     if (open_runtime()) {
-      if (auto pods = runtime->list().wait(10s)) {
+      if (auto pods = runtime->list().wait(60s)) {
         for (const PodRecord& one : *pods) (void)runtime->remove_pod(one.config.uid).wait(30s);
       }
       runtime.reset();
     }
     controllers.stop();
-    if (network) (void)network->teardown().wait(10s);
+    if (network) (void)network->teardown().wait(60s);
     server.stop();
     rmdir("/run/orchestra");
   }
@@ -95,7 +95,7 @@ struct TestNode {
         runtime = *opened;
         return {};
       }
-      if (!opened.error().is(Error::busy) || tries == 10) return opened.error();
+      if (!opened.error().is(Error::busy) || tries == 600) return opened.error();
       pause(100ms);
     }
   }
@@ -103,7 +103,7 @@ struct TestNode {
     Promise<void> timer;
     auto over = timer.pending();
     engine.after(time, [timer] { timer.set({}); });
-    (void)over.wait(10s);
+    (void)over.wait(60s);
   }
   void start_agent() {
     auto opened = open_runtime();
@@ -127,11 +127,11 @@ struct TestNode {
   void create(const std::string& yaml) {
     auto object = Object::from_yaml(yaml);
     REQUIRE_MESSAGE(object, object.error().to_string());
-    auto made = client.create(*object).wait(10s);
+    auto made = client.create(*object).wait(60s);
     REQUIRE_MESSAGE(made, made.error().to_string());
   }
   Object pod(const std::string& name) {
-    auto object = client.get("v1", "pods", name, "default").wait(10s);
+    auto object = client.get("v1", "pods", name, "default").wait(60s);
     return object ? *object : Object();
   }
   /// Follows a watch until `done` holds for the pod (an empty object: it is gone).
@@ -149,7 +149,7 @@ struct TestNode {
     }
     const Object last = pod(name);
     MESSAGE("last seen: " << (last ? last.yaml() : "nothing"));
-    if (auto events = client.list("v1", "events").wait(5s)) {
+    if (auto events = client.list("v1", "events").wait(60s)) {
       for (const Object& e : events->items)
         MESSAGE(e.get("/reason").value_or("") << ": " << e.get("/message").value_or(""));
     }
@@ -158,7 +158,7 @@ struct TestNode {
   /// The log once it has `bytes` at least: a program may write after its pod is ready.
   std::string logs_of_size(const std::string& name, const std::string& container, std::size_t bytes) {
     std::string text;
-    for (int tries = 0; tries < 100 && text.size() < bytes; ++tries) {
+    for (int tries = 0; tries < 600 && text.size() < bytes; ++tries) {
       if (tries != 0) pause(100ms);
       text = logs(name, container);
     }
@@ -166,11 +166,11 @@ struct TestNode {
   }
   std::string logs(const std::string& name, const std::string& container, LogOptions options = {}) {
     const Object object = pod(name);
-    auto stream = agent->streams()->log({"default", name, object.uid(), container, "n1"}, options).wait(10s);
+    auto stream = agent->streams()->log({"default", name, object.uid(), container, "n1"}, options).wait(60s);
     if (!stream) return "error: " + stream.error().to_string();
     std::string out;
     while (true) {
-      auto chunk = (*stream)->read(4096).wait(10s);
+      auto chunk = (*stream)->read(4096).wait(60s);
       if (!chunk || chunk->empty()) return out;
       out += *chunk;
     }

@@ -238,30 +238,30 @@ TEST_CASE("a request in process ends at the deadline of its client, or at the se
     REQUIRE(answer.error().template detail<Status>() != nullptr);
     CHECK(answer.error().template detail<Status>()->code == 504);
   };
-  late(client.request(get).wait(10s));
+  late(client.request(get).wait(60s));
   const Object map =
       Object::from_json(
           R"({"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"late","namespace":"default"}})")
           .value();
-  late(client.create(map, {.deadline = 30ms}).wait(10s));
+  late(client.create(map, {.deadline = 30ms}).wait(60s));
   ApiRequest create = get;
   create.verb = "create";
   create.name.clear();
   create.object = map;
-  late(client.batch({create}).wait(10s));
+  late(client.batch({create}).wait(60s));
   bounded.store->release();
   // Nobody was told that the writes failed, and one of them did not.
   CHECK(bounded.ask("GET", kMapsPath + "/late").status == 200);
   get.name = "late";
-  CHECK(client.request(get).wait(10s)->code == 200);
+  CHECK(client.request(get).wait(60s)->code == 200);
 
   Bounded strict({.request_deadline = 30ms});
   strict.store->hold();
   get.deadline = 20s;
-  late(strict.server.client().request(get).wait(10s));
+  late(strict.server.client().request(get).wait(60s));
   ListOptions all;
   all.ns = "default";
-  late(strict.server.client().list("v1", "configmaps", all).wait(10s));
+  late(strict.server.client().list("v1", "configmaps", all).wait(60s));
 }
 
 TEST_CASE("a server without an address opens no socket, and answers all the same") {

@@ -167,8 +167,8 @@ struct Proxied {
     REQUIRE_MESSAGE(answer, (answer ? "" : answer.error().to_string()));
     return *answer;
   }
-  std::string dialled() { return pods->dialled.take().wait(10s).value(); }
-  std::string seen() { return pods->requests->take().wait(10s).value(); }
+  std::string dialled() { return pods->dialled.take().wait(60s).value(); }
+  std::string seen() { return pods->requests->take().wait(60s).value(); }
 };
 
 std::string message(const HttpResponse& answer) {
@@ -322,7 +322,7 @@ TEST_CASE("a pod may switch to the protocol that the client asked for, and to no
     if (!answer->stream) return message(answer->response);
     std::string bytes;
     while (bytes.size() < 13) {
-      auto more = answer->stream->read(64).wait(10s);
+      auto more = answer->stream->read(64).wait(60s);
       if (!more || more->empty()) break;
       bytes += *more;
     }

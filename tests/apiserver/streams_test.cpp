@@ -156,7 +156,7 @@ TEST_CASE("input and a size that come before the process are both kept") {
   const auto channels = std::make_shared<Early>();
   run_remote_command(engine, channels, [&] { return late.pending(); });
   test::FakePods pods(engine);
-  late.set(pods.exec({}, {.command = {"keyboard"}}).wait(1s));
+  late.set(pods.exec({}, {.command = {"keyboard"}}).wait(60s));
   CHECK(channels->ended.pending().wait(30s).value().find("Success") != std::string::npos);
   CHECK(channels->text == "first 80x24\n");
   engine.stop();

@@ -49,12 +49,12 @@ struct Server {
     client = server->client();
   }
   std::string raw(const std::string& at = kKey) {
-    auto found = store->get(at).wait(10s);
+    auto found = store->get(at).wait(60s);
     REQUIRE(found);
     return found->kv ? std::string(found->kv->value.bytes()) : std::string();
   }
   std::string password() {
-    auto got = client.get("v1", "secrets", "s", "default").wait(10s);
+    auto got = client.get("v1", "secrets", "s", "default").wait(60s);
     if (got) return got->get("/data/password").value_or("");
     return std::to_string(got.error().detail<Status>()->code) + " " + got.error().detail<Status>()->message;
   }
@@ -81,7 +81,7 @@ struct Vault final : KmsPlugin {
 TEST_CASE("by default Secrets are sealed in the store with a key that only root reads, other kinds are not") {
   Server s;
   s.start();
-  REQUIRE(s.client.create(Object::from_yaml(kSecret).value()).wait(10s));
+  REQUIRE(s.client.create(Object::from_yaml(kSecret).value()).wait(60s));
   CHECK(Sealer::is_sealed(s.raw()));
   CHECK(s.raw().find("aHVudGVyMjI=") == std::string::npos);
   CHECK(s.raw().find("password") == std::string::npos);
@@ -96,7 +96,7 @@ TEST_CASE("by default Secrets are sealed in the store with a key that only root 
                 snapshot += bytes;
                 return {};
               })
-              .wait(10s));
+              .wait(60s));
   CHECK(snapshot.find("aHVudGVyMjI=") == std::string::npos);
   // Lists and watches above see plain objects; another start reads what this one wrote.
   auto watch = s.client.watch("v1", "secrets", {.ns = "default"});
@@ -107,7 +107,7 @@ TEST_CASE("by default Secrets are sealed in the store with a key that only root 
   watch->cancel();
   s.start();
   CHECK(s.password() == "aHVudGVyMjI=");
-  auto list = s.client.list("v1", "secrets", {.ns = "default"}).wait(10s);
+  auto list = s.client.list("v1", "secrets", {.ns = "default"}).wait(60s);
   REQUIRE(list);
   CHECK(list->items.size() == 1);
 }
@@ -116,20 +116,20 @@ TEST_CASE(
     "plaintext of before stays readable, is sealed by its next write, and a write without change is none") {
   Server s;
   s.start(config("  - identity: {}\n"));
-  REQUIRE(s.client.create(Object::from_yaml(kSecret).value()).wait(10s));
+  REQUIRE(s.client.create(Object::from_yaml(kSecret).value()).wait(60s));
   CHECK_FALSE(Sealer::is_sealed(s.raw()));
   s.start(config(key("aesgcm", "k1", 'A') + "  - identity: {}\n"));
   CHECK(s.password() == "aHVudGVyMjI=");
   REQUIRE(
       s.client
           .patch("v1", "secrets", "s", "default", PatchType::merge, R"({"metadata":{"labels":{"a":"b"}}})")
-          .wait(10s));
+          .wait(60s));
   CHECK(Sealer::is_sealed(s.raw()));
   const std::string before = s.raw();
   REQUIRE(
       s.client
           .patch("v1", "secrets", "s", "default", PatchType::merge, R"({"metadata":{"labels":{"a":"b"}}})")
-          .wait(10s));
+          .wait(60s));
   CHECK(s.raw() == before);
 }
 
@@ -137,7 +137,7 @@ TEST_CASE("rotation: a new first key writes, the old one reads, and reencrypt ma
   Server s;
   for (const char* provider : {"aesgcm", "aescbc"}) {
     s.start(config(key("aesgcm", "old", 'A')));
-    REQUIRE(s.client.create(Object::from_yaml(kSecret).value()).wait(10s));
+    REQUIRE(s.client.create(Object::from_yaml(kSecret).value()).wait(60s));
     s.start(config(key(provider, "new", 'B') + key("aesgcm", "old", 'A')));
     CHECK(s.password() == "aHVudGVyMjI=");
     CHECK(s.raw().find(":old:") != std::string::npos);
@@ -149,7 +149,7 @@ TEST_CASE("rotation: a new first key writes, the old one reads, and reencrypt ma
     s.start(config(key(provider, "new", 'B')));
     CHECK(s.password() == "aHVudGVyMjI=");
     if (std::string_view(provider) == "aesgcm") {
-      REQUIRE(s.client.remove("v1", "secrets", "s", "default").wait(10s));
+      REQUIRE(s.client.remove("v1", "secrets", "s", "default").wait(60s));
     }
   }
   // And back to plain text.
@@ -161,7 +161,7 @@ TEST_CASE("rotation: a new first key writes, the old one reads, and reencrypt ma
 TEST_CASE("a missing or wrong key is a 500 that names key and object, and nothing is overwritten") {
   Server s;
   s.start(config(key("aesgcm", "k1", 'A')));
-  REQUIRE(s.client.create(Object::from_yaml(kSecret).value()).wait(10s));
+  REQUIRE(s.client.create(Object::from_yaml(kSecret).value()).wait(60s));
   const std::string before = s.raw();
   s.start(config(key("aesgcm", "k2", 'B')));
   const std::string missing = s.password();
@@ -169,9 +169,9 @@ TEST_CASE("a missing or wrong key is a 500 that names key and object, and nothin
   CHECK(missing.find("k1") != std::string::npos);
   CHECK(missing.find(kKey) != std::string::npos);
   auto patched =
-      s.client.patch("v1", "secrets", "s", "default", PatchType::merge, R"({"data":null})").wait(10s);
+      s.client.patch("v1", "secrets", "s", "default", PatchType::merge, R"({"data":null})").wait(60s);
   CHECK_FALSE(patched);
-  CHECK_FALSE(s.client.list("v1", "secrets", {.ns = "default"}).wait(10s));
+  CHECK_FALSE(s.client.list("v1", "secrets", {.ns = "default"}).wait(60s));
   s.start(config(key("aesgcm", "k1", 'B')));
   CHECK(s.password().find("does not open") != std::string::npos);
   CHECK(s.raw() == before);
@@ -203,7 +203,7 @@ TEST_CASE("a KMS plug-in wraps one data key per start and is asked again only fo
   auto vault = std::make_shared<Vault>();
   const std::string text = config("  - kms: {apiVersion: v2, name: vault}\n");
   s.start(text, {{"vault", vault}});
-  REQUIRE(s.client.create(Object::from_yaml(kSecret).value()).wait(10s));
+  REQUIRE(s.client.create(Object::from_yaml(kSecret).value()).wait(60s));
   CHECK(s.raw().find("vault-1") != std::string::npos);
   CHECK(vault->wrapped == 1);
   CHECK(vault->opened == 0);

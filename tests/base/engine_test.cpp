@@ -18,12 +18,12 @@ using namespace std::chrono_literals;
 
 TEST_CASE("a pending answer reaches the waiter, the callback and then()") {
   Engine engine;
-  CHECK(engine.run_blocking([]() -> Result<int> { return 7; }).wait(5s).value() == 7);
+  CHECK(engine.run_blocking([]() -> Result<int> { return 7; }).wait(60s).value() == 7);
   auto doubled =
       engine.run_blocking([]() -> Result<int> { return 7; }).then([](Result<int> n) -> Result<int> {
         return *n * 2;
       });
-  CHECK(doubled.wait(5s).value() == 14);
+  CHECK(doubled.wait(60s).value() == 14);
   Promise<int> promise;
   auto pending = promise.pending();
   std::atomic<int> seen{0};
@@ -37,7 +37,7 @@ TEST_CASE("a promise that is dropped answers cancelled, so nobody waits for ever
   auto promise = std::make_unique<Promise<int>>();
   auto pending = promise->pending();
   promise.reset();
-  const auto answer = pending.wait(1s);
+  const auto answer = pending.wait(60s);
   REQUIRE_FALSE(answer);
   CHECK(answer.error().is(Error::cancelled));
 }
@@ -51,7 +51,7 @@ TEST_CASE("cancel() tells the producer once and the consumer gets cancelled") {
   pending.cancel();
   CHECK(calls == 1);
   CHECK(promise.cancelled());
-  CHECK(pending.wait(1s).error().is(Error::cancelled));
+  CHECK(pending.wait(60s).error().is(Error::cancelled));
 }
 
 TEST_CASE("wait() on an event thread answers would_deadlock instead of hanging") {
@@ -64,7 +64,7 @@ TEST_CASE("wait() on an event thread answers would_deadlock instead of hanging")
     auto result = pending->wait(1s);
     done.set(!result && result.error().is(Error::would_deadlock));
   });
-  CHECK(answer.wait(5s).value());
+  CHECK(answer.wait(60s).value());
 }
 
 TEST_CASE("the worker queue has a bound and says so") {
@@ -76,7 +76,7 @@ TEST_CASE("the worker queue has a bound and says so") {
     started.set({});
     (void)open->wait(10s);
   }));
-  REQUIRE(running.wait(5s));
+  REQUIRE(running.wait(60s));
   REQUIRE(engine.post_blocking([] {}));
   REQUIRE(engine.post_blocking([] {}));
   const auto full = engine.post_blocking([] {});
@@ -106,7 +106,7 @@ TEST_CASE("timers run in order and a cancelled one does not run") {
   });
   CHECK(engine.cancel_timer(dropped));
   CHECK_FALSE(engine.cancel_timer(dropped));
-  REQUIRE(finished.wait(5s));
+  REQUIRE(finished.wait(60s));
   CHECK(order == std::vector<int>{1, 2});
 }
 
@@ -136,7 +136,7 @@ TEST_CASE("stop() drops queued work and its waiters hear of it") {
   Engine engine;
   engine.stop();
   auto late = engine.run_blocking([]() -> Result<int> { return 1; });
-  CHECK(late.wait(1s).error().is(Error::cancelled));
+  CHECK(late.wait(60s).error().is(Error::cancelled));
 }
 
 TEST_CASE("errors keep code, detail, cause and context") {
@@ -223,15 +223,15 @@ TEST_CASE("the TCP transport delivers whole messages in order and tells when the
                             [&](const Error&) { gone.set({}); }};
   });
   REQUIRE(listener);
-  auto connection = engine.transport().connect((*listener)->address(), {}).wait(5s);
+  auto connection = engine.transport().connect((*listener)->address(), {}).wait(60s);
   REQUIRE(connection);
   const std::string big(1 << 20, 'x');
   REQUIRE((*connection)->send("one"));
   REQUIRE((*connection)->send(""));
   REQUIRE((*connection)->send(big));
-  REQUIRE(received.wait(5s));
+  REQUIRE(received.wait(60s));
   CHECK(got == std::vector<std::string>{"one", "", big});
   (*connection)->close();
-  CHECK(closed.wait(5s));
+  CHECK(closed.wait(60s));
   engine.stop();
 }

@@ -18,6 +18,7 @@
 #include "bindings/c/handles.hpp"
 #include "orchestra/orchestra.h"
 #include "orchestra/retry_after.hpp"
+#include "tests/support/free_port.hpp"
 #include "tests/support/test.hpp"
 
 using orchestra::test::TempDir;
@@ -551,18 +552,6 @@ struct HeldAnswer {
     return 3;
   }
 };
-
-/// A port of this address that was free a moment ago.
-int free_port(const char* address) {
-  const orchestra::Fd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_in at{};
-  at.sin_family = AF_INET;
-  ::inet_pton(AF_INET, address, &at.sin_addr);
-  socklen_t size = sizeof at;
-  REQUIRE(::bind(fd.get(), reinterpret_cast<sockaddr*>(&at), size) == 0);
-  REQUIRE(::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&at), &size) == 0);
-  return ntohs(at.sin_port);
-}
 }  // namespace
 
 TEST_CASE(
@@ -607,7 +596,7 @@ TEST_CASE("Services that several threads apply end as the last revision has them
   REQUIRE(orc_lb_new(engine.get(), R"({"mode": "userspace", "loopback_ranges": ["127.0.0.0/8"]})", &lb,
                      nullptr) == ORC_OK);
   const LbHandle owned(lb);
-  const std::string target = "127.0.0.1:" + std::to_string(free_port("127.0.0.1"));
+  const std::string target = "127.0.0.1:" + std::to_string(orchestra::test::free_port());
   std::mutex mutex;
   std::map<std::int64_t, std::string> endpoints;  // by revision
   const auto apply = [&](int number) {

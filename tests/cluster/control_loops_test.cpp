@@ -23,7 +23,7 @@ TEST_CASE("of two control loops over one store one runs, and the other takes ove
   };
   auto first = make("a");
   REQUIRE(first->start());
-  REQUIRE(first->wait_running(true, 20s));
+  REQUIRE(first->wait_running(true, 60s));
   auto second = make("b");
   REQUIRE(second->start());
   CHECK_FALSE(second->wait_running(true, 300ms));
@@ -34,21 +34,21 @@ TEST_CASE("of two control loops over one store one runs, and the other takes ove
       "replicas: 2\n"
       "  selector: {a: b}\n  template:\n    metadata: {labels: {a: b}}\n    spec: {containers: [{name: c, "
       "image: i}]}\n");
-  REQUIRE(client.create(*settings).wait(5s));
-  const auto pods = [&] { return client.list("v1", "pods").wait(5s).value().items.size(); };
+  REQUIRE(client.create(*settings).wait(60s));
+  const auto pods = [&] { return client.list("v1", "pods").wait(60s).value().items.size(); };
   auto watch = client.watch("v1", "pods", {});
   REQUIRE(watch);
-  for (int i = 0; i < 100 && pods() != 2; ++i) (void)watch->next(200ms);
+  for (int i = 0; i < 300 && pods() != 2; ++i) (void)watch->next(200ms);
   CHECK(pods() == 2);
 
   first->stop();
   CHECK_FALSE(first->running());
-  REQUIRE(second->wait_running(true, 20s));
+  REQUIRE(second->wait_running(true, 60s));
   REQUIRE(client
               .patch("v1", "replicationcontrollers", "rc", "default", PatchType::merge,
                      R"({"spec":{"replicas":4}})")
-              .wait(5s));
-  for (int i = 0; i < 100 && pods() != 4; ++i) (void)watch->next(200ms);
+              .wait(60s));
+  for (int i = 0; i < 300 && pods() != 4; ++i) (void)watch->next(200ms);
   CHECK(pods() == 4);
   second->stop();
   server.stop();
@@ -64,7 +64,7 @@ TEST_CASE("a deposed leader's write fails in its transaction") {
   for (int i = 0; i < 200 && !election.leading(); ++i) {
     Promise<void> timer;
     engine.after(50ms, [timer] { timer.set({}); });
-    (void)timer.pending().wait(5s);
+    (void)timer.pending().wait(60s);
   }
   REQUIRE(election.leading());
   WriteOptions options;
@@ -73,8 +73,8 @@ TEST_CASE("a deposed leader's write fails in its transaction") {
     return *Object::from_yaml(
         std::string("apiVersion: v1\nkind: ConfigMap\nmetadata: {namespace: default, name: ") + name + "}\n");
   };
-  CHECK(server.client().create(map("while-leading"), options).wait(5s));
+  CHECK(server.client().create(map("while-leading"), options).wait(60s));
   election.stop();
-  CHECK_FALSE(server.client().create(map("deposed"), options).wait(5s));
+  CHECK_FALSE(server.client().create(map("deposed"), options).wait(60s));
   server.stop();
 }

@@ -82,9 +82,9 @@ struct Served {
     request.resource = "pods";
     request.ns = "default";
     request.name = "web";
-    auto stream = log.impl()->log(request).wait(10s);
+    auto stream = log.impl()->log(request).wait(60s);
     if (!stream) return stream.error().to_string();
-    auto text = (*stream)->read(1000).wait(10s);
+    auto text = (*stream)->read(1000).wait(60s);
     return text ? *text : text.error().to_string();
   }
   Engine engine;
@@ -179,7 +179,7 @@ TEST_CASE(
       request_certificate(served.engine, bootstrap, make_node_request("n1")->request_pem, 300ms);
   REQUIRE_FALSE(waits);
   CHECK(waits.error().is(Error::deadline_exceeded));
-  CHECK_FALSE(bootstrap.list("v1", "secrets").wait(10s));
+  CHECK_FALSE(bootstrap.list("v1", "secrets").wait(60s));
 }
 
 TEST_CASE("logs of a pod come by the tunnel of its node, and only that node may open it") {
@@ -189,7 +189,7 @@ TEST_CASE("logs of a pod come by the tunnel of its node, and only that node may 
       admin
           .create(*Object::from_yaml("apiVersion: v1\nkind: Pod\nmetadata: {name: web, namespace: default}\n"
                                      "spec: {nodeName: n1, containers: [{name: c, image: i}]}\n"))
-          .wait(10s));
+          .wait(60s));
   const auto http = make_http_client(served.engine);
   CHECK(served.log_of_web().find("no node agent is connected") != std::string::npos);
 
@@ -212,7 +212,7 @@ TEST_CASE("logs of a pod come by the tunnel of its node, and only that node may 
   REQUIRE(until([&] { return right->connected(); }));
   CHECK(until([&] { return served.log_of_web() == "from the node\n"; }));
   // Pages of the node come by the same way, for whoever may read its subresource proxy.
-  REQUIRE(admin.create(*Object::from_yaml("apiVersion: v1\nkind: Node\nmetadata: {name: n1}\n")).wait(10s));
+  REQUIRE(admin.create(*Object::from_yaml("apiVersion: v1\nkind: Node\nmetadata: {name: n1}\n")).wait(60s));
   const RemoteClientOptions node = served.as_node("n1");
   const auto page = [&] {
     HttpRequest request;
@@ -220,7 +220,7 @@ TEST_CASE("logs of a pod come by the tunnel of its node, and only that node may 
     request.tls.ca_pem = node.ca_pem;
     request.tls.certificate_pem = node.certificate_pem;
     request.tls.key_pem = node.key_pem;
-    auto answer = http->send(std::move(request)).wait(10s);
+    auto answer = http->send(std::move(request)).wait(60s);
     return answer ? answer->body : answer.error().to_string();
   };
   CHECK(page().find("nodes \\\"n1\\\" is forbidden: User \\\"system:node:n1\\\" cannot get resource "
@@ -232,7 +232,7 @@ TEST_CASE("logs of a pod come by the tunnel of its node, and only that node may 
         "roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: reader}\n"
         "subjects: [{kind: User, apiGroup: rbac.authorization.k8s.io, name: 'system:node:n1'}]\n"}) {
     REQUIRE(admin.create(*Object::from_yaml("apiVersion: rbac.authorization.k8s.io/v1\n" + std::string(each)))
-                .wait(10s));
+                .wait(60s));
   }
   CHECK(until([&] { return page() == "n1 says /stats/summary?x=1"; }));
   right->send_statistics({{}, {{"n1", 1, 2, 3, 4}, {"n2", 5, 6, 7, 8}}});
@@ -270,20 +270,20 @@ TEST_CASE(
     return *Object::from_yaml(
         "apiVersion: v1\nkind: ConfigMap\nmetadata: {namespace: default, name: " + name + "}\n");
   };
-  REQUIRE(client.create(config_map("one")).wait(10s));
+  REQUIRE(client.create(config_map("one")).wait(60s));
   first->stop();
   first.reset();
-  const auto lost = client.create(config_map("two")).wait(10s);
+  const auto lost = client.create(config_map("two")).wait(60s);
   REQUIRE_FALSE(lost);
   CHECK(lost.error().is(Error::unavailable));
-  CHECK(client.create(config_map("two")).wait(10s));
+  CHECK(client.create(config_map("two")).wait(60s));
 
   remote->server = "https://127.0.0.1:1";
   const Client begins_wrong = RemoteClient::connect(engine, *remote);
-  CHECK(begins_wrong.get("v1", "configmaps", "two", "default").wait(10s));
+  CHECK(begins_wrong.get("v1", "configmaps", "two", "default").wait(60s));
   auto watch = begins_wrong.watch("v1", "configmaps", {.ns = "default"});
   REQUIRE(watch);
   second.stop();
-  CHECK_FALSE(begins_wrong.get("v1", "configmaps", "two", "default").wait(10s));
+  CHECK_FALSE(begins_wrong.get("v1", "configmaps", "two", "default").wait(60s));
   engine.stop();
 }

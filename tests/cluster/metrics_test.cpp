@@ -1,6 +1,6 @@
 // A host's MetricsSource behind metrics.k8s.io.
-#include "orchestra/cluster.hpp"
 #include "orchestra/metrics.hpp"
+#include "orchestra/cluster.hpp"
 #include "orchestra/object.hpp"
 #include "tests/support/test.hpp"
 
@@ -37,12 +37,12 @@ TEST_CASE("a host's own metrics are served as metrics.k8s.io") {
   const auto started = cluster.start();
   REQUIRE_MESSAGE(started, (started ? "" : started.error().to_string()));
   const Client client = cluster.client();
-  const auto pods = client.list("metrics.k8s.io/v1beta1", "pods").wait(5s);
+  const auto pods = client.list("metrics.k8s.io/v1beta1", "pods").wait(60s);
   REQUIRE_MESSAGE(pods, (pods ? "" : pods.error().to_string()));
   REQUIRE(pods->items.size() == 1);
   CHECK(pods->items[0].name() == "web");
   CHECK(pods->items[0].json().find(R"("cpu":"250000000n","memory":"4Ki")") != std::string::npos);
-  const auto nodes = client.list("metrics.k8s.io/v1beta1", "nodes").wait(5s);
+  const auto nodes = client.list("metrics.k8s.io/v1beta1", "nodes").wait(60s);
   REQUIRE(nodes);
   REQUIRE(nodes->items.size() == 1);
   CHECK(nodes->items[0].json().find(R"("window":"5.5s")") != std::string::npos);

@@ -34,10 +34,10 @@ Result<void> meet(const StoreTls& server, const StoreTls& client) {
     return handler;
   });
   REQUIRE(listening.has_value());
-  auto connected = (*there)->connect((*listening)->address(), {}).wait(10s);
+  auto connected = (*there)->connect((*listening)->address(), {}).wait(60s);
   if (!connected) return connected.error();
   (void)(*connected)->send("hello");
-  auto got = wait.wait(10s);
+  auto got = wait.wait(60s);
   (*connected)->close();
   return got ? Result<void>() : Result<void>(got.error());
 }

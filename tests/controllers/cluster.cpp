@@ -81,7 +81,7 @@ void Cluster::pod_changed(const Object& now) {
 }
 
 bool Cluster::eventually(const std::function<bool()>& done) {
-  const auto deadline = std::chrono::steady_clock::now() + 20s;
+  const auto deadline = std::chrono::steady_clock::now() + 60s;
   while (true) {
     std::uint64_t before = 0;
     {
@@ -100,7 +100,7 @@ void Cluster::create(const std::string& yaml) {
   const auto objects = Object::many_from_yaml(yaml);
   REQUIRE(objects);
   for (const Object& object : *objects) {
-    const auto made = client.create(object).wait(10s);
+    const auto made = client.create(object).wait(60s);
     REQUIRE_MESSAGE(made, (made ? "" : made.error().to_string()));
   }
 }
@@ -111,7 +111,7 @@ Object Cluster::get(const ResourceRef& resource, const std::string& ns, const st
 
 Result<Object> Cluster::patch(const ResourceRef& resource, const std::string& ns, const std::string& name,
                               const std::string& merge) {
-  return client.patch(resource.api_version, resource.resource, name, ns, PatchType::merge, merge).wait(10s);
+  return client.patch(resource.api_version, resource.resource, name, ns, PatchType::merge, merge).wait(60s);
 }
 
 std::vector<Object> Cluster::active_pods(const std::string& ns) {

@@ -116,7 +116,7 @@ TEST_CASE("a pod that is taken away comes back, and the service lists who is rea
     return addresses != nullptr && addresses->size() == 3;
   }));
   const Object victim = cluster.active_pods("shop").at(0);
-  REQUIRE(cluster.client.remove("v1", "pods", victim.name(), "shop").wait(10s));
+  REQUIRE(cluster.client.remove("v1", "pods", victim.name(), "shop").wait(60s));
   CHECK(cluster.eventually([&] {
     return !cluster.seen.get(pods(), "shop", victim.name()) && cluster.ready_pods("shop") == 3 &&
            listed() == 3;
@@ -133,7 +133,7 @@ TEST_CASE(
 
   DeleteOptions orphan;
   orphan.propagation = "Orphan";
-  REQUIRE(cluster.client.remove("apps/v1", "deployments", "web", "shop", orphan).wait(10s));
+  REQUIRE(cluster.client.remove("apps/v1", "deployments", "web", "shop", orphan).wait(60s));
   REQUIRE(cluster.eventually([&] { return !cluster.get(deployments(), "shop", "web"); }));
   REQUIRE(cluster.seen.list(replica_sets(), "shop").size() == 1);
   const Object set = cluster.seen.list(replica_sets(), "shop").at(0);
@@ -143,7 +143,7 @@ TEST_CASE(
   for (const char* propagation : {"Foreground"}) {
     DeleteOptions deep;
     deep.propagation = propagation;
-    REQUIRE(cluster.client.remove("apps/v1", "replicasets", set.name(), "shop", deep).wait(10s));
+    REQUIRE(cluster.client.remove("apps/v1", "replicasets", set.name(), "shop", deep).wait(60s));
     CHECK_MESSAGE(cluster.eventually([&] {
       return cluster.seen.list(replica_sets(), "shop").empty() && cluster.seen.list(pods(), "shop").empty();
     }),
@@ -156,7 +156,7 @@ TEST_CASE("a deployment deleted in the background leaves nothing behind") {
   REQUIRE(cluster.controllers.start());
   cluster.create(kWeb);
   REQUIRE(cluster.eventually([&] { return rolled_out(cluster, 3); }));
-  REQUIRE(cluster.client.remove("apps/v1", "deployments", "web", "shop").wait(10s));
+  REQUIRE(cluster.client.remove("apps/v1", "deployments", "web", "shop").wait(60s));
   CHECK(cluster.eventually([&] {
     return cluster.seen.list(deployments(), "shop").empty() &&
            cluster.seen.list(replica_sets(), "shop").empty() && cluster.seen.list(pods(), "shop").empty();
@@ -176,7 +176,7 @@ TEST_CASE(
            cluster.get(config_maps(), "shop", "kube-root-ca.crt");
   }));
   REQUIRE(cluster.eventually([&] { return rolled_out(cluster, 3); }));
-  REQUIRE(cluster.client.remove("v1", "namespaces", "shop").wait(10s));
+  REQUIRE(cluster.client.remove("v1", "namespaces", "shop").wait(60s));
   CHECK_MESSAGE(cluster.eventually([&] {
     return !cluster.get(namespaces(), "", "shop") && cluster.seen.list(pods(), "shop").empty() &&
            cluster.seen.list(replica_sets(), "shop").empty() &&
@@ -265,9 +265,10 @@ spec: {holderIdentity: n1, leaseDurationSeconds: 40, renewTime: "2020-01-01T00:0
   REQUIRE(cluster.client
               .patch("v1", "nodes", "n1", "", PatchType::merge,
                      R"({"status":{"conditions":[{"type":"Ready","status":"True"}]}})", status)
-              .wait(10s));
+              .wait(60s));
   // Admission taints new nodes; this one was known to be well before.
-  REQUIRE(cluster.client.patch("v1", "nodes", "n1", "", PatchType::merge, R"({"spec":{"taints":null}})").wait(10s));
+  REQUIRE(cluster.client.patch("v1", "nodes", "n1", "", PatchType::merge, R"({"spec":{"taints":null}})")
+              .wait(60s));
   REQUIRE(cluster.controllers.start());
   REQUIRE(cluster.eventually([&] {
     const auto last = cluster.controllers.decision("node-lifecycle", "n1");

@@ -40,7 +40,7 @@ Object ship(const std::string& name, const std::string& more = "") {
 Object launch(test::Cluster& cluster, const Object& object) {
   Object made;
   REQUIRE(cluster.eventually([&] {
-    auto created = cluster.client.create(object).wait(5s);
+    auto created = cluster.client.create(object).wait(60s);
     if (created) made = *created;
     return created.has_value();
   }));
@@ -53,7 +53,7 @@ std::string owner_of(const Object& owner) {
 }
 
 bool gone(test::Cluster& cluster, const ResourceRef& resource, const std::string& name) {
-  const auto found = cluster.client.get(resource.api_version, resource.resource, name, "port").wait(5s);
+  const auto found = cluster.client.get(resource.api_version, resource.resource, name, "port").wait(60s);
   return !found && found.error().is(Error::not_found);
 }
 
@@ -70,10 +70,10 @@ TEST_CASE("dependants of a custom object go with it, and custom dependants with 
           .create(*Object::from_yaml("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: cargo, "
                                      "namespace: port" +
                                      owner_of(tender) + "}\n"))
-          .wait(5s);
+          .wait(60s);
   REQUIRE(cargo);
   // An owner that is another object under an old name is nobody's owner: background.
-  REQUIRE(cluster.client.remove("sea.example/v1", "ships", "first", "port").wait(5s));
+  REQUIRE(cluster.client.remove("sea.example/v1", "ships", "first", "port").wait(60s));
   CHECK(cluster.eventually([&] { return gone(cluster, kShipsRef, "tender"); }));
   CHECK(cluster.eventually([&] { return gone(cluster, config_maps(), "cargo"); }));
 }
@@ -86,9 +86,9 @@ TEST_CASE("foreground deletion of a custom object waits for what blocks it, orph
   const Object held = launch(cluster, ship("held", ", finalizers: [sea.example/keep]" + owner_of(first)));
   DeleteOptions foreground;
   foreground.propagation = "Foreground";
-  REQUIRE(cluster.client.remove("sea.example/v1", "ships", "first", "port", foreground).wait(5s));
+  REQUIRE(cluster.client.remove("sea.example/v1", "ships", "first", "port", foreground).wait(60s));
   REQUIRE(cluster.eventually([&] {
-    const auto now = cluster.client.get("sea.example/v1", "ships", "held", "port").wait(5s);
+    const auto now = cluster.client.get("sea.example/v1", "ships", "held", "port").wait(60s);
     return now && now->deleting();
   }));
   CHECK_FALSE(gone(cluster, kShipsRef, "first"));
@@ -100,9 +100,9 @@ TEST_CASE("foreground deletion of a custom object waits for what blocks it, orph
   launch(cluster, ship("stays", owner_of(second)));
   DeleteOptions orphan;
   orphan.propagation = "Orphan";
-  REQUIRE(cluster.client.remove("sea.example/v1", "ships", "second", "port", orphan).wait(5s));
+  REQUIRE(cluster.client.remove("sea.example/v1", "ships", "second", "port", orphan).wait(60s));
   CHECK(cluster.eventually([&] { return gone(cluster, kShipsRef, "second"); }));
-  const auto left = cluster.client.get("sea.example/v1", "ships", "stays", "port").wait(5s);
+  const auto left = cluster.client.get("sea.example/v1", "ships", "stays", "port").wait(60s);
   REQUIRE(left);
   CHECK(left->owners().empty());
 }
@@ -115,22 +115,22 @@ TEST_CASE("a namespace goes only after its custom objects, and its conditions na
   // they have collected shows that it has.
   const Object owner = launch(cluster, ship("owner"));
   launch(cluster, ship("owned", owner_of(owner)));
-  REQUIRE(cluster.client.remove("sea.example/v1", "ships", "owner", "port").wait(5s));
+  REQUIRE(cluster.client.remove("sea.example/v1", "ships", "owner", "port").wait(60s));
   REQUIRE(cluster.eventually([&] { return gone(cluster, kShipsRef, "owned"); }));
   REQUIRE(cluster.eventually([&] { return cluster.controllers.idle(); }));
   launch(cluster, ship("light"));
   launch(cluster, ship("moored", ", finalizers: [sea.example/keep]"));
-  REQUIRE(cluster.client.remove("v1", "namespaces", "port").wait(5s));
+  REQUIRE(cluster.client.remove("v1", "namespaces", "port").wait(60s));
   REQUIRE(cluster.eventually([&] { return gone(cluster, kShipsRef, "light"); }));
   std::string remaining;
   REQUIRE(cluster.eventually([&] {
-    const auto now = cluster.client.get("v1", "namespaces", "port").wait(5s);
+    const auto now = cluster.client.get("v1", "namespaces", "port").wait(60s);
     const json::object* condition = now ? find_condition(tree(*now), "NamespaceContentRemaining") : nullptr;
     remaining = condition == nullptr ? "" : string_at(*condition, "/message");
     return remaining == "Some resources are remaining: ships.sea.example has 1 resource instances";
   }));
   REQUIRE(cluster.patch(kShipsRef, "port", "moored", R"({"metadata":{"finalizers":null}})"));
-  CHECK(cluster.eventually([&] { return !cluster.client.get("v1", "namespaces", "port").wait(5s); }));
+  CHECK(cluster.eventually([&] { return !cluster.client.get("v1", "namespaces", "port").wait(60s); }));
 }
 
 TEST_CASE("a definition that goes and comes again wedges nothing") {
@@ -139,17 +139,17 @@ TEST_CASE("a definition that goes and comes again wedges nothing") {
   cluster.create(kShips);
   launch(cluster, ship("first"));
   REQUIRE(cluster.client.remove("apiextensions.k8s.io/v1", "customresourcedefinitions", "ships.sea.example")
-              .wait(5s));
+              .wait(60s));
   REQUIRE(cluster.eventually([&] {
     return !cluster.client.get("apiextensions.k8s.io/v1", "customresourcedefinitions", "ships.sea.example")
-                .wait(5s);
+                .wait(60s);
   }));
   CHECK(cluster.eventually([&] { return cluster.controllers.idle(); }));
   const std::string all = kShips;
   cluster.create(all.substr(0, all.find("---")));
   const Object owner = launch(cluster, ship("owner"));
   launch(cluster, ship("owned", owner_of(owner)));
-  REQUIRE(cluster.client.remove("sea.example/v1", "ships", "owner", "port").wait(5s));
+  REQUIRE(cluster.client.remove("sea.example/v1", "ships", "owner", "port").wait(60s));
   CHECK(cluster.eventually([&] { return gone(cluster, kShipsRef, "owned"); }));
 }
 

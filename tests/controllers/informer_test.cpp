@@ -50,7 +50,7 @@ struct Watched {
   }
   void start() {
     REQUIRE(pods.start());
-    REQUIRE(pods.wait_synced().wait(10s));
+    REQUIRE(pods.wait_synced().wait(60s));
   }
 };
 
@@ -107,12 +107,12 @@ TEST_CASE("wait_for is done exactly when the cache has the version") {
   auto seen = watched.pods.wait_for(stored.resource_version());
   CHECK_FALSE(seen.is_ready());
   watched.server->hold(false);
-  REQUIRE(seen.wait(10s));
+  REQUIRE(seen.wait(60s));
   CHECK(watched.pods.get("shop", "a"));
   CHECK(watched.pods.wait_for("1").is_ready());
   auto never = watched.pods.wait_for("999999");
   watched.pods.stop();
-  CHECK(never.wait(10s).error().is(Error::cancelled));
+  CHECK(never.wait(60s).error().is(Error::cancelled));
 }
 
 TEST_CASE("after stop() no handler runs, also when the server talks on") {

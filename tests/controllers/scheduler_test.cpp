@@ -41,10 +41,10 @@ struct Scheduled : test::Cluster {
                                      R"(","memory":"8Gi","pods":"110"},"capacity":{"cpu":")" + cpu +
                                      R"(","memory":"8Gi","pods":"110"}}})",
                                  status())
-                          .wait(10s);
+                          .wait(60s);
     REQUIRE_MESSAGE(done, (done ? "" : done.error().to_string()));
     // Admission taints new nodes until somebody knows that they are well.
-    REQUIRE(client.patch("v1", "nodes", name, "", PatchType::merge, R"({"spec":{"taints":null}})").wait(10s));
+    REQUIRE(client.patch("v1", "nodes", name, "", PatchType::merge, R"({"spec":{"taints":null}})").wait(60s));
   }
   static WriteOptions status() {
     WriteOptions options;
@@ -66,7 +66,7 @@ struct Scheduled : test::Cluster {
   }
   std::string events_of(const std::string& pod) {
     std::string text;
-    for (const Object& event : client.list("v1", "events", {.ns = "default"}).wait(10s).value().items) {
+    for (const Object& event : client.list("v1", "events", {.ns = "default"}).wait(60s).value().items) {
       if (event.get("/involvedObject/name") != pod) continue;
       text += event.get("/reason").value_or("") + ": " + event.get("/message").value_or("") + "\n";
     }
@@ -115,7 +115,7 @@ TEST_CASE(
   CHECK(table->at(0).reasons == std::vector<std::string>{"Insufficient cpu"});
 
   // A pod that ends makes room for it.
-  REQUIRE(cluster.client.remove("v1", "pods", "a", "default", {.grace_period_seconds = 0}).wait(10s));
+  REQUIRE(cluster.client.remove("v1", "pods", "a", "default", {.grace_period_seconds = 0}).wait(60s));
   CHECK(cluster.eventually([&] { return cluster.node_of("c") == "n1"; }));
   CHECK(cluster.eventually([&] {
     return cluster.events_of("c").find("Scheduled: Successfully assigned default/c to n1") !=
@@ -276,7 +276,7 @@ spec:
   CHECK_MESSAGE(cluster.eventually([&] { return cluster.node_of("user") == "n2"; }), cluster.why("user"));
   CHECK(cluster.eventually([&] {
     const Object claim =
-        cluster.client.get("v1", "persistentvolumeclaims", "data", "default").wait(10s).value();
+        cluster.client.get("v1", "persistentvolumeclaims", "data", "default").wait(60s).value();
     return claim && string_at(tree(claim), "/spec/volumeName") == "on-n2";
   }));
   // Another that wants the same volume's space says what is missing.
@@ -410,9 +410,9 @@ TEST_CASE("a plugin that throws, blocks or refuses costs its pod a while and no 
               .patch("v1", "nodes", "n1", "", PatchType::merge,
                      R"({"status":{"allocatable":{"cpu":"8","memory":"8Gi","pods":"110"}}})",
                      Scheduled::status())
-              .wait(10s));
+              .wait(60s));
   REQUIRE(cluster.client.patch("v1", "nodes", "n1", "", PatchType::merge, R"({"spec":{"taints":null}})")
-              .wait(10s));
+              .wait(60s));
   const auto add = [&](const std::string& name) {
     cluster.create("apiVersion: v1\nkind: Pod\nmetadata: {name: " + name +
                    ", namespace: default}\nspec: {containers: [{name: main, image: web}]}\n");
@@ -489,7 +489,7 @@ TEST_CASE("a gang takes the place of less important pods only when all of it fit
   REQUIRE(cluster.eventually(
       [&] { return !cluster.node_of("low-1").empty() && !cluster.node_of("low-2").empty(); }));
   REQUIRE(
-      cluster.eventually([&] { return bool(cluster.client.create(*Object::from_yaml(kTrain)).wait(10s)); }));
+      cluster.eventually([&] { return bool(cluster.client.create(*Object::from_yaml(kTrain)).wait(60s)); }));
   for (const char* name : {"rank-0", "rank-1", "rank-2"}) {
     cluster.create(std::string("apiVersion: v1\nkind: Pod\nmetadata: {name: ") + name +
                    ", namespace: default, labels: {scheduling.x-k8s.io/pod-group: train}}\n"
@@ -565,7 +565,7 @@ TEST_CASE("a gang waits until all of it exists and fits, and is then bound toget
                 cluster.why("rank-0"));
   REQUIRE(cluster.eventually([&] {
     const auto made = Object::from_yaml(kTrain);
-    return bool(cluster.client.create(*made).wait(10s));
+    return bool(cluster.client.create(*made).wait(60s));
   }));
   CHECK_MESSAGE(cluster.eventually([&] {
     return cluster.why("rank-0").find("the group train has 1 of the 3 pods that it needs") !=
@@ -611,7 +611,7 @@ spec:
   CHECK_MESSAGE(cluster.eventually([&] { return cluster.node_of("user") == "n1"; }), cluster.why("user"));
   CHECK(cluster.eventually([&] {
     const Object claim =
-        cluster.client.get("v1", "persistentvolumeclaims", "fresh", "default").wait(10s).value();
+        cluster.client.get("v1", "persistentvolumeclaims", "fresh", "default").wait(60s).value();
     return claim && claim.annotations().count("volume.kubernetes.io/selected-node") > 0 &&
            claim.annotations().at("volume.kubernetes.io/selected-node") == "n1" &&
            !string_at(tree(claim), "/spec/volumeName").empty();

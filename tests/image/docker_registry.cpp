@@ -18,6 +18,7 @@
 #include "orchestra/env.hpp"
 #include "orchestra/image_store.hpp"
 #include "tests/image/fixtures.hpp"
+#include "tests/support/free_port.hpp"
 #include "tests/support/test.hpp"
 
 using namespace orchestra;
@@ -39,13 +40,7 @@ class DockerRegistry {
  public:
   DockerRegistry(Engine& engine, const TempDir& dir, const std::string& extra_http, const std::string& extra,
                  const std::string& host, const TlsOptions& tls) {
-    // A free port: taken and given back; the registry's own bind then proves it.
-    std::string port;
-    {
-      auto server = HttpServer::start(engine, {.listen = "127.0.0.1:0"}, [](auto, auto) {}).value();
-      port = server->address().substr(server->address().rfind(':') + 1);
-      server->stop(0ms);
-    }
+    const std::string port = std::to_string(orchestra::test::free_port());
     host_ = host + ":" + port;
     const std::string config = dir / "config.yml";
     REQUIRE(write_file(
@@ -78,7 +73,7 @@ class DockerRegistry {
       if (http->send({.url = url, .tls = tls}).wait(5s)) return;
       Promise<void> soon;
       engine.after(20ms, [soon] { soon.set(Result<void>()); });
-      REQUIRE(soon.pending().wait(5s));
+      REQUIRE(soon.pending().wait(60s));
     }
     FAIL("docker-registry does not answer: " << read_file(log, 1 << 16).value_or("no log"));
   }
@@ -131,7 +126,8 @@ void round_trip(Fixture& f, const std::string& host, const ImagePullOptions& opt
 
 TEST_CASE("docker-registry without TLS: push, pull, moved tags, digests") {
   if (find_docker_registry().empty())
-    ORC_SKIP("docker-registry plain", "docker-registry is not in PATH (Debian package docker-registry; tools/fetch-peers.sh)");
+    ORC_SKIP("docker-registry plain",
+             "docker-registry is not in PATH (Debian package docker-registry; tools/fetch-peers.sh)");
   Fixture f;
   const DockerRegistry registry(f.engine, f.dir, "", "", "127.0.0.1", {});
   round_trip(f, registry.host(), {});
@@ -139,7 +135,8 @@ TEST_CASE("docker-registry without TLS: push, pull, moved tags, digests") {
 
 TEST_CASE("docker-registry with TLS and a login") {
   if (find_docker_registry().empty())
-    ORC_SKIP("docker-registry TLS", "docker-registry is not in PATH (Debian package docker-registry; tools/fetch-peers.sh)");
+    ORC_SKIP("docker-registry TLS",
+             "docker-registry is not in PATH (Debian package docker-registry; tools/fetch-peers.sh)");
   Fixture f;
   const auto [certificate, key] = http::make_self_signed("localhost").value();
   REQUIRE(write_file(f.dir / "cert.pem", certificate));

@@ -32,7 +32,7 @@ std::string filtered(const std::string& raw, FilterOptions options, std::size_t 
 std::string read_all(ByteStream& stream) {
   std::string out;
   while (true) {
-    auto chunk = stream.read(4096).wait(5s);
+    auto chunk = stream.read(4096).wait(60s);
     REQUIRE(chunk);
     if (chunk->empty()) return out;
     out += *chunk;
@@ -107,20 +107,20 @@ TEST_CASE("following survives a rotation and ends when the container has ended")
   auto stream =
       open_log_stream(engine, {.live_path = live, .follow = true, .ended = [&] { return ended.load(); }});
   REQUIRE(stream);
-  CHECK((*stream)->read(100).wait(5s).value() == "one\n");
+  CHECK((*stream)->read(100).wait(60s).value() == "one\n");
   auto next = (*stream)->read(100);
   auto file = open_file(live, O_WRONLY | O_APPEND);
   REQUIRE(file);
   REQUIRE(write_all(file->get(), record(2, "two")));
-  CHECK(next.wait(5s).value() == "two\n");
+  CHECK(next.wait(60s).value() == "two\n");
   REQUIRE(rename(live.c_str(), (dir / "0.log.20261123-100002").c_str()) == 0);
   REQUIRE(write_all(file->get(), record(3, "three")));
   REQUIRE(write_file(live, record(4, "four")));
   std::string rest;
-  while (rest.size() < 11) rest += (*stream)->read(100).wait(5s).value();
+  while (rest.size() < 11) rest += (*stream)->read(100).wait(60s).value();
   CHECK(rest == "three\nfour\n");
   ended = true;
-  CHECK((*stream)->read(100).wait(5s).value().empty());
+  CHECK((*stream)->read(100).wait(60s).value().empty());
 }
 
 TEST_CASE("rotated files are packed but for the newest, and read as before") {
@@ -138,7 +138,8 @@ TEST_CASE("rotated files are packed but for the newest, and read as before") {
   Engine engine;
   auto before = open_log_stream(engine, {.live_path = live});
   REQUIRE(before);
-  std::string early = (*before)->read(100).wait(5s).value();  // has the first file open, and the names of all
+  std::string early =
+      (*before)->read(100).wait(60s).value();  // has the first file open, and the names of all
   CHECK(pack_rotated(live).value() == 2);
   CHECK(pack_rotated(live).value() == 0);
   CHECK(log_files(live) == std::vector<std::string>{live + ".20261123-100000.gz",
@@ -202,7 +203,7 @@ TEST_CASE("a damaged packed log is an error that names it, not an end") {
   Engine engine;
   auto stream = open_log_stream(engine, {.live_path = live});
   REQUIRE(stream);
-  auto chunk = (*stream)->read(4096).wait(5s);
+  auto chunk = (*stream)->read(4096).wait(60s);
   REQUIRE(!chunk);
   CHECK(chunk.error().is(Error::corrupt));
   CHECK(chunk.error().message().find(old) != std::string::npos);

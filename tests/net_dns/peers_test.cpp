@@ -14,6 +14,7 @@
 
 #include "net/dns/record_text.hpp"
 #include "server_support.hpp"
+#include "tests/support/free_port.hpp"
 #include "tests/support/paths.hpp"
 
 namespace orchestra {
@@ -71,14 +72,8 @@ std::string program_path(const std::string& name) {
 class Peer {
  public:
   explicit Peer(const std::string& name) {
-    // They take no port 0; this one was free a moment ago.
-    address_ = http::local_address(
-                   http::open_listener(http::parse_address("127.0.0.1:0").value(), http::Listen::datagram, {})
-                       .value()
-                       .get())
-                   .value()
-                   .text();
-    const std::string port = address_.substr(address_.rfind(':') + 1);
+    const std::string port = std::to_string(test::free_port());  // they take no port 0
+    address_ = "127.0.0.1:" + port;
     std::ofstream(folder_ / "zone") << kZone;
     std::ofstream conf(folder_ / "conf");
     if (name == "knotd") {

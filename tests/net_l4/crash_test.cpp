@@ -102,14 +102,14 @@ TEST_CASE("the child that is killed" * doctest::skip()) {
     auto attacher = (*network)->attacher();
     auto proxy = make_proxy(engine, **network, host);
     for (int i = 0; i < 3; ++i) {
-      auto attached = attacher->attach({"uid-a", "d", "a", pod.fd()}).wait(5s);
+      auto attached = attacher->attach({"uid-a", "d", "a", pod.fd()}).wait(60s);
       REQUIRE_MESSAGE(attached, (attached ? "" : attached.error().to_string()));
-      REQUIRE(proxy->apply(service_to(attached->addresses.front())).wait(5s));
-      REQUIRE(attacher->detach("uid-a").wait(5s));
+      REQUIRE(proxy->apply(service_to(attached->addresses.front())).wait(60s));
+      REQUIRE(attacher->detach("uid-a").wait(60s));
     }
     if (round % 2 == 0) {
-      REQUIRE(proxy->teardown().wait(5s));
-      REQUIRE((*network)->teardown().wait(5s));
+      REQUIRE(proxy->teardown().wait(60s));
+      REQUIRE((*network)->teardown().wait(60s));
     }
   }
 }
@@ -134,18 +134,18 @@ TEST_CASE("after kill -9 at any moment the next start is whole and its teardown 
     Engine engine;
     auto network = PodNetwork::open(engine, network_options(data.path(), host));
     REQUIRE_MESSAGE(network, (network ? "" : network.error().to_string()));
-    auto attached = (*network)->attacher()->attach({"uid-a", "d", "a", pod.fd()}).wait(5s);
+    auto attached = (*network)->attacher()->attach({"uid-a", "d", "a", pod.fd()}).wait(60s);
     REQUIRE_MESSAGE(attached, (attached ? "" : attached.error().to_string()));
     CHECK((*network)->attacher()->list().value().size() == 1);
     const std::string address = attached->addresses.front();
     auto proxy = make_proxy(engine, **network, host);
-    REQUIRE(proxy->apply(service_to(address)).wait(5s));
+    REQUIRE(proxy->apply(service_to(address)).wait(60s));
     TcpAnswerer answerer(pod, "0.0.0.0", 8080, "a");
     CHECK(ask_tcp(host, address, 8080) == "a");
     CHECK(ask_tcp(host, "10.96.0.10", 80) == "a");
     CHECK(ask_tcp(pod, "10.96.0.10", 80) == "a");
-    REQUIRE(proxy->teardown().wait(5s));
-    REQUIRE((*network)->teardown().wait(5s));
+    REQUIRE(proxy->teardown().wait(60s));
+    REQUIRE((*network)->teardown().wait(60s));
     CHECK(machine_state(host) == before);
     CHECK(ruleset(host).empty());
     CHECK(sysctl_in(host, "net/ipv4/ip_forward") == forward);

@@ -56,7 +56,7 @@ TEST_CASE("the feed publishes what the API server has, in order, with few builds
   Waiter waiter;
   auto feed = NetworkFeed::start(engine, client).value();
   feed->subscribe([&](std::shared_ptr<const NetworkSnapshot> snapshot) { waiter.take(std::move(snapshot)); });
-  REQUIRE(feed->wait_synced().wait(10s));
+  REQUIRE(feed->wait_synced().wait(60s));
   CHECK(waiter.until([](const NetworkSnapshot& s) { return s.namespaces.contains("default"); }));
   constexpr int kServices = 50;
   const int before = waiter.count();
@@ -65,7 +65,7 @@ TEST_CASE("the feed publishes what the API server has, in order, with few builds
                        .create(from_text(R"({"apiVersion":"v1","kind":"Service","metadata":{"name":"web-)" +
                                          std::to_string(i) +
                                          R"(","namespace":"default"},"spec":{"ports":[{"port":80}]}})"))
-                       .wait(5s);
+                       .wait(60s);
     REQUIRE_MESSAGE(created, (created ? "" : created.error().to_string()));
   }
   CHECK(waiter.until([](const NetworkSnapshot& s) { return s.services.size() >= kServices; }));
@@ -74,7 +74,7 @@ TEST_CASE("the feed publishes what the API server has, in order, with few builds
   const auto snapshot = feed->latest();
   REQUIRE(snapshot->find_service("default", "web-7") != nullptr);
   CHECK(snapshot->find_service("default", "web-7")->cluster_ips.size() == 1);
-  REQUIRE(client.remove("v1", "services", "web-7", "default").wait(5s));
+  REQUIRE(client.remove("v1", "services", "web-7", "default").wait(60s));
   CHECK(waiter.until([](const NetworkSnapshot& s) { return s.find_service("default", "web-7") == nullptr; }));
   feed->stop();
   feed->stop();

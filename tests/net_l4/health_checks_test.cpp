@@ -6,6 +6,7 @@
 #include "orchestra/service_proxy.hpp"
 #include "tests/net_l4/net_lab.hpp"
 #include "tests/net_l4/snapshot_objects.hpp"
+#include "tests/support/free_port.hpp"
 
 using namespace orchestra;
 using namespace orchestra::test;
@@ -17,12 +18,6 @@ Object balanced(int check_port, const std::string& policy = "Local", const std::
   return make_service(name, "127.96.77.20", {{"web", 80}, {"more", 81}},
                       R"(,"type":"LoadBalancer","externalTrafficPolicy":")" + policy +
                           R"(","healthCheckNodePort":)" + std::to_string(check_port));
-}
-
-/// A port that was free a moment ago, of the machine.
-int free_port() {
-  NetworkNamespace here;
-  return TcpAnswerer(here, "0.0.0.0", 0, "").port();
 }
 
 }  // namespace
@@ -78,14 +73,14 @@ TEST_CASE("each node answers on the port of a Service, as long as there is the S
         proxy
             ->apply(make_snapshot(std::move(services), {make_slice("web", std::move(endpoints), 8080)},
                                   {"127.128.0.0/12"}))
-            .wait(5s);
+            .wait(60s);
     REQUIRE_MESSAGE(done, (done ? "" : done.error().to_string()));
     return done->rejected;
   };
   const auto ask = [&](const char* path) {
     HttpRequest request;
     request.url = "http://127.0.0.1:" + std::to_string(port) + path;
-    return client->send(std::move(request)).wait(5s);
+    return client->send(std::move(request)).wait(60s);
   };
   CHECK(apply({balanced(port)}, {{"127.128.77.2"}}).empty());
   auto answer = ask("/healthz");
@@ -116,6 +111,6 @@ TEST_CASE("each node answers on the port of a Service, as long as there is the S
   }
   CHECK(apply({balanced(port)}, {{"127.128.77.2"}}).empty());
   CHECK(ask("/healthz").value().status == 200);
-  CHECK(proxy->teardown().wait(5s));
+  CHECK(proxy->teardown().wait(60s));
   CHECK_FALSE(ask("/healthz"));
 }

@@ -62,17 +62,19 @@ class UdpAnswerer {
   std::unique_ptr<Impl> impl_;
 };
 
+constexpr int kPatienceMs = 20'000;  ///< for an answer that must come
+
 /// What the server said, or "error: ECONNREFUSED", "error: timeout".
 std::string ask_tcp(const NetworkNamespace& from, const std::string& address, int port,
-                    int milliseconds = 2000);
+                    int milliseconds = kPatienceMs);
 std::string ask_udp(const NetworkNamespace& from, const std::string& address, int port,
-                    int milliseconds = 2000);
+                    int milliseconds = kPatienceMs);
 
 /// One UDP socket with one local port, asked again and again.
 class UdpClient {
  public:
   UdpClient(const NetworkNamespace& from, const std::string& address, int port);
-  std::string ask(int milliseconds = 2000);
+  std::string ask(int milliseconds = kPatienceMs);
 
  private:
   Fd socket_;

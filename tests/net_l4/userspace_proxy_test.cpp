@@ -38,12 +38,12 @@ struct ProcessNode {
     TcpAnswerer finder(here, service_ip, 0, "");
     service_port = finder.port();
   }
-  ~ProcessNode() { CHECK(proxy->teardown().wait(5s)); }
+  ~ProcessNode() { CHECK(proxy->teardown().wait(60s)); }
 
   ApplyResult apply(std::vector<Object> slices, const std::string& annotations = "{}",
                     const char* protocol = "TCP") {
     auto service = make_service("web", service_ip, {{"web", service_port, 0, protocol}}, "", annotations);
-    auto done = proxy->apply(make_snapshot({service}, std::move(slices), {"127.128.0.0/12"})).wait(5s);
+    auto done = proxy->apply(make_snapshot({service}, std::move(slices), {"127.128.0.0/12"})).wait(60s);
     REQUIRE_MESSAGE(done, (done ? "" : done.error().to_string()));
     return *done;
   }
@@ -161,14 +161,14 @@ TEST_CASE("pods of level process have addresses of their own that survive a rest
   auto network = make_process_pod_network(engine, {data.path(), 258}).value();
   CHECK(network->node_address() == "127.129.2.1");
   CHECK(network->dns_address() == "127.129.2.1");
-  CHECK(network->attach({"uid-a", "d", "a", nullptr}).wait(5s).value().addresses.front() == "127.129.2.2");
-  CHECK(network->attach({"uid-b", "d", "b", nullptr}).wait(5s).value().addresses.front() == "127.129.2.3");
-  CHECK(network->attach({"uid-a", "d", "a", nullptr}).wait(5s).value().addresses.front() == "127.129.2.2");
-  network->detach("uid-a").wait(5s).value();
+  CHECK(network->attach({"uid-a", "d", "a", nullptr}).wait(60s).value().addresses.front() == "127.129.2.2");
+  CHECK(network->attach({"uid-b", "d", "b", nullptr}).wait(60s).value().addresses.front() == "127.129.2.3");
+  CHECK(network->attach({"uid-a", "d", "a", nullptr}).wait(60s).value().addresses.front() == "127.129.2.2");
+  network->detach("uid-a").wait(60s).value();
   network.reset();
   network = make_process_pod_network(engine, {data.path(), 258}).value();
   CHECK(network->list().value().size() == 1);
-  CHECK(network->attach({"uid-c", "d", "c", nullptr}).wait(5s).value().addresses.front() == "127.129.2.4");
+  CHECK(network->attach({"uid-c", "d", "c", nullptr}).wait(60s).value().addresses.front() == "127.129.2.4");
   CHECK_FALSE(make_process_pod_network(engine, {data.path(), 4096}));
 }
 
@@ -176,14 +176,14 @@ TEST_CASE("at level process a dialer reaches the pod's own address and nothing e
   Engine engine;
   TempDir data;
   auto network = make_process_pod_network(engine, {data.path(), 77}).value();
-  network->attach({"uid-a", "d", "a", nullptr}).wait(5s).value();
+  network->attach({"uid-a", "d", "a", nullptr}).wait(60s).value();
   TcpAnswerer a({}, "127.128.77.2", 0, "a"), host({}, "127.0.0.1", 0, "host");
   auto dialer = make_process_pod_dialer(engine, network);
-  auto connected = dialer->dial("uid-a", "127.0.0.1", a.port(), 2s).wait(5s);
+  auto connected = dialer->dial("uid-a", "127.0.0.1", a.port(), 2s).wait(60s);
   REQUIRE(connected);
   CHECK(read_all(**connected) == "a");
-  CHECK_FALSE(dialer->dial("uid-a", "127.0.0.1", host.port(), 2s).wait(5s));
-  CHECK(dialer->dial("uid-a", "127.0.0.2", host.port(), 2s).wait(5s).error().is(Error::denied));
+  CHECK_FALSE(dialer->dial("uid-a", "127.0.0.1", host.port(), 2s).wait(60s));
+  CHECK(dialer->dial("uid-a", "127.0.0.2", host.port(), 2s).wait(60s).error().is(Error::denied));
 }
 
 TEST_CASE("without nftables pods reach Services through the relay on the node") {
@@ -202,7 +202,7 @@ TEST_CASE("without nftables pods reach Services through the relay on the node") 
   options.masquerade = false;
   auto network = PodNetwork::open(engine, options).value();
   auto pod = NetworkNamespace::create().value();
-  network->attacher()->attach({"uid-a", "d", "a", pod.fd()}).wait(5s).value();
+  network->attacher()->attach({"uid-a", "d", "a", pod.fd()}).wait(60s).value();
   ServiceProxyOptions proxy_options;
   proxy_options.node = "n1";
   proxy_options.service_cidr = "10.96.0.0/16";
@@ -216,7 +216,7 @@ TEST_CASE("without nftables pods reach Services through the relay on the node") 
                   ->apply(make_snapshot({make_service("web", "10.96.0.10", {{}, {"dns", 53, 0, "UDP"}})},
                                         {make_slice("web", {{"10.244.1.2"}}, 8080),
                                          make_slice("web", {{"10.244.1.2"}}, 5353, "dns", "UDP", "web-2")}))
-                  .wait(5s)
+                  .wait(60s)
                   .value();
   CHECK(done.rejected.empty());
   CHECK(ask_tcp(pod, "10.96.0.10", 80) == "a");
@@ -224,7 +224,7 @@ TEST_CASE("without nftables pods reach Services through the relay on the node") 
   CHECK(ask_udp(pod, "10.96.0.10", 53) == "udp a");
   CHECK(ask_tcp(pod, "10.96.0.10", 81) == "error: ECONNREFUSED");
   CHECK(ask_tcp(pod, "10.96.0.11", 80) == "error: ECONNREFUSED");
-  proxy->teardown().wait(5s).value();
-  network->teardown().wait(5s).value();
+  proxy->teardown().wait(60s).value();
+  network->teardown().wait(60s).value();
   CHECK(machine_state(host) == before);
 }

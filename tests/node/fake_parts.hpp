@@ -233,12 +233,12 @@ struct FakeNode {
     return *made;
   }
   Object create(const Object& pod) {
-    auto made = context.client.create(pod).wait(10s);
+    auto made = context.client.create(pod).wait(60s);
     REQUIRE_MESSAGE(made, made.error().to_string());
     return *made;
   }
   Object pod(const std::string& name) {
-    return context.client.get("v1", "pods", name, "default").wait(10s).value();
+    return context.client.get("v1", "pods", name, "default").wait(60s).value();
   }
   /// Until its phase is this one.
   bool wait_phase(const std::string& name, const std::string& phase) {

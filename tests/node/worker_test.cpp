@@ -199,7 +199,7 @@ TEST_CASE("an agent that finds less of an ended pod than was told leaves its sta
           "containerStatuses":[{"name":"main","image":"box","imageID":"","ready":false,"restartCount":0,
                                 "state":{"terminated":{"exitCode":3}}}]}})",
               status)
-          .wait(10s);
+          .wait(60s);
   REQUIRE_MESSAGE(told, told.error().to_string());
   const auto worker = node.worker(*told);
   PodRecord record;  // the agent before was killed while it took the pod apart
@@ -267,7 +267,7 @@ TEST_CASE("a pod of a runtime class that this node does not have is not run by a
     ListOptions of_events;
     of_events.ns = "default";
     of_events.fields = "involvedObject.name=boxed,reason=FailedCreatePodSandBox";
-    const auto events = node.context.client.list("v1", "events", of_events).wait(10s).value();
+    const auto events = node.context.client.list("v1", "events", of_events).wait(60s).value();
     return events.items.empty() ? std::string() : events.items[0].get("/message").value_or("");
   };
   std::string message;
@@ -296,9 +296,9 @@ TEST_CASE("a container of an older agent, without a note of its resources, is re
   ContainerConfig config;
   config.id = "u-main-0";
   config.name = "main";
-  REQUIRE(node.runtime->create_container("u", config).wait(5s));
-  REQUIRE(node.runtime->start_container("u", config.id).wait(5s));
-  record.containers = {node.runtime->status("u", config.id).wait(5s).value()};
+  REQUIRE(node.runtime->create_container("u", config).wait(60s));
+  REQUIRE(node.runtime->start_container("u", config.id).wait(60s));
+  record.containers = {node.runtime->status("u", config.id).wait(60s).value()};
   worker->adopt(record);
   worker->update(pod_with("web", limits("400m", "128Mi")));
   REQUIRE(node.journal.wait("limit pod cpu 400m memory 128Mi"));

@@ -133,7 +133,7 @@ TEST_CASE("a backup that follows writes file after file until it is told to stop
   std::thread backup([&] { done = back_up(**opened, real_disk(), folder / "b", wanted); });
   int written = 0;
   while (!real_disk().exists(folder / "b") || files_of(folder / "b", "changes-").size() < 2) {
-    REQUIRE((*opened)->put("k" + std::to_string(++written), "v").wait(5s).has_value());
+    REQUIRE((*opened)->put("k" + std::to_string(++written), "v").wait(60s).has_value());
     const Promise<> nobody;
     (void)nobody.pending().wait(100ms);
   }
@@ -184,15 +184,15 @@ TEST_CASE("one snapshot restored for three peers makes one cluster of them, that
     REQUIRE_MESSAGE(opened.has_value(), opened.error().to_string());
     peers.push_back(*opened);
   }
-  REQUIRE(eventually([&] { return peers[0]->put("b", "3").wait(5s).has_value(); }));
+  REQUIRE(eventually([&] { return peers[0]->put("b", "3").wait(60s).has_value(); }));
   CHECK(peers[0]->cluster_id() == peers[2]->cluster_id());
   for (auto& peer : peers) {
-    const auto got = peer->get("a").wait(5s);
+    const auto got = peer->get("a").wait(60s);
     REQUIRE(got.has_value());
     REQUIRE(got->kv.has_value());
     CHECK(got->kv->value.bytes() == "2");
     CHECK(got->revision > 1'000'000'000);  // nobody's cache takes it for the old one
-    CHECK(dynamic_cast<StoreMembers&>(*peer).members().wait(5s)->size() == 3);
+    CHECK(dynamic_cast<StoreMembers&>(*peer).members().wait(60s)->size() == 3);
   }
   for (auto& peer : peers) peer->stop();
 }

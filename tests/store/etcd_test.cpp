@@ -106,7 +106,7 @@ TEST_CASE("a stopped etcd (SIGSTOP) leaves a write of unknown outcome") {
   EtcdServer server;
   Engine engine;
   EtcdStoreOptions options = at(server);
-  options.call_deadline = 300ms;
+  options.call_deadline = 2s;
   auto store = open_or_fail(engine, options);
   put(*store, "k", "1");
   server.pause();

@@ -77,7 +77,7 @@ TEST_CASE("three peers with leases: reads are right through any of them, also wh
 
 TEST_CASE("three peers: without a majority nothing is acknowledged, and errors say what is certain") {
   PeersFixture fixture;
-  fixture.change = [](RaftStoreOptions& options) { options.write_deadline = 300ms; };
+  fixture.change = [](RaftStoreOptions& options) { options.write_deadline = 2s; };
   fixture.open(3, no_compaction());
   const std::size_t leader = wait_for_leader(fixture);
   put(*fixture.peers[leader], "k", "1");

@@ -15,7 +15,7 @@ TEST_CASE("kill -9 of the leader under load: writes go on within seconds, and no
   const std::int64_t killed = lab.engine.clock().now().steady_ns;
   lab.children[leader]->end(SIGKILL);
   const std::size_t before = load.acknowledged();
-  REQUIRE(eventually([&] { return load.acknowledged() > before + 8; }, 10s));
+  REQUIRE(eventually([&] { return load.acknowledged() > before + 8; }, 30s));
   MESSAGE("fail-over: ", (load.last_acknowledged_ns() - killed) / 1'000'000, " ms until nine more writes");
   lab.start(leader);
   const std::size_t again = load.acknowledged();
