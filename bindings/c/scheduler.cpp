@@ -108,6 +108,10 @@ Result<void> set(SchedulingSnapshot& snapshot, const Object& object) {
     snapshot.set_storage_class(StorageClassShape::from_object(object));
   } else if (kind == "CSINode") {
     snapshot.set_volume_limits(object.name(), csi_limits_of(object));
+  } else if (kind == "CSIStorageCapacity") {
+    snapshot.set_capacity(CapacityShape::from_object(object));
+  } else if (kind == "CSIDriver") {
+    snapshot.set_driver(object.name(), object.get_bool("/spec/storageCapacity").value_or(false));
   } else {
     return Error(Error::invalid, "c", "the scheduler does not look at a " + kind);
   }

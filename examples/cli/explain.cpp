@@ -42,7 +42,8 @@ Result<int> explain(const std::string& ns, const std::string& name, const Flags&
   for (const auto& [version, resource] :
        {std::pair("v1", "namespaces"), std::pair("v1", "persistentvolumes"),
         std::pair("v1", "persistentvolumeclaims"), std::pair("storage.k8s.io/v1", "storageclasses"),
-        std::pair("storage.k8s.io/v1", "csinodes")}) {
+        std::pair("storage.k8s.io/v1", "csinodes"), std::pair("storage.k8s.io/v1", "csidrivers"),
+        std::pair("storage.k8s.io/v1", "csistoragecapacities")}) {
     ORC_ASSIGN(auto more, list(client, version, resource));
     question.others.insert(question.others.end(), more.begin(), more.end());
   }

@@ -216,7 +216,8 @@ typedef struct orc_scheduler_plugin {
 
 /* Nodes and pods as values: no engine, no store. One thread at a time. */
 ORC_CAPI orc_code orc_snapshot_new(orc_snapshot** out, orc_error** error);
-/* Adds or replaces: a Node, a Pod with spec.nodeName, a Namespace, PersistentVolume, PersistentVolumeClaim, StorageClass or CSINode. */
+/* Adds or replaces: a Node, a Pod with spec.nodeName, a Namespace, PersistentVolume, PersistentVolumeClaim, StorageClass, CSINode,
+ * CSIDriver or CSIStorageCapacity. */
 ORC_CAPI orc_code orc_snapshot_set(orc_snapshot* snapshot, const char* object_json, size_t size, orc_error** error);
 ORC_CAPI orc_code orc_snapshot_remove_node(orc_snapshot* snapshot, const char* name, orc_error** error);
 ORC_CAPI orc_code orc_snapshot_remove_pod(orc_snapshot* snapshot, const char* uid, orc_error** error);

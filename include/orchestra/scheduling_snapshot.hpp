@@ -171,6 +171,15 @@ struct StorageClassShape {
   friend bool operator==(const StorageClassShape&, const StorageClassShape&) = default;
 };
 
+/// CSIStorageCapacity: how large a volume of a class can be made where these nodes reach. Since 0.2.
+struct CapacityShape {
+  std::string ns, name, storage_class;
+  std::optional<Selector> nodes;  ///< labels of nodes; absent: none reaches it
+  std::int64_t bytes = -1;        ///< maximumVolumeSize, else capacity; -1: neither is said
+  ORC_API static CapacityShape from_object(const Object& capacity);
+  friend bool operator==(const CapacityShape&, const CapacityShape&) = default;
+};
+
 /// Most volumes of each CSI driver on a node, from its CSINode.
 ORC_API std::map<std::string, std::int64_t> csi_limits_of(const Object& csi_node);
 
@@ -332,6 +341,10 @@ class ORC_API SchedulingSnapshot {
   bool remove_claim(const std::string& ns, const std::string& name);
   bool set_storage_class(const StorageClassShape& storage_class);
   bool remove_storage_class(const std::string& name);
+  bool set_capacity(const CapacityShape& capacity);
+  bool remove_capacity(const std::string& ns, const std::string& name);
+  /// CSIDriver: whether it says how much room there is (spec.storageCapacity); only then is it asked for.
+  bool set_driver(const std::string& name, bool tells_capacity);
   /// CSI driver -> most volumes on the node (CSINode).
   bool set_volume_limits(const std::string& node, const std::map<std::string, std::int64_t>& limits);
 

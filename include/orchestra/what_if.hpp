@@ -64,7 +64,7 @@ class ORC_API WhatIf {
 /// ask about. Values; any thread. Since 0.2.
 struct ClusterQuestion {
   std::vector<Object> nodes, pods;
-  std::vector<Object> others;        ///< namespaces, volumes, claims, storage classes, CSINodes
+  std::vector<Object> others;        ///< namespaces, volumes, claims, classes, what CSI drivers say
   std::vector<std::string> without;  ///< names of nodes, as if they were not there
   std::vector<std::string> add;      ///< "NODE=N": as if there were N (1..100,000) more nodes like NODE
 };

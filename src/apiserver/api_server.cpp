@@ -113,6 +113,7 @@ struct ApiServer::Impl : std::enable_shared_from_this<ApiServer::Impl> {
   std::string advertised;  ///< address:port that pods reach; empty: that of https
   std::mutex mutex;        ///< guards start, stop and the timers
   std::mutex bootstrap_mutex;
+  const std::shared_ptr<std::string> roles_seen = std::make_shared<std::string>();  ///< under it
   Engine::TimerId renewal = 0, again = 0;
   bool started = false;
 };
@@ -223,6 +224,7 @@ Result<void> ApiServer::Impl::open_tokens() {
 
 BootstrapOptions ApiServer::Impl::bootstrap_options() const {
   BootstrapOptions out;
+  out.roles_seen = roles_seen;
   out.service_cidr = options.service_cidr;
   out.ca_pem = pki->ca_pem();
   const std::string address = !advertised.empty() ? advertised : https ? https->address() : std::string();

@@ -11,6 +11,9 @@ struct BootstrapOptions {
   std::string advertise_host;  ///< where `kubernetes` points to; empty: no endpoints
   int advertise_port = 0;
   std::string ca_pem = {};  ///< of client certificates, for extension servers
+  /// The versions of all roles and bindings when they were found complete, twice: as long as these are what is
+  /// there, nothing is compared. Null: always.
+  std::shared_ptr<std::string> roles_seen = {};
 };
 /// The server's own client, and how its answers are waited for: also where time is virtual.
 struct Asking {
@@ -25,8 +28,9 @@ struct Asking {
 };
 /// Priority levels and flow schemas of an empty cluster.
 std::vector<json::value> flow_control_objects();
-/// Default roles and bindings, and the sums of aggregated ones. Idempotent. Blocks.
-Result<void> bootstrap_rbac(const std::shared_ptr<ApiCore>& core);
+/// Default roles and bindings, and the sums of aggregated ones. Idempotent. Blocks. `seen`: as
+/// BootstrapOptions::roles_seen.
+Result<void> bootstrap_rbac(const std::shared_ptr<ApiCore>& core, std::string* seen = nullptr);
 /// Idempotent. Blocks.
 Result<void> bootstrap(const std::shared_ptr<ApiCore>& core, const BootstrapOptions& options);
 

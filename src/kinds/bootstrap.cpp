@@ -146,7 +146,8 @@ Result<void> bootstrap(const std::shared_ptr<ApiCore>& core, const BootstrapOpti
   ORC_TRY(ensure_flow_control(*core, ask));
   ORC_TRY(ensure_service_range(*core, ask, options.service_cidr));
   // On a full disk the server starts all the same: else nobody could delete anything.
-  if (auto made = bootstrap_rbac(core); !made && !made.error().is(Error::no_space)) return made;
+  if (auto made = bootstrap_rbac(core, options.roles_seen.get()); !made && !made.error().is(Error::no_space))
+    return made;
   ORC_TRY(ensure_extension_authentication(ask, options.ca_pem));
   return ensure_service(ask, options);
 }

@@ -454,6 +454,22 @@ StorageClassShape StorageClassShape::from_object(const Object& storage_class) {
   return shape;
 }
 
+CapacityShape CapacityShape::from_object(const Object& capacity) {
+  const json::value& root = tree(capacity);
+  CapacityShape shape;
+  shape.ns = capacity.ns();
+  shape.name = capacity.name();
+  shape.storage_class = string_at(root, "/storageClassName");
+  if (object_at(root, "/nodeTopology") != nullptr) shape.nodes = selector_at(root, "/nodeTopology");
+  for (const char* field : {"/maximumVolumeSize", "/capacity"}) {
+    const json::value* size = find(root, field);
+    if (size == nullptr || size->is_null()) continue;
+    shape.bytes = amount("storage", *size);
+    break;
+  }
+  return shape;
+}
+
 std::map<std::string, std::int64_t> csi_limits_of(const Object& csi_node) {
   std::map<std::string, std::int64_t> limits;
   if (const json::array* drivers = array_at(tree(csi_node), "/spec/drivers")) {

@@ -82,6 +82,8 @@ SchedulingSnapshot::Impl::Impl(const Impl& other)
       volumes(other.volumes),
       claims(other.claims),
       storage_classes(other.storage_classes),
+      capacities(other.capacities),
+      drivers_that_tell_capacity(other.drivers_that_tell_capacity),
       volumes_by_class(other.volumes_by_class),
       profiles(other.profiles) {
   for (NodeState& node : nodes) {
@@ -123,6 +125,9 @@ SchedulingSnapshot SchedulingSnapshot::from_objects(const std::vector<Object>& n
     if (kind == "PersistentVolumeClaim") snapshot.set_claim(ClaimShape::from_object(object));
     if (kind == "StorageClass") snapshot.set_storage_class(StorageClassShape::from_object(object));
     if (kind == "CSINode") snapshot.set_volume_limits(object.name(), csi_limits_of(object));
+    if (kind == "CSIStorageCapacity") snapshot.set_capacity(CapacityShape::from_object(object));
+    if (kind == "CSIDriver")
+      snapshot.set_driver(object.name(), object.get_bool("/spec/storageCapacity").value_or(false));
   }
   for (const Object& pod : pods) {
     const std::string phase = pod.get("/status/phase").value_or("");
@@ -728,6 +733,16 @@ bool SchedulingSnapshot::set_storage_class(const StorageClassShape& storage_clas
 }
 bool SchedulingSnapshot::remove_storage_class(const std::string& name) {
   return impl_->storage_classes.erase(name) > 0;
+}
+bool SchedulingSnapshot::set_capacity(const CapacityShape& capacity) {
+  return replace(impl_->capacities, claim_key(capacity.ns, capacity.name), capacity);
+}
+bool SchedulingSnapshot::remove_capacity(const std::string& ns, const std::string& name) {
+  return impl_->capacities.erase(claim_key(ns, name)) > 0;
+}
+bool SchedulingSnapshot::set_driver(const std::string& name, bool tells_capacity) {
+  std::set<std::string>& all = impl_->drivers_that_tell_capacity;
+  return tells_capacity ? all.insert(name).second : all.erase(name) > 0;
 }
 bool SchedulingSnapshot::set_volume_limits(const std::string& node,
                                            const std::map<std::string, std::int64_t>& limits) {

@@ -172,6 +172,8 @@ struct SchedulingSnapshot::Impl {
   std::map<std::string, VolumeShape> volumes;
   std::map<std::string, ClaimShape> claims;  // "ns/name"
   std::map<std::string, StorageClassShape> storage_classes;
+  std::map<std::string, CapacityShape> capacities;                                    // by "namespace/name"
+  std::set<std::string> drivers_that_tell_capacity;                                   // by name
   std::unordered_map<std::string, std::vector<const sched::PlacedPod*>> claim_users;  // "ns/name"
   std::map<std::string, std::vector<std::string>> volumes_by_class;                   // names, sorted
   // What changed.

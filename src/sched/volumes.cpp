@@ -11,6 +11,7 @@ namespace {
 
 constexpr const char* kNodeConflict = "node(s) didn't match PersistentVolume's node affinity";
 constexpr const char* kBindConflict = "node(s) didn't find available persistent volumes to bind";
+constexpr const char* kNoRoom = "node(s) did not have enough free storage";
 constexpr const char* kNoSuchVolume =
     "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)";
 constexpr const char* kNoProvisioner = "kubernetes.io/no-provisioner";
@@ -100,6 +101,13 @@ VolumePlan::VolumePlan(const SchedulingSnapshot::Impl& impl, const PodShape& pod
     unbound.claim = &claim;
     const std::string& provisioner = storage_class->second.provisioner;
     if (provisioner != kNoProvisioner && !provisioner.empty()) unbound.maker = &storage_class->second;
+    if (impl.drivers_that_tell_capacity.contains(provisioner)) {
+      unbound.rooms.emplace();
+      for (const auto& [key, capacity] : impl.capacities) {
+        if (capacity.storage_class == claim.storage_class && capacity.nodes && capacity.bytes >= claim.bytes)
+          unbound.rooms->push_back(&capacity);
+      }
+    }
     const auto names = impl.volumes_by_class.find(claim.storage_class);
     if (names == impl.volumes_by_class.end()) continue;
     for (const std::string& volume_name : names->second) {
@@ -190,6 +198,13 @@ VolumePlan::Binding VolumePlan::bind(Slot slot, std::vector<VolumeChoice>* choic
       binding.unsatisfied = true;
       break;
     }
+    const bool room =
+        !each.rooms || std::any_of(each.rooms->begin(), each.rooms->end(),
+                                   [&](const auto* one) { return one->nodes->matches(node.labels); });
+    if (!room) {
+      binding.no_room = true;
+      break;
+    }
     if (choices != nullptr) choices->push_back({each.claim->name, {}});
   }
   return binding;
@@ -220,7 +235,7 @@ Code VolumePlan::code(Slot slot, const std::vector<const PlacedPod*>& removed) c
   if (enabled("NodeVolumeLimits") && above_limit(slot, removed)) return Code::volume_limits;
   if (enabled("VolumeBinding")) {
     const Binding binding = bind(slot, nullptr);
-    if (binding.conflict || binding.unsatisfied || missing_volume_) return Code::volumes;
+    if (binding.conflict || binding.unsatisfied || binding.no_room || missing_volume_) return Code::volumes;
   }
   return enabled("VolumeZone") && !in_zone(slot) ? Code::zone : Code::ok;
 }
@@ -233,6 +248,7 @@ VolumeAnswer VolumePlan::check(Slot slot, const std::vector<const PlacedPod*>& r
   const Binding binding = bind(slot, answer.code == Code::ok ? &answer.choices : nullptr);
   if (binding.conflict) answer.reasons.emplace_back(kNodeConflict);
   if (binding.unsatisfied) answer.reasons.emplace_back(kBindConflict);
+  if (binding.no_room) answer.reasons.emplace_back(kNoRoom);
   if (missing_volume_) answer.reasons.emplace_back(kNoSuchVolume);
   return answer;
 }

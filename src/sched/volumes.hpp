@@ -37,9 +37,11 @@ class VolumePlan {
     const ClaimShape* claim = nullptr;
     std::vector<const VolumeShape*> volumes;  // that would do, as far as the node does not matter
     const StorageClassShape* maker = nullptr;
+    /// The maker says where it has room: these are large enough. Absent: it does not say.
+    std::optional<std::vector<const CapacityShape*>> rooms = {};
   };
   struct Binding {
-    bool conflict = false, unsatisfied = false;
+    bool conflict = false, unsatisfied = false, no_room = false;
   };
   Binding bind(Slot slot, std::vector<VolumeChoice>* choices) const;
   bool in_zone(Slot slot) const;

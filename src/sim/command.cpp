@@ -260,7 +260,8 @@ Result<ClusterQuestion> question_about(SimCluster& cluster, const Arguments& arg
   for (const auto& [version, resource] :
        {std::pair("v1", "namespaces"), std::pair("v1", "persistentvolumes"),
         std::pair("v1", "persistentvolumeclaims"), std::pair("storage.k8s.io/v1", "storageclasses"),
-        std::pair("storage.k8s.io/v1", "csinodes")}) {
+        std::pair("storage.k8s.io/v1", "csinodes"), std::pair("storage.k8s.io/v1", "csidrivers"),
+        std::pair("storage.k8s.io/v1", "csistoragecapacities")}) {
     ORC_TRY(read(version, resource, question.others));
   }
   return question;

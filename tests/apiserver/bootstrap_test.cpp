@@ -119,3 +119,30 @@ TEST_CASE("the Service `kubernetes` points to the address that pods reach, and f
   CHECK(client.get("v1", "endpoints", "kubernetes", "default").wait(30s));
   server.stop();
 }
+
+TEST_CASE("roles that were found complete are compared again as soon as one of them changed") {
+  Engine engine;
+  const auto store = MemoryStore::create(engine);
+  ApiServer server(engine, store, {});
+  REQUIRE(server.start());
+  const Client client = server.client();
+  const auto core = std::make_shared<apiserver::ApiCore>(engine, store, apiserver::CoreOptions{});
+  const auto seen = std::make_shared<std::string>();
+  for (int i = 0; i < 4 && seen->rfind("ClusterRole/", 0) != 0; ++i)
+    REQUIRE(apiserver::bootstrap_rbac(core, seen.get()));
+  REQUIRE(seen->rfind("ClusterRole/", 0) == 0);
+  const Revision before = store->revision();
+  REQUIRE(apiserver::bootstrap_rbac(core, seen.get()));
+  CHECK(store->revision() == before);
+  // A deleted one comes back; one that lost a rule has it again.
+  const char* kApi = "rbac.authorization.k8s.io/v1";
+  REQUIRE(client.remove(kApi, "clusterroles", "view").wait(30s));
+  REQUIRE(client.patch(kApi, "clusterroles", "system:discovery", "", PatchType::merge, R"({"rules":[]})")
+              .wait(30s));
+  REQUIRE(apiserver::bootstrap_rbac(core, seen.get()));
+  CHECK(client.get(kApi, "clusterroles", "view").wait(30s));
+  const auto discovery = client.get(kApi, "clusterroles", "system:discovery").wait(30s);
+  REQUIRE(discovery);
+  CHECK(discovery->get("/rules/0"));
+  server.stop();
+}

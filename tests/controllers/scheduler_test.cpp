@@ -618,3 +618,54 @@ spec:
   }));
   cluster.binder.stop();
 }
+
+TEST_CASE("a pod whose volume has room nowhere waits for a place that has") {
+  Scheduled cluster;
+  REQUIRE(cluster.scheduler.start());
+  cluster.add_node("n1", "1", "{kubernetes.io/hostname: n1, rack: one}");
+  cluster.create(R"(
+apiVersion: storage.k8s.io/v1
+kind: CSIDriver
+metadata: {name: csi.example.com}
+spec: {storageCapacity: true}
+---
+apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata: {name: made}
+provisioner: csi.example.com
+volumeBindingMode: WaitForFirstConsumer
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: data, namespace: default}
+spec:
+  storageClassName: made
+  accessModes: [ReadWriteOnce]
+  resources: {requests: {storage: 5Gi}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: db, namespace: default}
+spec:
+  volumes: [{name: data, persistentVolumeClaim: {claimName: data}}]
+  containers: [{name: main, image: db}]
+)");
+  CHECK_MESSAGE(cluster.eventually([&] {
+    return cluster.why("db").find("1 node(s) did not have enough free storage") != std::string::npos;
+  }),
+                cluster.why("db"));
+  cluster.create(R"(
+apiVersion: storage.k8s.io/v1
+kind: CSIStorageCapacity
+metadata: {name: room, namespace: default}
+storageClassName: made
+nodeTopology: {matchLabels: {rack: one}}
+capacity: 5Gi
+)");
+  // The node is written into the claim: its driver would make the volume there now.
+  CHECK_MESSAGE(cluster.eventually([&] {
+    const auto claim = cluster.client.get("v1", "persistentvolumeclaims", "data", "default").wait(10s);
+    return claim && claim->annotations().contains("volume.kubernetes.io/selected-node");
+  }),
+                cluster.why("db"));
+}

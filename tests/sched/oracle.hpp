@@ -22,6 +22,8 @@ struct Oracle {
   std::vector<VolumeShape> volumes;
   std::vector<ClaimShape> claims;
   std::vector<StorageClassShape> classes;
+  std::vector<CapacityShape> capacities;
+  std::set<std::string> telling;  // drivers that say how much room there is
   std::map<std::string, std::map<std::string, std::int64_t>> limits;  // node -> driver -> count
 
   std::vector<PodShape> on(const std::string& node) const {
@@ -334,6 +336,7 @@ struct Oracle {
       return a->bytes != b->bytes ? a->bytes < b->bytes : a->name < b->name;
     });
     bool unsatisfied = false;
+    bool no_room = false;
     std::set<std::string> given;
     for (const ClaimShape* claim : unbound) {
       const VolumeShape* best = nullptr;
@@ -363,9 +366,20 @@ struct Oracle {
         unsatisfied = true;
         break;
       }
+      if (telling.count(storage_class->provisioner) == 0) continue;
+      bool room = false;
+      for (const CapacityShape& each : capacities) {
+        room = room || (each.storage_class == storage_class->name && each.nodes &&
+                        each.nodes->matches(node.labels) && each.bytes >= 0 && each.bytes >= claim->bytes);
+      }
+      if (!room) {
+        no_room = true;
+        break;
+      }
     }
     if (conflict) reasons.emplace_back("node(s) didn't match PersistentVolume's node affinity");
     if (unsatisfied) reasons.emplace_back("node(s) didn't find available persistent volumes to bind");
+    if (no_room) reasons.emplace_back("node(s) did not have enough free storage");
     if (missing)
       reasons.emplace_back("node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)");
     if (!reasons.empty()) return reasons;
@@ -818,6 +832,18 @@ struct Generator {
                       {"slow", "csi.example.com", chance(50), {zone_a}}};
     for (const StorageClassShape& each : oracle.classes) snapshot.set_storage_class(each);
     if (!volumes) return;
+    if (chance(50)) oracle.telling.insert("csi.example.com");
+    for (const std::string& driver : oracle.telling) snapshot.set_driver(driver, true);
+    for (int i = 0; i < 4; ++i) {
+      CapacityShape room;
+      room.ns = "kube-system";
+      room.name = "room-" + std::to_string(i);
+      room.storage_class = one_of<std::string>({"fast", "slow"});
+      if (chance(90)) room.nodes = Selector::from_map({{"zone", one_of<std::string>({"a", "b", "c"})}});
+      if (chance(90)) room.bytes = pick(0, 4) << 30;
+      oracle.capacities.push_back(room);
+      snapshot.set_capacity(room);
+    }
     for (int i = 0; i < 6; ++i) oracle.volumes.push_back(volume(i));
     for (const char* ns : {"one", "two"}) {
       for (int i = 0; i < 6; ++i) {

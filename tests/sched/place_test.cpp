@@ -320,3 +320,55 @@ status:
   CHECK(shape(head + grows + "  conditions: [{type: PodResizePending, status: \"True\", reason: Deferred}]\n")
             .requests.at("cpu") == 9000);
 }
+
+TEST_CASE("a volume is made only where its driver says that there is room") {
+  SchedulingSnapshot snapshot;
+  for (const char* name : {"a", "b"}) {
+    NodeShape node;
+    node.name = name;
+    node.labels = {{"zone", name}};
+    node.allocatable = {{"cpu", 4000}, {"memory", 1LL << 30}, {"pods", 110}};
+    snapshot.set_node(node);
+  }
+  StorageClassShape made;
+  made.name = "made";
+  made.provisioner = "csi.example.com";
+  made.waits_for_pod = true;
+  snapshot.set_storage_class(made);
+  ClaimShape claim;
+  claim.ns = "d";
+  claim.name = claim.uid = "data";
+  claim.storage_class = "made";
+  claim.bytes = 5LL << 30;
+  snapshot.set_claim(claim);
+  PodShape pod;
+  pod.ns = "d";
+  pod.name = pod.uid = "db";
+  pod.claims = {"data"};
+  REQUIRE(place(snapshot, pod).placement() != nullptr);  // the driver does not say
+  CHECK(snapshot.set_driver("csi.example.com", true));
+  CHECK(place(snapshot, pod)
+            .unschedulable()
+            ->message()
+            .find("0/2 nodes are available: 2 node(s) did not have enough free storage.") == 0);
+  const auto capacity = [&](const std::string& name, const std::string& more) {
+    const auto object = Object::from_yaml(
+        "apiVersion: storage.k8s.io/v1\nkind: CSIStorageCapacity\nmetadata: {name: " + name +
+        ", namespace: kube-system}\nstorageClassName: made\n" + more);
+    REQUIRE(object);
+    return CapacityShape::from_object(*object);
+  };
+  // Reached by nobody; too small in one piece; too small at all.
+  CHECK(snapshot.set_capacity(capacity("none", "capacity: 100Gi\n")));
+  CHECK(snapshot.set_capacity(capacity(
+      "pieces", "nodeTopology: {matchLabels: {zone: a}}\ncapacity: 100Gi\nmaximumVolumeSize: 4Gi\n")));
+  CHECK(snapshot.set_capacity(capacity("small", "nodeTopology: {matchLabels: {zone: a}}\ncapacity: 4Gi\n")));
+  CHECK(place(snapshot, pod).unschedulable() != nullptr);
+  CHECK(snapshot.set_capacity(capacity("large", "nodeTopology: {matchLabels: {zone: b}}\ncapacity: 5Gi\n")));
+  REQUIRE(place(snapshot, pod).placement() != nullptr);
+  CHECK(place(snapshot, pod).placement()->node == "b");
+  CHECK(snapshot.remove_capacity("kube-system", "large"));
+  CHECK(place(snapshot, pod).placement() == nullptr);
+  CHECK(snapshot.set_driver("csi.example.com", false));
+  CHECK(place(snapshot, pod).placement() != nullptr);
+}

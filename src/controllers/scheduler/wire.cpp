@@ -9,6 +9,8 @@ using namespace controllers;
 
 namespace {
 ResourceRef csi_nodes() { return {"storage.k8s.io/v1", "csinodes"}; }
+ResourceRef csi_drivers() { return {"storage.k8s.io/v1", "csidrivers"}; }
+ResourceRef csi_capacities() { return {"storage.k8s.io/v1", "csistoragecapacities"}; }
 }  // namespace
 
 std::string SchedulingDecision::text() const {
@@ -66,6 +68,8 @@ Result<void> Scheduler::Impl::start() {
   watch(persistent_volume_claims(), &Impl::claim_changed);
   watch(storage_classes(), &Impl::class_changed);
   watch(csi_nodes(), &Impl::csi_node_changed);
+  watch(csi_drivers(), &Impl::csi_driver_changed);
+  watch(csi_capacities(), &Impl::capacity_changed);
   watch(services(), &Impl::owner_changed);
   watch(disruption_budgets(), &Impl::budget_changed);
   for (const ResourceRef& resource : {replica_sets(), stateful_sets(), replication_controllers()})
@@ -75,8 +79,8 @@ Result<void> Scheduler::Impl::start() {
   // Placing begins when all lists are complete: an empty cluster is not the same as an unknown one.
   for (const ResourceRef& resource :
        {nodes(), pods(), namespaces(), persistent_volumes(), persistent_volume_claims(), storage_classes(),
-        csi_nodes(), services(), disruption_budgets(), replica_sets(), stateful_sets(),
-        replication_controllers()}) {
+        csi_nodes(), csi_drivers(), csi_capacities(), services(), disruption_budgets(), replica_sets(),
+        stateful_sets(), replication_controllers()}) {
     informers.informer(resource).wait_synced().on_ready([weak = weak_from_this()](const Result<void>&) {
       if (const auto self = weak.lock()) self->pump();
     });

@@ -16,6 +16,8 @@ namespace {
 constexpr const char* kVersion = "rbac.authorization.k8s.io/v1";
 constexpr const char* kAutoUpdate = "/metadata/annotations/rbac.authorization.kubernetes.io~1autoupdate";
 
+constexpr const char* kOnce = "once ";
+
 using Known = std::map<std::string, Object>;  // KIND/NS/NAME
 
 std::string key_of(const std::string& kind, const std::string& ns, const std::string& name) {
@@ -109,7 +111,14 @@ Result<void> write(const Asking& ask, std::vector<ApiRequest> requests) {
   return {};
 }
 
-Result<void> sum_up(const Asking& ask, Access& access, const Known& known) {
+std::string versions_of(const Known& known) {
+  std::string text;
+  for (const auto& [key, object] : known) text += key + "@" + object.resource_version() + "\n";
+  return text;
+}
+
+// False: there was nothing to sum up.
+Result<bool> sum_up(const Asking& ask, Access& access, const Known& known) {
   std::vector<ApiRequest> updates;
   for (const auto& [name, rules] : access.aggregated()) {
     const auto found = known.find(key_of("ClusterRole", "", name));
@@ -121,13 +130,17 @@ Result<void> sum_up(const Asking& ask, Access& access, const Known& known) {
     object.get_object()["rules"] = std::move(list);
     updates.push_back(request_for("update", object));
   }
-  return write(ask, std::move(updates));
+  const bool any = !updates.empty();
+  ORC_TRY(write(ask, std::move(updates)));
+  return any;
 }
 }  // namespace
 
-Result<void> bootstrap_rbac(const std::shared_ptr<ApiCore>& core) {
+Result<void> bootstrap_rbac(const std::shared_ptr<ApiCore>& core, std::string* seen) {
   const Asking ask(core);
   ORC_ASSIGN(Known known, known_objects(ask));
+  const std::string versions = seen == nullptr ? std::string() : versions_of(known);
+  if (seen != nullptr && !seen->empty() && *seen == versions) return {};
   std::vector<ApiRequest> removals;
   std::vector<ApiRequest> writes;
   for (const json::value& wanted : api::rbac::default_objects()) {
@@ -147,13 +160,17 @@ Result<void> bootstrap_rbac(const std::shared_ptr<ApiCore>& core) {
       writes.push_back(request_for("update", object));
     }
   }
-  const bool changed = !writes.empty();
+  const bool changed = !writes.empty() || !removals.empty();
   ORC_TRY(write(ask, std::move(removals)));
   ORC_TRY(write(ask, std::move(writes)));
   if (changed) {
     ORC_ASSIGN(known, known_objects(ask));
   }
-  return sum_up(ask, core->access(), known);
+  ORC_ASSIGN(const bool summed, sum_up(ask, core->access(), known));
+  // What aggregated roles select is read through a watch, which may be behind: twice the same is sure.
+  if (seen != nullptr)
+    *seen = changed || summed ? "" : *seen == kOnce + versions ? versions : kOnce + versions;
+  return {};
 }
 
 }  // namespace orchestra::apiserver

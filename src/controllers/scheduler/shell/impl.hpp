@@ -100,6 +100,8 @@ struct Scheduler::Impl : std::enable_shared_from_this<Scheduler::Impl> {
   void claim_changed(const Object& old, const Object& now_object);
   void class_changed(const Object& old, const Object& now_object);
   void csi_node_changed(const Object& old, const Object& now_object);
+  void csi_driver_changed(const Object& old, const Object& now_object);
+  void capacity_changed(const Object& old, const Object& now_object);
   void owner_changed(const Object& old, const Object& now_object);
   void budget_changed(const Object&, const Object&);
   const SchedulingProfile* profile_of(const Object& pod) const;

@@ -110,6 +110,25 @@ void Scheduler::Impl::csi_node_changed(const Object& old, const Object& now_obje
   pump();
 }
 
+void Scheduler::Impl::csi_driver_changed(const Object& old, const Object& now_object) {
+  {
+    std::lock_guard lock(mutex);
+    const bool tells = now_object && bool_at(tree(now_object), "/spec/storageCapacity");
+    if (snapshot.set_driver(now_object ? now_object.name() : old.name(), tells)) queue->changed(Hint::volume);
+  }
+  pump();
+}
+
+void Scheduler::Impl::capacity_changed(const Object& old, const Object& now_object) {
+  {
+    std::lock_guard lock(mutex);
+    const bool changed = now_object ? snapshot.set_capacity(CapacityShape::from_object(now_object))
+                                    : snapshot.remove_capacity(old.ns(), old.name());
+    if (changed) queue->changed(Hint::volume);
+  }
+  pump();
+}
+
 void Scheduler::Impl::owner_changed(const Object& old, const Object& now_object) {
   if (old && now_object &&
       same_meaning(find(tree(old), "/spec/selector"), find(tree(now_object), "/spec/selector"))) {
