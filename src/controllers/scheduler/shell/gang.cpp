@@ -125,7 +125,6 @@ void Scheduler::Impl::make_room_for_gang(const Object& object, const std::vector
   const GangPreemption plan = preempt_gang(snapshot, waiting, bound, minimum, current_budgets(), how);
   if (!plan.helps) return;
   ++stats.preemptions;
-  stats.victims += plan.victims.size();
   std::map<std::string, const PodShape*> shapes;
   for (const PodShape& each : waiting) shapes[each.uid] = &each;
   for (const auto& [uid, node] : plan.nodes) {
@@ -133,10 +132,7 @@ void Scheduler::Impl::make_room_for_gang(const Object& object, const std::vector
     outcome.promised_nodes[uid] = node;
     decision.preempted_on = node;
   }
-  for (const std::string& uid : plan.victims) {
-    const Object victim = informers.informer(pods()).cache().by_uid(uid);
-    if (victim && !victim.deleting()) outcome.victims.emplace_back(victim, object);
-  }
+  make_way(plan.victims, object, outcome);
 }
 
 }  // namespace orchestra

@@ -51,8 +51,11 @@ struct Scheduler::Impl : std::enable_shared_from_this<Scheduler::Impl> {
   };
   std::unordered_map<std::string, Told> told;              // uid -> what its condition says
   std::unordered_map<std::string, std::string> in_flight;  // uid -> node
-  std::unique_ptr<sched::Measures> measures;               // null: nobody reads them
-  std::set<std::string> gated;                             // UIDs
+  // Victims whose end was asked for and has not been seen yet: whoever is decided on again meanwhile names
+  // them again.
+  std::set<std::string> leaving;              // UIDs
+  std::unique_ptr<sched::Measures> measures;  // null: nobody reads them
+  std::set<std::string> gated;                // UIDs
   // Pods that wait for a scheduler of another name, which has said nothing yet: after a while they hear so.
   std::unordered_map<std::string, std::pair<std::int64_t, Object>> strangers;  // by UID; until when; 0: told
   std::set<std::pair<std::int64_t, std::string>> stranger_due;                 // (until when, UID)
@@ -194,6 +197,7 @@ struct Scheduler::Impl : std::enable_shared_from_this<Scheduler::Impl> {
 
   // Under the mutex. The node is kept for the pod; those of lower priority that waited for it do so no more.
   void promise(const PodShape& pod, const std::string& node);
+  void make_way(const std::vector<std::string>& victims, const Object& preemptor, Outcome& outcome);
   void evict(const Object& victim, const Object& preemptor);
   void complain(const std::string& what, const Error& error);
 

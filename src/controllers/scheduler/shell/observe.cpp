@@ -213,6 +213,7 @@ void Scheduler::Impl::pod_changed(const Object& old, const Object& now_object) {
     const Object& pod = now_object ? now_object : old;
     const std::string node = string_at(tree(pod), "/spec/nodeName");
     note_stranger(pod.uid(), now_object);
+    if (!now_object || pod.deleting()) leaving.erase(pod.uid());
     if (!now_object || pod_terminal(pod)) {
       forget_waiting(pod.uid());
       if (!snapshot.remove_pod(pod.uid()).empty())

@@ -17,6 +17,16 @@ void Scheduler::Impl::promise(const PodShape& pod, const std::string& node) {
   snapshot.nominate(pod, node);
 }
 
+void Scheduler::Impl::make_way(const std::vector<std::string>& victims, const Object& preemptor,
+                               Outcome& outcome) {
+  for (const std::string& uid : victims) {
+    const Object victim = informers.informer(pods()).cache().by_uid(uid);
+    if (!victim || victim.deleting() || !leaving.insert(uid).second) continue;
+    ++stats.victims;
+    outcome.victims.emplace_back(victim, preemptor);
+  }
+}
+
 void Scheduler::Impl::evict(const Object& victim, const Object& preemptor) {
   events.record(
       options.name, victim, "Normal", "Preempted",
@@ -46,8 +56,12 @@ void Scheduler::Impl::evict(const Object& victim, const Object& preemptor) {
         request.fence = self->options.fence;
         self->client.request(std::move(request)).on_ready([weak, victim](const Result<ApiResponse>& done) {
           const auto again = weak.lock();
-          if (again && !done && !done.error().is(Error::not_found))
-            again->complain("preempting " + ObjectKey::of(victim).text(), done.error());
+          if (!again || done || done.error().is(Error::not_found)) return;
+          {
+            std::lock_guard lock(again->mutex);
+            again->leaving.erase(victim.uid());
+          }
+          again->complain("preempting " + ObjectKey::of(victim).text(), done.error());
         });
       });
 }

@@ -131,11 +131,7 @@ void Scheduler::Impl::refuse(const Object& object, const PodShape& pod, Unschedu
       decision.preempted_on = preemption.node;
       promise(pod, preemption.node);
       nominated = preemption.node;
-      for (const std::string& uid : preemption.victims) {
-        const Object victim = informers.informer(pods()).cache().by_uid(uid);
-        if (victim && !victim.deleting()) outcome.victims.emplace_back(victim, object);
-      }
-      stats.victims += preemption.victims.size();
+      make_way(preemption.victims, object, outcome);
     } else if (why.preemption_note.empty() && !snapshot.nominated_node(pod.uid).empty()) {
       snapshot.remove_nomination(pod.uid);
       nominated = std::string();
