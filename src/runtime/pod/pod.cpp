@@ -40,10 +40,15 @@ void Pod::add_degraded(const std::vector<std::string>& reasons) {
     if (std::find(all.begin(), all.end(), reason) == all.end()) all.push_back(reason);
   }
 }
-void Pod::add_container(ContainerConfig config) {
-  std::lock_guard lock(mutex_);
-  const std::string id = config.id;
-  containers_[id].config = std::move(config);
+void Pod::add_container(ContainerConfig config, const wire::ContainerRecord& record) {
+  {
+    std::lock_guard lock(mutex_);
+    const std::string id = config.id;
+    Known& known = containers_[id];
+    known.config = std::move(config);
+    known.record = record;
+  }
+  if (on_change) on_change(record);
 }
 void Pod::forget_container(const std::string& id) {
   std::vector<Promise<ContainerStatus>> waiters;
@@ -101,6 +106,8 @@ void Pod::update(const wire::ContainerRecord& record) {
     if (found == containers_.end()) return;  // being created by a call that stores its own record, or removed
     Known& known = found->second;
     if (known.record.phase == wire::Phase::exited || record.phase < known.record.phase) return;
+    // Late news of one of the same id that was undone, as after a kill of the host amid its creation.
+    if (record.pid != known.record.pid || record.start_ticks != known.record.start_ticks) return;
     changed = record.phase != known.record.phase;
     known.record = record;
     if (record.phase == wire::Phase::exited) {

@@ -36,13 +36,13 @@ class Pod : public std::enable_shared_from_this<Pod> {
   PodSandbox sandbox() const;
   /// Adds what the sandbox does not say yet.
   void add_degraded(const std::vector<std::string>& reasons);
-  void add_container(ContainerConfig config);
+  void add_container(ContainerConfig config, const wire::ContainerRecord& record);
   void forget_container(const std::string& id);
   std::optional<ContainerConfig> container(const std::string& id) const;
   std::vector<ContainerStatus> statuses() const;
   Result<ContainerStatus> status(const std::string& id) const;
   Pending<ContainerStatus> exited(const std::string& id);
-  /// A newer record of a container (by sequence); completes those who wait for its end.
+  /// A newer record of the process of a container; completes those who wait for its end.
   void update(const wire::ContainerRecord& record);
   /// Is told each change of a container's phase. Set before the pod is shared.
   std::function<void(const wire::ContainerRecord&)> on_change;

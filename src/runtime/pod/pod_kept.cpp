@@ -32,8 +32,7 @@ Result<void> load_kept_container(Pod& pod, const std::string& folder, const std:
   if (config.id != id || state.record.phase != wire::Phase::exited)
     return Error(Error::corrupt, kDomain,
                  folder + "/" + id + ".state: not the record of how container " + id + " ended");
-  pod.add_container(std::move(config));
-  pod.update(state.record);
+  pod.add_container(std::move(config), state.record);
   return {};
 }
 }  // namespace

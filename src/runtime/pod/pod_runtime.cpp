@@ -268,8 +268,7 @@ Result<ContainerStatus> RealPodRuntime::make_container(Pod& pod, const Container
   ORC_ASSIGN(ShimConnection shim, ShimConnection::connect(pod.directory()));
   ORC_ASSIGN(const ShimReply reply, shim.call(wire::Op::create, as_bytes(request) + plan, kCreateDeadline));
   ORC_ASSIGN(const wire::ContainerRecord record, record_in(reply));
-  pod.add_container(config);
-  pod.update(record);
+  pod.add_container(config, record);
   return pod.status(config.id);
 }
 

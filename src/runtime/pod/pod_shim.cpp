@@ -373,8 +373,7 @@ Result<void> RealPodRuntime::load_pod(const std::string& uid) {
     }
     ORC_ASSIGN(const json::value container_record, parse_json(*container_text));
     ORC_ASSIGN(ContainerConfig container, container_from_record(container_record));
-    pod->add_container(std::move(container));
-    pod->update(state->record);
+    pod->add_container(std::move(container), state->record);
     if (state->record.phase == wire::Phase::running) tell(RuntimeEvent::Kind::adopted, uid, id);
   }
   if (const auto identity = read_identity(directory); !identity)
