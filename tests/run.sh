@@ -162,7 +162,7 @@ if [ -n "$sanitize" ]; then
     export SIM_SEEDS=${SIM_SEEDS:-10}  # of 40 in the default run: a seed takes far longer here
     # die_after_fork=0: some tests fork a host that is to be killed.
     export TSAN_OPTIONS=halt_on_error=0:exitcode=66:die_after_fork=0 ASAN_OPTIONS=detect_leaks=1
-    run_programs "build/$preset" "-$preset" 900 "${programs[@]}"
+    run_programs "build/$preset" "-$preset" 1800 "${programs[@]}"
   done
   finish
 fi

@@ -4,7 +4,6 @@
 // Disk: every error names the call, the path and errno (fd.hpp system_error).
 #include <dirent.h>
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -17,6 +16,7 @@
 
 #include "base/assert.hpp"
 #include "base/fd.hpp"
+#include "base/file_lock.hpp"
 #include "orchestra/env.hpp"
 
 namespace orchestra {
@@ -69,7 +69,8 @@ class RealFile final : public DiskFile {
   Result<std::size_t> read_at(std::uint64_t offset, void* bytes, std::size_t size) override {
     std::size_t done = 0;
     while (done < size) {
-      const ssize_t got = pread(fd_.get(), static_cast<char*>(bytes) + done, size - done, static_cast<off_t>(offset + done));
+      const ssize_t got =
+          pread(fd_.get(), static_cast<char*>(bytes) + done, size - done, static_cast<off_t>(offset + done));
       if (got < 0 && errno == EINTR) continue;
       if (got < 0) return system_error("disk", "pread", path_, errno);
       if (got == 0) break;
@@ -97,7 +98,8 @@ class RealFile final : public DiskFile {
     return static_cast<std::uint64_t>(info.st_size);
   }
   Result<void> truncate(std::uint64_t size) override {
-    if (ftruncate(fd_.get(), static_cast<off_t>(size)) != 0) return system_error("disk", "ftruncate", path_, errno);
+    if (ftruncate(fd_.get(), static_cast<off_t>(size)) != 0)
+      return system_error("disk", "ftruncate", path_, errno);
     return {};
   }
   Result<void> allocate(std::uint64_t size) override {
@@ -136,7 +138,8 @@ class RealDisk final : public Disk {
     return names;
   }
   Result<void> rename(const std::string& from, const std::string& to) override {
-    if (::rename(from.c_str(), to.c_str()) != 0) return system_error("disk", "rename", from + " -> " + to, errno);
+    if (::rename(from.c_str(), to.c_str()) != 0)
+      return system_error("disk", "rename", from + " -> " + to, errno);
     return {};
   }
   Result<void> remove(const std::string& path) override {
@@ -157,21 +160,13 @@ class RealDisk final : public Disk {
   }
   bool exists(const std::string& path) override { return access(path.c_str(), F_OK) == 0; }
   Result<std::shared_ptr<void>> lock(const std::string& path) override {
-    ORC_ASSIGN(Fd fd, open_file(path, O_RDWR | O_CREAT, 0600));
-    if (flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
-      if (errno != EWOULDBLOCK) return system_error("disk", "flock", path, errno);
-      auto holder = orchestra::read_file(path, 64);
-      std::string pid = holder ? *holder : "";
-      while (!pid.empty() && (pid.back() == '\n' || pid.back() == ' ')) pid.pop_back();
+    ORC_ASSIGN(FileLock lock, lock_file(path));
+    if (!lock.fd) {
       return Error(Error::busy, "disk",
-                   path + " is locked by process " + (pid.empty() ? "(unknown)" : pid) +
+                   path + " is locked by process " + (lock.holder.empty() ? "(unknown)" : lock.holder) +
                        ": one process owns this folder; stop that process or use another folder");
     }
-    const std::string pid = std::to_string(getpid()) + "\n";
-    if (ftruncate(fd.get(), 0) != 0 || pwrite(fd.get(), pid.data(), pid.size(), 0) < 0) {
-      return system_error("disk", "write", path, errno);
-    }
-    return std::shared_ptr<void>(std::make_shared<Fd>(std::move(fd)));
+    return std::shared_ptr<void>(std::make_shared<Fd>(std::move(lock.fd)));
   }
 };
 
@@ -201,8 +196,9 @@ Result<std::string> Disk::read_file(const std::string& path, std::uint64_t bytes
   ORC_ASSIGN(auto file, open(path, Open::existing));
   ORC_ASSIGN(const std::uint64_t size, file->size());
   if (size > bytes_max) {
-    return Error(Error::too_large, "disk",
-                 path + " has " + std::to_string(size) + " bytes, at most " + std::to_string(bytes_max) + " are read");
+    return Error(
+        Error::too_large, "disk",
+        path + " has " + std::to_string(size) + " bytes, at most " + std::to_string(bytes_max) + " are read");
   }
   std::string bytes(size, '\0');
   ORC_ASSIGN(const std::size_t got, file->read_at(0, bytes.data(), bytes.size()));

@@ -126,7 +126,8 @@ TEST_CASE("rootless: a shared pid namespace has our pid 1, and exec enters it") 
   pod.share_process_namespace = true;
   house.pod(pod);
   house.start(house.config("c1", {"sleep", "1000"}));
-  CHECK(house.run("c2", {"cat", "/proc/1/comm"}).find("orch-pause") != std::string::npos);
+  const std::string said = house.run("c2", {"cat", "/proc/1/comm"});
+  CHECK_MESSAGE(said.find("orch-pause") != std::string::npos, said);
   CHECK(house.exec("c1", {"sh", "-c", "cat /proc/1/comm; grep -l sleep /proc/[0-9]*/comm | wc -l"}) ==
         "orch-pause\n1\n");
 }

@@ -57,7 +57,6 @@ void raise_loopback() {
 
 /// Pid 1 of a pod whose containers share a pid namespace: reaps, nothing else.
 [[noreturn]] void run_pause() {
-  sys(__NR_prctl, PR_SET_NAME, arg("orch-pause"));
   reset_signals();
   sys(__NR_close_range, 0, ~0u, 0);
   const uint64_t all = ~0ull;
@@ -98,8 +97,10 @@ void make_namespaces() {
     if (result < 0) not_ready(Stage::sysctl, result, path.text);
   }
   if (config.share_pid != 0) {
+    sys(__NR_prctl, PR_SET_NAME, arg("orch-pause"));  // inherited: it has its name before anybody sees it
     const long pid = clone_process(CLONE_NEWPID, SIGCHLD, &shim().pause_pidfd);
     if (pid == 0) run_pause();
+    sys(__NR_prctl, PR_SET_NAME, arg("orch-shim"));
     if (pid < 0) not_ready(Stage::clone, pid, "pid 1 of the pod");
     shim().identity.pause_pid = static_cast<int>(pid);
   }

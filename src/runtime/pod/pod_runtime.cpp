@@ -5,20 +5,17 @@
 #include "runtime/pod/pod_runtime.hpp"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <sched.h>
-#include <signal.h>
-#include <sys/file.h>
 #include <sys/mount.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <tuple>
 #include <utility>
 
+#include "base/file_lock.hpp"
 #include "orchestra/env.hpp"
 #include "runtime/linux/labels.hpp"
 #include "runtime/linux/seccomp.hpp"
@@ -37,30 +34,6 @@ constexpr std::size_t kConfigBytesMax = 4 << 20;
 
 std::string as_bytes(const wire::CreateRequest& request) {
   return {reinterpret_cast<const char*>(&request), sizeof request};
-}
-
-bool is_running(const std::string& pid) {
-  const long number = std::strtol(pid.c_str(), nullptr, 10);
-  return number > 0 && (kill(static_cast<pid_t>(number), 0) == 0 || errno != ESRCH);
-}
-
-/// A runtime of this very process may be on its way out: a last call on a worker still holds it.
-Result<void> take_lock(const Fd& lock, const std::string& state_dir) {
-  constexpr int kLooks = 100, kLookMs = 10;
-  const std::string own = std::to_string(getpid());
-  for (int look = 0;; ++look) {
-    if (flock(lock.get(), LOCK_EX | LOCK_NB) == 0) return {};
-    const auto text = read_file(state_dir + "/lock", 64);
-    const std::string holder = text && !text->empty() ? *text : "unknown";
-    // A killed host's lock lives on for a moment in a shim that was just being started.
-    const bool waits = holder == own || !is_running(holder);
-    if (!waits || look >= kLooks) {
-      return Error(
-          Error::busy, kDomain,
-          state_dir + ": another runtime (pid " + holder + ") runs the pods of this folder; stop it first");
-    }
-    poll(nullptr, 0, kLookMs);
-  }
 }
 
 /// What an id of the container is on the machine.
@@ -101,11 +74,15 @@ Result<std::shared_ptr<Pod>> RealPodRuntime::require(const std::string& uid) con
 
 Result<void> RealPodRuntime::open() {
   ORC_TRY(make_directories(pods_directory(), 0700));
-  ORC_ASSIGN(lock_, open_file(options_.state_dir + "/lock", O_RDWR | O_CREAT, 0600));
-  ORC_TRY(take_lock(lock_, options_.state_dir));
-  if (ftruncate(lock_.get(), 0) != 0)
-    return system_error(kDomain, "ftruncate", options_.state_dir + "/lock", errno);
-  ORC_TRY(write_all(lock_.get(), std::to_string(getpid())));
+  // A runtime of this very process may be on its way out: a last call on a worker still holds it.
+  ORC_ASSIGN(FileLock lock, lock_file(options_.state_dir + "/lock", true));
+  if (!lock.fd) {
+    return Error(Error::busy, kDomain,
+                 options_.state_dir + ": another runtime (pid " +
+                     (lock.holder.empty() ? "unknown" : lock.holder) +
+                     ") runs the pods of this folder; stop it first");
+  }
+  lock_ = std::move(lock.fd);
   std::error_code failed;
   std::vector<std::string> uids;
   for (const auto& entry : std::filesystem::directory_iterator(pods_directory(), failed))
