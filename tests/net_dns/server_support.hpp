@@ -2,6 +2,7 @@
 // What tests of DnsServer share: clients by UDP and TCP, upstream servers that behave as told, a server.
 #include <openssl/ssl.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -160,6 +161,10 @@ class TlsUpstream {
 
  private:
   void serve() {
+    sigset_t pipe;  // OpenSSL writes to connections that are closed already without MSG_NOSIGNAL
+    sigemptyset(&pipe);
+    sigaddset(&pipe, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &pipe, nullptr);
     while (!stopping_) {
       pollfd wait{fd_.get(), POLLIN, 0};
       if (::poll(&wait, 1, 10) <= 0) continue;
