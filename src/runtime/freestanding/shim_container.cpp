@@ -24,6 +24,7 @@ namespace {
 constexpr int64_t kDrainNs = 1000000000;    ///< a grandchild may hold a stream for ever
 constexpr int64_t kEndingNs = 10000000000;  ///< shutdown: what is not dead by then never will be
 constexpr size_t kReadBytes = 64 << 10;
+constexpr char kTargetEnded[] = "the container whose processes are to be seen has ended";
 char g_read[kReadBytes];
 
 void close_streams(Container& container) {
@@ -393,8 +394,7 @@ void create_container(const Waiter& waiter, const CreateRequest& request, const 
   }
   const int pid_namespace = namespace_to_enter(request, plan);
   if (pid_namespace == -ESRCH) {
-    answer_failure(waiter, ESRCH, Stage::join_namespace,
-                   "the container whose processes are to be seen has ended");
+    answer_failure(waiter, ESRCH, Stage::join_namespace, kTargetEnded);
     return;
   }
   Container* slot = free_slot(shim().containers, shim().containers_end);
@@ -430,7 +430,10 @@ void create_container(const Waiter& waiter, const CreateRequest& request, const 
   }
   streams.close_all();
   if (pid < 0) {
-    answer_failure(waiter, static_cast<int>(-pid), why.stage, why.text.text);
+    // It may end while we look; then the kernel says so.
+    const bool target_ended = pid == -ESRCH && pid_namespace >= 0 && pid_namespace != shim().pause_pidfd;
+    answer_failure(waiter, static_cast<int>(-pid), target_ended ? Stage::join_namespace : why.stage,
+                   target_ended ? kTargetEnded : why.text.text);
     close_fd(streams.report[0]);
     release(container);
     return;
