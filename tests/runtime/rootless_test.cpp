@@ -89,9 +89,11 @@ TEST_CASE("rootless: exec, terminal, volumes, usage and signals work as at level
   house.pod();
   fs::create_directories(house.path("volume"));
   ContainerConfig config =
-      house.config("c1", {"sh", "-c", "trap 'exit 9' TERM; while :; do usleep 20000; done"});
+      house.config("c1", {"sh", "-c", "trap 'exit 9' TERM; : >/vol/up; while :; do usleep 20000; done"});
   config.mounts = {{house.path("volume"), "/vol"}, {"", "/scratch", false, true, 1 << 20}};
   house.start(config);
+  REQUIRE(
+      eventually([&] { return fs::exists(house.path("volume/up")); }));  // pid 1 hears what it has a trap for
   int code = -1;
   CHECK(
       house.exec("c1",
