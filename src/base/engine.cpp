@@ -235,20 +235,22 @@ struct Engine::Impl {
   }
 
   EngineOptions options;
-  asio::io_context context;
-  std::atomic<bool> context_used{false};
+  // Before the context: what its end destroys may still post and arm timers.
+  std::mutex timer_mutex;
+  std::map<TimerKey, std::function<void()>> timers;
+  std::map<TimerId, std::int64_t> due_of;
+  TimerId next_timer = 1;
+  bool timers_over = false;  ///< stopped: none is taken any more
   std::mutex posted_mutex;
   std::deque<std::function<void()>> posted;  ///< manual only
-  Pump pump;                                 ///< manual only
+  asio::io_context context;
+  std::atomic<bool> context_used{false};
+  Pump pump;  ///< manual only
   std::optional<asio::executor_work_guard<asio::io_context::executor_type>> work;
   Clock* clock = nullptr;
   Random* random = nullptr;
   Disk* disk = nullptr;
   Transport* transport = nullptr;
-  std::mutex timer_mutex;
-  std::map<TimerKey, std::function<void()>> timers;
-  std::map<TimerId, std::int64_t> due_of;
-  TimerId next_timer = 1;
   std::int64_t armed_for = -1;
   asio::steady_timer timer;
   std::mutex log_mutex;
@@ -290,8 +292,11 @@ void Engine::stop() {
     std::lock_guard posted(impl_->posted_mutex);
     dropped.swap(impl_->posted);
   }
+  std::map<Impl::TimerKey, std::function<void()>>
+      abandoned;  // destroyed without the lock: they may arm others
   std::lock_guard timers(impl_->timer_mutex);
-  impl_->timers.clear();
+  impl_->timers_over = true;
+  abandoned.swap(impl_->timers);
   impl_->due_of.clear();
 }
 
@@ -316,6 +321,7 @@ Result<void> Engine::post_blocking(std::function<void()> task) {
 
 Engine::TimerId Engine::after(Duration delay, std::function<void()> task) {
   std::lock_guard lock(impl_->timer_mutex);
+  if (impl_->timers_over) return 0;
   const TimerId id = impl_->next_timer++;
   const std::int64_t due = impl_->clock->now().steady_ns + std::max<std::int64_t>(0, delay.count());
   impl_->timers.emplace(Impl::TimerKey{due, id}, std::move(task));

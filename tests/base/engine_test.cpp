@@ -200,6 +200,35 @@ TEST_CASE("a second lock of one folder is busy and names the holder") {
   CHECK(second.error().message().find(std::to_string(getpid())) != std::string::npos);
 }
 
+TEST_CASE("what the end of an engine destroys may arm timers: they are dropped, and nothing stays behind") {
+  // Arms a timer when it goes, as the answer to a broken promise may.
+  struct ArmsAtItsEnd {
+    Engine& engine;
+    std::shared_ptr<int> held;
+    ~ArmsAtItsEnd() {
+      engine.after(1s, [held = std::move(held)] {});
+    }
+  };
+  for (const std::size_t threads : {0, 1}) {
+    std::weak_ptr<int> by_timer, by_task;
+    {
+      Engine engine({.event_threads = threads});
+      const auto arming = [&](std::weak_ptr<int>& seen) {
+        auto held = std::make_shared<int>();
+        seen = held;
+        return std::shared_ptr<ArmsAtItsEnd>(new ArmsAtItsEnd{engine, std::move(held)});
+      };
+      engine.after(1h, [kept = arming(by_timer)] {});
+      engine.stop();
+      CHECK(by_timer.expired());
+      CHECK(engine.after(1s, [] {}) == 0);
+      engine.post([kept = arming(by_task)] {});
+      CHECK_FALSE(by_task.expired());
+    }
+    CHECK(by_task.expired());
+  }
+}
+
 TEST_CASE("uuids have version 4 and differ") {
   const std::string a = real_random().uuid(), b = real_random().uuid();
   CHECK(a.size() == 36);
