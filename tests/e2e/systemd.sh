@@ -126,7 +126,7 @@ for mode in unified hybrid; do
   config /plain/path '["sleep", "1"]'
   orc create -b "$bundle" plain >"$work/out" 2>&1; grep -q 'linux.cgroupsPath "/plain/path": it has not three parts' "$work/out" && pass "$mode: a path of another form is named" || failed "$mode: $(cat "$work/out")"
   cp "$work/config.json" "$bundle/config.json"
-  orc kill web KILL && wait_for 10 inside test ! -e "/proc/$pid/exe" && orc delete web >"$work/out" 2>&1 && pass "$mode: kill and delete" || failed "$mode: kill and delete: $(cat "$work/out")"
+  orc kill web KILL && wait_for 10 eval 'orc state web | matches stopped' && orc delete web >"$work/out" 2>&1 && pass "$mode: kill and delete" || failed "$mode: kill and delete: $(cat "$work/out")"
   wait_for 10 eval '[ "$(show $unit LoadState)" = not-found ]' && pass "$mode: the unit is gone" || failed "$mode: $unit is $(show $unit ActiveState) after delete"
   # systemd stops it: the container is stopped, and delete is still fine.
   orc run -b "$bundle" --detach web >"$work/out" 2>&1 </dev/null && inside systemctl stop $unit && wait_for 10 eval 'orc state web | matches stopped' && orc delete web && pass "$mode: systemctl stop ends the container" ||
