@@ -90,7 +90,7 @@ class ORC_API Engine {
     return pending;
   }
 
-  /// Calls `task` on an event thread once `delay` has passed; cancel_timer() ends it before.
+  /// Calls `task` on an event thread after `delay`; cancel_timer() ends it before. 0: stopped, never called.
   using TimerId = std::uint64_t;
   TimerId after(Duration delay, std::function<void()> task);
   /// True if the task will certainly not run.

@@ -45,7 +45,11 @@ class HandDriven final : public DuplexStream {
     return writer->pending();
   }
   void close_write() override {}
-  void close() override { closed = true; }
+  /// Ends what waits, as a real connection does: it holds who reads and writes.
+  void close() override {
+    closed = true;
+    const auto ended = std::pair(std::exchange(reader, std::nullopt), std::exchange(writer, std::nullopt));
+  }
   void put(std::string bytes) {
     if (!reader) {
       input.push_back(std::move(bytes));
@@ -70,6 +74,10 @@ struct ByHand {
   Engine engine{{.event_threads = 0, .clock = &clock}};
   std::shared_ptr<HandDriven> stream = std::make_shared<HandDriven>();
 
+  ~ByHand() {
+    stream->close();
+    run();
+  }
   void run() { run_ready(engine); }
   void later(Duration by) {
     clock.at_ns += by.count();
@@ -93,7 +101,10 @@ struct SlowProcess final : ProcessStream {
   }
   void close_stdin() override {}
   void resize(std::uint16_t, std::uint16_t) override {}
-  void close() override { closed = true; }
+  void close() override {
+    closed = true;
+    const auto ended = std::pair(std::exchange(never, {}), std::exchange(waiting, std::nullopt));
+  }
   Promise<ProcessChunk> never;
   std::optional<Promise<void>> waiting;
   std::size_t reads = 0, taken = 0;
@@ -138,6 +149,27 @@ TEST_CASE("a WebSocket is pinged each 30 seconds until it ends, and answers the 
   hand.later(120s);
   CHECK(hand.stream->take().empty());
   CHECK(hand.stream->closed);
+}
+
+TEST_CASE(
+    "a WebSocket that waits for the other side's close is closed after five seconds, or with its engine") {
+  for (const bool engine_ends : {false, true}) {
+    CAPTURE(engine_ends);
+    ByHand hand;
+    auto connection = std::make_shared<WebSocketConnection>(hand.engine, hand.stream);
+    bool closed = false;
+    connection->start([](WebSocketMessage, std::function<void()>) {}, [&] { closed = true; });
+    connection->close(1000, "");
+    hand.run();
+    CHECK_FALSE(closed);
+    if (engine_ends) {
+      hand.engine.stop();
+    } else {
+      hand.later(5s);
+    }
+    CHECK(closed);
+    CHECK(hand.stream->closed);
+  }
 }
 
 TEST_CASE("a process that does not take its input holds back the client, not the memory of the server") {

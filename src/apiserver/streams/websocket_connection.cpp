@@ -111,7 +111,11 @@ void WebSocketConnection::close(std::uint16_t code, std::string_view reason) {
   }
   auto self = shared_from_this();
   sink_->send(frame(WebSocketOpcode::close, http::websocket_close_payload(code, reason)))
-      .on_ready([self](Result<void>) { self->engine_.after(kCloseWait, [self] { self->closed(); }); });
+      .on_ready([self](Result<void>) {
+        // Closed when the timer goes, also with an engine that ends before: until then all hold one another.
+        const std::shared_ptr<void> end(nullptr, [self](void*) { self->closed(); });
+        self->engine_.after(kCloseWait, [end] {});
+      });
 }
 
 void WebSocketConnection::closed() {
