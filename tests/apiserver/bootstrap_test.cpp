@@ -10,6 +10,21 @@ using namespace orchestra;
 using namespace std::chrono_literals;
 
 namespace {
+/// A server, and a core beside it for what it does at its start.
+struct Started {
+  Engine engine;
+  std::shared_ptr<StateStore> store = MemoryStore::create(engine);
+  ApiServer server{engine, store, {}};
+  std::shared_ptr<apiserver::ApiCore> core =
+      std::make_shared<apiserver::ApiCore>(engine, store, apiserver::CoreOptions{});
+  Client client;
+  Started() {
+    REQUIRE(server.start());
+    client = server.client();
+  }
+  ~Started() { server.stop(); }
+};
+
 /// One line for each object: its name, and what `pointers` point to.
 std::string lines_of(const Client& client, const char* api_version, const char* resource,
                      std::initializer_list<const char*> pointers) {
@@ -85,24 +100,20 @@ TEST_CASE(
 }
 
 TEST_CASE("the Service `kubernetes` points to the address that pods reach, and follows it") {
-  Engine engine;
-  const auto store = MemoryStore::create(engine);
-  ApiServer server(engine, store, {});
-  REQUIRE(server.start());
-  const Client client = server.client();
-  const auto core = std::make_shared<apiserver::ApiCore>(engine, store, apiserver::CoreOptions{});
+  const Started cluster;
   for (const auto& [host, port] : {std::pair{"10.9.8.7", 6443}, std::pair{"10.9.8.6", 7443}}) {
     apiserver::BootstrapOptions options;
     options.advertise_host = host;
     options.advertise_port = port;
-    REQUIRE(apiserver::bootstrap(core, options));
-    const auto endpoints = client.get("v1", "endpoints", "kubernetes", "default").wait(30s);
+    REQUIRE(apiserver::bootstrap(cluster.core, options));
+    const auto endpoints = cluster.client.get("v1", "endpoints", "kubernetes", "default").wait(30s);
     REQUIRE(endpoints);
     CHECK(endpoints->get("/subsets/0/addresses/0/ip") == host);
     CHECK(endpoints->get("/subsets/0/ports/0/name") == "https");
     CHECK(endpoints->get_int("/subsets/0/ports/0/port") == port);
     CHECK(endpoints->labels().at("endpointslice.kubernetes.io/skip-mirror") == "true");
-    const auto slice = client.get("discovery.k8s.io/v1", "endpointslices", "kubernetes", "default").wait(30s);
+    const auto slice =
+        cluster.client.get("discovery.k8s.io/v1", "endpointslices", "kubernetes", "default").wait(30s);
     REQUIRE(slice);
     CHECK(slice->get("/addressType") == "IPv4");
     CHECK(slice->get("/endpoints/0/addresses/0") == host);
@@ -111,38 +122,32 @@ TEST_CASE("the Service `kubernetes` points to the address that pods reach, and f
     CHECK(slice->labels().at("kubernetes.io/service-name") == "kubernetes");
   }
   // Deleted ones come back.
-  REQUIRE(client.remove("v1", "endpoints", "kubernetes", "default").wait(30s));
+  REQUIRE(cluster.client.remove("v1", "endpoints", "kubernetes", "default").wait(30s));
   apiserver::BootstrapOptions options;
   options.advertise_host = "10.9.8.6";
   options.advertise_port = 7443;
-  REQUIRE(apiserver::bootstrap(core, options));
-  CHECK(client.get("v1", "endpoints", "kubernetes", "default").wait(30s));
-  server.stop();
+  REQUIRE(apiserver::bootstrap(cluster.core, options));
+  CHECK(cluster.client.get("v1", "endpoints", "kubernetes", "default").wait(30s));
 }
 
 TEST_CASE("roles that were found complete are compared again as soon as one of them changed") {
-  Engine engine;
-  const auto store = MemoryStore::create(engine);
-  ApiServer server(engine, store, {});
-  REQUIRE(server.start());
-  const Client client = server.client();
-  const auto core = std::make_shared<apiserver::ApiCore>(engine, store, apiserver::CoreOptions{});
+  const Started cluster;
   const auto seen = std::make_shared<std::string>();
   for (int i = 0; i < 4 && seen->rfind("ClusterRole/", 0) != 0; ++i)
-    REQUIRE(apiserver::bootstrap_rbac(core, seen.get()));
+    REQUIRE(apiserver::bootstrap_rbac(cluster.core, seen.get()));
   REQUIRE(seen->rfind("ClusterRole/", 0) == 0);
-  const Revision before = store->revision();
-  REQUIRE(apiserver::bootstrap_rbac(core, seen.get()));
-  CHECK(store->revision() == before);
+  const Revision before = cluster.store->revision();
+  REQUIRE(apiserver::bootstrap_rbac(cluster.core, seen.get()));
+  CHECK(cluster.store->revision() == before);
   // A deleted one comes back; one that lost a rule has it again.
   const char* kApi = "rbac.authorization.k8s.io/v1";
-  REQUIRE(client.remove(kApi, "clusterroles", "view").wait(30s));
-  REQUIRE(client.patch(kApi, "clusterroles", "system:discovery", "", PatchType::merge, R"({"rules":[]})")
-              .wait(30s));
-  REQUIRE(apiserver::bootstrap_rbac(core, seen.get()));
-  CHECK(client.get(kApi, "clusterroles", "view").wait(30s));
-  const auto discovery = client.get(kApi, "clusterroles", "system:discovery").wait(30s);
+  REQUIRE(cluster.client.remove(kApi, "clusterroles", "view").wait(30s));
+  REQUIRE(
+      cluster.client.patch(kApi, "clusterroles", "system:discovery", "", PatchType::merge, R"({"rules":[]})")
+          .wait(30s));
+  REQUIRE(apiserver::bootstrap_rbac(cluster.core, seen.get()));
+  CHECK(cluster.client.get(kApi, "clusterroles", "view").wait(30s));
+  const auto discovery = cluster.client.get(kApi, "clusterroles", "system:discovery").wait(30s);
   REQUIRE(discovery);
   CHECK(discovery->get("/rules/0"));
-  server.stop();
 }
