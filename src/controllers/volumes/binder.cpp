@@ -16,6 +16,9 @@ namespace orchestra::controllers {
 
 namespace {
 
+constexpr Duration kNodeLook = std::chrono::seconds(2);    // claims whose node is not known yet are few
+constexpr Duration kReadyLook = std::chrono::seconds(15);  // upstream's period of looking at all claims
+
 bool uses_claim(const Object& pod, const std::string& claim) {
   const json::array* volumes = array_at(tree(pod), "/spec/volumes");
   if (volumes == nullptr) return false;
@@ -100,11 +103,16 @@ class VolumeBinder final : public Reconciler {
         storage_class && string_at(tree(storage_class), "/volumeBindingMode") == "WaitForFirstConsumer";
     Object node;
     if (waits) {
-      node = chosen_node(claim, view);
+      const std::string chosen = chosen_node(claim, view);
+      if (!chosen.empty()) node = view.get(nodes(), {}, chosen);
       // A volume that names this claim needs no consumer.
       const Object prebound = best_volume(claim, named_for(claim, view), {});
       if (!node && !prebound) {
         pending(claim, actions);
+        if (!chosen.empty()) {  // whoever chose it heard of it before us
+          actions.reason = "waits for node " + chosen + ", which is not known here";
+          return actions.requeue(kNodeLook);
+        }
         actions.event(claim, "Normal", "WaitForFirstConsumer",
                       "waiting for first consumer to be created before binding");
         actions.reason = "waits for its first consumer";
@@ -146,12 +154,11 @@ class VolumeBinder final : public Reconciler {
     return true;
   }
 
-  static Object chosen_node(const Object& claim, const View& view) {
-    if (const auto selected = annotation(claim, kSelectedNode)) return view.get(nodes(), {}, *selected);
+  static std::string chosen_node(const Object& claim, const View& view) {
+    if (const auto selected = annotation(claim, kSelectedNode)) return *selected;
     for (const Object& pod : view.list(pods(), claim.ns())) {
       const std::string node = string_at(tree(pod), "/spec/nodeName");
-      if (node.empty() || pod_terminal(pod) || !uses_claim(pod, claim.name())) continue;
-      return view.get(nodes(), {}, node);
+      if (!node.empty() && !pod_terminal(pod) && uses_claim(pod, claim.name())) return node;
     }
     return {};
   }
@@ -296,7 +303,7 @@ class VolumeBinder final : public Reconciler {
     if (!where) {
       pending(claim, actions);
       actions.event(claim, "Warning", "ProvisioningFailed", "no node is ready that could hold the volume");
-      return;
+      return actions.requeue(kReadyLook);
     }
     const Object volume = local_volume(claim, storage_class, where);
     if (view.get(persistent_volumes(), {}, volume.name())) return;  // it is there; the claim finds it
