@@ -153,8 +153,10 @@ Result<void> NodeAgent::Impl::register_node() {
   auto made = context.client.create(*object).wait(kApiDeadline);
   if (!made && !made.error().is(Error::already_exists))
     return made.error().with_context("registering node " + name);
-  if (made) context.node_uid = made->uid();
-  if (!made) {
+  if (made) {
+    context.node_uid = made->uid();
+    context.know_node(*made);
+  } else {
     const json::value patch =
         json::object{{"metadata", json::object{{"labels", *find(node, "/metadata/labels")}}},
                      {"spec", *find(node, "/spec")}};
@@ -162,6 +164,7 @@ Result<void> NodeAgent::Impl::register_node() {
         context.client.patch("v1", "nodes", name, "", PatchType::merge, to_json(patch)).wait(kApiDeadline);
     if (!patched) return patched.error().with_context("updating node " + name);
     context.node_uid = patched->uid();
+    context.know_node(*patched);
   }
   return {};
 }
@@ -213,6 +216,7 @@ void NodeAgent::Impl::post_status() {
     if (node.error().is(Error::not_found)) (void)register_node();
     return;
   }
+  context.know_node(*node);
   std::vector<ImageInfo> images;
   if (auto list = context.parts.images->list()) images = *list;
   node::PressureMemory pressed;
@@ -275,6 +279,7 @@ Result<void> NodeAgent::Impl::start() {
   context.allocations.set_capacity(
       {facts.cpu_milli / 1000 * 1000, node::allocatable_memory(context.options, facts)},
       context.options.pods_max);
+  context.know_node(object_from_tree(node::make_node(context.options, facts)));
   if (context.client) {
     ORC_TRY(check_name_is_free());
     ORC_TRY(register_node());

@@ -133,14 +133,30 @@ std::optional<Shortfall> Allocations::claim(const std::string& uid, Requests wan
   return std::nullopt;
 }
 
-void Allocations::adopt(const std::string& uid, Requests has) {
+bool Allocations::claim_ports(const std::string& uid, std::vector<PortClaim> wanted) {
+  if (wanted.empty()) return true;
+  std::lock_guard lock(mutex_);
+  for (const auto& [other, taken] : ports_) {
+    if (other == uid) continue;
+    for (const PortClaim& theirs : taken) {
+      if (std::any_of(wanted.begin(), wanted.end(), [&](const auto& ours) { return clash(ours, theirs); }))
+        return false;
+    }
+  }
+  ports_[uid] = std::move(wanted);
+  return true;
+}
+
+void Allocations::adopt(const std::string& uid, Requests has, std::vector<PortClaim> ports) {
   std::lock_guard lock(mutex_);
   pods_[uid] = has;
+  if (!ports.empty()) ports_[uid] = std::move(ports);
 }
 
 void Allocations::release(const std::string& uid) {
   std::lock_guard lock(mutex_);
   pods_.erase(uid);
+  ports_.erase(uid);
 }
 
 }  // namespace orchestra::node

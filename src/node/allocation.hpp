@@ -1,16 +1,19 @@
 #pragma once
 // What the node has promised to its pods: admission of new pods, and in-place resize.
 //
-// A pod that starts here claims its requests; a resize claims the new ones before anything changes. Both are
-// one atomic question to the ledger, so two pods never get the last piece. The words are the kubelet's
-// (kubernetes pkg/kubelet/lifecycle/predicate.go, pkg/kubelet/allocation/allocation_manager.go).
+// A pod that starts here claims its requests, then its host ports; a resize claims the new requests before
+// anything changes. Each is one atomic question to the ledger, so two pods never get the last piece. The
+// words are the kubelet's (kubernetes pkg/kubelet/lifecycle/predicate.go,
+// pkg/kubelet/allocation/allocation_manager.go).
 #include <cstdint>
 #include <map>
 #include <mutex>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/json.hpp"
+#include "node/admission.hpp"
 
 namespace orchestra::node {
 
@@ -51,8 +54,10 @@ class Allocations {
   void set_capacity(Requests capacity, std::size_t pods_max);
   /// Takes `wanted` for the pod, in the place of what it had. What does not fit changes nothing.
   std::optional<Shortfall> claim(const std::string& uid, Requests wanted);
+  /// Takes the ports for the pod; false: another one has one of them, and nothing changes.
+  bool claim_ports(const std::string& uid, std::vector<PortClaim> wanted);
   /// What runs already is not asked.
-  void adopt(const std::string& uid, Requests has);
+  void adopt(const std::string& uid, Requests has, std::vector<PortClaim> ports);
   void release(const std::string& uid);
 
  private:
@@ -60,6 +65,7 @@ class Allocations {
   Requests capacity_;
   std::size_t pods_max_ = 0;
   std::map<std::string, Requests> pods_;
+  std::map<std::string, std::vector<PortClaim>> ports_;  ///< of those that have any
 };
 
 }  // namespace orchestra::node

@@ -38,6 +38,15 @@ struct AgentContext {
   std::string host_ip() const {
     return options.node_ip.empty() ? parts.network->node_address() : options.node_ip;
   }
+  /// Our Node as it was last heard of; before start() an empty one.
+  Object known_node() const {
+    std::lock_guard lock(node_mutex_);
+    return node_;
+  }
+  void know_node(Object node) {
+    std::lock_guard lock(node_mutex_);
+    node_ = std::move(node);
+  }
   /// Writes an Event about a pod; bounded, aggregated by (object, reason, message), never blocks.
   void event(const Object& pod, const char* type, const std::string& reason, const std::string& message);
 
@@ -62,6 +71,8 @@ struct AgentContext {
   std::mutex event_mutex_;
   std::unordered_map<std::string, Seen> seen_;
   std::size_t events_in_flight_ = 0;
+  mutable std::mutex node_mutex_;
+  Object node_;
 };
 
 }  // namespace orchestra::node

@@ -12,6 +12,7 @@
 #include "api/object_tree.hpp"
 #include "base/fd.hpp"
 #include "node/pod_worker.hpp"
+#include "node/static_pods.hpp"
 
 namespace orchestra::node {
 
@@ -19,6 +20,7 @@ using namespace std::chrono_literals;
 
 namespace {
 constexpr Duration kRuntimeDeadline = 120s;
+constexpr Duration kApiDeadline = 10s;
 constexpr Duration kDeferredRetry = 3s;  // others may have ended meanwhile
 constexpr Duration kErrorRetry = 5s;
 }  // namespace
@@ -40,19 +42,43 @@ Object PodWorker::allocate(const Object& pod) {
   return seen ? *seen : pod;
 }
 
+// What our Node says of a new pod. Before a "no" by labels or taints, and where labels decide at all, the
+// Node is read anew: the scheduler may have heard of a change before we did.
+std::optional<Refusal> PodWorker::refusal_of_node(const Object& pod) const {
+  const json::value& object = tree(pod);
+  Object node = context_.known_node();
+  const bool tainted = !is_static(pod) && refuse_taints(object, node);
+  const bool by_labels =
+      find(object, "/spec/nodeSelector") != nullptr || find(object, "/spec/affinity/nodeAffinity") != nullptr;
+  if (context_.client && (tainted || by_labels)) {
+    auto now = context_.client.get("v1", "nodes", context_.options.node_name).wait(kApiDeadline);
+    if (now) node = *now;
+  }
+  if (node) {
+    if (auto refused = refuse_labels(object, node)) return refused;
+  }
+  if (!context_.allocations.claim_ports(uid_, host_ports_of(object))) return ports_taken();
+  return is_static(pod) ? std::nullopt : refuse_taints(object, node);
+}
+
 // True: what the pod asks for is promised. A new pod that does not fit has failed; a resize that does not
 // fit waits.
 bool PodWorker::claim(const Object& pod) {
   const bool fresh = allocated_.empty();
+  const auto reject = [&](const Refusal& refused) {
+    fail(pod, refused.reason, refused.message);
+    message_ = "Pod was rejected: " + refused.message;
+    return false;
+  };
+  if (fresh) {
+    if (const auto refused = refuse_system(tree(pod))) return reject(*refused);
+  }
   std::string reason, why;
   if (!fresh && process_level()) {
     reason = "Infeasible";
     why = "In-place pod resize needs cgroups, and isolation level process has none";
   } else if (const auto short_of = context_.allocations.claim(uid_, requests_of(tree(pod)))) {
-    if (fresh) {
-      fail(pod, short_of->reason(), "Pod was rejected: " + short_of->text());
-      return false;
-    }
+    if (fresh) return reject({short_of->reason(), short_of->text()});
     reason = short_of->never ? "Infeasible" : "Deferred";
     why = short_of->never ? short_of->capacity_text() : short_of->text();
     if (!short_of->never) wake_after(kDeferredRetry);
@@ -62,6 +88,9 @@ bool PodWorker::claim(const Object& pod) {
   resize_pending_ = reason;
   resize_pending_why_ = why;
   if (!reason.empty()) return false;
+  if (fresh) {
+    if (const auto refused = refusal_of_node(pod)) return reject(*refused);
+  }
   if (!fresh) context_.event(pod, "Normal", "ResizeStarted", "Pod resize started");
   return true;
 }

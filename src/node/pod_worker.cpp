@@ -66,7 +66,8 @@ void PodWorker::adopt(const PodRecord& record) {
   const auto allocated = kept ? parse_json(*kept) : Result<json::value>(kept.error());
   allocated_ =
       allocated && allocated->is_object() ? allocated->get_object() : resources_by_container(tree(pod_));
-  context_.allocations.adopt(uid_, requests_of(with_resources(tree(pod_), allocated_)));
+  context_.allocations.adopt(uid_, requests_of(with_resources(tree(pod_), allocated_)),
+                             host_ports_of(tree(pod_)));
   std::vector<ContainerStatus> all = record.containers;
   std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.attempt < b.attempt; });
   for (const ContainerStatus& status : all) {

@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "node/admission.hpp"
 #include "node/context.hpp"
 #include "node/environment.hpp"
 #include "node/pod_status.hpp"
@@ -102,6 +103,7 @@ class PodWorker : public std::enable_shared_from_this<PodWorker> {
   // Resources (pod_resize.cpp).
   Object allocate(const Object& pod);
   bool claim(const Object& pod);
+  std::optional<Refusal> refusal_of_node(const Object& pod) const;
   void keep_allocation(json::object allocated);
   void adopt_limits(const ResourceLimits& made_with);
   void begin_resize(const Object& pod);

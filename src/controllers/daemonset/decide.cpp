@@ -10,8 +10,8 @@
 #include <algorithm>
 #include <map>
 
+#include "api/placement.hpp"
 #include "controllers/common/history.hpp"
-#include "controllers/common/placement.hpp"
 #include "controllers/common/pods.hpp"
 
 namespace orchestra::controllers {
@@ -113,13 +113,13 @@ struct Pass {
   std::pair<bool, bool> judge(const Object& node) const {
     const std::string pinned = string_at(spec, "/nodeName");
     if (!pinned.empty() && pinned != node.name()) return {false, false};
-    if (!accepts_node(spec, node)) return {false, false};
+    if (!api::accepts_node(spec, node)) return {false, false};
     bool run = true;
     bool stay = true;
     if (const json::array* taints = array_at(tree(node), "/spec/taints")) {
       for (const json::value& taint : *taints) {
         const std::string effect = string_at(taint, "/effect");
-        if (effect == "PreferNoSchedule" || tolerated(array_at(spec, "/tolerations"), taint)) continue;
+        if (effect == "PreferNoSchedule" || api::tolerated(array_at(spec, "/tolerations"), taint)) continue;
         run = false;
         if (effect == "NoExecute") stay = false;
       }

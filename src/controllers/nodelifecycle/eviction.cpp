@@ -4,7 +4,7 @@
 // and a taint that goes in time needs no cancellation.
 #include <algorithm>
 
-#include "controllers/common/placement.hpp"
+#include "api/placement.hpp"
 #include "controllers/common/pods.hpp"
 #include "controllers/nodelifecycle/decide.hpp"
 
@@ -29,7 +29,7 @@ std::optional<std::int64_t> leaves_at(const json::value& taint, const json::arra
   bool tolerated = false;
   std::optional<std::int64_t> shortest;
   for (const json::value& toleration : *tolerations) {
-    if (!tolerates(toleration, taint)) continue;
+    if (!api::tolerates(toleration, taint)) continue;
     tolerated = true;
     const json::value* seconds = find(toleration, "/tolerationSeconds");
     if (seconds == nullptr || !seconds->is_number()) continue;

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "controllers/common/placement.hpp"
+#include "api/placement.hpp"
 
 namespace orchestra::controllers {
 
@@ -53,7 +53,7 @@ bool fits(const Object& claim, const Object& volume) {
 bool reaches(const Object& volume, const Object& node) {
   const json::array* terms = array_at(tree(volume), "/spec/nodeAffinity/required/nodeSelectorTerms");
   return terms == nullptr || std::any_of(terms->begin(), terms->end(), [&](const json::value& term) {
-           return matches_node_term(term, node);
+           return api::matches_node_term(term, node);
          });
 }
 

@@ -1,9 +1,10 @@
 // Node selectors and tolerations; see placement.hpp.
-#include "controllers/common/placement.hpp"
+#include "api/placement.hpp"
 
 #include <algorithm>
+#include <charconv>
 
-namespace orchestra::controllers {
+namespace orchestra::api {
 
 bool tolerates(const json::value& toleration, const json::value& taint) {
   const std::string effect = string_at(toleration, "/effect");
@@ -22,6 +23,13 @@ bool tolerated(const json::array* tolerations, const json::value& taint) {
 
 namespace {
 
+std::optional<std::int64_t> whole_number(std::string_view text) {
+  std::int64_t out = 0;
+  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), out);
+  if (failed != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return out;
+}
+
 bool requirement_holds(const json::value& requirement, const std::string* value) {
   const std::string op = string_at(requirement, "/operator");
   const json::array* values = array_at(requirement, "/values");
@@ -37,8 +45,8 @@ bool requirement_holds(const json::value& requirement, const std::string* value)
   if (op != "Gt" && op != "Lt") return false;
   if (value == nullptr || values == nullptr || values->size() != 1 || !values->front().is_string())
     return false;
-  const auto have = to_int(*value);
-  const auto bound = to_int(std::string_view(values->front().get_string()));
+  const auto have = whole_number(*value);
+  const auto bound = whole_number(std::string_view(values->front().get_string()));
   return have && bound && (op == "Gt" ? *have > *bound : *have < *bound);
 }
 
@@ -81,4 +89,4 @@ bool accepts_node(const json::value& pod_spec, const Object& node) {
          });
 }
 
-}  // namespace orchestra::controllers
+}  // namespace orchestra::api
