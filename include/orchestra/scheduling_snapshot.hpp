@@ -234,7 +234,10 @@ struct Unschedulable {
   std::map<std::string, std::size_t> preemption;
   std::string preemption_note;    ///< instead of `preemption`: why nobody tried
   std::set<std::string> plugins;  ///< that said no
-  /// As kube-scheduler prints it.
+  /// Not empty: no node could run it even if it were empty ("No node in the cluster could ever run it: it
+  /// asks for 9 cpu, the largest node has 4."); nothing but a change of nodes can help. Since 0.2.
+  std::string never;
+  /// As kube-scheduler prints it, then `never`.
   ORC_API std::string message() const;
 };
 

@@ -402,6 +402,8 @@ bool ignored(const SchedulingProfile& profile, const std::string& resource) {
 }
 }  // namespace
 
+bool Evaluation::ignores(Id resource) const { return ignored(profile(), impl_.resources[resource].name); }
+
 std::int64_t Evaluation::used_with(Id resource, Slot slot, const Overlay& overlay) const {
   std::int64_t used = impl_.resources[resource].used[slot];
   const auto amount = [&](Id record) {

@@ -141,6 +141,8 @@ class Evaluation {
   std::int64_t image_score(Slot slot) const;
   /// Could the node ever have enough, were it empty?
   bool fits_empty(Slot slot) const;
+  /// The profile does not ask whether a node has enough of it.
+  bool ignores(Id resource) const;
 
   /// First code with these pods taken off the slot and those put on it.
   struct Overlay {

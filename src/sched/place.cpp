@@ -1,6 +1,7 @@
 // place(), explain(), fits(): one attempt each; and what an unschedulable pod is told.
 #include <algorithm>
 
+#include "sched/never.hpp"
 #include "sched/scan.hpp"
 
 namespace orchestra {
@@ -88,6 +89,7 @@ Unschedulable refused(Attempt& attempt) {
     const std::string& name = attempt.impl.resources[evaluation.record().amounts[i].first].name;
     why.counts["Insufficient " + name] += static_cast<std::size_t>(lacking[i]);
   }
+  why.never = never_fits(attempt);
   return why;
 }
 
@@ -103,7 +105,9 @@ std::string Unschedulable::message() const {
   } else {
     join_sorted(text, counted(counts));
   }
-  if (!preemption_note.empty()) return text + " preemption: " + preemption_note;
+  // Behind upstream's words, so that those who look for them find them.
+  const std::string end = never.empty() ? "" : " " + never;
+  if (!preemption_note.empty()) return text + " preemption: " + preemption_note + end;
   std::map<std::string, std::size_t> victims = preemption;
   if (victims.empty()) {
     // Nobody tried: as far as the nodes alone can tell.
@@ -112,7 +116,7 @@ std::string Unschedulable::message() const {
   }
   text += " preemption: " + head;
   join_sorted(text, counted(victims));
-  return text;
+  return text + end;
 }
 
 Decision place(const SchedulingSnapshot& snapshot, const PodShape& pod, const PlaceOptions& options) {

@@ -125,6 +125,19 @@ TEST_CASE(
   CHECK(string_at(*find_condition(tree(bound), "PodScheduled"), "/status") == "True");
 }
 
+TEST_CASE("a pod that no node could ever run is told so at once, and a node that can wakes it") {
+  Scheduled cluster;
+  REQUIRE(cluster.scheduler.start());
+  cluster.add_node("n1", "4");
+  cluster.add_pod("huge", "9");
+  CHECK(cluster.eventually([&] {
+    return cluster.why("huge").ends_with(
+        "No node in the cluster could ever run it: it asks for 9 cpu, the largest node has 4.");
+  }));
+  cluster.add_node("n2", "16");
+  CHECK(cluster.eventually([&] { return cluster.node_of("huge") == "n2"; }));
+}
+
 TEST_CASE(
     "node selectors and taints are kept, and a change of a node wakes "
     "who waits for it") {

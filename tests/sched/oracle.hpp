@@ -172,6 +172,28 @@ struct Oracle {
     return !c.honor_taints || hard_taints_tolerated(pod, node);
   }
 
+  // No node would do even if nothing ran there: each has too little in all, or nobody has a key.
+  bool never(const PodShape& pod) const {
+    const auto large_enough = [&](const NodeShape& node) {
+      for (const auto& [resource, wanted] : pod.requests) {
+        const auto has = node.allocatable.find(resource);
+        if (wanted > 0 && wanted > (has == node.allocatable.end() ? 0 : has->second)) return false;
+      }
+      return true;
+    };
+    std::set<std::string> keys;
+    for (const SpreadConstraint& each : constraints(pod, true)) keys.insert(each.topology_key);
+    for (const PodTerm& each : pod.affinity) keys.insert(each.topology_key);
+    bool never = true;
+    for (const NodeShape& node : nodes) never = never && !large_enough(node);
+    for (const std::string& key : keys) {
+      bool known = false;
+      for (const NodeShape& node : nodes) known = known || node.labels.count(key) > 0;
+      never = never || !known;
+    }
+    return never;
+  }
+
   std::string spread_reason(const PodShape& pod, const NodeShape& node) const {
     const auto all = constraints(pod, true);
     for (const SpreadConstraint& c : all) {

@@ -55,6 +55,8 @@ std::string check(const SchedulingSnapshot& snapshot, const Oracle& oracle, cons
     REQUIRE(decision.unschedulable()->nodes == oracle.nodes.size());
     // Every node is in the counts; only lacking resources and volumes name several reasons for one.
     REQUIRE(decision.unschedulable()->counts == counts);
+    if (decision.unschedulable()->for_all.empty())
+      REQUIRE(decision.unschedulable()->never.empty() == !oracle.never(pod));
   } else {
     REQUIRE(decision.placement() != nullptr);
     REQUIRE(decision.placement()->node == winner);

@@ -62,6 +62,71 @@ TEST_CASE("a pod that fits nowhere names each reason with its count, as kube-sch
         "helpful for scheduling.");
 }
 
+TEST_CASE("a pod that no node could ever run is told so, behind what kube-scheduler says") {
+  SchedulingSnapshot snapshot;
+  snapshot.set_node(node_named("a", 4000, 4));
+  snapshot.set_node(node_named("b", 1500, 32));
+  const auto told = [&](const PodShape& pod) { return place(snapshot, pod).unschedulable()->message(); };
+  const std::string usual =
+      "0/2 nodes are available: 2 Insufficient cpu. preemption: 0/2 nodes are available: 2 Preemption is not "
+      "helpful for scheduling.";
+  CHECK(told(pod_named("p", 9000)) ==
+        usual + " No node in the cluster could ever run it: it asks for 9 cpu, the largest node has 4.");
+  PodShape pod = pod_named("p", 4500);
+  pod.requests["memory"] = 64LL << 30;
+  pod.requests["example.com/gpu"] = 2;
+  CHECK(told(pod).ends_with(
+      "could ever run it: it asks for 4500m cpu, the largest node has 4; it asks for 2 example.com/gpu, no "
+      "node has any; it asks for 64Gi memory, the largest node has 32Gi."));
+  // Enough of each, but nowhere of both.
+  pod = pod_named("p", 3000);
+  pod.requests["memory"] = 16LL << 30;
+  CHECK(told(pod).ends_with(
+      " could ever run it: it asks for 3 cpu and 16Gi memory, and no node has so much of all of them."));
+  // A full node is another thing than a small one.
+  snapshot.set_pod(pod_named("other", 3500), "a");
+  CHECK(told(pod_named("p", 2000)).find("could ever") == std::string::npos);
+  PodShape picky = pod_named("p", 100);
+  picky.node_selector["disk"] = "ssd";  // a label may be added; upstream's reason says it already
+  CHECK(told(picky).find("could ever") == std::string::npos);
+}
+
+TEST_CASE("a topology key that no node has is named") {
+  SchedulingSnapshot snapshot;
+  NodeShape node = node_named("a", 4000, 4);
+  node.labels["zone"] = "z1";
+  snapshot.set_node(node);
+  PodShape pod = pod_named("p", 100);
+  pod.labels["app"] = "web";
+  SpreadConstraint spread;
+  spread.topology_key = "rack";
+  spread.selector = Selector::from_map({{"app", "web"}});
+  pod.spread = {spread};
+  CHECK(place(snapshot, pod).unschedulable()->message() ==
+        "0/1 nodes are available: 1 node(s) didn't match pod topology spread constraints (missing required "
+        "label). preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling. No node in "
+        "the cluster could ever run it: no node has the label rack that its topology spread constraint "
+        "names.");
+  pod.spread.clear();
+  PodTerm term;
+  term.topology_key = "rack";
+  term.namespaces = {"d"};
+  term.selector = spread.selector;
+  pod.affinity = {term};
+  CHECK(place(snapshot, pod)
+            .unschedulable()
+            ->message()
+            .ends_with("could ever run it: no node has the label rack that its pod affinity names."));
+  pod.affinity[0].topology_key = "zone";
+  pod.affinity[0].selector = Selector::from_map({{"app", "db"}});  // may come
+  CHECK(place(snapshot, pod).unschedulable()->never.empty());
+  node.labels["rack"] = "r1";
+  snapshot.set_node(node);
+  pod.affinity.clear();
+  pod.spread = {spread};
+  CHECK(place(snapshot, pod).placement() != nullptr);
+}
+
 TEST_CASE("several lacking resources of one node are all named") {
   SchedulingSnapshot snapshot;
   NodeShape node = node_named("a", 1000, 1);

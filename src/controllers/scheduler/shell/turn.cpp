@@ -137,7 +137,8 @@ void Scheduler::Impl::refuse(const Object& object, const PodShape& pod, Unschedu
       nominated = std::string();
     }
   }
-  park_and_tell(object, pod, why.message(), Hint::of(why.plugins), std::move(nominated), outcome);
+  const std::uint32_t hints = why.never.empty() ? Hint::of(why.plugins) : std::uint32_t{Hint::node};
+  park_and_tell(object, pod, why.message(), hints, std::move(nominated), outcome);
   if (!pod.claims.empty()) told[pod.uid].volume_error = volume_error(pod, *how.profile);
 }
 
