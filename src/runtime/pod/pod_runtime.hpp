@@ -89,9 +89,12 @@ class RealPodRuntime final : public PodRuntime, public std::enable_shared_from_t
   Result<void> make_pod_groups(const Pod& pod, std::vector<std::string>& degraded);
   Result<PodSandbox> open_sandbox(Pod& pod, std::vector<std::string> degraded);
   Result<void> load_pod(const std::string& uid);
+  /// Follows the shim that runs, or puts a new one in its place. Where it is there but does not answer, it
+  /// is asked again later.
+  Result<void> reach(const std::shared_ptr<Pod>& pod);
   Result<void> adopt_pod(const std::shared_ptr<Pod>& pod);
   void shim_lost(const std::shared_ptr<Pod>& pod);
-  void follow(const std::shared_ptr<Pod>& pod, Fd connection = {});
+  Result<void> follow(const std::shared_ptr<Pod>& pod, Fd connection = {});
   Result<void> destroy_pod(const std::string& uid);
 
   Result<ContainerStatus> make_container(Pod& pod, const ContainerConfig& config, const ContainerSpec& spec);

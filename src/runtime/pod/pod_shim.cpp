@@ -23,6 +23,7 @@ namespace {
 using std::chrono::seconds;
 constexpr const char* kDomain = "runtime";
 constexpr int kReadyDeadlineMs = 30'000;
+constexpr auto kAskAgain = seconds(1);
 constexpr std::size_t kRecordBytesMax = 4 << 20;
 
 std::uint64_t pod_namespaces(const PodSandboxConfig& config, Isolation isolation) {
@@ -66,6 +67,16 @@ bool is_alive(int pid, std::uint64_t start_ticks) {
   if (pid <= 0) return false;
   const auto ticks = process_start_time(pid);
   return ticks && *ticks == start_ticks;
+}
+
+/// The shim that is named there has ended, or does so within a second.
+bool ends_soon(const std::string& directory) {
+  const auto identity = read_identity(directory);
+  if (!identity || !is_alive(identity->pid, identity->start_ticks)) return true;
+  const auto pidfd = open_pidfd(identity->pid);
+  if (!pidfd) return pidfd.error().is(Error::not_found);
+  pollfd ended{pidfd->get(), POLLIN, 0};  // also of one whose parent does not reap it
+  return poll(&ended, 1, 1000) == 1;
 }
 
 Result<Fd> make_config_file(const wire::ShimConfig& config) {
@@ -176,8 +187,7 @@ Result<void> RealPodRuntime::start_shim(const std::shared_ptr<Pod>& shared,
   if (const char go = 1; send(connection.first.get(), &go, 1, MSG_NOSIGNAL) != 1)
     return Error(Error::internal, kDomain, "the shim ended before it was ready; see " + log);
   ORC_TRY(wait_until_ready(connection.first, log));
-  follow(shared, std::move(connection.first));
-  return {};
+  return follow(shared, std::move(connection.first));
 }
 
 Result<PodSandbox> RealPodRuntime::open_sandbox(Pod& pod, std::vector<std::string> degraded) {
@@ -292,30 +302,50 @@ Result<PodSandbox> RealPodRuntime::make_pod(const PodSandboxConfig& config) {
   return made;
 }
 
-void RealPodRuntime::follow(const std::shared_ptr<Pod>& pod, Fd connection) {
+Result<void> RealPodRuntime::follow(const std::shared_ptr<Pod>& pod, Fd connection) {
   const std::weak_ptr<RealPodRuntime> weak = weak_from_this();
   const std::weak_ptr<Pod> weak_pod = pod;
-  auto followed = pod->follow(std::move(connection), [weak, weak_pod] {
+  return pod->follow(std::move(connection), [weak, weak_pod] {
     const auto self = weak.lock();
     const auto lost = weak_pod.lock();
     if (!self || !lost) return;
     (void)self->engine_.post_blocking([self, lost] { self->shim_lost(lost); });
   });
-  if (!followed) {
-    engine_.log(LogLevel::warning, "runtime", "events of a pod cannot be followed",
-                {{"pod", pod->uid()}, {"error", followed.error().to_string()}});
-  }
 }
 
 void RealPodRuntime::shim_lost(const std::shared_ptr<Pod>& pod) {
   std::lock_guard lock(pod->operation);
   if (find(pod->uid()) != pod) return;  // removed meanwhile: that is how a shim ends
-  engine_.log(LogLevel::warning, "runtime", "the shim of a pod is gone; its containers are adopted",
-              {{"pod", pod->uid()}});
-  if (auto adopted = adopt_pod(pod); !adopted) {
+  if (auto reached = reach(pod); !reached) {
     engine_.log(LogLevel::error, "runtime", "adoption failed",
-                {{"pod", pod->uid()}, {"error", adopted.error().to_string()}});
+                {{"pod", pod->uid()}, {"error", reached.error().to_string()}});
   }
+}
+
+Result<void> RealPodRuntime::reach(const std::shared_ptr<Pod>& pod) {
+  const auto followed = follow(pod);
+  if (followed) {
+    ORC_TRY(open_sandbox(*pod, pod->sandbox().degraded));
+    return {};
+  }
+  if (followed.error().is(Error::not_found)) return followed.error();  // nor is the pod's folder there
+  // None, or one that a host that is gone had asked to end: it ends while it is spoken to.
+  if (followed.error().is(Error::unavailable) && ends_soon(pod->directory())) {
+    engine_.log(LogLevel::warning, "runtime", "the shim of a pod is gone; its containers are adopted",
+                {{"pod", pod->uid()}});
+    return adopt_pod(pod);
+  }
+  engine_.log(LogLevel::warning, "runtime", "the shim of a pod does not answer; it is asked again",
+              {{"pod", pod->uid()}, {"error", followed.error().to_string()}});
+  const std::weak_ptr<RealPodRuntime> weak = weak_from_this();
+  const std::weak_ptr<Pod> weak_pod = pod;
+  engine_.after(kAskAgain, [weak, weak_pod] {
+    const auto self = weak.lock();
+    const auto silent = weak_pod.lock();
+    if (!self || !silent) return;
+    (void)self->engine_.post_blocking([self, silent] { self->shim_lost(silent); });
+  });
+  return {};
 }
 
 /// The pod's shim is dead. Where containers live, a new one takes over; what ended keeps its record.
@@ -383,12 +413,7 @@ Result<void> RealPodRuntime::load_pod(const std::string& uid) {
     pods_[uid] = pod;
   }
   std::lock_guard lock(pod->operation);
-  if (auto shim = ShimConnection::connect(directory)) {
-    follow(pod);
-    ORC_TRY(open_sandbox(*pod, degraded));
-  } else {
-    ORC_TRY(adopt_pod(pod));
-  }
+  ORC_TRY(reach(pod));
   for (const std::string& id : half_made) ORC_TRY(undo_container(*pod, id));
   return {};
 }
