@@ -110,6 +110,13 @@ void CriFilter::feed(std::string_view raw, std::string& out) {
 }
 
 namespace {
+bool is_file(int fd, const std::string& path) {
+  struct stat mine {
+  }, named{};
+  return fstat(fd, &mine) == 0 && stat(path.c_str(), &named) == 0 && mine.st_ino == named.st_ino &&
+         mine.st_dev == named.st_dev;
+}
+
 /// Offset where the last `left` whole lines of one file begin; counts `left` down by the lines found.
 std::uint64_t tail_of_file(int fd, std::uint64_t size, std::int64_t& left) {
   std::string data;  // the bytes from `start` up to the end of the oldest record that was not counted
@@ -128,24 +135,46 @@ std::uint64_t tail_of_file(int fd, std::uint64_t size, std::int64_t& left) {
       continue;
     }
     if (data.empty()) return start;
+    // A record that is being written has no newline yet, and is no line.
+    const bool whole = data.back() == '\n';
     const std::size_t begin = before == std::string::npos ? 0 : before + 1;
     const auto parsed = parse_record(std::string_view(data).substr(begin, end - begin));
     // F ends a line: the newest line is complete at the first F found going backwards.
-    if (parsed && parsed->full && left-- == 0) return start + data.size();
+    if (whole && parsed && parsed->full && left-- == 0) return start + data.size();
     data.resize(begin);
     if (begin == 0 && start == 0) return 0;
   }
 }
 }  // namespace
 
-LogPosition tail_position(const std::vector<std::string>& files, std::int64_t lines) {
+Result<LogFiles> open_log_files(const std::string& live) {
+  constexpr int kTries = 10;
+  LogFiles out;
+  for (int i = 0; i < kTries; ++i) {
+    auto fd = open_file(live, O_RDONLY);
+    if (!fd && !fd.error().is(Error::not_found)) return fd.error();
+    out.paths = log_files(live);
+    out.live = fd ? std::move(*fd) : Fd();
+    if (!out.live || is_file(out.live.get(), live)) break;  // else it was rotated amid this
+  }
+  struct stat info {};
+  if (out.live && fstat(out.live.get(), &info) != 0) return system_error("logs", "fstat", live, errno);
+  out.live_bytes = static_cast<std::uint64_t>(info.st_size);
+  return out;
+}
+
+LogPosition tail_position(const LogFiles& files, std::int64_t lines) {
   std::int64_t left = lines;
-  for (std::size_t i = files.size(); i-- > 0;) {
-    auto fd = open_log_file(files[i]);
-    if (!fd) continue;
-    struct stat info {};
-    if (fstat(fd->get(), &info) != 0) continue;
-    const std::uint64_t offset = tail_of_file(fd->get(), static_cast<std::uint64_t>(info.st_size), left);
+  for (std::size_t i = files.paths.size(); i-- > 0;) {
+    std::uint64_t offset = 0;
+    if (i + 1 == files.paths.size()) {
+      if (files.live) offset = tail_of_file(files.live.get(), files.live_bytes, left);
+    } else {
+      auto fd = open_log_file(files.paths[i]);
+      struct stat info {};
+      if (!fd || fstat(fd->get(), &info) != 0) continue;
+      offset = tail_of_file(fd->get(), static_cast<std::uint64_t>(info.st_size), left);
+    }
     if (left < 0) return {i, offset};
   }
   return {};
@@ -158,13 +187,15 @@ class LogStream final : public ByteStream, public std::enable_shared_from_this<L
       : engine_(engine), options_(std::move(options)), filter_(options_.filter) {}
 
   Result<void> open() {
-    std::vector<std::string> files = log_files(options_.live_path);
+    ORC_ASSIGN(LogFiles files, open_log_files(options_.live_path));
     if (options_.tail_lines) {
       const LogPosition from = tail_position(files, *options_.tail_lines);
-      files.erase(files.begin(), files.begin() + static_cast<long>(from.file));
+      files.paths.erase(files.paths.begin(), files.paths.begin() + static_cast<long>(from.file));
       offset_ = from.offset;
     }
-    files_ = std::move(files);
+    files_ = std::move(files.paths);
+    first_live_ = std::move(files.live);
+    first_live_bytes_ = files.live_bytes;
     return {};
   }
 
@@ -218,28 +249,38 @@ class LogStream final : public ByteStream, public std::enable_shared_from_this<L
   Result<bool> read_some() {
     if (!fd_) {
       if (files_.empty()) return false;
-      auto fd = open_log_file(files_.front());
-      if (!fd) {
-        if (!fd.error().is(Error::not_found)) return fd.error();
-        if (files_.size() == 1) return false;  // the live file is not there yet
-        files_.erase(files_.begin());
-        return true;
-      }
-      fd_ = std::move(*fd);
       live_ = files_.front() == options_.live_path;
+      if (live_ && first_live_) {
+        fd_ = std::move(first_live_);  // whatever its name is by now
+      } else if (live_ && !options_.follow) {
+        return false;  // it was not there at the call
+      } else {
+        auto fd = open_log_file(files_.front());
+        if (!fd) {
+          if (!fd.error().is(Error::not_found)) return fd.error();
+          if (files_.size() == 1) return false;  // the live file is not there yet
+          files_.erase(files_.begin());
+          return true;
+        }
+        fd_ = std::move(*fd);
+      }
     }
     char buffer[kReadBytes];
-    const ssize_t got = pread(fd_.get(), buffer, sizeof buffer, static_cast<off_t>(offset_));
+    std::size_t most = sizeof buffer;
+    // Without following, what there was at the call: else "the last 5 lines" are 6 now and then.
+    if (live_ && !options_.follow)
+      most = std::min<std::uint64_t>(most, first_live_bytes_ - std::min(first_live_bytes_, offset_));
+    const ssize_t got = pread(fd_.get(), buffer, most, static_cast<off_t>(offset_));
     if (got < 0) return system_error("logs", "pread", options_.live_path, errno);
     if (got > 0) {
       offset_ += static_cast<std::uint64_t>(got);
       filter_.feed({buffer, static_cast<std::size_t>(got)}, out_);
       return true;
     }
-    if (live_ && !rotated()) return false;
+    if (live_ && (!options_.follow || !rotated())) return false;
     // This file is complete: go on with the one that follows it.
     if (live_) {
-      files_ = {options_.live_path};
+      files_ = younger_files();
     } else {
       files_.erase(files_.begin());
     }
@@ -248,15 +289,19 @@ class LogStream final : public ByteStream, public std::enable_shared_from_this<L
     return true;
   }
 
-  /// The live name belongs to another file now. Rotations in between are found by name order.
-  bool rotated() {
-    struct stat mine {
-    }, named{};
-    if (fstat(fd_.get(), &mine) != 0) return false;
-    if (stat(options_.live_path.c_str(), &named) != 0) return false;
-    if (mine.st_ino == named.st_ino && mine.st_dev == named.st_dev) return false;
+  /// The live name belongs to another file now, and this one has nothing more.
+  bool rotated() const {
+    if (access(options_.live_path.c_str(), F_OK) != 0 || is_file(fd_.get(), options_.live_path)) return false;
     char buffer[1];
     return pread(fd_.get(), buffer, 1, static_cast<off_t>(offset_)) == 0;
+  }
+  /// Those after the one that is open: there may have been several rotations since.
+  std::vector<std::string> younger_files() const {
+    std::vector<std::string> files = log_files(options_.live_path);
+    for (std::size_t i = 0; i < files.size(); ++i) {
+      if (is_file(fd_.get(), files[i])) return {files.begin() + static_cast<long>(i) + 1, files.end()};
+    }
+    return {options_.live_path};
   }
 
   Engine& engine_;
@@ -265,7 +310,8 @@ class LogStream final : public ByteStream, public std::enable_shared_from_this<L
   CriFilter filter_;
   std::vector<std::string> files_;
   std::uint64_t offset_ = 0;
-  Fd fd_;
+  Fd fd_, first_live_;
+  std::uint64_t first_live_bytes_ = 0;
   bool live_ = false, closed_ = false;
   std::string out_;
 };

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "api/pod_streams.hpp"
+#include "base/fd.hpp"
 #include "orchestra/engine.hpp"
 
 namespace orchestra::logs {
@@ -28,7 +29,7 @@ std::optional<std::int64_t> parse_time(std::string_view text);
 
 struct FilterOptions {
   bool timestamps = false;
-  std::int64_t since_ns = 0;               ///< records before are left out
+  std::int64_t since_ns = 0;  ///< records before are left out
   std::optional<std::uint64_t> limit_bytes = std::nullopt;
 };
 
@@ -48,12 +49,20 @@ class CriFilter {
   std::uint64_t emitted_ = 0;
 };
 
-/// File index and offset where the last `lines` whole lines begin.
+/// The files of one attempt at one moment: names in reading order, the live one last and open.
+struct LogFiles {
+  std::vector<std::string> paths;
+  Fd live;  ///< none: it is not there
+  std::uint64_t live_bytes = 0;
+};
+Result<LogFiles> open_log_files(const std::string& live);
+
+/// Index of the file and offset where the last `lines` whole lines of that moment begin.
 struct LogPosition {
   std::size_t file = 0;
   std::uint64_t offset = 0;
 };
-LogPosition tail_position(const std::vector<std::string>& files, std::int64_t lines);
+LogPosition tail_position(const LogFiles& files, std::int64_t lines);
 
 struct LogStreamOptions {
   std::string live_path;

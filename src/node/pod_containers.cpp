@@ -29,12 +29,13 @@ constexpr std::int64_t kTerminationLines = 80;
 
 // The last lines of a container's log as its user wrote them, at most `most` bytes.
 std::string end_of_log(const std::string& live, std::size_t most) {
-  const std::vector<std::string> files = logs::log_files(live);
-  const logs::LogPosition from = logs::tail_position(files, kTerminationLines);
+  const auto files = logs::open_log_files(live);
+  if (!files) return {};
+  const logs::LogPosition from = logs::tail_position(*files, kTerminationLines);
   logs::CriFilter filter({});
   std::string text;
-  for (std::size_t i = from.file; i < files.size(); ++i) {
-    auto fd = logs::open_log_file(files[i]);
+  for (std::size_t i = from.file; i < files->paths.size(); ++i) {
+    auto fd = logs::open_log_file(files->paths[i]);
     if (!fd) continue;
     std::uint64_t at = i == from.file ? from.offset : 0;
     char block[16384];

@@ -83,6 +83,43 @@ TEST_CASE("a tail counts whole lines over rotated files") {
   }
 }
 
+TEST_CASE(
+    "a tail that is not followed is of the moment of the call: no line more, none that is half written") {
+  test::TempDir dir;
+  const std::string live = dir / "0.log";
+  REQUIRE(write_file(live, record(1, "one") + record(2, "two") + record(3, "three").substr(0, 45)));
+  Engine engine;
+  auto tail = open_log_stream(engine, {.live_path = live, .tail_lines = 2});
+  auto all = open_log_stream(engine, {.live_path = live});
+  auto rotated_after = open_log_stream(engine, {.live_path = live, .tail_lines = 1});
+  REQUIRE(tail);
+  REQUIRE(all);
+  REQUIRE(rotated_after);
+  auto file = open_file(live, O_WRONLY | O_APPEND);
+  REQUIRE(file);
+  REQUIRE(write_all(file->get(), record(3, "three").substr(45) + record(4, "four")));
+  CHECK(read_all(**tail) == "one\ntwo\n");
+  CHECK(read_all(**all) == "one\ntwo\n");
+  REQUIRE(rename(live.c_str(), (live + ".20261123-100002").c_str()) == 0);
+  REQUIRE(write_file(live, record(5, "five")));
+  CHECK(read_all(**rotated_after) == "two\n");
+}
+
+TEST_CASE("following finds all files of several rotations") {
+  test::TempDir dir;
+  const std::string live = dir / "0.log";
+  REQUIRE(write_file(live, record(1, "one")));
+  Engine engine;
+  auto stream = open_log_stream(engine, {.live_path = live, .follow = true, .ended = [] { return true; }});
+  REQUIRE(stream);
+  CHECK((*stream)->read(100).wait(60s).value() == "one\n");
+  for (int i = 2; i < 5; ++i) {
+    REQUIRE(rename(live.c_str(), (live + ".20261123-10000" + std::to_string(i)).c_str()) == 0);
+    REQUIRE(write_file(live, record(i, "line " + std::to_string(i))));
+  }
+  CHECK(read_all(**stream) == "line 2\nline 3\nline 4\n");
+}
+
 TEST_CASE("a long tail crosses read blocks") {
   test::TempDir dir;
   std::string raw, last;
