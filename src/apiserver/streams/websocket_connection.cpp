@@ -68,12 +68,29 @@ void WebSocketConnection::read() {
                   why.substr(std::min<std::size_t>(5, why.size())));
       return self->closed();
     }
-    self->engine_.post([self] { self->deliver(); });
+    self->deliver_soon();
   });
 }
 
+std::function<void()> WebSocketConnection::once(void (WebSocketConnection::*step)()) {
+  struct Step {
+    ~Step() {
+      if (!done) owner->closed();
+    }
+    std::shared_ptr<WebSocketConnection> owner;
+    bool done = false;
+  };
+  const auto promised = std::make_shared<Step>();
+  promised->owner = shared_from_this();
+  return [promised, step] {
+    promised->done = true;
+    (promised->owner.get()->*step)();
+  };
+}
+
+void WebSocketConnection::deliver_soon() { engine_.post(once(&WebSocketConnection::deliver)); }
+
 void WebSocketConnection::deliver() {
-  auto self = shared_from_this();
   while (auto message = parser_.next()) {
     sink_->release();  // whatever came: the other side reads
     switch (message->kind) {
@@ -94,7 +111,7 @@ void WebSocketConnection::deliver() {
       call = on_message_;
     }
     if (!call) return;
-    return call(std::move(*message), [self] { self->engine_.post([self] { self->deliver(); }); });
+    return call(std::move(*message), once(&WebSocketConnection::deliver_soon));
   }
   read();
 }

@@ -36,7 +36,11 @@ class WebSocketConnection : public std::enable_shared_from_this<WebSocketConnect
  private:
   void read();
   void deliver();
+  void deliver_soon();
   void closed();
+  /// `step` when it is called; closed() when it is dropped uncalled, as by an engine that stops: else this,
+  /// its owner and what they read would hold one another for ever.
+  std::function<void()> once(void (WebSocketConnection::*step)());
   void arm_ping();
   std::string frame(WebSocketOpcode opcode, std::string_view payload) const;
 
