@@ -128,9 +128,11 @@ class ORC_API ApiServer {
   /// What nodes with a tunnel to this server use, as they sent it last (each 10 s). Since 0.2.
   std::shared_ptr<MetricsSource> node_metrics() const;
   /// Who knows the objects of a computed kind ("metrics.k8s.io", "pods"): called for each get and list with
-  /// the namespace (empty: all), on the thread of the request. Until then these answer 503. Since 0.2.
-  void set_computed(const std::string& group, const std::string& resource,
-                    std::function<Result<std::vector<Object>>(const std::string& ns)> source);
+  /// the namespace (empty: all) and the name (empty: a list), on the thread of the request. Until then these
+  /// answer 503. More than was asked for does no harm. Since 0.2.
+  using ComputedSource =
+      std::function<Result<std::vector<Object>>(const std::string& ns, const std::string& name)>;
+  void set_computed(const std::string& group, const std::string& resource, ComputedSource source);
   /// The registry behind /metrics: families and collectors of the host show there, too. Since 0.2.
   std::shared_ptr<Metrics> metrics() const;
   /// GET `path` answers `text()`; administrators only.

@@ -17,6 +17,7 @@
 #include "orchestra/metrics.hpp"
 #include "orchestra/scheduler_plugin.hpp"
 #include "orchestra/scheduling_snapshot.hpp"
+#include "orchestra/what_if.hpp"
 
 namespace orchestra {
 
@@ -90,6 +91,12 @@ class ORC_API Scheduler {
   void stop();
   /// Per node: why not, or the scores, as things are now. `not_found`: no such pod.
   Result<std::vector<NodeVerdict>> explain(const std::string& ns, const std::string& name) const;
+  /// The same with what follows from it: the node it would get, or what it would be told and who would have
+  /// to leave. `not_found`: no such pod. Since 0.2.
+  Result<PodAnswer> explain_pod(const std::string& ns, const std::string& name) const;
+  /// Those that wait for a node (empty `ns`: of all namespaces), with what they were told last, without
+  /// nodes. Since 0.2.
+  std::vector<PodAnswer> waiting_pods(const std::string& ns = {}) const;
   /// The last word on a pod that a plugin's permit() made wait. False: it does not wait.
   bool allow(const std::string& ns, const std::string& name);
   bool reject(const std::string& ns, const std::string& name, const std::string& reason);

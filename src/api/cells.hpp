@@ -39,6 +39,7 @@ ORC_CELLS(secret);
 ORC_CELLS(service_account);
 ORC_CELLS(event);
 ORC_CELLS(created_at);
+ORC_CELLS(pod_explanation);
 ORC_CELLS(persistent_volume);
 ORC_CELLS(persistent_volume_claim);
 ORC_CELLS(resource_quota);

@@ -89,6 +89,12 @@ void component_status_cells(const json::object& object, Now, json::array& cells)
   cells.emplace_back(error);
 }
 
+void pod_explanation_cells(const json::object& object, Now, json::array& cells) {
+  cells.emplace_back(or_none(text_of(object, "nodeName")));
+  cells.emplace_back(or_none(text_of(object, "wouldGoTo")));
+  cells.emplace_back(text_of(object, "message"));
+}
+
 void csi_driver_cells(const json::object& object, Now now, json::array& cells) {
   const json::object& spec = spec_of(object);
   std::vector<std::string> modes, audiences;

@@ -26,6 +26,7 @@ const NamedHooks kHooks[] = {
      {.validate = validate_api_service,
       .validate_status_update = validate_api_service_status,
       .cells = api_service_cells}},
+    {"pod_explanation", {.cells = pod_explanation_cells}},
     {"component_status", {.cells = component_status_cells}},
     {"crd",
      {.prepare_create = prepare_definition,

@@ -446,8 +446,7 @@ void ApiServer::set_pod_streams(std::shared_ptr<PodStreams> streams, const std::
   impl_->tunnels->set_local(std::move(streams), node);
 }
 std::shared_ptr<MetricsSource> ApiServer::node_metrics() const { return impl_->tunnels; }
-void ApiServer::set_computed(const std::string& group, const std::string& resource,
-                             std::function<Result<std::vector<Object>>(const std::string& ns)> source) {
+void ApiServer::set_computed(const std::string& group, const std::string& resource, ComputedSource source) {
   impl_->core->set_computed(group, resource, std::move(source));
 }
 std::shared_ptr<Metrics> ApiServer::metrics() const { return impl_->options.registry; }

@@ -57,7 +57,8 @@ class ApiCore : public std::enable_shared_from_this<ApiCore> {
   void set_continue_secret(std::string secret) { options_.continue_secret = std::move(secret); }
   std::shared_ptr<const api::TypeRegistry> registry() const;
   /// Who knows the objects of a computed kind (metrics); called on the thread of the request.
-  using ComputedSource = std::function<Result<std::vector<Object>>(const std::string& ns)>;
+  using ComputedSource =
+      std::function<Result<std::vector<Object>>(const std::string& ns, const std::string& name)>;
   void set_computed(const std::string& group, const std::string& resource, ComputedSource source);
   void set_registry(std::shared_ptr<const api::TypeRegistry> registry);
   ObjectCache& cache() { return cache_; }

@@ -257,7 +257,7 @@ void ApiCore::computed_read(const Call& call, const api::TypeRecord& type, const
   }
   json::array items;
   if (source) {
-    auto objects = source(call.info.ns);
+    auto objects = source(call.info.ns, call.info.name);
     if (!objects) return answer(error_reply(objects.error()));
     for (const Object& object : *objects) items.push_back(tree(object));
   } else if (auto own = api::compute_objects(type, {.store_healthy = store_->revision() > 0})) {

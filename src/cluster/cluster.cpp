@@ -28,6 +28,7 @@
 #include "orchestra/memory_store.hpp"
 #include "orchestra/metrics.hpp"
 #include "orchestra/raft_store.hpp"
+#include "sched/explanation.hpp"
 #include "store/ops.hpp"
 
 namespace orchestra {
@@ -65,6 +66,7 @@ struct Cluster::Impl {
   Result<void> share_keys(const std::string& own_name);
   Result<void> make_ingress_class();
   void reach_from_pods();
+  void serve_explanations();
   void serve_metrics(const std::vector<std::shared_ptr<MetricsSource>>& sources);
   std::string own_address() const;
   Result<void> let_nodes_join();
@@ -450,6 +452,7 @@ Result<void> Cluster::Impl::start() {
   serve_metrics(sources);
   if (!info.api_address.empty()) ORC_TRY(let_nodes_join());
   ORC_TRY(start_control());
+  serve_explanations();
   collecting.push_back(options.registry->collect([this](MetricSink& sink) {
     if (node) node->collect(sink);
     if (loops) loops->collect(sink);
@@ -459,9 +462,33 @@ Result<void> Cluster::Impl::start() {
   return {};
 }
 
+void Cluster::Impl::serve_explanations() {
+  server->set_computed(
+      "orchestra.dev", "podexplanations",
+      [loops = loops](const std::string& ns, const std::string& name) -> Result<std::vector<Object>> {
+        const auto scheduler = loops->scheduler();
+        if (!scheduler) {
+          return Error(Error::unavailable, "cluster",
+                       "the scheduler does not run in this process at the moment; ask the elected peer");
+        }
+        std::vector<PodAnswer> answers;
+        if (name.empty()) {
+          answers = scheduler->waiting_pods(ns);
+        } else if (auto answer = scheduler->explain_pod(ns, name)) {
+          answers.push_back(std::move(*answer));
+        } else if (!answer.error().is(Error::not_found)) {
+          return answer.error();
+        }
+        std::vector<Object> out;
+        for (const PodAnswer& answer : answers)
+          out.push_back(object_from_tree(sched::pod_explanation(answer)));
+        return out;
+      });
+}
+
 void Cluster::Impl::serve_metrics(const std::vector<std::shared_ptr<MetricsSource>>& sources) {
   server->set_computed("metrics.k8s.io", "pods",
-                       [sources](const std::string& ns) -> Result<std::vector<Object>> {
+                       [sources](const std::string& ns, const std::string&) -> Result<std::vector<Object>> {
                          std::vector<Object> out;
                          for (const auto& source : sources) {
                            for (const PodUse& pod : source->pods(ns))
@@ -470,7 +497,7 @@ void Cluster::Impl::serve_metrics(const std::vector<std::shared_ptr<MetricsSourc
                          return out;
                        });
   server->set_computed("metrics.k8s.io", "nodes",
-                       [sources](const std::string&) -> Result<std::vector<Object>> {
+                       [sources](const std::string&, const std::string&) -> Result<std::vector<Object>> {
                          std::vector<Object> out;
                          for (const auto& source : sources) {
                            for (const NodeUse& one : source->nodes())

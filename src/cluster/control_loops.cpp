@@ -78,7 +78,8 @@ void ControlLoops::drive() {
     end_set(old);
     Set fresh;
     bool runs = false;
-    if (!token) engine_.log(LogLevel::info, "cluster", "no longer elected: controllers and scheduler ended here");
+    if (!token)
+      engine_.log(LogLevel::info, "cluster", "no longer elected: controllers and scheduler ended here");
     if (token) {
       const std::string fence = std::string(kControlKey) + "=" + std::to_string(*token);
       auto made = make_set(fence);
@@ -133,6 +134,11 @@ bool ControlLoops::wait_running(bool wanted, Duration deadline) const {
 std::shared_ptr<Controllers> ControlLoops::controllers() const {
   std::lock_guard lock(mutex_);
   return set_.controllers;
+}
+
+std::shared_ptr<Scheduler> ControlLoops::scheduler() const {
+  std::lock_guard lock(mutex_);
+  return set_.scheduler;
 }
 
 }  // namespace orchestra::cluster

@@ -41,6 +41,7 @@ class ControlLoops : public std::enable_shared_from_this<ControlLoops> {
   bool wait_running(bool wanted, Duration deadline) const;
   /// The running set; empty while another leads. Kept alive by the answer.
   std::shared_ptr<Controllers> controllers() const;
+  std::shared_ptr<Scheduler> scheduler() const;
   /// The scheduler's counters, by upstream's names, while it runs here.
   void collect(MetricSink& sink) const;
 

@@ -191,10 +191,12 @@ void measure(ApiServer& server, const std::string& cpu, const std::string& memor
     }
     return out;
   };
-  server.set_computed("metrics.k8s.io", "nodes",
-                      [metrics](const std::string&) { return metrics("NodeMetrics", "nodes", ""); });
-  server.set_computed("metrics.k8s.io", "pods",
-                      [metrics](const std::string& ns) { return metrics("PodMetrics", "pods", ns); });
+  server.set_computed("metrics.k8s.io", "nodes", [metrics](const std::string&, const std::string&) {
+    return metrics("NodeMetrics", "nodes", "");
+  });
+  server.set_computed("metrics.k8s.io", "pods", [metrics](const std::string& ns, const std::string&) {
+    return metrics("PodMetrics", "pods", ns);
+  });
 }
 
 /// What a node agent or a controller would do.

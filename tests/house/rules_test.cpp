@@ -150,7 +150,7 @@ TEST_CASE("every #include goes down the layer table, and the table has no circle
     while (!open.empty()) {
       const std::string at = open.back();
       open.pop_back();
-      for (const std::string key : {at, at + " (shell)"}) {
+      for (const std::string& key : {at, at + " (shell)"}) {
         const auto it = table.find(key);
         if (it == table.end()) continue;
         for (const std::string& next : it->second) {
@@ -275,8 +275,7 @@ TEST_CASE("no package registry is named anywhere") {
   const std::vector<std::string> hosts{std::string("registry.npm") + "js.org", std::string("py") + "pi.org",
                                        std::string("proxy.go") + "lang.org",
                                        std::string("deb.deb") + "ian.org"};
-  for (const std::string& folder :
-       {"src", "include", "tests", "examples", "tools", "docs", "bench", "bindings"}) {
+  for (const char* folder : {"src", "include", "tests", "examples", "tools", "docs", "bench", "bindings"}) {
     if (!fs::exists(kRoot / folder)) continue;
     for (const auto& entry : fs::recursive_directory_iterator(kRoot / folder)) {
       if (!entry.is_regular_file() || entry.file_size() > 4 << 20) continue;

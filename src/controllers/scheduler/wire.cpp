@@ -144,18 +144,67 @@ Result<void> Scheduler::start() {
 
 void Scheduler::stop() { impl_->stop(); }
 
+namespace {
+Error no_such_pod(const std::string& ns, const std::string& name) {
+  return Error(Error::not_found, "scheduler", "there is no pod " + ns + "/" + name);
+}
+}  // namespace
+
+void Scheduler::Impl::ask_about(
+    const Object& pod,
+    const std::function<void(const SchedulingSnapshot&, const PodShape&, const PlaceOptions&)>& question) {
+  std::lock_guard lock(mutex);
+  const SchedulingProfile* profile = profile_of(pod);
+  PodShape shape = shape_of(pod);
+  shape.node_name.clear();
+  const PlaceOptions how = how_to_place(profile == nullptr ? profiles.front() : *profile);
+  if (snapshot.node_of(pod.uid()).empty()) return question(snapshot, shape, how);
+  SchedulingSnapshot without = snapshot;
+  without.forget(pod.uid());
+  question(without, shape, how);
+}
+
 Result<std::vector<NodeVerdict>> Scheduler::explain(const std::string& ns, const std::string& name) const {
   const Object pod = impl_->informers.get(pods(), ns, name);
-  if (!pod) return Error(Error::not_found, "scheduler", "there is no pod " + ns + "/" + name);
-  std::lock_guard lock(impl_->mutex);
-  const SchedulingProfile* profile = impl_->profile_of(pod);
-  PodShape shape = impl_->shape_of(pod);
-  shape.node_name.clear();
-  const PlaceOptions how = impl_->how_to_place(profile == nullptr ? impl_->profiles.front() : *profile);
-  if (impl_->snapshot.node_of(pod.uid()).empty()) return orchestra::explain(impl_->snapshot, shape, how);
-  SchedulingSnapshot without = impl_->snapshot;
-  without.forget(pod.uid());
-  return orchestra::explain(without, shape, how);
+  if (!pod) return no_such_pod(ns, name);
+  std::vector<NodeVerdict> out;
+  impl_->ask_about(pod, [&](const auto& snapshot, const PodShape& shape, const PlaceOptions& how) {
+    out = orchestra::explain(snapshot, shape, how);
+  });
+  return out;
+}
+
+Result<PodAnswer> Scheduler::explain_pod(const std::string& ns, const std::string& name) const {
+  const Object pod = impl_->informers.get(pods(), ns, name);
+  if (!pod) return no_such_pod(ns, name);
+  PodAnswer out;
+  out.pod = ns + "/" + name;
+  out.runs_on = string_at(tree(pod), "/spec/nodeName");
+  impl_->ask_about(pod, [&](const auto& snapshot, const PodShape& shape, const PlaceOptions& how) {
+    out.nodes = orchestra::explain(snapshot, shape, how);
+    const Decision decision = place(snapshot, shape, how);
+    if (const Placement* at = decision.placement()) {
+      out.goes_to = at->node;
+    } else if (const PlacementFailed* failed = decision.failed()) {
+      out.refusal = "plugin " + failed->plugin + ": " + failed->message;
+    } else {
+      out.refusal = decision.unschedulable()->message();
+      out.preemption = preempt(snapshot, shape, impl_->current_budgets(), how);
+    }
+  });
+  return out;
+}
+
+std::vector<PodAnswer> Scheduler::waiting_pods(const std::string& ns) const {
+  std::vector<PodAnswer> out;
+  for (const Object& pod : impl_->informers.informer(pods()).cache().list(ns)) {
+    if (!impl_->wants_node(pod)) continue;
+    const json::object* told = find_condition(tree(pod), "PodScheduled");
+    PodAnswer& answer = out.emplace_back();
+    answer.pod = pod.ns() + "/" + pod.name();
+    answer.refusal = told == nullptr ? "not decided on yet" : string_at(*told, "/message");
+  }
+  return out;
 }
 
 bool Scheduler::allow(const std::string& ns, const std::string& name) {

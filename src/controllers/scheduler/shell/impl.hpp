@@ -131,6 +131,11 @@ struct Scheduler::Impl : std::enable_shared_from_this<Scheduler::Impl> {
   PlaceOptions how_to_place(const SchedulingProfile& profile);
   const std::vector<DisruptionBudget>& current_budgets();
 
+  // Takes the mutex. `question` is asked about the cluster as it is without this pod.
+  void ask_about(
+      const Object& pod,
+      const std::function<void(const SchedulingSnapshot&, const PodShape&, const PlaceOptions&)>& question);
+
   // ---- a turn ----
 
   // Under the mutex.
