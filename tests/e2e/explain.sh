@@ -48,11 +48,18 @@ done
 grep -qE "^default/picky: $message" <<<"$out" && pass "and the scheduler's own message" || failed "message: $out"
 out=$("$orchestra" explain pod picky --add tainted=2 --quiet) && failed "two more tainted nodes help: $out" || pass "more nodes with the taint do not help"
 out=$("$orchestra" explain pod default/nobody 2>&1); [ $? = 3 ] && grep -q 'no pod default/nobody' <<<"$out" && pass "a pod that is not there: exit status 3" || failed "nobody: $out"
+# The same through the API.
+out=$(kubectl get podexplanations); grep -qE "^picky +<none> +<none> +$message" <<<"$out" && pass "kubectl get podexplanations: who waits, and why" || failed "podexplanations: $out"
+out=$(kubectl get podexplanation picky -o 'jsonpath={range .nodes[*]}{.name} {.fits} {.reasons[0]} ({.plugin}){"\n"}{end}')
+grep -qx 'small false Insufficient cpu (NodeResourcesFit)' <<<"$out" && grep -q '^tainted false .*(TaintToleration)$' <<<"$out" && pass "kubectl get podexplanation: node by node" || failed "podexplanation: $out"
+out=$(kubectl get podexplanation nobody 2>&1) && failed "nobody: $out" || { grep -q 'podexplanations.orchestra.dev "nobody" not found' <<<"$out" && pass "of a pod that is not there: NotFound" || failed "nobody: $out"; }
 
 kubectl taint node tainted gpu- >/dev/null
 bound() { [ "$(kubectl get pod picky -o jsonpath='{.spec.nodeName}')" = tainted ]; }
 wait_for 20 bound && pass "without the taint it gets that node" || failed "it went to \"$(kubectl get pod picky -o jsonpath='{.spec.nodeName}')\""
 out=$("$orchestra" explain pod default/picky --scores); status=$?
 [ "$status" = 0 ] && grep -q '^it runs on tainted$' <<<"$out" && grep -qE '^tainted +yes +[0-9]+ .*NodeResourcesFit [0-9]+ x1' <<<"$out" && pass "explain of a pod that runs: its scores" || failed "explain: $status $out"
+out=$(kubectl get podexplanation picky -o 'jsonpath={.nodeName} {.wouldGoTo} {.nodes[?(@.name=="tainted")].scores[?(@.plugin=="NodeResourcesFit")].weight}')
+[ "$out" = "tainted tainted 1" ] && pass "podexplanation of a pod that runs" || failed "podexplanation: $out"
 out=$("$orchestra" explain pod default/picky --without tainted --quiet); [ $? = 1 ] && pass "without that node it would have none" || failed "without: $out"
 finish
