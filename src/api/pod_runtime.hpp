@@ -42,6 +42,9 @@ struct ResourceLimits {
 /// Annotation of a pod: what its logs may grow by, in bytes a second (spec/observability.md A.1).
 inline constexpr const char* kLogLimitAnnotation = "orchestra.dev/log-bytes-per-second";
 
+/// Ids of a pod with a user namespace (PodSandboxConfig::first_user_id).
+inline constexpr std::uint32_t kPodUserIds = 65536;
+
 struct PodSandboxConfig {
   std::string uid, ns, name;
   std::string hostname;
@@ -49,6 +52,10 @@ struct PodSandboxConfig {
   std::string cgroup_parent;  ///< relative to the runtime's: "kubepods/burstable"
   ResourceLimits limits;      ///< of the whole pod
   bool host_network = false, host_pid = false, host_ipc = false, share_process_namespace = false;
+  /// Its containers live in user namespaces of their own: ids 0..65535 inside are these and the next of the
+  /// machine, and files keep their owners by id-mapped mounts. 0: the machine's ids. Level full only, and not
+  /// with host_* or share_process_namespace. Since 0.2.
+  std::uint32_t first_user_id = 0;
   std::map<std::string, std::string> sysctls;
   std::map<std::string, std::string> annotations;
 };
@@ -77,6 +84,7 @@ struct ContainerConfig {
   std::vector<PodMount> mounts;
   ResourceLimits limits;
   bool privileged = false, read_only_root = false, no_new_privileges = false;
+  bool unmasked_proc = false;  ///< no masked and no read-only paths (procMount: Unmasked). Since 0.2.
   std::vector<std::string> add_capabilities, drop_capabilities;  ///< "NET_ADMIN", "ALL"
   std::string seccomp = "default";                               ///< default, unconfined
   bool tty = false, in = false, in_once = false;

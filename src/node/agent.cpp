@@ -10,6 +10,7 @@
 
 #include "api/meta.hpp"
 #include "api/object_tree.hpp"
+#include "base/fd.hpp"
 #include "logs/log_file.hpp"
 #include "node/claims.hpp"
 #include "node/eviction.hpp"
@@ -41,12 +42,13 @@ constexpr Duration kImagesDeadline = 120s;
 constexpr Duration kHardEvictionGrace = 1s;  // immediateEvictionGracePeriodSeconds
 
 constexpr std::size_t kUidBytes = 36;
+constexpr std::size_t kSubidBytesMax = 1 << 20;
 
 bool is_there(const std::string& path) { return access(path.c_str(), F_OK) == 0; }
 
 /// Takes a pod off the machine whose object is gone.
 void context_remove(AgentContext& context, const std::string& uid, const PodSandboxConfig& config) {
-  (void)context.parts.runtime->remove_pod(uid).wait(120s);
+  if (context.parts.runtime->remove_pod(uid).wait(120s)) context.user_ranges.release(uid);
   (void)context.parts.network->detach(uid).wait(30s);
   if (auto owners = context.parts.images->root_owners()) {
     for (const std::string& owner : *owners) {
@@ -286,7 +288,12 @@ Result<void> NodeAgent::Impl::start() {
   }
   auto adopted = context.parts.runtime->list().wait(60s);
   if (!adopted) return adopted.error().with_context("listing the containers that run");
-  for (PodRecord& record : *adopted) records.emplace(record.config.uid, std::move(record));
+  for (const char* file : {"/etc/subuid", "/etc/subgid"})
+    context.user_ranges.keep_away_from(read_file(file, kSubidBytesMax).value_or(""));
+  for (PodRecord& record : *adopted) {
+    context.user_ranges.adopt(record.config.uid, record.config.first_user_id);
+    records.emplace(record.config.uid, std::move(record));
+  }
   running = true;
   if (context.client) ORC_TRY(follow_api());
   if (manifests) look_at_manifests();

@@ -12,6 +12,7 @@
 #include "base/json.hpp"
 #include "node/allocation.hpp"
 #include "node/references.hpp"
+#include "node/user_ranges.hpp"
 #include "orchestra/informer.hpp"
 #include "orchestra/node_agent.hpp"
 
@@ -59,6 +60,7 @@ struct AgentContext {
   Informer<k8s::Service> services;
   InformerCore claims, volumes;  ///< of the whole cluster; a claim of any namespace may be mounted here
   Allocations allocations;       ///< of the pods of this node
+  UserRanges user_ranges;        ///< of the pods with user namespaces
   std::string node_uid;          ///< of our Node object, from start() on
   std::int64_t cpu_milli = 0, memory_bytes = 0;  ///< of the machine
 

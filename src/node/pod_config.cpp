@@ -240,11 +240,6 @@ Result<void> PodWorker::check_supported(const json::value& pod, const json::valu
   const auto refuse = [](const std::string& field, const std::string& what) {
     return config_error(field + " is not supported by this node: " + what);
   };
-  if (const json::value* users = find(pod, "/spec/hostUsers");
-      users != nullptr && *users == json::value(false))
-    return refuse("hostUsers: false", "pods have no user namespace of their own at level full; leave it out");
-  if (string_at(spec, "/securityContext/procMount") == "Unmasked")
-    return refuse("procMount: Unmasked", "the masked paths of /proc stay; leave it out");
   if (const json::array* devices = array_at(spec, "/volumeDevices"); devices != nullptr && !devices->empty())
     return refuse("volumeDevices", "volumes are file systems here; use volumeMounts");
   if (const json::value* profile = security(pod, spec, "appArmorProfile");
@@ -351,7 +346,18 @@ Result<void> PodWorker::add_security(const Object& pod, const json::value& spec,
   if (const json::value* fs_group = find(object, "/spec/securityContext/fsGroup")) {
     config.supplemental_groups.push_back(static_cast<std::uint32_t>(fs_group->to_number<std::int64_t>()));
   }
+  if (has_own_users(object)) {
+    std::vector<std::uint32_t> ids = config.supplemental_groups;
+    ids.insert(ids.end(), {config.uid, config.gid});
+    for (const std::uint32_t id : ids) {
+      if (id >= kPodUserIds) {
+        return config_error("user or group " + std::to_string(id) +
+                            " is not there: with hostUsers: false a pod has the ids 0 to 65535");
+      }
+    }
+  }
   config.privileged = bool_at(spec, "/securityContext/privileged");
+  config.unmasked_proc = string_at(spec, "/securityContext/procMount") == "Unmasked";
   config.read_only_root = bool_at(spec, "/securityContext/readOnlyRootFilesystem");
   config.no_new_privileges = !bool_at(spec, "/securityContext/allowPrivilegeEscalation", true);
   add_names(spec, "/securityContext/capabilities/add", config.add_capabilities);

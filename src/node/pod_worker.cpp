@@ -371,6 +371,23 @@ Result<void> PodWorker::check_runtime_class(const json::value& pod) {
                "\" is configured on this node; it has orchestra, runc (the same)");
 }
 
+bool PodWorker::add_user_namespace(const Object& pod, PodSandboxConfig& config) {
+  if (!has_own_users(tree(pod))) return true;
+  const auto first = context_.user_ranges.take(uid_);
+  if (!first) {
+    context_.event(pod, "Warning", "FailedCreatePodSandBox",
+                   "Failed to create pod sandbox: no range of 65536 user ids is free on this node");
+    wake_after(kRetry);
+    return false;
+  }
+  config.first_user_id = *first;
+  // The pod's network belongs to the machine's user namespace, where its containers have no rights: what root
+  // does there without thinking is allowed to everybody in the pod (as containerd does for all pods).
+  config.sysctls.emplace("net.ipv4.ip_unprivileged_port_start", "0");
+  config.sysctls.emplace("net.ipv4.ping_group_range", "0 2147483647");
+  return true;
+}
+
 bool PodWorker::ensure_sandbox(const Object& pod) {
   const json::value& object = tree(pod);
   const bool host_network = bool_at(object, "/spec/hostNetwork");
@@ -404,6 +421,7 @@ bool PodWorker::ensure_sandbox(const Object& pod) {
       for (const json::value& one : *sysctls)
         config.sysctls[string_at(one, "/name")] = string_at(one, "/value");
     }
+    if (!add_user_namespace(pod, config)) return false;
     auto made = context_.parts.runtime->create_pod(config).wait(kRuntimeDeadline);
     if (!made) {
       context_.event(pod, "Warning", "FailedCreatePodSandBox",
@@ -591,6 +609,7 @@ bool PodWorker::cleanup(const Object& pod) {
     context_.event(pod, "Warning", "FailedKillPod", "error killing pod: " + removed.error().to_string());
     return false;
   }
+  context_.user_ranges.release(uid_);
   if (!bool_at(tree(pod), "/spec/hostNetwork")) {
     if (auto detached = context_.parts.network->detach(uid_).wait(kRuntimeDeadline); !detached) {
       context_.event(pod, "Warning", "FailedKillPod",

@@ -113,6 +113,7 @@ class PodWorker : public std::enable_shared_from_this<PodWorker> {
   Result<void> resize_in_place(const Object& pod, const std::vector<const json::value*>& changed);
   // Steps; each answers whether the next one may go on.
   bool ensure_sandbox(const Object& pod);
+  bool add_user_namespace(const Object& pod, PodSandboxConfig& config);
   bool ensure_volumes(const Object& pod);
   bool run_init(const Object& pod);
   void run_containers(const Object& pod);
@@ -123,6 +124,8 @@ class PodWorker : public std::enable_shared_from_this<PodWorker> {
   bool ready_image(const Object& pod, Slot& slot, const json::value& spec);
   Result<void> create(const Object& pod, Slot& slot, const json::value& spec);
   Result<void> check_runtime_class(const json::value& pod);
+  /// hostUsers: false
+  static bool has_own_users(const json::value& pod) { return !bool_at(pod, "/spec/hostUsers", true); }
   static Result<void> check_supported(const json::value& pod, const json::value& spec);
   Result<ContainerConfig> make_config(const Object& pod, Slot& slot, const json::value& spec,
                                       const ImageInfo& image);

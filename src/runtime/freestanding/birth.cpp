@@ -2,8 +2,9 @@
 //
 // Some of what a container needs only its parent may do: write the maps of a new user namespace, open
 // control groups and the start fifo for a child that will not be root of the machine any more, map the ids of
-// a mount, give a time namespace its offsets before anybody lives in it. It is all done here, before the
-// clone or while the child waits for one byte; what the child gets as descriptors lies in `Kept`.
+// a mount or of the whole root, give a time namespace its offsets before anybody lives in it. It is all done
+// here, before the clone or while the child waits for one byte; what the child gets as descriptors lies in
+// `Kept`.
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/prctl.h>
@@ -22,6 +23,7 @@ using namespace orchestra::wire;
 namespace {
 constexpr unsigned kWaitAll = 0x40000000;  // __WALL: also children without an exit signal
 constexpr size_t kMapBytesMax = 16 << 10;  // 340 lines
+constexpr char kCannotMap[] = " (its file system cannot map ids on this kernel)";
 alignas(Kept) char g_kept_bytes[sizeof(Kept)];
 
 /// "inside outside count" lines.
@@ -79,28 +81,128 @@ long make_id_space(const Plan* plan, Table uids, Table gids) {
   return result;
 }
 
-/// A detached copy of the source whose files have other owners.
-long make_mapped_tree(const Plan* plan, const MountStep& step) {
+/// The ids of the container as a descriptor, made when something is mapped by them for the first time.
+long container_ids(const Plan* plan, int& space) {
+  if (space < 0) space = static_cast<int>(make_id_space(plan, plan->uid_maps, plan->gid_maps));
+  return space;
+}
+
+/// A detached copy of `path` below `folder` whose files have the owners that `space` gives them.
+long copy_mapped(int folder, const char* path, bool recursive, long space, bool map_recursive) {
+  const unsigned below = recursive ? unsigned(AT_RECURSIVE) : 0u;
+  const long tree = sys(__NR_open_tree, folder, arg(path), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | below);
+  if (tree < 0) return tree;
+  struct mount_attr attributes;
+  zero(&attributes, sizeof attributes);
+  attributes.attr_set = MOUNT_ATTR_IDMAP;
+  attributes.userns_fd = static_cast<uint64_t>(space);
+  const unsigned flags = AT_EMPTY_PATH | (map_recursive ? unsigned(AT_RECURSIVE) : 0u);
+  const long result = sys(__NR_mount_setattr, tree, arg(""), flags, arg(&attributes), sizeof attributes);
+  if (result >= 0) return tree;
+  close_fd(static_cast<int>(tree));
+  return result;
+}
+
+/// The source of a bind, detached, with other owners.
+long make_mapped_tree(const Plan* plan, const MountStep& step, int& ids) {
   const bool own = step.mapping == IdMapping::own;
-  const long space = make_id_space(plan, own ? step.uids : plan->uid_maps, own ? step.gids : plan->gid_maps);
+  const long space = own ? make_id_space(plan, step.uids, step.gids) : container_ids(plan, ids);
   if (space < 0) return space;
-  const unsigned recursive = step.recursive != 0 ? unsigned(AT_RECURSIVE) : 0u;
-  long tree = sys(__NR_open_tree, AT_FDCWD, arg(text_at(plan, step.source)),
-                  OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | recursive);
-  if (tree >= 0) {
-    struct mount_attr attributes;
-    zero(&attributes, sizeof attributes);
-    attributes.attr_set = MOUNT_ATTR_IDMAP;
-    attributes.userns_fd = static_cast<uint64_t>(space);
-    const unsigned flags = AT_EMPTY_PATH | (step.mapping_recursive != 0 ? unsigned(AT_RECURSIVE) : 0u);
-    const long result = sys(__NR_mount_setattr, tree, arg(""), flags, arg(&attributes), sizeof attributes);
-    if (result < 0) {
-      close_fd(static_cast<int>(tree));
-      tree = result;
-    }
-  }
-  close_fd(static_cast<int>(space));
+  const long tree = copy_mapped(AT_FDCWD, text_at(plan, step.source), step.recursive != 0, space,
+                                step.mapping_recursive != 0);
+  if (own) close_fd(static_cast<int>(space));
   return tree;
+}
+
+struct MadeRoot {
+  long tree = -EIO;
+  Line<512> why;
+};
+
+/// Mounts the overlay on mapped copies of its lower folders, in a mount namespace of this process's own: the
+/// kernel takes lower folders by path only, and below no mount that is attached nowhere (before Linux 6.15).
+/// The upper folder is not mapped: what is written there belongs to the pod's ids on the disk, too.
+void mount_mapped_overlay(const Plan* plan, int space, MadeRoot& made) {
+  static Line<4096> options;
+  static char lower[4096];
+  const char* target = text_at(plan, plan->overlay_target);
+  long layers = -1, folder = -1;
+  const auto stop = [&](long result, const char* what) {  // the descriptors would stay with the parent
+    close_fd(static_cast<int>(layers));
+    close_fd(static_cast<int>(folder));
+    made.tree = result;
+    made.why.add(what);
+  };
+  long result = sys(__NR_unshare, CLONE_NEWNS);
+  if (result >= 0) result = sys(__NR_mount, 0, arg("/"), 0, MS_REC | MS_PRIVATE, 0);
+  if (result < 0) return stop(result, "mount namespace");
+  result = sys(__NR_mount, arg("tmpfs"), arg(target), arg("tmpfs"), MS_NOSUID | MS_NODEV, arg("mode=700"));
+  if (result < 0) return stop(result, target);
+  layers = open_at(AT_FDCWD, text_at(plan, plan->overlay_directory), O_PATH | O_DIRECTORY);
+  folder = open_at(AT_FDCWD, target, O_PATH | O_DIRECTORY);
+  if (layers < 0) return stop(layers, text_at(plan, plan->overlay_directory));
+  if (folder < 0) return stop(folder, target);
+  const char* from = text_at(plan, plan->overlay_lower);
+  options.add("lowerdir=");
+  for (long number = 0; *from != 0; ++number) {
+    size_t size = 0;
+    while (from[size] != 0 && from[size] != ':') ++size;
+    if (size + 1 > sizeof lower) return stop(-ENAMETOOLONG, "layers");
+    copy(lower, from, size);
+    lower[size] = 0;
+    from += size + (from[size] == ':' ? 1 : 0);
+    Line<16> name;
+    name.add(number);
+    result = sys(__NR_mkdirat, folder, arg(name.text), 0700);
+    const long tree = result < 0 ? result : copy_mapped(static_cast<int>(layers), lower, false, space, false);
+    if (tree < 0) return stop(tree, lower);
+    result = sys(__NR_move_mount, tree, arg(""), folder, arg(name.text), MOVE_MOUNT_F_EMPTY_PATH);
+    close_fd(static_cast<int>(tree));
+    if (result < 0) return stop(result, lower);
+    options.add(number == 0 ? "" : ":").add(name.text);
+  }
+  if (plan->overlay_upper != 0) {
+    options.add(",upperdir=").add(text_at(plan, plan->overlay_upper));
+    options.add(",workdir=").add(text_at(plan, plan->overlay_work));
+  }
+  options.add(text_at(plan, plan->overlay_extra));
+  result = sys(__NR_fchdir, folder);
+  if (result >= 0)
+    result = sys(__NR_mount, arg("overlay"), arg(target), arg("overlay"), 0, arg(options.text));
+  if (result >= 0) result = sys(__NR_open_tree, AT_FDCWD, arg(target), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+  stop(result, result < 0 ? options.text : "");
+}
+
+/// The root of the container, attached nowhere.
+long make_mapped_root(const Plan* plan, int& ids, Line<512>& why) {
+  why.add("id-mapped root ");
+  const long space = container_ids(plan, ids);
+  if (space < 0) return space;
+  if (plan->overlay_lower == 0) {
+    why.add(text_at(plan, plan->root));
+    return copy_mapped(AT_FDCWD, text_at(plan, plan->root), true, space, false);
+  }
+  int ends[2], pidfd = -1;
+  const long piped = sys(__NR_pipe2, arg(ends), O_CLOEXEC);
+  if (piped < 0) return piped;
+  MadeRoot made;
+  const long helper = clone_process(CLONE_FILES, SIGCHLD, &pidfd);  // its descriptors are ours
+  if (helper == 0) {
+    mount_mapped_overlay(plan, static_cast<int>(space), made);
+    write_fd(ends[1], &made, sizeof made);
+    exit_now(0);
+  }
+  if (helper > 0) {
+    reap_child(helper);
+    sys(__NR_read, ends[0], arg(&made), sizeof made);
+  } else {
+    made.tree = helper;
+  }
+  close_fd(pidfd);
+  close_fd(ends[0]);
+  close_fd(ends[1]);
+  why.add(made.why.text);
+  return made.tree;
 }
 
 long refuse(Refusal& why, Stage stage, long error, const char* text) {
@@ -110,10 +212,37 @@ long refuse(Refusal& why, Stage stage, long error, const char* text) {
   return error;
 }
 
+long open_trees(const Plan* plan, int& ids, Refusal& why) {
+  Kept& all = kept();
+  for (uint32_t i = 0; i < plan->mounts.count; ++i) {
+    const MountStep& step = table_at<MountStep>(plan, plan->mounts)[i];
+    if (step.mapping == IdMapping::none) continue;
+    if (all.tree_count == kIdMappedMountsMax) return refuse(why, Stage::mount, -EMFILE, "id-mapped mounts");
+    Line<512> text;
+    const bool bind = step.kind == MountKind::bind;
+    if (bind) text.add("id-mapped bind ").add(text_at(plan, step.source));
+    const long tree = bind ? make_mapped_tree(plan, step, ids) : make_filesystem(plan, step, text);
+    if (tree < 0 && step.optional == 0) {
+      text.add(" on ").add(text_at(plan, step.target));
+      if (bind && tree == -EINVAL) text.add(kCannotMap);
+      return refuse(why, Stage::mount, tree, text.text);
+    }
+    all.trees[all.tree_count++] = tree < 0 ? -1 : static_cast<int>(tree);
+  }
+  if ((plan->flags & kRootByParent) == 0) return 0;
+  Line<512> text;
+  const long root = make_mapped_root(plan, ids, text);
+  if (root == -EINVAL) text.add(kCannotMap);
+  if (root < 0) return refuse(why, Stage::root, root, text.text);
+  all.root = static_cast<int>(root);
+  all.root_count = 1;
+  return 0;
+}
+
 long open_kept(const Plan* plan, Refusal& why) {
   Kept& all = kept();
   all.start = -1;
-  all.cgroup_count = all.tree_count = 0;
+  all.cgroup_count = all.tree_count = all.root_count = 0;
   if ((plan->flags & kStartByFifo) != 0) {
     const char* path = text_at(plan, plan->start_fifo);
     const long fd = open_at(AT_FDCWD, path, O_RDWR);
@@ -126,19 +255,10 @@ long open_kept(const Plan* plan, Refusal& why) {
     if (fd < 0) return refuse(why, Stage::cgroup, fd, path);
     all.cgroups[all.cgroup_count++] = static_cast<int>(fd);
   }
-  for (uint32_t i = 0; i < plan->mounts.count; ++i) {
-    const MountStep& step = table_at<MountStep>(plan, plan->mounts)[i];
-    if (step.kind != MountKind::bind || step.mapping == IdMapping::none) continue;
-    if (all.tree_count == kIdMappedMountsMax) return refuse(why, Stage::mount, -EMFILE, "id-mapped mounts");
-    const long tree = make_mapped_tree(plan, step);
-    if (tree < 0) {
-      Line<512> text;
-      text.add("id-mapped bind ").add(text_at(plan, step.source)).add(" on ").add(text_at(plan, step.target));
-      return refuse(why, Stage::mount, tree, text.text);
-    }
-    all.trees[all.tree_count++] = static_cast<int>(tree);
-  }
-  return 0;
+  int ids = -1;
+  const long trees = open_trees(plan, ids, why);
+  close_fd(ids);
+  return trees;
 }
 
 void close_kept() {
@@ -146,8 +266,9 @@ void close_kept() {
   close_fd(all.start);
   for (uint32_t i = 0; i < all.cgroup_count; ++i) close_fd(all.cgroups[i]);
   for (uint32_t i = 0; i < all.tree_count; ++i) close_fd(all.trees[i]);
+  if (all.root_count != 0) close_fd(all.root);
   all.start = -1;
-  all.cgroup_count = all.tree_count = 0;
+  all.cgroup_count = all.tree_count = all.root_count = 0;
 }
 
 /// Children are born in a new time namespace; its offsets can be set only until the first one is.

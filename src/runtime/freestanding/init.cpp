@@ -336,13 +336,17 @@ int g_preserved[orchestra::wire::kPreservedFdsMax];
 
 /// Moves the descriptors that init needs to 0..5, keeps those for the program, closes all others.
 InitFds keep_only(const Plan* plan, InitFds fds) {
-  static int wanted[2 + kIdMappedMountsMax + orchestra::wire::kPreservedFdsMax];
+  static int wanted[3 + kIdMappedMountsMax + orchestra::wire::kPreservedFdsMax];
   uint32_t count = 0;
   int* all[] = {&fds.input, &fds.output, &fds.error, &fds.report, &fds.container_pidfd};
   for (int*& fd : all) *fd = lift(*fd);
   Kept& ours = kept();
   ours.start = lift(ours.start);
-  for (uint32_t i = 0; i < ours.tree_count; ++i) wanted[count++] = ours.trees[i] = lift(ours.trees[i]);
+  for (uint32_t i = 0; i < ours.tree_count; ++i) {
+    ours.trees[i] = lift(ours.trees[i]);
+    if (ours.trees[i] >= 0) wanted[count++] = ours.trees[i];
+  }
+  if (ours.root_count != 0) wanted[count++] = ours.root = lift(ours.root);
   const uint32_t preserved = fds.preserved < 0 ? 0 : plan->preserved_fds;
   for (uint32_t i = 0; i < preserved && i < orchestra::wire::kPreservedFdsMax; ++i)
     wanted[count++] = g_preserved[i] = lift(fds.preserved + static_cast<int>(i));

@@ -107,34 +107,11 @@ void attach(int mount_fd, int target_fd, Stage stage, const char* target) {
         stage, target);
 }
 
-long make_filesystem(const Plan* plan, const MountStep& step, Line<512>& why) {
-  const char* type = text_at(plan, step.type);
-  const long context = sys(__NR_fsopen, arg(type), FSOPEN_CLOEXEC);
-  why.add("fsopen ").add(type);
-  if (context < 0) return context;
-  const char* source = step.source != 0 ? text_at(plan, step.source) : type;
-  sys(__NR_fsconfig, context, FSCONFIG_SET_STRING, arg("source"), arg(source), 0);
-  for (uint32_t i = 0; i < step.options.count; i += 2) {
-    const Text value = texts(plan, step.options)[i + 1];
-    const char* key = text_at(plan, texts(plan, step.options)[i]);
-    const long result =
-        value == 0 ? sys(__NR_fsconfig, context, FSCONFIG_SET_FLAG, arg(key), 0, 0)
-                   : sys(__NR_fsconfig, context, FSCONFIG_SET_STRING, arg(key), arg(text_at(plan, value)), 0);
-    if (result < 0) {
-      why.add(", option ").add(key).add("=").add(text_at(plan, value));
-      return result;
-    }
-  }
-  long result = sys(__NR_fsconfig, context, FSCONFIG_CMD_CREATE, 0, 0, 0);
-  if (result >= 0) result = sys(__NR_fsmount, context, FSMOUNT_CLOEXEC, static_cast<long>(step.attr_set));
-  close_fd(static_cast<int>(context));
-  return result;
-}
-
-void mount_filesystem(const Plan* plan, int root, const MountStep& step) {
+void mount_filesystem(const Plan* plan, int root, const MountStep& step, uint32_t& mapped) {
   Line<512> why;
   const char* target = text_at(plan, step.target);
-  const long mount_fd = make_filesystem(plan, step, why);
+  const long mount_fd =
+      step.mapping != IdMapping::none ? kept().trees[mapped++] : make_filesystem(plan, step, why);
   if (mount_fd < 0) {
     if (step.optional != 0) return;
     why.add(" on ").add(target);
@@ -270,7 +247,7 @@ void do_mounts(const Plan* plan, int root) {
   for (uint32_t i = 0; i < plan->mounts.count; ++i) {
     const MountStep& step = table_at<MountStep>(plan, plan->mounts)[i];
     if (step.kind == MountKind::bind) mount_bind(plan, root, step, mapped);
-    if (step.kind == MountKind::filesystem) mount_filesystem(plan, root, step);
+    if (step.kind == MountKind::filesystem) mount_filesystem(plan, root, step, mapped);
     if (step.kind == MountKind::devices) {
       const int folder = open_or_make(root, text_at(plan, step.target), true, 0755, Stage::device);
       const long usable =
@@ -395,15 +372,51 @@ void make_cwd(const Plan* plan, int root) {
   close_fd(found >= 0 ? static_cast<int>(found)
                       : open_or_make(root, text_at(plan, plan->cwd), true, 0755, Stage::cwd));
 }
+
+/// What the parent mounted covers the machine's root; from here on it is known by its descriptor alone.
+int take_root_of_parent() {
+  const int root = kept().root;
+  check(sys(__NR_move_mount, root, arg(""), AT_FDCWD, arg("/"), MOVE_MOUNT_F_EMPTY_PATH), Stage::root, "/");
+  return root;
+}
+
+int open_root(const Plan* plan) {
+  if ((plan->flags & kRootByParent) != 0) return take_root_of_parent();
+  const char* path = mount_root(plan);
+  return static_cast<int>(check(open_at(AT_FDCWD, path, O_PATH | O_DIRECTORY), Stage::root, path));
+}
 }  // namespace
+
+long make_filesystem(const Plan* plan, const MountStep& step, Line<512>& why) {
+  const char* type = text_at(plan, step.type);
+  const long context = sys(__NR_fsopen, arg(type), FSOPEN_CLOEXEC);
+  why.add("fsopen ").add(type);
+  if (context < 0) return context;
+  const char* source = step.source != 0 ? text_at(plan, step.source) : type;
+  sys(__NR_fsconfig, context, FSCONFIG_SET_STRING, arg("source"), arg(source), 0);
+  for (uint32_t i = 0; i < step.options.count; i += 2) {
+    const Text value = texts(plan, step.options)[i + 1];
+    const char* key = text_at(plan, texts(plan, step.options)[i]);
+    const long result =
+        value == 0 ? sys(__NR_fsconfig, context, FSCONFIG_SET_FLAG, arg(key), 0, 0)
+                   : sys(__NR_fsconfig, context, FSCONFIG_SET_STRING, arg(key), arg(text_at(plan, value)), 0);
+    if (result < 0) {
+      why.add(", option ").add(key).add("=").add(text_at(plan, value));
+      return result;
+    }
+  }
+  long result = sys(__NR_fsconfig, context, FSCONFIG_CMD_CREATE, 0, 0, 0);
+  if (result >= 0) result = sys(__NR_fsmount, context, FSMOUNT_CLOEXEC, static_cast<long>(step.attr_set));
+  close_fd(static_cast<int>(context));
+  return result;
+}
 
 void make_own_root(const Plan* plan) {
   // What is unbindable cannot be bound to become the root: that comes at the end.
   const uint64_t early = plan->root_propagation & (MS_SHARED | MS_PRIVATE);
   const uint64_t propagation = (early != 0 ? early : static_cast<uint64_t>(MS_SLAVE)) | MS_REC;
   check(sys(__NR_mount, 0, arg("/"), 0, static_cast<long>(propagation), 0), Stage::propagation, "/");
-  const char* path = mount_root(plan);
-  const int root = static_cast<int>(check(open_at(AT_FDCWD, path, O_PATH | O_DIRECTORY), Stage::root, path));
+  const int root = open_root(plan);
   sys(__NR_umask, 0);
   do_mounts(plan, root);
   if ((plan->flags & kTerminal) != 0) open_terminal(plan, root);

@@ -11,9 +11,11 @@ inline constexpr uint64_t kNewTime = 0x80;  ///< CLONE_NEWTIME, which shares a b
 /// Descriptors that the parent opened for the child it is about to make.
 struct Kept {
   int start = -1;
-  uint32_t cgroup_count = 0, tree_count = 0;
+  uint32_t cgroup_count = 0, tree_count = 0, root_count = 0;
   int cgroups[64];
-  int trees[orchestra::wire::kIdMappedMountsMax];  ///< of id-mapped mounts, in the plan's order
+  int trees[orchestra::wire::kIdMappedMountsMax];  ///< of mounts with a mapping, in the plan's order; -1:
+                                                   ///< none
+  int root;                                        ///< of kRootByParent: not attached anywhere yet
 };
 Kept& kept();
 
@@ -31,6 +33,9 @@ void copy_up(int from, int to, const char* what);
 void load_with_listener(const orchestra::wire::Plan* plan);
 /// Connects to the one who listens, if the plan has one, and finds this process's pid on the machine.
 void connect_listener(const orchestra::wire::Plan* plan);
+/// A file system of the plan that is mounted nowhere yet: a descriptor, or -errno and what failed.
+long make_filesystem(const orchestra::wire::Plan* plan, const orchestra::wire::MountStep& step,
+                     Line<512>& why);
 /// Level full: root mount, mounts, devices, terminal, pivot_root, masks.
 void make_own_root(const orchestra::wire::Plan* plan);
 /// Level process: chroot, device nodes where allowed.

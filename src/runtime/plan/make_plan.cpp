@@ -215,6 +215,7 @@ class Planner {
     const bool own = (plan().clone_flags & CLONE_NEWNS) != 0;
     plan().flags |= own ? wire::kOwnRoot : wire::kChroot | wire::kBareDevices;
     if (context_.no_pivot) plan().flags |= wire::kNoPivot;
+    if (context_.root_by_parent) plan().flags |= wire::kRootByParent;
     if (spec_.root_readonly && own) plan().flags |= wire::kReadOnlyRoot;
     if (!spec_.rootfs_propagation.empty()) {
       plan().root_propagation = propagation_flags(spec_.rootfs_propagation) | MS_REC;
@@ -366,6 +367,9 @@ class Planner {
     }
     step.options = builder_.table(pairs);
     step.optional = mount.type == "mqueue" ? 1 : 0;
+    // They show the pod's network and ipc namespaces, over which a user namespace of its own has no rights.
+    if (context_.root_by_parent && (mount.type == "mqueue" || mount.type == "sysfs"))
+      step.mapping = wire::IdMapping::of_container;
     return step;
   }
 

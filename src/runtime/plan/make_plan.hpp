@@ -34,10 +34,13 @@ struct PlanContext {
   bool exec = false;                       ///< a further process of a running container
   bool make_cwd = true;
   bool no_pivot = false, no_new_keyring = false;
-  bool runtime_hooks = false;         ///< init pauses for hooks that the caller runs
-  bool moves_net_devices = false;     ///< the caller does, while init pauses
-  int preserved_fds = 0;              ///< descriptors 3.. that the program keeps
-  bool check_program = false;         ///< a missing program fails before the start
+  bool runtime_hooks = false;      ///< init pauses for hooks that the caller runs
+  bool moves_net_devices = false;  ///< the caller does, while init pauses
+  int preserved_fds = 0;           ///< descriptors 3.. that the program keeps
+  bool check_program = false;      ///< a missing program fails before the start
+  /// The container has a user namespace of its own and may not go where its root lies, nor mount for the
+  /// pod's namespaces: its parent does both, and gives the root's files the owners that they have inside.
+  bool root_by_parent = false;
   const IdMaps* ids = nullptr;        ///< rootless: the ids that there are
   std::uint64_t join_namespaces = 0;  ///< exec: CLONE_NEW* to enter through the container's pidfd
 };

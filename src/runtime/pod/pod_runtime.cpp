@@ -97,7 +97,24 @@ Result<void> RealPodRuntime::open() {
   return {};
 }
 
+/// Whether the pod can have ids of its own here.
+Result<void> RealPodRuntime::check_user_ids(const PodSandboxConfig& config) const {
+  if (config.first_user_id == 0) return {};
+  const auto refuse = [&](Error::Code code, const std::string& why) {
+    return Error(code, kDomain, "pod " + config.uid + ": a user namespace of its own " + why);
+  };
+  if (isolation_ != Isolation::full) return refuse(Error::unsupported, "needs isolation level full");
+  if (config.host_network || config.host_pid || config.host_ipc)
+    return refuse(Error::invalid, "does not go with the network, processes or ipc of the machine");
+  if (config.share_process_namespace) {
+    return refuse(Error::unsupported,
+                  "does not go with shareProcessNamespace here: its containers have one each");
+  }
+  return {};
+}
+
 Pending<PodSandbox> RealPodRuntime::create_pod(PodSandboxConfig config) {
+  if (auto refused = check_user_ids(config); !refused) return refused.error();
   return engine_.run_blocking(
       [self = shared_from_this(), config = std::move(config)] { return self->make_pod(config); });
 }
@@ -175,6 +192,11 @@ Result<void> RealPodRuntime::join_processes(const Pod& pod, const std::string& i
                  "process namespace of container " + id +
                      ": level process has none; the machine's processes are seen");
   }
+  if (pod.config().first_user_id != 0) {
+    return Error(Error::unsupported, kDomain,
+                 "process namespace of container " + id +
+                     ": it belongs to that container's own user namespace (hostUsers: false)");
+  }
   ORC_ASSIGN(const ContainerStatus target, pod.status(id));
   if (target.state != ContainerState::running)
     return Error(Error::conflict, kDomain, "process namespace of container " + id + ": it is not running");
@@ -212,6 +234,13 @@ Result<ContainerStatus> RealPodRuntime::make_container(Pod& pod, const Container
       {"ociVersion", spec.oci_version}, {"id", config.id}, {"status", "creating"}, {"bundle", directory}});
   wire::CreateRequest request;
   if (isolation_ == Isolation::rootless) context.ids = &ids_.maps;
+  if (const std::uint32_t first = pod.config().first_user_id; first != 0 && spec.root_path.empty()) {
+    context.root_by_parent = true;
+    // An overlay's root folder is the upper one, which is not mapped.
+    const std::string& upper = config.root.overlay_upper;
+    if (!upper.empty() && chown(upper.c_str(), first, first) != 0)
+      return system_error(kDomain, "chown", upper, errno);
+  }
   if (cgroups_) {
     const std::string group = container_group(pod, config.id);
     std::vector<std::string> missing;

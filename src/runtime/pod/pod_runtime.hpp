@@ -104,6 +104,7 @@ class RealPodRuntime final : public PodRuntime, public std::enable_shared_from_t
   Result<void> place_volumes(const ContainerConfig& config);
   /// Rootless with one id: there are no other groups, and setgroups is denied. True if some were asked for.
   bool drop_groups(ContainerSpec& spec) const;
+  Result<void> check_user_ids(const PodSandboxConfig& config) const;
   Result<void> join_processes(const Pod& pod, const std::string& id, ContainerSpec& spec) const;
   /// Rootless: folders of ids that are not ours become ours.
   Result<void> reclaim(const std::string& path) const;

@@ -68,6 +68,7 @@ json::value to_record(const PodSandboxConfig& config, const std::vector<std::str
                       {"hostPid", config.host_pid},
                       {"hostIpc", config.host_ipc},
                       {"sharePid", config.share_process_namespace},
+                      {"firstUserId", config.first_user_id},
                       {"sysctls", to_object(config.sysctls)},
                       {"annotations", to_object(config.annotations)},
                       {"degraded", to_array(degraded)}};
@@ -87,6 +88,7 @@ Result<PodSandboxConfig> pod_from_record(const json::value& record, std::vector<
   config.host_pid = bool_at(record, "/hostPid");
   config.host_ipc = bool_at(record, "/hostIpc");
   config.share_process_namespace = bool_at(record, "/sharePid");
+  config.first_user_id = static_cast<std::uint32_t>(int_at(record, "/firstUserId"));
   config.sysctls = map_at(record, "/sysctls");
   config.annotations = map_at(record, "/annotations");
   degraded = strings_at(record, "/degraded");
@@ -128,6 +130,7 @@ json::value to_record(const ContainerConfig& config) {
                       {"privileged", config.privileged},
                       {"readOnlyRoot", config.read_only_root},
                       {"noNewPrivileges", config.no_new_privileges},
+                      {"unmaskedProc", config.unmasked_proc},
                       {"addCapabilities", to_array(config.add_capabilities)},
                       {"dropCapabilities", to_array(config.drop_capabilities)},
                       {"seccomp", config.seccomp},
@@ -175,6 +178,7 @@ Result<ContainerConfig> container_from_record(const json::value& record) {
   config.privileged = bool_at(record, "/privileged");
   config.read_only_root = bool_at(record, "/readOnlyRoot");
   config.no_new_privileges = bool_at(record, "/noNewPrivileges");
+  config.unmasked_proc = bool_at(record, "/unmaskedProc");
   config.add_capabilities = strings_at(record, "/addCapabilities");
   config.drop_capabilities = strings_at(record, "/dropCapabilities");
   config.seccomp = string_at(record, "/seccomp", "default");

@@ -4,7 +4,7 @@
 
 namespace orchestra::runtime {
 namespace {
-void add_volume(ContainerSpec& spec, const PodMount& mount) {
+void add_volume(ContainerSpec& spec, const PodMount& mount, bool id_mapped) {
   ContainerSpec::Mount entry;
   entry.destination = mount.target;
   if (mount.tmpfs) {
@@ -15,6 +15,7 @@ void add_volume(ContainerSpec& spec, const PodMount& mount) {
     entry.type = "bind";
     entry.source = mount.source;
     entry.options = {"rbind", mount.propagation.empty() ? "rprivate" : mount.propagation};
+    if (id_mapped) entry.options.push_back("idmap");
   }
   entry.options.push_back(!mount.read_only ? "rw" : mount.recursive_read_only ? "rro" : "ro");
   spec.mounts.push_back(std::move(entry));
@@ -112,16 +113,21 @@ ContainerSpec make_pod_container_spec(const PodSandboxConfig& pod, const Contain
 
   if (!pod.host_pid && !pod.share_process_namespace) spec.namespaces.push_back({"pid", ""});
   spec.namespaces.push_back({"mount", ""});
+  const bool own_users = pod.first_user_id != 0;
+  if (own_users) {
+    spec.namespaces.push_back({"user", ""});
+    spec.uid_mappings = spec.gid_mappings = {{0, pod.first_user_id, kPodUserIds}};
+  }
   if (!container.privileged) spec.namespaces.push_back({"cgroup", ""});
   spec.root_readonly = container.read_only_root;
   add_default_mounts(spec, container.privileged, isolation == Isolation::full && !pod.host_network);
   if (container.privileged) {
     spec.resources.devices = {{true, 'a', {}, {}, "rwm"}};
   } else {
-    add_default_protections(spec);
+    if (!container.unmasked_proc) add_default_protections(spec);
     spec.resources.devices = default_device_rules();
   }
-  for (const PodMount& mount : container.mounts) add_volume(spec, mount);
+  for (const PodMount& mount : container.mounts) add_volume(spec, mount, own_users);
   return spec;
 }
 

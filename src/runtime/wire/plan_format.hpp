@@ -46,7 +46,8 @@ struct MountStep {
   std::uint64_t attr_set = 0, attr_clear = 0;  ///< MOUNT_ATTR_*
   std::uint64_t propagation = 0;               ///< MS_PRIVATE ..; 0 = private
   std::uint64_t all_set = 0, all_clear = 0;    ///< MOUNT_ATTR_* of everything below, too
-  IdMapping mapping = IdMapping::none;         ///< bind: files have other owners inside
+  /// bind: files have other owners inside; a file system with one is made by the parent
+  IdMapping mapping = IdMapping::none;
   std::uint32_t mapping_recursive = 0;
   Table uids, gids;                       ///< IdMapStep, of IdMapping::own
   std::uint32_t copy_up = 0, unused = 0;  ///< tmpfs: begins with what the target holds
@@ -98,6 +99,7 @@ enum PlanFlags : std::uint32_t {
   kRuntimeHooks = 1 << 14,  ///< pauses for prestart and createRuntime hooks, which the parent runs
   kTimeNamespace = 1 << 16,
   kCheckProgram = 1 << 15,  ///< a missing program fails the create, not the start
+  kRootByParent = 1 << 17,  ///< the root is mounted by the parent, with its files' owners mapped
 };
 
 struct Plan {
