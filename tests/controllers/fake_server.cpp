@@ -163,12 +163,32 @@ std::size_t FakeServer::creates() const {
   return creates_;
 }
 
+void FakeServer::limit_pods(std::size_t most) {
+  std::lock_guard lock(mutex_);
+  pods_max_ = most;
+}
+std::size_t FakeServer::refused() const {
+  std::lock_guard lock(mutex_);
+  return refused_;
+}
+Object FakeServer::get(const std::string& resource, const ObjectKey& key) const {
+  std::lock_guard lock(mutex_);
+  const auto found = objects_.find(resource);
+  if (found == objects_.end()) return {};
+  const auto object = found->second.find(key);
+  return object == found->second.end() ? Object() : object->second;
+}
+
 ApiResponse FakeServer::answer(const ApiRequest& request) {
   ApiResponse response;
   {
     std::lock_guard lock(mutex_);
     auto& objects = objects_[request.resource];
-    if (request.verb == "create") {
+    if (request.verb == "create" && request.resource == "pods" && objects.size() >= pods_max_) {
+      ++refused_;
+      response.code = 403;
+      response.body = R"({"kind":"Status","code":403,"reason":"Forbidden","message":"exceeded quota: few"})";
+    } else if (request.verb == "create") {
       if (request.resource == "pods") ++creates_;
       json::value root = request.object ? tree(request.object) : parse_json(request.body).value();
       set_at(root, "/metadata/uid", json::value("uid-" + std::to_string(next_uid_++)));

@@ -25,6 +25,10 @@ class FakeServer : public Client::Impl, public std::enable_shared_from_this<Fake
   std::size_t count(const std::string& resource) const;
   std::size_t lists() const;
   std::size_t creates() const;  ///< of pods
+  /// Creates of pods are refused while there are so many, as a quota does.
+  void limit_pods(std::size_t most);
+  std::size_t refused() const;  ///< creates of pods
+  Object get(const std::string& resource, const ObjectKey& key) const;
 
   Pending<ApiResponse> request(ApiRequest request) override;
   Pending<ObjectList> list(ApiRequest request) override;
@@ -53,7 +57,8 @@ class FakeServer : public Client::Impl, public std::enable_shared_from_this<Fake
   std::int64_t revision_ = 10;
   std::int64_t forgotten_ = 0;
   std::uint64_t next_uid_ = 1;
-  std::size_t lists_ = 0, creates_ = 0;
+  std::size_t lists_ = 0, creates_ = 0, refused_ = 0;
+  std::size_t pods_max_ = static_cast<std::size_t>(-1);
   std::set<std::string> held_;
 };
 

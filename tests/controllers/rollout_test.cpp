@@ -137,6 +137,39 @@ TEST_CASE("a rollout never has too many pods or too few available ones, and ends
   }
 }
 
+TEST_CASE("a set that the server does not take is told on its deployment, with an event") {
+  test::World world;
+  const Object deployment =
+      world.add(test::object_from_line("Deployment shop/web app=web image=v1 spec.replicas=3 generation=1"));
+  const auto reconciler = make_deployment_reconciler();
+  const Actions decided = reconciler->decide("shop/web", world, world.now());
+  REQUIRE(decided.list.front().resource == replica_sets());
+  const auto after = [&](Error::Code code, const std::string& message) {
+    return reconciler->failed("shop/web", world, world.now(), decided.list.front(),
+                              Error(code, "test", message));
+  };
+  const Actions told = after(Error::denied, "no more sets here");
+  REQUIRE(told.list.size() == 2);
+  const std::string words =
+      "Failed to create new replica set \"" + decided.list.front().name + "\": no more sets here";
+  CHECK(told.list[0].subresource == "status");
+  const json::object* condition = find_condition(tree(told.list[0].object), "Progressing");
+  REQUIRE(condition != nullptr);
+  const json::value progressing = *condition;
+  CHECK(string_at(progressing, "/status") == "False");
+  CHECK(string_at(progressing, "/reason") == "ReplicaSetCreateError");
+  CHECK(string_at(progressing, "/message") == words);
+  CHECK(told.list[1].event_reason == "ReplicaSetCreateError");
+  CHECK(told.list[1].event_type == "Warning");
+  CHECK(told.list[1].event_message == words);
+  // The same again changes no condition.
+  world.edit_status(deployments(), deployment,
+                    [&](json::value& status) { status = *find(tree(told.list[0].object), "/status"); });
+  CHECK(after(Error::denied, "no more sets here").list.size() == 1);
+  CHECK(after(Error::already_exists, "there").empty());
+  CHECK(after(Error::denied, "namespace shop is being terminated").empty());
+}
+
 TEST_CASE("going back to an old template reuses its set") {
   Rollout rollout(7);
   const auto settle = [&] {

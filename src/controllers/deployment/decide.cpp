@@ -103,6 +103,35 @@ class DeploymentReconciler final : public Reconciler {
     return actions_of(model);
   }
 
+  // kubernetes pkg/controller/deployment/sync.go, getNewReplicaSet: a set that cannot be made is told.
+  Actions failed(const std::string& key, const View& view, Now now, const Action& action,
+                 const Error& error) const override {
+    Actions actions;
+    const ObjectKey id = ObjectKey::from_text(key);
+    const Object deployment = view.get(deployments(), id.ns, id.name);
+    const bool made_set = action.verb == Action::Verb::create && action.resource == replica_sets();
+    if (!deployment || !made_set) return actions;
+    // One of that name is there already: the view is late, and sees it next time. A namespace that goes away
+    // refuses everything.
+    if (error.is(Error::already_exists)) return actions;
+    if (error.is(Error::denied) && error.message().find("being terminated") != std::string::npos)
+      return actions;
+    constexpr const char* kReason = "ReplicaSetCreateError";
+    const std::string message =
+        "Failed to create new replica set \"" + action.name + "\": " + error.message();
+    DeploymentModel model = model_of(deployment, {}, now);
+    if (model.progress_deadline) {
+      model.condition("Progressing", "False", kReason, message);
+      if (!same_meaning(find(tree(deployment), "/status"), &model.status)) {
+        json::value copy = tree(deployment);
+        set_at(copy, "/status", std::move(model.status));
+        actions.update_status(deployments(), object_from_tree(std::move(copy)), kReason);
+      }
+    }
+    actions.event(deployment, "Warning", kReason, message);
+    return actions;
+  }
+
  private:
   static void step(DeploymentModel& model, const View& view) {
     note_pause(model);
