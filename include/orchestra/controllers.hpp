@@ -39,6 +39,9 @@ struct ControllersOptions {
   /// Range of pod addresses that nodes get their parts of (node-ipam), "10.244.0.0/16" or of both families,
   /// "10.244.0.0/16,fd00:10:244::/96"; empty: they get none. Since 0.2.
   std::string pod_cidr = {};
+  /// Where the controllers' work queues are measured (WorkQueueOptions::metrics), each by its controller's
+  /// name; empty: nowhere. Since 0.2.
+  std::shared_ptr<class Metrics> metrics = {};
   /// A node without a sign of life for this long is Unknown.
   Duration node_grace = std::chrono::seconds(50);
   /// Between two nodes whose pods have to leave.

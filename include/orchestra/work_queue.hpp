@@ -24,6 +24,11 @@ struct WorkQueueOptions {
   Duration backoff_max = std::chrono::seconds(1000);
   double failures_per_second = 10;  ///< token bucket over the failures of all keys
   double failures_burst = 100;
+  /// Where the queue is measured, by the names of Kubernetes' client-go: workqueue_depth, _adds_total,
+  /// _retries_total, _queue_duration_seconds (between ready and taken) and _work_duration_seconds (between
+  /// taken and done), with the label name="`name`". Empty: nowhere. Since 0.2.
+  std::shared_ptr<class Metrics> metrics = {};
+  std::string name = {};
 };
 
 struct WorkQueueStats {

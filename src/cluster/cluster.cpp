@@ -406,7 +406,7 @@ Result<void> Cluster::Impl::start() {
   loops_options.controllers.local_volume_root = options.data_dir + "/volumes";
   if (info.pod_cidr != cluster::kProcessPodCidr) loops_options.controllers.pod_cidr = info.pod_cidr;
   loops_options.scheduler.process_level = loopback_network;
-  loops_options.scheduler.metrics = options.registry;
+  loops_options.scheduler.metrics = loops_options.controllers.metrics = options.registry;
   if (loops_options.elect) {
     ORC_ASSIGN(const bool shared, cluster::take_shared_keys(*store, options.data_dir, cluster_token));
     if (!shared) {

@@ -1,6 +1,7 @@
 // The work queue alone, on a clock that the test moves.
 #include "orchestra/work_queue.hpp"
 
+#include "orchestra/metrics.hpp"
 #include "tests/support/test.hpp"
 
 using namespace orchestra;
@@ -128,4 +129,57 @@ TEST_CASE("the owner is woken when something may be taken, or is due earlier tha
   CHECK(woken == 3);
   queue.done("a");
   CHECK(woken == 4);
+}
+
+TEST_CASE("a queue is measured by upstream's names: depth, adds, waits, work, retries") {
+  const auto registry = Metrics::create();
+  const auto line = [&](const std::string& name) {
+    const std::string page = registry->text();
+    const std::string series = name + "{name=\"shop\"} ";
+    const std::size_t at = page.find("\n" + series);
+    if (at == std::string::npos) return std::string("none");
+    const std::size_t begin = at + 1 + series.size();
+    return page.substr(begin, page.find('\n', begin) - begin);
+  };
+  TestClock clock;
+  {
+    WorkQueue queue(clock, {.metrics = registry, .name = "shop"});
+    queue.add("a");
+    queue.add("a");  // is there already
+    queue.add("b");
+    CHECK(line("workqueue_depth") == "2");
+    CHECK(line("workqueue_adds_total") == "2");
+    clock.advance(250ms);
+    REQUIRE(queue.take() == "a");
+    CHECK(line("workqueue_depth") == "1");
+    CHECK(line("workqueue_queue_duration_seconds_sum") == "0.25");
+    clock.advance(500ms);
+    queue.add("a");  // waits from now, though it is worked on
+    CHECK(line("workqueue_adds_total") == "3");
+    CHECK(line("workqueue_depth") == "2");
+    clock.advance(500ms);
+    queue.done("a");
+    CHECK(line("workqueue_work_duration_seconds_sum") == "1");
+    REQUIRE(queue.take() == "b");
+    REQUIRE(queue.take() == "a");
+    CHECK(line("workqueue_queue_duration_seconds_count") == "3");
+    CHECK(line("workqueue_queue_duration_seconds_sum") == "2");  // 0.25 + 1.25 + 0.5
+    CHECK(line("workqueue_depth") == "0");
+    queue.add_failed("b");
+    queue.add_after("c", 1s);
+    CHECK(line("workqueue_retries_total") == "2");
+    CHECK(line("workqueue_adds_total") == "3");
+    queue.done("a");
+    queue.done("b");
+    clock.advance(2s);
+    REQUIRE(queue.take().has_value());
+    CHECK(line("workqueue_adds_total") == "5");
+    CHECK(line("workqueue_depth") == "1");
+    const std::string page = registry->text();
+    CHECK(page.find("workqueue_queue_duration_seconds_bucket{name=\"shop\",le=\"1e-08\"}") !=
+          std::string::npos);
+    CHECK(page.find("workqueue_queue_duration_seconds_bucket{name=\"shop\",le=\"1000\"} 4") !=
+          std::string::npos);
+  }
+  CHECK(line("workqueue_depth") == "0");  // what was left in it went with it
 }

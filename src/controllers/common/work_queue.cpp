@@ -10,9 +10,53 @@
 #include <mutex>
 #include <set>
 #include <unordered_map>
-#include <unordered_set>
+
+#include "orchestra/metrics.hpp"
 
 namespace orchestra {
+
+namespace {
+
+std::vector<double> tenfold(double first, int count) {
+  std::vector<double> bounds;
+  for (double bound = first; count > 0; bound *= 10, --count) bounds.push_back(bound);
+  return bounds;
+}
+
+// The queue's own series (component-base/metrics/prometheus/workqueue/metrics.go). Two queues of one name, as
+// a set of controllers that follows another, count together.
+struct QueueMeter {
+  Gauge depth;
+  Counter adds, retries;
+  Histogram waits, works;
+
+  static std::optional<QueueMeter> of(const WorkQueueOptions& options) {
+    if (!options.metrics) return std::nullopt;
+    Metrics& registry = *options.metrics;
+    const std::vector<std::string> label{"name"};
+    const std::vector<double> bounds = tenfold(1e-8, 12);
+    const auto depth = registry.gauge("workqueue_depth", "Current depth of workqueue", label);
+    const auto adds =
+        registry.counter("workqueue_adds_total", "Total number of adds handled by workqueue", label);
+    const auto retries =
+        registry.counter("workqueue_retries_total", "Total number of retries handled by workqueue", label);
+    const auto waits = registry.histogram(
+        "workqueue_queue_duration_seconds",
+        "How long in seconds an item stays in workqueue before being requested.", bounds, label);
+    const auto works =
+        registry.histogram("workqueue_work_duration_seconds",
+                           "How long in seconds processing an item from workqueue takes.", bounds, label);
+    // A host with other families of these names is not measured.
+    if (!depth || !adds || !retries || !waits || !works) return std::nullopt;
+    const std::vector<std::string> name{options.name};
+    return QueueMeter{depth->with(name), adds->with(name), retries->with(name), waits->with(name),
+                      works->with(name)};
+  }
+};
+
+double seconds(std::int64_t ns) { return static_cast<double>(ns) / 1e9; }
+
+}  // namespace
 
 struct WorkQueue::Impl {
   Clock& clock;
@@ -20,9 +64,12 @@ struct WorkQueue::Impl {
   mutable std::mutex mutex;
   std::function<void()> wake;
   std::deque<std::string> ready;
-  std::unordered_map<std::string, std::int64_t> ready_since;  // exactly the keys in `ready`
-  std::unordered_set<std::string> working;
-  std::unordered_set<std::string> again;                   // added while worked on
+  struct Waiting {
+    std::int64_t ready, added;  // steady: a key that is added while worked on is ready only after that
+  };
+  std::unordered_map<std::string, Waiting> ready_since;    // exactly the keys in `ready`
+  std::unordered_map<std::string, std::int64_t> working;   // since when
+  std::unordered_map<std::string, std::int64_t> again;     // added while worked on, and when
   std::set<std::pair<std::int64_t, std::string>> due;      // (steady time, key)
   std::unordered_map<std::string, std::int64_t> due_time;  // exactly the keys in `due`
   std::unordered_map<std::string, std::uint32_t> failures;
@@ -30,20 +77,31 @@ struct WorkQueue::Impl {
   std::int64_t tokens_at = 0;
   bool overflow = false;
   WorkQueueStats stats;
+  const std::optional<QueueMeter> meter;
 
   Impl(Clock& clock, const WorkQueueOptions& options)
-      : clock(clock), options(options), tokens(options.failures_burst) {}
+      : clock(clock), options(options), tokens(options.failures_burst), meter(QueueMeter::of(options)) {}
+  ~Impl() {
+    if (meter) meter->depth.add(-static_cast<double>(ready.size() + again.size()));
+  }
 
   bool full() const { return ready_since.size() + due_time.size() + again.size() >= options.keys_max; }
+
+  void note_added() const {
+    if (!meter) return;
+    meter->adds.add();
+    meter->depth.add(1);
+  }
 
   // True when the key became ready.
   bool make_ready(const std::string& key, std::int64_t now) {
     if (working.contains(key)) {
-      again.insert(key);
+      if (again.try_emplace(key, now).second) note_added();
       return false;
     }
-    if (!ready_since.try_emplace(key, now).second) return false;
+    if (!ready_since.try_emplace(key, Waiting{now, now}).second) return false;
     ready.push_back(key);
+    note_added();
     return true;
   }
 
@@ -105,6 +163,7 @@ void WorkQueue::add(const std::string& key) {
 }
 
 void WorkQueue::add_after(const std::string& key, Duration delay) {
+  if (impl_->meter) impl_->meter->retries.add();
   if (delay <= Duration::zero()) return add(key);
   std::function<void()> wake;
   {
@@ -144,9 +203,13 @@ std::optional<std::string> WorkQueue::take() {
   std::string key = std::move(impl_->ready.front());
   impl_->ready.pop_front();
   const auto since = impl_->ready_since.find(key);
-  impl_->stats.longest_wait_ns = std::max(impl_->stats.longest_wait_ns, now - since->second);
+  impl_->stats.longest_wait_ns = std::max(impl_->stats.longest_wait_ns, now - since->second.ready);
+  if (impl_->meter) {
+    impl_->meter->depth.add(-1);
+    impl_->meter->waits.observe(seconds(now - since->second.added));
+  }
   impl_->ready_since.erase(since);
-  impl_->working.insert(key);
+  impl_->working.emplace(key, now);
   return key;
 }
 
@@ -154,9 +217,16 @@ void WorkQueue::done(const std::string& key) {
   std::function<void()> wake;
   {
     std::lock_guard lock(impl_->mutex);
-    impl_->working.erase(key);
-    if (impl_->again.erase(key) != 0 && impl_->make_ready(key, impl_->clock.now().steady_ns))
+    const std::int64_t now = impl_->clock.now().steady_ns;
+    if (const auto began = impl_->working.find(key); began != impl_->working.end()) {
+      if (impl_->meter) impl_->meter->works.observe(seconds(now - began->second));
+      impl_->working.erase(began);
+    }
+    if (const auto added = impl_->again.extract(key)) {
+      impl_->ready_since.emplace(key, Impl::Waiting{now, added.mapped()});
+      impl_->ready.push_back(key);
       wake = impl_->wake;
+    }
   }
   if (wake) wake();
 }

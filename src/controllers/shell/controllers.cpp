@@ -94,6 +94,8 @@ struct Controllers::Impl : std::enable_shared_from_this<Controllers::Impl> {
     RunnerOptions runner_options;
     runner_options.dry_run = options.dry_run;
     runner_options.fence = options.fence;
+    runner_options.queue.metrics = options.metrics;
+    runner_options.queue.name = reconciler->name();
     auto runner =
         std::make_unique<ControllerRunner>(engine, client, informers, events, reconciler, runner_options);
     if (on_decision) runner->on_decision(on_decision);
