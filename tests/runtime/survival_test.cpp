@@ -1,6 +1,7 @@
 // Containers outlive the host and even their shim: adoption, nothing lost, nothing invented.
 #include <csignal>
 #include <cstring>
+#include <thread>
 
 #include "base/fd.hpp"
 #include "runtime/wire/protocol.hpp"
@@ -115,6 +116,36 @@ TEST_CASE("host and shim both killed: the next runtime adopts the container") {
   CHECK(house.runtime().signal_container("pod-1", "c1", SIGKILL).wait(30s).has_value());
   const ContainerStatus end = house.wait_exit("c1");
   if (end.exit_code) CHECK(*end.exit_code == 137);
+}
+
+TEST_CASE("a shim that ends while the next runtime speaks to it: its container is adopted and followed") {
+  ORC_NEEDS_FULL_CONTAINERS("shim ends while it is asked");
+  RuntimeHouse house;
+  house.pod();
+  house.start(house.config("c1", {"sleep", "1000"}));
+  const ContainerStatus before = only_container(house);
+  const int shim = shim_pid(house);
+  house.close();
+  REQUIRE(kill(shim, SIGSTOP) == 0);  // so that it takes the connection and does not answer
+  const auto sockets = [] {
+    std::istringstream lines(slurp("/proc/net/unix"));
+    int count = 0;
+    for (std::string line; std::getline(lines, line);) count += line.ends_with("/shim.sock") ? 1 : 0;
+    return count;
+  };
+  const int without = sockets();
+  std::thread end([&] {
+    (void)eventually([&] { return sockets() > without; });
+    kill(shim, SIGKILL);
+  });
+  house.open();
+  end.join();
+  CHECK(only_container(house).pid == before.pid);
+  CHECK(house.exec("c1", {"echo", "still"}) == "still\n");
+  CHECK(house.runtime().signal_container("pod-1", "c1", SIGKILL).wait(30s).has_value());
+  const ContainerStatus end_of_it = house.wait_exit("c1");
+  CHECK(end_of_it.state == ContainerState::exited);
+  if (end_of_it.exit_code) CHECK(*end_of_it.exit_code == 137);
 }
 
 TEST_CASE("a half-made container is undone by the next runtime") {
