@@ -23,12 +23,17 @@ ContainerStatus only_container(RuntimeHouse& house) {
   REQUIRE(pods->front().containers.size() == 1);
   return pods->front().containers.front();
 }
-/// Numbers 1.. in order, none missing, none twice.
-int counted_lines(const std::string& log) {
+/// Numbers 1.. in order, none missing, none twice: how many. Each kill of the shim may cost one read.
+int counted_lines(const std::string& log, int kills_of_shim = 0) {
+  const std::string before = "stdout F ";
   std::istringstream lines(log_contents(log));
   int next = 1;
-  for (std::string line; std::getline(lines, line); ++next)
-    REQUIRE(line == "stdout F " + std::to_string(next));
+  for (std::string line; std::getline(lines, line); ++next) {
+    REQUIRE(line.starts_with(before));
+    const int number = std::stoi(line.substr(before.size()));
+    if (number > next && kills_of_shim-- > 0) next = number;
+    REQUIRE(number == next);
+  }
   return next - 1;
 }
 }  // namespace
@@ -82,8 +87,8 @@ TEST_CASE(
   const int shim = shim_pid(house);
   REQUIRE(kill(shim, SIGKILL) == 0);
   REQUIRE(eventually([&] { return shim_pid(house) != shim; }));
-  const int lines = counted_lines(house.path("logs/c1.log"));
-  REQUIRE(eventually([&] { return counted_lines(house.path("logs/c1.log")) > lines + 20; }));
+  const int lines = counted_lines(house.path("logs/c1.log"), 1);
+  REQUIRE(eventually([&] { return counted_lines(house.path("logs/c1.log"), 1) > lines + 20; }));
   CHECK(only_container(house).pid == before.pid);
   std::ofstream(house.path("rootfs/data/go3"));
   const ContainerStatus end = house.wait_exit("c1");
