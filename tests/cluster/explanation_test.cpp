@@ -84,6 +84,7 @@ TEST_CASE("why a pod has no node, and why it has the one that it has, is an obje
     return all && all->items.size() == 1 && all->items[0].name() == "huge" &&
            all->items[0].get("/message").value_or("").find("2 Insufficient cpu") != std::string::npos;
   }));
+  CHECK(client.list(kVersion, "podexplanations").wait(60s).value().items.size() == 1);
   CHECK(client.list(kVersion, "podexplanations", {.ns = "default"}).wait(60s).value().items.empty());
   const auto missing = client.get(kVersion, "podexplanations", "nobody", "shop").wait(60s);
   REQUIRE_FALSE(missing);

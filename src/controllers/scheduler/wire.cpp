@@ -197,7 +197,8 @@ Result<PodAnswer> Scheduler::explain_pod(const std::string& ns, const std::strin
 
 std::vector<PodAnswer> Scheduler::waiting_pods(const std::string& ns) const {
   std::vector<PodAnswer> out;
-  for (const Object& pod : impl_->informers.informer(pods()).cache().list(ns)) {
+  const auto& known = impl_->informers.informer(pods()).cache();
+  for (const Object& pod : ns.empty() ? known.list() : known.list(ns)) {
     if (!impl_->wants_node(pod)) continue;
     const json::object* told = find_condition(tree(pod), "PodScheduled");
     PodAnswer& answer = out.emplace_back();
