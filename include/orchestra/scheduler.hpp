@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -21,9 +22,26 @@
 
 namespace orchestra {
 
+/// A scheduler extender: a program that is asked over HTTP which nodes will do, how good they are, and to
+/// bind (k8s.io/kube-scheduler/extender/v1). Since 0.2.
+struct SchedulerExtender {
+  std::string url;  ///< urlPrefix, without a "/" at its end; verbs are put behind it
+  std::string filter_verb, prioritize_verb, bind_verb;  ///< empty: it is not asked for this
+  std::int64_t weight = 1;                              ///< of its scores, each 0..10
+  bool node_cache_capable = false;                      ///< it is sent names of nodes, not whole nodes
+  bool ignorable = false;                               ///< pods go on without it when it fails
+  Duration timeout = std::chrono::seconds(5);           ///< of one request
+  std::set<std::string> managed_resources;  ///< only pods that name one are shown to it; empty: all pods
+  // Of https. Without a CA the certificate is not verified, as upstream has it.
+  bool insecure = false;
+  std::string server_name, ca_pem, certificate_pem, key_pem;
+};
+
 /// What a KubeSchedulerConfiguration says.
 struct SchedulerConfiguration {
   std::vector<SchedulingProfile> profiles;  ///< at least one; names differ
+  /// Asked in this order about each pod that they are for. preemptVerb is refused. Since 0.2.
+  std::vector<SchedulerExtender> extenders = {};
   Duration backoff_min = std::chrono::seconds(1);
   Duration backoff_max = std::chrono::seconds(10);
   /// `kubescheduler.config.k8s.io/v1`, YAML or JSON. `invalid` names the path of what is wrong or not known.
@@ -89,7 +107,7 @@ class ORC_API Scheduler {
   Result<void> start();
   /// No binding is asked for after this. Idempotent, any thread but the engine's.
   void stop();
-  /// Per node: why not, or the scores, as things are now. `not_found`: no such pod.
+  /// Per node: why not, or the scores, as things are now; extenders are not asked. `not_found`: no such pod.
   Result<std::vector<NodeVerdict>> explain(const std::string& ns, const std::string& name) const;
   /// The same with what follows from it: the node it would get, or what it would be told and who would have
   /// to leave. `not_found`: no such pod. Since 0.2.

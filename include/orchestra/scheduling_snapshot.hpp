@@ -297,6 +297,11 @@ struct PlaceOptions {
   /// Runs calls into a plugin; false: they did not end in time, and may still run. The calls own their data.
   /// Empty: they run at once on this thread.
   std::function<bool(std::function<void()>)> guard = {};
+  /// Nanoseconds of any steady origin; where it is given, place() tells `on_point` what PreFilter, Filter,
+  /// PreScore and Score took, and how each ended, by upstream's names of statuses. The builtin plugins are
+  /// columns of one evaluation: PreFilter is its making or upkeep, Filter and Score read it. Since 0.2.
+  std::function<std::int64_t()> clock = {};
+  std::function<void(const char* point, const char* status, std::int64_t took_ns)> on_point = {};
 };
 
 /// Bounds of what a snapshot remembers to be fast; never of what it knows.

@@ -5,8 +5,11 @@
 #include <algorithm>
 #include <set>
 
+#include "api/cel/value.hpp"
+#include "api/meta.hpp"
 #include "api/object_tree.hpp"
 #include "api/select.hpp"
+#include "base/base64.hpp"
 #include "orchestra/scheduler.hpp"
 
 namespace orchestra {
@@ -287,6 +290,101 @@ class Reader {
   const std::vector<std::string>& host_;
 };
 
+constexpr std::size_t kExtendersMax = 16;
+
+// A PEM text, which the file carries in base64.
+Result<std::string> pem_at(const json::value& entry, const std::string& path, const std::string& key) {
+  const std::string text = string_at(entry, "/" + key);
+  const auto bytes = decode_base64_text(text);
+  if (!bytes) return wrong(path + "." + key, "is no base64");
+  return *bytes;
+}
+
+Result<void> read_tls(const json::value& entry, const std::string& path, SchedulerExtender& extender) {
+  for (const char* file : {"certFile", "keyFile", "caFile"}) {
+    if (!string_at(entry, std::string("/") + file).empty())
+      return wrong(path + "." + file,
+                   "files are not read here; give the text as " +
+                       std::string(file).replace(std::string(file).find("File"), 4, "Data"));
+  }
+  ORC_TRY(only_keys(
+      entry, path,
+      {"insecure", "serverName", "certFile", "keyFile", "caFile", "certData", "keyData", "caData"}));
+  extender.insecure = bool_at(entry, "/insecure");
+  extender.server_name = string_at(entry, "/serverName");
+  ORC_ASSIGN(extender.ca_pem, pem_at(entry, path, "caData"));
+  ORC_ASSIGN(extender.certificate_pem, pem_at(entry, path, "certData"));
+  ORC_ASSIGN(extender.key_pem, pem_at(entry, path, "keyData"));
+  return {};
+}
+
+// `ignored`: resources that NodeResourcesFit is not to look at.
+Result<SchedulerExtender> read_extender(const json::value& entry, const std::string& path,
+                                        std::set<std::string>& ignored) {
+  ORC_TRY(only_keys(
+      entry, path,
+      {"urlPrefix", "filterVerb", "preemptVerb", "prioritizeVerb", "bindVerb", "weight", "enableHTTPS",
+       "tlsConfig", "httpTimeout", "nodeCacheCapable", "managedResources", "ignorable"}));
+  SchedulerExtender extender;
+  extender.url = string_at(entry, "/urlPrefix");
+  while (extender.url.ends_with('/')) extender.url.pop_back();
+  if (!extender.url.starts_with("http://") && !extender.url.starts_with("https://"))
+    return wrong(path + ".urlPrefix", "must begin with http:// or https://");
+  if (!string_at(entry, "/preemptVerb").empty())
+    return wrong(path + ".preemptVerb", "extenders are not asked about preemption here");
+  extender.filter_verb = string_at(entry, "/filterVerb");
+  extender.prioritize_verb = string_at(entry, "/prioritizeVerb");
+  extender.bind_verb = string_at(entry, "/bindVerb");
+  extender.weight = int_at(entry, "/weight", 0);
+  if (!extender.prioritize_verb.empty() && (extender.weight < 1 || extender.weight > 1'000'000))
+    return wrong(path + ".weight", "must be 1..1000000 where there is a prioritizeVerb");
+  extender.node_cache_capable = bool_at(entry, "/nodeCacheCapable");
+  extender.ignorable = bool_at(entry, "/ignorable");
+  if (const std::string text = string_at(entry, "/httpTimeout"); !text.empty()) {
+    const auto timeout = api::cel::parse_duration(text);
+    if (!timeout || *timeout < 0 || Duration(*timeout) > std::chrono::minutes(10))
+      return wrong(path + ".httpTimeout", "\"" + text + "\" is no time of at most 10m; write for example 5s");
+    if (*timeout > 0) extender.timeout = Duration(*timeout);
+  }
+  extender.insecure = bool_at(entry, "/enableHTTPS");
+  if (const json::value* tls = find(entry, "/tlsConfig"))
+    ORC_TRY(read_tls(*tls, path + ".tlsConfig", extender));
+  extender.insecure = extender.insecure || extender.ca_pem.empty();
+  const json::array* managed = array_at(entry, "/managedResources");
+  std::size_t index = 0;
+  for (const json::value& each : managed == nullptr ? json::array() : *managed) {
+    const std::string here = path + ".managedResources[" + std::to_string(index++) + "]";
+    ORC_TRY(only_keys(each, here, {"name", "ignoredByScheduler"}));
+    const std::string name = string_at(each, "/name");
+    if (name.find('/') == std::string::npos || !api::check_qualified_name(name).empty())
+      return wrong(here + ".name", "\"" + name + "\" is no extended resource (example.com/gpu)");
+    if (!extender.managed_resources.insert(name).second)
+      return wrong(here + ".name", "\"" + name + "\" stands there twice");
+    if (bool_at(each, "/ignoredByScheduler")) ignored.insert(name);
+  }
+  return extender;
+}
+
+Result<void> read_extenders(const json::value& root, SchedulerConfiguration& configuration) {
+  const json::value* list = find(root, "/extenders");
+  if (list == nullptr) return {};
+  if (!list->is_array()) return wrong("extenders", "must be a list");
+  if (list->get_array().size() > kExtendersMax)
+    return wrong("extenders", "more than " + std::to_string(kExtendersMax));
+  std::set<std::string> ignored;
+  bool binds = false;
+  for (const json::value& entry : list->get_array()) {
+    const std::string path = "extenders[" + std::to_string(configuration.extenders.size()) + "]";
+    ORC_ASSIGN(SchedulerExtender extender, read_extender(entry, path, ignored));
+    if (!extender.bind_verb.empty() && std::exchange(binds, true))
+      return wrong(path + ".bindVerb", "only one extender may bind");
+    configuration.extenders.push_back(std::move(extender));
+  }
+  for (SchedulingProfile& profile : configuration.profiles)
+    profile.ignored_resources.insert(ignored.begin(), ignored.end());
+  return {};
+}
+
 }  // namespace
 
 Result<SchedulerConfiguration> SchedulerConfiguration::parse(std::string_view text,
@@ -303,7 +401,7 @@ Result<SchedulerConfiguration> SchedulerConfiguration::parse(std::string_view te
       root, "KubeSchedulerConfiguration",
       {"apiVersion", "kind", "metadata", "profiles", "podInitialBackoffSeconds", "podMaxBackoffSeconds",
        "percentageOfNodesToScore", "parallelism", "leaderElection", "clientConnection", "enableProfiling",
-       "enableContentionProfiling", "delayCacheUntilActive"}));
+       "enableContentionProfiling", "delayCacheUntilActive", "extenders"}));
   SchedulerConfiguration configuration;
   const auto seconds = [&](std::string_view pointer, Duration& into) -> Result<void> {
     const std::int64_t value =
@@ -319,6 +417,7 @@ Result<SchedulerConfiguration> SchedulerConfiguration::parse(std::string_view te
   const json::array* list = array_at(root, "/profiles");
   if (list == nullptr || list->empty()) {
     configuration.profiles.emplace_back();
+    ORC_TRY(read_extenders(root, configuration));
     return configuration;
   }
   std::set<std::string> names;
@@ -335,6 +434,7 @@ Result<SchedulerConfiguration> SchedulerConfiguration::parse(std::string_view te
       ORC_TRY(reader.arguments(*of, path + ".pluginConfig"));
     configuration.profiles.push_back(std::move(profile));
   }
+  ORC_TRY(read_extenders(root, configuration));
   return configuration;
 }
 

@@ -93,6 +93,26 @@ Unschedulable refused(Attempt& attempt) {
   return why;
 }
 
+// Tells what each point took, where somebody asks.
+class Stopwatch {
+ public:
+  explicit Stopwatch(const PlaceOptions& options)
+      : options_(options), runs_(options.clock && options.on_point) {
+    if (runs_) since_ = options_.clock();
+  }
+  void ended(const char* point, const char* status) {
+    if (!runs_) return;
+    const std::int64_t now = options_.clock();
+    options_.on_point(point, status, now - since_);
+    since_ = now;
+  }
+
+ private:
+  const PlaceOptions& options_;
+  const bool runs_;
+  std::int64_t since_ = 0;
+};
+
 }  // namespace
 
 std::string Unschedulable::message() const {
@@ -121,19 +141,31 @@ std::string Unschedulable::message() const {
 
 Decision place(const SchedulingSnapshot& snapshot, const PodShape& pod, const PlaceOptions& options) {
   if (snapshot.node_count() == 0) return {Unschedulable()};
+  Stopwatch watch(options);
   Attempt attempt(snapshot, pod, options);
+  watch.ended("PreFilter", attempt.for_all.empty() ? "Success" : "UnschedulableAndUnresolvable");
+  if (!attempt.for_all.empty()) return {refused(attempt)};
   // A node that was promised to the pod is taken if it will do, before any other is looked at.
   const std::optional<Slot> promised = attempt.own_promise();
-  if (attempt.for_all.empty() && attempt.plain()) {
+  if (attempt.plain()) {
     const auto answer = [&](const Evaluation::Best& best) {
+      watch.ended("Score", "Success");
       return Decision{Placement{attempt.impl.nodes[best.slot].shape.name, best.total, best.feasible, {}}};
     };
-    if (promised && attempt.code(*promised) == Code::ok && !attempt.promised_away(*promised))
-      return answer(attempt.evaluation.best_at(*promised));
+    const bool keeps = promised && attempt.code(*promised) == Code::ok && !attempt.promised_away(*promised);
+    watch.ended("Filter", keeps || attempt.evaluation.feasible() > 0 ? "Success" : "Unschedulable");
+    if (keeps) return answer(attempt.evaluation.best_at(*promised));
     if (const auto best = attempt.evaluation.best()) return answer(*best);
     return {refused(attempt)};
   }
-  attempt.walk();
+  attempt.filter();
+  watch.ended("Filter", attempt.failure                  ? "Error"
+                        : attempt.feasible.slots.empty() ? "Unschedulable"
+                                                         : "Success");
+  if (!attempt.failure && !attempt.feasible.slots.empty()) {
+    attempt.pre_score();
+    watch.ended("PreScore", attempt.failure ? "Error" : "Success");
+  }
   if (attempt.failure) return {std::move(*attempt.failure)};
   const std::vector<Slot>& slots = attempt.feasible.slots;
   if (slots.empty()) return {refused(attempt)};
@@ -146,6 +178,7 @@ Decision place(const SchedulingSnapshot& snapshot, const PodShape& pod, const Pl
       total = attempt.total(best, nullptr);
     }
   }
+  watch.ended("Score", "Success");
   Placement placement{attempt.impl.nodes[slots[best]].shape.name, total, slots.size(), {}};
   if (attempt.volumes.any()) placement.volumes = attempt.volumes.check(slots[best]).choices;
   return {std::move(placement)};

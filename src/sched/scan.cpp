@@ -424,13 +424,20 @@ void Attempt::collect() {
 }
 
 void Attempt::walk() {
+  filter();
+  if (!failure && !feasible.slots.empty()) pre_score();
+}
+
+void Attempt::filter() {
   prepare();
   feasible = Feasible();
   plugin_refusals_.clear();
   if (!for_all.empty()) return;
   collect();
   run_filters();
-  if (failure || feasible.slots.empty()) return;
+}
+
+void Attempt::pre_score() {
   const std::size_t count = feasible.slots.size();
   if (!evaluation.soft.empty()) raw_spread();
   if (!evaluation.pod_scores.empty()) feasible.pods.assign(count, 0);

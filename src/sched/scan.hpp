@@ -57,8 +57,10 @@ class Attempt {
     bool ignored(std::size_t i) const { return !spread_ignored.empty() && spread_ignored[i] != 0; }
   };
   Feasible feasible;
-  /// All nodes that will do, with raw topology scores.
+  /// All nodes that will do, with raw topology scores: filter() and, where it leaves some, pre_score().
   void walk();
+  void filter();
+  void pre_score();
   /// Asks the host's plugins about `feasible`, and takes out those that they refuse.
   void run_filters();
   /// Sum of weighted normalised scores of entry `i`; fills `scores` where it is asked for. After walk().

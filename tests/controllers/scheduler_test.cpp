@@ -6,74 +6,14 @@
 #include <condition_variable>
 #include <stdexcept>
 
-#include "tests/controllers/cluster.hpp"
+#include "tests/controllers/scheduled.hpp"
 
 using namespace orchestra;
 using namespace orchestra::controllers;
+using test::Scheduled;
 using namespace std::chrono_literals;
 
 namespace {
-
-struct Scheduled : test::Cluster {
-  explicit Scheduled(std::shared_ptr<Metrics> metrics = {})
-      : scheduler(engine, client, with(fast(), std::move(metrics))) {
-    pods_become_ready = false;
-  }
-  static SchedulerOptions with(SchedulerOptions options, std::shared_ptr<Metrics> metrics) {
-    options.metrics = std::move(metrics);
-    return options;
-  }
-  ~Scheduled() { scheduler.stop(); }
-  static SchedulerOptions fast() {
-    SchedulerOptions options;
-    options.backoff_min = 10ms;
-    options.backoff_max = 50ms;
-    options.status_interval = 10ms;
-    options.unserved_after = 50ms;
-    return options;
-  }
-
-  void add_node(const std::string& name, const std::string& cpu, const std::string& labels = "{}") {
-    create("apiVersion: v1\nkind: Node\nmetadata: {name: " + name + ", labels: " + labels + "}\n");
-    const auto done = client
-                          .patch("v1", "nodes", name, "", PatchType::merge,
-                                 R"({"status":{"allocatable":{"cpu":")" + cpu +
-                                     R"(","memory":"8Gi","pods":"110"},"capacity":{"cpu":")" + cpu +
-                                     R"(","memory":"8Gi","pods":"110"}}})",
-                                 status())
-                          .wait(60s);
-    REQUIRE_MESSAGE(done, (done ? "" : done.error().to_string()));
-    // Admission taints new nodes until somebody knows that they are well.
-    REQUIRE(client.patch("v1", "nodes", name, "", PatchType::merge, R"({"spec":{"taints":null}})").wait(60s));
-  }
-  static WriteOptions status() {
-    WriteOptions options;
-    options.subresource = "status";
-    return options;
-  }
-  void add_pod(const std::string& name, const std::string& cpu, const std::string& more = "") {
-    create("apiVersion: v1\nkind: Pod\nmetadata: {name: " + name +
-           ", namespace: default}\nspec:\n  containers:\n" +
-           "  - {name: main, image: web, resources: {requests: {cpu: " + cpu + "}}}\n" + more);
-  }
-  std::string node_of(const std::string& pod) {
-    return string_at(tree(get(pods(), "default", pod)), "/spec/nodeName");
-  }
-  std::string why(const std::string& pod) {
-    const Object object = get(pods(), "default", pod);
-    const json::object* condition = object ? find_condition(tree(object), "PodScheduled") : nullptr;
-    return condition == nullptr ? "" : string_at(*condition, "/message");
-  }
-  std::string events_of(const std::string& pod) {
-    std::string text;
-    for (const Object& event : client.list("v1", "events", {.ns = "default"}).wait(60s).value().items) {
-      if (event.get("/involvedObject/name") != pod) continue;
-      text += event.get("/reason").value_or("") + ": " + event.get("/message").value_or("") + "\n";
-    }
-    return text;
-  }
-  Scheduler scheduler;
-};
 
 // With the controller that binds claims and volumes.
 struct ScheduledWithVolumes : Scheduled {
@@ -543,6 +483,7 @@ TEST_CASE("attempts, whole schedulings and those who wait are measured by upstre
   Scheduled cluster(registry);
   REQUIRE(cluster.scheduler.start());
   cluster.add_node("n1", "1");
+  cluster.knows_nodes(1);
   cluster.add_pod("small", "100m");
   cluster.add_pod("large", "2");
   const auto shows = [&](const std::string& line) {
@@ -558,6 +499,18 @@ TEST_CASE("attempts, whole schedulings and those who wait are measured by upstre
       std::string::npos);
   cluster.add_node("n2", "4");
   CHECK(cluster.eventually([&] { return cluster.node_of("large") == "n2" && shows(waiting + "0"); }));
+  const std::string page = registry->text();
+  for (const char* ended : {"PreFilter\",status=\"Success", "Filter\",status=\"Success",
+                            "Filter\",status=\"Unschedulable", "Score\",status=\"Success"}) {
+    CHECK(page.find("scheduler_framework_extension_point_duration_seconds_count{extension_point=\"" +
+                    std::string(ended) + "\",profile=\"default-scheduler\"} ") != std::string::npos);
+  }
+  CHECK(cluster.eventually([&] {
+    return shows(
+        "scheduler_framework_extension_point_duration_seconds_count{extension_point=\"Bind\",status="
+        "\"Success\","
+        "profile=\"default-scheduler\"} 2");
+  }));
 }
 
 TEST_CASE("a gang waits until all of it exists and fits, and is then bound together") {

@@ -13,6 +13,52 @@ std::string problem(const std::string& rest) {
 }
 }  // namespace
 
+TEST_CASE("a configuration names extenders, and what cannot be kept of them is refused with its path") {
+  const auto parsed = SchedulerConfiguration::parse(kHead + R"(
+profiles: [{schedulerName: one}, {schedulerName: two}]
+extenders:
+- urlPrefix: http://127.0.0.1:8888/scheduler/
+  filterVerb: filter
+  prioritizeVerb: prioritize
+  weight: 5
+  httpTimeout: 200ms
+  nodeCacheCapable: true
+  ignorable: true
+  managedResources: [{name: example.com/license, ignoredByScheduler: true}, {name: example.com/gpu}]
+- urlPrefix: https://binder.example.com
+  bindVerb: bind
+  tlsConfig: {serverName: binder, caData: Y2E=}
+)");
+  REQUIRE_MESSAGE(parsed, (parsed ? "" : parsed.error().message()));
+  REQUIRE(parsed->extenders.size() == 2);
+  const SchedulerExtender& first = parsed->extenders[0];
+  CHECK(first.url == "http://127.0.0.1:8888/scheduler");
+  CHECK(first.filter_verb == "filter");
+  CHECK(first.weight == 5);
+  CHECK(first.timeout == std::chrono::milliseconds(200));
+  CHECK(first.node_cache_capable);
+  CHECK(first.ignorable);
+  CHECK(first.managed_resources == std::set<std::string>{"example.com/license", "example.com/gpu"});
+  for (const SchedulingProfile& profile : parsed->profiles)
+    CHECK(profile.ignored_resources == std::set<std::string>{"example.com/license"});
+  const SchedulerExtender& second = parsed->extenders[1];
+  CHECK(second.timeout == std::chrono::seconds(5));
+  CHECK(second.ca_pem == "ca");
+  CHECK_FALSE(second.insecure);
+
+  const auto wrong = [](const std::string& entry) { return problem("extenders: [{" + entry + "}]\n"); };
+  CHECK(wrong("filterVerb: f").find("extenders[0].urlPrefix: must begin with http:// or https://") == 0);
+  CHECK(wrong("urlPrefix: http://x, filter: f").find("extenders[0].filter: is not known") == 0);
+  CHECK(wrong("urlPrefix: http://x, prioritizeVerb: p").find("extenders[0].weight: must be 1..") == 0);
+  CHECK(wrong("urlPrefix: http://x, preemptVerb: p").find("extenders[0].preemptVerb: ") == 0);
+  CHECK(wrong("urlPrefix: http://x, httpTimeout: soon").find("extenders[0].httpTimeout: ") == 0);
+  CHECK(wrong("urlPrefix: http://x, managedResources: [{name: cpu}]")
+            .find("extenders[0].managedResources[0].name: \"cpu\" is no extended resource") == 0);
+  CHECK(wrong("urlPrefix: https://x, tlsConfig: {caFile: /ca}").find("extenders[0].tlsConfig.caFile: ") == 0);
+  CHECK(problem("extenders: [{urlPrefix: http://x, bindVerb: b}, {urlPrefix: http://y, bindVerb: b}]\n") ==
+        "extenders[1].bindVerb: only one extender may bind");
+}
+
 TEST_CASE("a configuration sets profiles, weights, arguments and back-off") {
   const auto parsed = SchedulerConfiguration::parse(kHead + R"(
 podInitialBackoffSeconds: 2

@@ -48,6 +48,11 @@ class SchedulingQueue {
   void add(const PodShape& pod, std::int64_t now);
   void remove(const std::string& uid);
   bool contains(const std::string& uid) const { return pods_.contains(uid); }
+  /// It was taken, and nothing has been said of it since.
+  bool in_hand(const std::string& uid) const {
+    const auto found = pods_.find(uid);
+    return found != pods_.end() && found->second.where == Where::taken;
+  }
   /// Since when it is here (steady time), and how many attempts have failed.
   std::optional<std::pair<std::int64_t, std::uint32_t>> history(const std::string& uid) const {
     const auto found = pods_.find(uid);

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "controllers/scheduler/shell/impl.hpp"
+#include "net/http/http_server.hpp"
 
 namespace orchestra {
 
@@ -54,6 +55,8 @@ Result<void> Scheduler::Impl::configure() {
   for (const auto& plugin : options.plugins) names.push_back(plugin->name());
   ORC_ASSIGN(const SchedulerConfiguration parsed, SchedulerConfiguration::parse(options.config_yaml, names));
   profiles = parsed.profiles;
+  extenders = parsed.extenders;
+  if (!extenders.empty()) http = make_http_client(engine);
   options.backoff_min = parsed.backoff_min;
   options.backoff_max = parsed.backoff_max;
   make_queue();
@@ -218,7 +221,7 @@ bool Scheduler::reject(const std::string& ns, const std::string& name, const std
 SchedulerStats Scheduler::stats() const {
   std::lock_guard lock(impl_->mutex);
   SchedulerStats stats = impl_->stats;
-  stats.active = impl_->queue->active();
+  stats.active = impl_->queue->active() + impl_->line.size() + (impl_->inquiry ? 1 : 0);
   stats.backing_off = impl_->queue->backing_off();
   stats.waiting = impl_->queue->waiting();
   stats.in_flight = impl_->in_flight.size();

@@ -53,6 +53,19 @@ ApiRequest Scheduler::Impl::binding(const Placed& placed) const {
 }
 
 void Scheduler::Impl::bind(std::vector<Placed> placed) {
+  for (Placed& each : placed) each.bind_ns = now();
+  if (http) {
+    std::vector<Placed> own;
+    for (Placed& each : placed) {
+      const SchedulerExtender* binder = binder_of(each.pod);
+      if (binder == nullptr || each.passed_binder) {
+        own.push_back(std::move(each));
+      } else {
+        bind_by(*binder, std::move(each));
+      }
+    }
+    placed = std::move(own);
+  }
   for (std::size_t begin = 0; begin < placed.size(); begin += options.batch_max) {
     const std::size_t end = std::min(placed.size(), begin + options.batch_max);
     std::vector<ApiRequest> requests;
@@ -87,6 +100,7 @@ void Scheduler::Impl::measure(const Placed& placed, const char* result) {
 
 void Scheduler::Impl::bound(const Placed& placed, const std::optional<Error>& error) {
   const std::string key = ObjectKey::of(placed.pod).text();
+  measure_point(placed.pod, "Bind", error ? "Error" : "Success", placed.bind_ns);
   if (!error) {
     {
       std::lock_guard lock(mutex);

@@ -55,6 +55,11 @@ bool Scheduler::Impl::decide_gang(const Object& object, const PodShape& pod, con
       promised = own->second;
     park_and_tell(object, pod, std::move(message), Hint::all, std::move(promised), outcome);
   };
+  if (asks_extenders(object)) {
+    refuse_all(
+        "an extender has to be asked about the pod, and they are not asked about members of a PodGroup");
+    return true;
+  }
   const Object record = pod_group(object.ns(), group);
   if (!record) {
     refuse_all("the PodGroup " + object.ns() + "/" + group.name + " of the pod is not there");

@@ -1,7 +1,7 @@
 #pragma once
 // The scheduler's shell, shared by its files: observe (events in), shapes (objects to what the core reads),
-// turn (who is placed next, and where), gang, plugins, volumes and binding (from placed to bound), tell (what
-// pods hear).
+// turn (who is placed next, and where), gang, plugins, extenders, volumes and binding (from placed to bound),
+// tell (what pods hear).
 //
 // One `mutex` guards snapshot and queue. Placing runs on one worker at a time and only touches memory;
 // requests are answered by callbacks, so no thread ever waits for the server. A placed pod is assumed: it
@@ -14,10 +14,12 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <tuple>
 #include <unordered_map>
 #include <utility>
 #include <vector>
 
+#include "base/http_client.hpp"
 #include "controllers/common/pods.hpp"
 #include "controllers/scheduler/queue.hpp"
 #include "controllers/scheduler/shell/guard.hpp"
@@ -72,8 +74,42 @@ struct Scheduler::Impl : std::enable_shared_from_this<Scheduler::Impl> {
     std::int64_t deadline_ns = 0;  // of what it waits for
     // Since when it is in the queue, and how many attempts have failed.
     std::optional<std::pair<std::int64_t, std::uint32_t>> history = {};
+    std::int64_t bind_ns = 0;    // when its binding was asked for
+    bool passed_binder = false;  // an extender that may be passed over did not bind it
   };
   std::map<std::string, Placed> awaiting_volumes, awaiting_permit;  // by UID
+
+  // Extenders are asked without the mutex, about one pod at a time, as upstream does: what one was promised
+  // is counted before they hear of the next. Pods that they are for stand in line meanwhile, all others go
+  // on.
+  std::vector<SchedulerExtender> extenders;
+  std::shared_ptr<HttpClient> http;  // null: there are no extenders
+  struct Question {
+    const SchedulerExtender* extender = nullptr;
+    bool filters = false;  // else it gives priorities
+  };
+  struct Scores {
+    const SchedulerExtender* extender = nullptr;
+    std::map<std::string, std::int64_t> of;  // by node, 0..10
+  };
+  struct Inquiry {
+    Object pod;
+    std::vector<Question> questions;
+    std::size_t next = 0;
+    std::set<std::string> asked;                 // nodes at the beginning
+    std::vector<std::string> left;               // of those
+    std::map<std::string, std::string> refused;  // the others, and why
+    std::vector<Scores> scores;
+    std::string failure;  // not empty: the pod goes no further now
+    std::int64_t begun_ns = 0;
+    bool again = false;     // the question was repeated
+    bool answered = false;  // under the mutex; before it, only the call that is under way touches the rest
+  };
+  std::shared_ptr<Inquiry> inquiry;
+  using Turn = std::tuple<std::int64_t, std::uint64_t, std::string>;  // minus priority, number, UID
+  std::set<Turn> line;
+  std::unordered_map<std::string, Turn> in_line;  // by UID
+  std::uint64_t line_number = 0;
   std::optional<Engine::TimerId> timer;
   bool placing = false;
   bool started = false;
@@ -129,6 +165,8 @@ struct Scheduler::Impl : std::enable_shared_from_this<Scheduler::Impl> {
   std::optional<Selector> default_selector(const Object& pod);
   PodShape shape_of(const Object& pod);
   PlaceOptions how_to_place(const SchedulingProfile& profile);
+  // The same, measured.
+  PlaceOptions how_to_decide(const SchedulingProfile& profile);
   const std::vector<DisruptionBudget>& current_budgets();
 
   // Takes the mutex. `question` is asked about the cluster as it is without this pod.
@@ -157,6 +195,7 @@ struct Scheduler::Impl : std::enable_shared_from_this<Scheduler::Impl> {
     std::vector<SchedulingDecision> decisions;
     std::map<std::string, std::string> failed_gangs;    // UID of the group -> why, in this turn
     std::map<std::string, std::string> promised_nodes;  // UID of a member of those -> its node
+    std::shared_ptr<Inquiry> ask;                       // the extenders, when the mutex is free
   };
 
   void turn();
@@ -170,6 +209,10 @@ struct Scheduler::Impl : std::enable_shared_from_this<Scheduler::Impl> {
   // Under the mutex.
   void decide(const PodShape& queued, Outcome& outcome);
 
+  // Under the mutex. The pod's turn: it is placed, refused, or has failed.
+  void settle(const Object& object, const PodShape& pod, const PlaceOptions& how, std::int64_t begun,
+              SchedulingDecision decision, Outcome& outcome);
+
   // Under the mutex. Fits nowhere: others may have to make room, and somebody has to be told.
   void refuse(const Object& object, const PodShape& pod, Unschedulable& why, const PlaceOptions& how,
               Outcome& outcome, SchedulingDecision& decision);
@@ -177,6 +220,23 @@ struct Scheduler::Impl : std::enable_shared_from_this<Scheduler::Impl> {
   // Under the mutex. The pod waits for a change, and is told why if that is news.
   void park_and_tell(const Object& object, const PodShape& pod, std::string message, std::uint32_t hints,
                      std::optional<std::string> nominated, Outcome& outcome);
+
+  // ---- extenders ----
+
+  bool asks_extenders(const Object& pod) const;
+  // Under the mutex.
+  void stand_in_line(const PodShape& pod);
+  // Under the mutex. The first in line is taken to the extenders, unless one is there.
+  void begin_inquiry(Outcome& outcome);
+  // Under the mutex. What they said decides.
+  void conclude_inquiry(const Inquiry& said, Outcome& outcome);
+  // Not under the mutex, on a worker: the next question; none is left: the answer is ready.
+  void ask_next(const std::shared_ptr<Inquiry>& inquiry);
+  void heard(const std::shared_ptr<Inquiry>& inquiry, const Result<HttpResponse>& answer);
+  HttpRequest request_to(const SchedulerExtender& extender, const std::string& verb, std::string body) const;
+  // Who binds the pod instead of us; nullptr: nobody.
+  const SchedulerExtender* binder_of(const Object& pod) const;
+  void bind_by(const SchedulerExtender& extender, Placed placed);
 
   // ---- gangs ----
 
@@ -250,6 +310,8 @@ struct Scheduler::Impl : std::enable_shared_from_this<Scheduler::Impl> {
   ApiRequest binding(const Placed& placed) const;
   void bind(std::vector<Placed> placed);
   void bound(const Placed& placed, const std::optional<Error>& error);
+  // An extension point outside of place() has ended.
+  void measure_point(const Object& pod, const char* point, const char* status, std::int64_t begun);
   // Under the mutex. The attempt is over.
   void measure(const Placed& placed, const char* result);
 

@@ -30,6 +30,9 @@ Measures::Measures(Metrics& registry)
       whole_(kept(registry.histogram("scheduler_pod_scheduling_sli_duration_seconds",
                                      "From the moment that a pod could be placed to its binding.",
                                      exponential(0.01, 20), {"attempts"}))),
+      points_(kept(registry.histogram("scheduler_framework_extension_point_duration_seconds",
+                                      "What one extension point took in one attempt.",
+                                      exponential(0.0001, 12), {"extension_point", "status", "profile"}))),
       unschedulable_(
           kept(registry.gauge("scheduler_unschedulable_pods",
                               "Pods that wait, by the plugins that refused them.", {"plugin", "profile"}))) {}
@@ -40,6 +43,17 @@ Measures::~Measures() {
 
 void Measures::attempt(const std::string& result, const std::string& profile, std::int64_t took_ns) const {
   if (attempts_) attempts_->with({result, profile}).observe(seconds(took_ns));
+}
+
+void Measures::point(const char* point, const char* status, const std::string& profile,
+                     std::int64_t took_ns) {
+  if (!points_) return;
+  std::lock_guard lock(mutex_);
+  const auto key = std::tuple(point, status, profile);
+  auto found = kept_points_.find(key);
+  if (found == kept_points_.end())
+    found = kept_points_.emplace(key, points_->with({point, status, profile})).first;
+  found->second.observe(seconds(took_ns));
 }
 
 void Measures::scheduled(std::uint32_t attempts, std::int64_t took_ns) const {

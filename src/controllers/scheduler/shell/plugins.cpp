@@ -65,22 +65,32 @@ void Scheduler::Impl::unreserve(const Placed& placed) {
 }
 
 bool Scheduler::Impl::reserve(Placed& placed) {
+  std::int64_t begun = now();
   for (SchedulerPlugin* plugin : plugins_for(placed.pod)) {
     const auto done =
         ask(*plugin, placed, 1, [](SchedulerPlugin& each, const PodShape& pod, const std::string& node) {
           return as_answer(each.reserve(pod, node));
         });
-    if (!done)
+    if (!done) {
+      measure_point(placed.pod, "Reserve", "Error", begun);
       return give_up(placed, "plugin " + plugin->name() + ": reserve: " + done.error().message()), false;
+    }
   }
+  measure_point(placed.pod, "Reserve", "Success", std::exchange(begun, now()));
   for (SchedulerPlugin* plugin : plugins_for(placed.pod)) {
     const auto answer =
         ask(*plugin, placed, 1,
             [](SchedulerPlugin& each, const PodShape& pod, const std::string& node) -> Result<PermitAnswer> {
               return each.permit(pod, node);
             });
-    if (!answer)
+    if (!answer) {
+      measure_point(placed.pod, "Permit", "Error", begun);
       return give_up(placed, "plugin " + plugin->name() + ": permit: " + answer.error().message()), false;
+    }
+    if (answer->kind != PermitAnswer::Kind::allow) {
+      const bool waits = answer->kind == PermitAnswer::Kind::wait;
+      measure_point(placed.pod, "Permit", waits ? "Wait" : "Unschedulable", begun);
+    }
     if (answer->kind == PermitAnswer::Kind::deny)
       return give_up(placed, "plugin " + plugin->name() + ": " + answer->reason), false;
     if (answer->kind == PermitAnswer::Kind::wait) {
@@ -90,18 +100,23 @@ bool Scheduler::Impl::reserve(Placed& placed) {
       return false;
     }
   }
+  measure_point(placed.pod, "Permit", "Success", begun);
   return true;
 }
 
 bool Scheduler::Impl::pre_bind(const Placed& placed) {
+  const std::int64_t begun = now();
   for (SchedulerPlugin* plugin : plugins_for(placed.pod)) {
     const auto done = ask(*plugin, placed, kPreBindDeadlines,
                           [](SchedulerPlugin& each, const PodShape& pod, const std::string& node) {
                             return as_answer(each.pre_bind(pod, node));
                           });
-    if (!done)
+    if (!done) {
+      measure_point(placed.pod, "PreBind", "Error", begun);
       return give_up(placed, "plugin " + plugin->name() + ": preBind: " + done.error().message()), false;
+    }
   }
+  measure_point(placed.pod, "PreBind", "Success", begun);
   return true;
 }
 

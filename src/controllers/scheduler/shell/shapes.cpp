@@ -82,6 +82,23 @@ PlaceOptions Scheduler::Impl::how_to_place(const SchedulingProfile& profile) {
   return how;
 }
 
+PlaceOptions Scheduler::Impl::how_to_decide(const SchedulingProfile& profile) {
+  PlaceOptions how = how_to_place(profile);
+  if (!measures) return how;
+  how.clock = [this] { return now(); };
+  how.on_point = [this, &profile](const char* point, const char* status, std::int64_t took_ns) {
+    measures->point(point, status, profile.name, took_ns);
+  };
+  return how;
+}
+
+void Scheduler::Impl::measure_point(const Object& pod, const char* point, const char* status,
+                                    std::int64_t begun) {
+  if (!measures) return;
+  const SchedulingProfile* profile = profile_of(pod);
+  measures->point(point, status, profile == nullptr ? options.name : profile->name, now() - begun);
+}
+
 const std::vector<DisruptionBudget>& Scheduler::Impl::current_budgets() {
   if (!std::exchange(budgets_stale, false)) return budgets;
   budgets.clear();

@@ -15,8 +15,9 @@ constexpr std::size_t kPlacementsPerTurn = 1024;  // then events get the mutex
 
 bool Scheduler::Impl::has_work() {
   const auto due = queue->next_due();
-  return (queue->active() > 0 && in_flight.size() < options.in_flight_max) || queue->wants_wake() ||
-         (due && *due <= now());
+  const bool room = in_flight.size() < options.in_flight_max;
+  return (room && (queue->active() > 0 || (!inquiry && !line.empty()))) || (inquiry && inquiry->answered) ||
+         queue->wants_wake() || (due && *due <= now());
 }
 
 void Scheduler::Impl::pump() {
@@ -33,12 +34,14 @@ void Scheduler::Impl::turn() {
   {
     std::lock_guard lock(mutex);
     wake_helped();
+    if (inquiry && inquiry->answered) conclude_inquiry(*std::exchange(inquiry, nullptr), outcome);
     for (std::size_t i = 0; i < kPlacementsPerTurn && !stopped && in_flight.size() < options.in_flight_max;
          ++i) {
       const auto pod = queue->take(now());
       if (!pod) break;
       decide(*pod, outcome);
     }
+    begin_inquiry(outcome);
     // Who was placed may be whom others want to be with.
     if (!outcome.placed.empty()) queue->changed(Hint::topology);
   }
@@ -48,6 +51,7 @@ void Scheduler::Impl::turn() {
   for (const Refusal& each : outcome.refused)
     tell(each.pod, each.reason, each.message, each.nominated, !each.quiet);
   for (const auto& [victim, preemptor] : outcome.victims) evict(victim, preemptor);
+  if (outcome.ask) ask_next(outcome.ask);
   advance(std::move(outcome.placed));
   {
     std::lock_guard lock(mutex);
@@ -88,13 +92,19 @@ void Scheduler::Impl::decide(const PodShape& queued, Outcome& outcome) {
       !profile->default_constraints.empty()) {
     pod.default_spread = default_selector(object);
   }
-  const PlaceOptions how = how_to_place(*profile);
+  const PlaceOptions how = how_to_decide(*profile);
   const std::int64_t begun = now();
   SchedulingDecision decision{pod.ns + "/" + pod.name, {}, {}};
   if (decide_gang(object, pod, how, outcome, decision)) {
     if (on_decision) outcome.decisions.push_back(std::move(decision));
     return;
   }
+  if (asks_extenders(object)) return stand_in_line(pod);
+  settle(object, pod, how, begun, std::move(decision), outcome);
+}
+
+void Scheduler::Impl::settle(const Object& object, const PodShape& pod, const PlaceOptions& how,
+                             std::int64_t begun, SchedulingDecision decision, Outcome& outcome) {
   decision.decision = place(snapshot, pod, how);
   if (const Placement* at = decision.decision.placement()) {
     snapshot.assume(pod, at->node);
@@ -103,15 +113,15 @@ void Scheduler::Impl::decide(const PodShape& queued, Outcome& outcome) {
     outcome.placed.push_back({object, pod, at->node, at->volumes, begun, 0, queue->history(pod.uid)});
   } else if (const PlacementFailed* failed = decision.decision.failed()) {
     ++stats.errors;
-    if (measures) measures->attempt("error", profile->name, now() - begun);
+    if (measures) measures->attempt("error", how.profile->name, now() - begun);
     queue->retry(pod.uid, now());
     outcome.refused.push_back(
         {object, "SchedulerError", "plugin " + failed->plugin + ": " + failed->message, {}});
   } else {
     refuse(object, pod, std::get<Unschedulable>(decision.decision.answer), how, outcome, decision);
     if (measures) {
-      measures->attempt("unschedulable", profile->name, now() - begun);
-      measures->pod_refused(pod.uid, profile->name, decision.decision.unschedulable()->plugins);
+      measures->attempt("unschedulable", how.profile->name, now() - begun);
+      measures->pod_refused(pod.uid, how.profile->name, decision.decision.unschedulable()->plugins);
     }
   }
   if (on_decision) outcome.decisions.push_back(std::move(decision));
@@ -123,7 +133,12 @@ void Scheduler::Impl::refuse(const Object& object, const PodShape& pod, Unschedu
   std::optional<std::string> nominated;
   if (why.nodes > 0 && (why.resolvable > 0 || pod.never_preempts) &&
       !how.profile->disabled_filters.contains("DefaultPreemption")) {
+    const std::int64_t begun = now();
     Preemption preemption = preempt(snapshot, pod, current_budgets(), how);
+    if (measures) {
+      measures->point("PostFilter", preemption.node.empty() ? "Unschedulable" : "Success", how.profile->name,
+                      now() - begun);
+    }
     why.preemption = std::move(preemption.why);
     why.preemption_note = std::move(preemption.note);
     if (!preemption.node.empty()) {

@@ -102,6 +102,10 @@ void Scheduler::Impl::check_volumes() {
       it = awaiting_volumes.erase(it);
     }
   }
+  for (const auto& [list, status] : {std::pair(&ready, "Success"), std::pair(&late, "Error")}) {
+    for (const Placed& placed : *list)
+      measure_point(placed.pod, "PreBind", status, placed.deadline_ns - options.volume_deadline.count());
+  }
   for (const Placed& placed : late) give_up(placed, "binding volumes: timed out waiting for the condition");
   if (ready.empty()) return;
   if (options.plugins.empty()) return bind(std::move(ready));
