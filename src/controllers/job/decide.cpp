@@ -139,14 +139,18 @@ struct Pass {
   bool ignored(const Object& pod) const {
     return match_failure_policy(root(), pod).action == PolicyAction::ignore;
   }
+  // Before and after track(), which puts what is fresh on the lists.
   std::int64_t succeeded() const {
     if (indexed) return static_cast<std::int64_t>(done.size());
-    return counted_good + static_cast<std::int64_t>(uncounted_good.size() + fresh_good.size());
+    return counted_good + static_cast<std::int64_t>(uncounted_good.size()) +
+           std::count_if(fresh_good.begin(), fresh_good.end(),
+                         [&](const Object& pod) { return !uncounted_good.contains(pod.uid()); });
   }
   std::int64_t failed() const {
     return counted_bad + static_cast<std::int64_t>(uncounted_bad.size()) +
-           std::count_if(fresh_bad.begin(), fresh_bad.end(),
-                         [&](const Object& pod) { return !ignored(pod); });
+           std::count_if(fresh_bad.begin(), fresh_bad.end(), [&](const Object& pod) {
+             return !uncounted_bad.contains(pod.uid()) && !ignored(pod);
+           });
   }
 
   // With restartPolicy OnFailure, restarts of containers count.
