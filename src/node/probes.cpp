@@ -234,8 +234,8 @@ void ContainerProbes::run_grpc(ProbeKind kind, const json::value& action, Durati
   const int port = static_cast<int>(int_at(action, "/port"));
   auto queued = engine_.post_blocking(
       [self = shared_from_this(), kind, port, timeout, service = string_at(action, "/service")] {
-        std::string why = check_grpc_health(self->target_.ip, port, service, timeout);
-        self->finish(kind, why.empty(), std::move(why));
+        const std::string why = check_grpc_health(self->target_.ip, port, service, timeout);
+        self->finish(kind, why);
       });
   if (!queued) finish(kind, false, queued.error().to_string());
 }
@@ -269,11 +269,14 @@ void ContainerProbes::run_tcp(ProbeKind kind, const json::value& action, Duratio
   const std::string ip = string_at(action, "/host", target_.ip);
   const int port = resolve_port(target_.container, find(action, "/port"));
   auto queued = engine_.post_blocking([self = shared_from_this(), kind, ip, port, timeout] {
-    std::string why = try_connect(ip, port, timeout);
-    self->finish(kind, why.empty(), std::move(why));
+    const std::string why = try_connect(ip, port, timeout);
+    self->finish(kind, why);
   });
   if (!queued) finish(kind, false, queued.error().to_string());
 }
+
+/// Of a probe that says what went wrong; empty: nothing did.
+void ContainerProbes::finish(ProbeKind kind, const std::string& why) { finish(kind, why.empty(), why); }
 
 void ContainerProbes::finish(ProbeKind kind, bool success, std::string message) {
   ProbeReport report{kind, success, false, std::move(message)};

@@ -77,6 +77,7 @@ class ContainerProbes : public std::enable_shared_from_this<ContainerProbes> {
   void arm(ProbeKind kind, Duration delay);
   void fire(ProbeKind kind);
   void finish(ProbeKind kind, bool success, std::string message);
+  void finish(ProbeKind kind, const std::string& why);
   void run_exec(ProbeKind kind, const json::value& action, Duration timeout);
   void run_http(ProbeKind kind, const json::value& action, Duration timeout);
   void run_grpc(ProbeKind kind, const json::value& action, Duration timeout);
