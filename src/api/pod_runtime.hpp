@@ -26,6 +26,9 @@ struct PodMount {
   std::uint64_t tmpfs_bytes_max = 0;
   std::string propagation;           ///< "", "rslave", "rshared"
   bool recursive_read_only = false;  ///< with read_only: what is mounted below it, too. Since 0.2.
+  /// What is mounted is this path below `source`, looked up inside it at that very moment: links and swaps of
+  /// whoever writes there lead nowhere else. Empty: `source` itself. Since 0.2.
+  std::string sub_path = {};
   /// Level process has no mounts: then copies of `source` are placed under the root (files, refreshed by
   /// the agent), directories become a symlink when `may_link` says both see one root.
 };

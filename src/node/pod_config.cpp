@@ -436,7 +436,10 @@ Result<void> PodWorker::add_mounts(const Object& pod, const json::value& spec, C
       if (const auto limit = Quantity::parse(string_at(*volume, "/emptyDir/sizeLimit", "0")))
         out.tmpfs_bytes_max = static_cast<std::uint64_t>(std::max<std::int64_t>(0, limit->value()));
     } else if (!sub_path.empty()) {
-      ORC_ASSIGN(out.source, resolve_inside(source, sub_path, !is_file_volume(*volume)));
+      // What is missing is made; the runtime looks it up once more, inside the volume, when it mounts it.
+      ORC_TRY(resolve_inside(source, sub_path, !is_file_volume(*volume)));
+      out.source = source;
+      out.sub_path = sub_path;
     } else {
       out.source = source;
     }

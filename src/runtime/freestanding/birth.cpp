@@ -87,9 +87,10 @@ long container_ids(const Plan* plan, int& space) {
   return space;
 }
 
-/// A detached copy of `path` below `folder` whose files have the owners that `space` gives them.
+/// A detached copy of `path` below `folder` (empty: of that itself) whose files have the owners that `space`
+/// gives them.
 long copy_mapped(int folder, const char* path, bool recursive, long space, bool map_recursive) {
-  const unsigned below = recursive ? unsigned(AT_RECURSIVE) : 0u;
+  const unsigned below = (recursive ? unsigned(AT_RECURSIVE) : 0u) | (*path == 0 ? AT_EMPTY_PATH : 0u);
   const long tree = sys(__NR_open_tree, folder, arg(path), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | below);
   if (tree < 0) return tree;
   struct mount_attr attributes;
@@ -108,8 +109,11 @@ long make_mapped_tree(const Plan* plan, const MountStep& step, int& ids) {
   const bool own = step.mapping == IdMapping::own;
   const long space = own ? make_id_space(plan, step.uids, step.gids) : container_ids(plan, ids);
   if (space < 0) return space;
-  const long tree = copy_mapped(AT_FDCWD, text_at(plan, step.source), step.recursive != 0, space,
-                                step.mapping_recursive != 0);
+  const long source = open_source(plan, step);
+  const long tree = source < 0 ? source
+                               : copy_mapped(static_cast<int>(source), "", step.recursive != 0, space,
+                                             step.mapping_recursive != 0);
+  close_fd(static_cast<int>(source));
   if (own) close_fd(static_cast<int>(space));
   return tree;
 }

@@ -19,17 +19,7 @@ namespace orch {
 
 using namespace orchestra::wire;
 
-namespace {
-
-/// dev_t as the kernel takes and gives it (new_encode_dev).
-unsigned long device_number(unsigned major_number, unsigned minor_number) {
-  return (minor_number & 0xff) | (major_number << 8) |
-         (static_cast<unsigned long>(minor_number & ~0xffu) << 12);
-}
-
-const Text* texts(const Plan* plan, Table table) { return table_at<Text>(plan, table); }
-
-long open_in(int root, const char* path, int flags, int mode = 0) {
+long open_in(int root, const char* path, int flags, int mode) {
   open_how how;
   zero(&how, sizeof how);
   how.flags = static_cast<uint64_t>(flags | O_CLOEXEC);
@@ -41,6 +31,24 @@ long open_in(int root, const char* path, int flags, int mode = 0) {
   }
   return fd;
 }
+
+long open_source(const Plan* plan, const MountStep& step) {
+  const long source = open_at(AT_FDCWD, text_at(plan, step.source), O_PATH);
+  if (source < 0 || step.below == 0) return source;
+  const long below = open_in(static_cast<int>(source), text_at(plan, step.below), O_PATH);
+  close_fd(static_cast<int>(source));
+  return below;
+}
+
+namespace {
+
+/// dev_t as the kernel takes and gives it (new_encode_dev).
+unsigned long device_number(unsigned major_number, unsigned minor_number) {
+  return (minor_number & 0xff) | (major_number << 8) |
+         (static_cast<unsigned long>(minor_number & ~0xffu) << 12);
+}
+
+const Text* texts(const Plan* plan, Table table) { return table_at<Text>(plan, table); }
 
 bool stat_fd(int fd, struct stat* out) {
   return sys(__NR_newfstatat, fd, arg(""), arg(out), AT_EMPTY_PATH) == 0;
@@ -126,6 +134,15 @@ void mount_filesystem(const Plan* plan, int root, const MountStep& step, uint32_
   close_fd(target_fd);
 }
 
+long clone_source(const Plan* plan, const MountStep& step, unsigned recursive) {
+  const long found = open_source(plan, step);
+  if (found < 0) return found;
+  const long tree =
+      sys(__NR_open_tree, found, arg(""), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | recursive);
+  close_fd(static_cast<int>(found));
+  return tree;
+}
+
 void mount_bind(const Plan* plan, int root, const MountStep& step, uint32_t& mapped) {
   const char* source = text_at(plan, step.source);
   const char* target = text_at(plan, step.target);
@@ -133,9 +150,7 @@ void mount_bind(const Plan* plan, int root, const MountStep& step, uint32_t& map
   why.add("bind ").add(source).add(" on ").add(target);
   const unsigned recursive = step.recursive != 0 ? unsigned(AT_RECURSIVE) : 0u;
   const long mount_fd =
-      step.mapping != IdMapping::none
-          ? kept().trees[mapped++]
-          : sys(__NR_open_tree, AT_FDCWD, arg(source), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | recursive);
+      step.mapping != IdMapping::none ? kept().trees[mapped++] : clone_source(plan, step, recursive);
   if (mount_fd < 0 && step.optional != 0) return;
   check(mount_fd, Stage::mount, why.text);
   struct stat info;

@@ -36,6 +36,10 @@ void connect_listener(const orchestra::wire::Plan* plan);
 /// A file system of the plan that is mounted nowhere yet: a descriptor, or -errno and what failed.
 long make_filesystem(const orchestra::wire::Plan* plan, const orchestra::wire::MountStep& step,
                      Line<512>& why);
+/// Opens `path` as it is looked up when the folder `root` is /: O_PATH or what `flags` say; -errno.
+long open_in(int root, const char* path, int flags, int mode = 0);
+/// What a bind mounts, as an O_PATH descriptor, or -errno.
+long open_source(const orchestra::wire::Plan* plan, const orchestra::wire::MountStep& step);
 /// Level full: root mount, mounts, devices, terminal, pivot_root, masks.
 void make_own_root(const orchestra::wire::Plan* plan);
 /// Level process: chroot, device nodes where allowed.

@@ -335,6 +335,8 @@ class Planner {
       step.recursive = options.recursive ? 1 : 0;
       step.source =
           builder_.text(mount.source[0] == '/' ? mount.source : context_.bundle + "/" + mount.source);
+      if (const auto below = context_.sub_paths.find(mount.destination); below != context_.sub_paths.end())
+        step.below = builder_.text(below->second);
       ORC_TRY(map_ids(mount, options, target, step));
       return step;
     }

@@ -1,5 +1,6 @@
 #pragma once
 // ContainerSpec + what the machine gives -> the flat plan that orch-init obeys. Pure.
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -25,10 +26,11 @@ struct PlanContext {
   std::vector<std::string> cgroup_files;  ///< v1 `tasks` files, in join order
   std::string cgroup_unified;             ///< v2 group to be born in
   std::vector<CgroupMount> cgroup_mounts;
-  std::string seccomp_filter;              ///< struct sock_filter[]
-  std::string bundle;                      ///< for relative bind sources
-  std::string start_fifo;                  ///< `orchestra oci`: start comes through it
-  std::string state_json;                  ///< stdin of hooks
+  std::map<std::string, std::string> sub_paths;  ///< of binds, by destination: what is mounted of the source
+  std::string seccomp_filter;                    ///< struct sock_filter[]
+  std::string bundle;                            ///< for relative bind sources
+  std::string start_fifo;                        ///< `orchestra oci`: start comes through it
+  std::string state_json;                        ///< stdin of hooks
   std::string state_members;               ///< state JSON without its pid: of a seccomp listener's message
   bool apparmor = false, selinux = false;  ///< what this machine has on
   bool exec = false;                       ///< a further process of a running container

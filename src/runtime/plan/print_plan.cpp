@@ -74,10 +74,12 @@ void print_mounts(std::ostream& out, const wire::Plan* plan) {
     }
     out << (step.kind == wire::MountKind::bind ? std::string("bind ")
                                                : std::string("mount ") + wire::text_at(plan, step.type) + " ")
-        << wire::text_at(plan, step.source) << " on " << wire::text_at(plan, step.target)
-        << " set=" << hex(step.attr_set) << " clear=" << hex(step.attr_clear)
-        << " propagation=" << hex(step.propagation) << (step.recursive != 0 ? " recursive" : "")
-        << (step.optional != 0 ? " optional" : "") << (step.copy_up != 0 ? " copy-up" : "");
+        << wire::text_at(plan, step.source) << (step.below != 0 ? " below " : "")
+        << (step.below != 0 ? wire::text_at(plan, step.below) : "") << " on "
+        << wire::text_at(plan, step.target) << " set=" << hex(step.attr_set)
+        << " clear=" << hex(step.attr_clear) << " propagation=" << hex(step.propagation)
+        << (step.recursive != 0 ? " recursive" : "") << (step.optional != 0 ? " optional" : "")
+        << (step.copy_up != 0 ? " copy-up" : "");
     if (step.all_set != 0 || step.all_clear != 0)
       out << " all-set=" << hex(step.all_set) << " all-clear=" << hex(step.all_clear);
     if (step.mapping != wire::IdMapping::none) {

@@ -232,6 +232,9 @@ Result<ContainerStatus> RealPodRuntime::make_container(Pod& pod, const Container
   std::tie(context.apparmor, context.selinux) = detect_labels();
   context.state_members = to_json(json::object{
       {"ociVersion", spec.oci_version}, {"id", config.id}, {"status", "creating"}, {"bundle", directory}});
+  for (const PodMount& mount : config.mounts) {
+    if (!mount.sub_path.empty()) context.sub_paths[mount.target] = mount.sub_path;
+  }
   wire::CreateRequest request;
   if (isolation_ == Isolation::rootless) context.ids = &ids_.maps;
   if (const std::uint32_t first = pod.config().first_user_id; first != 0 && spec.root_path.empty()) {

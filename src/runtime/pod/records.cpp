@@ -106,7 +106,8 @@ json::value to_record(const ContainerConfig& config) {
                                   {"tmpfs", mount.tmpfs},
                                   {"tmpfsBytesMax", mount.tmpfs_bytes_max},
                                   {"propagation", mount.propagation},
-                                  {"recursiveReadOnly", mount.recursive_read_only}});
+                                  {"recursiveReadOnly", mount.recursive_read_only},
+                                  {"subPath", mount.sub_path}});
   }
   return json::object{{"id", config.id},
                       {"name", config.name},
@@ -171,7 +172,8 @@ Result<ContainerConfig> container_from_record(const json::value& record) {
       config.mounts.push_back({string_at(entry, "/source"), string_at(entry, "/target"),
                                bool_at(entry, "/readOnly"), bool_at(entry, "/tmpfs"),
                                static_cast<std::uint64_t>(int_at(entry, "/tmpfsBytesMax")),
-                               string_at(entry, "/propagation"), bool_at(entry, "/recursiveReadOnly")});
+                               string_at(entry, "/propagation"), bool_at(entry, "/recursiveReadOnly"),
+                               string_at(entry, "/subPath")});
     }
   }
   config.limits = limits_at(record);

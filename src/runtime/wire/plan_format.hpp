@@ -49,8 +49,9 @@ struct MountStep {
   /// bind: files have other owners inside; a file system with one is made by the parent
   IdMapping mapping = IdMapping::none;
   std::uint32_t mapping_recursive = 0;
-  Table uids, gids;                       ///< IdMapStep, of IdMapping::own
-  std::uint32_t copy_up = 0, unused = 0;  ///< tmpfs: begins with what the target holds
+  Table uids, gids;           ///< IdMapStep, of IdMapping::own
+  std::uint32_t copy_up = 0;  ///< tmpfs: begins with what the target holds
+  Text below = 0;             ///< bind: this path inside of `source`, looked up as in a root
 };
 struct DeviceStep {
   Text path = 0;           ///< absolute, in the container
@@ -263,7 +264,7 @@ inline bool plan_is_sound(const char* block, std::size_t bytes) {
   for (std::uint32_t i = 0; i < p.mounts.count; ++i) {
     const MountStep& step = table_at<MountStep>(&p, p.mounts)[i];
     if (!text_is_sound(block, size, step.source) || !text_is_sound(block, size, step.target)) return false;
-    if (!text_is_sound(block, size, step.type)) return false;
+    if (!text_is_sound(block, size, step.type) || !text_is_sound(block, size, step.below)) return false;
     if (!table_is_sound(block, size, step.uids, sizeof(IdMapStep), kIdMapsMax)) return false;
     if (!table_is_sound(block, size, step.gids, sizeof(IdMapStep), kIdMapsMax)) return false;
     if (step.options.count % 2 != 0 || !texts_are_sound(block, size, step.options, 256)) return false;
