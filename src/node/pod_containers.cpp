@@ -22,6 +22,8 @@ constexpr Duration kStableAfter = 10min;  // a container up for so long starts i
 constexpr std::size_t kTerminationBytesMax = 4096;
 constexpr Duration kHookExtension = 2s;  // once, for a preStop hook that overruns
 constexpr Duration kHookDeadlineMax = 1h;
+constexpr Duration kHookErrorShown =
+    10s;  // of a wait after a failed postStart hook, as the kubelet's next sync
 
 constexpr std::size_t kTerminationBytesOfPod = 12 << 10;
 constexpr std::size_t kTerminationBytesOfLog = 2048;
@@ -114,16 +116,21 @@ void PodWorker::advance(const Object& pod, Slot& slot, const json::value& spec) 
     const std::int64_t now = context_.engine.clock().now().wall_ns;
     if (now < due && due - now <= wait.count()) {
       std::lock_guard lock(mutex_);
-      slot.waiting_reason = "CrashLoopBackOff";
-      slot.waiting_message = "back-off " + std::to_string(wait / 1s) +
-                             "s restarting failed container=" + slot.name + " pod=" + pod.name() + "_" +
-                             pod.ns() + "(" + uid_ + ")";
+      const std::int64_t over = now - slot.current->finished_ns;
+      const bool by_hook =
+          !slot.hook_failure.empty() && over < std::chrono::nanoseconds(kHookErrorShown).count();
+      slot.waiting_reason = by_hook ? "PostStartHookError" : "CrashLoopBackOff";
+      slot.waiting_message = by_hook ? slot.hook_failure
+                                     : "back-off " + std::to_string(wait / 1s) +
+                                           "s restarting failed container=" + slot.name +
+                                           " pod=" + pod.name() + "_" + pod.ns() + "(" + uid_ + ")";
     }
     if (now < due && due - now <= wait.count()) {
       context_.event(pod, "Warning", "BackOff",
                      "Back-off restarting failed container " + slot.name + " in pod " + pod.name() + "_" +
                          pod.ns() + "(" + uid_ + ")");
-      wake_after(std::chrono::nanoseconds(due - now));
+      const Duration left = std::chrono::nanoseconds(due - now);
+      wake_after(slot.hook_failure.empty() ? left : std::min(left, kHookErrorShown));
       return;
     }
   }
@@ -265,6 +272,7 @@ Result<void> PodWorker::create(const Object& pod, Slot& slot, const json::value&
   slot.attempt = attempt;
   slot.waiting_reason.clear();
   slot.waiting_message.clear();
+  slot.hook_failure.clear();
   slot.pull_failures = 0;
   slot.watched = slot.end_seen = slot.stopping = slot.term_sent = slot.kill_sent = false;
   slot.ready = slot.started = false;
@@ -287,12 +295,14 @@ void PodWorker::started(const Object& pod, Slot& slot, const json::value& spec) 
   watch_exit(slot);
   start_probes(pod, slot, spec);
   if (!adopted && find(spec, "/lifecycle/postStart") != nullptr) {
-    const std::string name = slot.name;
-    run_hook(pod, slot, spec, "postStart", [self = shared_from_this(), pod, name](std::string failure) {
+    const std::string name = slot.name, id = slot.current->id;
+    run_hook(pod, slot, spec, "postStart", [self = shared_from_this(), pod, name, id](std::string failure) {
       if (failure.empty()) return;
       self->context_.event(pod, "Warning", "FailedPostStartHook", "PostStartHook failed: " + failure);
-      self->hear([name](PodWorker& worker) {
+      self->hear([name, id, failure](PodWorker& worker) {
         Slot& mine = worker.slots_.at(name);
+        if (!mine.current || mine.current->id != id) return;  // it has ended and was started again meanwhile
+        mine.hook_failure = "PostStartHook failed: " + failure;
         mine.stopping = mine.term_sent = true;
         mine.kill_at_ns = 0;
       });

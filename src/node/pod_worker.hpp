@@ -77,6 +77,7 @@ class PodWorker : public std::enable_shared_from_this<PodWorker> {
     std::optional<ContainerStatus> current, last;
     std::string termination_message, last_termination_message;
     std::string waiting_reason, waiting_message;
+    std::string hook_failure;  ///< of the postStart hook of `current`, which was killed for it
     std::uint32_t backoff_level = 0;
     std::int64_t next_try_ns = 0;  ///< steady; after a failure to pull or create
     std::uint32_t pull_failures = 0;

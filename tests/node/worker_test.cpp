@@ -3,6 +3,7 @@
 
 #include "api/meta.hpp"
 #include "api/object_tree.hpp"
+#include "base/fd.hpp"
 #include "base/json.hpp"
 #include "tests/node/fake_parts.hpp"
 
@@ -339,4 +340,73 @@ TEST_CASE("a runtime that cannot resize is asked once for each change") {
   CHECK(node.journal.count("limit u-main-0 cpu 400m memory 64Mi") == 0);
   worker->update(pod_with("web", limits("300m", "64Mi"), with_debugger("four")));
   REQUIRE(node.journal.wait("limit pod cpu 0m memory 64Mi", 2));
+}
+
+namespace {
+/// The first of `name`'s container statuses as it is told, once `done` holds for it.
+json::value told_status(FakeNode& node, const std::string& name,
+                        const std::function<bool(const json::value&)>& done) {
+  ListOptions options;
+  options.ns = "default";
+  auto watch = node.context.client.watch("v1", "pods", options).value();
+  const auto end = node.clock.now().steady_ns + Duration(60s).count();
+  json::value last;
+  while (node.clock.now().steady_ns < end) {
+    const Object pod = node.pod(name);
+    if (const json::array* all = array_at(tree(pod), "/status/containerStatuses")) last = all->front();
+    if (done(last)) return last;
+    (void)watch.next(200ms);
+  }
+  FAIL("the status of " << name << " is " << to_json(last));
+  return last;
+}
+}  // namespace
+
+TEST_CASE("a container whose postStart hook fails is killed, and waits as PostStartHookError") {
+  FakeNode node(FakeNode::Api::server);
+  node.context.options.restart_backoff_base = node.context.options.restart_backoff_max = 1h;
+  const Object pod =
+      node.create(pod_with("web", R"(,"lifecycle":{"postStart":{"exec":{"command":["prepare"]}}})"));
+  const std::string id = pod.uid() + "-main-0";
+  node.worker(pod)->wake();
+  REQUIRE(node.journal.wait("exec " + id));
+  node.runtime->forget_commands();
+  REQUIRE(node.journal.wait("kill " + id));
+  // The first restart is at once, the second waits.
+  const std::string again = pod.uid() + "-main-1";
+  REQUIRE(node.journal.wait("exec " + again));
+  node.runtime->forget_commands();
+  REQUIRE(node.journal.wait("kill " + again));
+  const json::value status = told_status(node, "web", [](const json::value& seen) {
+    return string_at(seen, "/state/waiting/reason") == "PostStartHookError";
+  });
+  CHECK(string_at(status, "/state/waiting/message").starts_with("PostStartHook failed: "));
+  CHECK(find(status, "/lastState/terminated") != nullptr);
+  node.clock.ahead = Duration(11s).count();
+  node.workers.front()->wake();
+  const json::value later = told_status(node, "web", [](const json::value& seen) {
+    return string_at(seen, "/state/waiting/reason") == "CrashLoopBackOff";
+  });
+  CHECK(string_at(later, "/state/waiting/message").starts_with("back-off 3600s restarting failed container"));
+}
+
+TEST_CASE("the containers of a pod share 12 KiB of termination messages, and one has 4 KiB at most") {
+  for (const int others : {0, 3}) {
+    CAPTURE(others);
+    FakeNode node(FakeNode::Api::server);
+    node.runtime->code_on_signal = std::nullopt;
+    std::string more;
+    for (int i = 0; i < others; ++i)
+      more += R"(},{"name":"other)" + std::to_string(i) + R"(","image":"box","args":["x"])";
+    const Object pod = node.create(pod_with("web", more, R"("restartPolicy":"Never",)"));
+    const std::string id = pod.uid() + "-main-0";
+    node.worker(pod)->wake();
+    REQUIRE(node.journal.wait("start " + id));
+    REQUIRE(write_file(node.dir.path() + "/pods/" + pod.uid() + "/termination/" + id,
+                       std::string(10'000, 'x'), 0644));
+    node.runtime->end(id, 1);
+    const json::value status = told_status(
+        node, "web", [](const json::value& seen) { return find(seen, "/state/terminated") != nullptr; });
+    CHECK(string_at(status, "/state/terminated/message").size() == (others == 0 ? 4096 : 3072));
+  }
 }
