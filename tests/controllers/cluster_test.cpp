@@ -230,6 +230,13 @@ TEST_CASE("controllers in dry mode say what they would do and write nothing") {
     const auto last = cluster.controllers.decision("deployment", "shop/web");
     return last && !last->actions.empty() && last->actions[0].find("would create replicasets") == 0;
   }));
+  const std::string told = cluster.controllers.explain("deployment", "shop/web");
+  CHECK(told.starts_with("deployment shop/web: "));
+  CHECK(told.find("\n  would create replicasets shop/web-") != std::string::npos);
+  CHECK(told.find("\n  saw deployments@") != std::string::npos);
+  CHECK(cluster.controllers.explain("deployment", "shop/none") ==
+        "deployment shop/none: has not been looked at");
+  CHECK(cluster.controllers.explain("job", "shop/web") == "controller job does not run");
   CHECK(cluster.seen.list(replica_sets(), "shop").empty());
 }
 

@@ -230,3 +230,64 @@ TEST_CASE("a reconciler that throws hurts its own key only") {
   CHECK(last["shop/good"] == "fine");
   CHECK(last["shop/bad"].find("no idea") != std::string::npos);
 }
+
+TEST_CASE("counts in a status are told at once and then at most one time in each interval") {
+  /// Counts its pods into the status of the set, as controllers of many pods do.
+  struct Counter final : Reconciler {
+    std::string name() const override { return "counter"; }
+    std::vector<Source> sources() const override { return {watch_self(replica_sets())}; }
+    Actions decide(const std::string& key, const View& view, Now) const override {
+      Actions actions;
+      const ObjectKey id = ObjectKey::from_text(key);
+      json::value set = tree(view.get(replica_sets(), id.ns, id.name));
+      if (int_at(set, "/status/replicas") == int_at(set, "/spec/replicas")) return actions;
+      set_at(set, "/status/replicas", json::value(int_at(set, "/spec/replicas")));
+      actions.update_status(replica_sets(), object_from_tree(std::move(set)), "counted").coalesce = true;
+      return actions;
+    }
+  };
+  for (const Duration interval : {Duration(1h), Duration(1ms)}) {
+    std::mutex mutex;
+    std::condition_variable decided;
+    std::size_t written = 0, decisions = 0;
+    bool held_back = false;
+    Engine engine;
+    auto server = std::make_shared<test::FakeServer>();
+    const auto set = [&](int replicas) {
+      server->put(test::object_from_line("ReplicaSet shop/web app=web uid=rs spec.replicas=" +
+                                         std::to_string(replicas)));
+    };
+    set(1);
+    InformerSet informers(engine, Client(server));
+    EventRecorder events(engine, Client(server));
+    RunnerOptions options;
+    options.status_interval = interval;
+    ControllerRunner runner(engine, Client(server), informers, events, std::make_shared<Counter>(), options);
+    runner.on_decision([&](const ReconcileDecision& decision) {
+      std::lock_guard lock(mutex);
+      ++decisions;
+      written += decision.actions.size();
+      held_back = held_back || (decision.actions.empty() && decision.requeue_after.has_value());
+      decided.notify_all();
+    });
+    const auto wait = [&](const std::function<bool()>& done) {
+      std::unique_lock lock(mutex);
+      return decided.wait_for(lock, 60s, done);
+    };
+    REQUIRE(runner.start());
+    REQUIRE(informers.start());
+    REQUIRE(wait([&] { return written == 1; }));
+    set(2);
+    if (interval == Duration(1h)) {
+      // The next ones wait for their time, however often the set changes.
+      REQUIRE(wait([&] { return held_back; }));
+      const std::size_t before = decisions;
+      set(3);
+      REQUIRE(wait([&] { return decisions > before; }));
+      CHECK(written == 1);
+    } else {
+      CHECK(wait([&] { return written >= 2; }));
+    }
+    runner.stop();
+  }
+}
