@@ -120,7 +120,9 @@ void deployments(Report& report, int count, int replicas) {
     plane.create(workload("Deployment", "default", "web-" + std::to_string(i), replicas));
   const bool done = plane.wait(
       [&] {
-        for (const Object& deployment : plane.seen.list({"apps/v1", "deployments"})) {
+        const std::vector<Object> seen = plane.seen.list({"apps/v1", "deployments"});
+        if (seen.size() != static_cast<std::size_t>(count)) return false;
+        for (const Object& deployment : seen) {
           if (deployment.get_int("/status/availableReplicas") != replicas) return false;
         }
         return true;
