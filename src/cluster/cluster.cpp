@@ -465,8 +465,11 @@ Result<void> Cluster::Impl::start() {
 void Cluster::Impl::serve_explanations() {
   server->set_computed(
       "orchestra.dev", "podexplanations",
-      [loops = loops](const std::string& ns, const std::string& name) -> Result<std::vector<Object>> {
-        const auto scheduler = loops->scheduler();
+      // Weakly: what it has holds the server.
+      [weak = std::weak_ptr(loops)](const std::string& ns,
+                                    const std::string& name) -> Result<std::vector<Object>> {
+        const auto running = weak.lock();
+        const auto scheduler = running ? running->scheduler() : nullptr;
         if (!scheduler) {
           return Error(Error::unavailable, "cluster",
                        "the scheduler does not run in this process at the moment; ask the elected peer");
