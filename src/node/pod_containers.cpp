@@ -296,12 +296,20 @@ void PodWorker::started(const Object& pod, Slot& slot, const json::value& spec) 
   start_probes(pod, slot, spec);
   if (!adopted && find(spec, "/lifecycle/postStart") != nullptr) {
     const std::string name = slot.name, id = slot.current->id;
+    slot.post_start_running = true;
     run_hook(pod, slot, spec, "postStart", [self = shared_from_this(), pod, name, id](std::string failure) {
-      if (failure.empty()) return;
+      if (failure.empty()) {
+        self->hear([name, id](PodWorker& worker) {
+          Slot& mine = worker.slots_.at(name);
+          if (mine.current && mine.current->id == id) mine.post_start_running = false;
+        });
+        return;
+      }
       self->context_.event(pod, "Warning", "FailedPostStartHook", "PostStartHook failed: " + failure);
       self->hear([name, id, failure](PodWorker& worker) {
         Slot& mine = worker.slots_.at(name);
         if (!mine.current || mine.current->id != id) return;  // it has ended and was started again meanwhile
+        mine.post_start_running = false;
         mine.hook_failure = "PostStartHook failed: " + failure;
         mine.stopping = mine.term_sent = true;
         mine.kill_at_ns = 0;
@@ -426,6 +434,7 @@ void PodWorker::ended(Slot& slot) {
   slot.probes.reset();
   slot.termination_message = text;
   slot.end_seen = true;
+  slot.post_start_running = false;
   slot.ready = false;
   slot.started = false;
   slot.stopping = false;

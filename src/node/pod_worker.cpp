@@ -480,7 +480,8 @@ bool PodWorker::run_init(const Object& pod) {
     Slot& slot = slots_.at(string_at(spec, "/name"));
     if (slot.sidecar) {
       advance(pod, slot, spec);
-      if (!(slot.current && slot.current->state == ContainerState::running && slot.started)) return false;
+      const bool up = slot.current && slot.current->state == ContainerState::running && slot.started;
+      if (!up || slot.post_start_running) return false;
       continue;
     }
     const bool done = slot.current && !slot.of_old_sandbox && slot.current->state == ContainerState::exited &&
@@ -500,13 +501,19 @@ void PodWorker::run_ephemeral(const Object& pod) {
   for (const json::value& spec : *all) advance(pod, slots_.at(string_at(spec, "/name")), spec);
 }
 
+// In their order: none is started while the postStart hook of one before it runs, which many use to hold the
+// others back (as the kubelet does).
 void PodWorker::run_containers(const Object& pod) {
+  bool held = false;
   for (const char* where : {"/spec/initContainers", "/spec/containers"}) {
     const json::array* all = array_at(tree(pod), where);
     if (all == nullptr) continue;
     for (const json::value& spec : *all) {
       Slot& slot = slots_.at(string_at(spec, "/name"));
-      if (!slot.init || slot.sidecar) advance(pod, slot, spec);
+      if (slot.init && !slot.sidecar) continue;
+      const bool up = slot.current && slot.current->state == ContainerState::running;
+      if (up || !held) advance(pod, slot, spec);
+      held = held || slot.post_start_running;
     }
   }
 }

@@ -85,6 +85,7 @@ class PodWorker : public std::enable_shared_from_this<PodWorker> {
     std::optional<Result<ImageInfo>> pulled;
     std::shared_ptr<ContainerProbes> probes;
     bool ready = false, started = false, watched = false, end_seen = false;
+    bool post_start_running = false;  ///< of `current`: containers after it wait for that to be started
     bool stopping = false, pre_stop_running = false, term_sent = false, kill_sent = false;
     std::int64_t kill_at_ns = 0;
     std::string stop_signal;

@@ -91,6 +91,15 @@ class FakeRuntime final : public PodRuntime {
     if (waiter) waiter->set(status);
   }
 
+  /// All that run end with this code.
+  void finish_commands(int code) {
+    std::vector<Promise<ExecResult>> finished;
+    {
+      std::lock_guard lock(mutex_);
+      finished.swap(commands_);
+    }
+    for (const auto& command : finished) command.set(ExecResult{.exit_code = code});
+  }
   void forget_commands() {
     std::vector<Promise<ExecResult>> dropped;
     std::lock_guard lock(mutex_);

@@ -410,3 +410,31 @@ TEST_CASE("the containers of a pod share 12 KiB of termination messages, and one
     CHECK(string_at(status, "/state/terminated/message").size() == (others == 0 ? 4096 : 3072));
   }
 }
+
+TEST_CASE("containers after one with a postStart hook are started when the hook has ended") {
+  const std::string hook = R"(,"lifecycle":{"postStart":{"exec":{"command":["wait"]}}})";
+  const std::string side =
+      R"("initContainers":[{"name":"side","image":"box","args":["x"],"restartPolicy":"Always")";
+  struct Row {
+    std::string main, more;
+    std::string first, next;
+  };
+  for (const Row& row :
+       {Row{hook + R"(},{"name":"second","image":"box","args":["x"])", "", "u-main-0", "u-second-0"},
+        Row{"", side + hook + "}],", "u-side-0", "u-main-0"}}) {
+    CAPTURE(row.first);
+    FakeNode node;
+    const auto worker = node.worker(pod_with("web", row.main, row.more));
+    worker->wake();
+    REQUIRE(node.journal.wait("exec " + row.first));
+    // Where this one runs the turn that began the hook is over.
+    worker->update(
+        pod_with("web", row.main,
+                 row.more + R"("ephemeralContainers":[{"name":"look","image":"box","args":["x"]}],)"));
+    REQUIRE(node.journal.wait("start u-look-0"));
+    CHECK(node.journal.count("start " + row.next) == 0);
+    node.runtime->finish_commands(0);
+    CHECK(node.journal.wait("start " + row.next));
+    CHECK(node.journal.count("kill " + row.first) == 0);
+  }
+}
