@@ -129,9 +129,11 @@ ORC_CAPI orc_code orc_store_remove(orc_store* store, const void* key, size_t key
  *     if mod KEY = 7 | if value KEY = "text" | if missing KEY     none: always
  *     put KEY VALUE [lease=ID] | get KEY [--prefix] | del KEY [--prefix]
  *     else                                                         what follows runs when a condition does not hold
+ *     txn ... end                                                  a transaction within it, of such lines; all conditions
+ *                                                                  are decided before anything is written
  * "..." holds blanks, with \" \\ \n \t and \xHH inside. The answer is JSON: {"succeeded": true, "revision": 9, "ops": [
- * {"op": "put"} | {"op": "del", "removed": 1} | {"op": "get", "kvs": [{"key", "value", "mod", ..}]}]}, keys and values in
- * base64. A line that is wrong is ORC_EINVAL with its number. Since 0.2. */
+ * {"op": "put"} | {"op": "del", "removed": 1} | {"op": "get", "kvs": [{"key", "value", "mod", ..}]} | {"op":
+ * "txn", "succeeded", "ops"}]}, keys and values in base64. A line that is wrong is ORC_EINVAL with its number. Since 0.2. */
 ORC_CAPI orc_code orc_store_txn(orc_store* store, const char* text, int64_t timeout_ms, orc_bytes* out, orc_error** error);
 /* Keys put with a lease go when it ends: revoked, or not kept alive for ttl_s seconds (1 to 86,400). Since 0.2. */
 ORC_CAPI orc_code orc_store_lease_grant(orc_store* store, int64_t ttl_s, int64_t timeout_ms, int64_t* lease, orc_error** error);

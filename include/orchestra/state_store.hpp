@@ -77,7 +77,7 @@ struct KeyValue {
 /// [begin, end) in byte order; an empty `end` with `single` = just the key `begin`.
 struct KeyRange {
   std::string begin;
-  std::string end;          ///< exclusive; ignored if single or to_the_end
+  std::string end;  ///< exclusive; ignored if single or to_the_end
   bool single = false;
   bool to_the_end = false;  ///< no upper bound
   bool contains(std::string_view key) const {
@@ -140,15 +140,21 @@ struct Compare {
   std::int64_t number = 0;
   std::string value = {};
 };
+struct Txn;
 struct TxnOp {
-  enum class Type : std::uint8_t { put, remove, range };
+  enum class Type : std::uint8_t { put, remove, range, txn };
   Type type = Type::put;
-  KeyRange range;  ///< put: single
+  KeyRange range;  ///< put: single; txn: unused
   Value value = {};
   LeaseId lease = 0;
   bool want_previous = false;
   RangeOptions range_options = {};
+  /// txn: exactly one, else none. All conditions, its own too, are decided on the state before the outermost
+  /// txn writes anything; what runs is one revision. Since 0.2.
+  std::vector<Txn> nested = {};
 };
+/// A key is put at most once, and not also removed, by all that may run together: nested ones count with both
+/// of their branches. `txn_ops_max` counts the nested ones' conditions and operations too.
 struct Txn {
   std::vector<Compare> compares;
   std::vector<TxnOp> then;
@@ -161,6 +167,7 @@ struct TxnResult {
     std::uint64_t removed = 0;
     std::vector<KeyValue> previous;
     RangeResult range;
+    std::vector<TxnResult> nested;  ///< of a nested txn: one. Since 0.2.
   };
   std::vector<OpResult> ops;
 };
@@ -256,6 +263,7 @@ struct StoreCapabilities {
   Bytes value_bytes_max{3u << 20};
   Bytes key_bytes_max{4u << 10};
   std::size_t txn_ops_max = 1024;
+  std::size_t txn_depth_max = 8;  ///< of txns within txns, the outermost counts. Since 0.2.
 };
 struct StoreStatus {
   std::string kind;  ///< "memory", "raft", "etcd"
@@ -278,7 +286,8 @@ class ORC_API StateStore {
 
   virtual Pending<GetResult> get(std::string key, GetOptions options = {}) = 0;
   virtual Pending<RangeResult> range(KeyRange range, RangeOptions options = {}) = 0;
-  virtual Pending<Snapshot> snapshot(Revision revision = 0, Consistency consistency = Consistency::linearizable) = 0;
+  virtual Pending<Snapshot> snapshot(Revision revision = 0,
+                                     Consistency consistency = Consistency::linearizable) = 0;
   virtual Pending<WriteResult> put(std::string key, Value value, PutOptions options = {}) = 0;
   virtual Pending<WriteResult> remove(KeyRange range, RemoveOptions options = {}) = 0;
   virtual Pending<TxnResult> txn(Txn txn) = 0;

@@ -234,6 +234,7 @@ class StoreSim {
       op->value = value;
       const auto& [revision, expected] = last_mod_[{client, op->key}];
       op->expected = expected;
+      if (slot % 2 == 0) return nested_put(store, op, revision);
       PutOptions options;
       options.if_mod_revision = revision;
       store.put(op->key, value, options).on_ready([this, op, slot](Result<WriteResult> put) {
@@ -244,6 +245,27 @@ class StoreSim {
         wrote(op, slot, put);
       });
     }
+  }
+
+  /// A conditional put as a txn within a txn; whether it took effect is what the inner one says.
+  void nested_put(StateStore& store, const std::shared_ptr<Operation>& op, Revision revision) {
+    Txn inner;
+    inner.compares = {{Key(op->key), Compare::Target::mod, Compare::Op::equal, revision}};
+    TxnOp put;
+    put.range = Key(op->key);
+    put.value = op->value;
+    inner.then.push_back(std::move(put));
+    TxnOp within;
+    within.type = TxnOp::Type::txn;
+    within.nested.push_back(std::move(inner));
+    Txn outer;
+    outer.then.push_back(std::move(within));
+    store.txn(std::move(outer)).on_ready([this, op](Result<TxnResult> done) {
+      if (!done) return wrote(op, 0, done.error());
+      if (!done->ops.at(0).nested.at(0).succeeded)
+        return wrote(op, 0, Error(Error::conflict, "sim", "the inner condition did not hold"));
+      wrote(op, 0, WriteResult{.revision = done->revision});
+    });
   }
 
   void open_session(StateStore& store, int client) {

@@ -33,8 +33,8 @@ constexpr const char* kUsage =
     "  del KEY           [--prefix] [--range-end K] [--if-revision N] [--previous]\n"
     "  watch KEY         [--prefix] [--range-end K] [--after N] [--previous] [--count N]\n"
     "  txn FILE|-        lines `if mod|version|create|lease|value KEY =|!=|<|> X`, `if exists|missing KEY`,\n"
-    "                    `put KEY VALUE [lease=ID]`, `get KEY`, `del KEY`, `else`; exit 4: a condition "
-    "failed\n"
+    "                    `put KEY VALUE [lease=ID]`, `get KEY`, `del KEY`, `else`, `txn`..`end`; exit 4: a\n"
+    "                    condition failed\n"
     "  compact REVISION\n"
     "  status\n"
     "  snapshot save FILE | snapshot status FILE\n"
@@ -407,20 +407,27 @@ class StoreCommand {
         print_line(line);
         return {};
       }
-      print(held ? "held\n" : "did not hold\n");
-      for (const json::value& each : line.at("ops").as_array()) {
-        const json::object& op = each.as_object();
-        if (const json::value* kvs = op.if_contains("kvs")) {
-          for (const json::value& kv : kvs->as_array()) print_kv(kv.as_object());
-        } else if (const json::value* removed = op.if_contains("removed")) {
-          print("removed " + std::to_string(removed->to_number<std::int64_t>()) + "\n");
-        }
-      }
+      print_txn(line);
       print("revision " + std::to_string(line.at("revision").to_number<std::int64_t>()) + "\n");
       return {};
     };
     ORC_TRY(ask({{"op", "store.txn"}, {"text", encode_base64_text(text)}}, show, true));
     return held ? 0 : exit_status(Error(Error::conflict, "store", ""));
+  }
+
+  /// Also one within another: in the place of its operation.
+  void print_txn(const json::object& line) {
+    print(line.at("succeeded").as_bool() ? "held\n" : "did not hold\n");
+    for (const json::value& each : line.at("ops").as_array()) {
+      const json::object& op = each.as_object();
+      if (op.contains("ops")) {
+        print_txn(op);
+      } else if (const json::value* kvs = op.if_contains("kvs")) {
+        for (const json::value& kv : kvs->as_array()) print_kv(kv.as_object());
+      } else if (const json::value* removed = op.if_contains("removed")) {
+        print("removed " + std::to_string(removed->to_number<std::int64_t>()) + "\n");
+      }
+    }
   }
 
   void print_event(const json::object& event) {

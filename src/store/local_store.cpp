@@ -79,11 +79,7 @@ std::optional<Error> LocalStore::refusal() const {
 
 std::optional<Error> LocalStore::admit(const Txn& txn) const {
   if (auto ok = check_txn(txn, capabilities()); !ok) return ok.error();
-  const auto is_put = [](const TxnOp& op) { return op.type == TxnOp::Type::put; };
-  if (std::none_of(txn.then.begin(), txn.then.end(), is_put) &&
-      std::none_of(txn.otherwise.begin(), txn.otherwise.end(), is_put)) {
-    return std::nullopt;
-  }
+  if (!any_op(txn, is_put)) return std::nullopt;
   const std::uint64_t used = core_->state_bytes.load(std::memory_order_relaxed);
   if (used < state_bytes_max_) return std::nullopt;
   return Error(Error::no_space, "store",

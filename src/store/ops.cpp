@@ -54,6 +54,36 @@ json::object to_json_object(const KeyValue& kv) {
           {"version", kv.version},
           {"lease", kv.lease}};
 }
+json::object to_json_object(const Txn& txn, const TxnResult& result) {
+  const auto& ran = result.succeeded ? txn.then : txn.otherwise;
+  json::array ops;
+  for (std::size_t i = 0; i < ran.size() && i < result.ops.size(); ++i) {
+    const TxnResult::OpResult& did = result.ops[i];
+    json::object each;
+    switch (ran[i].type) {
+      case TxnOp::Type::put:
+        each["op"] = "put";
+        break;
+      case TxnOp::Type::remove:
+        each["op"] = "del";
+        each["removed"] = did.removed;
+        break;
+      case TxnOp::Type::range: {
+        each["op"] = "get";
+        json::array kvs;
+        for (const KeyValue& kv : did.range.items) kvs.push_back(to_json_object(kv));
+        each["kvs"] = std::move(kvs);
+        break;
+      }
+      case TxnOp::Type::txn:
+        if (did.nested.size() == 1) each = to_json_object(ran[i].nested.front(), did.nested.front());
+        each["op"] = "txn";
+        break;
+    }
+    ops.push_back(std::move(each));
+  }
+  return {{"succeeded", result.succeeded}, {"ops", std::move(ops)}};
+}
 void add_previous(json::object& line, const std::vector<KeyValue>& previous) {
   json::array all;
   for (const KeyValue& kv : previous) all.push_back(to_json_object(kv));
@@ -371,28 +401,11 @@ Result<void> run_store_op(StateStore& store, const json::object& request, const 
 
 Result<json::object> run_txn_text(StateStore& store, std::string_view text, Duration deadline) {
   ORC_ASSIGN(Txn txn, parse_txn(text));
-  std::vector<TxnOp::Type> kinds[2];
-  for (const TxnOp& op : txn.otherwise) kinds[0].push_back(op.type);
-  for (const TxnOp& op : txn.then) kinds[1].push_back(op.type);
+  const Txn asked = txn;
   ORC_ASSIGN(const TxnResult result, store.txn(std::move(txn)).wait(deadline));
-  const auto& ran = kinds[result.succeeded ? 1 : 0];
-  json::array ops;
-  for (std::size_t i = 0; i < ran.size() && i < result.ops.size(); ++i) {
-    json::object each;
-    if (ran[i] == TxnOp::Type::put) {
-      each["op"] = "put";
-    } else if (ran[i] == TxnOp::Type::remove) {
-      each["op"] = "del";
-      each["removed"] = result.ops[i].removed;
-    } else {
-      each["op"] = "get";
-      json::array kvs;
-      for (const KeyValue& kv : result.ops[i].range.items) kvs.push_back(to_json_object(kv));
-      each["kvs"] = std::move(kvs);
-    }
-    ops.push_back(std::move(each));
-  }
-  return json::object{{"succeeded", result.succeeded}, {"revision", result.revision}, {"ops", std::move(ops)}};
+  json::object line = to_json_object(asked, result);
+  line["revision"] = result.revision;
+  return line;
 }
 
 json::object error_detail(const Error& error) {

@@ -26,8 +26,8 @@ struct OpContext {
 
 /// Runs one operation; blocks. Errors carry the details of the store (`error_detail`).
 Result<void> run_store_op(StateStore& store, const json::object& request, const OpContext& context);
-/// A transaction in the words of txn_text.hpp: {"succeeded", "revision", "ops": [{"op": "put"} | {"op": "del", "removed"}
-/// | {"op": "get", "kvs"}]}. Blocks.
+/// A transaction in the words of txn_text.hpp: {"succeeded", "revision", "ops": [{"op": "put"} | {"op":
+/// "del", "removed"} | {"op": "get", "kvs"} | {"op": "txn", "succeeded", "ops"}]}. Blocks.
 Result<json::object> run_txn_text(StateStore& store, std::string_view text, Duration deadline);
 /// The typed extra of a store error as JSON: the current key-value, the revisions.
 json::object error_detail(const Error& error);

@@ -24,10 +24,7 @@ constexpr std::int64_t kRetryAfterMin = 10'000'000, kRetryAfterMax = 2'000'000'0
 
 bool has_put(const Command& command) {
   const auto* txn = std::get_if<Txn>(&command);
-  if (txn == nullptr) return std::holds_alternative<LeaseGrant>(command);
-  const auto is_put = [](const TxnOp& op) { return op.type == TxnOp::Type::put; };
-  return std::any_of(txn->then.begin(), txn->then.end(), is_put) ||
-         std::any_of(txn->otherwise.begin(), txn->otherwise.end(), is_put);
+  return txn != nullptr ? any_op(*txn, is_put) : std::holds_alternative<LeaseGrant>(command);
 }
 
 }  // namespace

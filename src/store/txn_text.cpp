@@ -3,6 +3,8 @@
 
 #include <charconv>
 
+#include "store/mvcc/command.hpp"
+
 namespace orchestra::store {
 namespace {
 
@@ -160,7 +162,7 @@ Result<TxnOp> parse_op(std::vector<std::string> words, const LineReader& line) {
     return op;
   }
   if (name != "get" && name != "del")
-    return line.wrong("there is no \"" + name + "\"; a line begins with if, put, get, del or else");
+    return line.wrong("there is no \"" + name + "\"; a line begins with if, put, get, del, txn, end or else");
   if (words.size() < 2) return line.wrong("it is `" + name + " KEY [--prefix]`");
   op.type = name == "get" ? TxnOp::Type::range : TxnOp::Type::remove;
   op.range = range_of(words, 1, 2);
@@ -173,8 +175,13 @@ Result<TxnOp> parse_op(std::vector<std::string> words, const LineReader& line) {
 Result<Txn> parse_txn(std::string_view text) {
   if (text.size() > kTextMax)
     return Error(Error::too_large, "store", "a transaction of more than 16 MiB of text");
-  Txn txn;
-  bool otherwise = false;
+  // The transactions that are open, the outermost first.
+  struct Open {
+    Txn txn;
+    bool otherwise = false;
+    std::vector<TxnOp>& ops() { return otherwise ? txn.otherwise : txn.then; }
+  };
+  std::vector<Open> open(1);
   std::size_t number = 0;
   while (!text.empty()) {
     const std::size_t end = std::min(text.find('\n'), text.size());
@@ -182,21 +189,37 @@ Result<Txn> parse_txn(std::string_view text) {
     text.remove_prefix(std::min(text.size(), end + 1));
     ORC_ASSIGN(auto words, line.words());
     if (words.empty()) continue;
+    Open& here = open.back();
     if (words[0] == "if") {
-      if (otherwise || !txn.then.empty()) return line.wrong("conditions come first");
+      if (here.otherwise || !here.txn.then.empty()) return line.wrong("conditions come first");
       ORC_ASSIGN(auto compare, parse_compare(std::move(words), line));
-      txn.compares.push_back(std::move(compare));
+      here.txn.compares.push_back(std::move(compare));
     } else if (words[0] == "else") {
-      if (words.size() != 1 || otherwise) return line.wrong("`else` stands alone, once");
-      otherwise = true;
+      if (words.size() != 1 || here.otherwise) return line.wrong("`else` stands alone, once");
+      here.otherwise = true;
+    } else if (words[0] == "txn") {
+      if (words.size() != 1) return line.wrong("`txn` stands alone; its lines follow, up to `end`");
+      if (open.size() == kTxnDepthMax)
+        return line.wrong("transactions within one another are at most " + std::to_string(kTxnDepthMax) +
+                          " deep");
+      open.emplace_back();
+    } else if (words[0] == "end") {
+      if (words.size() != 1 || open.size() == 1) return line.wrong("`end` stands alone and ends a `txn`");
+      TxnOp op;
+      op.type = TxnOp::Type::txn;
+      op.nested.push_back(std::move(here.txn));
+      open.pop_back();
+      open.back().ops().push_back(std::move(op));
     } else {
       ORC_ASSIGN(auto op, parse_op(std::move(words), line));
-      (otherwise ? txn.otherwise : txn.then).push_back(std::move(op));
+      here.ops().push_back(std::move(op));
     }
   }
+  if (open.size() > 1) return Error(Error::invalid, "store", "the transaction has a `txn` without its `end`");
+  Txn& txn = open.front().txn;
   if (txn.compares.empty() && txn.then.empty() && txn.otherwise.empty())
     return Error(Error::invalid, "store", "the transaction is empty");
-  return txn;
+  return std::move(txn);
 }
 
 }  // namespace orchestra::store

@@ -10,6 +10,10 @@
 //     del KEY [--prefix]
 //     else                      what follows runs when a condition does not hold
 //     get KEY
+//     txn                       in either branch: a transaction of its own, of the same lines ...
+//     if exists OTHER           ... whose conditions are decided before anything is written
+//     put OTHER VALUE
+//     end                       ... up to here
 //
 // `--prefix` after a key of `if`, `get` or `del` means all keys that begin with it. Words are separated by
 // blanks;

@@ -112,6 +112,36 @@ TEST_CASE("by default Secrets are sealed in the store with a key that only root 
   CHECK(list->items.size() == 1);
 }
 
+TEST_CASE("values of transactions within transactions are sealed, and opened in their answers") {
+  Engine engine;
+  auto below = MemoryStore::create(engine);
+  SealedStore sealed(below);
+  auto sealer = Sealer::parse(Sealer::make_config(engine.random()), engine.random(), {});
+  REQUIRE(sealer);
+  sealed.set_sealer(std::move(*sealer));
+  const auto nest = [](Txn txn) {
+    TxnOp op;
+    op.type = TxnOp::Type::txn;
+    op.nested.push_back(std::move(txn));
+    return op;
+  };
+  Txn inner;
+  inner.then = {TxnOp{.range = Key(kKey), .value = "hunter22"},
+                TxnOp{.type = TxnOp::Type::range, .range = Key(kKey)}};
+  const Txn outer{{}, {nest(Txn{{}, {nest(inner)}, {}})}, {}};
+  const auto made = sealed.txn(outer).wait(60s);
+  REQUIRE(made);
+  const TxnResult& done = made->ops.at(0).nested.at(0).ops.at(0).nested.at(0);
+  REQUIRE(done.ops.at(1).range.items.size() == 1);
+  CHECK(done.ops[1].range.items[0].value == Value("hunter22"));
+  const auto raw = below->get(kKey).wait(60s);
+  REQUIRE(raw);
+  REQUIRE(raw->kv);
+  CHECK(Sealer::is_sealed(raw->kv->value.bytes()));
+  CHECK(raw->kv->value.bytes().find("hunter22") == std::string_view::npos);
+  sealed.stop();
+}
+
 TEST_CASE(
     "plaintext of before stays readable, is sealed by its next write, and a write without change is none") {
   Server s;

@@ -262,6 +262,8 @@ TEST_CASE("a transaction, with a lease whose end takes its keys along") {
   const std::string second = txn(guarded);
   CHECK(contains(second, "\"succeeded\":false"));
   CHECK(contains(second, "\"key\":\"YSBrZXk=\""));
+  CHECK(contains(txn("txn\nif missing b\nput c one\nelse\nget b\nend\n"),
+                 "\"ops\":[{\"succeeded\":false,\"ops\":[{\"op\":\"get\""));
   REQUIRE(orc_store_lease_keep_alive(store.get(), lease, kPatience, nullptr) == ORC_OK);
   REQUIRE(orc_store_lease_revoke(store.get(), lease, kPatience, nullptr) == ORC_OK);
   orc_bytes value{};

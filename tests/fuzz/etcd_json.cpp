@@ -29,6 +29,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   Txn txn;
   txn.then = {TxnOp{.range = Key("a"), .value = "1"}, TxnOp{.type = TxnOp::Type::remove, .range = Key("b")},
               TxnOp{.type = TxnOp::Type::range, .range = Key("c")}};
+  TxnOp within;
+  within.type = TxnOp::Type::txn;
+  within.nested.push_back(txn);
+  Txn nests;
+  nests.otherwise = {within};
+  if (auto result = etcd::read_txn_answer(parsed->as_object(), nests)) {
+    if (!result->succeeded && result->ops.at(0).nested.size() != 1) std::abort();
+  }
   if (auto result = etcd::read_txn_answer(parsed->as_object(), txn)) {
     if (result->ops.size() != (result->succeeded ? 3u : 0u)) std::abort();
   }

@@ -51,6 +51,11 @@ void check_commands(const std::string& data) {
   const Ran late = store({"txn", "-"}, swap);
   CHECK(late.status == 4);
   CHECK(late.out == "did not hold\na\nthree words here\nrevision 7\n");
+  const Ran within =
+      store({"txn", "-"}, "get a\ntxn\nif missing a\nput a 1\nelse\nget b\ndel b\nput d y\nend\nput c z\n");
+  CHECK(within.status == 0);
+  CHECK(within.out == "held\na\nthree words here\ndid not hold\nb\nx\nremoved 1\nrevision 8\n");
+  CHECK(store({"txn", "-"}, "put b x\ndel c\ndel d\n").status == 0);
   CHECK(store({"txn", "-"}, "put a 1\nput a 2\n").status == 2);
   CHECK(store({"txn", "-"}, "if value a = \"open\nput a 1\n").err.find("line 1") != std::string::npos);
   CHECK(store({"txn", "-", "--json"}, "get \"\" --prefix\n").out.find("\"succeeded\":true") !=
@@ -74,7 +79,7 @@ TEST_CASE("store commands reach a running store through its control socket") {
   register_store_ops(server, *store);
   REQUIRE(server.start().has_value());
   check_commands(folder.path());
-  CHECK((*store)->revision() == 8);
+  CHECK((*store)->revision() == 10);
   CHECK(run({"restore", folder / "none", "--data", folder.path()}).status == 4);
 }
 

@@ -194,6 +194,137 @@ STORE_TEST_CASE("a txn takes the branch its compares choose, whole and in one re
   CHECK(list(second->ops[0].range) == "b=2");
 }
 
+Compare missing(const std::string& key) {
+  return {Key(key), Compare::Target::version, Compare::Op::equal, 0};
+}
+TxnOp read_all() { return TxnOp{.type = TxnOp::Type::range, .range = KeyPrefix("")}; }
+
+STORE_TEST_CASE("a txn within a txn: decided on the state before, done in its place, in one revision") {
+  auto watch = fixture->watch({.range = KeyPrefix(""), .after = 1});
+  REQUIRE(watch.has_value());
+  Txn inner;  // "a" is missing when it is decided, although it is written by then
+  inner.compares = {missing("a")};
+  inner.then = {TxnOp{.range = Key("b"), .value = "2"}, read_all()};
+  inner.otherwise = {TxnOp{.range = Key("c"), .value = "3"},
+                     TxnOp{.type = TxnOp::Type::remove, .range = Key("b"), .want_previous = true},
+                     read_all()};
+  Txn outer;
+  outer.then = {TxnOp{.range = Key("a"), .value = "1"}, nest(inner), read_all()};
+  auto first = fixture->txn(outer).wait(kSoon);
+  REQUIRE(first.has_value());
+  CHECK(first->succeeded);
+  CHECK(first->revision == 2);
+  REQUIRE(first->ops.size() == 3);
+  CHECK(first->ops[0].nested.empty());
+  REQUIRE(first->ops[1].nested.size() == 1);
+  const TxnResult& nested = first->ops[1].nested[0];
+  CHECK(nested.succeeded);
+  CHECK(nested.revision == 2);
+  REQUIRE(nested.ops.size() == 2);
+  CHECK(list(nested.ops[1].range) == "a=1 b=2");
+  CHECK(nested.ops[1].range.revision == 2);
+  CHECK(list(first->ops[2].range) == "a=1 b=2");
+
+  auto second = fixture->txn(outer).wait(kSoon);
+  REQUIRE(second.has_value());
+  CHECK(second->succeeded);
+  CHECK(second->revision == 3);
+  const TxnResult& other = second->ops[1].nested.at(0);
+  CHECK_FALSE(other.succeeded);
+  REQUIRE(other.ops.size() == 3);
+  CHECK(other.ops[1].removed == 1);
+  REQUIRE(other.ops[1].previous.size() == 1);
+  CHECK(other.ops[1].previous[0].value == Value("2"));
+  CHECK(list(other.ops[2].range) == "a=1 c=3");
+
+  // In the branch that does not run nothing happens; what is only read takes no revision.
+  Txn read;
+  read.compares = {missing("a")};
+  read.then = {nest(outer)};
+  read.otherwise = {nest(Txn{{missing("z")}, {nest(Txn{{}, {read_all()}, {}})}, {}})};
+  auto third = fixture->txn(read).wait(kSoon);
+  REQUIRE(third.has_value());
+  CHECK_FALSE(third->succeeded);
+  CHECK(third->revision == 3);
+  const TxnResult& middle = third->ops.at(0).nested.at(0);
+  CHECK(middle.succeeded);
+  CHECK(list(middle.ops.at(0).nested.at(0).ops.at(0).range) == "a=1 c=3");
+
+  std::string seen;
+  while (watch->progress() < 3) {
+    const auto batch = watch->next(kSoon);
+    REQUIRE(batch.has_value());
+    for (const WatchEvent& event : batch->events)
+      seen += std::to_string(event.kv.mod_revision) + (event.type == WatchEvent::Type::put ? "+" : "-") +
+              event.kv.key + " ";
+  }
+  CHECK(seen == "2+a 2+b 3+a 3+c 3-b ");
+}
+
+STORE_TEST_CASE("a txn within a txn that cannot be done leaves all of it undone") {
+  put(*fixture.store, "a", "1");
+  Txn leased;
+  leased.compares = {missing("a")};
+  leased.otherwise = {TxnOp{.range = Key("b"), .value = "2", .lease = 99}};
+  Txn outer;
+  outer.then = {TxnOp{.range = Key("c"), .value = "3"}, nest(leased)};
+  const auto failed = fixture->txn(outer).wait(kSoon);
+  REQUIRE_FALSE(failed.has_value());
+  CHECK(failed.error().is(Error::not_found));
+  CHECK(get(*fixture.store, "c") == "(none)");
+  CHECK(fixture->revision() == 2);
+  // In the branch that does not run it harms nobody.
+  std::swap(outer.then[1].nested[0].then, outer.then[1].nested[0].otherwise);
+  CHECK(fixture->txn(outer).wait(kSoon).has_value());
+  CHECK(get(*fixture.store, "c") == "3");
+}
+
+STORE_TEST_CASE("txns within txns: keys that clash, depth and number are refused by name") {
+  const StoreCapabilities limits = fixture->capabilities();
+  const auto says = [&](const Txn& txn) {
+    const auto done = fixture->txn(txn).wait(kSoon);
+    return done ? std::string() : std::string(to_string(done.error().code())) + ": " + done.error().message();
+  };
+  const auto has = [](const std::string& text, const char* part) {
+    return text.find(part) != std::string::npos;
+  };
+  const TxnOp put_a{.range = Key("a"), .value = "1"};
+  const TxnOp remove_a{.type = TxnOp::Type::remove, .range = KeyPrefix("a")};
+  const auto only = [](std::vector<TxnOp> then, std::vector<TxnOp> otherwise = {}) {
+    return Txn{{}, std::move(then), std::move(otherwise)};
+  };
+  CHECK(has(says(only({put_a, nest(only({put_a}))})), "puts key \"a\" twice"));
+  CHECK(has(says(only({put_a, nest(only({}, {put_a}))})), "puts key \"a\" twice"));
+  CHECK(has(says(only({nest(only({put_a})), nest(only({}, {put_a}))})), "puts key \"a\" twice"));
+  CHECK(has(says(only({}, {put_a, nest(only({nest(only({put_a}))}))})), "puts key \"a\" twice"));
+  CHECK(has(says(only({remove_a, nest(only({}, {put_a}))})), "both puts and removes key \"a\""));
+  CHECK(has(says(only({put_a, nest(only({remove_a}))})), "both puts and removes key \"a\""));
+  CHECK(has(says(only({nest(only({remove_a})), nest(only({put_a}))})), "both puts and removes key \"a\""));
+  CHECK(has(says(only({nest(only({put_a})), nest(only({remove_a}))})), "both puts and removes key \"a\""));
+  CHECK(has(says(only({nest(only({TxnOp{.range = Key(""), .value = "1"}}))})), "must not be empty"));
+  CHECK(fixture->revision() <= 1);
+  // Branches of one txn exclude each other.
+  CHECK(says(only({nest(only({put_a}, {put_a}))}, {put_a})).empty());
+  CHECK(says(only({nest(only({put_a}, {remove_a}))})).empty());
+
+  Txn deep = only({TxnOp{.range = Key("deep"), .value = "1"}});
+  for (std::size_t depth = 1; depth < limits.txn_depth_max; ++depth) deep = only({nest(deep)});
+  CHECK(says(deep).empty());
+  CHECK(get(*fixture.store, "deep") == "1");
+  CHECK(has(says(only({nest(deep)})), "operation 1 of a txn is a txn that lies deeper"));
+  TxnOp hollow;
+  hollow.type = TxnOp::Type::txn;
+  CHECK(has(says(only({put_a, hollow})), "operation 2 of a txn is a txn and holds 0"));
+  TxnOp both = put_a;
+  both.nested.emplace_back();
+  CHECK(has(says(only({both})), "holds a txn and is none"));
+  Txn many;  // each half is allowed alone
+  many.then.resize(limits.txn_ops_max / 2, TxnOp{.type = TxnOp::Type::range, .range = Key("a")});
+  Txn more = many;
+  more.then.push_back(nest(many));
+  CHECK(has(says(more), "passes the limit"));
+}
+
 STORE_TEST_CASE("every compare target and operator") {
   put(*fixture.store, "a", "x");
   put(*fixture.store, "a", "y");

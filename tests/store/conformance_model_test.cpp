@@ -92,7 +92,8 @@ class Run {
     if (kind < 40) return put(i);
     if (kind < 55) return conditional(i);
     if (kind < 65) return remove();
-    if (kind < 75) return txn(i);
+    if (kind < 72) return txn(i);
+    if (kind < 75) return nested_txn(i);
     if (kind < 99) return read();
     compact();
   }
@@ -154,6 +155,47 @@ class Run {
       tree.erase(a);
     } else {
       Model::put(tree, model_.revision, a, std::to_string(i));
+    }
+  }
+
+  /// Three within one another; each level has keys of its own, so that none are put twice.
+  void nested_txn(int i) {
+    const std::string a = key() + "1", b = key() + "2", c = key() + "3";
+    const std::string value = std::to_string(i);
+    const auto often = [](const std::string& at) {
+      return Compare{Key(at), Compare::Target::version, Compare::Op::greater, 1};
+    };
+    const auto put_op = [&](const std::string& at) { return TxnOp{.range = Key(at), .value = value}; };
+    const auto remove_op = [](const std::string& at) {
+      return TxnOp{.type = TxnOp::Type::remove, .range = Key(at)};
+    };
+    const Txn innermost{{often(a)}, {put_op(c)}, {remove_op(c)}};
+    const Txn inner{{often(b)}, {nest(innermost), remove_op(b)}, {put_op(b)}};
+    const Txn outer{{often(a)}, {remove_op(a), nest(inner)}, {put_op(a), nest(inner), nest(Txn{})}};
+    auto result = store_.txn(outer).wait(kSoon);
+    REQUIRE_MESSAGE(result.has_value(), (result ? "" : result.error().to_string()));
+    const auto held = [&](const std::string& at) {
+      const auto found = model_.newest().find(at);
+      return found != model_.newest().end() && found->second.version > 1;
+    };
+    const bool a_held = held(a), b_held = held(b);
+    CHECK(result->succeeded == a_held);
+    REQUIRE(result->ops.at(1).nested.size() == 1);
+    CHECK(result->ops[1].nested[0].succeeded == b_held);
+    ModelTree& tree = model_.next();
+    if (a_held) {
+      tree.erase(a);
+    } else {
+      Model::put(tree, model_.revision, a, value);
+    }
+    if (!b_held) return Model::put(tree, model_.revision, b, value);
+    REQUIRE(result->ops[1].nested[0].ops.at(0).nested.size() == 1);
+    CHECK(result->ops[1].nested[0].ops[0].nested[0].succeeded == a_held);
+    tree.erase(b);
+    if (a_held) {
+      Model::put(tree, model_.revision, c, value);
+    } else {
+      tree.erase(c);
     }
   }
 

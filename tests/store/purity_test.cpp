@@ -65,6 +65,13 @@ class Commands {
     }
     txn.then.push_back(op(state));
     txn.otherwise.push_back(op(state));
+    if (kind == 6) {
+      Txn inner{{}, {op(state)}, {op(state)}};
+      inner.compares.push_back({Key(key()), Compare::Target::version, Compare::Op::greater, 1});
+      inner.then.push_back(nest(Txn{txn.compares, {}, {op(state)}}));
+      (random_.below(2) == 0 ? txn.then : txn.otherwise).push_back(nest(std::move(inner)));
+      return check_txn(txn, {}) ? txn : Txn{};
+    }
     if (kind == 5) return OnceTxn{1 + random_.below(3), 1 + random_.below(40), std::move(txn)};
     return txn;
   }
@@ -100,6 +107,7 @@ std::string told(const Outcome& outcome) {
     text += " " + std::to_string(op.removed);
     for (const KeyValue& kv : op.previous) text += " was " + kv.key + "=" + std::string(kv.value.bytes());
     for (const KeyValue& kv : op.range.items) text += " has " + kv.key + "=" + std::string(kv.value.bytes());
+    for (const TxnResult& nested : op.nested) text += " (" + told(nested) + ")";
   }
   return text;
 }
@@ -128,6 +136,33 @@ TEST_CASE("states that come from one log are equal, whether by commands, by thei
     CHECK(direct.compacted() > 0);
     direct.tree().check();
   }
+}
+
+TEST_CASE("a txn is written as before; one within it makes a command that earlier releases refuse by name") {
+  Txn txn;
+  txn.compares.push_back({Key("a"), Compare::Target::mod, Compare::Op::equal, 7});
+  txn.then = {TxnOp{.range = Key("a"), .value = "1"}};
+  const std::string plain = encode_command(Command(txn));
+  // As release 0.1 wrote it: version 1, type 1, one compare, one put, nothing else.
+  CHECK(plain == std::string("\1\1\1\2\0\1\1a\7\0\0\0\0\0\0\0\0\1\0\0\1\1a\0\1"
+                             "1\0",
+                             27));
+  Txn outer;
+  outer.then = {nest(txn)};
+  std::string nested = encode_command(Command(outer));
+  CHECK(nested.substr(0, 2) == "\1\t");
+  const auto read = decode_command(nested);
+  REQUIRE(read.has_value());
+  CHECK(encode_command(*read) == nested);
+  nested[1] = 1;  // hidden in a command of the type that has none
+  CHECK(decode_command(nested).error().is(Error::corrupt));
+  Txn deep;
+  for (std::size_t depth = 1; depth < kTxnDepthMax; ++depth) deep = Txn{{}, {nest(deep)}, {}};
+  CHECK(decode_command(encode_command(Command(deep))).has_value());
+  deep = Txn{{}, {nest(deep)}, {}};
+  CHECK(decode_command(encode_command(Command(deep))).error().is(Error::corrupt));
+  nested = "\1\n";
+  CHECK(decode_command(nested).error().is(Error::unsupported));
 }
 
 TEST_CASE("neither revision nor compaction goes back over a crash, with deletes as the last changes") {

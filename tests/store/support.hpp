@@ -74,6 +74,13 @@ inline std::string get(StateStore& store, const std::string& key, Revision revis
   REQUIRE_MESSAGE(result.has_value(), (result ? "" : result.error().to_string()));
   return text(result->kv);
 }
+/// A txn as an operation of another one.
+inline TxnOp nest(Txn txn) {
+  TxnOp op;
+  op.type = TxnOp::Type::txn;
+  op.nested.push_back(std::move(txn));
+  return op;
+}
 /// "a=1 b=2"
 std::string list(const RangeResult& result);
 /// Waits until `condition` holds; false after kSoon.

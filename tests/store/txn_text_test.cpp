@@ -30,6 +30,25 @@ TEST_CASE("a transaction is read line by line: conditions, operations, what runs
   CHECK(txn->otherwise.size() == 1);
 }
 
+TEST_CASE("transactions within one another are lines from `txn` to `end`, in either branch") {
+  const auto txn = parse_txn(
+      "if missing a\nput a 1\ntxn\n  if missing b\n  txn\n get c\nend\nelse\n  put b 2\nend\n"
+      "get a\nelse\ntxn\nend\nend_of_it");
+  CHECK(txn.error().message().find("line 15") != std::string::npos);
+  const auto read = parse_txn(
+      "if missing a\nput a 1\ntxn\n  if missing b\n  txn\n get c\nend\nelse\n  put b 2\nend\n"
+      "get a\nelse\ntxn\nend");
+  REQUIRE(read.has_value());
+  REQUIRE(read->then.size() == 3);
+  REQUIRE(read->then[1].type == TxnOp::Type::txn);
+  const Txn& inner = read->then[1].nested.at(0);
+  CHECK(inner.compares.size() == 1);
+  REQUIRE(inner.then.size() == 1);
+  CHECK(inner.then[0].nested.at(0).then.at(0).range.begin == "c");
+  CHECK(inner.otherwise.at(0).range.begin == "b");
+  CHECK(read->otherwise.at(0).nested.at(0).then.empty());
+}
+
 TEST_CASE("mistakes in a transaction name their line") {
   struct Mistake {
     const char* text;
@@ -48,6 +67,11 @@ TEST_CASE("mistakes in a transaction name their line") {
                                    {"get a\nelse\nget b\nelse", "line 4"},
                                    {"get a b", "line 1"},
                                    {"if missing", "line 1"},
+                                   {"txn a\nend", "stands alone"},
+                                   {"put a 1\nend", "line 2"},
+                                   {"txn\nput a 1", "without its `end`"},
+                                   {"txn\nif missing a\nput a 1\nif missing b\nend", "line 4"},
+                                   {"txn\ntxn\ntxn\ntxn\ntxn\ntxn\ntxn\ntxn", "line 8"},
                                    {"put a b lease=", "whole number"},
                                    {"put a b c", "lease=ID"}}) {
     CAPTURE(text);

@@ -428,14 +428,20 @@ class Store(_Handle):
 
     def txn(self, text: str, *, timeout: float = 30.0) -> Dict[str, Any]:
         """A transaction in lines, as `orchestra store txn` reads them: `if mod KEY = 7`, `put KEY VALUE [lease=ID]`,
-        `get KEY`, `del KEY`, `else`. succeeded, revision, and ops with their kvs (key and value as bytes)."""
+        `get KEY`, `del KEY`, `else`, `txn` ... `end`. succeeded, revision, and ops with their kvs (key and value as
+        bytes) or, of a transaction within it, its succeeded and ops."""
         answer = _Bytes()
         with self._use() as handle:
             _call("orc_store_txn", handle, text.encode(), _ms(timeout), byref(answer))
         result = json.loads(_take(answer))
-        for operation in result["ops"]:
-            for kv in operation.get("kvs", []):
-                kv["key"], kv["value"] = base64.b64decode(kv["key"]), base64.b64decode(kv.get("value", ""))
+
+        def decode(ops: List[Dict[str, Any]]) -> None:
+            for operation in ops:
+                for kv in operation.get("kvs", []):
+                    kv["key"], kv["value"] = base64.b64decode(kv["key"]), base64.b64decode(kv.get("value", ""))
+                decode(operation.get("ops", []))
+
+        decode(result["ops"])
         return result
 
     def grant_lease(self, ttl: int, *, timeout: float = 30.0) -> int:

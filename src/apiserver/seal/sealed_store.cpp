@@ -52,6 +52,23 @@ struct SealedStore::Shared {
     for (KeyValue& kv : items) ORC_TRY(open(kv));
     return {};
   }
+  Result<void> open(TxnResult& result) {
+    for (TxnResult::OpResult& op : result.ops) {
+      ORC_TRY(open(op.previous));
+      ORC_TRY(open(op.range.items));
+      for (TxnResult& nested : op.nested) ORC_TRY(open(nested));
+    }
+    return {};
+  }
+  Result<void> seal(Txn& txn) const {
+    for (auto* ops : {&txn.then, &txn.otherwise}) {
+      for (TxnOp& op : *ops) {
+        if (op.type == TxnOp::Type::put) ORC_TRY(seal(op.range.begin, op.value));
+        for (Txn& nested : op.nested) ORC_TRY(seal(nested));
+      }
+    }
+    return {};
+  }
   Result<void> seal(const std::string& key, Value& value) const {
     if (sealer == nullptr || !sealer->seals(key)) return {};
     ORC_ASSIGN(const std::string sealed, sealer->seal(key, value.bytes()));
@@ -141,18 +158,10 @@ Pending<WriteResult> SealedStore::remove(KeyRange range, RemoveOptions options) 
       });
 }
 Pending<TxnResult> SealedStore::txn(Txn txn) {
-  for (auto* ops : {&txn.then, &txn.otherwise}) {
-    for (TxnOp& op : *ops) {
-      if (op.type != TxnOp::Type::put) continue;
-      if (auto sealed = shared_->seal(op.range.begin, op.value); !sealed) return sealed.error();
-    }
-  }
+  if (auto sealed = shared_->seal(txn); !sealed) return sealed.error();
   return below_->txn(std::move(txn)).then([shared = shared_](Result<TxnResult> result) -> Result<TxnResult> {
     if (!result) return result.error();
-    for (TxnResult::OpResult& op : result->ops) {
-      ORC_TRY(shared->open(op.previous));
-      ORC_TRY(shared->open(op.range.items));
-    }
+    ORC_TRY(shared->open(*result));
     return result;
   });
 }

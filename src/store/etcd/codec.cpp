@@ -48,9 +48,13 @@ json::object range_object(const KeyRange& range, const RangeOptions& options) {
   return out;
 }
 
+json::object txn_object(const Txn& txn);
+
 json::object op_object(const TxnOp& op) {
   json::object inner;
   switch (op.type) {
+    case TxnOp::Type::txn:
+      return {{"request_txn", txn_object(op.nested.front())}};
     case TxnOp::Type::put:
       inner["key"] = key_text(op.range.begin);
       inner["value"] = key_text(op.value.bytes());
@@ -85,6 +89,16 @@ json::object compare_object(const Compare& compare) {
 json::array ops_array(const std::vector<TxnOp>& ops) {
   json::array out;
   for (const TxnOp& op : ops) out.push_back(op_object(op));
+  return out;
+}
+
+json::object txn_object(const Txn& txn) {
+  json::object out;
+  json::array compares;
+  for (const Compare& compare : txn.compares) compares.push_back(compare_object(compare));
+  if (!compares.empty()) out["compare"] = std::move(compares);
+  if (!txn.then.empty()) out["success"] = ops_array(txn.then);
+  if (!txn.otherwise.empty()) out["failure"] = ops_array(txn.otherwise);
   return out;
 }
 
@@ -148,12 +162,23 @@ Result<RangeResult> read_range_fields(const json::object& from) {
   return result;
 }
 
-Result<TxnResult::OpResult> read_op(const json::object& from, const TxnOp& op) {
+Result<TxnResult> read_txn_fields(const json::object& from, const Txn& txn, Revision revision);
+
+Result<TxnResult::OpResult> read_op(const json::object& from, const TxnOp& op, Revision revision) {
   TxnResult::OpResult result;
+  result.range.revision = revision;
+  if (op.type == TxnOp::Type::txn) {
+    ORC_ASSIGN(const json::object* inner, read_object(from, "response_txn"));
+    if (inner == nullptr) return malformed("no response to a nested txn");
+    ORC_ASSIGN(TxnResult nested, read_txn_fields(*inner, op.nested.front(), revision));
+    result.nested.push_back(std::move(nested));
+    return result;
+  }
   if (op.type == TxnOp::Type::range) {
     ORC_ASSIGN(const json::object* range, read_object(from, "response_range"));
     if (range != nullptr) {
       ORC_ASSIGN(result.range, read_range_fields(*range));
+      result.range.revision = revision;
     }
     return result;
   }
@@ -170,6 +195,26 @@ Result<TxnResult::OpResult> read_op(const json::object& from, const TxnOp& op) {
   ORC_ASSIGN(const std::int64_t removed, read_number(*answer, "deleted"));
   result.removed = static_cast<std::uint64_t>(removed);
   ORC_ASSIGN(result.previous, read_kvs(*answer, "prev_kvs"));
+  return result;
+}
+
+/// The outermost txn's revision is that of all: etcd's answers to nested ones carry none.
+Result<TxnResult> read_txn_fields(const json::object& from, const Txn& txn, Revision revision) {
+  TxnResult result;
+  result.revision = revision;
+  ORC_ASSIGN(result.succeeded, read_flag(from, "succeeded"));
+  const auto& ops = result.succeeded ? txn.then : txn.otherwise;
+  const json::value* responses = from.if_contains("responses");
+  const std::size_t count = responses != nullptr && responses->is_array() ? responses->as_array().size() : 0;
+  if (count != ops.size()) {
+    return malformed(std::to_string(count) + " responses for " + std::to_string(ops.size()) + " operations");
+  }
+  for (std::size_t i = 0; i < count; ++i) {
+    const json::value& one = responses->as_array()[i];
+    if (!one.is_object()) return malformed("a response is no object");
+    ORC_ASSIGN(TxnResult::OpResult op, read_op(one.as_object(), ops[i], revision));
+    result.ops.push_back(std::move(op));
+  }
   return result;
 }
 
@@ -208,15 +253,7 @@ std::string encode_newest(const KeyRange& range) {
   return to_json(out);
 }
 
-std::string encode_txn(const Txn& txn) {
-  json::object out;
-  json::array compares;
-  for (const Compare& compare : txn.compares) compares.push_back(compare_object(compare));
-  if (!compares.empty()) out["compare"] = std::move(compares);
-  if (!txn.then.empty()) out["success"] = ops_array(txn.then);
-  if (!txn.otherwise.empty()) out["failure"] = ops_array(txn.otherwise);
-  return to_json(out);
-}
+std::string encode_txn(const Txn& txn) { return to_json(txn_object(txn)); }
 
 std::string encode_watch(const KeyRange& range, Revision after) {
   json::object create;
@@ -258,24 +295,8 @@ Result<RangeResult> read_range_answer(const json::object& answer) {
 }
 
 Result<TxnResult> read_txn_answer(const json::object& answer, const Txn& txn) {
-  TxnResult result;
   ORC_ASSIGN(const Header header, read_header(answer));
-  result.revision = header.revision;
-  ORC_ASSIGN(result.succeeded, read_flag(answer, "succeeded"));
-  const auto& ops = result.succeeded ? txn.then : txn.otherwise;
-  const json::value* responses = answer.if_contains("responses");
-  const std::size_t count = responses != nullptr && responses->is_array() ? responses->as_array().size() : 0;
-  if (count != ops.size()) {
-    return malformed(std::to_string(count) + " responses for " + std::to_string(ops.size()) + " operations");
-  }
-  for (std::size_t i = 0; i < count; ++i) {
-    const json::value& one = responses->as_array()[i];
-    if (!one.is_object()) return malformed("a response is no object");
-    ORC_ASSIGN(TxnResult::OpResult op, read_op(one.as_object(), ops[i]));
-    op.range.revision = result.revision;
-    result.ops.push_back(std::move(op));
-  }
-  return result;
+  return read_txn_fields(answer, txn, header.revision);
 }
 
 Failure read_failure(int http_status, std::string_view body) {

@@ -30,6 +30,9 @@ bool EtcdStoreImpl::changed_mirror(const Txn& txn, const TxnResult& result) cons
   const auto& ops = result.succeeded ? txn.then : txn.otherwise;
   for (std::size_t i = 0; i < ops.size(); ++i) {
     if (ops[i].type == TxnOp::Type::put && mirrored_.contains(ops[i].range.begin)) return true;
+    if (ops[i].type == TxnOp::Type::txn &&
+        changed_mirror(ops[i].nested.front(), result.ops[i].nested.front()))
+      return true;
     if (ops[i].type == TxnOp::Type::remove && result.ops[i].removed > 0 && mirrors(ops[i].range)) return true;
   }
   return false;
@@ -43,9 +46,7 @@ void EtcdStoreImpl::settle(TxnResult result, bool visible, const Answer& answer)
 
 void EtcdStoreImpl::propose_txn(Txn txn, Answer answer) {
   const auto self = std::static_pointer_cast<EtcdStoreImpl>(shared_from_this());
-  const auto is_write = [](const TxnOp& op) { return op.type != TxnOp::Type::range; };
-  const bool write = std::any_of(txn.then.begin(), txn.then.end(), is_write) ||
-                     std::any_of(txn.otherwise.begin(), txn.otherwise.end(), is_write);
+  const bool write = any_op(txn, [](const TxnOp& op) { return op.type != TxnOp::Type::range; });
   std::string body = encode_txn(txn);
   call("/v3/kv/txn", std::move(body), write, true,
        [self, txn = std::move(txn), answer = std::move(answer)](Result<json::object> said) {

@@ -40,6 +40,22 @@ struct OnceTxn {
   Txn txn;
 };
 
+/// Of txns within txns: encoding, checking and applying them recurse so deep.
+constexpr std::size_t kTxnDepthMax = 8;
+static_assert(kTxnDepthMax == StoreCapabilities{}.txn_depth_max);
+
+/// Whether `is` holds for an operation other than a nested txn, in any branch at any depth.
+template <class Is>
+bool any_op(const Txn& txn, const Is& is) {
+  for (const auto* ops : {&txn.then, &txn.otherwise}) {
+    for (const TxnOp& op : *ops) {
+      if (op.type != TxnOp::Type::txn ? is(op) : any_op(op.nested.front(), is)) return true;
+    }
+  }
+  return false;
+}
+inline bool is_put(const TxnOp& op) { return op.type == TxnOp::Type::put; }
+
 using Command =
     std::variant<Txn, LeaseGrant, LeaseRevoke, Compact, LeaseCheckpoint, SessionOpen, OnceTxn, StateCheck>;
 

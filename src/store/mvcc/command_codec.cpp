@@ -1,6 +1,8 @@
 // The first byte is the format version, the second the command's type; then its fields in order.
 #include "store/mvcc/command_codec.hpp"
 
+#include <algorithm>
+
 #include "store/mvcc/wire.hpp"
 
 namespace orchestra::store {
@@ -15,7 +17,8 @@ enum Type : std::uint8_t {
   kLeaseCheckpoint = 5,
   kSessionOpen = 6,
   kOnceTxn = 7,
-  kStateCheck = 8
+  kStateCheck = 8,
+  kNestedTxn = 9  ///< a txn with txns in it: releases that do not know them stop here by name
 };
 enum RangeFlag : std::uint8_t { kSingle = 1, kToTheEnd = 2 };
 enum OpFlag : std::uint8_t { kWantPrevious = 1, kKeysOnly = 2, kCountOnly = 4, kDescending = 8 };
@@ -36,10 +39,17 @@ KeyRange read_range_bytes(Reader& in) {
   return range;
 }
 
+void write_txn(Writer& out, const Txn& txn);
+Txn read_txn(Reader& in, std::size_t depth);
+
 void write_ops(Writer& out, const std::vector<TxnOp>& ops) {
   out.varint(ops.size());
   for (const TxnOp& op : ops) {
     out.u8(static_cast<std::uint8_t>(op.type));
+    if (op.type == TxnOp::Type::txn) {
+      write_txn(out, op.nested.front());
+      continue;
+    }
     const RangeOptions& range = op.range_options;
     out.u8(static_cast<std::uint8_t>((op.want_previous ? kWantPrevious : 0) |
                                      (range.keys_only ? kKeysOnly : 0) | (range.count_only ? kCountOnly : 0) |
@@ -54,14 +64,24 @@ void write_ops(Writer& out, const std::vector<TxnOp>& ops) {
     }
   }
 }
-std::vector<TxnOp> read_ops(Reader& in) {
+/// `depth`: how many txns within one another may still come, this one counted.
+std::vector<TxnOp> read_ops(Reader& in, std::size_t depth) {
   std::vector<TxnOp> ops;
   const std::size_t count = in.count();
   for (std::size_t i = 0; i < count && in.ok(); ++i) {
     TxnOp op;
     const std::uint8_t type = in.u8();
-    if (type > static_cast<std::uint8_t>(TxnOp::Type::range)) in.fail();
+    if (type > static_cast<std::uint8_t>(TxnOp::Type::txn)) in.fail();
     op.type = static_cast<TxnOp::Type>(type);
+    if (in.ok() && op.type == TxnOp::Type::txn) {
+      if (depth <= 1) {
+        in.fail();
+        break;
+      }
+      op.nested.push_back(read_txn(in, depth - 1));
+      ops.push_back(std::move(op));
+      continue;
+    }
     const std::uint8_t flags = in.u8();
     op.want_previous = (flags & kWantPrevious) != 0;
     op.range_options.keys_only = (flags & kKeysOnly) != 0;
@@ -92,7 +112,7 @@ void write_txn(Writer& out, const Txn& txn) {
   write_ops(out, txn.then);
   write_ops(out, txn.otherwise);
 }
-Txn read_txn(Reader& in) {
+Txn read_txn(Reader& in, std::size_t depth) {
   Txn txn;
   const std::size_t count = in.count();
   for (std::size_t i = 0; i < count && in.ok(); ++i) {
@@ -108,28 +128,37 @@ Txn read_txn(Reader& in) {
     compare.value = in.bytes();
     txn.compares.push_back(std::move(compare));
   }
-  txn.then = read_ops(in);
-  txn.otherwise = read_ops(in);
+  txn.then = read_ops(in, depth);
+  txn.otherwise = read_ops(in, depth);
   return txn;
 }
 
 /// About what the encoding takes: it is then written without moving.
-std::size_t size_hint(const std::vector<TxnOp>& ops) {
-  std::size_t bytes = 0;
-  for (const TxnOp& op : ops) bytes += op.range.begin.size() + op.range.end.size() + op.value.size() + 24;
+std::size_t size_hint(const Txn& txn) {
+  std::size_t bytes = 64 * txn.compares.size() + 16;
+  for (const auto* ops : {&txn.then, &txn.otherwise}) {
+    for (const TxnOp& op : *ops) {
+      bytes += op.range.begin.size() + op.range.end.size() + op.value.size() + 24;
+      for (const Txn& nested : op.nested) bytes += size_hint(nested);
+    }
+  }
   return bytes;
+}
+bool has_nested(const Txn& txn) {
+  const auto is_txn = [](const TxnOp& op) { return op.type == TxnOp::Type::txn; };
+  return std::any_of(txn.then.begin(), txn.then.end(), is_txn) ||
+         std::any_of(txn.otherwise.begin(), txn.otherwise.end(), is_txn);
 }
 
 }  // namespace
 
 std::string encode_command(const Command& command) {
   std::string bytes;
-  if (const auto* txn = std::get_if<Txn>(&command))
-    bytes.reserve(64 * txn->compares.size() + size_hint(txn->then) + size_hint(txn->otherwise) + 16);
+  if (const auto* txn = std::get_if<Txn>(&command)) bytes.reserve(size_hint(*txn));
   Writer out(bytes);
   out.u8(kVersion);
   if (const auto* txn = std::get_if<Txn>(&command)) {
-    out.u8(kTxn);
+    out.u8(has_nested(*txn) ? kNestedTxn : kTxn);
     write_txn(out, *txn);
   } else if (const auto* grant = std::get_if<LeaseGrant>(&command)) {
     out.u8(kLeaseGrant);
@@ -166,16 +195,19 @@ Result<Command> decode_command(std::string_view bytes) {
   Reader in(bytes);
   const std::uint8_t version = in.u8();
   const std::uint8_t type = in.u8();
-  if (in.ok() && (version != kVersion || type < kTxn || type > kStateCheck)) {
+  if (in.ok() && (version != kVersion || type < kTxn || type > kNestedTxn)) {
     return Error(Error::unsupported, "store",
                  "a log entry holds a command of type " + std::to_string(type) + " in version " +
                      std::to_string(version) +
-                     "; this release knows types 1 to 8 in version 1: run a newer release");
+                     "; this release knows types 1 to 9 in version 1: run a newer release");
   }
   Command command;
   switch (type) {
     case kTxn:
-      command = read_txn(in);
+      command = read_txn(in, 1);
+      break;
+    case kNestedTxn:
+      command = read_txn(in, kTxnDepthMax);
       break;
     case kLeaseGrant: {
       LeaseGrant grant;
@@ -207,7 +239,7 @@ Result<Command> decode_command(std::string_view bytes) {
       OnceTxn once;
       once.session = in.varint();
       once.sequence = in.varint();
-      once.txn = read_txn(in);
+      once.txn = read_txn(in, 1);
       command = std::move(once);
       break;
     }

@@ -72,6 +72,14 @@ bool holds_for(const Record* record, const Compare& compare) {
   return compare_numbers(have, compare.op, compare.number);
 }
 
+void stamp(TxnResult& result, Revision revision) {
+  result.revision = revision;
+  for (TxnResult::OpResult& op : result.ops) {
+    op.range.revision = revision;
+    for (TxnResult& nested : op.nested) stamp(nested, revision);
+  }
+}
+
 Error revision_error(Error::Code code, std::string message, Revision compacted, Revision current) {
   return Error(code, "store", std::move(message)).with_detail(RevisionDetail{compacted, current});
 }
@@ -135,9 +143,28 @@ bool MvccState::holds(const Compare& compare) const {
   return any ? all : holds_for(nullptr, compare);
 }
 
+/// Which branches run, of nested txns too: all before anything changes, as etcd has it (compareToPath).
+void MvccState::decide(const Txn& txn, TxnResult& result) const {
+  result.succeeded =
+      std::all_of(txn.compares.begin(), txn.compares.end(), [&](const Compare& c) { return holds(c); });
+  const auto& ops = result.succeeded ? txn.then : txn.otherwise;
+  result.ops.resize(ops.size());
+  for (std::size_t i = 0; i < ops.size(); ++i) {
+    if (ops[i].type != TxnOp::Type::txn) continue;
+    ORC_ASSERT(ops[i].nested.size() == 1);
+    decide(ops[i].nested.front(), result.ops[i].nested.emplace_back());
+  }
+}
+
 /// What can fail is checked before anything changes: a txn is applied whole or not at all.
-Result<void> MvccState::check_ops(const std::vector<TxnOp>& ops) const {
-  for (const TxnOp& op : ops) {
+Result<void> MvccState::check_ops(const Txn& txn, const TxnResult& result) const {
+  const auto& ops = result.succeeded ? txn.then : txn.otherwise;
+  for (std::size_t i = 0; i < ops.size(); ++i) {
+    const TxnOp& op = ops[i];
+    if (op.type == TxnOp::Type::txn) {
+      ORC_TRY(check_ops(op.nested.front(), result.ops[i].nested.front()));
+      continue;
+    }
     if (op.type == TxnOp::Type::put && op.lease != 0 && !leases_.contains(op.lease)) {
       return Error(Error::not_found, "store",
                    "no lease " + std::to_string(op.lease) + " for key \"" + op.range.begin +
@@ -151,14 +178,8 @@ Result<void> MvccState::check_ops(const std::vector<TxnOp>& ops) const {
   return {};
 }
 
-Outcome MvccState::apply_txn(Txn txn) {
-  TxnResult result;
-  result.succeeded =
-      std::all_of(txn.compares.begin(), txn.compares.end(), [&](const Compare& c) { return holds(c); });
+void MvccState::run_ops(Txn& txn, Written& written, TxnResult& result) {
   auto& ops = result.succeeded ? txn.then : txn.otherwise;
-  ORC_TRY(check_ops(ops));
-  Written written{revision_ + 1};
-  result.ops.resize(ops.size());
   for (std::size_t i = 0; i < ops.size(); ++i) {
     TxnOp& op = ops[i];
     switch (op.type) {
@@ -176,11 +197,21 @@ Outcome MvccState::apply_txn(Txn txn) {
         result.ops[i].range = read_range(tree, op.range, op.range_options, 0);
         break;
       }
+      case TxnOp::Type::txn:
+        run_ops(op.nested.front(), written, result.ops[i].nested.front());
+        break;
     }
   }
+}
+
+Outcome MvccState::apply_txn(Txn txn) {
+  TxnResult result;
+  decide(txn, result);
+  ORC_TRY(check_ops(txn, result));
+  Written written{revision_ + 1};
+  run_ops(txn, written, result);
   finish(written);
-  result.revision = revision_;
-  for (auto& op : result.ops) op.range.revision = revision_;
+  stamp(result, revision_);
   return result;
 }
 

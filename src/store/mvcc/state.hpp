@@ -78,7 +78,9 @@ class MvccState {
   Outcome apply_once(OnceTxn once);
   Outcome apply_checkpoint(const LeaseCheckpoint& checkpoint);
   bool holds(const Compare& compare) const;
-  Result<void> check_ops(const std::vector<TxnOp>& ops) const;
+  void decide(const Txn& txn, TxnResult& result) const;
+  Result<void> check_ops(const Txn& txn, const TxnResult& result) const;
+  void run_ops(Txn& txn, Written& written, TxnResult& result);
   void put(TxnOp& op, Written& written, TxnResult::OpResult& result);
   void remove(const KeyRange& range, bool want_previous, Written& written, TxnResult::OpResult& result);
   void erase_key(const std::string& key, Written& written, RecordRef* previous);
@@ -105,6 +107,9 @@ Error future_error(Revision asked, Revision compacted, Revision current);
 
 /// A txn's form that needs no state: key sizes, double puts, targets. `invalid` or `too_large`.
 Result<void> check_txn(const Txn& txn, const StoreCapabilities& limits);
+/// Each operation holds as many txns as its type says, and none lies deeper than `depth_max` (the outermost
+/// txn: 1). Before it nothing may look into a txn of a caller.
+Result<void> check_nesting(const Txn& txn, std::size_t depth_max);
 Result<void> check_key(std::string_view key, const StoreCapabilities& limits);
 Result<void> check_range(const KeyRange& range, const StoreCapabilities& limits);
 

@@ -1,7 +1,10 @@
 // Calls and answers of StoreClient and StoreServer as bytes (client_wire.hpp).
 #include "store/transport/client_wire.hpp"
 
+#include <algorithm>
 #include <bit>
+
+#include "store/mvcc/command.hpp"
 
 namespace orchestra::store {
 namespace {
@@ -36,6 +39,7 @@ std::vector<std::string> read_texts(Reader& in) {
 }
 enum RangeFlag : std::uint8_t { kSingle = 1, kToTheEnd = 2 };
 enum OptionFlag : std::uint8_t { kKeysOnly = 1, kCountOnly = 2, kDescending = 4, kSerializable = 8 };
+enum TxnFlag : std::uint8_t { kSucceeded = 1, kNests = 2 };
 enum class Detail : std::uint8_t { none, key_value, revisions, retry };
 
 }  // namespace
@@ -85,8 +89,8 @@ std::string encode_server_hello(const std::string& cluster_id, const StoreCapabi
   out.u8(kClientProtocolVersion);
   out.bytes(cluster_id);
   out.u8(static_cast<std::uint8_t>((capabilities.watch_progress ? 1 : 0) |
-                                   (capabilities.range_stream ? 2 : 0) |
-                                   (capabilities.exactly_once ? 4 : 0)));
+                                   (capabilities.range_stream ? 2 : 0) | (capabilities.exactly_once ? 4 : 0) |
+                                   (capabilities.txn_depth_max > 1 ? 8 : 0)));
   out.u64(capabilities.value_bytes_max.value);
   out.u64(capabilities.key_bytes_max.value);
   out.u64(capabilities.txn_ops_max);
@@ -104,6 +108,7 @@ Result<ServerHello> decode_server_hello(std::string_view frame) {
   hello.capabilities.watch_progress = (flags & 1) != 0;
   hello.capabilities.range_stream = (flags & 2) != 0;
   hello.capabilities.exactly_once = (flags & 4) != 0;
+  hello.capabilities.txn_depth_max = (flags & 8) != 0 ? kTxnDepthMax : 1;
   hello.capabilities.value_bytes_max = Bytes{in.u64()};
   hello.capabilities.key_bytes_max = Bytes{in.u64()};
   hello.capabilities.txn_ops_max = in.u64();
@@ -279,19 +284,32 @@ WriteResult read_write_result(Reader& in) {
   return result;
 }
 
+/// Only an answer to a txn that nests says so in its flags: earlier clients, who ask for none, read the
+/// others.
 void write_result(Writer& out, const TxnResult& result) {
-  out.u8(result.succeeded ? 1 : 0);
+  const bool nests = std::any_of(result.ops.begin(), result.ops.end(),
+                                 [](const TxnResult::OpResult& op) { return !op.nested.empty(); });
+  out.u8(static_cast<std::uint8_t>((result.succeeded ? kSucceeded : 0) | (nests ? kNests : 0)));
   write_signed(out, result.revision);
   out.varint(result.ops.size());
   for (const TxnResult::OpResult& op : result.ops) {
     out.varint(op.removed);
     write_key_values(out, op.previous);
     write_result(out, op.range);
+    if (!nests) continue;
+    out.u8(op.nested.empty() ? 0 : 1);
+    if (!op.nested.empty()) write_result(out, op.nested.front());
   }
 }
-TxnResult read_txn_result(Reader& in) {
+namespace {
+TxnResult read_txn_result(Reader& in, std::size_t depth) {
   TxnResult result;
-  result.succeeded = in.u8() != 0;
+  const std::uint8_t flags = in.u8();
+  if (flags > (kSucceeded | kNests) || depth == 0) {
+    in.fail();
+    return result;
+  }
+  result.succeeded = (flags & kSucceeded) != 0;
   result.revision = read_signed(in);
   const std::size_t count = in.count();
   for (std::size_t i = 0; i < count && in.ok(); ++i) {
@@ -299,10 +317,13 @@ TxnResult read_txn_result(Reader& in) {
     op.removed = in.varint();
     op.previous = read_key_values(in);
     op.range = read_range_result(in);
+    if ((flags & kNests) != 0 && in.u8() != 0) op.nested.push_back(read_txn_result(in, depth - 1));
     result.ops.push_back(std::move(op));
   }
   return result;
 }
+}  // namespace
+TxnResult read_txn_result(Reader& in) { return read_txn_result(in, kTxnDepthMax); }
 
 void write_batch(Writer& out, const WatchBatch& batch) {
   write_signed(out, batch.revision);

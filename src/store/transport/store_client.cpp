@@ -107,6 +107,7 @@ class ClientImpl final : public StateStore,
     return ask<WriteResult>(ClientOp::remove, std::move(body), read_write_result);
   }
   Pending<TxnResult> txn(Txn txn) override {
+    if (auto ok = check_nesting(txn, capabilities().txn_depth_max); !ok) return ok.error();
     return ask<TxnResult>(ClientOp::txn, encode_command(Command(std::move(txn))), read_txn_result);
   }
   Result<Watch> watch(WatchOptions options) override;
