@@ -54,6 +54,21 @@ TEST_CASE("a learner receives everything and decides nothing") {
   CHECK(peers.core(PeerId{2}).term() == peers.core(leader).term());
 }
 
+TEST_CASE("all who have stored entries are marked as having begun, though nothing more is written") {
+  for (int round = 0; round < 20; ++round) {
+    Peers peers(3, 1 + static_cast<std::uint64_t>(round));
+    const PeerId leader = peers.wait_for_leader();
+    // Slow enough that its first answer comes while the mark of the other one is under way.
+    const PeerId slow = peers.other_than(leader);
+    peers.slow_disks.insert(slow);
+    peers.run(1 + round % 5);
+    peers.slow_disks.erase(slow);
+    peers.run(30);
+    REQUIRE(peers.leader() == leader);
+    for (const Member& member : peers.core(leader).configuration().members) CHECK(member.started);
+  }
+}
+
 TEST_CASE("one peer grows to three by learners and promotion, and shrinks again, while it serves") {
   Peers peers(1, 2);
   PeerId leader = peers.wait_for_leader();

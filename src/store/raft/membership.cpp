@@ -220,14 +220,15 @@ void RaftCore::leave_joint() {
 /// A member that has stored entries may have voted, too: from now on an empty disk under its id is refused.
 void RaftCore::mark_started() {
   if (configuration().joint || configurations_.back().index > applied_ || !serving()) return;
-  Configuration next = configuration();
-  bool any = false;
-  for (Member& member : next.members) {
+  const auto began = [&](const Member& member) {
     const auto progress = progress_.find(member.id);
-    if (member.started || progress == progress_.end() || progress->second.match.value == 0) continue;
-    member.started = any = true;
-  }
-  if (any) append_configuration(next);
+    return !member.started && progress != progress_.end() && progress->second.match.value != 0;
+  };
+  const auto& members = configuration().members;
+  if (std::none_of(members.begin(), members.end(), began)) return;
+  Configuration next = configuration();
+  for (Member& member : next.members) member.started = member.started || began(member);
+  append_configuration(next);
 }
 
 Result<void> RaftCore::transfer_leadership(PeerId to) {

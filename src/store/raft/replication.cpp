@@ -198,6 +198,7 @@ void RaftCore::on_heartbeat_answer(const Message& message) {
   if (progress.flow == Flow::snapshot && progress.snapshot_index.value != 0 &&
       ++progress.stalled_beats >= kStalledBeatsMax)
     reset_flow(progress);  // what arrived there was lost again
+  mark_started();          // when its entry was stored another mark may have been on its way
   if (progress.match >= log_.last() || progress.flow == Flow::snapshot) return;
   if (progress.flow == Flow::replicate && !progress.inflight.empty()) {
     if (++progress.stalled_beats < kStalledBeatsMax) return;
