@@ -254,8 +254,12 @@ class ReplicaSetReconciler final : public Reconciler {
     const OwnPods own = own_pods(set, view);
     const auto terminating = static_cast<std::int64_t>(own.terminating.size());
     json::value status = status_of(flavour_, set, count(set, own.active, terminating, now));
-    set_condition(array_in(status, "/conditions"), {kReplicaFailure, "True", reason, error.message()},
-                  now.wall_ns, false);
+    // As long as it stands it keeps its first words (replica_set_utils.go): each refusal names another pod,
+    // and a status that changes with each would be another reason to try again at once.
+    if (find_condition(tree(set), kReplicaFailure) == nullptr) {
+      set_condition(array_in(status, "/conditions"), {kReplicaFailure, "True", reason, error.message()},
+                    now.wall_ns, false);
+    }
     write_status(flavour_, set, std::move(status), reason, actions);
     actions.event(set, "Warning", reason,
                   (create ? "Error creating: " : "Error deleting: ") + error.message());
