@@ -90,12 +90,17 @@ struct SimEvent {
     partition_peer,  ///< reaches no other peer and no agent. Since 0.2
     slow_disk,       ///< a peer's log takes up to 400 ms for each batch. Since 0.2
     hand_over,       ///< the leader of the store names another. Since 0.2
+    drain,           ///< cordoned, and its pods evicted as budgets allow, each five seconds anew. Since 0.2
+    delete_node,     ///< the object; the machine runs on. With `lasts`: it registers again then. Since 0.2
+    slow_probes,     ///< of a node: its pods are not Ready, though they serve. Since 0.2
+    registry_down,   ///< images that a node has not are not there. Since 0.2
   };
   Kind kind = Kind::kill_node;
   Duration at{};
   std::optional<Duration> lasts, every;  ///< `every`: again and again until `until`
   std::optional<Duration> until;
-  /// Node ("random": drawn), zone, "[kind/]namespace/name"; a peer ("a", "b", ...; "leader"; "random").
+  /// Node ("random": drawn), zone, "[kind/]namespace/name" (delete_pods: "random" for those of all
+  /// workloads); a peer ("a", "b", ...; "leader"; "random").
   std::string target;
   std::int64_t count = 1;  ///< pods to delete, replicas to scale to
   std::string text;        ///< image; objects to apply, as YAML

@@ -153,28 +153,32 @@ void NodeModels::write_node_status(const Node& node) {
   write({std::move(request), {}, by_name_.at(node.name)});
 }
 
+void NodeModels::register_node(Node& node) {
+  ApiRequest create;
+  create.verb = "create";
+  create.resource = "nodes";
+  create.body = to_json(node_object(node));
+  write({std::move(create), {}, by_name_.at(node.name)});
+  write_node_status(node);
+  ApiRequest lease;
+  lease.verb = "create";
+  lease.api_version = "coordination.k8s.io/v1";
+  lease.resource = "leases";
+  lease.ns = kLeases;
+  lease.body = to_json(json::object{{"apiVersion", lease.api_version},
+                                    {"kind", "Lease"},
+                                    {"metadata", {{"name", node.name}, {"namespace", kLeases}}},
+                                    {"spec",
+                                     {{"holderIdentity", node.name},
+                                      {"leaseDurationSeconds", 40},
+                                      {"renewTime", format_micro_time(engine_.clock().now().wall_ns)}}}});
+  write({std::move(lease), {}, by_name_.at(node.name)});
+}
+
 Result<void> NodeModels::start(const ObjectCache& pods) {
   pods_ = &pods;
   for (Node& node : nodes_) {
-    ApiRequest create;
-    create.verb = "create";
-    create.resource = "nodes";
-    create.body = to_json(node_object(node));
-    write({std::move(create), {}, by_name_.at(node.name)});
-    write_node_status(node);
-    ApiRequest lease;
-    lease.verb = "create";
-    lease.api_version = "coordination.k8s.io/v1";
-    lease.resource = "leases";
-    lease.ns = kLeases;
-    lease.body = to_json(json::object{{"apiVersion", lease.api_version},
-                                      {"kind", "Lease"},
-                                      {"metadata", {{"name", node.name}, {"namespace", kLeases}}},
-                                      {"spec",
-                                       {{"holderIdentity", node.name},
-                                        {"leaseDurationSeconds", 40},
-                                        {"renewTime", format_micro_time(engine_.clock().now().wall_ns)}}}});
-    write({std::move(lease), {}, by_name_.at(node.name)});
+    register_node(node);
     node.beat_wall_ns = node.told_wall_ns = engine_.clock().now().wall_ns;
   }
   engine_.after(scenario_.model.heartbeat, [this] { heartbeat(0); });
@@ -266,6 +270,26 @@ bool NodeModels::connect(const std::string& name, bool connected) {
   return true;
 }
 
+bool NodeModels::slow_probes(const std::string& name, bool slow) {
+  Node* node = find(name);
+  if (node == nullptr || node->slow_probes == slow) return false;
+  node->slow_probes = slow;
+  for (const std::string& uid : node->pods) {
+    const Run& run = runs_.at(uid);
+    if (run.state == Run::State::ready) write_status(uid, run);
+  }
+  return true;
+}
+
+bool NodeModels::announce(const std::string& name) {
+  Node* node = find(name);
+  if (node == nullptr) return false;
+  if (!reachable(*node)) return true;  // nor does it register when it is back: upstream's kubelet neither
+  register_node(*node);
+  node->told_wall_ns = 0;
+  return true;
+}
+
 // What a kubelet does when it reaches the API again: everything is compared.
 void NodeModels::resync(Node& node) {
   write_node_status(node);
@@ -319,13 +343,31 @@ void NodeModels::begin(const Object& pod, std::size_t index) {
   run.address = "10." + std::to_string(64 + index / 256) + "." + std::to_string(index % 256) + "." +
                 std::to_string(1 + node.next_address++ % 254);
   node.pods.insert(pod.uid());
+  fetch(pod.uid(), run);
+}
+
+// Its images, then its start. An image that was on its way when the registry went down comes all the same.
+void NodeModels::fetch(const std::string& uid, Run& run) {
+  Node& node = nodes_[run.node];
+  const json::array* containers = array_at(tree(run.pod), "/spec/containers");
+  const bool missing = containers != nullptr &&
+                       std::any_of(containers->begin(), containers->end(), [&](const json::value& container) {
+                         return !node.images.contains(string_at(container, "/image"));
+                       });
+  run.pull_failed = missing && !registry_up_;
+  if (run.pull_failed) {
+    write_status(uid, run);
+    later(uid, run, run.pull_backoff, &NodeModels::fetch);
+    run.pull_backoff = std::min(run.pull_backoff * 2, kBackoffMax);
+    return;
+  }
   Duration delay = draw(scenario_.model.start);
-  if (const json::array* containers = array_at(tree(pod), "/spec/containers")) {
+  if (containers != nullptr) {
     for (const json::value& container : *containers) {
       if (node.images.insert(string_at(container, "/image")).second) delay += draw(scenario_.model.pull);
     }
   }
-  later(pod.uid(), run, delay, &NodeModels::started);
+  later(uid, run, delay, &NodeModels::started);
 }
 
 void NodeModels::started(const std::string& uid, Run& run) {
@@ -416,7 +458,7 @@ void NodeModels::set_serving(Run& run) {
 std::string NodeModels::status_of(const Run& run) const {
   using State = Run::State;
   const bool up = run.state == State::running || run.state == State::ready;
-  const bool ready = run.state == State::ready;
+  const bool ready = run.state == State::ready && !nodes_[run.node].slow_probes;
   const std::string since = format_time(engine_.clock().now().wall_ns);
   const std::string start = format_time(run.started_wall_ns);
   json::object state;
@@ -428,7 +470,9 @@ std::string NodeModels::status_of(const Run& run) const {
                                        {"startedAt", start},
                                        {"finishedAt", since}};
   } else {
-    state["waiting"] = json::object{{"reason", run.restarts > 0 ? "CrashLoopBackOff" : "ContainerCreating"}};
+    state["waiting"] = json::object{{"reason", run.pull_failed    ? "ImagePullBackOff"
+                                               : run.restarts > 0 ? "CrashLoopBackOff"
+                                                                  : "ContainerCreating"}};
   }
   json::array containers;
   if (const json::array* specified = array_at(tree(run.pod), "/spec/containers")) {

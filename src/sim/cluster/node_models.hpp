@@ -55,6 +55,12 @@ class NodeModels {
   /// After the time a boot takes. A node that runs restarts.
   bool boot(const std::string& name);
   bool connect(const std::string& name, bool connected);
+  /// Its probes come back in time, or not: then no pod there is Ready.
+  bool slow_probes(const std::string& name, bool slow);
+  /// Whose object was deleted registers again.
+  bool announce(const std::string& name);
+  /// Images that a node has not can be had, or not.
+  void registry(bool up) { registry_up_ = up; }
 
   SimRandom& random() { return random_; }
   Duration draw(const SimRange& range);
@@ -63,7 +69,7 @@ class NodeModels {
   struct Node {
     std::string name, zone, address;
     const SimNodes* shape = nullptr;
-    bool power = true, connected = true;
+    bool power = true, connected = true, slow_probes = false;
     std::uint64_t epoch = 0;
     std::set<std::string> images, pods;  // pods by UID, of those it knows
     std::uint64_t next_address = 1;
@@ -84,8 +90,8 @@ class NodeModels {
     std::uint64_t epoch = 0;
     std::int64_t restarts = 0;
     std::int64_t started_wall_ns = 0, created_wall_ns = 0;
-    bool failed = false, serving = false;
-    Duration backoff = std::chrono::seconds(10);
+    bool failed = false, serving = false, pull_failed = false;
+    Duration backoff = std::chrono::seconds(10), pull_backoff = std::chrono::seconds(10);
     std::string address;
   };
 
@@ -100,6 +106,8 @@ class NodeModels {
   void resync(Node& node);
 
   void begin(const Object& pod, std::size_t node);
+  void fetch(const std::string& uid, Run& run);
+  void register_node(Node& node);
   void later(const std::string& uid, Run& run, Duration delay,
              void (NodeModels::*step)(const std::string&, Run&));
   void started(const std::string& uid, Run& run);
@@ -135,7 +143,7 @@ class NodeModels {
   std::size_t alive_ = 0;
   std::uint64_t epochs_ = 0;
   std::vector<Write> writes_;
-  bool flushing_ = false;
+  bool flushing_ = false, registry_up_ = true;
 };
 
 }  // namespace orchestra::sim

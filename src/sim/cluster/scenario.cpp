@@ -241,14 +241,19 @@ const std::map<std::string, SimEvent::Kind>& actions() {
                                                     {"kill_peer", Kind::kill_peer},
                                                     {"partition_peer", Kind::partition_peer},
                                                     {"slow_disk", Kind::slow_disk},
-                                                    {"hand_over", Kind::hand_over}};
+                                                    {"hand_over", Kind::hand_over},
+                                                    {"drain", Kind::drain},
+                                                    {"delete_node", Kind::delete_node},
+                                                    {"slow_probes", Kind::slow_probes},
+                                                    {"registry_down", Kind::registry_down}};
   return kActions;
 }
 
 Result<void> read_action(const Field& action, const std::string& name, SimEvent& event,
                          const SimScenario::ReadFile& read) {
   using Kind = SimEvent::Kind;
-  if (event.kind == Kind::stop_controllers || event.kind == Kind::hand_over) {
+  if (event.kind == Kind::stop_controllers || event.kind == Kind::hand_over ||
+      event.kind == Kind::registry_down) {
     if (!action.value().is_bool() || !action.value().get_bool()) return action.wrong("must be true");
     return {};
   }
@@ -272,7 +277,8 @@ Result<void> read_action(const Field& action, const std::string& name, SimEvent&
     if (!action.get("of") || !action.get(second))
       return action.wrong(std::string("needs \"of\" (namespace/name) and \"") + second + "\"");
     ORC_ASSIGN(event.target, action.get("of")->text());
-    if (event.target.find('/') == std::string::npos)
+    const bool any = event.kind == Kind::delete_pods && event.target == "random";
+    if (!any && event.target.find('/') == std::string::npos)
       return action.get("of")->wrong("must be namespace/name, or kind/namespace/name");
     if (event.kind == Kind::set_image) {
       ORC_ASSIGN(event.text, action.get(second)->text());
@@ -313,7 +319,8 @@ Result<SimEvent> read_event(const Field& field, const SimScenario::ReadFile& rea
   using Kind = SimEvent::Kind;
   static const std::set<Kind> kLasting{Kind::kill_node,      Kind::partition_node,   Kind::kill_zone,
                                        Kind::partition_zone, Kind::stop_controllers, Kind::cordon,
-                                       Kind::kill_peer,      Kind::partition_peer,   Kind::slow_disk};
+                                       Kind::kill_peer,      Kind::partition_peer,   Kind::slow_disk,
+                                       Kind::delete_node,    Kind::slow_probes,      Kind::registry_down};
   if (event.lasts && !kLasting.contains(event.kind)) return field.get("for")->wrong(chosen + " has no end");
   ORC_TRY(read_action(*field.get(chosen), chosen, event, read));
   return event;
@@ -486,7 +493,8 @@ Result<void> SimScenario::check() const {
     const std::string at = event.place.empty() ? std::string() : event.place + ": ";
     const bool of_node = event.kind == Kind::kill_node || event.kind == Kind::partition_node ||
                          event.kind == Kind::restart_node || event.kind == Kind::cordon ||
-                         event.kind == Kind::uncordon;
+                         event.kind == Kind::uncordon || event.kind == Kind::drain ||
+                         event.kind == Kind::delete_node || event.kind == Kind::slow_probes;
     if (of_node && event.target != "random" && !known_node(event.target))
       return wrong(at + "there is no node \"" + event.target + "\"");
     if (of_node && nodes.empty()) return wrong(at + "there are no nodes");

@@ -14,6 +14,7 @@
 #include "sim/cluster/book.hpp"
 #include "sim/cluster/control_plane.hpp"
 #include "sim/cluster/node_models.hpp"
+#include "sim/cluster/promises.hpp"
 
 namespace orchestra {
 
@@ -25,6 +26,7 @@ namespace {
 
 constexpr std::size_t kNotesMax = 20'000;
 constexpr Duration kTick = 1s;
+constexpr Duration kDrainAgain = 5s;  // kubectl's pause
 constexpr Duration kBootMax = 10min;  // of virtual time until all nodes are there
 
 // "Deployment shop/web", or how many objects it is.
@@ -52,7 +54,9 @@ std::string words(const SimEvent& event) {
     case Kind::partition_zone:
       return lasting("zone " + event.target + " is cut off");
     case Kind::delete_pods:
-      return std::to_string(event.count) + " pods of " + event.target + " are deleted";
+      return std::to_string(event.count) +
+             (event.target == "random" ? std::string(" pods, drawn,") : " pods of " + event.target) +
+             " are deleted";
     case Kind::scale:
       return event.target + " is scaled to " + std::to_string(event.count);
     case Kind::apply:
@@ -75,6 +79,14 @@ std::string words(const SimEvent& event) {
       return lasting("a slow disk: peer " + event.target);
     case Kind::hand_over:
       return "leadership is to move";
+    case Kind::drain:
+      return "node " + event.target + " is drained";
+    case Kind::delete_node:
+      return lasting("the object of node " + event.target + " is deleted");
+    case Kind::slow_probes:
+      return lasting("probes on node " + event.target + " are too slow");
+    case Kind::registry_down:
+      return lasting("the registry is down");
   }
   return {};
 }
@@ -120,6 +132,7 @@ struct SimCluster::Impl {
   Simulator world;
   std::unique_ptr<InformerSet> informers;
   std::unique_ptr<Book> book;
+  std::unique_ptr<Promises> promises;
   std::unique_ptr<NodeModels> models;
   std::unique_ptr<ControlPlane> control;
   Client client;
@@ -171,6 +184,9 @@ struct SimCluster::Impl {
     client = control->client();
     informers = std::make_unique<InformerSet>(engine(), client);
     book = std::make_unique<Book>(*informers);
+    promises = std::make_unique<Promises>(Promises::Hooks{
+        [this](const std::string& ns) { return informers->informer(pods()).cache().list(ns); },
+        [this](const std::string& what, Duration at) { broken.push_back(clock_text(at) + " " + what); }});
     ModelEvents events;
     events.serving = [this](const Object& pod, bool serving) { book->serving(pod, serving); };
     events.crashed = [this](const Object&) { ++crashed; };
@@ -212,6 +228,7 @@ struct SimCluster::Impl {
     });
     on(pods(), [this](const Object& old, const Object& now_object) {
       book->pod_changed(old, now_object, now());
+      promises->pod_changed(old, now_object, now());
       models->pod_changed(old, now_object);
     });
     const auto owner = [this](const Object& old, const Object& now_object) {
@@ -225,8 +242,14 @@ struct SimCluster::Impl {
         note("job " + now_object.ns() + "/" + now_object.name() + " is complete");
     });
     const auto seen = [this](const Object&, const Object& now_object) { book->written(now_object, now()); };
-    for (const ResourceRef& resource : {deployments(), stateful_sets(), daemon_sets(), disruption_budgets()})
-      on(resource, seen);
+    for (const ResourceRef& resource : {deployments(), stateful_sets(), daemon_sets()}) on(resource, seen);
+    on(disruption_budgets(), [this](const Object& old, const Object& now_object) {
+      book->written(now_object, now());
+      promises->budget_changed(old, now_object, now());
+    });
+    on(resource_quotas(), [this](const Object& old, const Object& now_object) {
+      promises->quota_changed(old, now_object, now());
+    });
     if (!scenario.load.empty()) on(endpoint_slices(), seen);
   }
 
@@ -287,7 +310,9 @@ struct SimCluster::Impl {
 
   Result<void> happen(SimEvent event) {
     using Kind = SimEvent::Kind;
-    if (event.target == "random") {
+    const bool of_peer =
+        event.kind == Kind::kill_peer || event.kind == Kind::partition_peer || event.kind == Kind::slow_disk;
+    if (event.target == "random" && event.kind != Kind::delete_pods && !of_peer) {
       event.target = models->draw_alive();
       if (event.target.empty()) return Error(Error::not_found, "simulation", "no node is alive");
     }
@@ -326,11 +351,65 @@ struct SimCluster::Impl {
       case Kind::hand_over:
         control->hand_over();
         return {};
+      case Kind::drain: {
+        SimEvent cordon = event;
+        cordon.kind = Kind::cordon;
+        ORC_TRY(change(cordon));
+        return drain(event.target);
+      }
+      case Kind::delete_node:
+        ORC_TRY(wait_on(engine(), client.remove("v1", "nodes", event.target, ""), 30s));
+        undo(event, "node " + event.target + " registers again",
+             [this, name = event.target] { models->announce(name); });
+        return {};
+      case Kind::slow_probes:
+        models->slow_probes(event.target, true);
+        undo(event, "probes on node " + event.target + " are in time again",
+             [this, name = event.target] { models->slow_probes(name, false); });
+        return {};
+      case Kind::registry_down:
+        models->registry(false);
+        undo(event, "the registry is up again", [this] { models->registry(true); });
+        return {};
       case Kind::apply:
         return apply(event.text);
       default:
         return change(event);
     }
+  }
+
+  void undo(const SimEvent& event, const std::string& what, std::function<void()> how) {
+    if (!event.lasts) return;
+    engine().after(*event.lasts, [this, what, how = std::move(how)] {
+      note(what);
+      how();
+    });
+  }
+
+  // As kubectl does it: what its budget keeps now is asked about again.
+  Result<void> drain(const std::string& node) {
+    bool kept = false;
+    for (const Object& pod : informers->informer(pods()).cache().find(ObjectCache::kNode, node)) {
+      const OwnerReference* owner = pod.controller();
+      if (pod.deleting() || pod_terminal(pod) || (owner != nullptr && owner->kind == "DaemonSet")) continue;
+      ApiRequest request;
+      request.verb = "create";
+      request.resource = "pods";
+      request.subresource = "eviction";
+      request.ns = pod.ns();
+      request.name = pod.name();
+      request.body = to_json(json::object{{"apiVersion", "policy/v1"},
+                                          {"kind", "Eviction"},
+                                          {"metadata", {{"name", pod.name()}, {"namespace", pod.ns()}}}});
+      const auto done = wait_on(engine(), client.request(std::move(request)), 30s);
+      kept = kept || (!done && !done.error().is(Error::not_found));
+    }
+    if (kept) {
+      engine().after(kDrainAgain, [this, node] { (void)drain(node); });
+    } else {
+      note("node " + node + " is drained: nothing is left to evict");
+    }
+    return {};
   }
 
   Result<void> on_node(const SimEvent& event, const std::string& name) {
@@ -388,13 +467,19 @@ struct SimCluster::Impl {
     const std::string ns = key.substr(first + 1, second - first - 1);
     const std::string name = key.substr(second + 1);
     if (event.kind == Kind::delete_pods) {
-      auto victims = book->pods_of(key, informers->informer(pods()).cache().list(ns));
+      const bool any = event.target == "random";
+      auto victims = any ? informers->informer(pods()).cache().list()
+                         : book->pods_of(key, informers->informer(pods()).cache().list(ns));
       std::erase_if(victims, [](const Object& pod) { return pod.deleting(); });
-      if (victims.empty()) return Error(Error::not_found, "simulation", key + " has no pods");
+      if (victims.empty())
+        return Error(Error::not_found, "simulation",
+                     any ? std::string("there are no pods") : key + " has no pods");
       for (std::int64_t i = 0; i < event.count && !victims.empty(); ++i) {
         const auto at = static_cast<std::ptrdiff_t>(models->random().below(victims.size()));
         ORC_TRY(wait_on(engine(),
-                        client.remove("v1", "pods", victims[static_cast<std::size_t>(at)].name(), ns), 30s));
+                        client.remove("v1", "pods", victims[static_cast<std::size_t>(at)].name(),
+                                      victims[static_cast<std::size_t>(at)].ns()),
+                        30s));
         victims.erase(victims.begin() + at);
       }
       return {};
@@ -604,6 +689,7 @@ struct SimCluster::Impl {
     out.violations = book->violations();
     out.violations.insert(out.violations.end(), broken.begin(), broken.end());
     compare_with_list(out);
+    compare_endpoints(out);
     out.requests += requests;
     out.errors += errors;
     out.pods_created = book->created;
@@ -643,6 +729,22 @@ struct SimCluster::Impl {
       out.failures.push_back("not so: " + words(expect) + "; " + text +
                              (expect.place.empty() ? "" : " (" + expect.place + ")"));
     }
+  }
+
+  // Where controllers run, what Services list is what is Ready: at once, or soon after the last change.
+  void compare_endpoints(SimReport& out) {
+    constexpr int kLooks = 40;
+    std::vector<std::string> wrong;
+    for (int look = 0; look < kLooks && control->scheduling(); ++look) {
+      if (look > 0) world.run_for(500ms);
+      const auto all = wait_on(engine(), client.list("v1", "services"), 30s);
+      const auto slices = wait_on(engine(), client.list("discovery.k8s.io/v1", "endpointslices"), 30s);
+      if (!all || !slices) continue;
+      wrong = wrong_endpoints(all->items, slices->items, informers->informer(pods()).cache().list());
+      if (wrong.empty()) return;
+    }
+    if (!control->scheduling()) return;
+    out.violations.insert(out.violations.end(), wrong.begin(), wrong.end());
   }
 
   // A watch must show what a list shows; where the peer that is watched is not the one that lists, soon.

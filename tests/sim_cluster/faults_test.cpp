@@ -1,0 +1,190 @@
+// Faults that users and machines make, on whole clusters in virtual time.
+#include "orchestra/simulator.hpp"
+#include "tests/support/test.hpp"
+
+using namespace orchestra;
+using namespace std::chrono_literals;
+
+namespace {
+
+// Six pods behind a Service, of which a budget keeps four.
+SimScenario shop(const std::string& more) {
+  auto parsed = SimScenario::from_yaml(R"(
+seed: 11
+duration: 20m
+nodes: [{name: node, count: 4, cpu: 4}]
+objects: |
+  apiVersion: apps/v1
+  kind: Deployment
+  metadata: {name: web, namespace: default}
+  spec:
+    replicas: 6
+    selector: {matchLabels: {app: web}}
+    template:
+      metadata: {labels: {app: web}}
+      spec:
+        tolerations:
+        - {key: node.kubernetes.io/unreachable, operator: Exists, effect: NoExecute, tolerationSeconds: 30}
+        containers: [{name: main, image: "web:1", resources: {requests: {cpu: 500m}}}]
+  ---
+  apiVersion: v1
+  kind: Service
+  metadata: {name: web, namespace: default}
+  spec: {selector: {app: web}, ports: [{port: 80}]}
+  ---
+  apiVersion: policy/v1
+  kind: PodDisruptionBudget
+  metadata: {name: web, namespace: default}
+  spec: {minAvailable: 4, selector: {matchLabels: {app: web}}}
+)" + more);
+  REQUIRE_MESSAGE(parsed, (parsed ? "" : parsed.error().to_string()));
+  return *parsed;
+}
+std::size_t lines_with(const SimReport& report, const std::string& what) {
+  std::size_t count = 0;
+  for (const SimNote& note : report.timeline) count += note.what.find(what) != std::string::npos ? 1 : 0;
+  return count;
+}
+
+}  // namespace
+
+TEST_CASE("nodes are drained within the budget, one after another, and all is Ready again") {
+  SimCluster cluster(shop(R"(
+events:
+- {at: 2m, drain: node-0}
+- {at: 2m, drain: node-1}
+expect:
+- {available: default/web, at_least: 4, from: 1m}
+- {recovered: default/web, from: 3m, within: 10m}
+)"));
+  const SimReport report = cluster.run();
+  INFO(report.text());
+  CHECK(report.passed());
+  CHECK(lines_with(report, "is drained: nothing is left to evict") == 2);
+  SimCluster again(shop(R"(
+events:
+- {at: 2m, drain: node-0}
+- {at: 2m, drain: node-1}
+expect:
+- {available: default/web, at_least: 4, from: 1m}
+- {recovered: default/web, from: 3m, within: 10m}
+)"));
+  CHECK(again.run().json() == report.json());
+}
+
+TEST_CASE("a quota holds while pods are lost and made anew") {
+  SimCluster cluster(shop(R"(
+events:
+- at: 1m
+  apply: |
+    apiVersion: v1
+    kind: ResourceQuota
+    metadata: {name: q, namespace: default}
+    spec: {hard: {pods: "6", requests.cpu: "3"}}
+- {at: 2m, scale: {of: default/web, to: 12}}
+- {at: 3m, kill_node: random, for: 3m}
+- {at: 4m, delete_pods: {of: default/web, count: 2}, every: 1m, until: 8m}
+)"));
+  const SimReport report = cluster.run();
+  INFO(report.text());
+  CHECK(report.violations.empty());
+  CHECK(report.samples.back().pods == 6);
+}
+
+TEST_CASE("slow probes make the pods of a node unready though they serve, until they are in time again") {
+  SimCluster cluster(shop("events:\n- {at: 2m, slow_probes: node-0, for: 3m}\n"));
+  REQUIRE(cluster.start());
+  cluster.run_for(3min);
+  SimReport report = cluster.report();
+  const auto last = [&] { return report.samples.back(); };
+  CHECK(last().serving == 6);
+  CHECK(last().ready < 6);
+  CHECK(report.violations.empty());  // the endpoints follow
+  cluster.run_for(5min);
+  report = cluster.report();
+  INFO(report.text());
+  CHECK(last().ready == 6);
+  CHECK(report.passed());
+}
+
+TEST_CASE("while the registry is down new images do not start, and a budget keeps the old ones") {
+  SimCluster cluster(shop(R"(
+events:
+- {at: 2m, registry_down: true, for: 6m}
+- {at: 3m, set_image: {of: default/web, image: "web:2"}}
+expect:
+- {available: default/web, at_least: 4, from: 1m}
+- {converged: true, from: 8m, within: 11m}
+)"));
+  REQUIRE(cluster.start());
+  cluster.run_for(7min);
+  const auto pods = cluster.await(cluster.client().list("v1", "pods"));
+  REQUIRE(pods);
+  std::size_t waiting = 0;
+  for (const Object& pod : pods->items) {
+    waiting += pod.get("/status/containerStatuses/0/state/waiting/reason").value_or("") == "ImagePullBackOff"
+                   ? 1
+                   : 0;
+  }
+  CHECK(waiting > 0);
+  cluster.run_for(13min);
+  const SimReport report = cluster.report();
+  INFO(report.text());
+  CHECK(report.passed());
+}
+
+TEST_CASE("pods and nodes that users delete at random are made good") {
+  SimCluster cluster(shop(R"(
+events:
+- {at: 2m, delete_pods: {of: random, count: 1}, every: 1m, until: 10m}
+- {at: 3m, delete_node: random, for: 2m}
+expect:
+- {converged: true, from: 11m, within: 5m}
+)"));
+  const SimReport report = cluster.run();
+  INFO(report.text());
+  CHECK(report.passed());
+  CHECK(lines_with(report, "1 pods, drawn, are deleted") == 9);
+  CHECK(lines_with(report, "is no more") == 1);
+  CHECK(report.samples.back().nodes_ready == 4);
+}
+
+TEST_CASE("an endpoint that somebody else lists for a pod that is not there is found at the end") {
+  SimCluster cluster(shop(""));
+  REQUIRE(cluster.start());
+  cluster.run_for(2min);
+  CHECK(cluster.report().violations.empty());
+  REQUIRE(cluster.apply(R"(
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: stale, namespace: default, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+endpoints: [{addresses: [10.9.9.9], conditions: {ready: true}, targetRef: {kind: Pod, name: long-gone, namespace: default}}]
+ports: [{port: 80}]
+)"));
+  cluster.run_for(1min);
+  const auto violations = cluster.report().violations;
+  REQUIRE(violations.size() == 1);
+  CHECK(violations[0].find("the endpoints of Service default/web list as ready the pod long-gone") !=
+        std::string::npos);
+}
+
+TEST_CASE("an eviction that a budget forbids is a violation, whoever wrote it") {
+  SimCluster cluster(shop(""));
+  REQUIRE(cluster.start());
+  cluster.run_for(2min);
+  const auto pods = cluster.await(cluster.client().list("v1", "pods"));
+  REQUIRE(pods);
+  std::string names;
+  for (std::size_t i = 0; i < 3; ++i)
+    names += (i == 0 ? "\"" : ",\"") + pods->items[i].name() + "\":\"2026-01-01T00:00:00Z\"";
+  WriteOptions status;
+  status.subresource = "status";
+  REQUIRE(cluster.await(cluster.client().patch("policy/v1", "poddisruptionbudgets", "web", "default",
+                                               PatchType::merge,
+                                               R"({"status":{"disruptedPods":{)" + names + "}}}", status)));
+  cluster.run_for(5s);
+  const auto violations = cluster.report().violations;
+  REQUIRE_FALSE(violations.empty());
+  CHECK(violations[0].find("leaves 3 healthy pods, and the budget web asks for 4") != std::string::npos);
+}
