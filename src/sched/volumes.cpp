@@ -211,6 +211,7 @@ VolumePlan::Binding VolumePlan::bind(Slot slot, std::vector<VolumeChoice>* choic
 }
 
 bool VolumePlan::in_zone(Slot slot) const {
+  if (bound_.empty()) return true;
   const auto& labels = impl_.nodes[slot].shape.labels;
   const bool zoned = std::any_of(std::begin(kZoneLabels), std::end(kZoneLabels),
                                  [&](const auto& each) { return labels.contains(each.first); });
@@ -229,7 +230,9 @@ bool VolumePlan::in_zone(Slot slot) const {
 }
 
 Code VolumePlan::code(Slot slot, const std::vector<const PlacedPod*>& removed) const {
-  const auto enabled = [&](const char* plugin) { return !profile_.disabled_filters.contains(plugin); };
+  // Asked for each node: usually none is switched off, and then no name is looked up.
+  const auto& disabled = profile_.disabled_filters;
+  const auto enabled = [&](const char* plugin) { return disabled.empty() || !disabled.contains(plugin); };
   if (enabled("VolumeRestrictions") && !exclusive_.empty() && exclusive_claim_taken(removed))
     return Code::rwop;
   if (enabled("NodeVolumeLimits") && above_limit(slot, removed)) return Code::volume_limits;
