@@ -1,6 +1,7 @@
 // A server that refuses pods is not asked for hundreds of them (kubernetes
 // pkg/controller/controller_utils.go, slowStartBatch: 1, 2, 4, ..), and the set tells that it could not make
 // them.
+#include <algorithm>
 #include <condition_variable>
 
 #include "controllers/replicaset/decide.hpp"
@@ -92,4 +93,34 @@ TEST_CASE("pods that all are taken come in one decision") {
   House house(1000);
   CHECK(house.created == 20);
   CHECK(house.error.empty());
+}
+
+TEST_CASE(
+    "a refusal in other words does not write the condition again: that would be another reason to try at "
+    "once") {
+  test::World world;
+  const Object set =
+      world.add(test::object_from_line("ReplicaSet shop/web app=web image=v1 spec.replicas=2 uid=rs "
+                                       "generation=1 status.observedGeneration=1"));
+  const auto reconciler = make_replica_set_reconciler();
+  const auto refused = [&](const std::string& pod) {
+    Action action;
+    action.verb = Action::Verb::create;
+    return reconciler->failed(
+        "shop/web", world, world.now(), action,
+        Error(Error::denied, "test", "pods \"" + pod + "\" is forbidden: exceeded quota"));
+  };
+  const auto writes = [](const Actions& actions) {
+    return std::count_if(actions.list.begin(), actions.list.end(),
+                         [](const Action& each) { return each.subresource == "status"; });
+  };
+  const Actions first = refused("web-a");
+  CHECK(writes(first) == 1);
+  REQUIRE(world.apply(first));
+  const Actions second = refused("web-b");
+  CHECK(writes(second) == 0);
+  const json::object* found =
+      find_condition(tree(world.get(replica_sets(), "shop", "web")), "ReplicaFailure");
+  REQUIRE(found != nullptr);
+  CHECK(string_at(json::value(*found), "/message").find("web-a") != std::string::npos);
 }
