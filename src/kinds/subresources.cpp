@@ -155,6 +155,36 @@ Result<Change> bind_pod(const WriteInput& input, const View& view) {
   return success(std::move(change));
 }
 
+/// The pod with the condition that upstream writes before it deletes it: by this those who count failures
+/// know a disruption (pkg/registry/core/pod/storage/eviction.go).
+Result<Loaded> disrupted(const WriteInput& input, const Loaded& pod) {
+  ORC_ASSIGN(json::value tree, pod.tree());
+  std::string since = api::format_time(input.now().wall_ns);
+  json::array conditions;
+  if (const json::array* before = array_at(tree, "/status/conditions")) {
+    for (const json::value& condition : *before) {
+      if (string_at(condition, "/type") != "DisruptionTarget") {
+        conditions.push_back(condition);
+      } else if (string_at(condition, "/status") == "True") {
+        since = string_at(condition, "/lastTransitionTime");
+      }
+    }
+  }
+  conditions.push_back(json::object{{"type", "DisruptionTarget"},
+                                    {"status", "True"},
+                                    {"observedGeneration", int_at(tree, "/metadata/generation")},
+                                    {"lastProbeTime", nullptr},
+                                    {"lastTransitionTime", since},
+                                    {"reason", "EvictionByEvictionAPI"},
+                                    {"message", "Eviction API: evicting"}});
+  set_at(tree, "/status/conditions", std::move(conditions));
+  api::metadata(tree).erase("resourceVersion");
+  Loaded out{pod.kv, {}};
+  out.kv.value = Value(encode_object(*input.type, tree));
+  ORC_ASSIGN(out.view, decode_stored(out.kv.value.bytes()));
+  return out;
+}
+
 Result<Change> evict_pod(const WriteInput& input, const View& view) {
   if (input.call->info.verb != "create") return api::method_not_allowed(*input.type, input.call->info.verb);
   const std::string name = string_at(input.body, "/metadata/name", input.name());
@@ -173,7 +203,8 @@ Result<Change> evict_pod(const WriteInput& input, const View& view) {
   ORC_ASSIGN(const DeleteRequest request,
              read_delete_options(options == nullptr ? json::value(json::object()) : *options));
   main.dry_run = main.dry_run || request.dry_run;
-  ORC_ASSIGN(Change change, remove_object(main, view, pod, request));
+  ORC_ASSIGN(const Loaded marked, disrupted(input, pod));
+  ORC_ASSIGN(Change change, remove_object(main, view, marked, request));
   change.warnings.insert(change.warnings.begin(), judged.warnings.begin(), judged.warnings.end());
   ORC_ASSIGN(const json::value tree, pod.tree());
   ORC_TRY(spend_budget(view, tree, input.now().wall_ns, change));

@@ -223,6 +223,23 @@ TEST_CASE("an eviction takes from the budget, and a spent budget is a 429 that s
   CHECK(budget->get("/status/disruptedPods/a"));
 }
 
+TEST_CASE("a pod that is evicted says so while it ends: those who count failures know a disruption by it") {
+  Shop shop;
+  shop.make(
+      "apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: shop}\n"
+      "spec: {nodeName: node-a, containers: [{name: c, image: x}]}\n");
+  shop.patch("v1", "pods", "a", R"({"status":{"conditions":[{"type":"Ready","status":"True"}]}})", "status");
+  CHECK(shop.evict("a") == "ok");
+  const auto ending = shop.admin.get("v1", "pods", "a", "shop").wait(30s);
+  REQUIRE(ending);
+  CHECK(ending->deleting());
+  CHECK(ending->get("/status/conditions/0/type") == "Ready");
+  CHECK(ending->get("/status/conditions/1/type") == "DisruptionTarget");
+  CHECK(ending->get("/status/conditions/1/status") == "True");
+  CHECK(ending->get("/status/conditions/1/reason") == "EvictionByEvictionAPI");
+  CHECK(ending->get("/status/conditions/1/message") == "Eviction API: evicting");
+}
+
 TEST_CASE("new nodes are tainted until they are known to be well") {
   Shop shop;
   const Object node = shop.make("apiVersion: v1\nkind: Node\nmetadata: {name: node-a}\n");
