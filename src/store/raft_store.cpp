@@ -275,6 +275,7 @@ RaftStoreImpl::Storing RaftStoreImpl::take_batch_locked() {
   if (collect_due_) collect_locked();
   storing_ = true;
   storing_since_ns_ = steady_now();
+  if (batch_.snapshot) recording_ = batch_.snapshot->index;
   return {std::exchange(batch_, {}), std::exchange(after_sync_, {}), receipt_,
           std::exchange(sync_due_, false)};
 }

@@ -26,6 +26,7 @@ struct SimulatedPeer {
   LogIdentity identity;                 ///< who a fresh peer is: it need not ask
   std::optional<Configuration> founds;  ///< the cluster that it founds
   std::size_t append_bytes_max = 0;     ///< of one message; 0: as in production
+  std::uint8_t commands_known = 0;  ///< of an earlier release: the last type of its commands; 0: of this one
   /// How long the disk takes for the next batch. Empty: no time.
   std::function<Duration()> log_delay = {};
   /// See LogOptions::on_append.
@@ -96,6 +97,7 @@ class RaftStoreImpl final : public LocalStore, public StoreMembers {
   class Receiver;
 
   // raft_store_open.cpp: before any other thread exists
+  Result<Command> decode(std::string_view bytes) const;
   Result<void> open_log(RecoveredLog& recovered);
   Result<void> find_identity(RecoveredLog& recovered);
   Result<LogIdentity> ask_identity();
@@ -289,8 +291,9 @@ class RaftStoreImpl final : public LocalStore, public StoreMembers {
   bool log_done_ = false;
   bool stopping_ = false;
   bool snapshot_running_ = false;
-  std::optional<SnapshotMarker> newest_snapshot_;         ///< with its record synced
-  Configuration snapshot_configuration_;                  ///< as of it
+  std::optional<SnapshotMarker> newest_snapshot_;  ///< with its record synced
+  Configuration snapshot_configuration_;           ///< as of it
+  Index recording_;  ///< of the newest snapshot whose record was given to the log
   std::map<Index, Configuration> marker_configurations_;  ///< as of snapshots whose record is on its way
   std::vector<PeerId> snapshots_wanted_;
   bool low_space_ = false;

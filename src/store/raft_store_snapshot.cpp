@@ -65,7 +65,8 @@ void RaftStoreImpl::take_snapshot(SnapshotImage image, std::uint64_t log_grown) 
   if (failed_ || stopping_) return;  // the file stays without its record; the next start removes it
   if (newest_snapshot_ && newest_snapshot_->index == marker.index) forget_rot_locked();  // written anew
   const bool newer = (!newest_snapshot_ || newest_snapshot_->index < marker.index) &&
-                     (!batch_.snapshot || batch_.snapshot->index < marker.index) && !installing_;
+                     (!batch_.snapshot || batch_.snapshot->index < marker.index) &&
+                     recording_ < marker.index && !installing_;
   if (!newer) return;  // one from a peer came in between
   batch_.snapshot = marker;
   marker_configurations_[marker.index] = configuration;

@@ -252,9 +252,13 @@ void PeerNet::arm_look_after() {
 /// Pings, silence, peers to forget.
 void PeerNet::look_after() {
   std::vector<std::pair<std::shared_ptr<Link>, std::uint64_t>> silent;
+  std::vector<std::shared_ptr<Transfer>> stuck;
   {
     std::lock_guard lock(mutex_);
     const std::int64_t now = steady_now();
+    for (const auto& [to, transfer] : transfers_) {
+      if (now - transfer->progress_ns > transfer_patience_ns(*transfer)) stuck.push_back(transfer);
+    }
     std::erase_if(links_, [&](auto& entry) {
       Link& link = *entry.second;
       if (link.forget_at == 0 || link.forget_at > now) return false;
@@ -273,6 +277,8 @@ void PeerNet::look_after() {
       }
     }
   }
+  for (const auto& transfer : stuck)
+    transfer_end(transfer, Error(Error::deadline_exceeded, "store", "its receiver says nothing any more"));
   for (auto& [link, attempt] : silent) link_down(link, attempt, "no answer for 3 s from " + link->address);
   arm_look_after();
 }

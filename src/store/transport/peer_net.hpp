@@ -106,6 +106,7 @@ class PeerNet : public std::enable_shared_from_this<PeerNet> {
   void arm_look_after();
   Hello hello_to(PeerId to, Purpose purpose) const;
   void transfer_next(const std::shared_ptr<Transfer>& transfer);
+  std::int64_t transfer_patience_ns(const Transfer& transfer) const;
   void transfer_end(const std::shared_ptr<Transfer>& transfer, const Result<void>& result);
   std::int64_t steady_now() const { return engine_.clock().now().steady_ns; }
   Transport& transport() const { return options_.tls ? *options_.tls : engine_.transport(); }

@@ -42,7 +42,7 @@ struct PeerNet::Transfer {
   std::shared_ptr<TransportConnection> connection;
   bool greeted = false, end_sent = false, ended = false, reading = false;
   std::uint64_t sent = 0, arrived = 0;
-  std::int64_t progress_ns = 0;
+  std::int64_t progress_ns = 0;  ///< when it last went on
 };
 
 }  // namespace orchestra::store

@@ -14,10 +14,20 @@ namespace {
 constexpr std::uint64_t kChunk = 256u << 10;
 constexpr std::uint64_t kWindow = 4 * kChunk;
 constexpr std::size_t kTransfersMax = 2;
+/// Without anything said about a chunk, and about the end, which is said when everything is verified and on
+/// disk. What is lost without a word (a machine without power) would else be waited for as long as TCP does.
+constexpr std::int64_t kChunkSilenceMax = 10'000'000'000;
+constexpr std::int64_t kEndSilenceMax = 120'000'000'000;
 
 }  // namespace
 
 // ---- the sending side
+
+std::int64_t PeerNet::transfer_patience_ns(const Transfer& transfer) const {
+  if (transfer.end_sent) return kEndSilenceMax;
+  const std::uint64_t rate = options_.snapshot_bytes_per_s;
+  return kChunkSilenceMax + (rate == 0 ? 0 : static_cast<std::int64_t>(kChunk * 1'000'000'000 / rate));
+}
 
 void PeerNet::send_snapshot(PeerId to, std::shared_ptr<DiskFile> file, std::uint64_t bytes, Message message,
                             std::function<void(Result<void>)> done) {
@@ -40,6 +50,7 @@ void PeerNet::send_snapshot(PeerId to, std::shared_ptr<DiskFile> file, std::uint
     } else {
       address = link->second->address;
       hello = hello_to(to, Purpose::snapshot);
+      transfer->progress_ns = steady_now();
       transfers_[to] = transfer;
     }
   }
@@ -51,6 +62,10 @@ void PeerNet::send_snapshot(PeerId to, std::shared_ptr<DiskFile> file, std::uint
   handler.on_message = [weak = weak_from_this(), transfer](const std::string& frame) {
     auto self = weak.lock();
     if (!self) return;
+    {
+      std::lock_guard lock(self->mutex_);
+      transfer->progress_ns = self->steady_now();
+    }
     if (!transfer->greeted) {
       const auto answer = decode_hello_answer(frame);
       if (!answer) return self->transfer_end(transfer, answer.error());
@@ -108,6 +123,7 @@ void PeerNet::transfer_next(const std::shared_ptr<Transfer>& transfer) {
             FrameKind::snapshot_end, self->options_.identity.cluster, encode_message(transfer->message)));
         std::lock_guard lock(self->mutex_);
         transfer->end_sent = true;
+        transfer->progress_ns = self->steady_now();
         transfer->reading = false;
         return;
       }
@@ -119,6 +135,7 @@ void PeerNet::transfer_next(const std::shared_ptr<Transfer>& transfer) {
       (void)transfer->connection->send(encode_chunk(chunk));
       std::lock_guard lock(self->mutex_);
       transfer->sent = offset + size;
+      transfer->progress_ns = self->steady_now();
       if (self->options_.snapshot_bytes_per_s != 0) {
         transfer->reading = false;
         const std::int64_t wait =
