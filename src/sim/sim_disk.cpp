@@ -305,6 +305,25 @@ void SimDisk::flip(const std::string& path, std::uint64_t offset, unsigned char 
   file.bytes[offset] = static_cast<char>(static_cast<unsigned char>(file.bytes[offset]) ^ mask);
   file.durable = file.bytes;
 }
+void SimDisk::overwrite(const std::string& path, std::uint64_t offset, std::string_view bytes) {
+  std::lock_guard lock(mutex_);
+  File& file = *names_.at(path);
+  ORC_ASSERT(offset + bytes.size() <= file.bytes.size());
+  file.bytes.replace(offset, bytes.size(), bytes);
+  file.durable = file.bytes;
+}
+std::string SimDisk::contents(const std::string& path) const {
+  std::lock_guard lock(mutex_);
+  return names_.at(path)->bytes;
+}
+void SimDisk::replace() {
+  std::lock_guard lock(mutex_);
+  ORC_ASSERT(locks_.empty());
+  directories_ = {"/"};
+  names_.clear();
+  durable_names_.clear();
+  name_changes_.clear();
+}
 std::uint64_t SimDisk::file_size(const std::string& path) const {
   std::lock_guard lock(mutex_);
   return names_.at(path)->bytes.size();

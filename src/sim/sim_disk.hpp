@@ -49,6 +49,11 @@ class SimDisk final : public Disk {
   /// allocate() past this many bytes in all answers no_space; 0 = no limit.
   void set_capacity(std::uint64_t bytes);
   void flip(const std::string& path, std::uint64_t offset, unsigned char mask);
+  /// What the medium holds from here on, at an offset within the file: a write that went to the wrong place.
+  void overwrite(const std::string& path, std::uint64_t offset, std::string_view bytes);
+  std::string contents(const std::string& path) const;
+  /// An empty disk takes its place; nothing may be open.
+  void replace();
   std::uint64_t file_size(const std::string& path) const;
   std::vector<std::string> files() const;
 

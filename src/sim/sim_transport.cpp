@@ -5,6 +5,8 @@
 namespace orchestra::sim {
 
 namespace {
+constexpr std::uint64_t kDoubleLaterMax = 500'000'000;
+
 Error transport_error(Error::Code code, std::string text) { return {code, "sim", std::move(text)}; }
 }  // namespace
 
@@ -31,6 +33,8 @@ struct SimNetwork::Impl : std::enable_shared_from_this<SimNetwork::Impl> {
   std::set<std::pair<std::string, std::string>> cuts;           // from, to
   std::vector<std::weak_ptr<End>> ends;
   std::uint32_t resets_per_million = options.resets_per_million;
+  std::uint32_t doubles_per_million = 0;
+  std::function<bool(std::string_view)> may_double;
   int next_port = 40000;
   Watcher watcher;
 };
@@ -59,16 +63,25 @@ class SimNetwork::Impl::End final : public TransportConnection, public std::enab
     const std::int64_t now = network_->engine.clock().now().steady_ns;
     const std::int64_t due = std::max(last_due_ns_, now + network_->draw_delay().count());
     last_due_ns_ = due;
-    network_->engine.after(Duration(due - now),
-                           [self = shared_from_this(), other, message = std::move(message)]() mutable {
-                             self->in_flight_ -= message.size();
-                             if (other->closed_ || self->network_->blocked(self->self_, self->peer_)) return;
-                             if (!other->handler_.on_message) return;
-                             if (self->network_->watcher)
-                               self->network_->watcher(self->self_, self->peer_, message, true);
-                             other->handler_.on_message(std::move(message));
-                           });
+    const bool twice = network_->doubles_per_million != 0 &&
+                       network_->doubles_per_million > network_->random.below(1'000'000) &&
+                       network_->may_double(message);
+    if (twice) {
+      const auto later = static_cast<std::int64_t>(network_->random.below(kDoubleLaterMax));
+      in_flight_ += message.size();
+      deliver(Duration(due - now + later), other, message);
+    }
+    deliver(Duration(due - now), other, std::move(message));
     return {};
+  }
+  void deliver(Duration after, const std::shared_ptr<End>& other, std::string message) {
+    network_->engine.after(after, [self = shared_from_this(), other, message = std::move(message)]() mutable {
+      self->in_flight_ -= message.size();
+      if (other->closed_ || self->network_->blocked(self->self_, self->peer_)) return;
+      if (!other->handler_.on_message) return;
+      if (self->network_->watcher) self->network_->watcher(self->self_, self->peer_, message, true);
+      other->handler_.on_message(std::move(message));
+    });
   }
   void close() override { reset("closed by this side"); }
 
@@ -191,7 +204,11 @@ void SimNetwork::cut(const std::string& a, const std::string& b, bool one_way) {
 void SimNetwork::heal() { impl_->cuts.clear(); }
 void SimNetwork::calm() {
   heal();
-  impl_->resets_per_million = 0;
+  impl_->resets_per_million = impl_->doubles_per_million = 0;
+}
+void SimNetwork::double_messages(std::uint32_t per_million, std::function<bool(std::string_view)> may) {
+  impl_->doubles_per_million = per_million;
+  impl_->may_double = std::move(may);
 }
 void SimNetwork::watch(Watcher watcher) { impl_->watcher = std::move(watcher); }
 

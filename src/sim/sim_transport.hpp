@@ -37,12 +37,15 @@ class SimNetwork {
   /// Nothing passes from `a` to `b`, nor back unless `one_way`; connections between them are reset.
   void cut(const std::string& a, const std::string& b, bool one_way = false);
   void heal();
-  /// No connection is reset any more, either.
+  /// No connection is reset and no message doubled any more, either.
   void calm();
   /// Sees each message when it is sent (arrived = false; it may be lost yet) and when it arrives.
   using Watcher = std::function<void(const std::string& from, const std::string& to, std::string_view message,
                                      bool arrived)>;
   void watch(Watcher watcher);
+  /// Of the messages for which `may` says so, so many of a million arrive a second time, up to half a second
+  /// later and behind whatever was sent meanwhile.
+  void double_messages(std::uint32_t per_million, std::function<bool(std::string_view message)> may);
 
   struct Impl;
 

@@ -50,6 +50,7 @@ bool StoreAudit::holds(PeerId peer, Index index, Term term) const {
 }
 
 void StoreAudit::on_append(PeerId peer, const store::LogBatch& batch, bool stored) {
+  if (peers_[peer].lost) return;
   OnDisk& disk = peers_[peer].disk;
   if (!stored) {
     // It may reach the disk without the entries of its batch.
@@ -95,6 +96,7 @@ void StoreAudit::on_frame(std::string_view frame, bool arrived, std::int64_t now
     return;
   }
   const PeerId from = message->from;
+  if (peers_[from].lost) return;
   const OnDisk& disk = peers_[from].disk;
   if (disk.term > message->term) return;  // what it said in an older term binds it no more
   if (type == MessageType::append_answer) {
@@ -118,6 +120,7 @@ void StoreAudit::opened(PeerId peer, const RaftCore& core) {
   known.opening = false;
   known.changes = ~std::uint64_t{0};
   known.heard_ns.clear();
+  if (known.lost) return;
   if (core.term() < disk.term ||
       (core.term() == disk.term && disk.vote.value != 0 && core.vote() != disk.vote))
     violated(peer, "came back without the vote of term " + shown(disk.term) + " that it had stored");
@@ -180,6 +183,12 @@ void StoreAudit::check_leader(PeerId peer, Peer& known, const RaftCore& core, st
     known.leads = core.term();
     known.led_ns = now_ns;
     known.counted = {};
+    const auto voted = [&](PeerId id) {
+      const OnDisk& disk = peers_[id].disk;  // in a later term: what it had said is not there any more
+      return disk.term > core.term() || (disk.term == core.term() && disk.vote == peer);
+    };
+    if (!store::has_quorum(core.configuration(), voted))
+      violated(peer, "leads term " + shown(core.term()) + " without the votes of a majority");
     // Of what was committed before its term: one that slept may win an election that others have left behind.
     Index last{committed_.size()};
     while (last.value > 0 && committed_seen_[last.value - 1] >= core.term()) --last.value;

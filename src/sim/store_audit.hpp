@@ -32,6 +32,9 @@ class StoreAudit {
   void on_frame(std::string_view frame, bool arrived, std::int64_t now_ns);
   /// Before a start: what was being written when the power failed may be there.
   void opens(store::PeerId peer) { peers_[peer].opening = true; }
+  /// Its disk was replaced by an empty one. What it said before was true then, and counts; what it says under
+  /// this id from now on must convince nobody.
+  void lost(store::PeerId peer) { peers_[peer].lost = true; }
   /// After it: what is there now against what the disk was given before.
   void opened(store::PeerId peer, const store::RaftCore& core);
   /// It does nothing, or does something again: silence counts from here.
@@ -55,6 +58,7 @@ class StoreAudit {
     Term leads;     ///< the term in which it was seen as leader
     Index counted;  ///< commit index that was looked into, as leader
     bool opening = false;
+    bool lost = false;
     std::int64_t led_ns = 0;  ///< since when it leads, as far as was seen
     std::int64_t awake_ns = 0;
     std::uint64_t changes = 0;  ///< of its configuration

@@ -5,6 +5,8 @@
 
 #include "sim/sim_peers.hpp"
 #include "sim/store_audit.hpp"
+#include "store/disk/segment.hpp"
+#include "store/transport/peer_wire.hpp"
 
 namespace orchestra::sim {
 namespace {
@@ -29,6 +31,7 @@ class StoreSim {
       : options_(options),
         simulator_(options.seed, network_options(options.seed)),
         random_(simulator_.random()),
+        losses_(options.seed * 131 + 7),
         audit_([this](const std::string& what) { violated(what); }) {
     simulator_.network().watch(
         [this](const std::string&, const std::string&, std::string_view frame, bool arrived) {
@@ -64,6 +67,12 @@ class StoreSim {
     std::int64_t restart_at = 0;
     std::string rotten;  ///< a segment with a turned byte
     std::uint64_t rotten_at = 0;
+    struct Damage {
+      std::string file;
+      std::uint64_t offset = 0;
+      std::string before;
+    };
+    std::optional<Damage> damaged;  ///< what its next start must refuse
   };
 
   static SimNetworkOptions network_options(std::uint64_t seed) {
@@ -96,6 +105,21 @@ class StoreSim {
     }
     cluster_ = found_peers(simulator_, peers);
     next_peer_ = count + 1;
+    if (losses_.below(3) == 0) {
+      for (SimPeer* peer : peers) {
+        if (losses_.below(2) == 0) peer->identity.commands_known = kCommandsOfEarlier;
+      }
+    }
+    if (losses_.below(2) == 0) plan_loss();
+    if (losses_.below(3) == 0) {
+      const auto rate = static_cast<std::uint32_t>(1 + losses_.below(300'000));
+      simulator_.network().double_messages(rate, [this](std::string_view frame) {
+        // Of these a connection that was made anew may bring the same ones again; others have numbers.
+        if (frame.empty() || frame[0] != static_cast<char>(store::FrameKind::message)) return false;
+        ++report_.doubled;
+        return true;
+      });
+    }
     for (auto& [name, peer] : peers_) open(peer);
   }
 
@@ -126,6 +150,23 @@ class StoreSim {
     audit_.opens(id);
     auto started = open_peer(simulator_, peer, std::move(options));
     note("open " + peer.name + (started ? "" : ": " + started.error().to_string()));
+    if (!started && needs_upgrade(peer, started.error())) {
+      peer.restart_at = simulator_.now_ns() + 1;
+      return;
+    }
+    if (peer.damaged && !peer.host->disk.crashed()) {
+      const auto damage = *std::exchange(peer.damaged, {});
+      if (!started && started.error().is(Error::corrupt)) {
+        if (started.error().to_string().find(damage.file) == std::string::npos)
+          violated("peer " + peer.name + " refuses to open and does not name " + damage.file + ": " +
+                   started.error().to_string());
+        return replace_disk(peer);
+      }
+      // Nothing needs what was damaged there; the audit looks at what was read.
+      if (peer.host->disk.exists(damage.file) &&
+          peer.host->disk.file_size(damage.file) >= damage.offset + damage.before.size())
+        peer.host->disk.overwrite(damage.file, damage.offset, damage.before);
+    }
     if (!started) {
       // A power failure while it opened; anything else must not happen.
       if (!peer.host->disk.crashed() &&
@@ -197,15 +238,16 @@ class StoreSim {
                : kind < 9 ? Operation::Type::compare_and_write
                           : Operation::Type::remove;
     // On the machine itself: one that is paused begins later.
-    peer.host->engine->post([this, store = peer.store, op, client, kind, value, slot] {
-      start(*store, op, client, kind, value, slot);
+    const bool nests = slot % 2 == 0 && peer.identity.commands_known == 0;
+    peer.host->engine->post([this, store = peer.store, op, client, kind, value, slot, nests] {
+      start(*store, op, client, kind, value, slot, nests);
     });
     peer.host->dirty = true;
     think(client);
   }
 
   void start(StateStore& store, const std::shared_ptr<Operation>& op, int client, std::uint64_t kind,
-             const std::string& value, std::uint64_t slot) {
+             const std::string& value, std::uint64_t slot, bool nests) {
     if (kind < 4) {
       store.get(op->key, {}).on_ready([this, op, client](Result<GetResult> got) {
         op->returned = simulator_.now_ns();
@@ -234,7 +276,7 @@ class StoreSim {
       op->value = value;
       const auto& [revision, expected] = last_mod_[{client, op->key}];
       op->expected = expected;
-      if (slot % 2 == 0) return nested_put(store, op, revision);
+      if (nests) return nested_put(store, op, revision);
       PutOptions options;
       options.if_mod_revision = revision;
       store.put(op->key, value, options).on_ready([this, op, slot](Result<WriteResult> put) {
@@ -354,8 +396,10 @@ class StoreSim {
   }
   void keep_later(const std::string& key) {
     const auto ttl = static_cast<std::uint64_t>(leases_[key].ttl.count()) * 1'000'000'000;
-    simulator_.after(Duration(static_cast<std::int64_t>(ttl / 8 + random_.below(ttl))),
-                     [this, key] { keep(key); });
+    // Now and then just when it ends: that is when a lease whose end is under way may be kept alive.
+    const bool late = random_.below(4) == 0;
+    const std::uint64_t wait = late ? ttl + random_.below(60'000'000) : ttl / 8 + random_.below(ttl);
+    simulator_.after(Duration(static_cast<std::int64_t>(wait)), [this, key] { keep(key); });
   }
   void keep(const std::string& key) {
     Held& held = leases_[key];
@@ -499,6 +543,141 @@ class StoreSim {
     note("rot " + peer.name + " " + peer.rotten);
     peer.host->disk.flip(peer.rotten, peer.rotten_at, kRotMask);
   }
+  // ---- damage that a start meets, and disks that are replaced. One at a time, of a voter beside at least
+  // two others, so that a majority keeps what was acknowledged; then recovery is demanded.
+
+  void plan_loss() {
+    simulator_.after(Duration(static_cast<std::int64_t>(500'000'000 + losses_.below(6'000'000'000))), [this] {
+      if (healing_) return;
+      auto at = peers_.begin();
+      std::advance(at, static_cast<std::ptrdiff_t>(losses_.below(peers_.size())));
+      const bool damages = losses_.below(3) != 0;
+      if (may_lose(at->second)) {
+        if (damages) {
+          damage(at->second);
+        } else {
+          replace_disk(at->second);
+        }
+      }
+      plan_loss();
+    });
+  }
+  bool may_lose(Peer& peer) {
+    Peer* leads = leader();
+    if (lost_ != 0 || leads == nullptr || voters() < 3) return false;
+    for (const auto& [name, other] : peers_) {
+      if (other.damaged) return false;
+    }
+    // Everybody knows that it took part: one that lags behind that entry would let the empty disk in
+    // (docs/status.md).
+    const store::Configuration all = leads->store->raft_view().configuration;
+    for (const Member& member : all.members) {
+      const auto known = std::find_if(peers_.begin(), peers_.end(),
+                                      [&](const auto& entry) { return entry.second.id() == member.id; });
+      if (known == peers_.end() || !known->second.store) return false;
+      bool settled = false;
+      known->second.store->inspect([&](const store::RaftCore& core) {
+        const Member* self = core.configuration().find(peer.id());
+        settled = !core.configuration().joint && core.configurations().back().index <= core.applied() &&
+                  self != nullptr && self->voter && self->started;
+      });
+      if (!settled) return false;
+    }
+    return true;
+  }
+
+  /// While it is down a byte turns, or a sector of another place lies where it should not: in a place whose
+  /// loss no crash explains. Its start must refuse, and name the file.
+  void damage(Peer& peer) {
+    if (peer.store) crash(peer);
+    struct Place {
+      std::string file;
+      std::string bytes;
+      std::uint64_t end = 0;  ///< in here
+    };
+    std::vector<Place> places;
+    SimDisk& disk = peer.host->disk;
+    std::vector<std::string> files = disk.files();
+    std::sort(files.rbegin(), files.rend());
+    bool newest = true;
+    for (const std::string& file : files) {
+      Place place{file, disk.contents(file), 0};
+      if (file.find("/log-") != std::string::npos) {
+        const auto header = store::decode_segment_header(place.bytes);
+        if (!header || !*header) continue;
+        const auto scan = store::scan_segment(place.bytes, (*header)->segment, (*header)->previous);
+        place.end = std::exchange(newest, false) ? scan.synced_after : scan.end;
+      } else if (file.find("/snapshot-") != std::string::npos && file.find(".tmp") == std::string::npos) {
+        place.end = place.bytes.size();
+      }
+      if (place.end > 0) places.push_back(std::move(place));
+    }
+    if (places.empty()) return;
+    const Place& to = places[losses_.below(places.size())];
+    const Place& from = places[losses_.below(places.size())];
+    Peer::Damage damage{to.file, losses_.below(to.end), {}};
+    std::string bytes;
+    if (losses_.below(2) == 0) {
+      damage.offset = damage.offset / kSector * kSector;
+      const std::uint64_t source = losses_.below(from.end) / kSector * kSector;
+      bytes = from.bytes.substr(source, std::min({kSector, from.end - source, to.end - damage.offset}));
+      damage.before = to.bytes.substr(damage.offset, bytes.size());
+    }
+    const bool misdirected = bytes != damage.before;
+    if (!misdirected) {
+      damage.before = to.bytes.substr(damage.offset, 1);
+      bytes = std::string(1, static_cast<char>(damage.before[0] ^ kRotMask));
+    }
+    note((misdirected ? "misdirected write " : "rot at the start of ") + peer.name + " " + damage.file + " " +
+         std::to_string(damage.offset));
+    disk.overwrite(damage.file, damage.offset, bytes);
+    peer.damaged = std::move(damage);
+    ++report_.damaged;
+  }
+
+  /// Somebody starts it again under its old id, and then does what is right: that member goes, a new one
+  /// comes.
+  void replace_disk(Peer& peer) {
+    if (peer.store) crash(peer);
+    note("replace disk " + peer.name);
+    ++report_.replaced;
+    peer.host->disk.replace();
+    peer.identity.founds.reset();
+    peer.damaged.reset();
+    peer.rotten.clear();
+    audit_.lost(peer.id());
+    lost_ = peer.id().value;
+    if (peer.restart_at == 0) peer.restart_at = simulator_.now_ns() + 1;
+    replace_member();
+  }
+  void replace_member() {
+    simulator_.after(300ms, [this] {
+      if (done_) return;
+      Peer* leads = leader();
+      if (leads == nullptr || leads->host->paused) return replace_member();
+      const store::Configuration now = leads->store->raft_view().configuration;
+      if (now.joint) return replace_member();
+      if (now.find(PeerId{lost_}) != nullptr) {
+        leads->host->dirty = true;
+        leads->store->remove_member(lost_, false).on_ready([](Result<void>) {});
+        return replace_member();
+      }
+      lost_ = 0;
+      if (!healing_ && peers_.size() < kMachines) add_machine(*leads);
+    });
+  }
+
+  /// A command that its release does not know stopped it: the next start is one of this release.
+  bool needs_upgrade(Peer& peer, const Error& error) {
+    if (peer.identity.commands_known == 0 ||
+        error.to_string().find("run a newer release") == std::string::npos)
+      return false;
+    note("upgrade " + peer.name);
+    ++report_.upgraded;
+    peer.identity.commands_known = 0;
+    return true;
+  }
+
   void end_rot(Peer& peer) {
     const std::string file = std::exchange(peer.rotten, {});
     if (!file.empty() && peer.host->disk.exists(file)) peer.host->disk.flip(file, peer.rotten_at, kRotMask);
@@ -536,28 +715,30 @@ class StoreSim {
     audit_.woke(PeerId{peer.identity.identity.peer}, simulator_.now_ns());
   }
 
+  /// The identity is what the cluster gave: the simulator brings it to the new machine.
+  void add_machine(Peer& leads) {
+    const std::string name(1, static_cast<char>('a' + next_peer_++));
+    note("add " + name);
+    leads.host->dirty = true;
+    leads.store->add_member(name, name + ":1", true, false).on_ready([this, name](Result<std::uint64_t> id) {
+      if (!id || healing_) return;
+      Peer& fresh = peers_[name];
+      fresh.name = name;
+      fresh.host = &simulator_.add_host(name);
+      fresh.identity.identity = cluster_;
+      fresh.identity.identity.peer = *id;
+      fresh.restart_at = simulator_.now_ns() + 1;
+    });
+  }
+
   void change_members(Peer& peer) {
     Peer* leads = leader();
-    if (leads == nullptr || leads->host->paused) return;
+    if (leads == nullptr || leads->host->paused || lost_ != 0) return;
     auto& members = *leads->store;
     leads->host->dirty = true;
     const std::uint64_t what = random_.below(3);
     if (what == 0 && peers_.size() < 7) {
-      // The identity is what the cluster gave: the simulator brings it to the new machine.
-      const std::string name(1, static_cast<char>('a' + next_peer_));
-      const std::uint64_t shown = next_peer_++;
-      note("add " + name);
-      members.add_member(name, name + ":1", true, false)
-          .on_ready([this, name, shown](Result<std::uint64_t> id) {
-            if (!id || healing_) return;
-            (void)shown;
-            Peer& fresh = peers_[name];
-            fresh.name = name;
-            fresh.host = &simulator_.add_host(name);
-            fresh.identity.identity = cluster_;
-            fresh.identity.identity.peer = *id;
-            fresh.restart_at = simulator_.now_ns() + 1;
-          });
+      add_machine(*leads);
     } else if (what == 1) {
       note("promote " + peer.name);
       members.promote_member(peer.identity.identity.peer).on_ready([](Result<void>) {});
@@ -612,6 +793,7 @@ class StoreSim {
       read_watch(peer);
       if (peer.store->failed() && !peer.host->disk.crashed()) {
         for (const std::string& alarm : peer.store->status().alarms) {
+          needs_upgrade(peer, Error(Error::unsupported, "sim", alarm));
           if (alarm.find("differs from that of the majority") == std::string::npos) continue;
           ++report_.diverged;
           violated("peer " + name + " was told that its state is wrong");
@@ -748,16 +930,22 @@ class StoreSim {
 
   static constexpr std::size_t kFaults = 13;
   static constexpr unsigned char kRotMask = 0x10;
+  static constexpr std::uint64_t kSector = 512;
+  static constexpr std::size_t kMachines = 12;           ///< in one run
+  static constexpr std::uint8_t kCommandsOfEarlier = 8;  ///< release 0.1 had no txns within txns
   static constexpr std::size_t kHolders = 2;
   static constexpr std::uint64_t kDiskStall = 1'000'000'000;
   static constexpr std::uint64_t kCalmDisk = 2'000'000;
   const StoreSimOptions options_;
   Simulator simulator_;
   SimRandom& random_;
+  /// For the losses below, so that a seed goes on meeting the other faults that it met before these came.
+  SimRandom losses_;
   StoreAudit audit_;
   std::map<std::string, Peer> peers_;
   store::LogIdentity cluster_;
   std::uint64_t next_peer_ = 1;
+  std::uint64_t lost_ = 0;  ///< the member whose disk was replaced and that is still one
   unsigned weights_[kFaults] = {};
   std::int64_t pause_between_ = 0;
   std::uint64_t disk_delay_max_ = 0;  ///< nanoseconds for one batch of the log

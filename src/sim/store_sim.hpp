@@ -2,10 +2,11 @@
 // StoreSim: a cluster of RaftStores under faults, with clients, watches and everything that is checked.
 //
 // Phase 1, chaos: cuts (one way or both), resets, crashes at any disk operation, pauses, failing syncs, full
-// disks, clocks that run wrong, members that come and go, leaders handed over - each seed draws its own
-// rates. Phase 2, heal: then progress and convergence are demanded. Checked all the time: one leader per
-// term, one state hash per log index, revisions of a peer never go back; at the end the clients' history
-// (history.hpp) and what the watches delivered.
+// disks, damage in what a start needs, replaced disks, doubled messages, peers of an earlier release, clocks
+// that run wrong, members that come and go, leaders handed over - each seed draws its own rates. Phase 2,
+// heal: then progress and convergence are demanded. Checked all the time: one leader per term, one state hash
+// per log index, revisions of a peer never go back; at the end the clients' history (history.hpp) and what
+// the watches delivered.
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -36,6 +37,7 @@ struct StoreSimReport {
   std::string violation;         ///< empty: everything held
   std::uint64_t trace_hash = 0;  ///< of all that happened: the same seed gives the same
   std::uint64_t calls = 0, acknowledged = 0, events = 0, faults = 0, elections = 0, installs = 0;
+  std::uint64_t damaged = 0, replaced = 0, doubled = 0, upgraded = 0;  ///< how often
   std::uint64_t diverged = 0;  ///< peers that stopped because the others told them that their state is wrong
   std::vector<std::string> trace;
 };

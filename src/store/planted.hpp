@@ -41,6 +41,11 @@ enum class Bug {
   revive_ending_lease,      ///< a lease whose end is under way is kept alive
   break_promise,            ///< a leader reads under its lease for longer than anybody promised
   state_rots,               ///< one peer does not apply what it should
+  cut_damage,               ///< damage amid the log is cut as a crash's torn tail is
+  trust_payloads,           ///< what a log record holds is not compared with its checksum
+  accept_empty_disk,        ///< one whose disk was replaced goes on under its old id
+  count_votes_twice,        ///< the same vote, heard twice, counts as two
+  skip_unknown_command,     ///< a command of a later release is skipped
   last
 };
 

@@ -131,7 +131,7 @@ bool RaftStoreImpl::apply_some() {
       if (entry.type == EntryType::command) {
         if (proposal.command) {
           commands.push_back(std::move(*proposal.command));
-        } else if (auto command = decode_command(entry.bytes())) {
+        } else if (auto command = decode(entry.bytes())) {
           commands.push_back(std::move(*command));
         } else {
           unreadable = command.error();

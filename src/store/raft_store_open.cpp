@@ -4,6 +4,7 @@
 #include "orchestra/env.hpp"
 #include "store/disk/compress.hpp"
 #include "store/mvcc/command_codec.hpp"
+#include "store/planted.hpp"
 #include "store/raft/codec.hpp"
 #include "store/raft_store.hpp"
 #include "store/restore.hpp"
@@ -29,6 +30,15 @@ RaftStoreImpl::RaftStoreImpl(Engine& engine, RaftStoreOptions options, std::opti
 
 std::string RaftStoreImpl::snapshot_path(const SnapshotMarker& marker) const {
   return options_.data_dir + "/" + snapshot_file_name(marker.index, marker.term);
+}
+
+/// A simulated peer may be of a release that does not know all of them.
+Result<Command> RaftStoreImpl::decode(std::string_view bytes) const {
+  if (given_ && given_->commands_known != 0 && command_type(bytes) > given_->commands_known) {
+    if (planted(Bug::skip_unknown_command)) return Command(StateCheck{});
+    return unknown_command(bytes, given_->commands_known);
+  }
+  return decode_command(bytes);
 }
 
 Result<void> RaftStoreImpl::open_log(RecoveredLog& recovered) {
@@ -311,7 +321,7 @@ Result<void> RaftStoreImpl::become_leader_alone() {
       const Entry& entry = ready.committed[i];
       last = {entry.term, entry.index};
       if (entry.type == EntryType::command) {
-        auto command = decode_command(entry.bytes());
+        auto command = decode(entry.bytes());
         if (!command) return command.error().with_context("log entry " + std::to_string(entry.index.value));
         commands.push_back(std::move(*command));
       }

@@ -122,6 +122,26 @@ TEST_CASE("one seed gives one run, byte by byte, another seed another") {
   CHECK(run_store_sim(options).trace_hash != first.trace_hash);
 }
 
+TEST_CASE("the rarer faults do happen: damage at a start, replaced disks, doubled messages, upgrades") {
+  StoreSimReport all;
+  const auto happened = [&] {
+    return all.damaged > 3 && all.replaced > 3 && all.doubled > 3 && all.upgraded > 3;
+  };
+  for (std::uint64_t seed = 1001; seed <= 1060 && !happened(); ++seed) {
+    StoreSimOptions options;
+    options.seed = seed;
+    options.peers = 3;
+    options.chaos = 10s;
+    const StoreSimReport report = run_store_sim(options);
+    CHECK_MESSAGE(report.violation.empty(), "seed ", seed, ": ", report.violation);
+    all.damaged += report.damaged;
+    all.replaced += report.replaced;
+    all.doubled += report.doubled;
+    all.upgraded += report.upgraded;
+  }
+  CHECK(happened());
+}
+
 TEST_CASE("seeds of crashes, cuts, pauses, failing disks, wrong clocks and changes of members") {
   if (const char* one = std::getenv("SIM_SEED")) return run_seed(std::strtoull(one, nullptr, 10));
   const char* many = std::getenv("SIM_SEEDS");

@@ -191,16 +191,22 @@ std::string encode_command(const Command& command) {
   return bytes;
 }
 
+std::uint8_t command_type(std::string_view bytes) {
+  return bytes.size() > 1 ? static_cast<std::uint8_t>(bytes[1]) : 0;
+}
+Error unknown_command(std::string_view bytes, std::uint8_t known) {
+  return Error(Error::unsupported, "store",
+               "a log entry holds a command of type " + std::to_string(command_type(bytes)) + " in version " +
+                   std::to_string(static_cast<std::uint8_t>(bytes[0])) + "; this release knows types 1 to " +
+                   std::to_string(known) + " in version 1: run a newer release");
+}
+
 Result<Command> decode_command(std::string_view bytes) {
   Reader in(bytes);
   const std::uint8_t version = in.u8();
   const std::uint8_t type = in.u8();
-  if (in.ok() && (version != kVersion || type < kTxn || type > kNestedTxn)) {
-    return Error(Error::unsupported, "store",
-                 "a log entry holds a command of type " + std::to_string(type) + " in version " +
-                     std::to_string(version) +
-                     "; this release knows types 1 to 9 in version 1: run a newer release");
-  }
+  if (in.ok() && (version != kVersion || type < kTxn || type > kNestedTxn))
+    return unknown_command(bytes, kNestedTxn);
   Command command;
   switch (type) {
     case kTxn:

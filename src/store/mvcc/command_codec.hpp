@@ -11,5 +11,9 @@ std::string encode_command(const Command& command);
 /// `corrupt` for malformed bytes; `unsupported`, naming type and version, for a command that only a newer
 /// release knows: apply then stops, it never skips.
 Result<Command> decode_command(std::string_view bytes);
+/// 0: too short for one.
+std::uint8_t command_type(std::string_view bytes);
+/// What a release says that knows the types up to `known`; the command has a type.
+Error unknown_command(std::string_view bytes, std::uint8_t known);
 
 }  // namespace orchestra::store
