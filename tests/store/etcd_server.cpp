@@ -89,7 +89,13 @@ void EtcdServer::kill() {
   ::waitpid(pid_, nullptr, 0);
   pid_ = 0;
 }
-void EtcdServer::pause() { ::kill(pid_, SIGSTOP); }
+void EtcdServer::pause() {
+  ::kill(pid_, SIGSTOP);
+  // The signal is on its way; only a process whose threads have all stopped is seen as stopped.
+  int status = 0;
+  while (::waitpid(pid_, &status, WUNTRACED) < 0 && errno == EINTR) {
+  }
+}
 void EtcdServer::go_on() { ::kill(pid_, SIGCONT); }
 void EtcdServer::wipe() {
   kill();
