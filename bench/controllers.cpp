@@ -225,6 +225,20 @@ void add_workload(CacheView& view, const std::string& kind, int i) {
   }
 }
 
+// Writes into the view what is decided about `key` until nothing is: the object is at rest, as nearly all
+// objects of a cluster are. True: it came to rest.
+bool bring_to_rest(const Reconciler& reconciler, CacheView& view, const std::string& key, Now now) {
+  for (int round = 0; round < 5; ++round) {
+    const Actions actions = reconciler.decide(key, view, now);
+    if (actions.empty()) return true;
+    for (const Action& action : actions.list) {
+      if (action.verb == Action::Verb::create) return false;
+      if (action.verb == Action::Verb::update) view.of(action.resource).put(action.object);
+    }
+  }
+  return false;
+}
+
 void decisions(Report& report, int count) {
   for (const auto& [kind, name] : {std::pair<std::string, std::string>{"Deployment", "deployment"},
                                    {"ReplicaSet", "replicaset"},
@@ -232,16 +246,22 @@ void decisions(Report& report, int count) {
     CacheView view;
     for (int i = 0; i < count; ++i) add_workload(view, kind, i);
     const auto reconciler = controllers::make_reconciler(name, {});
+    const Now now{1'767'225'600'000'000'000, 1};
+    int at_rest = 0;
+    for (int i = 0; i < count; ++i) {
+      if (bring_to_rest(*reconciler, view, "d/w" + std::to_string(i), now)) ++at_rest;
+    }
     std::vector<double> times;
     for (int round = 0; round < 5; ++round) {
       for (int i = 0; i < count; ++i) {
         const std::int64_t begin = now_ns();
-        (void)reconciler->decide("d/w" + std::to_string(i), view, {1'767'225'600'000'000'000, 1});
+        (void)reconciler->decide("d/w" + std::to_string(i), view, now);
         times.push_back(static_cast<double>(now_ns() - begin) / 1e3);
       }
     }
     std::sort(times.begin(), times.end());
-    const std::string note = std::to_string(count) + " objects with two pods each, decide() alone";
+    const std::string note = std::to_string(count) + " objects with two pods each, " +
+                             std::to_string(at_rest) + " of them at rest, decide() alone";
     report.add(
         {"reconcile_us{" + name + "} p50", times[times.size() / 2], "us", 20.0, "<=", std::nullopt, note});
     report.add({"reconcile_us{" + name + "} p99", times[times.size() * 99 / 100], "us", 200.0,

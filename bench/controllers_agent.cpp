@@ -1,9 +1,11 @@
 // The rows of the node agent in orchestra-bench controllers: real pods of a one-node cluster in this process.
 #include "bench/controllers_agent.hpp"
 
+#include <malloc.h>
 #include <stdlib.h>
 
 #include <algorithm>
+#include <set>
 
 #include "base/fd.hpp"
 #include "bench/one_node.hpp"
@@ -19,16 +21,16 @@ struct Node {
   Client client;
   std::string folder;
 
-  /// Waits until `done`, looking every 2 ms; seconds it took, or -1.
+  /// Waits until `done`, looking every `pause`; seconds it took, or -1.
   template <class Done>
-  static double seconds_until(Done done, double most) {
+  static double seconds_until(Done done, double most, Duration pause = 2ms) {
     const std::int64_t begin = now_ns();
     while (true) {
       const double seconds = static_cast<double>(now_ns() - begin) / 1e9;
       if (done()) return seconds;
       if (seconds > most) return -1;
       const Promise<> nobody;
-      (void)nobody.pending().wait(2ms);
+      (void)nobody.pending().wait(pause);
     }
   }
   std::size_t ready() const {
@@ -41,6 +43,62 @@ struct Node {
   std::size_t pods() const {
     auto list = client.list("v1", "pods", {.ns = "default"}).wait(30s);
     return list ? list->items.size() : 1;
+  }
+  /// Waits until no pod and no event was written for 2 s: leases are renewed for ever, what pods go through
+  /// comes to an end.
+  void settle() const {
+    std::string before;
+    std::int64_t since = now_ns();
+    (void)seconds_until(
+        [&] {
+          std::string now;
+          for (const char* resource : {"pods", "events"}) {
+            auto list = client.list("v1", resource, {.ns = "default"}).wait(30s);
+            if (!list) return false;
+            for (const Object& object : list->items) now += object.resource_version() + " ";
+          }
+          if (now != before) {
+            before = std::move(now);
+            since = now_ns();
+          }
+          return now_ns() - since > 2'000'000'000;
+        },
+        60, 100ms);
+  }
+  /// Milliseconds from before the one request that creates them until each of `count` pods without a probe is
+  /// ready.
+  Result<std::vector<double>> at_once(int count) const {
+    std::vector<ApiRequest> requests;
+    for (int i = 0; i < count; ++i) {
+      ApiRequest request;
+      request.verb = "create";
+      request.resource = "pods";
+      request.ns = "default";
+      request.body = R"({"apiVersion":"v1","kind":"Pod","metadata":{"name":"once)" + std::to_string(i) +
+                     R"("},"spec":{"terminationGracePeriodSeconds":0,)"
+                     R"("containers":[{"name":"main","image":"bench/sleep:1"}]}})";
+      requests.push_back(std::move(request));
+    }
+    ORC_ASSIGN(ObjectWatch watch, client.watch("v1", "pods", {.ns = "default"}));
+    const std::int64_t begin = now_ns();
+    ORC_ASSIGN(const auto made, client.batch(std::move(requests)).wait(60s));
+    for (const auto& one : made) ORC_TRY(one);
+    std::vector<double> times;
+    std::set<std::string> seen;
+    while (times.size() < static_cast<std::size_t>(count) && now_ns() - begin < 60'000'000'000) {
+      auto changes = watch.next(1s);
+      if (!changes) continue;
+      for (const ObjectChange& change : *changes) {
+        const Object& pod = change.object;
+        if (!pod.get_bool("/status/containerStatuses/0/ready").value_or(false)) continue;
+        if (seen.insert(pod.name()).second) times.push_back(static_cast<double>(now_ns() - begin) / 1e6);
+      }
+    }
+    if (times.size() < static_cast<std::size_t>(count))
+      return Error(
+          Error::deadline_exceeded, "bench",
+          std::to_string(times.size()) + " of " + std::to_string(count) + " pods were ready in 60 s");
+    return times;
   }
   Result<void> create(int count, const std::string& prefix) const {
     std::vector<ApiRequest> requests;
@@ -79,6 +137,12 @@ Metric row(const std::string& name, double value, const std::string& unit, std::
   return {name, value, unit, goal, op, std::nullopt, note};
 }
 
+/// What the program has allocated and not given back, whatever the allocator keeps beside it.
+double heap_bytes() {
+  const struct mallinfo2 heap = mallinfo2();
+  return static_cast<double>(heap.uordblks + heap.hblkhd);
+}
+
 Result<void> measure(const Options& options, Report& report, const std::string& folder) {
   const int many = options.quick ? 20 : 100;
   ORC_TRY(make_image(folder));
@@ -100,6 +164,16 @@ Result<void> measure(const Options& options, Report& report, const std::string& 
     (void)node.client.remove("v1", "pods", "warm", "default").wait(10s);
     (void)Node::seconds_until([&] { return node.pods() == 0; }, 30);
 
+    constexpr int kAtOnce = 50;
+    ORC_ASSIGN(const std::vector<double> once, node.at_once(kAtOnce));
+    report.add(row("pod_created_to_ready_ms{at once} p99", percentile(once, 0.99), "ms", 1000, "<=",
+                   std::to_string(kAtOnce) + " pods in one request, image present, no probe; each from "
+                                             "before that request until a watch shows it ready"));
+    ORC_TRY(node.client.remove_collection("v1", "pods", {.ns = "default"}).wait(60s));
+    (void)Node::seconds_until([&] { return node.pods() == 0; }, 60);
+    node.settle();
+    const double heap = heap_bytes();
+
     ORC_TRY(node.client
                 .create(*Object::from_yaml(
                     "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings, namespace: "
@@ -113,6 +187,11 @@ Result<void> measure(const Options& options, Report& report, const std::string& 
     report.add(row("pods_started_per_s", started < 0 ? -1 : many / started, "pods/s", 50, ">=", count));
 
     ORC_ASSIGN(const ObjectList pods, node.client.list("v1", "pods", {.ns = "default"}).wait(10s));
+    node.settle();
+    report.add(row("agent_bytes_per_pod", (heap_bytes() - heap) / many, "B", 65536, "<=",
+                   std::to_string(many) +
+                       " idle pods; growth of what the whole program has allocated, its API "
+                       "server included, without the pods' shims"));
     const std::int64_t cpu = cpu_ns(), wall = now_ns();
     (void)Node::seconds_until([] { return false; }, options.quick ? 3 : 20);
     report.add(row(
