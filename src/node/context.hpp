@@ -11,6 +11,7 @@
 #include "base/http_client.hpp"
 #include "base/json.hpp"
 #include "node/allocation.hpp"
+#include "node/pod_runs.hpp"
 #include "node/references.hpp"
 #include "node/user_ranges.hpp"
 #include "orchestra/informer.hpp"
@@ -61,6 +62,7 @@ struct AgentContext {
   InformerCore claims, volumes;  ///< of the whole cluster; a claim of any namespace may be mounted here
   Allocations allocations;       ///< of the pods of this node
   UserRanges user_ranges;        ///< of the pods with user namespaces
+  PodRuns runs{engine};          ///< whose turn it is to run
   std::string node_uid;          ///< of our Node object, from start() on
   std::int64_t cpu_milli = 0, memory_bytes = 0;  ///< of the machine
 

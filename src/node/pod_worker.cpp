@@ -210,7 +210,7 @@ void PodWorker::wake() {
     if (running_) return;
     running_ = true;
   }
-  auto queued = context_.engine.post_blocking([self = shared_from_this()] { self->run(); });
+  auto queued = context_.runs.post([self = shared_from_this()] { self->run(); });
   if (queued) return;
   std::lock_guard lock(mutex_);
   running_ = false;
