@@ -148,7 +148,6 @@ DeploymentModel model_of(const Object& deployment, const std::vector<Object>& se
   const std::int64_t deadline = int_at(root, "/spec/progressDeadlineSeconds", 600);
   if (deadline != INT32_MAX) model.progress_deadline = deadline;
   resolve_fence_posts(model, root);
-  model.hash = template_hash(root);
   const json::value* status = find(root, "/status");
   model.status = status != nullptr && status->is_object() ? *status : json::value(json::object());
   const json::value* metadata = find(root, "/metadata");
@@ -166,6 +165,7 @@ DeploymentModel model_of(const Object& deployment, const std::vector<Object>& se
     model.old_sets.erase(it);
     break;
   }
+  if (!model.new_set) model.hash = template_hash(root);
   return model;
 }
 
@@ -184,14 +184,16 @@ Actions actions_of(DeploymentModel& model) {
     }
   }
   const json::value& before = tree(model.object);
-  json::value after = before;
-  set_at(after, "/metadata", model.metadata);
-  if (!same_meaning(find(before, "/metadata"), &model.metadata)) {
-    out.update(deployments(), object_from_tree(after), "revision");
-  }
-  if (!same_meaning(find(before, "/status"), &model.status)) {
-    set_at(after, "/status", model.status);
-    out.update_status(deployments(), object_from_tree(std::move(after)), "status");
+  const bool new_metadata = !same_meaning(find(before, "/metadata"), &model.metadata);
+  const bool new_status = !same_meaning(find(before, "/status"), &model.status);
+  if (new_metadata || new_status) {
+    json::value after = before;
+    set_at(after, "/metadata", model.metadata);
+    if (new_metadata) out.update(deployments(), object_from_tree(after), "revision");
+    if (new_status) {
+      set_at(after, "/status", model.status);
+      out.update_status(deployments(), object_from_tree(std::move(after)), "status");
+    }
   }
   for (ReplicaSetModel* set : sets) {
     if (set->removed) out.remove(resource, set->object, "older than the history limit", true);

@@ -50,7 +50,7 @@ struct DeploymentModel {
   std::int64_t history_limit = 10;
   std::optional<std::int64_t> progress_deadline;  // absent: off
   bool paused = false, rolling = true;
-  std::string hash;  // of the current template
+  std::string hash;  // of the current template; empty when a set has it: nothing is named by it then
 
   std::vector<ReplicaSetModel> old_sets;  // oldest first
   std::optional<ReplicaSetModel> new_set;
