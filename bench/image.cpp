@@ -322,7 +322,7 @@ std::string ten_layers(const Folder& folder, bool quick) {
 
 double command_ms(const std::string& command) {
   const std::int64_t start = now_ns();
-  return std::system((command + " >/dev/null 2>&1").c_str()) == 0 ? milliseconds(start) : -1;
+  return std::system(("{ " + command + "; } >/dev/null 2>&1").c_str()) == 0 ? milliseconds(start) : -1;
 }
 
 void measure_transfer(const Options& options, Report& report) {
