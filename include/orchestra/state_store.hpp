@@ -151,7 +151,7 @@ struct TxnOp {
   RangeOptions range_options = {};
   /// txn: exactly one, else none. All conditions, its own too, are decided on the state before the outermost
   /// txn writes anything; what runs is one revision. Since 0.2.
-  std::vector<Txn> nested = {};
+  std::vector<Txn> nested;
 };
 /// A key is put at most once, and not also removed, by all that may run together: nested ones count with both
 /// of their branches. `txn_ops_max` counts the nested ones' conditions and operations too.
