@@ -3,6 +3,7 @@
 #include <charconv>
 
 #include "orchestra/what_if.hpp"
+#include "sched/explanation.hpp"
 
 namespace orchestra {
 namespace {
@@ -101,14 +102,7 @@ Result<PodAnswer> explain_pod(const ClusterQuestion& question, const std::string
   PodShape shape = PodShape::from_object(*found);
   answer.runs_on = std::exchange(shape.node_name, {});
   ORC_ASSIGN(const WhatIf branch, branch_of(std::move(snapshot), question));
-  answer.nodes = branch.explain(shape);
-  const WhatIf::Answer placed = branch.schedule({shape});
-  if (!placed.placed.empty()) {
-    answer.goes_to = placed.placed.front().second;
-    return answer;
-  }
-  answer.refusal = placed.refused.front().second;
-  answer.preemption = branch.preempt(shape);
+  sched::judge(answer, branch.snapshot(), shape, {});
   return answer;
 }
 

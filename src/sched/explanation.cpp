@@ -32,6 +32,28 @@ json::object of_node(const NodeVerdict& verdict) {
 
 }  // namespace
 
+void judge(PodAnswer& answer, const SchedulingSnapshot& snapshot, const PodShape& pod,
+           const PlaceOptions& options, const std::vector<DisruptionBudget>& budgets) {
+  answer.nodes = explain(snapshot, pod, options);
+  Decision decision = place(snapshot, pod, options);
+  if (const Placement* at = decision.placement()) {
+    answer.goes_to = at->node;
+    return;
+  }
+  if (const PlacementFailed* failed = decision.failed()) {
+    answer.refusal = "plugin " + failed->plugin + ": " + failed->message;
+    return;
+  }
+  Unschedulable& why = std::get<Unschedulable>(decision.answer);
+  if (why.nodes > 0 &&
+      (options.profile == nullptr || !options.profile->disabled_filters.contains("DefaultPreemption"))) {
+    answer.preemption = preempt(snapshot, pod, budgets, options);
+    why.preemption = answer.preemption.why;
+    why.preemption_note = answer.preemption.note;
+  }
+  answer.refusal = why.message();
+}
+
 json::value pod_explanation(const PodAnswer& answer) {
   const auto slash = answer.pod.find('/');
   json::object out{{"apiVersion", "orchestra.dev/v1"},

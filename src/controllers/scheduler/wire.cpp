@@ -3,6 +3,7 @@
 
 #include "controllers/scheduler/shell/impl.hpp"
 #include "net/http/http_server.hpp"
+#include "sched/explanation.hpp"
 
 namespace orchestra {
 
@@ -184,16 +185,7 @@ Result<PodAnswer> Scheduler::explain_pod(const std::string& ns, const std::strin
   out.pod = ns + "/" + name;
   out.runs_on = string_at(tree(pod), "/spec/nodeName");
   impl_->ask_about(pod, [&](const auto& snapshot, const PodShape& shape, const PlaceOptions& how) {
-    out.nodes = orchestra::explain(snapshot, shape, how);
-    const Decision decision = place(snapshot, shape, how);
-    if (const Placement* at = decision.placement()) {
-      out.goes_to = at->node;
-    } else if (const PlacementFailed* failed = decision.failed()) {
-      out.refusal = "plugin " + failed->plugin + ": " + failed->message;
-    } else {
-      out.refusal = decision.unschedulable()->message();
-      out.preemption = preempt(snapshot, shape, impl_->current_budgets(), how);
-    }
+    sched::judge(out, snapshot, shape, how, impl_->current_budgets());
   });
   return out;
 }
