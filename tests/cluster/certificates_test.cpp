@@ -1,28 +1,14 @@
 // A cluster signs what is approved with its own authority: the controllers and the API server's key, wired.
-#include <thread>
-
 #include "api/x509/request.hpp"
 #include "base/base64.hpp"
-#include "orchestra/cluster.hpp"
-#include "orchestra/engine.hpp"
-#include "orchestra/env.hpp"
-#include "tests/support/test.hpp"
+#include "tests/cluster/control_plane.hpp"
 
 using namespace orchestra;
 using namespace std::chrono_literals;
 
 TEST_CASE("a cluster signs the certificate request that was approved") {
-  test::TempDir folder;
-  Engine engine;
-  ClusterOptions options;
-  options.data_dir = folder.path();
-  options.node = false;
-  options.memory_store = true;
-  options.serve_http = false;
-  Cluster cluster(engine, options);
-  const auto started = cluster.start();
-  REQUIRE_MESSAGE(started, (started ? "" : started.error().to_string()));
-  const Client client = cluster.client();
+  test::ControlPlane plane;
+  const Client client = plane.client();
   const auto asked = api::make_certificate_request({.common_name = "jane", .organizations = {"dev"}});
   REQUIRE(asked);
   const auto request = Object::from_yaml(
@@ -40,16 +26,13 @@ TEST_CASE("a cluster signs the certificate request that was approved") {
                      approval)
               .wait(30s));
   std::string certificate;
-  const std::int64_t end = engine.clock().now().steady_ns + 30'000'000'000;
-  while (certificate.empty() && engine.clock().now().steady_ns < end) {
+  CHECK(test::until([&] {
     const auto seen = client.get("certificates.k8s.io/v1", "certificatesigningrequests", "jane").wait(30s);
-    REQUIRE(seen);
-    certificate = seen->get("/status/certificate").value_or("");
-    std::this_thread::yield();
-  }
+    certificate = seen ? seen->get("/status/certificate").value_or("") : "";
+    return !certificate.empty();
+  }));
   const auto pem = decode_base64_text(certificate);
   REQUIRE(pem);
   CHECK(pem->find("BEGIN CERTIFICATE") != std::string::npos);
   CHECK(api::check_certificate_chain(*pem));
-  cluster.stop();
 }

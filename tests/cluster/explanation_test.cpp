@@ -1,10 +1,6 @@
 // orchestra.dev/v1 podexplanations: what the scheduler of the cluster says, through the API.
-#include <functional>
-#include <thread>
-
-#include "orchestra/cluster.hpp"
 #include "orchestra/object.hpp"
-#include "tests/support/test.hpp"
+#include "tests/cluster/control_plane.hpp"
 
 using namespace orchestra;
 using namespace std::chrono_literals;
@@ -30,29 +26,11 @@ std::string pod(const std::string& name, const std::string& cpu) {
          cpu + R"("}}}]}})";
 }
 
-bool until(const std::function<bool()>& true_now) {
-  const auto end = std::chrono::steady_clock::now() + 60s;
-  while (!true_now()) {
-    if (std::chrono::steady_clock::now() > end) return false;
-    std::this_thread::yield();
-  }
-  return true;
-}
-
 }  // namespace
 
 TEST_CASE("why a pod has no node, and why it has the one that it has, is an object of the API") {
-  test::TempDir dir;
-  Engine engine;
-  ClusterOptions options;
-  options.data_dir = dir / "data";
-  options.node = false;
-  options.memory_store = true;
-  options.serve_http = false;
-  Cluster cluster(engine, options);
-  const auto started = cluster.start();
-  REQUIRE_MESSAGE(started, (started ? "" : started.error().to_string()));
-  const Client client = cluster.client();
+  test::ControlPlane plane;
+  const Client client = plane.client();
   create(client, R"({"apiVersion":"v1","kind":"Namespace","metadata":{"name":"shop"}})");
   create(client, node("large", "4"));
   create(client, node("small", "1"));
@@ -62,7 +40,7 @@ TEST_CASE("why a pod has no node, and why it has the one that it has, is an obje
   };
 
   create(client, pod("fits", "2"));
-  REQUIRE(until([&] { return status("fits", "/nodeName") == "large"; }));
+  REQUIRE(test::until([&] { return status("fits", "/nodeName") == "large"; }));
   CHECK(status("fits", "/wouldGoTo") == "large");
   CHECK(status("fits", "/nodes/1/name") == "small");
   CHECK(status("fits", "/nodes/1/fits") == "false");
@@ -73,13 +51,13 @@ TEST_CASE("why a pod has no node, and why it has the one that it has, is an obje
   CHECK(status("fits", "/nodes/0/scores/0/weight") != "");
 
   create(client, pod("huge", "9"));
-  REQUIRE(until([&] { return status("huge", "/message").find("0/2 nodes") == 0; }));
+  REQUIRE(test::until([&] { return status("huge", "/message").find("0/2 nodes") == 0; }));
   CHECK(status("huge", "/message").find("2 Insufficient cpu") != std::string::npos);
   CHECK(status("huge", "/nodeName").empty());
   CHECK(status("huge", "/wouldGoTo").empty());
 
   // A list is of those that wait, with what they were told.
-  REQUIRE(until([&] {
+  REQUIRE(test::until([&] {
     const auto all = client.list(kVersion, "podexplanations", {.ns = "shop"}).wait(60s);
     return all && all->items.size() == 1 && all->items[0].name() == "huge" &&
            all->items[0].get("/message").value_or("").find("2 Insufficient cpu") != std::string::npos;
@@ -89,5 +67,4 @@ TEST_CASE("why a pod has no node, and why it has the one that it has, is an obje
   const auto missing = client.get(kVersion, "podexplanations", "nobody", "shop").wait(60s);
   REQUIRE_FALSE(missing);
   CHECK(missing.error().is(Error::not_found));
-  cluster.stop();
 }

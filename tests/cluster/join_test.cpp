@@ -10,7 +10,7 @@
 #include "orchestra/api_server.hpp"
 #include "orchestra/memory_store.hpp"
 #include "orchestra/remote_client.hpp"
-#include "tests/support/test.hpp"
+#include "tests/cluster/control_plane.hpp"
 
 using namespace orchestra;
 using namespace orchestra::cluster;
@@ -44,14 +44,6 @@ class FakePods final : public PodStreams {
     return Result<NodePage>(NodePage{200, "text/plain", node + " says " + path});
   }
 };
-
-bool until(const std::function<bool()>& true_now) {
-  for (int i = 0; i < 500 && !true_now(); ++i) {
-    const Promise<> nobody;
-    (void)nobody.pending().wait(20ms);
-  }
-  return true_now();
-}
 
 struct Served {
   Served() : server(engine, MemoryStore::create(engine), options()) { REQUIRE(server.start()); }
@@ -209,8 +201,8 @@ TEST_CASE("logs of a pod come by the tunnel of its node, and only that node may 
   auto right = std::make_shared<node::TunnelClient>(served.engine, http, served.as_node("n1"), "n1",
                                                     std::make_shared<FakePods>());
   right->start();
-  REQUIRE(until([&] { return right->connected(); }));
-  CHECK(until([&] { return served.log_of_web() == "from the node\n"; }));
+  REQUIRE(test::until([&] { return right->connected(); }));
+  CHECK(test::until([&] { return served.log_of_web() == "from the node\n"; }));
   // Pages of the node come by the same way, for whoever may read its subresource proxy.
   REQUIRE(admin.create(*Object::from_yaml("apiVersion: v1\nkind: Node\nmetadata: {name: n1}\n")).wait(60s));
   const RemoteClientOptions node = served.as_node("n1");
@@ -234,20 +226,21 @@ TEST_CASE("logs of a pod come by the tunnel of its node, and only that node may 
     REQUIRE(admin.create(*Object::from_yaml("apiVersion: rbac.authorization.k8s.io/v1\n" + std::string(each)))
                 .wait(60s));
   }
-  CHECK(until([&] { return page() == "n1 says /stats/summary?x=1"; }));
+  CHECK(test::until([&] { return page() == "n1 says /stats/summary?x=1"; }));
   right->send_statistics({{}, {{"n1", 1, 2, 3, 4}, {"n2", 5, 6, 7, 8}}});
-  REQUIRE(until([&] { return !served.server.node_metrics()->nodes().empty(); }));
+  REQUIRE(test::until([&] { return !served.server.node_metrics()->nodes().empty(); }));
   CHECK(served.server.node_metrics()->nodes().size() == 1);  // a node speaks for itself only
 
   // A second agent's tunnel takes the place of the first.
   auto second = std::make_shared<node::TunnelClient>(served.engine, http, served.as_node("n1"), "n1",
                                                      std::make_shared<FakePods>());
   second->start();
-  REQUIRE(until([&] { return second->connected(); }));
+  REQUIRE(test::until([&] { return second->connected(); }));
   right->stop();
-  CHECK(until([&] { return served.log_of_web() == "from the node\n"; }));
+  CHECK(test::until([&] { return served.log_of_web() == "from the node\n"; }));
   second->stop();
-  CHECK(until([&] { return served.log_of_web().find("no node agent is connected") != std::string::npos; }));
+  CHECK(test::until(
+      [&] { return served.log_of_web().find("no node agent is connected") != std::string::npos; }));
 }
 
 TEST_CASE(

@@ -1,8 +1,8 @@
 // A host's MetricsSource behind metrics.k8s.io.
 #include "orchestra/metrics.hpp"
-#include "orchestra/cluster.hpp"
+
 #include "orchestra/object.hpp"
-#include "tests/support/test.hpp"
+#include "tests/cluster/control_plane.hpp"
 
 using namespace orchestra;
 using namespace std::chrono_literals;
@@ -25,18 +25,9 @@ class HostMetrics final : public MetricsSource {
 }  // namespace
 
 TEST_CASE("a host's own metrics are served as metrics.k8s.io") {
-  test::TempDir dir;
-  Engine engine;
-  ClusterOptions options;
-  options.data_dir = dir / "data";
-  options.node = false;
-  options.memory_store = true;
-  options.serve_http = false;
-  options.metrics = std::make_shared<HostMetrics>();
-  Cluster cluster(engine, options);
-  const auto started = cluster.start();
-  REQUIRE_MESSAGE(started, (started ? "" : started.error().to_string()));
-  const Client client = cluster.client();
+  test::ControlPlane plane(
+      [](ClusterOptions& options) { options.metrics = std::make_shared<HostMetrics>(); });
+  const Client client = plane.client();
   const auto pods = client.list("metrics.k8s.io/v1beta1", "pods").wait(60s);
   REQUIRE_MESSAGE(pods, (pods ? "" : pods.error().to_string()));
   REQUIRE(pods->items.size() == 1);
@@ -46,23 +37,13 @@ TEST_CASE("a host's own metrics are served as metrics.k8s.io") {
   REQUIRE(nodes);
   REQUIRE(nodes->items.size() == 1);
   CHECK(nodes->items[0].json().find(R"("window":"5.5s")") != std::string::npos);
-  cluster.stop();
 }
 
 TEST_CASE("the registry of a cluster holds its parts' counters and the host's own, and outlives it") {
-  test::TempDir dir;
-  Engine engine;
-  ClusterOptions options;
-  options.data_dir = dir / "data";
-  options.node = false;
-  options.memory_store = true;
-  options.serve_http = false;
-  options.registry = Metrics::create();
-  const auto registry = options.registry;
+  const auto registry = Metrics::create();
   registry->counter("shop_orders_total", "Orders.").value().with({}).add(7);
-  Cluster cluster(engine, options);
-  const auto started = cluster.start();
-  REQUIRE_MESSAGE(started, (started ? "" : started.error().to_string()));
+  test::ControlPlane plane([&](ClusterOptions& options) { options.registry = registry; });
+  Cluster& cluster = plane.cluster();
   CHECK(cluster.metric_registry() == registry);
   const std::string page = registry->text();
   for (const char* line : {"shop_orders_total 7\n", "leader_election_master_status{name=\"control\"} 1\n",
