@@ -1,6 +1,5 @@
 // Whole clusters in virtual time: the production control plane, model nodes.
-#include "orchestra/simulator.hpp"
-#include "tests/support/test.hpp"
+#include "tests/sim_cluster/support.hpp"
 
 using namespace orchestra;
 using namespace std::chrono_literals;
@@ -36,16 +35,10 @@ expect:
 - {recovered: default/web, from: 2m1s, within: 3m}
 )";
 
-SimScenario scenario_of(const std::string& text) {
-  auto parsed = SimScenario::from_yaml(text);
-  REQUIRE_MESSAGE(parsed, (parsed ? "" : parsed.error().to_string()));
-  return *parsed;
-}
-
 }  // namespace
 
 TEST_CASE("a lost node's pods run elsewhere, and all is Ready again") {
-  SimCluster cluster(scenario_of(kShop));
+  SimCluster cluster(test::scenario_of(kShop));
   const SimReport report = cluster.run();
   INFO(report.text());
   CHECK(report.passed());
@@ -54,7 +47,7 @@ TEST_CASE("a lost node's pods run elsewhere, and all is Ready again") {
 }
 
 TEST_CASE("the same seed gives the same bytes, another seed others") {
-  const SimScenario scenario = scenario_of(kShop);
+  const SimScenario scenario = test::scenario_of(kShop);
   SimCluster first(scenario);
   SimCluster second(scenario);
   const SimReport a = first.run();
@@ -70,7 +63,7 @@ TEST_CASE("the same seed gives the same bytes, another seed others") {
 }
 
 TEST_CASE("without controllers a lost pod is not replaced, and the expectation says where it stands") {
-  SimScenario scenario = scenario_of(kShop);
+  SimScenario scenario = test::scenario_of(kShop);
   SimEvent away;
   away.kind = SimEvent::Kind::stop_controllers;
   away.at = 90s;
@@ -84,7 +77,7 @@ TEST_CASE("without controllers a lost pod is not replaced, and the expectation s
 }
 
 TEST_CASE("a node that is cut off: its pods run on unseen, are replaced, and end when it is back") {
-  SimScenario scenario = scenario_of(kShop);
+  SimScenario scenario = test::scenario_of(kShop);
   scenario.events.front().kind = SimEvent::Kind::partition_node;
   scenario.events.front().lasts = 4min;
   SimCluster cluster(scenario);
@@ -97,7 +90,7 @@ TEST_CASE("a node that is cut off: its pods run on unseen, are replaced, and end
 }
 
 TEST_CASE("a node without power boots again and runs what it is given") {
-  SimScenario scenario = scenario_of(kShop);
+  SimScenario scenario = test::scenario_of(kShop);
   scenario.events.front().lasts = 20s;  // back before anybody gave it up
   SimCluster cluster(scenario);
   const SimReport report = cluster.run();
@@ -107,7 +100,7 @@ TEST_CASE("a node without power boots again and runs what it is given") {
 }
 
 TEST_CASE("Jobs come to their end, also where runs fail") {
-  SimScenario scenario = scenario_of(R"(
+  SimScenario scenario = test::scenario_of(R"(
 duration: 20m
 model: {run: 5s..10s, fail: 0.3}
 nodes: [{count: 2}]
@@ -135,7 +128,7 @@ expect:
 }
 
 TEST_CASE("scaling, deleting, cordoning and a new image are done as a user does them") {
-  SimCluster cluster(scenario_of(R"(
+  SimCluster cluster(test::scenario_of(R"(
 duration: 30m
 nodes: [{count: 3}]
 objects: |
@@ -182,7 +175,7 @@ expect:
 }
 
 TEST_CASE("an event that cannot be is a failure with its place, and the simulation goes on") {
-  SimScenario scenario = scenario_of(kShop);
+  SimScenario scenario = test::scenario_of(kShop);
   scenario.events.clear();
   scenario.expect.clear();
   SimEvent scale;
@@ -200,7 +193,7 @@ TEST_CASE("an event that cannot be is a failure with its place, and the simulati
 }
 
 TEST_CASE("renewals that nobody could miss are not written, and what happens is noticed at the same times") {
-  SimScenario scenario = scenario_of(kShop);
+  SimScenario scenario = test::scenario_of(kShop);
   scenario.expect.clear();
   SimEvent cut = scenario.events.front();
   cut.kind = SimEvent::Kind::partition_node;

@@ -1,6 +1,5 @@
 // Faults that users and machines make, on whole clusters in virtual time.
-#include "orchestra/simulator.hpp"
-#include "tests/support/test.hpp"
+#include "tests/sim_cluster/support.hpp"
 
 using namespace orchestra;
 using namespace std::chrono_literals;
@@ -9,7 +8,7 @@ namespace {
 
 // Six pods behind a Service, of which a budget keeps four.
 SimScenario shop(const std::string& more) {
-  auto parsed = SimScenario::from_yaml(R"(
+  return test::scenario_of(R"(
 seed: 11
 duration: 20m
 nodes: [{name: node, count: 4, cpu: 4}]
@@ -37,13 +36,6 @@ objects: |
   metadata: {name: web, namespace: default}
   spec: {minAvailable: 4, selector: {matchLabels: {app: web}}}
 )" + more);
-  REQUIRE_MESSAGE(parsed, (parsed ? "" : parsed.error().to_string()));
-  return *parsed;
-}
-std::size_t lines_with(const SimReport& report, const std::string& what) {
-  std::size_t count = 0;
-  for (const SimNote& note : report.timeline) count += note.what.find(what) != std::string::npos ? 1 : 0;
-  return count;
 }
 
 }  // namespace
@@ -60,7 +52,7 @@ expect:
   const SimReport report = cluster.run();
   INFO(report.text());
   CHECK(report.passed());
-  CHECK(lines_with(report, "is drained: nothing is left to evict") == 2);
+  CHECK(test::told(report, "is drained: nothing is left to evict") == 2);
   SimCluster again(shop(R"(
 events:
 - {at: 2m, drain: node-0}
@@ -144,8 +136,8 @@ expect:
   const SimReport report = cluster.run();
   INFO(report.text());
   CHECK(report.passed());
-  CHECK(lines_with(report, "1 pods, drawn, are deleted") == 9);
-  CHECK(lines_with(report, "is no more") == 1);
+  CHECK(test::told(report, "1 pods, drawn, are deleted") == 9);
+  CHECK(test::told(report, "is no more") == 1);
   CHECK(report.samples.back().nodes_ready == 4);
 }
 

@@ -1,6 +1,5 @@
 // Simulated clusters whose control plane has several peers: production Raft stores under faults.
-#include "orchestra/simulator.hpp"
-#include "tests/support/test.hpp"
+#include "tests/sim_cluster/support.hpp"
 
 using namespace orchestra;
 using namespace std::chrono_literals;
@@ -31,16 +30,7 @@ objects: |
         - {name: main, image: web:1, resources: {requests: {cpu: 500m, memory: 256Mi}}}
 )";
 
-SimScenario scenario_of(const std::string& more) {
-  auto parsed = SimScenario::from_yaml(kShop + more);
-  REQUIRE_MESSAGE(parsed, (parsed ? "" : parsed.error().to_string()));
-  return *parsed;
-}
-std::size_t told(const SimReport& report, const std::string& what) {
-  std::size_t times = 0;
-  for (const SimNote& note : report.timeline) times += note.what.find(what) != std::string::npos ? 1 : 0;
-  return times;
-}
+SimScenario shop(const std::string& more) { return test::scenario_of(kShop + more); }
 std::string refusal_of(const std::string& more) {
   const auto parsed = SimScenario::from_yaml(kShop + more);
   return parsed ? std::string() : parsed.error().to_string();
@@ -49,7 +39,7 @@ std::string refusal_of(const std::string& more) {
 }  // namespace
 
 TEST_CASE("three peers without a fault: one leads, one runs the controllers, all is as with one") {
-  SimCluster cluster(scenario_of("expect:\n- {recovered: default/web, from: 0s, within: 60s}\n"));
+  SimCluster cluster(shop("expect:\n- {recovered: default/web, from: 0s, within: 60s}\n"));
   const SimReport report = cluster.run();
   INFO(report.text());
   CHECK(report.passed());
@@ -59,7 +49,7 @@ TEST_CASE("three peers without a fault: one leads, one runs the controllers, all
 }
 
 TEST_CASE("the store's leader loses its power: another leads, and a node that dies then is noticed") {
-  SimCluster cluster(scenario_of(R"(
+  SimCluster cluster(shop(R"(
 events:
 - {at: 1m, kill_peer: leader, for: 2m}
 - {at: 1m10s, kill_node: node-1}
@@ -72,12 +62,12 @@ expect:
   INFO(report.text());
   CHECK(report.passed());
   CHECK(report.elections >= 2);
-  CHECK(told(report, "has power again") == 1);
+  CHECK(test::told(report, "has power again") == 1);
   CHECK(report.pods_lost > 0);
 }
 
 TEST_CASE("a leader that is cut off with its controllers: others take over, and it follows when it is back") {
-  SimCluster cluster(scenario_of(R"(
+  SimCluster cluster(shop(R"(
 events:
 - {at: 1m, partition_peer: leader, for: 90s}
 - {at: 1m30s, scale: {of: default/web, to: 12}}
@@ -88,11 +78,11 @@ expect:
   INFO(report.text());
   CHECK(report.passed());
   CHECK(report.elections >= 2);
-  CHECK(told(report, "controllers and scheduler run on peer") >= 1);
+  CHECK(test::told(report, "controllers and scheduler run on peer") >= 1);
 }
 
 TEST_CASE("without a majority nothing changes, and all goes on when it is back") {
-  SimCluster cluster(scenario_of(R"(
+  SimCluster cluster(shop(R"(
 events:
 - {at: 1m, kill_peer: a, for: 90s}
 - {at: 1m, kill_peer: b, for: 90s}
@@ -112,7 +102,7 @@ expect:
 }
 
 TEST_CASE("leadership that moves each half minute over slow disks breaks nothing") {
-  SimCluster cluster(scenario_of(R"(
+  SimCluster cluster(shop(R"(
 events:
 - {at: 30s, hand_over: true, every: 30s}
 - {at: 1m, slow_disk: random, for: 20s, every: 1m}
@@ -128,7 +118,7 @@ expect:
 }
 
 TEST_CASE("with peers, faults and all, the same seed gives the same bytes, another seed others") {
-  const SimScenario scenario = scenario_of(R"(
+  const SimScenario scenario = shop(R"(
 events:
 - {at: 1m, kill_peer: random, for: 40s}
 - {at: 2m, partition_peer: leader, for: 40s}
@@ -163,7 +153,7 @@ TEST_CASE("what is said of peers and cannot be is refused with its place") {
 }
 
 TEST_CASE("many workloads at once: controllers whose workers all wait for the store do not spin meanwhile") {
-  SimScenario scenario = scenario_of("");
+  SimScenario scenario = shop("");
   const std::string web = scenario.objects.front();
   for (int i = 0; i < 60; ++i) {
     std::string one = web;
