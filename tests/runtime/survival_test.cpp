@@ -36,6 +36,15 @@ int counted_lines(const std::string& log, int kills_of_shim = 0) {
   }
   return next - 1;
 }
+/// `sleep` goes on under its new shim, which starts processes in it and tells of its end.
+void goes_on(RuntimeHouse& house, const ContainerStatus& before) {
+  CHECK(only_container(house).pid == before.pid);
+  CHECK(house.exec("c1", {"echo", "still"}) == "still\n");
+  CHECK(house.runtime().signal_container("pod-1", "c1", SIGKILL).wait(30s).has_value());
+  const ContainerStatus end = house.wait_exit("c1");
+  CHECK(end.state == ContainerState::exited);
+  if (end.exit_code) CHECK(*end.exit_code == 137);
+}
 }  // namespace
 
 TEST_CASE(
@@ -116,11 +125,7 @@ TEST_CASE("host and shim both killed: the next runtime adopts the container") {
   }));
   house.open();
   CHECK(only_container(house).state == ContainerState::running);
-  CHECK(only_container(house).pid == before.pid);
-  CHECK(house.exec("c1", {"echo", "still"}) == "still\n");
-  CHECK(house.runtime().signal_container("pod-1", "c1", SIGKILL).wait(30s).has_value());
-  const ContainerStatus end = house.wait_exit("c1");
-  if (end.exit_code) CHECK(*end.exit_code == 137);
+  goes_on(house, before);
 }
 
 TEST_CASE("a shim that ends while the next runtime speaks to it: its container is adopted and followed") {
@@ -145,12 +150,7 @@ TEST_CASE("a shim that ends while the next runtime speaks to it: its container i
   });
   house.open();
   end.join();
-  CHECK(only_container(house).pid == before.pid);
-  CHECK(house.exec("c1", {"echo", "still"}) == "still\n");
-  CHECK(house.runtime().signal_container("pod-1", "c1", SIGKILL).wait(30s).has_value());
-  const ContainerStatus end_of_it = house.wait_exit("c1");
-  CHECK(end_of_it.state == ContainerState::exited);
-  if (end_of_it.exit_code) CHECK(*end_of_it.exit_code == 137);
+  goes_on(house, before);
 }
 
 TEST_CASE("a half-made container is undone by the next runtime") {
