@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "api/object_tree.hpp"
+#include "api/select.hpp"
 #include "controllers/common/pods.hpp"
 #include "orchestra/quantity.hpp"
 
@@ -14,12 +15,6 @@ namespace {
 
 // Decisions that were made on what was true just before.
 constexpr Duration kSlack = std::chrono::seconds(5);
-
-Selector selector_of(const Object& object) {
-  const json::value* selector = find(tree(object), "/spec/selector");
-  if (selector == nullptr) return Selector::nothing();
-  return Selector::from_label_selector(to_json(*selector)).value_or(Selector::nothing());
-}
 
 bool healthy(const Object& pod) { return pod_ready(pod) && !pod.deleting(); }
 
@@ -109,7 +104,7 @@ void Promises::budget_changed(const Object& old, const Object& now, Duration at)
     return;
   }
   Budget& budget = budgets_[now.ns()][now.name()];
-  budget.selector = selector_of(now);
+  budget.selector = api::selector_of(find(tree(now), "/spec/selector")).value_or(Selector::nothing());
   std::set<std::string> disrupted;
   if (const json::object* names = object_at(tree(now), "/status/disruptedPods")) {
     for (const auto& [name, since] : *names) disrupted.insert(std::string(name));

@@ -1,6 +1,7 @@
 // Objects to shapes: what a pod's owners say of it, what a profile asks, which budgets there are.
 #include <algorithm>
 
+#include "api/select.hpp"
 #include "controllers/scheduler/shell/impl.hpp"
 
 namespace orchestra {
@@ -43,7 +44,7 @@ std::optional<Selector> Scheduler::Impl::default_selector(const Object& pod) {
         informers.get(owner->kind == "ReplicaSet" ? replica_sets() : stateful_sets(), pod.ns(), owner->name);
     const json::value* selector = controller ? find(tree(controller), "/spec/selector") : nullptr;
     if (selector != nullptr) {
-      if (auto parsed = Selector::from_label_selector(to_json(*selector))) more = parsed->requirements();
+      if (auto parsed = api::selector_of(selector)) more = parsed->requirements();
       found_owner = true;
     }
   } else {
@@ -106,10 +107,7 @@ const std::vector<DisruptionBudget>& Scheduler::Impl::current_budgets() {
     DisruptionBudget budget;
     budget.ns = object.ns();
     budget.name = object.name();
-    const json::value* selector = find(tree(object), "/spec/selector");
-    budget.selector = selector == nullptr
-                          ? Selector::nothing()
-                          : Selector::from_label_selector(to_json(*selector)).value_or(Selector::nothing());
+    budget.selector = api::selector_of(find(tree(object), "/spec/selector")).value_or(Selector::nothing());
     budget.allowed = int_at(tree(object), "/status/disruptionsAllowed");
     if (const json::object* disrupted = object_at(tree(object), "/status/disruptedPods")) {
       for (const auto& [name, since] : *disrupted) budget.disrupted.insert(std::string(name));
