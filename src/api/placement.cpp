@@ -2,7 +2,8 @@
 #include "api/placement.hpp"
 
 #include <algorithm>
-#include <charconv>
+
+#include "base/whole_number.hpp"
 
 namespace orchestra::api {
 
@@ -22,13 +23,6 @@ bool tolerated(const json::array* tolerations, const json::value& taint) {
 }
 
 namespace {
-
-std::optional<std::int64_t> whole_number(std::string_view text) {
-  std::int64_t out = 0;
-  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), out);
-  if (failed != std::errc() || end != text.data() + text.size()) return std::nullopt;
-  return out;
-}
 
 bool requirement_holds(const json::value& requirement, const std::string* value) {
   const std::string op = string_at(requirement, "/operator");

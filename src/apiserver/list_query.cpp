@@ -2,20 +2,13 @@
 #include "apiserver/list_query.hpp"
 
 #include <algorithm>
-#include <charconv>
 
 #include "api/select.hpp"
 #include "api/status.hpp"
+#include "base/whole_number.hpp"
 
 namespace orchestra::apiserver {
 namespace {
-
-std::optional<std::int64_t> number_of(std::string_view text) {
-  std::int64_t number = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
-  return number;
-}
 
 bool holds(const Selector::Requirement& requirement, const StoredView& view) {
   const auto value = view.label(requirement.key);
@@ -35,8 +28,8 @@ bool holds(const Selector::Requirement& requirement, const StoredView& view) {
     case Selector::Operator::greater:
     case Selector::Operator::less: {
       if (!value || requirement.values.empty()) return false;
-      const auto own = number_of(*value);
-      const auto bound = number_of(requirement.values.front());
+      const auto own = whole_number(*value);
+      const auto bound = whole_number(requirement.values.front());
       if (!own || !bound) return false;
       return requirement.op == Selector::Operator::greater ? *own > *bound : *own < *bound;
     }
@@ -46,7 +39,7 @@ bool holds(const Selector::Requirement& requirement, const StoredView& view) {
 }  // namespace
 
 Result<Revision> parse_resource_version(const std::string& text) {
-  const auto number = number_of(text);
+  const auto number = whole_number(text);
   if (!number || *number < 0) {
     return api::bad_request("resourceVersion: Invalid value: \"" + text +
                             "\": strconv.ParseUint: parsing \"" + text + "\": invalid syntax");
@@ -67,7 +60,7 @@ Result<ListQuery> parse_list_query(const api::TypeRecord& type, const Query& que
                     std::any_of(terms.begin(), terms.end(),
                                 [](const auto& term) { return !term.field.starts_with("metadata."); });
   if (const std::string text = query_value(query, "limit"); !text.empty()) {
-    const auto number = number_of(text);
+    const auto number = whole_number(text);
     if (!number || *number < 0)
       return api::bad_request("limit must be a number of at least 0, not \"" + text + "\"");
     out.limit = static_cast<std::size_t>(*number);

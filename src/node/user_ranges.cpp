@@ -1,21 +1,14 @@
 #include "node/user_ranges.hpp"
 
 #include <algorithm>
-#include <charconv>
 
 #include "api/pod_runtime.hpp"
+#include "base/whole_number.hpp"
 
 namespace orchestra::node {
 namespace {
 
 constexpr std::uint32_t kBlocks = 0xffffffff / kPodUserIds;  // the last block has the id that means "none"
-
-std::optional<std::uint64_t> id_number(std::string_view text) {
-  std::uint64_t value = 0;
-  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (failed != std::errc() || end != text.data() + text.size() || value > 0xffffffff) return std::nullopt;
-  return value;
-}
 
 }  // namespace
 
@@ -27,9 +20,9 @@ void UserRanges::keep_away_from(std::string_view lines) {
     at = end + 1;
     const std::size_t first = line.find(':'), second = line.find(':', first + 1);
     if (first == std::string_view::npos || second == std::string_view::npos) continue;
-    const auto start = id_number(line.substr(first + 1, second - first - 1));
-    const auto count = id_number(line.substr(second + 1));
-    if (start && count) others_.push_back({*start, *start + *count});
+    const auto start = whole_number<std::uint32_t>(line.substr(first + 1, second - first - 1));
+    const auto count = whole_number<std::uint32_t>(line.substr(second + 1));
+    if (start && count) others_.push_back({*start, std::uint64_t{*start} + *count});
   }
 }
 

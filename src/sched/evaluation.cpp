@@ -4,11 +4,11 @@
 #include "sched/evaluation.hpp"
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <utility>
 
 #include "base/assert.hpp"
+#include "base/whole_number.hpp"
 
 namespace orchestra::sched {
 
@@ -16,13 +16,6 @@ namespace {
 
 constexpr std::int64_t kScoreMax = 100;
 constexpr const char* kUnschedulableTaint = "node.kubernetes.io/unschedulable";
-
-std::optional<std::int64_t> integer(const std::string& text) {
-  std::int64_t number = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc{} || end != text.data() + text.size() || text.empty()) return std::nullopt;
-  return number;
-}
 
 bool tolerated(const std::vector<Toleration>& tolerations, const NodeTaint& taint) {
   return std::any_of(tolerations.begin(), tolerations.end(),
@@ -140,8 +133,8 @@ bool tolerates(const Toleration& toleration, const NodeTaint& taint) {
   if (toleration.op == "Exists") return true;
   if (toleration.key.empty()) return false;
   if (toleration.op == "Lt" || toleration.op == "Gt") {
-    const auto left = integer(taint.value);
-    const auto right = integer(toleration.value);
+    const auto left = whole_number(taint.value);
+    const auto right = whole_number(toleration.value);
     return left && right && (toleration.op == "Lt" ? *left < *right : *left > *right);
   }
   return toleration.value == taint.value;
@@ -157,8 +150,8 @@ bool holds(const NodeRequirement& requirement, const std::string* value) {
   if (requirement.op == "DoesNotExist") return value == nullptr;
   if (requirement.op != "Gt" && requirement.op != "Lt") return false;
   if (value == nullptr || values.size() != 1) return false;
-  const auto left = integer(*value);
-  const auto right = integer(values[0]);
+  const auto left = whole_number(*value);
+  const auto right = whole_number(values[0]);
   if (!left || !right) return false;
   return requirement.op == "Gt" ? *left > *right : *left < *right;
 }
@@ -208,7 +201,7 @@ std::vector<Requirement> Evaluation::compile(const std::vector<NodeRequirement>&
     made.op = op_of(each.op);
     made.column = impl_.column(each.key);
     if (made.op == Op::greater || made.op == Op::less) {
-      const auto number = each.values.size() == 1 ? integer(each.values[0]) : std::nullopt;
+      const auto number = each.values.size() == 1 ? whole_number(each.values[0]) : std::nullopt;
       if (!number) made.op = Op::never;
       made.number = number.value_or(0);
     } else {
@@ -283,7 +276,7 @@ bool Evaluation::holds(const Requirement& requirement, Slot slot) const {
       break;
   }
   if (value == 0) return false;
-  const auto number = integer(column.values[value]);
+  const auto number = whole_number(column.values[value]);
   if (!number) return false;
   return requirement.op == Op::greater ? *number > requirement.number : *number < requirement.number;
 }

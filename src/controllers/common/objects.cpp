@@ -6,6 +6,8 @@
 #include <cmath>
 #include <cstdio>
 
+#include "base/whole_number.hpp"
+
 namespace orchestra::controllers {
 
 namespace {
@@ -232,12 +234,7 @@ std::optional<std::string> annotation(const Object& object, const std::string& n
   return found->second;
 }
 
-std::optional<std::int64_t> to_int(std::string_view text) {
-  std::int64_t number = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
-  return number;
-}
+std::optional<std::int64_t> to_int(std::string_view text) { return whole_number(text); }
 
 namespace {
 // An empty object may mean something (emptyDir: {}, namespaceSelector: {}); an empty list never does.
