@@ -58,6 +58,17 @@ struct Reports {
   }
 };
 
+/// Probes of a container on loopback, which report to `reports`.
+std::shared_ptr<ContainerProbes> probes_of(Engine& engine, Journal& journal, const json::value& container,
+                                           Reports& reports) {
+  auto probes =
+      std::make_shared<ContainerProbes>(engine, std::make_shared<FakeRuntime>(journal), nullptr,
+                                        ProbeTarget{"u", "u-main-0", "127.0.0.1", container},
+                                        [&reports](ProbeReport report) { reports.add(std::move(report)); });
+  probes->start();
+  return probes;
+}
+
 }  // namespace
 
 TEST_CASE("a connection is tried at an address and a port, and what went wrong is said") {
@@ -82,11 +93,7 @@ TEST_CASE("a tcp probe succeeds while somebody listens at the named port, and fa
   const json::value container = *parse_json(
       R"({"ports":[{"name":"web","containerPort":)" + std::to_string(port.number) +
       R"(}],"readinessProbe":{"tcpSocket":{"port":"web"},"periodSeconds":1,"timeoutSeconds":30,"failureThreshold":1}})");
-  auto runtime = std::make_shared<FakeRuntime>(journal);
-  auto probes = std::make_shared<ContainerProbes>(
-      engine, runtime, nullptr, ProbeTarget{"u", "u-main-0", "127.0.0.1", container},
-      [&](ProbeReport report) { reports.add(std::move(report)); });
-  probes->start();
+  const auto probes = probes_of(engine, journal, container, reports);
   const auto refused = reports.wait(false);
   REQUIRE(refused);
   CHECK(refused->kind == ProbeKind::readiness);
@@ -109,11 +116,7 @@ TEST_CASE("a gRPC probe fails where nobody listens, and succeeds when the servic
   const json::value container =
       *parse_json(R"({"readinessProbe":{"grpc":{"port":)" + std::to_string(port.number) +
                   R"(},"periodSeconds":1,"timeoutSeconds":30,"failureThreshold":1}})");
-  auto runtime = std::make_shared<FakeRuntime>(journal);
-  auto probes = std::make_shared<ContainerProbes>(
-      engine, runtime, nullptr, ProbeTarget{"u", "u-main-0", "127.0.0.1", container},
-      [&](ProbeReport report) { reports.add(std::move(report)); });
-  probes->start();
+  const auto probes = probes_of(engine, journal, container, reports);
   const auto refused = reports.wait(false);
   REQUIRE(refused);
   CHECK(refused->message.find("Connection refused") != std::string::npos);

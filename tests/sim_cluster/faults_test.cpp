@@ -41,26 +41,20 @@ objects: |
 }  // namespace
 
 TEST_CASE("nodes are drained within the budget, one after another, and all is Ready again") {
-  SimCluster cluster(shop(R"(
+  const SimScenario drains = shop(R"(
 events:
 - {at: 2m, drain: node-0}
 - {at: 2m, drain: node-1}
 expect:
 - {available: default/web, at_least: 4, from: 1m}
 - {recovered: default/web, from: 3m, within: 10m}
-)"));
+)");
+  SimCluster cluster(drains);
   const SimReport report = cluster.run();
   INFO(report.text());
   CHECK(report.passed());
   CHECK(test::told(report, "is drained: nothing is left to evict") == 2);
-  SimCluster again(shop(R"(
-events:
-- {at: 2m, drain: node-0}
-- {at: 2m, drain: node-1}
-expect:
-- {available: default/web, at_least: 4, from: 1m}
-- {recovered: default/web, from: 3m, within: 10m}
-)"));
+  SimCluster again(drains);
   CHECK(again.run().json() == report.json());
 }
 
