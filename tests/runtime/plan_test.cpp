@@ -35,6 +35,28 @@ std::string with(const std::string& member) {
 }
 }  // namespace
 
+TEST_CASE(
+    "a plan says the lowest version that knows all of it: a shim of an earlier release refuses the rest") {
+  const auto version = [](const ContainerSpec& spec, const PlanContext& context) {
+    const std::string block = make_plan(spec, context).value();
+    wire::Plan plan;
+    std::memcpy(&plan, block.data(), sizeof plan);
+    return plan.version;
+  };
+  ContainerSpec spec = small_spec();
+  spec.mounts = {{"/data", "bind", "/volume", {"rbind"}}};
+  CHECK(version(spec, {}) == wire::kPlanVersionMin);
+  PlanContext with_sub_path;
+  with_sub_path.sub_paths = {{"/data", "a/b"}};
+  CHECK(version(spec, with_sub_path) == wire::kPlanVersion);
+  CHECK(wire::kPlanVersion > wire::kPlanVersionMin);
+  std::string newer = make_plan(spec, with_sub_path).value();
+  CHECK(wire::plan_is_sound(newer.data(), newer.size()));
+  const std::uint32_t next = wire::kPlanVersion + 1;
+  std::memcpy(newer.data() + offsetof(wire::Plan, version), &next, sizeof next);
+  CHECK_FALSE(wire::plan_is_sound(newer.data(), newer.size()));
+}
+
 TEST_CASE("a specification becomes the plan that this text shows") {
   ContainerSpec spec = small_spec();
   spec.process->env = {"A=1"};

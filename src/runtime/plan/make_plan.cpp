@@ -215,7 +215,10 @@ class Planner {
     const bool own = (plan().clone_flags & CLONE_NEWNS) != 0;
     plan().flags |= own ? wire::kOwnRoot : wire::kChroot | wire::kBareDevices;
     if (context_.no_pivot) plan().flags |= wire::kNoPivot;
-    if (context_.root_by_parent) plan().flags |= wire::kRootByParent;
+    if (context_.root_by_parent) {
+      plan().flags |= wire::kRootByParent;
+      plan().version = wire::kPlanVersion;
+    }
     if (spec_.root_readonly && own) plan().flags |= wire::kReadOnlyRoot;
     if (!spec_.rootfs_propagation.empty()) {
       plan().root_propagation = propagation_flags(spec_.rootfs_propagation) | MS_REC;
@@ -335,8 +338,10 @@ class Planner {
       step.recursive = options.recursive ? 1 : 0;
       step.source =
           builder_.text(mount.source[0] == '/' ? mount.source : context_.bundle + "/" + mount.source);
-      if (const auto below = context_.sub_paths.find(mount.destination); below != context_.sub_paths.end())
+      if (const auto below = context_.sub_paths.find(mount.destination); below != context_.sub_paths.end()) {
         step.below = builder_.text(below->second);
+        plan().version = wire::kPlanVersion;
+      }
       ORC_TRY(map_ids(mount, options, target, step));
       return step;
     }

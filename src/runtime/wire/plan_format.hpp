@@ -5,14 +5,17 @@
 // this block: a header, then tables and NUL-terminated strings that the header points to by offset. No
 // text is parsed on the other side; `plan_is_sound` checks every offset once, and then all of it may be
 // read in place. Shared by hosted and freestanding code, so it uses only plain types.
-// Always true: offset 0 means "absent"; library and init come from one build, kPlanVersion says which.
+// Always true: offset 0 means "absent". Library and shim may come from two releases, where a host was
+// replaced under its pods: a plan says the lowest version that knows all of it, and a shim refuses what is
+// newer than itself rather than leave a part of it out.
 #include <cstddef>
 #include <cstdint>
 
 namespace orchestra::wire {
 
 inline constexpr std::uint32_t kPlanMagic = 0x4c50524f;  // "ORPL"
-inline constexpr std::uint32_t kPlanVersion = 2;
+inline constexpr std::uint32_t kPlanVersionMin = 2;      ///< what most plans say
+inline constexpr std::uint32_t kPlanVersion = 3;         ///< MountStep::below, kRootByParent
 inline constexpr std::uint32_t kPlanBytesMax = 1 << 20;
 inline constexpr std::uint32_t kMountsMax = 4096;
 inline constexpr std::uint32_t kEnvMax = 8192;
@@ -104,7 +107,7 @@ enum PlanFlags : std::uint32_t {
 };
 
 struct Plan {
-  std::uint32_t magic = kPlanMagic, version = kPlanVersion, size = 0, flags = 0;
+  std::uint32_t magic = kPlanMagic, version = kPlanVersionMin, size = 0, flags = 0;
   std::uint64_t clone_flags = 0;  ///< namespaces the process is born in
   std::uint32_t uid = 0, gid = 0, umask = 022;
   std::int32_t oom_score_adj = 0;
@@ -234,7 +237,8 @@ inline bool plan_is_sound(const char* block, std::size_t bytes) {
   using detail::table_is_sound, detail::text_is_sound, detail::texts_are_sound;
   if (bytes <= sizeof(Plan) || bytes > kPlanBytesMax || block[bytes - 1] != 0) return false;
   const Plan& p = *reinterpret_cast<const Plan*>(block);
-  if (p.magic != kPlanMagic || p.version != kPlanVersion || p.size != bytes) return false;
+  if (p.magic != kPlanMagic || p.version < kPlanVersionMin || p.version > kPlanVersion || p.size != bytes)
+    return false;
   const std::uint32_t size = p.size;
   const Text texts[] = {p.root,         p.overlay_directory, p.overlay_lower,  p.overlay_upper,
                         p.overlay_work, p.overlay_extra,     p.overlay_target, p.cwd,
