@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "base/fd.hpp"
+#include "runtime/shim/shim_client.hpp"
 #include "runtime/wire/protocol.hpp"
 #include "tests/runtime/support.hpp"
 
@@ -151,6 +152,20 @@ TEST_CASE("a shim that ends while the next runtime speaks to it: its container i
   house.open();
   end.join();
   goes_on(house, before);
+}
+
+TEST_CASE("what a shim cannot read, as one of an earlier release, it refuses, and is told of as that") {
+  ORC_NEEDS_FULL_CONTAINERS("shim of another release");
+  RuntimeHouse house;
+  house.pod();
+  auto shim = runtime::ShimConnection::connect(house.path("state/pods/pod-1"));
+  REQUIRE(shim.has_value());
+  const auto reply = shim->call(wire::Op::create, std::string(sizeof(wire::CreateRequest) + 64, '\0'), 30s);
+  REQUIRE_FALSE(reply.has_value());
+  CHECK(reply.error().is(Error::unsupported));
+  CHECK(reply.error().message().find("make the pod anew") != std::string::npos);
+  house.start(house.config("c1", {"true"}));  // and it serves on
+  CHECK(house.wait_exit("c1").exit_code == 0);
 }
 
 TEST_CASE("a half-made container is undone by the next runtime") {

@@ -26,12 +26,6 @@
 
 namespace orchestra::runtime {
 namespace {
-std::uint32_t plan_version(const std::string& block) {
-  wire::Plan plan;
-  std::memcpy(&plan, block.data(), sizeof plan);
-  return plan.version;
-}
-
 using std::chrono::seconds;
 constexpr Duration kCreateDeadline = seconds(120), kStartDeadline = seconds(10),
                    kSignalDeadline = seconds(10), kRemoveDeadline = seconds(30);
@@ -281,14 +275,8 @@ Result<ContainerStatus> RealPodRuntime::make_container(Pod& pod, const Container
     request.own_pid_namespace |= space.type == "pid" && space.path.empty() ? 1u : 0u;
 
   ORC_ASSIGN(ShimConnection shim, ShimConnection::connect(pod.directory()));
-  const auto reply = shim.call(wire::Op::create, as_bytes(request) + plan, kCreateDeadline);
-  if (!reply) {
-    // A shim of an earlier release that outlived its host.
-    if (reply.error().is(Error::invalid) && plan_version(plan) > wire::kPlanVersionMin)
-      return reply.error().with_context("the pod's shim may be of an earlier release (make the pod anew)");
-    return reply.error();
-  }
-  ORC_ASSIGN(const wire::ContainerRecord record, record_in(*reply));
+  ORC_ASSIGN(const ShimReply reply, shim.call(wire::Op::create, as_bytes(request) + plan, kCreateDeadline));
+  ORC_ASSIGN(const wire::ContainerRecord record, record_in(reply));
   pod.add_container(config, record);
   return pod.status(config.id);
 }

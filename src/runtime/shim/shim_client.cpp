@@ -168,6 +168,12 @@ Result<ShimReply> ShimConnection::call(wire::Op op, std::string_view payload, Du
     message.text[sizeof message.text - 1] = '\0';
     return failure_error(message, "container");
   }
+  // Without a report: it could not read what it was asked.
+  if (reply.status == -EINVAL)
+    return Error(
+        Error::unsupported, kDomain,
+        "the pod's shim does not know what it was asked for; it is of an earlier release that outlived "
+        "its program: make the pod anew");
   return system_error(kDomain, "request to", "shim", -reply.status);
 }
 
