@@ -8,8 +8,10 @@
 //   print(controllers.explain("deployment", "shop/web"));
 //
 // Since 0.1.
+#include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -42,8 +44,12 @@ struct ControllersOptions {
   /// Where the controllers' work queues are measured (WorkQueueOptions::metrics), each by its controller's
   /// name; empty: nowhere. Since 0.2.
   std::shared_ptr<class Metrics> metrics = {};
-  /// A node without a sign of life for this long is Unknown.
+  /// A node of which no sign of life was seen for this long is Unknown.
   Duration node_grace = std::chrono::seconds(50);
+  /// For hosts that hear of their nodes in other ways than by Leases: when that was last so, by the engine's
+  /// steady clock (Now::steady_ns); nullopt: never. The later of that and of what the controllers saw counts.
+  /// Any thread; must not block. Since 0.2.
+  std::function<std::optional<std::int64_t>(const std::string& node)> node_heard = {};
   /// Between two nodes whose pods have to leave.
   Duration node_eviction_interval = std::chrono::seconds(10);
 };

@@ -21,12 +21,23 @@
 
 namespace orchestra {
 
+/// When a reconciler's runner saw a change that Source::observes names. Since 0.2.
+struct Observed {
+  Now at;                  ///< by the runner's own clocks
+  bool witnessed = false;  ///< false: it was so when the runner first saw the object
+  /// How long ago that was, whatever became of the wall clock since. What was not witnessed counts from
+  /// `stamp_ns`, the time that the object itself tells.
+  Duration elapsed(Now now, std::int64_t stamp_ns) const;
+};
+
 /// Read access to cached objects by resource.
 class ORC_API View {
  public:
   virtual ~View() = default;
   /// nullptr: this resource is not watched.
   virtual const ObjectCache* cache(const ResourceRef& resource) const = 0;
+  /// The last observed change of an object; nullopt: there was none. Since 0.2.
+  virtual std::optional<Observed> observed(const ResourceRef& resource, const ObjectKey& key) const;
 
   Object get(const ResourceRef& resource, const std::string& ns, const std::string& name) const;
   std::vector<Object> list(const ResourceRef& resource, const std::string& ns) const;
@@ -102,6 +113,10 @@ struct Source {
   bool optional = false;
   /// Absent: read only. `old` or `now` is empty for new and removed objects.
   std::function<void(const View& view, const Object& old, const Object& now, const KeySink& wake)> keys = {};
+  /// Whether the runner is to remember when it saw this change, for View::observed(): times that objects tell
+  /// come from other clocks, and wall clocks step. Forgotten with the object, or with the runner. `now` is
+  /// never empty. Since 0.2.
+  std::function<bool(const Object& old, const Object& now)> observes = {};
 };
 using KeysOf =
     std::function<void(const View& view, const Object& old, const Object& now, const KeySink& wake)>;
@@ -143,6 +158,9 @@ struct RunnerOptions {
   Duration status_interval = std::chrono::milliseconds(100);
   Duration request_deadline = std::chrono::seconds(30);
   WorkQueueOptions queue = {};
+  /// What somebody else has observed (Source::observes); the later of both counts. Any thread. Since 0.2.
+  std::function<std::optional<Observed>(const ResourceRef& resource, const ObjectKey& key)> also_observed =
+      {};
 };
 
 struct RunnerStats {

@@ -52,9 +52,9 @@ struct SimModel {
   double fail = 0;                                ///< share of the runs that end with an error
   double crashes_per_hour = 0;                    ///< of a container that should run on
   Duration heartbeat = std::chrono::seconds(10);  ///< renewals of a node's lease
-  /// Every renewal is written. False: the Lease of a node that is well says minutes ahead, and is set back to
-  /// the last heartbeat when the node is lost, which is noticed at the same time (docs/simulation.md). Since
-  /// 0.2.
+  /// Every renewal of a Lease is written. False: with one peer the controller asks the models when it would
+  /// have read one, so that a loss is noticed at the same time; with several, one in four is written
+  /// (docs/simulation.md). Since 0.2.
   bool every_renewal = false;
   /// With several peers: one way between them, and from agents to them; one batch on the disk of their logs.
   /// Since 0.2.

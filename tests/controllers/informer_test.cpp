@@ -291,3 +291,74 @@ TEST_CASE("counts in a status are told at once and then at most one time in each
     runner.stop();
   }
 }
+
+TEST_CASE("a runner remembers when it saw what its reconciler observes, and the next one begins anew") {
+  /// Tells of a pod's phase when it was seen.
+  struct Observer final : Reconciler {
+    std::string name() const override { return "observer"; }
+    std::vector<Source> sources() const override {
+      Source source = watch_self(pods());
+      source.observes = [](const Object& old, const Object& now) {
+        return !old || string_at(tree(old), "/status/phase") != string_at(tree(now), "/status/phase");
+      };
+      return {std::move(source)};
+    }
+    Actions decide(const std::string& key, const View& view, Now now) const override {
+      Actions actions;
+      const Object pod = view.get(pods(), "shop", ObjectKey::from_text(key).name);
+      const auto seen = view.observed(pods(), ObjectKey::from_text(key));
+      actions.reason = !pod ? "gone" : string_at(tree(pod), "/status/phase") + " " + pod.labels().at("v");
+      if (!seen) {
+        actions.reason += ", not seen";
+      } else if (seen->at.steady_ns == INT64_MAX) {
+        actions.reason += ", told by another";
+      } else if (seen->at.steady_ns <= now.steady_ns) {
+        actions.reason += seen->witnessed ? ", witnessed" : ", found";
+      }
+      return actions;
+    }
+  };
+  std::mutex mutex;
+  std::condition_variable decided;
+  std::string last;
+  Engine engine;
+  auto server = std::make_shared<test::FakeServer>();
+  const auto set = [&](const std::string& phase, const std::string& version) {
+    server->put(test::object_from_line("Pod shop/a uid=a phase=" + phase + " labels=app:web,v:" + version));
+  };
+  RunnerOptions options;
+  const auto with_runner = [&](const std::function<void(const std::function<bool(std::string)>&)>& use) {
+    InformerSet informers(engine, Client(server));
+    EventRecorder events(engine, Client(server));
+    ControllerRunner runner(engine, Client(server), informers, events, std::make_shared<Observer>(), options);
+    runner.on_decision([&](const ReconcileDecision& decision) {
+      std::lock_guard lock(mutex);
+      last = decision.reason;
+      decided.notify_all();
+    });
+    REQUIRE(runner.start());
+    REQUIRE(informers.start());
+    use([&](const std::string& reason) {
+      std::unique_lock lock(mutex);
+      return decided.wait_for(lock, 10s, [&] { return last == reason; });
+    });
+    runner.stop();
+  };
+  set("Pending", "1");
+  with_runner([&](const auto& comes) {
+    CHECK(comes("Pending 1, found"));
+    set("Running", "2");
+    CHECK(comes("Running 2, witnessed"));
+    set("Running", "3");  // nothing to observe: what was seen before stays
+    CHECK(comes("Running 3, witnessed"));
+    server->erase("pods", {"shop", "a"});
+    CHECK(comes("gone, not seen"));
+    set("Running", "4");
+    CHECK(comes("Running 4, found"));
+  });
+  with_runner([&](const auto& comes) { CHECK(comes("Running 4, found")); });
+  options.also_observed = [](const ResourceRef&, const ObjectKey&) {
+    return std::optional<Observed>(Observed{{0, INT64_MAX}, true});
+  };
+  with_runner([&](const auto& comes) { CHECK(comes("Running 4, told by another")); });
+}

@@ -8,6 +8,8 @@
 //   update replicasets shop/web-1
 //     /spec/replicas: 3 -> 2
 //
+// Objects are seen at the time of the last `at`; `step -1h` sets the wall clock, and `restart` begins the
+// controllers anew, so that they see everything for the first time.
 // A file holds several scenarios between lines of "====". ORC_UPDATE_SCENARIOS=1 rewrites the answers.
 #include <algorithm>
 #include <filesystem>
@@ -302,6 +304,12 @@ std::string print(const Actions& actions, const View& view) {
   return out;
 }
 
+// "-1h", "50s"
+std::int64_t parse_step(const std::string& text) {
+  const std::int64_t unit = text.back() == 'h' ? 3600 : text.back() == 'm' ? 60 : 1;
+  return std::stoll(text) * unit * 1'000'000'000;
+}
+
 std::string run_scenario(const std::string& given) {
   World world;
   std::istringstream in(given);
@@ -312,13 +320,19 @@ std::string run_scenario(const std::string& given) {
     const auto words = words_of(line);
     if (words[0] == "at") {
       world.wall_ns = parse_time(words.at(1)).value();
+    } else if (words[0] == "step") {
+      const auto by = parse_step(words.at(1));
+      world.wall_ns += by;
+      world.stepped_ns += by;
+    } else if (words[0] == "restart") {
+      world.restart();
     } else if (words[0] == "decide") {
       const auto reconciler = make_reconciler(words.at(1), options_of_scenarios());
       if (!reconciler) throw std::runtime_error("no controller '" + words[1] + "'");
+      world.observe(reconciler->sources());
       out += print(reconciler->decide(words.at(2), world, world.now()), world);
     } else {
-      const Object object = object_from_line(line);
-      world.objects(resource_of_object(object)).put(object);
+      world.see(object_from_line(line));
     }
   }
   return out.empty() ? "nothing\n" : out;

@@ -18,6 +18,27 @@ ObjectCache& World::objects(const ResourceRef& resource) {
   return *slot;
 }
 
+void World::see(const Object& object) {
+  history_.push_back({objects(resource_of_object(object)).put(object), object, now()});
+}
+
+void World::restart() {
+  history_.clear();
+  for (const auto& [resource, cache] : caches_) {
+    for (const Object& object : cache->list()) history_.push_back({{}, object, now()});
+  }
+}
+
+void World::observe(const std::vector<Source>& sources) {
+  observations_ = {};
+  for (const Seen& seen : history_) {
+    for (const Source& source : sources) {
+      if (source.resource == resource_of_object(seen.now))
+        observations_.change(source, seen.old, seen.now, seen.at);
+    }
+  }
+}
+
 Object World::add(Object object) {
   json::value copy = tree(object);
   json::object& metadata = object_in(copy, "/metadata");

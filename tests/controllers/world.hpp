@@ -9,9 +9,12 @@
 #include <vector>
 
 #include "controllers/common/objects.hpp"
+#include "controllers/common/observations.hpp"
 #include "orchestra/reconciler.hpp"
 
 namespace orchestra::test {
+
+using controllers::Observations;
 
 class World : public View {
  public:
@@ -35,8 +38,19 @@ class World : public View {
   /// Decides on every key of a reconciler's first source until nothing changes; bounded.
   void settle(const std::vector<std::shared_ptr<const Reconciler>>& reconcilers, int rounds = 50);
 
-  Now now() const { return {wall_ns, wall_ns}; }
+  Now now() const { return {wall_ns, wall_ns - stepped_ns}; }
   std::int64_t wall_ns = 1'767'225'600'000'000'000;  // 2026-01-01T00:00:00Z
+  std::int64_t stepped_ns = 0;                       ///< by how much the wall clock has been set so far
+
+  /// Stores a version as a watch brings it, for observe().
+  void see(const Object& object);
+  /// The controllers' program begins anew: it sees everything for the first time.
+  void restart();
+  /// View::observed() tells what a runner of these sources would have observed of see() so far.
+  void observe(const std::vector<Source>& sources);
+  std::optional<Observed> observed(const ResourceRef& resource, const ObjectKey& key) const override {
+    return observations_.find(resource, key);
+  }
   std::uint64_t writes = 0;
   std::vector<std::string> events;
   bool pods_linger = false;  ///< deleted pods stay terminating until finish_pods()
@@ -44,7 +58,13 @@ class World : public View {
 
  private:
   Result<void> apply(const Action& action);
+  struct Seen {
+    Object old, now;
+    Now at;
+  };
   std::map<ResourceRef, std::unique_ptr<ObjectCache>> caches_;
+  std::vector<Seen> history_;
+  Observations observations_;
   std::uint64_t revision_ = 100;
   std::uint64_t next_uid_ = 1;
 };

@@ -1,7 +1,16 @@
 // Actions, views and decisions: the small vocabulary between pure controllers and the runner.
+#include <algorithm>
+
 #include "orchestra/reconciler.hpp"
 
 namespace orchestra {
+
+Duration Observed::elapsed(Now now, std::int64_t stamp_ns) const {
+  const std::int64_t since = std::max<std::int64_t>(0, now.steady_ns - at.steady_ns);
+  return Duration(since + (witnessed ? 0 : std::max<std::int64_t>(0, at.wall_ns - stamp_ns)));
+}
+
+std::optional<Observed> View::observed(const ResourceRef&, const ObjectKey&) const { return std::nullopt; }
 
 Object View::get(const ResourceRef& resource, const std::string& ns, const std::string& name) const {
   const ObjectCache* objects = cache(resource);

@@ -33,6 +33,11 @@ bool pod_available(const Object& pod, std::int64_t min_ready_seconds, Now now, s
   return false;
 }
 
+bool pod_came_to_end(const Object& old, const Object& now) {
+  const auto ends = [](const Object& pod) { return pod.deleting() || pod_terminal(pod); };
+  return ends(now) && !(old && ends(old));
+}
+
 Object pod_from_template(const json::value& pod_template, const Object& owner) {
   json::object metadata;
   metadata["generateName"] = owner.name() + "-";

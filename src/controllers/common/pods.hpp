@@ -17,6 +17,9 @@ bool pod_ready(const Object& pod);
 /// Ready for at least `min_ready`; `due` is lowered to the time at which it will be.
 bool pod_available(const Object& pod, std::int64_t min_ready_seconds, Now now, std::optional<Duration>& due);
 
+/// Whether a pod is over, or is to end, and was not so before.
+bool pod_came_to_end(const Object& old, const Object& now);
+
 /// A new pod from a template (`spec.template`), controlled by `owner`, named by generateName.
 Object pod_from_template(const json::value& pod_template, const Object& owner);
 

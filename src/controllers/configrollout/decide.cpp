@@ -179,7 +179,7 @@ class ConfigRollout final : public Reconciler {
                    "its configuration changed", actions);
     }
     const std::int64_t rest = *since + kSettle - now.wall_ns;
-    if (rest > 0) {
+    if (rest > 0 && rest <= kSettle) {  // more: the clock was set back meanwhile
       actions.requeue(Duration(rest));
       actions.reason = "waits for more changes";
       return;

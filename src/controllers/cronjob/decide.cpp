@@ -15,6 +15,8 @@ namespace orchestra::controllers {
 namespace {
 
 constexpr std::int64_t kSecond = 1'000'000'000;
+// A clock that is set forward is noticed at the latest after this: waits are by the steady one.
+constexpr Duration kLook = std::chrono::minutes(5);
 constexpr std::int64_t kMissedMax = 100;  // more are an Event
 constexpr const char* kScheduledAt = "batch.kubernetes.io/cronjob-scheduled-timestamp";
 
@@ -264,7 +266,7 @@ class CronJobReconciler final : public Reconciler {
       pass.actions.reason = "its schedule does not fire within five years";
       return;
     }
-    pass.actions.requeue(Duration(*at * kSecond - pass.now.wall_ns));
+    pass.actions.requeue(std::min(kLook, Duration(*at * kSecond - pass.now.wall_ns)));
     pass.actions.reason = "next at " + format_time(*at * kSecond);
   }
 

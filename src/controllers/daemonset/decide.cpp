@@ -12,6 +12,7 @@
 
 #include "api/placement.hpp"
 #include "controllers/common/history.hpp"
+#include "controllers/common/observations.hpp"
 #include "controllers/common/pods.hpp"
 
 namespace orchestra::controllers {
@@ -133,8 +134,9 @@ struct Pass {
     const std::int64_t began = time_at(tree(pod), "/status/startTime").value_or(ended);
     const std::int64_t failures = ended - began > 2 * kPauseMax ? 0 : failures_of(pod);
     const std::int64_t pause = std::min(kPauseMax, kSecond << std::min<std::int64_t>(failures, 10));
-    if (now.wall_ns < ended + pause) {
-      actions.requeue(Duration(ended + pause - now.wall_ns));
+    const Duration rest = Duration(pause) - age_of(view, pods(), pod, ended, now);
+    if (rest > Duration::zero()) {
+      actions.requeue(rest);
       return false;
     }
     actions.event(set, "Warning", "FailedDaemonPod",
@@ -334,6 +336,10 @@ class DaemonSetReconciler final : public Reconciler {
         const auto selector = LabelSelector::parse(find(tree(set), "/spec/selector"));
         if (selector && selector->matches(now.labels())) wake(ObjectKey::of(set).text());
       }
+    };
+    of_pods.observes = [](const Object& old, const Object& now) {
+      const OwnerReference* owner = now.controller();
+      return owner != nullptr && owner->kind == "DaemonSet" && pod_came_to_end(old, now);
     };
     Source of_nodes{nodes(), false,
                     [](const View& view, const Object& old, const Object& now, const KeySink& wake) {

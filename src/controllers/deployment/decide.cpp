@@ -6,6 +6,7 @@
 // nothing.
 #include "controllers/deployment/decide.hpp"
 
+#include "controllers/common/observations.hpp"
 #include "controllers/deployment/model.hpp"
 
 namespace orchestra::controllers {
@@ -52,6 +53,13 @@ void note_pause(DeploymentModel& model) {
   }
 }
 
+// When its last progress was, as its condition tells.
+std::optional<std::int64_t> progress_time(const Object& deployment) {
+  const json::object* condition = find_condition(tree(deployment), "Progressing");
+  const json::value* since = condition == nullptr ? nullptr : condition->if_contains("lastUpdateTime");
+  return since == nullptr ? std::nullopt : time_at(*since, "");
+}
+
 class DeploymentReconciler final : public Reconciler {
  public:
   std::string name() const override { return "deployment"; }
@@ -77,7 +85,11 @@ class DeploymentReconciler final : public Reconciler {
                      if (!set || set.controller() == nullptr) return;
                      wake(ObjectKey{set.ns(), set.controller()->name}.text());
                    }};
-    return {watch_self(deployments()), std::move(of_sets), std::move(of_pods)};
+    Source of_deployments = watch_self(deployments());
+    of_deployments.observes = [](const Object& old, const Object& now) {
+      return progress_time(now) && !(old && progress_time(old) == progress_time(now));
+    };
+    return {std::move(of_deployments), std::move(of_sets), std::move(of_pods)};
   }
 
   Actions decide(const std::string& key, const View& view, Now now) const override {
@@ -98,6 +110,8 @@ class DeploymentReconciler final : public Reconciler {
       return actions;
     }
     DeploymentModel model = model_of(deployment, sets, now);
+    if (const auto since = progress_time(deployment))
+      model.progress_age = age_of(view, deployments(), deployment, *since, now);
     if (!deployment.deleting()) step(model, view);
     write_progress(model);
     return actions_of(model);

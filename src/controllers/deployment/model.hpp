@@ -49,6 +49,7 @@ struct DeploymentModel {
   std::int64_t replicas = 1, max_surge = 0, max_unavailable = 0, min_ready_seconds = 0;
   std::int64_t history_limit = 10;
   std::optional<std::int64_t> progress_deadline;  // absent: off
+  Duration progress_age{};                        // of its last progress, if that is on record
   bool paused = false, rolling = true;
   std::string hash;  // of the current template; empty when a set has it: nothing is named by it then
 

@@ -96,7 +96,11 @@ std::optional<Duration> deadline_left(const DeploymentModel& model) {
   }
   const auto since = time_at(*current, "/lastUpdateTime");
   if (!since) return std::nullopt;
-  return Duration(*since + *model.progress_deadline * 1'000'000'000 - model.now.wall_ns);
+  // What this decision just wrote is as old as it is.
+  const json::object* on_record = find_condition(tree(model.object), "Progressing");
+  const bool known = on_record != nullptr &&
+                     string_at(*on_record, "/lastUpdateTime") == string_at(*current, "/lastUpdateTime");
+  return Duration(*model.progress_deadline * 1'000'000'000) - (known ? model.progress_age : Duration::zero());
 }
 
 void judge_progress(DeploymentModel& model, const json::value& before) {

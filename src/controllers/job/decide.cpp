@@ -6,12 +6,16 @@
 // after any write repeats nothing: a UID in the list is never added again, a pod without the finalizer is
 // never looked at again. Indexed successes need no list: completedIndexes itself is the count.
 //
+// Pauses and deadlines are counted from when this controller saw what began them (age_of): the clocks of
+// nodes go wrong, and its own may be set.
+//
 // A Job first gets FailureTarget or SuccessCriteriaMet; Failed or Complete only when all its pods have ended.
 #include "controllers/job/decide.hpp"
 
 #include <algorithm>
 #include <map>
 
+#include "controllers/common/observations.hpp"
 #include "controllers/job/model.hpp"
 
 namespace orchestra::controllers {
@@ -186,12 +190,12 @@ struct Pass {
     const auto started = time_at(status, "/startTime");
     const json::value* deadline = find(root(), "/spec/activeDeadlineSeconds");
     if (deadline != nullptr && deadline->is_number() && started && !suspended) {
-      const std::int64_t rest =
-          *started + int_at(root(), "/spec/activeDeadlineSeconds") * 1'000'000'000 - now.wall_ns;
-      if (rest <= 0) {
+      const Duration rest = Duration(int_at(root(), "/spec/activeDeadlineSeconds") * 1'000'000'000) -
+                            age_of(view, jobs(), job, *started, now);
+      if (rest <= Duration::zero()) {
         fail("DeadlineExceeded", "Job was active longer than specified deadline");
       } else {
-        actions.requeue(Duration(rest));
+        actions.requeue(rest);
       }
     }
     if (per_index) {
@@ -334,15 +338,15 @@ struct Pass {
         last_good = std::max(last_good, finished_ns(pod));
     }
     std::int64_t failures = 0;
-    std::int64_t last_bad = 0;
+    Duration youngest = Duration::max();
     for (const Object& pod : all) {
       if (!pod_failed(pod) || finished_ns(pod) < last_good) continue;
       // Ended by ourselves (suspended, less parallelism): its finalizer went first.
       if (string_at(tree(pod), "/status/phase") != "Failed" && !has_tracking(pod)) continue;
       ++failures;
-      last_bad = std::max(last_bad, finished_ns(pod));
+      youngest = std::min(youngest, age_of(view, pods(), pod, finished_ns(pod), now));
     }
-    return Duration(last_bad - now.wall_ns) + job_pause(failures);
+    return job_pause(failures) - youngest;
   }
 
   void create(std::int64_t missing) {
@@ -382,16 +386,16 @@ struct Pass {
   }
 
   Duration index_pause(std::int64_t index, std::int64_t& failures, std::int64_t& ignored_failures) const {
-    std::int64_t last = 0;
+    Duration youngest = Duration::max();
     for (const Object& pod : all) {
       if (!pod_failed(pod) || index_of(pod, completions) != index) continue;
       const bool skip = ignored(pod);
       const std::int64_t skipped = to_int(annotation(pod, kIndexIgnoredFailures).value_or("0")).value_or(0);
       failures = std::max(failures, failures_before(pod) + (skip ? 0 : 1));
       ignored_failures = std::max(ignored_failures, skipped + (skip ? 1 : 0));
-      last = std::max(last, finished_ns(pod));
+      youngest = std::min(youngest, age_of(view, pods(), pod, finished_ns(pod), now));
     }
-    return Duration(last - now.wall_ns) + job_pause(failures + ignored_failures);
+    return job_pause(failures + ignored_failures) - youngest;
   }
 
   void order_pod(std::optional<std::int64_t> index, std::int64_t failures, std::int64_t ignored_failures) {
@@ -556,7 +560,16 @@ class JobReconciler final : public Reconciler {
         if (selector && selector->matches(now.labels())) wake(ObjectKey::of(job).text());
       }
     };
-    return {watch_self(jobs()), std::move(of_pods)};
+    of_pods.observes = [](const Object& old, const Object& now) {
+      const OwnerReference* owner = now.controller();
+      return owner != nullptr && owner->kind == "Job" && pod_came_to_end(old, now);
+    };
+    Source of_jobs = watch_self(jobs());
+    of_jobs.observes = [](const Object& old, const Object& now) {
+      const json::value* started = find(tree(now), "/status/startTime");
+      return started != nullptr && !(old && same_meaning(find(tree(old), "/status/startTime"), started));
+    };
+    return {std::move(of_jobs), std::move(of_pods)};
   }
 
   Actions decide(const std::string& key, const View& view, Now now) const override {

@@ -1,6 +1,8 @@
 // TTL after finished (kubernetes/pkg/controller/ttlafterfinished): a Job with ttlSecondsAfterFinished goes
 // that long after its Complete or Failed condition became true, with its pods. The object must be exactly the
-// one that was looked at: a TTL that was raised meanwhile saves it.
+// one that was looked at: a TTL that was raised meanwhile saves it. The time is counted from when the end was
+// seen (age_of): a clock that is set deletes nothing early.
+#include "controllers/common/observations.hpp"
 #include "controllers/job/decide.hpp"
 #include "controllers/job/model.hpp"
 
@@ -12,10 +14,14 @@ class TtlAfterFinished final : public Reconciler {
  public:
   std::string name() const override { return "ttl-after-finished"; }
   std::vector<Source> sources() const override {
-    return {{jobs(), false, [](const View&, const Object&, const Object& now, const KeySink& wake) {
+    return {{jobs(), false,
+             [](const View&, const Object&, const Object& now, const KeySink& wake) {
                if (!now || now.deleting() || find(tree(now), "/spec/ttlSecondsAfterFinished") == nullptr)
                  return;
                if (job_finished(now)) wake(ObjectKey::of(now).text());
+             },
+             [](const Object& old, const Object& now) {
+               return job_finished(now) && !(old && job_finished(old));
              }}};
   }
 
@@ -32,7 +38,7 @@ class TtlAfterFinished final : public Reconciler {
     const auto finished = time_at(*end, "/lastTransitionTime");
     if (!finished) return actions;
     const std::int64_t seconds = int_at(tree(job), "/spec/ttlSecondsAfterFinished");
-    const Duration rest(*finished + seconds * 1'000'000'000 - now.wall_ns);
+    const Duration rest = Duration(seconds * 1'000'000'000) - age_of(view, jobs(), job, *finished, now);
     if (rest > Duration::zero()) {
       actions.requeue(rest);
       actions.reason = "its time is not over";

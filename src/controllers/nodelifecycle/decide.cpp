@@ -1,10 +1,11 @@
 // Node lifecycle (kubernetes/pkg/controller/nodelifecycle/node_lifecycle_controller.go).
 //
-// A node lives while its Lease is renewed or its Ready condition gets heartbeats. Silent for `grace`: all its
-// conditions become Unknown, its pods not ready (so that services leave them), and it gets the taint
-// unreachable. Conditions and spec.unschedulable show as NoSchedule taints at once; NoExecute, which ends
-// pods, comes to one node per interval, and to none when no node at all is well: then the trouble is more
-// likely ours than theirs.
+// A node lives while its Lease is renewed or its Ready condition gets heartbeats. What counts is when this
+// controller saw a renewal (View::observed), not the time it tells: that is a reading of the node's clock,
+// and ours may be set as well. Silent for `grace`: all its conditions become Unknown, its pods not ready (so
+// that services leave them), and it gets the taint unreachable. Conditions and spec.unschedulable show as
+// NoSchedule taints at once; NoExecute, which ends pods, comes to one node per interval, and to none when no
+// node at all is well: then the trouble is more likely ours than theirs.
 #include "controllers/nodelifecycle/decide.hpp"
 
 #include <algorithm>
@@ -29,29 +30,30 @@ std::string status_of_condition(const json::value& node, const char* type) {
   return status != nullptr && status->is_string() ? std::string(status->get_string()) : std::string();
 }
 
-// The last sign of life; nullopt: there never was one.
-std::optional<std::int64_t> last_heard(const json::value& node, const Object& lease) {
-  std::optional<std::int64_t> last;
-  if (lease) last = time_at(tree(lease), "/spec/renewTime");
-  if (const json::object* ready = find_condition(node, "Ready")) {
-    const json::value* told = ready->if_contains("lastHeartbeatTime");
-    const auto heartbeat = told == nullptr ? std::nullopt : time_at(*told, "");
-    if (heartbeat && (!last || *heartbeat > *last)) last = heartbeat;
-  }
-  return last;
+// Whether a version of a node is a sign of life: the first that is seen, and each with another heartbeat.
+bool node_vouches(const Object& old, const Object& now) {
+  if (!old) return true;
+  const auto heartbeat = [](const Object& node) {
+    const json::object* ready = find_condition(tree(node), "Ready");
+    const json::value* told = ready == nullptr ? nullptr : ready->if_contains("lastHeartbeatTime");
+    return told != nullptr && told->is_string() ? std::string_view(told->get_string()) : std::string_view();
+  };
+  const std::string_view told = heartbeat(now);
+  return !told.empty() && told != heartbeat(old);
 }
 
-// Whether `now` says that the node was heard from earlier than `old` says: its clock was ahead, and is set.
-bool set_back(const Object& old, const Object& now) {
-  const json::value* before = find(tree(old), "/spec/renewTime");
-  const json::value* after = find(tree(now), "/spec/renewTime");
-  if (before == nullptr || after == nullptr || !before->is_string() || !after->is_string()) return false;
-  const std::string_view earlier(before->get_string());
-  const std::string_view later(after->get_string());
-  if (earlier.size() == later.size() && earlier <= later) return false;  // of one form, as nearly always
-  const auto from = parse_time(earlier);
-  const auto to = parse_time(later);
-  return from && to && *to < *from;
+// A renewal is one whatever time it tells: the node's clock may have been set back.
+bool lease_vouches(const Object& old, const Object& now) {
+  if (now.ns() != kLeaseNamespace) return false;
+  return !old || !same_meaning(find(tree(old), "/spec/renewTime"), find(tree(now), "/spec/renewTime"));
+}
+
+// When (steady) this controller last saw a sign of life. Nobody observes: it is seen now.
+std::int64_t last_heard(const std::string& name, const View& view, Now now) {
+  const auto of_node = view.observed(nodes(), {{}, name});
+  const auto of_lease = view.observed(leases(), {kLeaseNamespace, name});
+  if (!of_node && !of_lease) return now.steady_ns;
+  return std::max(of_node ? of_node->at.steady_ns : INT64_MIN, of_lease ? of_lease->at.steady_ns : INT64_MIN);
 }
 
 struct Taint {
@@ -105,14 +107,11 @@ class NodeLifecycle final : public Reconciler {
   explicit NodeLifecycle(NodeLifecycleOptions options) : options_(options) {}
   std::string name() const override { return "node-lifecycle"; }
 
-  // Renewals wake nobody: each node is looked at when its time could be over. One that is set back may have
-  // brought that time nearer.
+  // Renewals wake nobody: each node is looked at when its time could be over.
   std::vector<Source> sources() const override {
-    Source of_leases{leases()};
-    of_leases.keys = [](const View&, const Object& old, const Object& now, const KeySink& wake) {
-      if (old && now && now.ns() == kLeaseNamespace && set_back(old, now)) wake(now.name());
-    };
-    return {watch_self(nodes()), std::move(of_leases), {pods()}};
+    Source of_nodes = watch_self(nodes());
+    of_nodes.observes = node_vouches;
+    return {std::move(of_nodes), {leases(), false, {}, lease_vouches}, {pods()}};
   }
 
   // A node that lives and is as it should be, which is nearly always so, is looked at without a copy.
@@ -120,7 +119,7 @@ class NodeLifecycle final : public Reconciler {
     Actions actions;
     const Object node = view.get(nodes(), {}, key);
     if (!node || node.deleting()) return actions;
-    std::optional<json::value> changed = silent(node, view.get(leases(), kLeaseNamespace, key), now, actions);
+    std::optional<json::value> changed = silent(node, view, now, actions);
     if (changed && !same_meaning(find(tree(node), "/status"), find(*changed, "/status"))) {
       actions.update_status(nodes(), object_from_tree(*changed), "no sign of life");
     }
@@ -140,14 +139,10 @@ class NodeLifecycle final : public Reconciler {
 
  private:
   // The node with its conditions Unknown, if it is silent; else says when to look again.
-  std::optional<json::value> silent(const Object& node, const Object& lease, Now now,
-                                    Actions& actions) const {
-    const auto heard = last_heard(tree(node), lease);
-    const std::int64_t created = time_at(tree(node), "/metadata/creationTimestamp").value_or(now.wall_ns);
-    // A clock that is ahead of ours does not make a node live longer than from now on.
-    const std::int64_t last = std::max(heard.value_or(created), options_.listening_since_wall_ns);
-    const Duration since(std::max<std::int64_t>(0, now.wall_ns - last));
-    const Duration allowed = heard ? options_.grace : options_.startup_grace;
+  std::optional<json::value> silent(const Object& node, const View& view, Now now, Actions& actions) const {
+    const Duration since(now.steady_ns - last_heard(node.name(), view, now));
+    const bool posted = find_condition(tree(node), "Ready") != nullptr;
+    const Duration allowed = posted ? options_.grace : options_.startup_grace;
     if (since <= allowed) {
       actions.requeue(allowed - since + std::chrono::seconds(1));
       return std::nullopt;
@@ -182,7 +177,7 @@ class NodeLifecycle final : public Reconciler {
       taints.push_back(wanted);
       return;
     }
-    const ZoneView zone = look_at_zones(root, node, view);
+    const ZoneView zone = look_at_zones(root, node, view, now);
     const auto interval = interval_of(zone);
     if (!interval) {
       actions.requeue(options_.eviction_interval);
@@ -211,7 +206,7 @@ class NodeLifecycle final : public Reconciler {
     return label("topology.kubernetes.io/region") + ":" + label("topology.kubernetes.io/zone");
   }
 
-  static ZoneView look_at_zones(const json::value& root, const Object& node, const View& view) {
+  static ZoneView look_at_zones(const json::value& root, const Object& node, const View& view, Now now) {
     ZoneView zone;
     const std::string here = zone_of(node);
     for (const Object& each : view.list(nodes())) {
@@ -225,8 +220,10 @@ class NodeLifecycle final : public Reconciler {
       if (present == nullptr) continue;
       for (const json::value& taint : *present) {
         const Taint one = taint_from(taint);
-        if (one.effect == "NoExecute" && is_ours(one))
-          zone.newest_taint = std::max(zone.newest_taint, time_at(taint, "/timeAdded").value_or(0));
+        if (one.effect != "NoExecute" || !is_ours(one)) continue;
+        const std::int64_t added = time_at(taint, "/timeAdded").value_or(0);
+        // A taint of the future says that the clock was set back: it would hold up all others until then.
+        if (added <= now.wall_ns) zone.newest_taint = std::max(zone.newest_taint, added);
       }
     }
     return zone;

@@ -1,7 +1,8 @@
 // Taint eviction (kubernetes/pkg/controller/tainteviction): pods leave a node with NoExecute taints unless
-// they tolerate them, at once or when the shortest tolerationSeconds has passed since the taint came. The
-// time is kept in the taint itself (timeAdded, which node lifecycle fills in), so a restart forgets nothing
-// and a taint that goes in time needs no cancellation.
+// they tolerate them, at once or when the shortest tolerationSeconds has passed since the taint came, or
+// since the pod did. That time is counted from when this controller saw the taints, so that a clock that is
+// set sends nobody away; what passed before is kept in the taint itself (timeAdded, which node lifecycle
+// fills in), so a restart forgets nothing and a taint that goes in time needs no cancellation.
 #include <algorithm>
 
 #include "api/placement.hpp"
@@ -23,9 +24,33 @@ std::vector<json::value> no_execute_taints(const Object& node) {
   return taints;
 }
 
-// When a pod has to leave because of one taint: never (nullopt), or at a wall time; 0 is at once.
-std::optional<std::int64_t> leaves_at(const json::value& taint, const json::array* tolerations, Now now) {
-  if (tolerations == nullptr) return 0;
+// Whether other taints than before, with any time, are what keeps pods away.
+bool taints_came(const Object& old, const Object& now) {
+  const auto without_times = [](const Object& node) {
+    std::vector<json::value> taints = no_execute_taints(node);
+    for (json::value& taint : taints) taint.get_object().erase("timeAdded");
+    return taints;
+  };
+  const std::vector<json::value> taints = without_times(now);
+  return !taints.empty() && taints != without_times(old);
+}
+
+// For how long a taint has been there for this pod.
+Duration exposed(const json::value& taint, const Object& pod, const std::optional<Observed>& seen, Now now) {
+  const std::int64_t added = time_at(taint, "/timeAdded").value_or(seen ? seen->at.wall_ns : now.wall_ns);
+  // An older taint of the same node has its age of before, though another came.
+  const Duration age = Observed{seen ? seen->at : now, false}.elapsed(now, added);
+  const json::object* scheduled = find_condition(tree(pod), "PodScheduled");
+  const json::value* since = scheduled == nullptr ? nullptr : scheduled->if_contains("lastTransitionTime");
+  const auto bound = since == nullptr ? std::nullopt : time_at(*since, "");
+  return std::max(Duration::zero(), age - Duration(std::max<std::int64_t>(0, bound.value_or(added) - added)));
+}
+
+// How long a pod may stay in spite of one taint: nullopt is always.
+std::optional<Duration> stays_for(const json::value& taint, const Object& pod,
+                                  const std::optional<Observed>& seen, Now now) {
+  const json::array* tolerations = array_at(tree(pod), "/spec/tolerations");
+  if (tolerations == nullptr) return Duration::zero();
   bool tolerated = false;
   std::optional<std::int64_t> shortest;
   for (const json::value& toleration : *tolerations) {
@@ -36,9 +61,9 @@ std::optional<std::int64_t> leaves_at(const json::value& taint, const json::arra
     const std::int64_t each = std::max<std::int64_t>(0, int_at(toleration, "/tolerationSeconds"));
     if (!shortest || each < *shortest) shortest = each;
   }
-  if (!tolerated) return 0;
+  if (!tolerated) return Duration::zero();
   if (!shortest) return std::nullopt;
-  return time_at(taint, "/timeAdded").value_or(now.wall_ns) + *shortest * 1'000'000'000;
+  return std::max(Duration::zero(), Duration(*shortest * 1'000'000'000) - exposed(taint, pod, seen, now));
 }
 
 class TaintEviction final : public Reconciler {
@@ -62,7 +87,8 @@ class TaintEviction final : public Reconciler {
                       for (const Object& pod : view.find(pods(), ObjectCache::kNode, now.name())) {
                         wake(ObjectKey::of(pod).text());
                       }
-                    }};
+                    },
+                    taints_came};
     return {std::move(of_pods), std::move(of_nodes)};
   }
 
@@ -73,14 +99,15 @@ class TaintEviction final : public Reconciler {
     if (!pod || pod.deleting() || pod_terminal(pod)) return actions;
     const std::string node_name = string_at(tree(pod), "/spec/nodeName");
     if (node_name.empty()) return actions;
-    std::optional<std::int64_t> earliest;
+    const std::optional<Observed> seen = view.observed(nodes(), {{}, node_name});
+    std::optional<Duration> shortest;
     for (const json::value& taint : no_execute_taints(view.get(nodes(), {}, node_name))) {
-      const auto at = leaves_at(taint, array_at(tree(pod), "/spec/tolerations"), now);
-      if (at && (!earliest || *at < *earliest)) earliest = at;
+      const auto stays = stays_for(taint, pod, seen, now);
+      if (stays && (!shortest || *stays < *shortest)) shortest = stays;
     }
-    if (!earliest) return actions;
-    if (*earliest > now.wall_ns) {
-      actions.requeue(Duration(*earliest - now.wall_ns));
+    if (!shortest) return actions;
+    if (*shortest > Duration::zero()) {
+      actions.requeue(*shortest);
       actions.reason = "tolerates the taints of " + node_name + " for a while";
       return actions;
     }

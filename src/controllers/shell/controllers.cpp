@@ -69,7 +69,6 @@ struct Controllers::Impl : std::enable_shared_from_this<Controllers::Impl> {
     builtin.catalog.insert(builtin.catalog.end(), custom.begin(), custom.end());
     builtin.node_ipam.cluster_cidr = options.pod_cidr;
     builtin.node_lifecycle.grace = options.node_grace;
-    builtin.node_lifecycle.listening_since_wall_ns = engine.clock().now().wall_ns;
     builtin.node_lifecycle.eviction_interval = options.node_eviction_interval;
     return builtin;
   }
@@ -96,6 +95,16 @@ struct Controllers::Impl : std::enable_shared_from_this<Controllers::Impl> {
     runner_options.fence = options.fence;
     runner_options.queue.metrics = options.metrics;
     runner_options.queue.name = reconciler->name();
+    if (options.node_heard && reconciler->name() == "node-lifecycle") {
+      runner_options.also_observed = [heard = options.node_heard](
+                                         const ResourceRef& resource,
+                                         const ObjectKey& key) -> std::optional<Observed> {
+        if (resource.resource != "nodes") return std::nullopt;
+        const std::optional<std::int64_t> at = heard(key.name);
+        if (!at) return std::nullopt;
+        return Observed{{0, *at}, true};
+      };
+    }
     auto runner =
         std::make_unique<ControllerRunner>(engine, client, informers, events, reconciler, runner_options);
     if (on_decision) runner->on_decision(on_decision);

@@ -11,11 +11,12 @@
 #include <unordered_map>
 
 #include "controllers/common/objects.hpp"
+#include "controllers/common/observations.hpp"
 #include "controllers/shell/executor.hpp"
 
 namespace orchestra {
 
-struct ControllerRunner::Impl : std::enable_shared_from_this<ControllerRunner::Impl> {
+struct ControllerRunner::Impl : View, std::enable_shared_from_this<ControllerRunner::Impl> {
   Engine& engine;
   const Client client;
   InformerSet& informers;
@@ -26,6 +27,9 @@ struct ControllerRunner::Impl : std::enable_shared_from_this<ControllerRunner::I
   WorkQueue queue;
   std::vector<Source> sources;
   std::vector<InformerCore*> inputs;
+
+  mutable std::mutex observed_mutex;
+  controllers::Observations observations;  // under observed_mutex
 
   mutable std::mutex mutex;
   std::condition_variable ended;
@@ -54,6 +58,18 @@ struct ControllerRunner::Impl : std::enable_shared_from_this<ControllerRunner::I
         name(this->reconciler->name()),
         queue(engine.clock(), this->options.queue) {}
 
+  // What a reconciler sees: the objects of all, and what this runner observed of them.
+  const ObjectCache* cache(const ResourceRef& resource) const override { return informers.cache(resource); }
+  std::optional<Observed> observed(const ResourceRef& resource, const ObjectKey& key) const override {
+    std::optional<Observed> seen;
+    {
+      std::lock_guard lock(observed_mutex);
+      seen = observations.find(resource, key);
+    }
+    const auto told = options.also_observed ? options.also_observed(resource, key) : std::nullopt;
+    return told && (!seen || told->at.steady_ns > seen->at.steady_ns) ? told : seen;
+  }
+
   bool is_stopped() const {
     std::lock_guard lock(mutex);
     return stopped;
@@ -78,9 +94,9 @@ struct ControllerRunner::Impl : std::enable_shared_from_this<ControllerRunner::I
       started = true;
     }
     for (std::size_t i = 0; i < sources.size(); ++i) {
-      if (sources[i].keys) {
+      if (sources[i].keys || sources[i].observes) {
         inputs[i]->on_event([weak = weak_from_this(), i](const Object& old, const Object& now) {
-          if (const auto self = weak.lock()) self->map_change(i, old, now);
+          if (const auto self = weak.lock()) self->changed(i, old, now);
         });
       }
       inputs[i]->wait_synced().on_ready([weak = weak_from_this()](const Result<void>&) {
@@ -89,8 +105,17 @@ struct ControllerRunner::Impl : std::enable_shared_from_this<ControllerRunner::I
     }
   }
 
+  void changed(std::size_t source, const Object& old, const Object& now) {
+    if (sources[source].observes) {
+      const Now at = engine.clock().now();
+      std::lock_guard lock(observed_mutex);
+      observations.change(sources[source], old, now, at);
+    }
+    if (sources[source].keys) map_change(source, old, now);
+  }
+
   void map_change(std::size_t source, const Object& old, const Object& now) {
-    sources[source].keys(informers, old, now, [this](const std::string& key) { queue.add(key); });
+    sources[source].keys(*this, old, now, [this](const std::string& key) { queue.add(key); });
   }
 
   bool synced() const {
@@ -145,8 +170,8 @@ struct ControllerRunner::Impl : std::enable_shared_from_this<ControllerRunner::I
     ended.notify_all();
   }
 
-  // The caller holds the mutex. Where there is no room, whoever ends makes some and looks again: a timer for a
-  // key that is due already would only fire and be armed again until then.
+  // The caller holds the mutex. Where there is no room, whoever ends makes some and looks again: a timer for
+  // a key that is due already would only fire and be armed again until then.
   void arm_timer() {
     if (stopped || running >= reconciler->parallel_keys()) return;
     const auto due = queue.next_due();
@@ -229,7 +254,7 @@ struct ControllerRunner::Impl : std::enable_shared_from_this<ControllerRunner::I
     }
     std::optional<Error> error;
     try {
-      Actions actions = reconciler->decide(key, informers, begin);
+      Actions actions = reconciler->decide(key, *this, begin);
       decision.reason = actions.reason;
       hold_status(key, actions, begin);
       error = execute(key, actions, decision);
@@ -283,7 +308,7 @@ struct ControllerRunner::Impl : std::enable_shared_from_this<ControllerRunner::I
     Execution execution = executor.run(actions.list, count);
     if (execution.error && execution.failed != nullptr && !execution.error->is(Error::cancelled)) {
       const Actions after =
-          reconciler->failed(key, informers, engine.clock().now(), *execution.failed, *execution.error);
+          reconciler->failed(key, *this, engine.clock().now(), *execution.failed, *execution.error);
       Execution second = executor.run(after.list, after.list.size());
       for (auto& [resource, version] : second.writes.revisions)
         execution.writes.revisions[resource] = version;

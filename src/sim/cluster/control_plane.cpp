@@ -224,6 +224,7 @@ Result<void> ControlPlane::start() {
 Result<void> ControlPlane::begin_loops(Peer& peer, const std::string& fence) {
   ControllersOptions how;
   how.fence = fence;
+  how.node_heard = hooks_.node_heard;
   peer.controllers = std::make_unique<Controllers>(*peer.host->engine, peer.server->client(), std::move(how));
   ORC_TRY(peer.controllers->start());
   SchedulerOptions scheduling;

@@ -33,6 +33,8 @@ class ControlPlane {
     std::function<void(std::string)> note;      ///< for the timeline
     std::function<void(std::string)> violated;  ///< an invariant of the store broke
     std::function<void(std::string)> failed;    ///< something that should have started did not
+    /// Of nodes whose heartbeats are not written (ControllersOptions::node_heard); empty: they are.
+    std::function<std::optional<std::int64_t>(const std::string&)> node_heard;
   };
   ControlPlane(Simulator& world, const SimScenario& scenario, Hooks hooks);
   ~ControlPlane();

@@ -16,9 +16,6 @@ constexpr std::size_t kBatch = 256;
 constexpr std::size_t kHeartbeatBuckets = 10;
 constexpr const char* kLeases = "kube-node-lease";
 constexpr Duration kLeaseAgeMax = std::chrono::seconds(40);  // a node counts as gone after 50
-// For so long a model says beforehand that its node will be well: it knows when it will not be. With several
-// peers a write may come late, and would then outlive the node: there only what was is told.
-constexpr Duration kVouchFor = std::chrono::minutes(10);
 constexpr Duration kRetry = std::chrono::seconds(1);
 // Agents look around, then write: all of them at the same tenth of a second, so that the control plane meets
 // what changed together, as it does when it is busy.
@@ -195,12 +192,26 @@ void NodeModels::heartbeat(std::size_t bucket) {
   for (std::size_t i = bucket; i < nodes_.size(); i += kHeartbeatBuckets) {
     if (!reachable(nodes_[i])) continue;
     nodes_[i].beat_wall_ns = now;
-    if (scenario_.model.every_renewal) {
-      renew(i, now);
-    } else if (nodes_[i].told_wall_ns < due) {
-      renew(i, scenario_.peers > 1 ? now : now + kVouchFor.count());
-    }
+    if (vouches()) continue;
+    if (scenario_.model.every_renewal || nodes_[i].told_wall_ns < due) renew(i, now);
   }
+  if (!vouches()) return;
+  const std::int64_t into = engine_.clock().now().steady_ns % kWriteEvery.count();
+  engine_.after(kWriteEvery - Duration(into), [this, bucket, now] { vouch(bucket, now); });
+}
+
+// The moment at which these heartbeats would have been written.
+void NodeModels::vouch(std::size_t bucket, std::int64_t beat_wall_ns) {
+  const std::int64_t now = engine_.clock().now().steady_ns;
+  for (std::size_t i = bucket; i < nodes_.size(); i += kHeartbeatBuckets) {
+    if (nodes_[i].beat_wall_ns == beat_wall_ns) nodes_[i].heard_ns = now;
+  }
+}
+
+std::optional<std::int64_t> NodeModels::heard(const std::string& name) const {
+  const auto index = by_name_.find(name);
+  if (!vouches() || index == by_name_.end() || nodes_[index->second].heard_ns == 0) return std::nullopt;
+  return nodes_[index->second].heard_ns;
 }
 
 // What the lease is to say of the node's last heartbeat.
@@ -215,7 +226,7 @@ void NodeModels::renew(std::size_t index, std::int64_t wall_ns) {
 
 // It will say nothing more: its lease shows the heartbeat that was the last one, as if all had been written.
 void NodeModels::fall_silent(const Node& node) {
-  if (node.told_wall_ns != node.beat_wall_ns) renew(by_name_.at(node.name), node.beat_wall_ns);
+  if (!vouches() && node.told_wall_ns != node.beat_wall_ns) renew(by_name_.at(node.name), node.beat_wall_ns);
 }
 
 bool NodeModels::kill(const std::string& name) {

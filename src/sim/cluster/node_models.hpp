@@ -59,6 +59,11 @@ class NodeModels {
   bool slow_probes(const std::string& name, bool slow);
   /// Whose object was deleted registers again.
   bool announce(const std::string& name);
+  /// Whether heartbeats are not written but asked for: heard().
+  bool vouches() const { return scenario_.peers == 1 && !scenario_.model.every_renewal; }
+  /// The steady time at which the control plane would have read the last heartbeat of a node, were it
+  /// written; nullopt: it wrote none, or they are written.
+  std::optional<std::int64_t> heard(const std::string& name) const;
   /// Images that a node has not can be had, or not.
   void registry(bool up) { registry_up_ = up; }
 
@@ -75,6 +80,7 @@ class NodeModels {
     std::uint64_t next_address = 1;
     std::int64_t beat_wall_ns = 0;  // its last heartbeat
     std::int64_t told_wall_ns = 0;  // what its lease says; 0: unknown
+    std::int64_t heard_ns = 0;      // steady: when a renewal of the last heartbeat would have been read
   };
   struct Run {
     Object pod;
@@ -101,6 +107,7 @@ class NodeModels {
   std::string node_status(const Node& node) const;
   void write_node_status(const Node& node);
   void heartbeat(std::size_t bucket);
+  void vouch(std::size_t bucket, std::int64_t beat_wall_ns);
   void renew(std::size_t index, std::int64_t wall_ns);
   void fall_silent(const Node& node);
   void resync(Node& node);

@@ -179,6 +179,8 @@ struct SimCluster::Impl {
       broken.push_back(clock_text(now()) + " " + std::move(what));
     };
     hooks.failed = [this](std::string what) { report.failures.push_back(std::move(what)); };
+    if (scenario.peers == 1 && !scenario.model.every_renewal)
+      hooks.node_heard = [this](const std::string& name) { return models->heard(name); };
     control = std::make_unique<ControlPlane>(world, scenario, std::move(hooks));
     ORC_TRY(control->start());
     client = control->client();
