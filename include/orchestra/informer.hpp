@@ -49,6 +49,8 @@ ResourceRef resource_of() {
 
 using LabelMap = std::map<std::string, std::string>;
 using LabelMatcher = std::function<bool(const LabelMap&)>;
+/// Labels with their values; views of what the caller keeps for the length of a call. Since 0.2.
+using LabelViews = std::vector<std::pair<std::string_view, std::string_view>>;
 
 /// The indexed store behind an informer; usable alone (tests, simulators). Thread safe. Results come in the
 /// order of (namespace, name), so that whoever decides by them decides the same every time.
@@ -77,8 +79,10 @@ class ORC_API ObjectCache {
   std::vector<Object> list() const;
   std::vector<Object> list(const std::string& ns) const;
   std::vector<Object> find(const std::string& index, const std::string& value) const;
-  /// Objects of a namespace (empty: all) whose labels match. Each distinct set of labels is tried once.
-  std::vector<Object> select(const std::string& ns, const LabelMatcher& matches) const;
+  /// Objects of a namespace (empty: all) whose labels match. Each distinct set of labels is tried once; of
+  /// those only the ones with the rarest of `having`, labels that whatever matches has with these values.
+  std::vector<Object> select(const std::string& ns, const LabelMatcher& matches,
+                             const LabelViews& having = {}) const;
   std::size_t size() const;
   /// Bytes of the objects' JSON (shared with other readers of the same versions).
   std::uint64_t bytes() const;

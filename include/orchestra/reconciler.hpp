@@ -44,8 +44,8 @@ class ORC_API View {
   std::vector<Object> list(const ResourceRef& resource) const;
   std::vector<Object> find(const ResourceRef& resource, const std::string& index,
                            const std::string& value) const;
-  std::vector<Object> select(const ResourceRef& resource, const std::string& ns,
-                             const LabelMatcher& matches) const;
+  std::vector<Object> select(const ResourceRef& resource, const std::string& ns, const LabelMatcher& matches,
+                             const LabelViews& having = {}) const;
 };
 
 /// A look at the server itself right before an action: caches may be late, ownership must not be.

@@ -1,4 +1,7 @@
 // The indexed cache behind informers, and the small helpers on objects.
+#include <array>
+#include <random>
+
 #include "tests/controllers/world.hpp"
 #include "tests/support/test.hpp"
 
@@ -50,6 +53,65 @@ TEST_CASE("a changed or removed object leaves no trace in any index") {
   CHECK(cache.size() == 0);
   CHECK(cache.bytes() == 0);
   CHECK(cache.find(ObjectCache::kNode, "n2").empty());
+}
+
+TEST_CASE(
+    "a selector finds the same objects by the index of labels as by trying each, whatever comes and goes") {
+  ObjectCache cache;
+  std::map<ObjectKey, Object> all;
+  std::mt19937 random(7);
+  const auto draw = [&](unsigned bound) { return random() % bound; };
+  const auto labels = [&] {
+    std::string text;
+    for (const char* key : {"app", "tier", "track"}) {
+      if (const unsigned value = draw(4); value != 0)
+        text += (text.empty() ? " labels=" : ",") + std::string(key) + ":" + std::to_string(value);
+    }
+    return text;
+  };
+  int found = 0;
+  for (int step = 0; step < 3000; ++step) {
+    const ObjectKey key{draw(2) == 0 ? "shop" : "test", "p" + std::to_string(draw(40))};
+    if (draw(3) == 0) {
+      cache.erase(key);
+      all.erase(key);
+    } else {
+      const Object object = object_from_line("Pod " + key.text() + labels());
+      cache.put(object);
+      all[key] = object;
+    }
+    json::object map{{"app", std::to_string(1 + draw(3))}};
+    if (draw(2) == 0) map["track"] = std::to_string(1 + draw(4));  // 4: nobody has it
+    const json::value selector = json::object{{"matchLabels", std::move(map)}};
+    const auto parsed = LabelSelector::parse(&selector);
+    const std::string ns = std::array{"", "shop", "test", "none"}.at(draw(4));
+    std::vector<Object> expected;
+    for (const auto& [place, object] : all) {
+      if ((ns.empty() || place.ns == ns) && parsed->matches(object.labels())) expected.push_back(object);
+    }
+    found += static_cast<int>(expected.size());
+    const LabelMatcher matcher = [&](const LabelMap& each) { return parsed->matches(each); };
+    REQUIRE(names(cache.select(ns, matcher, parsed->having())) == names(expected));
+    REQUIRE(names(cache.select(ns, matcher)) == names(expected));
+  }
+  CHECK(found > 1000);
+}
+
+TEST_CASE("an index of labels is asked: sets without the rarest label are not tried") {
+  ObjectCache cache;
+  for (int i = 0; i < 100; ++i) {
+    const std::string number = std::to_string(i);
+    cache.put(object_from_line("Pod shop/p" + number + " labels=app:web,n:" + number));
+  }
+  int tried = 0;
+  const LabelMatcher counted = [&](const LabelMap& labels) {
+    ++tried;
+    return labels.at("n") == "7";
+  };
+  CHECK(names(cache.select("shop", counted, {{"app", "web"}, {"n", "7"}})) == "shop/p7");
+  CHECK(tried == 1);
+  CHECK(cache.select("shop", counted, {{"app", "db"}}).empty());
+  CHECK(tried == 1);
 }
 
 TEST_CASE("times are read and printed as RFC 3339") {

@@ -30,9 +30,9 @@ std::vector<Object> View::find(const ResourceRef& resource, const std::string& i
   return objects == nullptr ? std::vector<Object>() : objects->find(index, value);
 }
 std::vector<Object> View::select(const ResourceRef& resource, const std::string& ns,
-                                 const LabelMatcher& matches) const {
+                                 const LabelMatcher& matches, const LabelViews& having) const {
   const ObjectCache* objects = cache(resource);
-  return objects == nullptr ? std::vector<Object>() : objects->select(ns, matches);
+  return objects == nullptr ? std::vector<Object>() : objects->select(ns, matches, having);
 }
 
 namespace {

@@ -50,7 +50,7 @@ History sync_history(const Object& owner, const LabelSelector& selector, const V
       history.revisions.push_back(std::move(revision));
   }
   if (!owner.deleting()) {
-    for (const Object& orphan : view.select(controller_revisions(), owner.ns(), selector.matcher())) {
+    for (const Object& orphan : selector.select(view, controller_revisions(), owner.ns())) {
       if (orphan.controller() != nullptr || orphan.deleting()) continue;
       actions.update(controller_revisions(), adopted(orphan, owner), "an orphan that matches the selector");
       history.changed = true;

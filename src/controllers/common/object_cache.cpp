@@ -1,8 +1,9 @@
 // Objects of one resource, ordered by (namespace, name), with indexes from values to objects.
 //
 // Labels are indexed by whole sets: replicas share one set of labels, so a selector is tried once per set and
-// namespace instead of once per pod. Indexes hold the places of the objects (a map keeps them where they
-// are), so that what an index finds is read without a search for its key; a new version whose values are
+// namespace instead of once per pod. The sets are indexed by each of their labels: a selector that asks for a
+// value is tried on the sets that have it. Indexes hold the places of the objects (a map keeps them where
+// they are), so that what an index finds is read without a search for its key; a new version whose values are
 // those of the version before leaves them alone. Every index holds exactly the places of the objects that are
 // here.
 #include <algorithm>
@@ -10,6 +11,7 @@
 #include <set>
 #include <shared_mutex>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "api/object_tree.hpp"
 #include "orchestra/informer.hpp"
@@ -47,6 +49,60 @@ struct IndexData {
   }
 };
 
+// The objects of one namespace by their labels.
+class LabelSets {
+ public:
+  using Set = std::map<LabelMap, Places>::value_type;
+
+  void add(const Place& place, const LabelMap& labels) {
+    const auto [set, fresh] = sets_.try_emplace(labels);
+    set->second.insert(&place);
+    if (!fresh) return;
+    for (const auto& label : set->first) with_[label].insert(&*set);
+  }
+  void remove(const Place& place, const LabelMap& labels) {
+    const auto set = sets_.find(labels);
+    if (set == sets_.end()) return;
+    set->second.erase(&place);
+    if (!set->second.empty()) return;
+    for (const auto& label : set->first) {
+      const auto found = with_.find(label);
+      found->second.erase(&*set);
+      if (found->second.empty()) with_.erase(found);
+    }
+    sets_.erase(set);
+  }
+  bool empty() const { return sets_.empty(); }
+
+  /// Calls `use` with each set that has all labels of `having`, and maybe others; in no order.
+  template <class F>
+  void each(const LabelViews& having, F use) const {
+    const std::unordered_set<const Set*>* rarest = nullptr;
+    for (const auto& label : having) {
+      const auto found = with_.find(label);
+      if (found == with_.end()) return;
+      if (rarest == nullptr || found->second.size() < rarest->size()) rarest = &found->second;
+    }
+    if (rarest != nullptr) {
+      for (const Set* set : *rarest) use(*set);
+    } else {
+      for (const Set& set : sets_) use(set);
+    }
+  }
+
+ private:
+  struct ByText {
+    using is_transparent = void;
+    template <class A, class B>
+    bool operator()(const A& a, const B& b) const {
+      const int order = std::string_view(a.first).compare(b.first);
+      return order != 0 ? order < 0 : std::string_view(a.second) < std::string_view(b.second);
+    }
+  };
+  std::map<LabelMap, Places> sets_;
+  std::map<std::pair<std::string, std::string>, std::unordered_set<const Set*>, ByText> with_;
+};
+
 std::vector<std::string> owner_uids(const Object& object) {
   std::vector<std::string> uids;
   for (const OwnerReference& owner : object.owners()) uids.push_back(owner.uid);
@@ -66,7 +122,7 @@ struct ObjectCache::Impl {
   std::map<ObjectKey, Object> objects;
   std::unordered_map<std::string, const Place*> uids;
   std::map<std::string, IndexData> indexes;
-  std::map<std::string, std::map<LabelMap, Places>> label_sets;  // by namespace
+  std::map<std::string, LabelSets> label_sets;  // by namespace
   std::uint64_t bytes = 0;
 
   // What `place` held before (empty: nothing) makes room for what it holds now, or for nothing.
@@ -79,12 +135,9 @@ struct ObjectCache::Impl {
       index.add(place, after);
     }
     if (!old || !now || old.labels() != now.labels()) {
-      auto& sets = label_sets[place.first.ns];
-      if (now) sets[now.labels()].insert(&place);
-      if (const auto found = old ? sets.find(old.labels()) : sets.end(); found != sets.end()) {
-        found->second.erase(&place);
-        if (found->second.empty()) sets.erase(found);
-      }
+      LabelSets& sets = label_sets[place.first.ns];
+      if (now) sets.add(place, now.labels());
+      if (old) sets.remove(place, old.labels());
       if (sets.empty()) label_sets.erase(place.first.ns);
     }
     if (!old || !now || old.uid() != now.uid()) {
@@ -168,17 +221,20 @@ std::vector<Object> ObjectCache::find(const std::string& index, const std::strin
   return objects;
 }
 
-std::vector<Object> ObjectCache::select(const std::string& ns, const LabelMatcher& matches) const {
+std::vector<Object> ObjectCache::select(const std::string& ns, const LabelMatcher& matches,
+                                        const LabelViews& having) const {
   std::shared_lock lock(impl_->mutex);
   std::vector<const Place*> places;
   std::size_t groups = 0;
-  for (const auto& [space, sets] : impl_->label_sets) {
-    if (!ns.empty() && space != ns) continue;
-    for (const auto& [labels, group] : sets) {
-      if (!matches(labels)) continue;
-      places.insert(places.end(), group.begin(), group.end());
-      ++groups;
-    }
+  const auto take = [&](const LabelSets::Set& set) {
+    if (!matches(set.first)) return;
+    places.insert(places.end(), set.second.begin(), set.second.end());
+    ++groups;
+  };
+  if (ns.empty()) {
+    for (const auto& [space, sets] : impl_->label_sets) sets.each(having, take);
+  } else if (const auto sets = impl_->label_sets.find(ns); sets != impl_->label_sets.end()) {
+    sets->second.each(having, take);
   }
   if (groups > 1) std::sort(places.begin(), places.end(), ByKey());
   std::vector<Object> objects;

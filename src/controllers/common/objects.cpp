@@ -69,6 +69,14 @@ LabelSelector LabelSelector::from_map(const json::object* labels) {
   return out;
 }
 
+LabelViews LabelSelector::having() const {
+  LabelViews views;
+  for (const Requirement& each : requirements_) {
+    if (each.op == Op::in && each.values.size() == 1) views.emplace_back(each.key, each.values.front());
+  }
+  return views;
+}
+
 bool LabelSelector::matches(const LabelMap& labels) const {
   if (nothing_) return false;
   return std::all_of(requirements_.begin(), requirements_.end(), [&](const Requirement& r) {

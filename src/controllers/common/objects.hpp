@@ -45,8 +45,14 @@ class LabelSelector {
   static LabelSelector from_map(const json::object* labels);
   bool matches(const LabelMap& labels) const;
   bool empty() const { return !nothing_ && requirements_.empty(); }
-  LabelMatcher matcher() const {
-    return [*this](const LabelMap& labels) { return matches(labels); };
+  /// The labels of which it asks for one value; they live as long as this selector.
+  LabelViews having() const;
+  /// What matches among the objects of a namespace (empty: all).
+  template <class View>
+  std::vector<Object> select(const View& view, const ResourceRef& resource, const std::string& ns) const {
+    return nothing_ ? std::vector<Object>()
+                    : view.select(
+                          resource, ns, [this](const LabelMap& labels) { return matches(labels); }, having());
   }
 
  private:

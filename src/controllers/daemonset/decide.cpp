@@ -414,7 +414,7 @@ class DaemonSetReconciler final : public Reconciler {
       }
     }
     if (pass.set.deleting()) return settled;
-    for (const Object& pod : pass.view.select(pods(), pass.set.ns(), selector.matcher())) {
+    for (const Object& pod : selector.select(pass.view, pods(), pass.set.ns())) {
       if (pod.controller() != nullptr || pod.deleting()) continue;
       Action& adopt =
           pass.actions.update(pods(), adopted(pod, pass.set), "an orphan that matches the selector");

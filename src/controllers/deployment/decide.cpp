@@ -29,7 +29,7 @@ bool claim_sets(const Object& deployment, const LabelSelector& selector, const V
     }
   }
   if (deployment.deleting()) return changed;
-  for (const Object& set : view.select(replica_sets(), deployment.ns(), selector.matcher())) {
+  for (const Object& set : selector.select(view, replica_sets(), deployment.ns())) {
     if (set.controller() != nullptr || set.deleting()) continue;
     Action& adopt =
         actions.update(replica_sets(), adopted(set, deployment), "an orphan that matches the selector");

@@ -136,7 +136,7 @@ class Disruption final : public Reconciler {
       actions.event(budget, "Warning", "InvalidSelector", selector.error().message());
       return actions;
     }
-    std::vector<Object> covered = view.select(pods(), id.ns, selector->matcher());
+    std::vector<Object> covered = selector->select(view, pods(), id.ns);
     std::erase_if(covered, [](const Object& pod) { return pod_terminal(pod); });
     if (covered.empty()) actions.event(budget, "Normal", "NoPods", "No matching pods found");
     const Expected expected = expected_of(root, covered, view);

@@ -212,7 +212,9 @@ class EndpointSliceReconciler final : public Reconciler {
       return name != labels.end() && name->second == service.name() && manager != labels.end() &&
              manager->second == kManager;
     };
-    for (const Object& slice : view.select(endpoint_slices(), service.ns(), ours)) {
+    const std::string name = service.name();
+    const LabelViews having{{kServiceName, name}, {kManagedBy, kManager}};
+    for (const Object& slice : view.select(endpoint_slices(), service.ns(), ours, having)) {
       if (slice.deleting()) continue;
       const json::value& root = tree(slice);
       const std::string group = group_key(string_at(root, "/addressType"), find(root, "/ports"));

@@ -112,7 +112,7 @@ std::vector<Member> members_of(const Object& service, const std::string& family,
   const bool publish_all = bool_at(tree(service), "/spec/publishNotReadyAddresses");
   const auto selector = LabelSelector::from_map(object_at(tree(service), "/spec/selector"));
   std::vector<Member> members;
-  for (const Object& pod : view.select(pods(), service.ns(), selector.matcher())) {
+  for (const Object& pod : selector.select(view, pods(), service.ns())) {
     if (pod_terminal(pod)) continue;
     Member member;
     member.address = address_of(tree(pod), family == "IPv6");

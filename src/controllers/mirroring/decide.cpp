@@ -95,12 +95,14 @@ class Mirroring final : public Reconciler {
     const ObjectKey id = ObjectKey::from_text(key);
     const Object source = view.get(endpoints(), id.ns, id.name);
     const Object service = view.get(services(), id.ns, id.name);
-    std::vector<Object> present = view.select(endpoint_slices(), id.ns, [&](const LabelMap& labels) {
+    const LabelMatcher ours = [&](const LabelMap& labels) {
       const auto manager = labels.find(kManagedBy);
       const auto owner = labels.find(kServiceName);
       return manager != labels.end() && manager->second == kManager && owner != labels.end() &&
              owner->second == id.name;
-    });
+    };
+    std::vector<Object> present =
+        view.select(endpoint_slices(), id.ns, ours, {{kServiceName, id.name}, {kManagedBy, kManager}});
     const json::object* selector = service ? object_at(tree(service), "/spec/selector") : nullptr;
     const bool by_hand = service && (selector == nullptr || selector->empty());
     std::vector<json::value> wanted;

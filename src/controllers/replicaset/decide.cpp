@@ -72,7 +72,7 @@ Claim claim_pods(const Flavour& flavour, const Object& set, const LabelSelector&
     }
   }
   if (set.deleting()) return claim;
-  for (const Object& pod : view.select(pods(), set.ns(), selector.matcher())) {
+  for (const Object& pod : selector.select(view, pods(), set.ns())) {
     if (pod.controller() != nullptr || !pod_active(pod)) continue;
     Action& adopt = actions.update(pods(), adopted(pod, set), "an orphan that matches the selector");
     adopt.checks.push_back({flavour.resource, set.ns(), set.name(), set.uid(), LiveCheck::Expect::present});
