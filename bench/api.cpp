@@ -288,7 +288,7 @@ void run_apart(const std::string& area, const Options& options, Report& report) 
   }
 }
 
-void run(const Options& options, Report& report) {
+void run_api(const Options& options, Report& report) {
   measure_start(report);
   measure_library(report);
   measure_latency(options, report);
@@ -301,6 +301,6 @@ void run(const Options& options, Report& report) {
   for (const char* area : {"api_lists", "api_overload", "api_scale"}) run_apart(area, options, report);
 }
 
-const bool registered = register_area("api", run);
+const bool api_registered = register_area("api", run_api);
 }  // namespace
 }  // namespace orchestra::bench::server_area

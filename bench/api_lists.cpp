@@ -14,7 +14,7 @@
 
 namespace orchestra::bench::server_area {
 namespace {
-constexpr int kPods = 10'000, kPodsOfPart = 3'600;  // the second: 20 MB
+constexpr int kListedPods = 10'000, kPodsOfPart = 3'600;  // the second: 20 MB
 
 double median_ms(int rounds, const std::function<void()>& run) {
   std::vector<double> times;
@@ -108,7 +108,7 @@ std::string find_nginx() {
           .lexically_normal();
   return access(fetched.c_str(), X_OK) == 0 ? fetched : std::string();
 }
-std::string version_of(const std::string& nginx) {
+std::string nginx_version(const std::string& nginx) {
   std::string text;
   FILE* pipe = popen((nginx + " -v 2>&1").c_str(), "r");
   char buffer[256];
@@ -212,14 +212,14 @@ void measure_times(const Options& options, Server& server, const std::vector<Obj
   });
   if (reader->status() == 200)
     report.add({"list_vs_nginx_static", whole / served, "x", 3.0,
-                "<=", Peer{"nginx", version_of(program), served},
+                "<=", Peer{"nginx", nginx_version(program), served},
                 "the peer's value is in ms: the same bytes as a file, sendfile"});
   else
     report.add({"list_vs_nginx_static", std::nullopt, "x", 3.0, "<=", std::nullopt,
                 program + " answered " + std::to_string(reader->status())});
 }
 
-void run(const Options& options, Report& report) {
+void run_api_lists(const Options& options, Report& report) {
   Server server;
   const Client client = server.server->client();
   client
@@ -228,12 +228,13 @@ void run(const Options& options, Report& report) {
       .wait(std::chrono::seconds(5))
       .value();
   create_many(client, "v1", "pods", "part", 0, kPodsOfPart, [](int i) { return pod(i, kPadding, "part"); });
-  create_many(client, "v1", "pods", "default", kPodsOfPart, kPods, [](int i) { return pod(i, kPadding); });
+  create_many(client, "v1", "pods", "default", kPodsOfPart, kListedPods,
+              [](int i) { return pod(i, kPadding); });
   measure_memory(server.server->insecure_address(), report);
   const std::vector<Object> objects = client.list("v1", "pods").wait(std::chrono::seconds(60)).value().items;
   measure_times(options, server, objects, report);
 }
 
-const bool registered = register_area("api_lists", run);
+const bool api_lists_registered = register_area("api_lists", run_api_lists);
 }  // namespace
 }  // namespace orchestra::bench::server_area

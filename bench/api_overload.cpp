@@ -84,7 +84,7 @@ Flood flood(const std::string& address, double seconds) {
   return out;
 }
 
-void run(const Options& options, Report& report) {
+void run_api_overload(const Options& options, Report& report) {
   rlimit limit{};
   getrlimit(RLIMIT_NOFILE, &limit);
   limit.rlim_cur = limit.rlim_max;
@@ -134,6 +134,6 @@ void run(const Options& options, Report& report) {
               "<=", std::nullopt, "a GET right after it"});
 }
 
-const bool registered = register_area("api_overload", run);
+const bool api_overload_registered = register_area("api_overload", run_api_overload);
 }  // namespace
 }  // namespace orchestra::bench::server_area

@@ -40,7 +40,7 @@ double p99_us(int rounds, const std::function<void(int)>& run) {
   return percentile(times, 0.99);
 }
 
-void run(const Options& options, Report& report) {
+void run_api_scale(const Options& options, Report& report) {
   const int part = options.quick ? 10 : 1;  // --quick: a tenth of everything
   const int nodes = 5'000 / part, pods = 150'000 / part, services = 10'000 / part, namespaces = 10'000 / part;
   const std::string size = options.quick ? "a tenth of the size (--quick)"
@@ -131,6 +131,6 @@ void run(const Options& options, Report& report) {
               "us", std::nullopt, "<=", std::nullopt, "all pods are looked at, by HTTP, " + size});
 }
 
-const bool registered = register_area("api_scale", run);
+const bool api_scale_registered = register_area("api_scale", run_api_scale);
 }  // namespace
 }  // namespace orchestra::bench::server_area

@@ -334,7 +334,7 @@ void idle(Report& report, int pods, Duration window) {
                       "<=", note + "; the waiting of this program included"));
 }
 
-void run(const Options& options, Report& report) {
+void run_controllers(const Options& options, Report& report) {
   decisions(report, options.quick ? 200 : 1000);
   garbage(report, options.quick ? 500 : 10000);
   idle(report, options.quick ? 500 : 10000, options.quick ? 3s : 20s);
@@ -346,7 +346,7 @@ void run(const Options& options, Report& report) {
   agent_rows(options, report);
 }
 
-const bool registered = register_area("controllers", run);
+const bool controllers_registered = register_area("controllers", run_controllers);
 
 }  // namespace
 }  // namespace orchestra::bench

@@ -129,12 +129,12 @@ std::unique_ptr<DnsPeer> start_ours(int services, const std::string& forward = {
   });
 }
 
-struct Outcome {
+struct DnsOutcome {
   double cpu_us = 0, per_second = 0;
 };
 
 /// Keeps `kOutstanding` queries in flight for some seconds.
-Outcome blast(const DnsPeer& server, std::vector<std::string>& queries, double seconds) {
+DnsOutcome blast(const DnsPeer& server, std::vector<std::string>& queries, double seconds) {
   const auto to = http::parse_address(server.address()).value();
   const Fd fd(::socket(to.family(), SOCK_DGRAM | SOCK_CLOEXEC, 0));
   if (::connect(fd.get(), to.get(), to.size) != 0) return {};
@@ -193,19 +193,19 @@ double one_by_one(const std::string& address, const std::vector<std::string>& qu
 }
 
 /// Each server's median over rounds in which all of them had their turn.
-std::map<std::string, Outcome> in_turns(const std::vector<const DnsPeer*>& servers, int services,
-                                        const std::string& kind, double seconds, int rounds) {
+std::map<std::string, DnsOutcome> in_turns(const std::vector<const DnsPeer*>& servers, int services,
+                                           const std::string& kind, double seconds, int rounds) {
   auto queries = make_queries(services, kind);
   std::map<std::string, std::vector<double>> cpu, speed;
   for (const DnsPeer* server : servers) (void)blast(*server, queries, seconds / 4);  // warm
   for (int round = 0; round < rounds; ++round) {
     for (const DnsPeer* server : servers) {
-      const Outcome one = blast(*server, queries, seconds);
+      const DnsOutcome one = blast(*server, queries, seconds);
       cpu[server->name()].push_back(one.cpu_us);
       speed[server->name()].push_back(one.per_second);
     }
   }
-  std::map<std::string, Outcome> out;
+  std::map<std::string, DnsOutcome> out;
   for (const auto& [name, values] : cpu) out[name] = {percentile(values, 0.5), percentile(speed[name], 0.5)};
   return out;
 }
@@ -260,7 +260,7 @@ class Comparison {
   }
 
  private:
-  void add(const std::string& kind, const std::map<std::string, Outcome>& found) {
+  void add(const std::string& kind, const std::map<std::string, DnsOutcome>& found) {
     for (const auto& server : servers_) {
       const auto one = found.find(server->name());
       if (one == found.end()) continue;
@@ -272,7 +272,7 @@ class Comparison {
       report_.add(
           {.name = "dns_qps_" + kind + who, .value = one->second.per_second, .unit = "1/s", .op = ">="});
     }
-    const Outcome& ours = found.at("orchestra");
+    const DnsOutcome& ours = found.at("orchestra");
     for (const char* program : {"knotd", "nsd", "dnsmasq"}) {
       const auto peer = found.find(program);
       const bool decides = kind == "mix" && std::string(program) == "knotd";
@@ -374,7 +374,7 @@ void measure_change(int services, int changes, Report& report) {
               .goal = 50});
 }
 
-void run(const Options& options, Report& report) {
+void run_dns(const Options& options, Report& report) {
   // First what forks, while this process has one thread.
   Comparison(options, report).run(options.quick ? 1000 : 10000);
   if (!options.quick) {
@@ -389,7 +389,7 @@ void run(const Options& options, Report& report) {
   }
 }
 
-const bool registered = register_area("dns", run);
+const bool dns_registered = register_area("dns", run_dns);
 
 }  // namespace
 }  // namespace orchestra::bench

@@ -88,16 +88,16 @@ std::string version_of(const std::string& program, const char* flag) {
   return digit == std::string::npos ? "" : out.substr(digit, out.find_first_of(" ,\n", digit) - digit);
 }
 
-void write_file(const std::string& path, const std::string& text) { std::ofstream(path) << text; }
+void write_text(const std::string& path, const std::string& text) { std::ofstream(path) << text; }
 
 /// The command line of a peer, its files written.
 std::vector<std::string> command_of(const std::string& program, const std::string& path, const PeerZone& zone,
                                     const std::string& folder, const std::string& address) {
   const auto colon = address.rfind(':');
   const std::string ip = address.substr(0, colon), port = address.substr(colon + 1);
-  write_file(folder + "/zone", zone.zone_file);
+  write_text(folder + "/zone", zone.zone_file);
   if (program == "knotd") {
-    write_file(folder + "/conf",
+    write_text(folder + "/conf",
                "server:\n  rundir: " + folder + "\n  listen: " + ip + "@" + port +
                    "\n  udp-workers: 1\n  tcp-workers: 1\n  background-workers: 1\n"
                    "database:\n  storage: " +
@@ -106,7 +106,7 @@ std::vector<std::string> command_of(const std::string& program, const std::strin
     return {path, "-c", folder + "/conf"};
   }
   if (program == "nsd") {
-    write_file(folder + "/conf", "server:\n  ip-address: " + ip + "@" + port +
+    write_text(folder + "/conf", "server:\n  ip-address: " + ip + "@" + port +
                                      "\n  server-count: 1\n  username: \"\"\n  zonesdir: \"\"\n  database: "
                                      "\"\"\n  chroot: \"\"\n  pidfile: \"" +
                                      folder + "/pid\"\n  xfrdfile: \"" + folder +
@@ -117,8 +117,8 @@ std::vector<std::string> command_of(const std::string& program, const std::strin
                                      zone.zone + "\"\n  zonefile: \"" + folder + "/zone\"\n");
     return {path, "-d", "-c", folder + "/conf"};
   }
-  write_file(folder + "/hosts", zone.hosts);
-  write_file(folder + "/conf", "");
+  write_text(folder + "/hosts", zone.hosts);
+  write_text(folder + "/conf", "");
   return {path,
           "--keep-in-foreground",
           "--conf-file=" + folder + "/conf",

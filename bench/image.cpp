@@ -28,13 +28,13 @@ namespace {
 namespace fs = std::filesystem;
 using namespace std::chrono_literals;
 
-class Folder {
+class ImageFolder {
  public:
-  Folder() {
+  ImageFolder() {
     std::string pattern = "/tmp/orc-bench-image-XXXXXX";
     path_ = mkdtemp(pattern.data());
   }
-  ~Folder() {
+  ~ImageFolder() {
     std::error_code ignored;
     fs::remove_all(path_, ignored);
   }
@@ -104,7 +104,7 @@ void write_docker_archive(const std::string& path, const std::string& name,
 double milliseconds(std::int64_t since) { return static_cast<double>(now_ns() - since) / 1e6; }
 
 void measure_unpack(const Options& options, Report& report) {
-  const Folder folder;
+  const ImageFolder folder;
   const std::size_t files = options.quick ? 10'000 : 100'000;
   const std::string tar = many_files(files);
   if (!write_file(folder / "layer.tar", tar)) return;
@@ -142,7 +142,7 @@ void measure_unpack(const Options& options, Report& report) {
 }
 
 void measure_import(const Options& options, Report& report) {
-  const Folder folder;
+  const ImageFolder folder;
   Engine engine;
   const std::size_t size = options.quick ? (64 << 20) : (512 << 20);
   std::string layer;
@@ -166,7 +166,7 @@ void measure_import(const Options& options, Report& report) {
 }
 
 void measure_roots(const Options& options, Report& report) {
-  const Folder folder;
+  const ImageFolder folder;
   Engine engine;
   std::vector<std::string> layers;
   for (int i = 0; i < 10; ++i) layers.push_back(many_files(10 + static_cast<std::size_t>(i)));
@@ -210,7 +210,7 @@ void measure_roots(const Options& options, Report& report) {
 }
 
 void measure_build(const Options& options, Report& report) {
-  const Folder folder;
+  const ImageFolder folder;
   Engine engine;
   fs::create_directories(folder / "src");
   const std::size_t files = options.quick ? 1'000 : 10'000;
@@ -249,7 +249,7 @@ void measure_build(const Options& options, Report& report) {
 /// Debian's docker-registry on a loopback port; ended with the scope, by its pid.
 class LocalRegistry {
  public:
-  explicit LocalRegistry(Engine& engine, const Folder& folder) {
+  explicit LocalRegistry(Engine& engine, const ImageFolder& folder) {
     if (find_program("docker-registry").empty()) return;
     std::string port;
     {
@@ -299,7 +299,7 @@ std::uint64_t resident_kib() {
 }
 
 /// Ten layers of gzip, as registries hold them: half random text, half small files.
-std::string ten_layers(const Folder& folder, bool quick) {
+std::string ten_layers(const ImageFolder& folder, bool quick) {
   const std::size_t size = quick ? (6 << 20) : (100 << 20);
   std::vector<std::string> layers;
   for (std::uint64_t i = 0; i < 10; ++i) {
@@ -326,7 +326,7 @@ double command_ms(const std::string& command) {
 }
 
 void measure_transfer(const Options& options, Report& report) {
-  const Folder folder;
+  const ImageFolder folder;
   Engine engine;
   const LocalRegistry registry(engine, folder);
   const bool peers = !find_program("skopeo").empty() && !find_program("umoci").empty();
@@ -400,7 +400,7 @@ void measure_build_peer(const Options& options, Report& report) {
         {.name = "build_cached_ratio_buildah", .unit = "x", .note = "buildah is not installed, or no root"});
     return;
   }
-  const Folder folder;
+  const ImageFolder folder;
   Engine engine;
   fs::create_directories(folder / "src");
   const std::size_t files = options.quick ? 1'000 : 10'000;
@@ -438,7 +438,7 @@ void measure_build_peer(const Options& options, Report& report) {
                       std::to_string(percentile(ours, 0.5)) + " ms"});
 }
 
-void run(const Options& options, Report& report) {
+void run_image(const Options& options, Report& report) {
   measure_transfer(options, report);
   measure_build_peer(options, report);
   measure_unpack(options, report);
@@ -447,7 +447,7 @@ void run(const Options& options, Report& report) {
   measure_build(options, report);
 }
 
-const bool registered = register_area("image", run);
+const bool image_registered = register_area("image", run_image);
 
 }  // namespace
 }  // namespace orchestra::bench

@@ -159,7 +159,7 @@ Outcome load(const std::string& address, const Backend& backend, double seconds)
   return out;
 }
 
-void run(const Options& options, Report& report) {
+void run_ingress(const Options& options, Report& report) {
   const double seconds = options.quick ? 2 : 8;
   Engine engine({.event_threads = 1});
   const Backend backend;
@@ -220,7 +220,7 @@ void run(const Options& options, Report& report) {
                           : "the comparison with nginx comes with the ingress issue"});
 }
 
-const bool registered = register_area("ingress", run);
+const bool ingress_registered = register_area("ingress", run_ingress);
 
 }  // namespace
 }  // namespace orchestra::bench

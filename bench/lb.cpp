@@ -230,7 +230,7 @@ void measure_pods(const Options& options, KernelHost& host, Report& report) {
   report.add({"podnet_detach_ms_p50", percentile(detach_ms, 0.5), "ms", 5});
 }
 
-void run(const Options& options, Report& report) {
+void run_lb(const Options& options, Report& report) {
   Engine engine;
   measure_userspace(options, engine, report);
   auto made = NetworkNamespace::create();
@@ -276,7 +276,7 @@ void run(const Options& options, Report& report) {
   std::filesystem::remove_all(data, ignored);
 }
 
-const bool registered = register_area("lb", run);
+const bool lb_registered = register_area("lb", run_lb);
 
 }  // namespace
 }  // namespace orchestra::bench

@@ -90,7 +90,7 @@ std::optional<double> time_program(const std::vector<std::string>& args) {
   return ms_since(start);
 }
 
-std::string version_of(const std::string& program) {
+std::string crun_version(const std::string& program) {
   const Fd out(memfd_create("version", 0));
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
@@ -312,7 +312,7 @@ void measure_many(Engine& engine, std::shared_ptr<PodRuntime>& runtime, const st
               "<=", std::nullopt, std::to_string(pods) + " pods, scaled to 100"});
 }
 
-void run(const Options& options, Report& report) {
+void run_runtime(const Options& options, Report& report) {
   if (geteuid() != 0 || !fs::exists(kBusybox)) {
     report.add({"lifecycle_full_ms", std::nullopt, "ms", 5.0, "<=", std::nullopt,
                 "needs root and the Debian package busybox-static"});
@@ -391,7 +391,7 @@ void run(const Options& options, Report& report) {
   std::optional<Peer> crun_peer;
   std::string how = hidden ? "cgroup v2 hidden from both: crun refuses hybrid machines" : "";
   if (peer.values.empty()) how = "crun without cgroups: it failed with them";
-  if (other.median()) crun_peer = Peer{"crun", version_of(crun), *other.median()};
+  if (other.median()) crun_peer = Peer{"crun", crun_version(crun), *other.median()};
   const auto ratio = [&](const Series& series) -> std::optional<double> {
     if (!crun_peer || !series.median()) return std::nullopt;
     return *series.median() / crun_peer->value;
@@ -427,7 +427,7 @@ void run(const Options& options, Report& report) {
   if (peer_sleeps) time_program({crun, "--root", state_dir + "-crun", "delete", "--force", "s"});
   if (oci_sleeps) time_program({own, "--root", state_dir + "-oci", "delete", "--force", "s"});
   std::optional<Peer> crun_exec;
-  if (peer_exec.median()) crun_exec = Peer{"crun exec", version_of(crun), *peer_exec.median()};
+  if (peer_exec.median()) crun_exec = Peer{"crun exec", crun_version(crun), *peer_exec.median()};
   report.add({"exec_ms", exec.median(), "ms", 4.0, "<=", crun_exec, exec.note()});
   report.add({"ratio_exec_crun", crun_exec ? over(exec, peer_exec) : std::nullopt, "", 0.6, "<=", crun_exec,
               crun_exec ? "" : "crun is not installed, or its container did not start"});
@@ -454,6 +454,6 @@ void run(const Options& options, Report& report) {
   for (const char* suffix : {"", "-crun", "-oci"}) fs::remove_all(state_dir + suffix, ignored);
 }
 
-const bool registered = register_area("runtime", run);
+const bool runtime_registered = register_area("runtime", run_runtime);
 }  // namespace
 }  // namespace orchestra::bench

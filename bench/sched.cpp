@@ -410,14 +410,14 @@ bool make_nodes(const Client& client, int nodes) {
 }
 
 /// On the disk that TMPDIR (or /var/tmp) lies on; gone at the end.
-struct Folder {
+struct StoreFolder {
   std::string path;
-  Folder() {
+  StoreFolder() {
     const char* base = std::getenv("TMPDIR");
     path = std::string(base != nullptr ? base : "/var/tmp") + "/orc-bench-sched-XXXXXX";
     if (::mkdtemp(path.data()) == nullptr) path.clear();
   }
-  ~Folder() {
+  ~StoreFolder() {
     std::error_code ignored;
     if (!path.empty()) std::filesystem::remove_all(path, ignored);
   }
@@ -425,7 +425,7 @@ struct Folder {
 
 // Created to bound: pods are created in batches, a few of them under way at a time, while the scheduler runs.
 void bound(Report& report, int nodes, int pods, bool durable) {
-  const Folder folder;
+  const StoreFolder folder;
   Engine engine;
   std::shared_ptr<StateStore> store;
   if (durable) {
@@ -505,7 +505,7 @@ void bound(Report& report, int nodes, int pods, bool durable) {
   store->stop();
 }
 
-void run(const Options& options, Report& report) {
+void run_sched(const Options& options, Report& report) {
   memory_and_branches(report, 5000, options.quick ? 20'000 : 100'000);
   for (const int nodes : {100, 1000, 5000, 50000}) {
     if (options.quick && nodes > 5000) continue;
@@ -522,7 +522,7 @@ void run(const Options& options, Report& report) {
   for (const bool durable : {false, true}) bound(report, 5000, options.quick ? 5000 : 10000, durable);
 }
 
-const bool registered = register_area("sched", run);
+const bool sched_registered = register_area("sched", run_sched);
 
 }  // namespace
 }  // namespace orchestra::bench

@@ -65,7 +65,7 @@ struct Run {
   double seconds = 0, virtual_seconds = 0;
   SimReport report;
 };
-Run measure(SimScenario scenario) {
+Run measure_run(SimScenario scenario) {
   const std::int64_t begin = now_ns();
   SimCluster cluster(std::move(scenario));
   Run run;
@@ -88,14 +88,14 @@ std::string note_of(const Run& run) {
   return note;
 }
 
-void run(const Options& options, Report& report) {
+void run_sim(const Options& options, Report& report) {
   for (const std::size_t nodes : {10, 100, 200, 1000}) {
     if (options.quick && nodes > 200) continue;
-    const Run day = measure(cluster_of(nodes, nodes * 20, options.quick ? 30min : 2h));
+    const Run day = measure_run(cluster_of(nodes, nodes * 20, options.quick ? 30min : 2h));
     report.add({"virtual_over_real_" + std::to_string(nodes) + "_nodes", day.virtual_seconds / day.seconds,
                 "x", std::nullopt, ">=", std::nullopt, note_of(day)});
   }
-  const Run three = measure(cluster_of(200, 4000, options.quick ? 30min : 2h, 3));
+  const Run three = measure_run(cluster_of(200, 4000, options.quick ? 30min : 2h, 3));
   report.add({"virtual_over_real", three.virtual_seconds / three.seconds, "x", 200.0, ">=", std::nullopt,
               "200 nodes; " + note_of(three)});
   Metric whole{"day_5000_nodes_100k_pods_s",
@@ -107,18 +107,18 @@ void run(const Options& options, Report& report) {
                "only with ORCHESTRA_LONG=1; see the row of an hour"};
   if (options.quick) return report.add(whole);
   // The goal of the day is 144 times real time.
-  const Run hour = measure(cluster_of(5000, 100'000, 1h));
+  const Run hour = measure_run(cluster_of(5000, 100'000, 1h));
   report.add({"virtual_over_real_5000_nodes", hour.virtual_seconds / hour.seconds, "x", 144.0,
               ">=", std::nullopt, note_of(hour) + "; an hour, with the start of all pods in it"});
   if (std::getenv("ORCHESTRA_LONG") != nullptr) {
-    const Run day = measure(cluster_of(5000, 100'000, 24h));
+    const Run day = measure_run(cluster_of(5000, 100'000, 24h));
     whole.value = day.seconds;
     whole.note = note_of(day);
   }
   report.add(whole);
 }
 
-const bool registered = register_area("sim", run);
+const bool sim_registered = register_area("sim", run_sim);
 
 }  // namespace
 }  // namespace orchestra::bench

@@ -28,7 +28,7 @@ double resident_mb() {
   return 0;
 }
 
-Result<void> measure(const Options& options, Report& report, const std::string& folder) {
+Result<void> measure_startup(const Options& options, Report& report, const std::string& folder) {
   // As the orchestra program does.
   mallopt(M_ARENA_MAX, static_cast<int>(std::max(2u, std::thread::hardware_concurrency())));
   ORC_TRY(make_image(folder));
@@ -90,7 +90,7 @@ Result<void> measure(const Options& options, Report& report, const std::string& 
   return cluster.down(60s);
 }
 
-void run(const Options& options, Report& report) {
+void run_startup(const Options& options, Report& report) {
   if (!enter_own_network()) {
     report.add(
         {"ready_ms_empty", std::nullopt, "ms", 200, "<=", {}, "needs root: a network namespace of its own"});
@@ -98,11 +98,11 @@ void run(const Options& options, Report& report) {
   }
   char folder[] = "/tmp/orc-bench-XXXXXX";
   if (mkdtemp(folder) == nullptr) return;
-  auto measured = measure(options, report, folder);
+  auto measured = measure_startup(options, report, folder);
   if (!measured)
     report.add({"startup_error", std::nullopt, "", std::nullopt, "<=", {}, measured.error().to_string()});
   (void)remove_tree(folder);
 }
-const bool registered = register_area("startup", run);
+const bool startup_registered = register_area("startup", run_startup);
 }  // namespace
 }  // namespace orchestra::bench

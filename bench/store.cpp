@@ -664,7 +664,7 @@ void measure_beside_etcd(const Options& options, Report& report) {
   store->stop();
 }
 
-void run(const Options& options, Report& report) {
+void run_store(const Options& options, Report& report) {
   measure_size(options, report);  // first: it forks, while this process has one thread
   measure_one_client(options, report);
   measure_many_clients(options, report);
@@ -677,7 +677,7 @@ void run(const Options& options, Report& report) {
   measure_beside_etcd(options, report);
 }
 
-const bool registered = register_area("store", run);
+const bool store_registered = register_area("store", run_store);
 
 }  // namespace
 }  // namespace orchestra::bench

@@ -19,7 +19,7 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
-passed=0; failed=0; skipped=0
+passed=0; failed=0; skipped=0; builder=
 failures=()
 [ -n "$long" ] && export ORCHESTRA_LONG=$long
 started=$(date +%s)
@@ -73,65 +73,99 @@ run_one() {
   fi
 }
 
-run_programs() {  # BUILD_DIR SUFFIX SECONDS [NAME..]: of these, or all that were built
+run_programs() {  # BUILD_DIR SUFFIX SECONDS NAME..
   local build=$1 suffix=$2 seconds=$3 program
   shift 3
-  [ $# = 0 ] && set -- $(cd "$build/bin" && ls -d test_* fuzz_* 2>/dev/null)
   for program; do
-    [ -x "$build/bin/$program" ] || continue
+    [ -z "$builder" ] || wait_built "$program" || continue
     # test_sim_bugs holds files of the library a second time, on purpose: two of each global.
     ASAN_OPTIONS=${ASAN_OPTIONS:-}:detect_odr_violation=$([ "$program" = test_sim_bugs ] && echo 0 || echo 2) \
       run_one "$program$suffix" "$seconds" "$build/bin/$program"
   done
 }
 
-# The programs to build and run under PRESET. What has one thread has no races: the fuzz targets and the simulators,
-# which would take most of the time.
-sanitized() {
+# Every program of the tests, as tests/CMakeLists.txt makes them.
+test_programs() {
   local folder file
   for folder in tests/*/; do
     compgen -G "$folder*.cpp" >/dev/null || compgen -G "$folder*/*.cpp" >/dev/null || continue
     folder=$(basename "$folder")
     case $folder in
       support|fuzz|consumer) ;;
-      sim*) [ "$1" = tsan ] || echo "test_$folder" ;;
       *) echo "test_$folder" ;;
     esac
   done
-  [ "$1" = tsan ] && return
   for file in tests/fuzz/*.cpp; do
     [ "$file" = tests/fuzz/driver.cpp ] || echo "fuzz_$(basename "$file" .cpp)"
   done
 }
 
-# Programs that compute, or wait for processes of their own: they touch nothing of the machine that traces() knows, and
-# run beside those that do.
-pure_programs() {  # BUILD_DIR
-  (cd "$1/bin" && ls -d fuzz_* test_sim_* test_api test_cel test_sched test_metrics test_house test_store test_compat \
-    test_apiserver test_auth test_base test_controllers test_logs test_net_dns test_net_http test_net_ingress 2>/dev/null)
+# What is run under PRESET. What has one thread has no races: the fuzz targets and the simulators, which would take most
+# of the time.
+sanitized() {
+  if [ "$1" = tsan ]; then test_programs | grep -vE '^(fuzz|test_sim)'; else test_programs; fi
 }
 
-# Both lanes; the pure one's lines come behind the others'.
-run_lanes() {  # BUILD_DIR
-  local build=$1 all quick lane p f s
-  quick=$(pure_programs "$build")
-  all=$(cd "$build/bin" && ls -d test_* fuzz_* 2>/dev/null | grep -vxF "$quick")
+# Programs that compute, or wait for processes of their own: they touch nothing of the machine that traces() knows, and
+# run beside those that do.
+pure_programs='fuzz_.*|test_sim.*|test_(api|cel|sched|metrics|house|store|compat|apiserver|auth|base|controllers|logs|net_dns|net_http|net_ingress)'
+
+# The rest of the build, in the background, with what the tests leave of the processors.
+build_rest() {  # PRESET
+  rm -f "$logs/build.status" "$logs/build.lines"
   set -m  # a process group of its own: it goes when this script is broken off
   (
+    nice -n 19 tools/build.sh "$1" >"$logs/build.lines" 2>&1
+    echo $? >"$logs/build.status"
+  ) &
+  builder=$!
+  set +m
+}
+
+# wait_built PROGRAM: until it is linked, or the build is done; false when the build failed before.
+wait_built() {
+  local program=${1/#fuzz_*/fuzzers}
+  until grep -qs "Linking CXX executable bin/$program\$" "$logs/build.lines"; do
+    [ -e "$logs/build.status" ] && { [ "$(cat "$logs/build.status")" = 0 ]; return; }
+    read -rt 0.5 <> <(:)
+  done
+}
+
+run_scripts() {  # SCRIPT..: each after the programs of tests that it says it needs
+  local script name needed program
+  for script; do
+    name=${script#tests/e2e/}
+    [ -x "$script" ] || continue
+    needed=$(sed -n 's/^# built: //p' "$script")
+    for program in $needed; do wait_built "$program" || continue 2; done
+    run_one "${name%.sh}" 900 "$script"
+  done
+}
+
+# Both lanes, while the programs of the tests are still being built: the scripts of tests/e2e, which need none of them,
+# begin. The pure lane's lines come behind the others'.
+run_lanes() {  # BUILD_DIR
+  local build=$1 all quick scripts late lane p f s
+  mapfile -t all < <(test_programs | grep -vxE "$pure_programs")
+  mapfile -t quick < <(test_programs | grep -xE "$pure_programs")
+  mapfile -t late < <(grep -l '^# built: ' tests/e2e/*.sh tests/e2e/net/*.sh)
+  mapfile -t scripts < <(ls tests/e2e/*.sh tests/e2e/net/*.sh | grep -vxF "$(printf '%s\n' "${late[@]}")")
+  build_rest "${build#build/}"
+  set -m
+  (
     pure=yes
-    run_programs "$build" "" 1500 $quick
+    run_programs "$build" "" 1500 "${quick[@]}"
     printf '%s\n' "$passed $failed $skipped" "${failures[@]}" >"$logs/pure.result"
   ) >"$logs/pure.lines" 2>&1 &
   lane=$!
   set +m
-  trap "kill -- -$lane 2>/dev/null" EXIT
-  run_programs "$build" "" 900 $all
-  for script in tests/e2e/*.sh tests/e2e/net/*.sh; do
-    local name=${script#tests/e2e/}
-    [ -x "$script" ] && run_one "${name%.sh}" 900 "$script"
-  done
-  wait "$lane"
+  trap "kill -- -$lane -$builder 2>/dev/null" EXIT
+  run_scripts "${scripts[@]}"
+  run_programs "$build" "" 900 "${all[@]}"
+  run_scripts "${late[@]}"
+  wait "$lane" "$builder"
   trap - EXIT
+  [ "$(cat "$logs/build.status")" = 0 ] || { failures+=("the build failed"); failed=$((failed + 1)); tail -n 60 "$logs/build.lines"; }
   cat "$logs/pure.lines"
   { read -r p f s; mapfile -t -O "${#failures[@]}" failures; } <"$logs/pure.result"
   passed=$((passed + p)); failed=$((failed + f)); skipped=$((skipped + s))
@@ -174,7 +208,7 @@ if [ -n "$fast" ]; then
   done
   finish
 fi
-tools/build.sh release || { echo "the build failed"; echo "0 passed, 1 failed, 0 skipped"; exit 1; }
+tools/build.sh release programs || { echo "the build failed"; echo "0 passed, 1 failed, 0 skipped"; exit 1; }
 logs=build/release/test-logs; mkdir -p "$logs"
 run_lanes build/release
 finish

@@ -16,11 +16,13 @@ export NINJA_STATUS='build: [%f/%t, %es] '
 if [ -t 1 ]; then
   ninja -C "build/$preset" -j "$jobs" "$@"
 else
-  # One line every fifteen seconds instead of one per file. Read by the shell: mawk would hold lines back.
+  # One line every fifteen seconds instead of one per file, and one for each program that is ready (tests/run.sh reads
+  # them). Read by the shell: mawk would hold lines back.
   ninja -C "build/$preset" -j "$jobs" "$@" 2>&1 | {
     last=-15
     while IFS= read -r line; do
       case $line in
+        *"Linking CXX executable"*) ;;
         build:*) [ $((SECONDS - last)) -lt 15 ] && continue; last=$SECONDS ;;
       esac
       printf '%s\n' "$line"

@@ -1,7 +1,7 @@
 # Which sources are compiled together: prints `GROUP<tab>FILE`, so that no two files of a group define the same
-# name in an anonymous namespace, as a static or as a macro, all have the same using directives, and no group
-# passes LINES lines.
-#   awk -v LINES=1700 -v ROOT=/path/to/source/ -f tools/group_sources.awk FILE..
+# name in an anonymous namespace, as a static or as a macro, all have the same using directives (unless MIXED is
+# set), and no group passes LINES lines.
+#   awk -v LINES=1700 [-v MIXED=1] -v ROOT=/path/to/source/ -f tools/group_sources.awk FILE..
 # A file asks the groups in an order of its own, made from its name below ROOT, and takes the first that has room
 # for it: what is added, grown or removed elsewhere seldom moves it, so that most groups stay as they were and the
 # compiler cache knows them. A file that holds the words `compile: alone` in a comment gets a group of its own.
@@ -21,7 +21,7 @@ function group_count(   wanted, count) {
 }
 function fits(f, g,   name) {
   if (size[g] + lines[f] > LINES && size[g] > 0) return 0
-  if ((g in opened) && opened[g] != opens[f]) return 0
+  if (!MIXED && (g in opened) && opened[g] != opens[f]) return 0
   for (name = 1; name <= named[f]; name++) if ((g, names[f, name]) in taken) return 0
   return 1
 }
@@ -53,13 +53,21 @@ function note(line,   text) {
   if (match(text, /[A-Za-z_][A-Za-z0-9_]*$/)) names[files, ++named[files]] = substr(text, RSTART)
 }
 BEGIN { for (i = 32; i < 127; i++) code[sprintf("%c", i)] = i }
-FNR == 1 { file[++files] = FILENAME; key[files] = hash(substr(FILENAME, length(ROOT) + 1)); inside = 0 }
+FNR == 1 { file[++files] = FILENAME; key[files] = hash(substr(FILENAME, length(ROOT) + 1)); inside = 0; raw = "" }
 { lines[files]++; total++ }
+raw != "" { if (index($0, raw)) raw = ""; next }  # the inner lines of a raw string
+match($0, /R"[A-Za-z_]*\(/) {
+  end = ")" substr($0, RSTART + 2, RLENGTH - 3) "\""
+  if (!index(substr($0, RSTART + RLENGTH), end)) raw = end
+}
+/^using namespace std::[a-z]*_literals;/ { next }  # brings no names that another file could mean otherwise
 /^using namespace / { opens[files] = opens[files] $0; next }
 /^\/\/.*compile: alone/ { alone[files] = 1 }
 /^namespace \{/ { inside = 1; next }
 /^\}  \/\/ namespace$/ { inside = 0; next }
 /^#define / { split($2, macro, "("); names[files, ++named[files]] = macro[1]; next }
+/^[A-Z_]+\(/ { next }  # TEST_CASE(..) and its like make names of their own
+/^using [a-z_A-Z:]+::[a-z_A-Z]+;/ { next }  # may be said twice
 inside && /^[A-Za-z_\[]/ && !/^(namespace|template|public|private|return)/ { note($0); next }
 /^static / { note($0) }
 END {

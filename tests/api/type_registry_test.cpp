@@ -7,7 +7,7 @@
 using namespace orchestra;
 
 TEST_CASE("kinds are found by the words that people type") {
-  const TypeRegistry& types = TypeRegistry::builtin();
+  const orchestra::TypeRegistry& types = orchestra::TypeRegistry::builtin();
   CHECK(types.find_name("deploy")->kind.kind == "Deployment");
   CHECK(types.find_name("ingress")->resource == "ingresses");
   CHECK(types.find_name("widgets") == nullptr);
@@ -16,7 +16,7 @@ TEST_CASE("kinds are found by the words that people type") {
 }
 
 TEST_CASE("objects are checked and completed without a server") {
-  const TypeRegistry& types = TypeRegistry::builtin();
+  const orchestra::TypeRegistry& types = orchestra::TypeRegistry::builtin();
   const Object pod =
       Object::from_yaml(
           "{apiVersion: v1, kind: Pod, metadata: {name: p, namespace: shop}, spec: {containers: [{name: "

@@ -16,14 +16,14 @@ using namespace orchestra;
 using namespace std::chrono_literals;
 
 namespace {
-struct Cluster {
+struct StreamCluster {
   test::TempDir folder;
   Engine engine;
   ApiServer server{engine, MemoryStore::create(engine),
                    ApiServerOptions{.listen = "127.0.0.1:0", .data_directory = folder.path()}};
   std::vector<Client> clients;  // in process, and over HTTPS
 
-  Cluster() {
+  StreamCluster() {
     REQUIRE(server.start());
     server.set_pod_streams(std::make_shared<test::FakePods>(engine));
     REQUIRE(server.write_kubeconfig(folder / "kubeconfig"));
@@ -32,7 +32,7 @@ struct Cluster {
     make_pod("web", R"([{"name":"c","image":"i"}])");
     make_pod("pair", R"([{"name":"a","image":"i"},{"name":"b","image":"i"}])");
   }
-  ~Cluster() { server.stop(); }
+  ~StreamCluster() { server.stop(); }
   void make_pod(const std::string& name, const std::string& containers) {
     const std::string text = R"({"apiVersion":"v1","kind":"Pod","metadata":{"name":")" + name +
                              R"(","namespace":"default"},"spec":{"nodeName":"n1","containers":)" +
@@ -65,14 +65,14 @@ std::string run(ProcessStream& process) {
   }
 }
 template <class T>
-std::string refusal(Pending<T> pending) {
+std::string refused(Pending<T> pending) {
   auto answer = pending.wait(30s);
   return answer ? "no error" : answer.error().message();
 }
 }  // namespace
 
 TEST_CASE("logs, commands and connections of pods are the same in process and over HTTPS") {
-  Cluster cluster;
+  StreamCluster cluster;
   for (const Client& client : cluster.clients) {
     const PodClient pods(client);
     CHECK(read_all(**pods.log({"default", "web"}).wait(30s)) == "first line\nsecond line\nthird line\n");
@@ -91,7 +91,7 @@ TEST_CASE("logs, commands and connections of pods are the same in process and ov
 }
 
 TEST_CASE("input reaches a command and ends, also when it is long; a terminal has a size") {
-  Cluster cluster;
+  StreamCluster cluster;
   for (const Client& client : cluster.clients) {
     const PodClient pods(client);
     auto cat = pods.exec({"default", "web"}, {.command = {"cat"}, .in = true}).wait(30s).value();
@@ -108,7 +108,7 @@ TEST_CASE("input reaches a command and ends, also when it is long; a terminal ha
 }
 
 TEST_CASE("a forwarded connection carries both directions and ends; nobody listening is told") {
-  Cluster cluster;
+  StreamCluster cluster;
   for (const Client& client : cluster.clients) {
     const PodClient pods(client);
     auto connection = pods.port_forward({"default", "web"}, 80).wait(30s).value();
@@ -123,25 +123,25 @@ TEST_CASE("a forwarded connection carries both directions and ends; nobody liste
 }
 
 TEST_CASE("what cannot be is refused in the words of the server, on both ways") {
-  Cluster cluster;
+  StreamCluster cluster;
   for (const Client& client : cluster.clients) {
     const PodClient pods(client);
-    CHECK(refusal(pods.exec({"default", "pair"}, {.command = {"echo"}}))
+    CHECK(refused(pods.exec({"default", "pair"}, {.command = {"echo"}}))
               .find("a container name must be specified for pod pair, choose one of: [a b]") !=
           std::string::npos);
     CHECK(run(**pods.exec({"default", "pair", "b"}, {.command = {"exit", "0"}}).wait(30s)) ==
           "|leaving with 0\n|exit 0");
-    CHECK(refusal(pods.exec({"default", "none"}, {.command = {"echo"}})).find("pods \"none\" not found") !=
+    CHECK(refused(pods.exec({"default", "none"}, {.command = {"echo"}})).find("pods \"none\" not found") !=
           std::string::npos);
-    CHECK(refusal(pods.exec({"default", "web"}, {})).find("needs a command") != std::string::npos);
-    CHECK(refusal(pods.port_forward({"default", "none"}, 80)).find("not found") != std::string::npos);
-    CHECK(refusal(pods.port_forward({"default", "web"}, 70000)).find("70000") != std::string::npos);
+    CHECK(refused(pods.exec({"default", "web"}, {})).find("needs a command") != std::string::npos);
+    CHECK(refused(pods.port_forward({"default", "none"}, 80)).find("not found") != std::string::npos);
+    CHECK(refused(pods.port_forward({"default", "web"}, 70000)).find("70000") != std::string::npos);
   }
-  CHECK(refusal(PodClient(Client()).log({"default", "web"})).find("no Client") != std::string::npos);
+  CHECK(refused(PodClient(Client()).log({"default", "web"})).find("no Client") != std::string::npos);
 }
 
 TEST_CASE("eviction and tokens of accounts through PodClient") {
-  Cluster cluster;
+  StreamCluster cluster;
   for (const Client& client : cluster.clients) {
     const PodClient pods(client);
     const auto token = pods.token("default", "default", {"vault"}, 600).wait(30s);
@@ -150,12 +150,12 @@ TEST_CASE("eviction and tokens of accounts through PodClient") {
     CHECK(token->expires.ends_with("Z"));
     cluster.make_pod("leaves", R"([{"name":"c","image":"i"}])");
     CHECK(pods.evict({"default", "leaves"}, {.grace_period_seconds = 0}).wait(30s));
-    CHECK(refusal(pods.evict({"default", "leaves"})).find("not found") != std::string::npos);
+    CHECK(refused(pods.evict({"default", "leaves"})).find("not found") != std::string::npos);
   }
 }
 
 TEST_CASE("a command whose connection breaks says so, and dropping it ends it") {
-  Cluster cluster;
+  StreamCluster cluster;
   const PodClient pods(cluster.clients[1]);
   auto cat = pods.exec({"default", "web"}, {.command = {"cat"}, .in = true}).wait(30s).value();
   REQUIRE(cat->write_stdin("x").wait(30s));
@@ -215,7 +215,7 @@ TEST_CASE("a server that upgrades to something else is refused") {
                    })
                    .value();
   const PodClient client(RemoteClient::connect(engine, {.server = "http://" + wrong->address()}));
-  CHECK(refusal(client.exec({"default", "p"}, {.command = {"x"}})).find("chat") != std::string::npos);
+  CHECK(refused(client.exec({"default", "p"}, {.command = {"x"}})).find("chat") != std::string::npos);
 }
 
 TEST_CASE("how a command ended is read from the Status, whatever a server makes of it") {

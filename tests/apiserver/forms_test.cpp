@@ -10,6 +10,7 @@
 #include "base/json.hpp"
 #include "net/http/http_server.hpp"
 #include "orchestra/api_server.hpp"
+#include "tests/apiserver/answers.hpp"
 #include "tests/apiserver/held_store.hpp"
 #include "tests/support/test.hpp"
 
@@ -18,18 +19,16 @@ using namespace orchestra::test;
 using namespace std::chrono_literals;
 
 namespace {
-const std::string kMaps = "/api/v1/namespaces/default/configmaps";
-
-struct Served {
+struct Formed {
   Engine engine;
   std::shared_ptr<HeldStore> store = std::make_shared<HeldStore>(engine);
   ApiServer server{engine, store, {.insecure_http = "127.0.0.1:0"}};
   std::shared_ptr<HttpClient> http = make_http_client(engine);
-  Served() {
+  Formed() {
     const auto started = server.start();
     REQUIRE_MESSAGE(started, (started ? "" : started.error().to_string()));
   }
-  ~Served() { server.stop(); }
+  ~Formed() { server.stop(); }
   HttpResponse ask(const std::string& method, const std::string& path, const std::string& body = {},
                    std::vector<std::pair<std::string, std::string>> headers = {}) {
     HttpRequest request;
@@ -60,7 +59,7 @@ struct Served {
 }  // namespace
 
 TEST_CASE("answers from 128 KiB on are packed for those who can unpack, watches never") {
-  Served served;
+  Formed served;
   served.map("small", 100 << 10);
   served.map("big", 200 << 10);
   CHECK(served.unpacked(kMaps + "/small") == "plain");
@@ -77,7 +76,7 @@ TEST_CASE("answers from 128 KiB on are packed for those who can unpack, watches 
 }
 
 TEST_CASE("pretty answers are the same ones with line breaks") {
-  Served served;
+  Formed served;
   for (const std::string& path :
        {kMaps + "/kube-root-ca.crt", kMaps, std::string("/apis/apps/v1/deployments")}) {
     const std::string plain = served.ask("GET", path).body;
@@ -89,7 +88,7 @@ TEST_CASE("pretty answers are the same ones with line breaks") {
 }
 
 TEST_CASE("errors and other answers about requests are indented as well, where that is asked for") {
-  Served served;
+  Formed served;
   served.map("a", 1);
   served.map("b", 1);
   const auto same = [&](const std::string& method, const std::string& path, int code) {
@@ -122,7 +121,7 @@ TEST_CASE("errors and other answers about requests are indented as well, where t
 }
 
 TEST_CASE("a health check names what is not well, and leaves out what it is told to leave out") {
-  Served served;
+  Formed served;
   CHECK(served.ask("GET", "/readyz").body == "ok");
   CHECK(served.ask("GET", "/readyz?verbose").body ==
         "[+]ping ok\n[+]log ok\n[+]etcd ok\n[+]poststarthook/bootstrap-objects ok\nreadyz check passed\n");
@@ -145,7 +144,7 @@ TEST_CASE("a health check names what is not well, and leaves out what it is told
 }
 
 TEST_CASE("a definition is served before its status says that it is") {
-  Served served;
+  Formed served;
   std::atomic<int> early{0}, told{0};
   served.store->before_write([&](StateStore&, const Txn& txn) {
     for (const TxnOp& op : txn.then) {
@@ -172,7 +171,7 @@ TEST_CASE("a definition is served before its status says that it is") {
 }
 
 TEST_CASE("DeleteOptions come as protobuf, too") {
-  Served served;
+  Formed served;
   const auto remove = [&](const json::value& options) {
     const auto schema = api::builtin_type("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions");
     const auto message = api::encode_protobuf_message(options, schema);

@@ -6,11 +6,13 @@
 #include "orchestra/memory_store.hpp"
 #include "orchestra/metrics.hpp"
 #include "orchestra/remote_client.hpp"
+#include "tests/apiserver/answers.hpp"
 #include "tests/support/test.hpp"
 
 #include <fstream>
 
 using namespace orchestra;
+using namespace orchestra::test;
 using namespace std::chrono_literals;
 
 namespace {
@@ -61,17 +63,8 @@ struct Served {
   }
 };
 
-std::string map_json(const std::string& name) {
-  return R"({"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":")" + name + R"("},"data":{"k":"v"}})";
-}
-const std::string kMaps = "/api/v1/namespaces/default/configmaps";
 const std::string kTable = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
 const std::string kMetadata = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io";
-
-std::string reason(const HttpResponse& answer) {
-  auto tree = parse_json(answer.body);
-  return std::to_string(answer.status) + " " + (tree ? string_at(*tree, "/reason") : answer.body);
-}
 }  // namespace
 
 TEST_CASE("without a certificate one reads health and version, and nothing else") {

@@ -6,6 +6,7 @@
 #include "base/json.hpp"
 #include "net/http/http_server.hpp"
 #include "orchestra/api_server.hpp"
+#include "tests/apiserver/answers.hpp"
 #include "tests/apiserver/held_store.hpp"
 #include "tests/support/raw_socket.hpp"
 #include "tests/support/test.hpp"
@@ -19,12 +20,6 @@ using namespace orchestra::test;
 using namespace std::chrono_literals;
 
 namespace {
-const std::string kMaps = "/api/v1/namespaces/default/configmaps";
-std::string map_json(const std::string& name, const std::string& value = "v") {
-  return R"({"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":")" + name + R"("},"data":{"k":")" +
-         value + "\"}}";
-}
-
 /// A server over HTTP whose store does what the test says.
 struct Strained {
   Engine engine;
@@ -85,14 +80,6 @@ struct Strained {
 std::size_t allocated_bytes() {
   const struct mallinfo2 info = mallinfo2();
   return info.uordblks + info.hblkhd;
-}
-std::string reason(const HttpResponse& answer) {
-  const auto tree = parse_json(answer.body);
-  return std::to_string(answer.status) + " " + (tree ? string_at(*tree, "/reason") : answer.body);
-}
-std::string message(const HttpResponse& answer) {
-  const auto tree = parse_json(answer.body);
-  return tree ? string_at(*tree, "/message") : answer.body;
 }
 }  // namespace
 

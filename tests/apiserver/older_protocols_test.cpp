@@ -25,14 +25,14 @@ std::string field(const std::string& head, const std::string& name) {
   return head.substr(begin, head.find("\r\n", begin) - begin);
 }
 
-struct Served {
+struct OldClients {
   test::TempDir folder;
   Engine engine;
   ApiServer server{
       engine, MemoryStore::create(engine),
       ApiServerOptions{
           .listen = "127.0.0.1:0", .insecure_http = "127.0.0.1:0", .data_directory = folder.path()}};
-  Served() {
+  OldClients() {
     REQUIRE(server.start());
     server.set_pod_streams(std::make_shared<test::FakePods>(engine));
     const auto pod = Object::from_json(
@@ -40,7 +40,7 @@ struct Served {
             "spec":{"nodeName":"n1","containers":[{"name":"c","image":"i"}]}})");
     REQUIRE(server.client().create(*pod).wait(30s));
   }
-  ~Served() { server.stop(); }
+  ~OldClients() { server.stop(); }
 
   /// Asks for an upgrade; the head of the answer.
   std::string upgrade(test::RawSocket& socket, const std::string& path, const std::string& fields) {
@@ -128,7 +128,7 @@ const std::string kSuccess = R"({"metadata":{},"status":"Success"})";
 }  // namespace
 
 TEST_CASE("exec speaks the WebSocket protocols of all ages, in the client's order") {
-  Served served;
+  OldClients served;
   CHECK(served.websocket(kEcho, "v4.channel.k8s.io") ==
         "v4.channel.k8s.io: [1hi\n] [3" + kSuccess + "] end 1000");
   CHECK(served.websocket(kEcho, "channel.k8s.io") == "channel.k8s.io: [1hi\n] end 1000");
@@ -151,7 +151,7 @@ TEST_CASE("exec speaks the WebSocket protocols of all ages, in the client's orde
 }
 
 TEST_CASE("a WebSocket that offers compression gets none, and its messages come as they are") {
-  Served served;
+  OldClients served;
   test::RawSocket socket(served.server.insecure_address());
   const std::string head = served.upgrade(
       socket, kEcho,
@@ -176,7 +176,7 @@ TEST_CASE("a WebSocket that offers compression gets none, and its messages come 
 }
 
 TEST_CASE("a log comes as messages of a WebSocket, after an empty one") {
-  Served served;
+  OldClients served;
   const std::string lines = "[first line\n] [second line\n] [third line\n]";
   CHECK(served.websocket("log", "binary.k8s.io") == "binary.k8s.io: [] " + lines + " end 1000");
   CHECK(served.websocket("log", "") == ": [] " + lines + " end 1000");
@@ -188,7 +188,7 @@ TEST_CASE("a log comes as messages of a WebSocket, after an empty one") {
 }
 
 TEST_CASE("exec speaks the SPDY protocols of all ages") {
-  Served served;
+  OldClients served;
   const std::vector<std::string> outputs = {"error", "stdout", "stderr"};
   CHECK(served.spdy(kEcho, "v5.channel.k8s.io, v4.channel.k8s.io", outputs) ==
         "v5.channel.k8s.io: error[" + kSuccess + "] stdout[hi\n]");

@@ -11,12 +11,12 @@ using namespace orchestra;
 using namespace std::chrono_literals;
 
 namespace {
-struct Cluster {
+struct PortCluster {
   Engine engine;
   std::shared_ptr<StateStore> store = MemoryStore::create(engine);
   ApiServer server;
   Client client;
-  Cluster() : server(engine, store, {}) {
+  PortCluster() : server(engine, store, {}) {
     REQUIRE(server.start());
     client = server.client();
   }
@@ -53,7 +53,7 @@ std::string asks_for(int port) {
 }  // namespace
 
 TEST_CASE("a balancer's Service that stays local gets a port to ask nodes on, and keeps it") {
-  Cluster cluster;
+  PortCluster cluster;
   const auto made = cluster.create("a", kLocal);
   const std::int64_t port = health(made);
   CHECK(port >= 30000);
@@ -75,7 +75,7 @@ TEST_CASE("a balancer's Service that stays local gets a port to ask nodes on, an
 }
 
 TEST_CASE("a health check port that was asked for is of the range, free, and given back") {
-  Cluster cluster;
+  PortCluster cluster;
   CHECK(health(cluster.create("a", asks_for(31000))) == 31000);
   CHECK(refusal(cluster.create("b", asks_for(31000))) ==
         "500 Internal error occurred: failed to allocate requested HealthCheck NodePort 31000: provided port "
@@ -104,7 +104,7 @@ TEST_CASE("a health check port that was asked for is of the range, free, and giv
 }
 
 TEST_CASE("writers that want node ports at once get different ones") {
-  Cluster cluster;
+  PortCluster cluster;
   constexpr int kThreads = 4, kEach = 15;
   std::vector<std::thread> threads;
   std::mutex mutex;

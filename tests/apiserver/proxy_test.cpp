@@ -13,6 +13,7 @@
 #include "net/http/upgrade_client.hpp"
 #include "orchestra/api_server.hpp"
 #include "orchestra/memory_store.hpp"
+#include "tests/apiserver/answers.hpp"
 #include "tests/compat/fake_pods.hpp"
 #include "tests/support/test.hpp"
 
@@ -171,11 +172,10 @@ struct Proxied {
   std::string seen() { return pods->requests->take().wait(60s).value(); }
 };
 
-std::string message(const HttpResponse& answer) {
-  auto tree = parse_json(answer.body);
-  return std::to_string(answer.status) + " " + (tree ? string_at(*tree, "/message") : answer.body);
+std::string refusal_of(const HttpResponse& answer) {
+  return std::to_string(answer.status) + " " + test::message(answer);
 }
-std::string field(const HttpResponse& answer, const std::string& name) {
+std::string header_of(const HttpResponse& answer, const std::string& name) {
   const auto found = answer.headers.find(name);
   return found == answer.headers.end() ? std::string() : found->second;
 }
@@ -200,7 +200,7 @@ TEST_CASE("a request goes to the pod and port that it names, by pod or by Servic
   Proxied proxied;
   const auto goes_to = [&](const std::string& path, const std::string& method = "GET") {
     const HttpResponse answer = proxied.ask(method, path);
-    if (answer.status != 200) return message(answer);
+    if (answer.status != 200) return refusal_of(answer);
     (void)proxied.seen();
     return proxied.dialled();
   };
@@ -231,14 +231,14 @@ TEST_CASE("the agent of a node is asked for its page, and only read") {
   for (const char* name : {"n1", "away"})
     proxied.create(R"({"apiVersion":"v1","kind":"Node","metadata":{"name":")" + std::string(name) + "\"}}");
   const auto ask = [&](const std::string& path, const std::string& method = "GET") {
-    return message(proxied.ask(method, "nodes/" + path));
+    return refusal_of(proxied.ask(method, "nodes/" + path));
   };
   CHECK(ask("n1/proxy/pods") == "200 n1 /pods");
   CHECK(ask("n1:10250/proxy/pods") == "200 n1 /pods");
   CHECK(ask("https:n1:10250/proxy/pods") == "200 n1 /pods");
   CHECK(ask("n1/proxy/stats/summary?only_cpu_and_memory=true") ==
         "404 n1 /stats/summary?only_cpu_and_memory=true");
-  CHECK(field(proxied.ask("GET", "nodes/n1/proxy"), "location") == "/api/v1/nodes/n1/proxy/");
+  CHECK(header_of(proxied.ask("GET", "nodes/n1/proxy"), "location") == "/api/v1/nodes/n1/proxy/");
   CHECK(ask("n1/proxy/pods", "HEAD") == "200 ");
   CHECK(ask("n1/proxy/run", "POST") == "405 the agent of node n1 is only read (GET), not POST");
   CHECK(ask("n1:22/proxy/") ==
@@ -274,7 +274,7 @@ TEST_CASE("the pod sees path, query and body as they were sent, and nothing of t
   // Without a slash behind it relative links would go astray.
   const HttpResponse moved = proxied.ask("GET", base + "?x=1");
   CHECK(moved.status == 301);
-  CHECK(field(moved, "location") == "/api/v1/" + base + "/?x=1");
+  CHECK(header_of(moved, "location") == "/api/v1/" + base + "/?x=1");
 }
 
 TEST_CASE("answers come back whole, in every framing, and what is no HTTP is a 502") {
@@ -294,17 +294,17 @@ TEST_CASE("answers come back whole, in every framing, and what is no HTTP is a 5
   CHECK(ask("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab") == "502 ");
   // HEAD tells what GET would give: the length of the pod's answer, or none where it has none.
   proxied.pods->answer = "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n";
-  CHECK(field(proxied.ask("HEAD", "namespaces/default/pods/web/proxy/"), "content-length") == "99");
+  CHECK(header_of(proxied.ask("HEAD", "namespaces/default/pods/web/proxy/"), "content-length") == "99");
   proxied.pods->answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
-  CHECK(field(proxied.ask("HEAD", "namespaces/default/pods/web/proxy/"), "content-length") == "");
+  CHECK(header_of(proxied.ask("HEAD", "namespaces/default/pods/web/proxy/"), "content-length") == "");
   proxied.pods->answer =
       "HTTP/1.1 302 Found\r\nLocation: /login\r\nConnection: X-Hop\r\nX-Hop: no\r\nX-Kept: "
       "yes\r\nContent-Length: "
       "0\r\n\r\n";
   const HttpResponse moved = proxied.ask("GET", "namespaces/default/pods/web/proxy/");
-  CHECK(field(moved, "location") == "/api/v1/namespaces/default/pods/web/proxy/login");
-  CHECK(field(moved, "x-kept") == "yes");
-  CHECK(field(moved, "x-hop").empty());
+  CHECK(header_of(moved, "location") == "/api/v1/namespaces/default/pods/web/proxy/login");
+  CHECK(header_of(moved, "x-kept") == "yes");
+  CHECK(header_of(moved, "x-hop").empty());
 }
 
 TEST_CASE("a pod may switch to the protocol that the client asked for, and to no other") {
@@ -319,7 +319,7 @@ TEST_CASE("a pod may switch to the protocol that the client asked for, and to no
     if (!asked.empty()) request.headers = {{"Connection", "Upgrade"}, {"Upgrade", asked}};
     auto answer = http::UpgradeClient(proxied.engine).open(std::move(request)).wait(30s);
     REQUIRE_MESSAGE(answer, answer.error().to_string());
-    if (!answer->stream) return message(answer->response);
+    if (!answer->stream) return refusal_of(answer->response);
     std::string bytes;
     while (bytes.size() < 13) {
       auto more = answer->stream->read(64).wait(60s);
@@ -359,7 +359,7 @@ TEST_CASE("a pod is spoken to by TLS where https is asked for, and its certifica
   CHECK_FALSE(proxied.http->send(std::move(request)).wait(30s));
   // What is no TLS is no pod by https.
   proxied.pods->tls = false;
-  const std::string refused = message(proxied.ask("GET", path));
+  const std::string refused = refusal_of(proxied.ask("GET", path));
   CHECK_MESSAGE(refused.starts_with("502 error trying to reach the pod: TLS: "), refused);
 }
 
@@ -473,16 +473,16 @@ TEST_CASE("pages come with the links of the proxy, plain and packed; other docum
   const std::string packed = gzip(long_page);
   const HttpResponse unpacked =
       ask("Content-Type: text/html\r\nContent-Encoding: gzip\r\n" + length(packed), packed);
-  CHECK(field(unpacked, "content-encoding").empty());
+  CHECK(header_of(unpacked, "content-encoding").empty());
   CHECK(unpacked.body.starts_with("0" + rewritten + "1" + rewritten));
   CHECK(unpacked.body.ends_with("19999" + rewritten));
   // HEAD says no length that GET would not have.
-  CHECK(field(ask("Content-Type: text/html\r\n" + length(page), "", "HEAD"), "content-length").empty());
+  CHECK(header_of(ask("Content-Type: text/html\r\n" + length(page), "", "HEAD"), "content-length").empty());
   // What the pod allows other origins is not what this server allows them.
   const HttpResponse open = ask("Access-Control-Allow-Origin: *\r\nX-Kept: yes\r\nContent-Length: 0\r\n", "");
-  CHECK(field(open, "access-control-allow-origin").empty());
-  CHECK(field(open, "x-kept") == "yes");
+  CHECK(header_of(open, "access-control-allow-origin").empty());
+  CHECK(header_of(open, "x-kept") == "yes");
   proxied.pods->answer =
       "HTTP/1.1 302 Found\r\nLocation: http://web:8080/in?a=b\r\nContent-Length: 0\r\n\r\n";
-  CHECK(field(proxied.ask("GET", "namespaces/default/pods/web/proxy/"), "location") == base + "/in?a=b");
+  CHECK(header_of(proxied.ask("GET", "namespaces/default/pods/web/proxy/"), "location") == base + "/in?a=b");
 }

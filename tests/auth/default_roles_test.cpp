@@ -34,8 +34,8 @@ RbacAuthorizer default_rbac(const std::vector<std::string>& roles) {
 }
 
 /// "VERB GROUP RESOURCE[/SUB] [NAME]" ("-": the empty group), or "VERB /path".
-bool may(const RbacAuthorizer& rbac, const std::string& user, const std::set<std::string>& groups,
-         const std::string& text) {
+bool may_by_default(const RbacAuthorizer& rbac, const std::string& user, const std::set<std::string>& groups,
+                    const std::string& text) {
   std::istringstream words(text);
   AccessRequest request;
   request.user = user;
@@ -188,30 +188,31 @@ TEST_CASE("default roles allow what upstream's allow, and nothing of what those 
   for (const Question& one : questions()) {
     CAPTURE(one.role);
     const std::string user = std::string("role:") + one.role;
-    for (const char* text : one.yes) CHECK_MESSAGE(may(rbac, user, {}, text), text);
-    for (const char* text : one.no) CHECK_MESSAGE(!may(rbac, user, {}, text), text);
+    for (const char* text : one.yes) CHECK_MESSAGE(may_by_default(rbac, user, {}, text), text);
+    for (const char* text : one.no) CHECK_MESSAGE(!may_by_default(rbac, user, {}, text), text);
   }
 }
 
 TEST_CASE("default bindings give each group and component its role, and no more") {
   const RbacAuthorizer rbac = default_rbac({});
   const std::set<std::string> anybody = {"system:authenticated"}, nobody = {"system:unauthenticated"};
-  CHECK(may(rbac, "jane", anybody, "get /api"));
-  CHECK(may(rbac, "jane", anybody, "create authorization.k8s.io selfsubjectaccessreviews"));
-  CHECK_FALSE(may(rbac, "jane", anybody, "get - pods"));
-  CHECK_FALSE(may(rbac, "jane", anybody, "get /openid/v1/jwks"));
-  CHECK(may(rbac, "system:anonymous", nobody, "get /version"));
-  CHECK_FALSE(may(rbac, "system:anonymous", nobody, "get /api"));
-  CHECK_FALSE(may(rbac, "system:anonymous", nobody, "create authorization.k8s.io selfsubjectaccessreviews"));
-  CHECK(may(rbac, "x", {"system:masters"}, "delete - nodes"));
-  CHECK(may(rbac, "x", {"system:serviceaccounts"}, "get /openid/v1/jwks"));
-  CHECK(may(rbac, "x", {"system:monitoring"}, "get /metrics"));
-  CHECK(may(rbac, "system:kube-scheduler", {}, "create - pods/binding"));
-  CHECK(may(rbac, "system:kube-controller-manager", {}, "list - secrets"));
-  CHECK(may(rbac, "system:kube-proxy", {}, "list - services"));
-  CHECK_FALSE(may(rbac, "system:kube-proxy", {}, "get - secrets"));
+  CHECK(may_by_default(rbac, "jane", anybody, "get /api"));
+  CHECK(may_by_default(rbac, "jane", anybody, "create authorization.k8s.io selfsubjectaccessreviews"));
+  CHECK_FALSE(may_by_default(rbac, "jane", anybody, "get - pods"));
+  CHECK_FALSE(may_by_default(rbac, "jane", anybody, "get /openid/v1/jwks"));
+  CHECK(may_by_default(rbac, "system:anonymous", nobody, "get /version"));
+  CHECK_FALSE(may_by_default(rbac, "system:anonymous", nobody, "get /api"));
+  CHECK_FALSE(may_by_default(rbac, "system:anonymous", nobody,
+                             "create authorization.k8s.io selfsubjectaccessreviews"));
+  CHECK(may_by_default(rbac, "x", {"system:masters"}, "delete - nodes"));
+  CHECK(may_by_default(rbac, "x", {"system:serviceaccounts"}, "get /openid/v1/jwks"));
+  CHECK(may_by_default(rbac, "x", {"system:monitoring"}, "get /metrics"));
+  CHECK(may_by_default(rbac, "system:kube-scheduler", {}, "create - pods/binding"));
+  CHECK(may_by_default(rbac, "system:kube-controller-manager", {}, "list - secrets"));
+  CHECK(may_by_default(rbac, "system:kube-proxy", {}, "list - services"));
+  CHECK_FALSE(may_by_default(rbac, "system:kube-proxy", {}, "get - secrets"));
   // system:node is bound to nobody: the node authorizer decides about nodes.
-  CHECK_FALSE(may(rbac, "system:node:n1", {"system:nodes"}, "get - secrets"));
+  CHECK_FALSE(may_by_default(rbac, "system:node:n1", {"system:nodes"}, "get - secrets"));
 }
 
 TEST_CASE("every default object carries upstream's label and may be updated by the next version") {

@@ -22,10 +22,10 @@ std::string pod_json(const std::string& name, const std::string& cpu) {
          R"("}}}]}})";
 }
 
-struct Snapshot {
+struct OwnSnapshot {
   orc_snapshot* handle = nullptr;
-  Snapshot() { REQUIRE(orc_snapshot_new(&handle, nullptr) == ORC_OK); }
-  ~Snapshot() { orc_snapshot_free(handle); }
+  OwnSnapshot() { REQUIRE(orc_snapshot_new(&handle, nullptr) == ORC_OK); }
+  ~OwnSnapshot() { orc_snapshot_free(handle); }
   void set(const std::string& object) {
     REQUIRE(orc_snapshot_set(handle, object.data(), object.size(), nullptr) == ORC_OK);
   }
@@ -62,7 +62,7 @@ std::string output_of(const std::string& program) {
 }  // namespace
 
 TEST_CASE("C decides on its own machines, with reasons, and with a rule of its own") {
-  Snapshot snapshot;
+  OwnSnapshot snapshot;
   snapshot.set(node_json("a", "1"));
   snapshot.set(node_json("b", "4"));
   CHECK(snapshot.place(pod_json("first", "1")).find(R"("node":"b")") != std::string::npos);
@@ -85,7 +85,7 @@ TEST_CASE("C decides on its own machines, with reasons, and with a rule of its o
 }
 
 TEST_CASE("what C hands over wrongly is refused with a sentence") {
-  Snapshot snapshot;
+  OwnSnapshot snapshot;
   orc_error* error = nullptr;
   const std::string service = R"({"apiVersion":"v1","kind":"Service","metadata":{"name":"s"}})";
   CHECK(orc_snapshot_set(snapshot.handle, service.data(), service.size(), &error) == ORC_EINVAL);

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # The Python package against the built library: tests/bindings/package_test.py counts its own tests.
+# built: test_compat
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 source tests/e2e/lib.sh

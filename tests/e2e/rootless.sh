@@ -2,6 +2,7 @@
 # An ordinary user runs pods at isolation level rootless: the runtime's own cases with ranges in /etc/subuid and
 # without, then a whole cluster with the quickstart's manifests, kill -9, adoption, and down, which leaves nothing.
 # The user exists in a mount namespace of this script only (its own /etc/passwd, subuid, subgid).
+# built: test_runtime
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 source tests/e2e/lib.sh

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The runtime on a real kernel with cgroup v2, v1 and both (tests/vm): the same test program as on this machine, as
 # root and as an ordinary user with a delegated subtree.
+# built: test_runtime
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 source tests/e2e/lib.sh

@@ -30,7 +30,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       const std::string packet = write_query(1, question, false, false);
       const auto query = read_query(packet);
       if (!query || query->refusal) continue;
-      const Answer answer = zones.answer(question, 3);
+      const orchestra::dns::Answer answer = zones.answer(question, 3);
       const std::string out = write_answer(*query, answer.rcode, {}, answer.answers, answer.authority,
                                            answer.additional, kEdnsUdpBytes);
       if (out.size() > kEdnsUdpBytes || !read_message(out)) std::abort();

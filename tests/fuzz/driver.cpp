@@ -1,5 +1,6 @@
 // Runs a fuzz target as a plain test: every file of tests/fuzz/corpus/NAME, then seeded mutations of them.
-// FUZZ_SEED and FUZZ_RUNS replay or lengthen a run; a crash leaves the seed and the run number printed.
+// Called as fuzz_NAME it runs that target, under its own name all of them. FUZZ_SEED and FUZZ_RUNS replay or
+// lengthen a run; a crash leaves the seed and the run number printed.
 #include <cerrno>
 #include <cstdint>
 #include <cstdio>
@@ -11,23 +12,21 @@
 #include <string>
 #include <vector>
 
+#include "tests/fuzz/registered.hpp"
 #include "tests/support/paths.hpp"
 
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size);
+namespace {
 
-int main() {
+void run_target(const std::string& name, FuzzTarget::Function function) {
   std::vector<std::string> corpus{""};
-  // The program is fuzz_NAME.
-  const std::string program = program_invocation_short_name;
-  const std::string name = program.substr(program.find('_') + 1);
   const std::filesystem::path folder = std::string(ORCHESTRA_SOURCE_DIR) + "/tests/fuzz/corpus/" + name;
   std::error_code none;
   for (const auto& entry : std::filesystem::directory_iterator(folder, none)) {
     std::ifstream file(entry.path(), std::ios::binary);
     corpus.emplace_back(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
   }
-  const auto call = [](const std::string& text) {
-    LLVMFuzzerTestOneInput(reinterpret_cast<const std::uint8_t*>(text.data()), text.size());
+  const auto call = [function](const std::string& text) {
+    function(reinterpret_cast<const std::uint8_t*>(text.data()), text.size());
   };
   for (const std::string& text : corpus) call(text);
   const char* seed_text = std::getenv("FUZZ_SEED");
@@ -63,6 +62,24 @@ int main() {
     }
     call(text);
   }
-  std::printf("1 passed, 0 failed, 0 skipped\n");
+}
+
+}  // namespace
+
+int main() {
+  const std::string program = program_invocation_short_name;
+  const auto& targets = FuzzTarget::all();
+  std::size_t run = 0;
+  for (const auto& [name, function] : targets) {
+    if (program != "fuzzers" && program != "fuzz_" + name) continue;
+    run_target(name, function);
+    ++run;
+  }
+  if (run == 0) {
+    std::fprintf(stderr, "%s: no such target; this program is called fuzz_NAME or fuzzers\n",
+                 program.c_str());
+    return 2;
+  }
+  std::printf("%zu passed, 0 failed, 0 skipped\n", run);
   return 0;
 }

@@ -6,15 +6,13 @@
 #include "base/fd.hpp"
 #include "orchestra/image_builder.hpp"
 #include "runtime/pod_runtime_factory.hpp"
+#include "tests/image/fixtures.hpp"
 #include "tests/support/test.hpp"
 
 using namespace orchestra;
 using namespace std::chrono_literals;
+using orchestra::image::test::content;
 using orchestra::test::TempDir;
-
-namespace {
-std::string content(const std::string& path) { return read_file(path, 1 << 20).value_or("(missing)"); }
-}  // namespace
 
 TEST_CASE("RUN steps run in containers of the runtime and become layers") {
   if (::geteuid() != 0) ORC_SKIP("RUN in containers", "needs root");

@@ -9,78 +9,16 @@
 #include "base/http_client.hpp"
 #include "base/json.hpp"
 #include "orchestra/engine.hpp"
-#include "tests/image/fixtures.hpp"
+#include "tests/image/build_fixture.hpp"
 #include "tests/support/test.hpp"
 
 using namespace orchestra;
+using namespace orchestra::image::test;
 using namespace std::chrono_literals;
 using orchestra::test::TempDir;
 
-namespace {
-
-/// Runs `play` on the plain root instead of a container.
-class FakeRunner : public StepRunner {
- public:
-  using Play = std::function<int(const StepRequest&)>;
-  explicit FakeRunner(Play play) : play_(std::move(play)) {}
-  Pending<StepResult> run(StepRequest request) override {
-    ++runs;
-    StepResult result;
-    result.exit_code = play_(request);
-    result.output = "said something\n";
-    return Result<StepResult>(result);
-  }
-  int runs = 0;
-
- private:
-  Play play_;
-};
-
-struct Fixture {
-  TempDir dir;
-  Engine engine;
-  std::shared_ptr<ImageStore> store;
-  std::shared_ptr<FakeRunner> runner;
-  std::string log;
-
-  Fixture() {
-    store = ImageStore::open(engine, {.dir = dir / "store"}).value();
-    std::filesystem::create_directories(dir / "src");
-  }
-  void put(const std::string& path, const std::string& bytes, mode_t mode = 0644) {
-    const std::string full = dir / ("src/" + path);
-    std::filesystem::create_directories(std::filesystem::path(full).parent_path());
-    REQUIRE(write_file(full, bytes, mode));
-    REQUIRE(::chmod(full.c_str(), mode) == 0);
-  }
-  Result<BuildResult> build(const std::string& dockerfile, BuildOptions options = {}) {
-    put("Dockerfile", dockerfile);
-    options.context = dir / "src";
-    options.isolation = Isolation::process;
-    if (options.tag.empty()) options.tag = "test/image:1";
-    options.progress = [this](const std::string& line) { log += line + "\n"; };
-    return ImageBuilder(store, runner).build(options).wait(30s);
-  }
-  /// The built image as a plain folder.
-  std::string root(const BuildResult& built) {
-    static int count = 0;
-    return store->prepare_root(built.image.digest, "look-" + std::to_string(++count), Isolation::process)
-        .wait(30s)
-        .value()
-        .directory;
-  }
-  json::value config(const BuildResult& built) {
-    return parse_json(store->raw_config(built.image.digest).value()).value();
-  }
-};
-
-std::string content(const std::string& path) { return read_file(path, 1 << 20).value_or("(missing)"); }
-std::string why(const Result<BuildResult>& built) { return built ? "" : built.error().to_string(); }
-
-}  // namespace
-
 TEST_CASE("an image is built from scratch: files, configuration, name") {
-  Fixture f;
+  BuildFixture f;
   f.put("app/main", "#!binary", 0755);
   f.put("app/data.txt", "data");
   const auto built = f.build(
@@ -122,7 +60,7 @@ TEST_CASE("an image is built from scratch: files, configuration, name") {
 }
 
 TEST_CASE("the same inputs give the same image, from the cache") {
-  Fixture f;
+  BuildFixture f;
   f.put("a", "1");
   const std::string text = "FROM scratch\nCOPY a /a\nWORKDIR /w\n";
   const auto first = f.build(text);
@@ -155,7 +93,7 @@ TEST_CASE("the same inputs give the same image, from the cache") {
 }
 
 TEST_CASE("stages: only those that are needed run, COPY --from takes files over") {
-  Fixture f;
+  BuildFixture f;
   f.put("a", "a");
   const auto built = f.build(
       "ARG BASE=scratch\n"
@@ -182,7 +120,7 @@ TEST_CASE("stages: only those that are needed run, COPY --from takes files over"
 }
 
 TEST_CASE("COPY: directories give their content, links stay links, the destination decides the name") {
-  Fixture f;
+  BuildFixture f;
   f.put("dir/x", "x");
   f.put("dir/sub/y", "y");
   f.put("one", "1");
@@ -215,7 +153,7 @@ TEST_CASE("COPY: directories give their content, links stay links, the destinati
 }
 
 TEST_CASE("COPY goes through links in the image and never replaces them") {
-  Fixture f;
+  BuildFixture f;
   f.put("tree/lib/new.so", "new");
   const std::string layer = image::test::TarText()
                                 .directory("usr")
@@ -236,7 +174,7 @@ TEST_CASE("COPY goes through links in the image and never replaces them") {
 }
 
 TEST_CASE(".dockerignore keeps files out of the build") {
-  Fixture f;
+  BuildFixture f;
   f.put("keep", "1");
   f.put("secret.key", "s");
   f.put("logs/a.log", "x");
@@ -255,7 +193,7 @@ TEST_CASE(".dockerignore keeps files out of the build") {
 }
 
 TEST_CASE("ADD unpacks local archives") {
-  Fixture f;
+  BuildFixture f;
   f.put("files.tar", image::test::TarText().directory("d").file("d/x", "x").finish());
   f.put("plain", "p");
   const auto built = f.build("FROM scratch\nADD files.tar /into/\nADD plain /into/\n");
@@ -266,7 +204,7 @@ TEST_CASE("ADD unpacks local archives") {
 }
 
 TEST_CASE("a base image's configuration is kept and built upon") {
-  Fixture f;
+  BuildFixture f;
   const std::string layer = image::test::TarText().file("base", "b").finish();
   const std::string config = image::test::config_json(
       {layer}, "",
@@ -284,7 +222,7 @@ TEST_CASE("a base image's configuration is kept and built upon") {
 }
 
 TEST_CASE("RUN: what a step wrote, changed and removed is its layer") {
-  Fixture f;
+  BuildFixture f;
   f.put("a", "a");
   f.put("gone", "g");
   f.runner = std::make_shared<FakeRunner>([](const StepRequest& request) {
@@ -320,7 +258,7 @@ TEST_CASE("RUN: what a step wrote, changed and removed is its layer") {
 }
 
 TEST_CASE("errors name file, line and instruction") {
-  Fixture f;
+  BuildFixture f;
   f.put("a", "a");
   f.runner = std::make_shared<FakeRunner>([](const StepRequest&) { return 3; });
   struct Row {

@@ -15,73 +15,17 @@
 #include "image/store.hpp"
 #include "net/http/http_server.hpp"
 #include "orchestra/image_builder.hpp"
-#include "tests/image/fixtures.hpp"
+#include "tests/image/build_fixture.hpp"
 #include "tests/support/test.hpp"
 
 using namespace orchestra;
+using namespace orchestra::image::test;
 using namespace std::chrono_literals;
-using orchestra::image::test::TarText;
 using orchestra::test::TempDir;
 namespace fs = std::filesystem;
 
 namespace {
 
-class FakeRunner : public StepRunner {
- public:
-  using Play = std::function<int(const StepRequest&)>;
-  explicit FakeRunner(Play play) : play_(std::move(play)) {}
-  Pending<StepResult> run(StepRequest request) override {
-    ++runs;
-    StepResult result;
-    result.exit_code = play_(request);
-    return Result<StepResult>(result);
-  }
-  std::atomic<int> runs{0};
-
- private:
-  Play play_;
-};
-
-struct Fixture {
-  TempDir dir;
-  Engine engine;
-  std::shared_ptr<ImageStore> store;
-  std::shared_ptr<FakeRunner> runner;
-  std::string log;
-
-  explicit Fixture(bool remote = false) {
-    ImageStoreOptions options;
-    options.dir = dir / "store";
-    if (remote) options.http = make_http_client(engine);
-    if (remote) options.spawner = make_spawner(engine);
-    store = ImageStore::open(engine, options).value();
-    fs::create_directories(dir / "src");
-  }
-  void put(const std::string& path, const std::string& bytes) {
-    const std::string full = dir / ("src/" + path);
-    fs::create_directories(fs::path(full).parent_path());
-    REQUIRE(write_file(full, bytes));
-  }
-  Result<BuildResult> build(const std::string& dockerfile, BuildOptions options = {}) {
-    put("Dockerfile", dockerfile);
-    log.clear();
-    options.context = dir / "src";
-    options.isolation = Isolation::process;
-    if (options.tag.empty()) options.tag = "test/image:1";
-    options.progress = [this](const std::string& line) { log += line + "\n"; };
-    return ImageBuilder(store, runner).build(options).wait(60s);
-  }
-  std::string root(const BuildResult& built) {
-    static int count = 0;
-    return store->prepare_root(built.image.digest, "more-" + std::to_string(++count), Isolation::process)
-        .wait(30s)
-        .value()
-        .directory;
-  }
-};
-
-std::string content(const std::string& path) { return read_file(path, 1 << 20).value_or("(missing)"); }
-std::string why(const Result<BuildResult>& built) { return built ? "" : built.error().to_string(); }
 const StepMount* mount_at(const StepRequest& request, const std::string& target) {
   for (const StepMount& mount : request.mounts) {
     if (mount.target == target) return &mount;
@@ -92,7 +36,7 @@ const StepMount* mount_at(const StepRequest& request, const std::string& target)
 }  // namespace
 
 TEST_CASE("heredocs: files of COPY are expanded unless quoted, RUN gets script or shell text") {
-  Fixture f;
+  BuildFixture f;
   std::vector<std::vector<std::string>> seen;
   std::string script;
   f.runner = std::make_shared<FakeRunner>([&](const StepRequest& request) {
@@ -116,7 +60,7 @@ TEST_CASE("heredocs: files of COPY are expanded unless quoted, RUN gets script o
 }
 
 TEST_CASE("mounts: caches stay, secrets and binds are seen, and nothing of them is in the layer") {
-  Fixture f;
+  BuildFixture f;
   f.put("in/data", "bound");
   std::string secret = "s3cret";
   REQUIRE(write_file(f.dir / "secret", secret));
@@ -160,7 +104,7 @@ TEST_CASE("mounts: caches stay, secrets and binds are seen, and nothing of them 
 }
 
 TEST_CASE("COPY --link, --parents and --exclude") {
-  Fixture f;
+  BuildFixture f;
   f.put("a/b/c.txt", "c");
   f.put("a/b/skip.log", "l");
   f.put("a/d/e.txt", "e");
@@ -177,7 +121,7 @@ TEST_CASE("COPY --link, --parents and --exclude") {
 }
 
 TEST_CASE("ADD fetches URLs and repositories; a checksum that differs is an error") {
-  Fixture f(true);
+  BuildFixture f(true);
   auto server =
       HttpServer::start(f.engine, {.listen = "127.0.0.1:0"}, [](HttpServerRequest request, auto responder) {
         responder->respond(request.target == "/d/file" ? 200 : 404, {}, "fetched");
@@ -209,7 +153,7 @@ TEST_CASE("ADD fetches URLs and repositories; a checksum that differs is an erro
 
 TEST_CASE("SOURCE_DATE_EPOCH: two builds of files with other times give one digest") {
   const auto digest = [](int offset) {
-    Fixture f;
+    BuildFixture f;
     f.put("x/a", "a");
     f.put("b", "b");
     const timespec times[2] = {{1'700'000'000 + offset, 5}, {1'700'000'000 + offset, 7}};
@@ -227,7 +171,7 @@ TEST_CASE("SOURCE_DATE_EPOCH: two builds of files with other times give one dige
 }
 
 TEST_CASE("several platforms become one index; labels, annotations and outputs are written") {
-  Fixture f;
+  BuildFixture f;
   f.put("a", "a");
   BuildOptions options;
   options.platforms = {"linux/amd64", "linux/arm64", "linux/riscv64"};
@@ -262,7 +206,7 @@ TEST_CASE("several platforms become one index; labels, annotations and outputs a
 }
 
 TEST_CASE("independent stages run at the same time") {
-  Fixture f;
+  BuildFixture f;
   std::mutex mutex;
   std::condition_variable both;
   int inside = 0;
@@ -284,7 +228,7 @@ TEST_CASE("independent stages run at the same time") {
 }
 
 TEST_CASE("--explain names the part of the key that differs; a cache goes to another store and back") {
-  Fixture f;
+  BuildFixture f;
   f.put("a", "a");
   f.runner = std::make_shared<FakeRunner>([](const StepRequest& request) {
     REQUIRE(write_file(request.root_directory + "/ran", "r"));
@@ -304,7 +248,7 @@ TEST_CASE("--explain names the part of the key that differs; a cache goes to ano
   CHECK_MESSAGE(f.log.find("not from the cache: the files changed") != std::string::npos, f.log);
   CHECK_MESSAGE(f.log.find("not from the cache: the step before it changed") != std::string::npos, f.log);
 
-  Fixture other;
+  BuildFixture other;
   other.runner = f.runner;
   other.put("a", "other");
   BuildOptions from;

@@ -36,10 +36,10 @@ Run run(const std::vector<std::string>& args) {
   return result;
 }
 
-struct Fixture {
+struct CommandFixture {
   TempDir dir;
   std::string store = dir / "data/images";
-  Fixture() {
+  CommandFixture() {
     std::filesystem::create_directories(dir / "src");
     REQUIRE(write_file(
         dir / "src/Dockerfile",
@@ -55,7 +55,7 @@ struct Fixture {
 }  // namespace
 
 TEST_CASE("image build, ls, inspect, tag, export, rm, import, gc do what they say") {
-  Fixture f;
+  CommandFixture f;
   const Run built = f.image({"build", "-t", "shop/web:1", "--build-arg", "VERSION=7", f.dir / "src"});
   REQUIRE_MESSAGE(built.status == 0, built.err);
   CHECK(built.out.starts_with("shop/web:1 sha256:"));
@@ -93,7 +93,7 @@ TEST_CASE("image build, ls, inspect, tag, export, rm, import, gc do what they sa
 }
 
 TEST_CASE("exit statuses and messages tell what went wrong") {
-  Fixture f;
+  CommandFixture f;
   CHECK(run({}).status == 2);
   CHECK(run({"--help"}).status == 0);
   CHECK(run({"frobnicate"}).status == 2);
@@ -108,7 +108,7 @@ TEST_CASE("exit statuses and messages tell what went wrong") {
 }
 
 TEST_CASE("a store that a running process owns is asked through its control socket") {
-  Fixture f;
+  CommandFixture f;
   Engine engine;
   std::filesystem::create_directories(f.dir / "data");
   const auto store = ImageStore::open(engine, {.dir = f.store}).value();
@@ -134,7 +134,7 @@ TEST_CASE("a store that a running process owns is asked through its control sock
 }
 
 TEST_CASE("the collector removes what nothing needs and nothing else") {
-  Fixture f;
+  CommandFixture f;
   Engine engine;
   const auto store = ImageStore::open(engine, {.dir = f.store}).value();
   const auto put = [&](const std::string& name, const std::string& content) {

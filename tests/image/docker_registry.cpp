@@ -28,11 +28,11 @@ using orchestra::test::TempDir;
 
 namespace {
 
-int run(const std::string& command) { return std::system(command.c_str()); }
+int shell(const std::string& command) { return std::system(command.c_str()); }
 
 /// The program's name, or empty.
 std::string find_docker_registry() {
-  return run("command -v docker-registry >/dev/null 2>&1") == 0 ? "docker-registry" : "";
+  return shell("command -v docker-registry >/dev/null 2>&1") == 0 ? "docker-registry" : "";
 }
 
 /// A running registry; ended with the scope.
@@ -81,7 +81,7 @@ class DockerRegistry {
   std::string host_;
 };
 
-struct Fixture {
+struct RealRegistry {
   TempDir dir;
   Engine engine;
   std::shared_ptr<ImageStore> open(const std::string& name) {
@@ -99,7 +99,7 @@ struct Fixture {
 };
 
 /// Push from one store, pull into another, and again after the tag moved.
-void round_trip(Fixture& f, const std::string& host, const ImagePullOptions& options) {
+void round_trip(RealRegistry& f, const std::string& host, const ImagePullOptions& options) {
   const auto first = f.open("first"), second = f.open("second");
   f.import(*first, "app:1", "version one");
   const auto pushed = first->push("app:1", host + "/team/app:1", options).wait(60s);
@@ -128,7 +128,7 @@ TEST_CASE("docker-registry without TLS: push, pull, moved tags, digests") {
   if (find_docker_registry().empty())
     ORC_SKIP("docker-registry plain",
              "docker-registry is not in PATH (Debian package docker-registry; tools/fetch-peers.sh)");
-  Fixture f;
+  RealRegistry f;
   const DockerRegistry registry(f.engine, f.dir, "", "", "127.0.0.1", {});
   round_trip(f, registry.host(), {});
 }
@@ -137,7 +137,7 @@ TEST_CASE("docker-registry with TLS and a login") {
   if (find_docker_registry().empty())
     ORC_SKIP("docker-registry TLS",
              "docker-registry is not in PATH (Debian package docker-registry; tools/fetch-peers.sh)");
-  Fixture f;
+  RealRegistry f;
   const auto [certificate, key] = http::make_self_signed("localhost").value();
   REQUIRE(write_file(f.dir / "cert.pem", certificate));
   REQUIRE(write_file(f.dir / "key.pem", key));

@@ -11,7 +11,7 @@ using namespace orchestra::image;
 namespace {
 
 /// The whole parse as text: what a changed behaviour would change.
-std::string show(const std::string& text) {
+std::string printed(const std::string& text) {
   const auto parsed = parse_dockerfile(text);
   if (!parsed) return parsed.error().message();
   std::string out;
@@ -100,7 +100,7 @@ TEST_CASE("Dockerfiles are read as written") {
   };
   for (const Row& row : rows) {
     CAPTURE(row.text);
-    CHECK(show(row.text) == row.want);
+    CHECK(printed(row.text) == row.want);
   }
 }
 

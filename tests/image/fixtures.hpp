@@ -4,11 +4,19 @@
 #include <utility>
 #include <vector>
 
+#include "base/fd.hpp"
 #include "image/digest.hpp"
 #include "image/manifest.hpp"
 #include "image/tar.hpp"
 
 namespace orchestra::image::test {
+
+inline std::string content(const std::string& path) { return read_file(path, 1 << 20).value_or("(missing)"); }
+/// What went wrong, for the messages of checks.
+template <typename T>
+std::string why(const Result<T>& result) {
+  return result ? "" : result.error().to_string();
+}
 
 inline TarEntry file_entry(std::string path, std::uint32_t mode = 0644) {
   TarEntry entry;

@@ -43,7 +43,7 @@ struct Step {
   unsigned mode = 0644;
 };
 
-std::string tar_of(const std::vector<Step>& steps) {
+std::string layer_tar(const std::vector<Step>& steps) {
   TarText tar;
   for (const Step& step : steps) {
     const std::string parent(parent_of(step.path)), name(name_of(step.path));
@@ -167,7 +167,7 @@ std::string octal(unsigned mode) {
 }
 
 /// Hard-link groups are left out: a link to a lower layer is a copy of its own, as in overlayfs.
-std::string show(const Tree& tree) {
+std::string show_tree(const Tree& tree) {
   std::string out;
   for (const auto& [path, node] : tree) {
     out += path + " " + static_cast<char>(node.type) + " " +
@@ -176,7 +176,7 @@ std::string show(const Tree& tree) {
   return out;
 }
 
-std::string show(const std::vector<Step>& steps) {
+std::string show_tree(const std::vector<Step>& steps) {
   constexpr const char* kNames[] = {"file", "directory", "symlink", "hard link", "whiteout", "opaque"};
   std::string out;
   for (const Step& step : steps) {
@@ -207,7 +207,7 @@ Tree read_tree(const std::string& root) {
 
 }  // namespace
 
-TEST_CASE("layers unpacked in parallel show the tree that layer.md describes") {
+TEST_CASE("layers unpacked in parallel show_tree the tree that layer.md describes") {
   const TempDir dir;
   Engine engine;
   const auto store = ImageStore::open(engine, {.dir = dir / "store"}).value();
@@ -218,8 +218,8 @@ TEST_CASE("layers unpacked in parallel show the tree that layer.md describes") {
     const auto layers = random_layers(seed, model);
     std::string steps;
     for (const auto& layer : layers) {
-      tars.push_back(tar_of(layer));
-      steps += "---\n" + show(layer);
+      tars.push_back(layer_tar(layer));
+      steps += "---\n" + show_tree(layer);
     }
     CAPTURE(steps);
     const std::string name = "random:" + std::to_string(seed);
@@ -227,7 +227,7 @@ TEST_CASE("layers unpacked in parallel show the tree that layer.md describes") {
     const auto imported = store->import(dir / "image.tar").wait(60s);
     REQUIRE_MESSAGE(imported, (imported ? "" : imported.error().to_string()));
     const auto plan = store->prepare_root(name, "look", Isolation::process).wait(60s).value();
-    CHECK(show(read_tree(plan.directory)) == show(model));
+    CHECK(show_tree(read_tree(plan.directory)) == show_tree(model));
     REQUIRE(store->release_root("look").wait(60s));
   }
 }

@@ -70,7 +70,6 @@ struct Stack {
   }
 };
 
-std::string content(const std::string& path) { return read_file(path, 1 << 20).value_or("(missing)"); }
 struct stat status_of(const std::string& path) {
   struct stat status {};
   ::lstat(path.c_str(), &status);

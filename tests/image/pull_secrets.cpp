@@ -16,14 +16,14 @@ using orchestra::test::TempDir;
 namespace {
 
 /// A registry that hands out its images to alice and to bob, and `team/open` to everybody.
-struct Fixture {
+struct SecretsFixture {
   TempDir dir;
   Engine engine;
   FakeRegistry registry{engine};
   std::shared_ptr<ImageStore> store;
   std::string layer = TarText().file("one", "1").finish();
 
-  Fixture() {
+  SecretsFixture() {
     registry.set_hook([](const HttpServerRequest& request, HttpResponder& responder) {
       const auto found = request.headers.find("authorization");
       const std::string given = found == request.headers.end() ? "" : found->second;
@@ -63,7 +63,7 @@ bool says(const std::string& text, const char* part) { return text.find(part) !=
 }  // namespace
 
 TEST_CASE("an image that came with a login is not handed to a pod without it") {
-  Fixture f;
+  SecretsFixture f;
   f.registry.image("team/app:1", {f.layer});
   REQUIRE(f.ensure("team/app:1", PullPolicy::if_not_present, "alice:1").empty());
   std::size_t before = f.asked();
@@ -97,7 +97,7 @@ TEST_CASE("an image that came with a login is not handed to a pod without it") {
 }
 
 TEST_CASE("images that no pod pulled are for all: imported, pulled by hand") {
-  Fixture f;
+  SecretsFixture f;
   f.registry.image("team/app:1", {f.layer});
   ImagePullOptions by_hand;
   by_hand.credentials = RegistryCredentials{"alice", "1"};
@@ -107,7 +107,7 @@ TEST_CASE("images that no pod pulled are for all: imported, pulled by hand") {
 }
 
 TEST_CASE("an image by its id is as closed as by its name") {
-  Fixture f;
+  SecretsFixture f;
   f.registry.image("team/app:1", {f.layer});
   REQUIRE(f.ensure("team/app:1", PullPolicy::if_not_present, "alice:1").empty());
   PullRequest request;
@@ -118,7 +118,7 @@ TEST_CASE("an image by its id is as closed as by its name") {
 }
 
 TEST_CASE("a program that ends between a pull and its record leaves the image closed") {
-  Fixture f;
+  SecretsFixture f;
   f.registry.image("team/app:1", {f.layer});
   const ImageReference name = ImageReference::parse(f.registry.host() + "/team/app:1").value();
   ImagePullOptions alice;

@@ -121,12 +121,12 @@ struct UploadServer {
   bool knows_subject = false;
 };
 
-struct Fixture {
+struct Pusher {
   TempDir dir;
   Engine engine;
   std::shared_ptr<ImageStore> store;
   std::string big = std::string(6 << 20, 'b');
-  explicit Fixture(ImageStoreOptions options = {}) {
+  explicit Pusher(ImageStoreOptions options = {}) {
     options.dir = dir / "store";
     options.http = make_http_client(engine);
     options.registry_retry_delay = 5ms;
@@ -138,12 +138,11 @@ struct Fixture {
     return store->push("app:1", to, std::move(options)).wait(60s);
   }
 };
-std::string why(const Result<std::string>& pushed) { return pushed ? "" : pushed.error().to_string(); }
 
 }  // namespace
 
 TEST_CASE("push: pieces, lost connections and forgotten places end in the same blobs") {
-  Fixture f;
+  Pusher f;
   UploadServer server(f.engine);
   ImagePullOptions options;
   std::atomic<int> troubles{0};
@@ -194,7 +193,7 @@ TEST_CASE("push: pieces, lost connections and forgotten places end in the same b
 }
 
 TEST_CASE("push: an upload that cannot end is deleted at the registry, and the error says what happened") {
-  Fixture f;
+  Pusher f;
   UploadServer server(f.engine);
   server.trouble = [](const HttpServerRequest& request, HttpResponder& responder, std::string&) {
     if (request.method != "PATCH") return false;
@@ -209,7 +208,7 @@ TEST_CASE("push: an upload that cannot end is deleted at the registry, and the e
 }
 
 TEST_CASE("push: a blob that another repository has is mounted; 202 is an ordinary upload") {
-  Fixture f;
+  Pusher f;
   UploadServer server(f.engine);
   ImagePullOptions options;
   options.mount_from = {"team/base"};
@@ -228,7 +227,7 @@ TEST_CASE("push: a blob that another repository has is mounted; 202 is an ordina
 }
 
 TEST_CASE("push: a token for pulling is widened once, and kept for the next operation") {
-  Fixture f;
+  Pusher f;
   UploadServer server(f.engine);
   std::atomic<int> tokens{0};
   server.trouble = [&](const HttpServerRequest& request, HttpResponder& responder, std::string&) {
@@ -256,7 +255,7 @@ TEST_CASE("push: a token for pulling is widened once, and kept for the next oper
 }
 
 TEST_CASE("an identity token is exchanged by OAuth2, or by GET where that is not known") {
-  Fixture f;
+  Pusher f;
   UploadServer server(f.engine);
   bool has_post = true;
   SUBCASE("POST") {}
@@ -433,7 +432,7 @@ TEST_CASE("small answers of registries: ranges, links, waiting times") {
 }
 
 TEST_CASE("referrers: by the registry, or by the fall-back tag that survives a race") {
-  Fixture f;
+  Pusher f;
   UploadServer server(f.engine);
   ImageStoreOptions options;
   options.http = make_http_client(f.engine);
@@ -489,7 +488,7 @@ TEST_CASE("tags are read page by page, and never from another host") {
 }
 
 TEST_CASE("all platforms of an index are pulled and pushed as they are") {
-  Fixture f;
+  Pusher f;
   FakeRegistry registry(f.engine);
   const std::string mine = registry.image("app:mine", {TarText().file("a", "1").finish()});
   const std::string other = registry.image("app:other", {TarText().file("b", "2").finish()}, "s390x");

@@ -12,11 +12,11 @@ namespace {
 const std::string kHex(64, 'a');
 const std::string kDigest = "sha256:" + kHex;
 
-struct Row {
+struct ReferenceRow {
   std::string text, want;
 };
 
-const Row kRows[] = {
+const ReferenceRow kRows[] = {
     // Docker Hub's short forms
     {"busybox", "docker.io/library/busybox:latest"},
     {"busybox:1.36", "docker.io/library/busybox:1.36"},
@@ -206,7 +206,7 @@ const Row kRows[] = {
 
 TEST_CASE("references are parsed and normalised as the table says") {
   static_assert(std::size(kRows) >= 150);
-  for (const Row& row : kRows) {
+  for (const ReferenceRow& row : kRows) {
     CAPTURE(row.text);
     const auto parsed = ImageReference::parse(row.text);
     if (row.want.starts_with('!')) {
@@ -222,7 +222,7 @@ TEST_CASE("references are parsed and normalised as the table says") {
 }
 
 TEST_CASE("canonical and familiar forms parse back to the same reference") {
-  for (const Row& row : kRows) {
+  for (const ReferenceRow& row : kRows) {
     if (row.want.starts_with('!')) continue;
     CAPTURE(row.text);
     const ImageReference first = ImageReference::parse(row.text).value();

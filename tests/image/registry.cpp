@@ -17,14 +17,14 @@ using orchestra::test::TempDir;
 
 namespace {
 
-struct Fixture {
+struct Puller {
   TempDir dir;
   Engine engine;
   std::shared_ptr<ImageStore> store;
   std::vector<std::string> layers{TarText().file("one", std::string(100'000, '1')).finish(),
                                   TarText().file("two", "2").finish(), TarText().file("three", "3").finish()};
 
-  explicit Fixture(ImageStoreOptions options = {}) {
+  explicit Puller(ImageStoreOptions options = {}) {
     options.dir = dir / "store";
     options.http = make_http_client(engine);
     options.registry_retry_delay = 10ms;
@@ -34,7 +34,6 @@ struct Fixture {
     return store->pull(name, std::move(options)).wait(60s);
   }
 };
-std::string why(const Result<ImageInfo>& pulled) { return pulled ? "" : pulled.error().to_string(); }
 
 std::string header(const HttpServerRequest& request, const char* name) {
   const auto found = request.headers.find(name);
@@ -44,7 +43,7 @@ std::string header(const HttpServerRequest& request, const char* name) {
 }  // namespace
 
 TEST_CASE("an image is pulled: whole, named, pinned; a second pull asks once and downloads nothing") {
-  Fixture f;
+  Puller f;
   FakeRegistry registry(f.engine);
   const std::string digest = registry.image("team/app:1", f.layers);
   const std::string name = registry.host() + "/team/app:1";
@@ -72,7 +71,7 @@ TEST_CASE("an image is pulled: whole, named, pinned; a second pull asks once and
 }
 
 TEST_CASE("of an index this machine's image is taken, and the index stays its pin") {
-  Fixture f;
+  Puller f;
   FakeRegistry registry(f.engine);
   const std::string digest = registry.image("app:only", f.layers);
   const auto entry = [&](const std::string& architecture) {
@@ -96,7 +95,7 @@ TEST_CASE("of an index this machine's image is taken, and the index stays its pi
 }
 
 TEST_CASE("Basic: the login is sent after the challenge, a wrong one is named without its password") {
-  Fixture f;
+  Puller f;
   FakeRegistry registry(f.engine);
   registry.image("app:1", f.layers);
   registry.set_hook([](const HttpServerRequest& request, HttpResponder& responder) {
@@ -122,7 +121,7 @@ TEST_CASE("Basic: the login is sent after the challenge, a wrong one is named wi
 }
 
 TEST_CASE("pull secrets are tried one after another until one fits") {
-  Fixture f;
+  Puller f;
   FakeRegistry registry(f.engine);
   registry.image("team/app:1", f.layers);
   registry.set_hook([](const HttpServerRequest& request, HttpResponder& responder) {
@@ -143,7 +142,7 @@ TEST_CASE("pull secrets are tried one after another until one fits") {
 }
 
 TEST_CASE("Bearer: a token is fetched with scope and service, anonymous or with a login, and renewed") {
-  Fixture f;
+  Puller f;
   FakeRegistry registry(f.engine), tokens(f.engine);
   registry.image("team/app:1", f.layers);
   std::atomic<int> serial{0}, uses{0};
@@ -185,7 +184,7 @@ TEST_CASE("Bearer: a token is fetched with scope and service, anonymous or with 
 }
 
 TEST_CASE("a blob store behind a redirect gets no credentials") {
-  Fixture f;
+  Puller f;
   FakeRegistry registry(f.engine), cdn(f.engine);
   registry.image("app:1", f.layers);
   cdn.image("app:1", f.layers);
@@ -207,7 +206,7 @@ TEST_CASE("a blob store behind a redirect gets no credentials") {
 }
 
 TEST_CASE("what does not match its digest or size is never visible") {
-  Fixture f;
+  Puller f;
   FakeRegistry registry(f.engine);
   const std::string digest = registry.image("app:1", f.layers);
   const std::string layer = sha256_digest(f.layers[0]);
@@ -240,7 +239,7 @@ TEST_CASE("what does not match its digest or size is never visible") {
 }
 
 TEST_CASE("a manifest of another digest than asked, or announced, is refused") {
-  Fixture f;
+  Puller f;
   FakeRegistry registry(f.engine);
   const std::string digest = registry.image("app:1", f.layers);
   registry.image("app:2", {f.layers[0]});
@@ -258,7 +257,7 @@ TEST_CASE("a manifest of another digest than asked, or announced, is refused") {
 }
 
 TEST_CASE("a transfer that breaks off goes on where it was") {
-  Fixture f;
+  Puller f;
   FakeRegistry registry(f.engine);
   registry.image("app:1", {f.layers[0]});
   const std::string layer = sha256_digest(f.layers[0]);
@@ -341,7 +340,7 @@ TEST_CASE("a download that a crash cut off goes on after the restart; a damaged 
 }
 
 TEST_CASE("images that share layers and are pulled at once download and unpack them once") {
-  Fixture f;
+  Puller f;
   FakeRegistry registry(f.engine);
   std::vector<std::string> layers = f.layers;
   for (int i = 0; i < 6; ++i) {
@@ -359,7 +358,7 @@ TEST_CASE("images that share layers and are pulled at once download and unpack t
 }
 
 TEST_CASE("a busy or failing registry is asked again, within bounds") {
-  Fixture f;
+  Puller f;
   FakeRegistry registry(f.engine);
   registry.image("app:1", f.layers);
   std::atomic<int> failures{0};
@@ -389,7 +388,7 @@ TEST_CASE("a busy or failing registry is asked again, within bounds") {
 }
 
 TEST_CASE("what a registry does not have is not_found, once") {
-  Fixture f;
+  Puller f;
   FakeRegistry registry(f.engine);
   const auto pulled = f.pull(registry.host() + "/nothing:1");
   REQUIRE_FALSE(pulled);
@@ -410,7 +409,7 @@ TEST_CASE("mirrors come first and get no credentials; a broken one is passed ove
   });
   ImageStoreOptions options;
   options.mirrors[upstream.host()] = {"http://" + broken.host(), "http://" + mirror.host()};
-  Fixture f(options);
+  Puller f(options);
   ImagePullOptions pull;
   pull.credentials = RegistryCredentials{"alice", "secret", ""};
   SUBCASE("the mirror has it") {
@@ -433,7 +432,7 @@ TEST_CASE("mirrors come first and get no credentials; a broken one is passed ove
 }
 
 TEST_CASE("TLS: a registry of one's own authority is trusted when told so, and only then") {
-  Fixture f;
+  Puller f;
   const auto [certificate, key] = http::make_self_signed("localhost").value();
   FakeRegistry registry(f.engine, {.tls = true, .certificate_pem = certificate, .key_pem = key});
   registry.image("app:1", f.layers);
@@ -448,7 +447,7 @@ TEST_CASE("TLS: a registry of one's own authority is trusted when told so, and o
 }
 
 TEST_CASE("ten pulls of one image are one download") {
-  Fixture f;
+  Puller f;
   FakeRegistry registry(f.engine);
   registry.image("app:1", f.layers);
   std::vector<Pending<ImageInfo>> pulls;

@@ -42,8 +42,8 @@ std::string gzip(const std::string& plain) {
 std::string bzip2(std::string plain) {
   std::string out(plain.size() + 1000, '\0');
   auto size = static_cast<unsigned>(out.size());
-  REQUIRE(BZ2_bzBuffToBuffCompress(out.data(), &size, plain.data(), static_cast<unsigned>(plain.size()), 9, 0, 0) ==
-          BZ_OK);
+  REQUIRE(BZ2_bzBuffToBuffCompress(out.data(), &size, plain.data(), static_cast<unsigned>(plain.size()), 9, 0,
+                                   0) == BZ_OK);
   return out.substr(0, size);
 }
 /// `level`: the dictionary of 9 is 64 MiB.
@@ -75,7 +75,7 @@ std::string top_layer() {
   return TarText().file("etc/.wh.old", "").file("etc/new", "new").file("hello", "world").finish();
 }
 
-struct Fixture {
+struct StoreFixture {
   TempDir dir;
   Engine engine;
   std::shared_ptr<ImageStore> open(ImageStoreOptions options = {}) {
@@ -90,12 +90,10 @@ struct Fixture {
   }
 };
 
-std::string content(const std::string& path) { return read_file(path, 1 << 20).value_or("(missing)"); }
-
 }  // namespace
 
 TEST_CASE("a docker archive is imported: names, id, configuration and content are there") {
-  Fixture f;
+  StoreFixture f;
   const std::vector<std::string> layers{base_layer(), top_layer()};
   const auto store = f.open();
   const std::string archive = docker_archive("shop/web:1", layers);
@@ -118,7 +116,7 @@ TEST_CASE("a docker archive is imported: names, id, configuration and content ar
 TEST_CASE("compressed archives and OCI layouts give the same image") {
   const std::vector<std::string> layers{base_layer(), top_layer()};
   const std::string plain = docker_archive("shop/web:1", layers);
-  Fixture f;
+  StoreFixture f;
   const auto store = f.open();
   SUBCASE("gzip") { REQUIRE(store->import(f.put("web.tar.gz", gzip(plain))).wait(30s)); }
   SUBCASE("gzip with two members") {
@@ -138,7 +136,8 @@ TEST_CASE("compressed archives and OCI layouts give the same image") {
     REQUIRE(store->import(f.put("web.tar.xz", both)).wait(30s));
   }
   SUBCASE("layers packed by bzip2 and xz in an archive") {
-    const std::string packed = docker_archive("shop/web:1", {bzip2(layers[0]), xz(layers[1])}, config_json(layers));
+    const std::string packed =
+        docker_archive("shop/web:1", {bzip2(layers[0]), xz(layers[1])}, config_json(layers));
     REQUIRE(store->import(f.put("web.tar", packed)).wait(30s));
   }
   SUBCASE("an OCI layout folder") {
@@ -162,7 +161,7 @@ TEST_CASE("compressed archives and OCI layouts give the same image") {
 }
 
 TEST_CASE("a root at level process is a plain folder with the merged layers") {
-  Fixture f;
+  StoreFixture f;
   const auto store = f.open();
   REQUIRE(store->import(f.put("a.tar", docker_archive("a", {base_layer(), top_layer()}))).wait(30s));
   const auto plan = store->prepare_root("a", "web-1", Isolation::process).wait(30s).value();
@@ -202,7 +201,7 @@ TEST_CASE("a root at level process is a plain folder with the merged layers") {
 }
 
 TEST_CASE("an overlay root really mounts and shows the merged layers") {
-  Fixture f;
+  StoreFixture f;
   const auto store = f.open();
   if (const std::string why = store->overlay_problem(); !why.empty()) ORC_SKIP("overlay root", why);
   REQUIRE(store->import(f.put("a.tar", docker_archive("a", {base_layer(), top_layer()}))).wait(30s));
@@ -233,7 +232,7 @@ TEST_CASE("an overlay root really mounts and shows the merged layers") {
 }
 
 TEST_CASE("users are found in the image's own files") {
-  Fixture f;
+  StoreFixture f;
   const auto store = f.open();
   REQUIRE(store->import(f.put("a.tar", docker_archive("a", {base_layer()}))).wait(30s));
   for (const Isolation isolation : {Isolation::full, Isolation::process}) {
@@ -252,7 +251,7 @@ TEST_CASE("users are found in the image's own files") {
 }
 
 TEST_CASE("a second process on the same folder is refused with the pid of the first") {
-  Fixture f;
+  StoreFixture f;
   const auto store = f.open();
   const auto second = ImageStore::open(f.engine, {.dir = f.dir / "store"});
   REQUIRE_FALSE(second);
@@ -261,7 +260,7 @@ TEST_CASE("a second process on the same folder is refused with the pid of the fi
 }
 
 TEST_CASE("a store opened again knows its images, layers and roots, and drops what a crash left") {
-  Fixture f;
+  StoreFixture f;
   {
     const auto store = f.open();
     REQUIRE(store->import(f.put("a.tar", docker_archive("a", {base_layer()}))).wait(30s));
@@ -282,7 +281,7 @@ TEST_CASE("a store opened again knows its images, layers and roots, and drops wh
 }
 
 TEST_CASE("a damaged archive imports nothing and says what is wrong") {
-  Fixture f;
+  StoreFixture f;
   const auto store = f.open();
   const std::vector<std::string> layers{base_layer()};
   std::string archive = docker_archive("a", layers);
@@ -341,7 +340,8 @@ TEST_CASE("a damaged archive imports nothing and says what is wrong") {
     std::size_t size = 0;
     REQUIRE(lzma_stream_buffer_encode(const_cast<lzma_filter*>(filters), LZMA_CHECK_CRC32, nullptr,
                                       reinterpret_cast<const std::uint8_t*>(archive.data()), archive.size(),
-                                      reinterpret_cast<std::uint8_t*>(out.data()), &size, out.size()) == LZMA_OK);
+                                      reinterpret_cast<std::uint8_t*>(out.data()), &size,
+                                      out.size()) == LZMA_OK);
     archive = out.substr(0, size);
     wanted = "more than 128 MiB of memory";
   }
@@ -352,7 +352,7 @@ TEST_CASE("a damaged archive imports nothing and says what is wrong") {
 }
 
 TEST_CASE("preloaded images are imported once, pinned, and a broken file stops nothing") {
-  Fixture f;
+  StoreFixture f;
   std::filesystem::create_directories(f.dir / "preload");
   f.put("preload/a.tar", docker_archive("a", {base_layer()}));
   f.put("preload/broken.tar", "this is no archive");
@@ -373,7 +373,7 @@ TEST_CASE("preloaded images are imported once, pinned, and a broken file stops n
 }
 
 TEST_CASE("names are moved by tag and removed without taking roots away") {
-  Fixture f;
+  StoreFixture f;
   const auto store = f.open();
   REQUIRE(store->import(f.put("a.tar", docker_archive("a:1", {base_layer()}))).wait(30s));
   REQUIRE(store->prepare_root("a:1", "web-1", Isolation::process).wait(30s));
@@ -390,7 +390,7 @@ TEST_CASE("names are moved by tag and removed without taking roots away") {
 }
 
 TEST_CASE("the service follows the pull policy") {
-  Fixture f;
+  StoreFixture f;
   const auto store = f.open();
   REQUIRE(store->import(f.put("a.tar", docker_archive("a:1", {base_layer()}))).wait(30s));
   const auto service = store->service();

@@ -24,12 +24,12 @@ namespace fs = std::filesystem;
 
 namespace {
 
-struct Fixture {
+struct Upkeep {
   TempDir dir;
   Engine engine;
   std::vector<ImageEvent> events;
   std::shared_ptr<ImageStore> store;
-  Fixture() {
+  Upkeep() {
     ImageStoreOptions options;
     options.dir = dir / "store";
     options.on_event = [this](const ImageEvent& event) { events.push_back(event); };
@@ -72,7 +72,7 @@ TEST_CASE("how much has to go, by the kubelet's rule") {
 }
 
 TEST_CASE("the least recently used image goes first; pinned, used and young ones stay") {
-  Fixture f;
+  Upkeep f;
   for (const char* name : {"old", "older", "used", "young"}) f.import(name);
   f.import("pinned", true);
   for (const char* name : {"used", "pinned"}) f.age(name, 100);
@@ -138,7 +138,7 @@ TEST_CASE("a store that collects by itself does so every period") {
 }
 
 TEST_CASE("verify names what is damaged and only that") {
-  Fixture f;
+  Upkeep f;
   f.import("good");
   f.import("bad");
   CHECK(f.store->verify().wait(30s)->problems.empty());
@@ -155,7 +155,7 @@ TEST_CASE("verify names what is damaged and only that") {
 }
 
 TEST_CASE("usage and diff of a root show what was written into it") {
-  Fixture f;
+  Upkeep f;
   f.import("base");
   const auto plan = f.store->prepare_root("base:1", "root", Isolation::process).wait(30s).value();
   REQUIRE(write_file(plan.directory + "/new", "new"));
@@ -172,7 +172,7 @@ TEST_CASE("usage and diff of a root show what was written into it") {
 }
 
 TEST_CASE("a root file system is imported as one layer, from a folder and from a tar") {
-  Fixture f;
+  Upkeep f;
   fs::create_directories(f.dir / "tree/etc");
   REQUIRE(write_file(f.dir / "tree/etc/name", "n"));
   REQUIRE(write_file(f.dir / "tree.tar", TarText().directory("etc").file("etc/name", "n").finish()));
@@ -188,7 +188,7 @@ TEST_CASE("a root file system is imported as one layer, from a folder and from a
 }
 
 TEST_CASE("a layout folder is extended by each export and read by import") {
-  Fixture f;
+  Upkeep f;
   f.import("one");
   f.import("two");
   const std::string folder = f.dir / "layout";

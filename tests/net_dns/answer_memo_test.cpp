@@ -12,9 +12,9 @@ namespace orchestra::dns {
 namespace {
 
 using test::query_packet;
-constexpr std::int64_t kSecond = 1'000'000'000;
+constexpr std::int64_t kOneSecond = 1'000'000'000;
 
-Record address(const std::string& name, char last) {
+Record address_record(const std::string& name, char last) {
   return {make_name(name).value(), Type::a, 5, std::string{10, 0, 0, last}};
 }
 
@@ -41,7 +41,7 @@ void remember(AnswerMemo& memo, const std::string& packet, const std::string& an
 TEST_CASE("a remembered answer is what would have been written for the question") {
   AnswerMemo memo;
   const std::string first = query_packet("web.shop.example", "A", 7);
-  remember(memo, first, answer_to(first, {address("web.shop.example", 1)}));
+  remember(memo, first, answer_to(first, {address_record("web.shop.example", 1)}));
   // Another id, another case, no recursion wanted, checking disabled.
   Question asked = test::question("web.shop.example", "A");
   asked.sent = "\3wEb\4ShOp\7examplE" + std::string(1, '\0');
@@ -49,7 +49,7 @@ TEST_CASE("a remembered answer is what would have been written for the question"
   second.resize(second.size() - kOptBytes);
   second[11] = 0;
   second[2] = 0;
-  CHECK(find(memo, second) == answer_to(second, {address("web.shop.example", 1)}));
+  CHECK(find(memo, second) == answer_to(second, {address_record("web.shop.example", 1)}));
   CHECK(find(memo, query_packet("web.shop.example", "AAAA")).empty());
   CHECK(find(memo, query_packet("web.shop.exampl", "A")).empty());
   CHECK(find(memo, query_packet("web.shop.example", "A", 7, true)).empty());  // with EDNS: another answer
@@ -60,8 +60,8 @@ TEST_CASE("a remembered answer is what would have been written for the question"
 TEST_CASE("several addresses take turns in a remembered answer") {
   AnswerMemo memo;
   const std::string packet = query_packet("web.shop.example", "A", 7, true);
-  const auto one = address("web.shop.example", 1), two = address("web.shop.example", 2),
-             three = address("web.shop.example", 3);
+  const auto one = address_record("web.shop.example", 1), two = address_record("web.shop.example", 2),
+             three = address_record("web.shop.example", 3);
   remember(memo, packet, answer_to(packet, {one, two, three}));
   CHECK(find(memo, packet, 0) == answer_to(packet, {one, two, three}));
   CHECK(find(memo, packet, 1) == answer_to(packet, {two, three, one}));
@@ -74,22 +74,22 @@ TEST_CASE("several addresses behind aliases take turns, the aliases stay") {
     return Record{make_name(from).value(), type, 5, make_name(to).value()};
   };
   const Record first = alias("web.shop.example", "x.elsewhere.example"),
-               second = alias("x.elsewhere.example", "y.shop.example"), one = address("y.shop.example", 1),
-               two = address("y.shop.example", 2);
+               second = alias("x.elsewhere.example", "y.shop.example"),
+               one = address_record("y.shop.example", 1), two = address_record("y.shop.example", 2);
   AnswerMemo memo;
   remember(memo, packet, answer_to(packet, {first, second, one, two}));
   CHECK(find(memo, packet, 0) == answer_to(packet, {first, second, one, two}));
   CHECK(find(memo, packet, 1) == answer_to(packet, {first, second, two, one}));
   // A DNAME and the alias that it makes.
   const Record rule = alias("shop.example", "new.example", Type::dname),
-               made = alias("web.shop.example", "web.new.example"), new_one = address("web.new.example", 1),
-               new_two = address("web.new.example", 2);
+               made = alias("web.shop.example", "web.new.example"),
+               new_one = address_record("web.new.example", 1), new_two = address_record("web.new.example", 2);
   AnswerMemo renamed;
   remember(renamed, packet, answer_to(packet, {rule, made, new_one, new_two}));
   CHECK(find(renamed, packet, 1) == answer_to(packet, {rule, made, new_two, new_one}));
   // Not of that form: addresses of two names, or with a signature.
   const Record signature{one.name, static_cast<Type>(46), 5, std::string(30, 's')};
-  for (const std::vector<Record>& odd : {std::vector{first, one, address("z.shop.example", 2)},
+  for (const std::vector<Record>& odd : {std::vector{first, one, address_record("z.shop.example", 2)},
                                          std::vector{first, second, one, two, signature},
                                          std::vector{signature, one, two}, std::vector{first, second}}) {
     AnswerMemo other;
@@ -102,7 +102,7 @@ TEST_CASE("an answer that is too large for who asks is not given") {
   AnswerMemo memo;
   const std::string packet = query_packet("web.shop.example", "A", 7, true);
   std::vector<Record> many;
-  for (char i = 1; i < 60; ++i) many.push_back(address("web.shop.example", i));
+  for (char i = 1; i < 60; ++i) many.push_back(address_record("web.shop.example", i));
   const std::string answer = answer_to(packet, many);
   REQUIRE(answer.size() > kUdpBytes);
   remember(memo, packet, answer);
@@ -118,18 +118,18 @@ TEST_CASE("what an upstream server said ends, and is not for who asks otherwise"
   const std::string packet = query_packet("a.example", "A");
   PlainQuestion question;
   REQUIRE(read_plain_question(packet, 1, question));
-  const std::string first = answer_to(packet, {address("a.example", 1)}),
-                    second = answer_to(packet, {address("a.example", 2)});
-  memo.remember(question, first, kSecond);
-  CHECK(find(memo, packet, 0, kSecond - 1) == first);
-  CHECK(find(memo, packet, 0, kSecond).empty());
+  const std::string first = answer_to(packet, {address_record("a.example", 1)}),
+                    second = answer_to(packet, {address_record("a.example", 2)});
+  memo.remember(question, first, kOneSecond);
+  CHECK(find(memo, packet, 0, kOneSecond - 1) == first);
+  CHECK(find(memo, packet, 0, kOneSecond).empty());
   std::string not_recursive = packet, checking_disabled = packet;
   not_recursive[2] = 0;
   checking_disabled[3] = 0x10;
   CHECK(find(memo, not_recursive).empty());
   CHECK(find(memo, checking_disabled).empty());  // CVE-2024-0874
-  memo.remember(question, second, 2 * kSecond);
-  CHECK(find(memo, packet, 0, kSecond) == second);
+  memo.remember(question, second, 2 * kOneSecond);
+  CHECK(find(memo, packet, 0, kOneSecond) == second);
   CHECK(memo.size() == 1);
 }
 
@@ -171,8 +171,8 @@ TEST_CASE("above the limit of answers every second asker is told to come by TCP"
   CHECK(limiter.ask(source, 0) == RateVerdict::drop);
   CHECK(limiter.ask(source, 0) == RateVerdict::slip);
   CHECK(limiter.ask(other, 0) == RateVerdict::answer);
-  CHECK(limiter.ask(source, kSecond / 10) == RateVerdict::answer);
-  CHECK(limiter.ask(source, kSecond / 10) == RateVerdict::drop);
+  CHECK(limiter.ask(source, kOneSecond / 10) == RateVerdict::answer);
+  CHECK(limiter.ask(source, kOneSecond / 10) == RateVerdict::drop);
   RateLimiter none(0, {1, 2});
   for (int i = 0; i < 1000; ++i) CHECK(none.ask(source, 0) == RateVerdict::answer);
 }

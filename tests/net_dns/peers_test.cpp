@@ -22,7 +22,7 @@ namespace {
 
 using namespace test::dns_server;
 
-constexpr const char* kZone = R"($ORIGIN shop.example.
+constexpr const char* kPeerZone = R"($ORIGIN shop.example.
 $TTL 1h
 @       IN SOA ns1 hostmaster 2024010101 2h 30m 2w 5m
         NS  ns1
@@ -74,7 +74,7 @@ class Peer {
   explicit Peer(const std::string& name) {
     const std::string port = std::to_string(test::free_port());  // they take no port 0
     address_ = "127.0.0.1:" + port;
-    std::ofstream(folder_ / "zone") << kZone;
+    std::ofstream(folder_ / "zone") << kPeerZone;
     std::ofstream conf(folder_ / "conf");
     if (name == "knotd") {
       conf << "server:\n  rundir: " << folder_.path() << "\n  listen: 127.0.0.1@" << port
@@ -217,7 +217,7 @@ class Asker {
 void compare(const std::string& name) {
   const Peer peer(name);
   Fixture ours;
-  REQUIRE(ours.server->add_zone(DnsZone::from_text(kZone, "shop.example").value()));
+  REQUIRE(ours.server->add_zone(DnsZone::from_text(kPeerZone, "shop.example").value()));
   Asker us(ours.address), them(peer.address());
   Questions questions(1);
   const int count = std::getenv("ORCHESTRA_LONG") != nullptr ? 100000 : 10000;

@@ -76,7 +76,7 @@ Question asked(const std::string& name, const std::string& type) {
   return {.sent = wire, .name = wire, .type = parse_type(type).value()};
 }
 
-std::string refusal(const std::string& text) {
+std::string zone_refusal(const std::string& text) {
   const auto zone = DnsZone::from_text(text, "shop.example", "shop.zone");
   return zone ? "it is fine" : zone.error().message();
 }
@@ -269,7 +269,7 @@ TEST_CASE("a zone file that is wrong is refused with its line and the reason") {
   };
   for (const auto& [text, said] : cases) {
     CAPTURE(text);
-    CHECK_MESSAGE(refusal(text).find(said) != std::string::npos, refusal(text));
+    CHECK_MESSAGE(zone_refusal(text).find(said) != std::string::npos, zone_refusal(text));
   }
 }
 

@@ -24,10 +24,10 @@ namespace {
 
 /// Plugins are programs: `body` runs in sh with the command in $CNI_COMMAND and the input in $in. Each call
 /// adds "NAME COMMAND" to the log.
-struct Lab {
+struct CniLab {
   Engine engine;
   TempDir dir;
-  Lab() {
+  CniLab() {
     make_directories(dir / "bin", 0700).value();
     make_directories(dir / "conf", 0700).value();
   }
@@ -169,7 +169,7 @@ TEST_CASE(
 }
 
 TEST_CASE("ADD goes in order with each result handed on, DEL in reverse, and both are done once") {
-  Lab lab;
+  CniLab lab;
   lab.plugin("first", kResult);
   lab.plugin("second", "echo \"$in\" | grep -q '\"prevResult\":{' || exit 1\necho \"$in\" >>" +
                            (lab.dir / "told") + "\necho \"$CNI_CONTAINERID $CNI_IFNAME $CNI_ARGS\" >>" +
@@ -202,7 +202,7 @@ TEST_CASE("what ADD answered holds for the namespace it was for: in another one 
   const char* name =
       "what ADD answered holds for the namespace it was for: in another one the pod is added anew";
   if (!can_make_namespaces()) ORC_SKIP(name, "needs root: network namespaces cannot be made");
-  Lab lab;
+  CniLab lab;
   lab.plugin("first", kResult);
   lab.configure({R"({"type":"first"})"});
   CniOptions options;
@@ -222,7 +222,7 @@ TEST_CASE("what ADD answered holds for the namespace it was for: in another one 
 }
 
 TEST_CASE("each pod is detached by what attached it, whatever is configured since") {
-  Lab lab;
+  CniLab lab;
   lab.plugin("first", kResult);
   lab.configure({R"({"type":"first"})"});
   auto node =
@@ -262,7 +262,7 @@ TEST_CASE("each pod is detached by what attached it, whatever is configured sinc
 }
 
 TEST_CASE("without a configuration nothing is added, and what was added before is taken back") {
-  Lab lab;
+  CniLab lab;
   lab.plugin("first", kResult);
   lab.configure({R"({"type":"first"})"});
   lab.add(*lab.open(), "uid-1").value();
@@ -278,7 +278,7 @@ TEST_CASE("without a configuration nothing is added, and what was added before i
 }
 
 TEST_CASE("a plugin that fails ends ADD, the whole list gets DEL, and its words are in the error") {
-  Lab lab;
+  CniLab lab;
   lab.plugin("first", kResult);
   lab.plugin("second",
              "[ $CNI_COMMAND = ADD ] || exit 0\necho wrote this >&2\n"
@@ -297,7 +297,7 @@ TEST_CASE("a plugin that fails ends ADD, the whole list gets DEL, and its words 
 }
 
 TEST_CASE("a DEL that fails is done again, the rest of the list is not kept from it") {
-  Lab lab;
+  CniLab lab;
   lab.plugin("first", kResult);
   lab.plugin("second", "[ $CNI_COMMAND = DEL ] && [ -e " + (lab.dir / "broken") + " ] && exit 7\n" + kResult);
   lab.configure({R"({"type":"first"})", R"({"type":"second"})"});
@@ -315,7 +315,7 @@ TEST_CASE("a DEL that fails is done again, the rest of the list is not kept from
 }
 
 TEST_CASE("a plugin that hangs, one that says too much and one that is not there are named") {
-  Lab lab;
+  CniLab lab;
   lab.plugin("hangs", "exec sleep 100");
   lab.configure({R"({"type":"hangs"})"});
   auto runtime = lab.open(300ms);
@@ -332,7 +332,7 @@ TEST_CASE("a plugin that hangs, one that says too much and one that is not there
 }
 
 TEST_CASE("GC and STATUS are for 1.1: those who are valid are told, a node that is not ready says so") {
-  Lab lab;
+  CniLab lab;
   lab.plugin("new",
              "[ $CNI_COMMAND = GC ] && echo \"$in\" >" + (lab.dir / "told") +
                  "\n[ $CNI_COMMAND = STATUS ] && { echo '{\"code\":50,\"msg\":\"not yet\"}'; exit 1; }\n" +

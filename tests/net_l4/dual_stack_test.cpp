@@ -31,12 +31,12 @@ std::string six(int node, int last) {
 }
 
 /// Nodes 1 and 2 on one wire of IPv4; node 1 has a machine outside, too, which knows both families.
-struct Lab {
+struct DualLab {
   Engine engine;
   std::map<int, NetworkNamespace> hosts;
   std::map<int, TempDir> data;
   NetworkNamespace outside = make_host();
-  Lab() {
+  DualLab() {
     for (const int node : {1, 2}) hosts[node] = make_host();
     wire(hosts[1], "eth0", "192.0.2.1/24", hosts[2], "eth0", "192.0.2.2/24");
     wire(hosts[1], "uplink", "2001:db8::1/64", outside, "eth0", "2001:db8::2/64");
@@ -89,7 +89,7 @@ TEST_CASE(
     "pods of one node and the node reach one another by both families, and a forged source does not pass") {
   NEEDS_ROOT(
       "pods of one node and the node reach one another by both families, and a forged source does not pass");
-  Lab lab;
+  DualLab lab;
   auto network = lab.open(1);
   auto pod_a = NetworkNamespace::create().value(), pod_b = NetworkNamespace::create().value();
   CHECK(lab.attach(*network, pod_a, "a").addresses == std::vector<std::string>{"10.244.1.2", six(1, 2)});
@@ -121,7 +121,7 @@ TEST_CASE(
 
 TEST_CASE("what leaves the cluster by IPv6 has the node's address; detach and teardown leave nothing") {
   NEEDS_ROOT("what leaves the cluster by IPv6 has the node's address; detach and teardown leave nothing");
-  Lab lab;
+  DualLab lab;
   const auto before = machine_state(lab.hosts[1]);
   const std::string forwarding = sysctl_in(lab.hosts[1], "net/ipv6/conf/all/forwarding");
   auto network = lab.open(1);
@@ -146,7 +146,7 @@ TEST_CASE("what leaves the cluster by IPv6 has the node's address; detach and te
 
 TEST_CASE("pods of nodes that share only IPv4 reach each other by IPv6 through the tunnel") {
   NEEDS_ROOT("pods of nodes that share only IPv4 reach each other by IPv6 through the tunnel");
-  Lab lab;
+  DualLab lab;
   auto one = lab.open(1), two = lab.open(2);
   const PodNetworkPeer first{"one", "192.0.2.1", "10.244.1.0/24"},
       second{"two", "192.0.2.2", "10.244.2.0/24"};
@@ -209,7 +209,7 @@ TEST_CASE("ranges of IPv6 for Services that do not fit are refused before anythi
 TEST_CASE("Services of both families lead pods, their node and the outside to endpoints of the same family") {
   NEEDS_ROOT(
       "Services of both families lead pods, their node and the outside to endpoints of the same family");
-  Lab lab;
+  DualLab lab;
   const auto before = machine_state(lab.hosts[1]);
   auto network = lab.open(1, "fd00:10:96::/112");
   auto pod_a = NetworkNamespace::create().value(), pod_b = NetworkNamespace::create().value();

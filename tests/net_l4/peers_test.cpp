@@ -39,7 +39,7 @@ std::size_t count_lines(const NetworkNamespace& where, const std::string& part) 
 }
 
 /// near and far-side machines: a - b share a link; c is behind a router.
-struct Lab {
+struct PeersLab {
   Engine engine;
   std::map<char, NetworkNamespace> hosts;
   std::map<char, std::shared_ptr<PodNetwork>> networks;
@@ -47,7 +47,7 @@ struct Lab {
   std::map<char, TempDir> data;
   NetworkNamespace router = make_host();
 
-  Lab() {
+  PeersLab() {
     for (const char name : {'a', 'b', 'c'}) hosts[name] = make_host();
     wire(hosts['a'], "to-b", "192.0.2.1/24", hosts['b'], "eth0", "192.0.2.2/24");
     wire(hosts['a'], "uplink", "198.51.100.1/24", router, "to-a", "198.51.100.254/24");
@@ -99,7 +99,7 @@ struct Lab {
     return routes.neighbours(link->index, RouteSocket::Table::neighbours).value().size() +
            routes.neighbours(link->index, RouteSocket::Table::forwarding).value().size();
   }
-  ~Lab() {
+  ~PeersLab() {
     for (auto& [name, network] : networks) network->teardown().wait(60s).value();
   }
 };
@@ -108,7 +108,7 @@ struct Lab {
 
 TEST_CASE("pods reach pods of nodes on the same link by routes, of others by a tunnel") {
   NEEDS_ROOT("pods reach pods of nodes on the same link by routes, of others by a tunnel");
-  Lab lab;
+  PeersLab lab;
   CHECK(lab.attach('b').mtu == 1500);
   CHECK(lab.set_peers('a', {'b', 'c'}).empty());
   CHECK(lab.set_peers('b', {'a', 'c'}).empty());
@@ -122,15 +122,15 @@ TEST_CASE("pods reach pods of nodes on the same link by routes, of others by a t
   const std::string much(1'000'000, 'x');
   Capture on_link(lab.hosts['b'], "eth0"), at_router(lab.router, "to-c");
   for (const char to : {'a', 'b', 'c'}) {
-    const std::string address = "10.244." + Lab::number(to) + ".2";
+    const std::string address = "10.244." + PeersLab::number(to) + ".2";
     TcpAnswerer server(lab.pods[to], "0.0.0.0", 80, much);
     for (const char from : {'a', 'b', 'c'}) {
       if (from == to) continue;
       CHECK_MESSAGE(ask_tcp(lab.pods[from], address, 80, 10'000) == much, "from ", from, " to ", to);
-      CHECK(server.last_client() == "10.244." + Lab::number(from) + ".2");
+      CHECK(server.last_client() == "10.244." + PeersLab::number(from) + ".2");
       // The node itself too, with its address among the pods.
       CHECK_MESSAGE(ask_tcp(lab.hosts[from], address, 80, 10'000) == much, "node ", from, " to ", to);
-      CHECK(server.last_client() == "10.244." + Lab::number(from) + ".1");
+      CHECK(server.last_client() == "10.244." + PeersLab::number(from) + ".1");
     }
   }
   CHECK(on_link.ipv4_frames() > 0);
@@ -139,7 +139,7 @@ TEST_CASE("pods reach pods of nodes on the same link by routes, of others by a t
 
 TEST_CASE("a node that is not named any more leaves nothing, and without far nodes the tunnel goes") {
   NEEDS_ROOT("a node that is not named any more leaves nothing, and without far nodes the tunnel goes");
-  Lab lab;
+  PeersLab lab;
   lab.set_peers('c', {'a', 'b'});
   const auto tunnel_entries = [&](RouteSocket::Table table) {
     return in_namespace_get<std::size_t>(lab.hosts['c'],
@@ -178,7 +178,7 @@ TEST_CASE(
   NEEDS_ROOT(
       "a node that is named keeps its way while it cannot be planned for, and an incomplete list takes "
       "nothing");
-  Lab lab;
+  PeersLab lab;
   REQUIRE(lab.set_peers('c', {'a', 'b'}).empty());
   const auto made = machine_state(lab.hosts['c']);
   CHECK(lab.tunnel_entries('c') == 4);
@@ -202,7 +202,11 @@ TEST_CASE(
   CHECK(lab.set_peers('c', {'a', 'b'}).empty());
   CHECK(is_as_made());
   // Its Node has no address (any more, or yet).
-  CHECK(lab.networks['c']->set_peers({{"a", "", "10.244.1.0/24"}, Lab::peer('b')}).wait(60s).value().empty());
+  CHECK(lab.networks['c']
+            ->set_peers({{"a", "", "10.244.1.0/24"}, PeersLab::peer('b')})
+            .wait(60s)
+            .value()
+            .empty());
   CHECK(is_as_made());
   CHECK(lab.set_peers('c', {'b'}, false).empty());
   CHECK(lab.set_peers('c', {}, false).empty());
@@ -215,7 +219,7 @@ TEST_CASE(
 TEST_CASE("a tunnel of other options, or of an address that the machine had, is made anew with its sysctls") {
   NEEDS_ROOT(
       "a tunnel of other options, or of an address that the machine had, is made anew with its sysctls");
-  Lab lab;
+  PeersLab lab;
   REQUIRE(lab.set_peers('c', {'a'}).empty());
   const auto first = lab.tunnel('c');
   REQUIRE(first);
@@ -244,7 +248,7 @@ TEST_CASE("a tunnel of other options, or of an address that the machine had, is 
 
 TEST_CASE("a foreign tunnel, a foreign route and a node without a way are named, and others go on") {
   NEEDS_ROOT("a foreign tunnel, a foreign route and a node without a way are named, and others go on");
-  Lab lab;
+  PeersLab lab;
   in_namespace(lab.hosts['a'], []() -> Result<void> {
     ORC_ASSIGN(RouteSocket routes, RouteSocket::open());
     RouteSocket::NewTunnel foreign;

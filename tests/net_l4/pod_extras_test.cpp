@@ -19,11 +19,11 @@ using namespace std::chrono_literals;
 
 namespace {
 
-struct Lab {
+struct ExtrasLab {
   Engine engine;
   TempDir data;
   NetworkNamespace host = make_host(), outside = make_host();
-  Lab() { wire(host, "uplink", "192.0.2.1/24", outside, "eth0", "192.0.2.2/24"); }
+  ExtrasLab() { wire(host, "uplink", "192.0.2.1/24", outside, "eth0", "192.0.2.2/24"); }
   std::shared_ptr<PodNetwork> open(const std::string& cluster_cidr6 = "") {
     PodNetworkOptions options;
     options.cluster_cidr6 = cluster_cidr6;
@@ -64,7 +64,7 @@ std::int64_t transfer(const NetworkNamespace& from, const NetworkNamespace& to, 
 
 TEST_CASE("a host port leads to its pod from outside, from the node, from 127.0.0.1 and from pods") {
   NEEDS_ROOT("a host port leads to its pod from outside, from the node, from 127.0.0.1 and from pods");
-  Lab lab;
+  ExtrasLab lab;
   auto network = lab.open();
   auto pod = NetworkNamespace::create().value(), other = NetworkNamespace::create().value();
   const std::vector<HostPort> ports{{IpProtocol::tcp, "", 8080, 80}, {IpProtocol::udp, "", 5353, 53}};
@@ -100,7 +100,7 @@ TEST_CASE("a host port leads to its pod from outside, from the node, from 127.0.
 
 TEST_CASE("a host port on one address of the machine is on that one only") {
   NEEDS_ROOT("a host port on one address of the machine is on that one only");
-  Lab lab;
+  ExtrasLab lab;
   auto network = lab.open();
   auto pod = NetworkNamespace::create().value(), other = NetworkNamespace::create().value();
   network->attacher()->attach(request("a", pod, {{IpProtocol::tcp, "192.0.2.1", 80, 80}})).wait(60s).value();
@@ -127,7 +127,7 @@ TEST_CASE(
   NEEDS_ROOT(
       "a host port leads to its pod by IPv6, too, also from ::1, and on one address of IPv6 only where it "
       "says so");
-  Lab lab;
+  ExtrasLab lab;
   wire(lab.host, "uplink6", "2001:db8::1/64", lab.outside, "eth6", "2001:db8::2/64");
   auto network = lab.open("fd00:10:244::/96");
   auto pod = NetworkNamespace::create().value(), other = NetworkNamespace::create().value();
@@ -172,7 +172,7 @@ TEST_CASE(
 
 TEST_CASE("host ports are those of a new process too, and no two pods get one") {
   NEEDS_ROOT("host ports are those of a new process too, and no two pods get one");
-  Lab lab;
+  ExtrasLab lab;
   auto pod = NetworkNamespace::create().value(), other = NetworkNamespace::create().value();
   const std::vector<HostPort> ports{{IpProtocol::tcp, "", 8080, 80}};
   TcpAnswerer web(pod, "0.0.0.0", 80, "web");
@@ -197,7 +197,7 @@ TEST_CASE(
     "a pod keeps its address until no port of the machine leads there, and ports it gave up are closed") {
   NEEDS_ROOT(
       "a pod keeps its address until no port of the machine leads there, and ports it gave up are closed");
-  Lab lab;
+  ExtrasLab lab;
   auto network = lab.open();
   auto pod = NetworkNamespace::create().value();
   network->attacher()->attach(request("uid-a", pod, {{IpProtocol::tcp, "", 8080, 80}})).wait(60s).value();
@@ -238,7 +238,7 @@ TEST_CASE(
 
 TEST_CASE("what a pod sends and gets is held back to the rates it was given") {
   NEEDS_ROOT("what a pod sends and gets is held back to the rates it was given");
-  Lab lab;
+  ExtrasLab lab;
   auto network = lab.open();
   auto pod = NetworkNamespace::create().value(), other = NetworkNamespace::create().value();
   AttachRequest limited = request("uid-a", pod);

@@ -17,7 +17,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
-struct Lab {
+struct PodnetLab {
   Engine engine;
   TempDir data;
   NetworkNamespace host = make_host();
@@ -60,7 +60,7 @@ bool is_gone(const NetworkNamespace& where, const std::string& part) {
 
 TEST_CASE("two pods and their node reach one another, and a pod cannot forge its source") {
   NEEDS_ROOT("two pods and their node reach one another, and a pod cannot forge its source");
-  Lab lab;
+  PodnetLab lab;
   auto network = lab.open();
   auto pod_a = NetworkNamespace::create().value(), pod_b = NetworkNamespace::create().value();
   auto a = attach(*network, pod_a, "uid-a");
@@ -84,7 +84,7 @@ TEST_CASE("two pods and their node reach one another, and a pod cannot forge its
 
 TEST_CASE("unassigned pod and Service addresses are unreachable at once instead of leaving by the uplink") {
   NEEDS_ROOT("unassigned pod and Service addresses are unreachable at once instead of leaving by the uplink");
-  Lab lab;
+  PodnetLab lab;
   auto outside = make_host();
   wire(lab.host, "uplink", "192.0.2.1/24", outside, "eth0", "192.0.2.2/24");
   in_namespace(lab.host, []() -> Result<void> {
@@ -114,7 +114,7 @@ TEST_CASE("unassigned pod and Service addresses are unreachable at once instead 
 
 TEST_CASE("attach and detach may be repeated") {
   NEEDS_ROOT("attach and detach may be repeated");
-  Lab lab;
+  PodnetLab lab;
   auto network = lab.open();
   auto pod = NetworkNamespace::create().value();
   const auto first = attach(*network, pod, "uid-a").value();
@@ -137,7 +137,7 @@ TEST_CASE("attach and detach may be repeated") {
 
 TEST_CASE("a restart adopts pods, with and without the address journal, and removes half-made links") {
   NEEDS_ROOT("a restart adopts pods, with and without the address journal, and removes half-made links");
-  Lab lab;
+  PodnetLab lab;
   auto pod_a = NetworkNamespace::create().value(), pod_b = NetworkNamespace::create().value();
   {
     auto network = lab.open();
@@ -168,7 +168,7 @@ TEST_CASE("a restart adopts pods, with and without the address journal, and remo
 
 TEST_CASE("two hundred attachments leave no descriptor, link or address behind") {
   NEEDS_ROOT("two hundred attachments leave no descriptor, link or address behind");
-  Lab lab;
+  PodnetLab lab;
   auto options = lab.options();
   options.address_cooldown = Duration::zero();
   auto network = PodNetwork::open(lab.engine, options).value();
@@ -197,7 +197,7 @@ TEST_CASE("two hundred attachments leave no descriptor, link or address behind")
 
 TEST_CASE("teardown leaves the machine as it was") {
   NEEDS_ROOT("teardown leaves the machine as it was");
-  Lab lab;
+  PodnetLab lab;
   set_sysctl_in(lab.host, "net/ipv4/ip_forward", "0");
   const auto before = machine_state(lab.host);
   const auto redirects = sysctl_in(lab.host, "net/ipv4/conf/all/send_redirects");
@@ -225,7 +225,7 @@ TEST_CASE("teardown leaves the machine as it was") {
 
 TEST_CASE("a range that the machine routes is refused with both named, and a free one is found") {
   NEEDS_ROOT("a range that the machine routes is refused with both named, and a free one is found");
-  Lab lab;
+  PodnetLab lab;
   auto other = make_host();
   wire(lab.host, "office", "10.244.7.1/24", other, "eth0", "10.244.7.2/24");
   const auto before = machine_state(lab.host);
@@ -256,7 +256,7 @@ TEST_CASE("when somebody takes one of the ranges at the last moment, none of the
 TEST_CASE("a second instance with the same ranges is refused, with other ranges it works beside the first") {
   NEEDS_ROOT(
       "a second instance with the same ranges is refused, with other ranges it works beside the first");
-  Lab lab;
+  PodnetLab lab;
   TempDir second_data;
   auto first = lab.open();
   auto options = lab.options();
@@ -280,7 +280,7 @@ TEST_CASE("a second instance with the same ranges is refused, with other ranges 
 
 TEST_CASE("a pod dialer reaches programs that listen on 127.0.0.1 inside the pod") {
   NEEDS_ROOT("a pod dialer reaches programs that listen on 127.0.0.1 inside the pod");
-  Lab lab;
+  PodnetLab lab;
   auto network = lab.open();
   auto pod = NetworkNamespace::create().value();
   attach(*network, pod, "uid-a").value();

@@ -8,7 +8,7 @@ using namespace orchestra;
 using namespace orchestra::net;
 
 namespace {
-constexpr std::int64_t kSecond = 1'000'000'000;
+constexpr std::int64_t kOneSecond = 1'000'000'000;
 RelayTargets three(int affinity_seconds) {
   return {.list = {{1, 80}, {2, 80}, {3, 80}}, .round_robin = true, .affinity_seconds = affinity_seconds};
 }
@@ -44,9 +44,9 @@ TEST_CASE("with affinity a client keeps its endpoint while it comes back in time
   const std::uint32_t given = ask(picker, client, 0);
   CHECK(given != 3);
   picker.set(three(10));
-  CHECK(ask(picker, client, 9 * kSecond) == given);
-  CHECK(ask(picker, client, 18 * kSecond) == given);  // each connection starts the time anew
-  CHECK(ask(picker, client, 28 * kSecond) == 3);      // too late: a new choice
+  CHECK(ask(picker, client, 9 * kOneSecond) == given);
+  CHECK(ask(picker, client, 18 * kOneSecond) == given);  // each connection starts the time anew
+  CHECK(ask(picker, client, 28 * kOneSecond) == 3);      // too late: a new choice
 }
 
 TEST_CASE(

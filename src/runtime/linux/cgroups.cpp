@@ -1,5 +1,6 @@
 #include "runtime/linux/cgroups.hpp"
 
+#include "runtime/domain.hpp"
 #include "runtime/linux/device_filter.hpp"
 
 #include <dirent.h>
@@ -16,7 +17,6 @@
 namespace orchestra::runtime {
 namespace {
 
-constexpr const char* kDomain = "runtime";
 constexpr std::size_t kFileBytesMax = 1 << 20;
 constexpr const char* kHostLeaf = "orchestra-host";  ///< where a host moves itself out of the way
 constexpr const char* kSharedDevices = "devices";    ///< of all containers with the usual device rules

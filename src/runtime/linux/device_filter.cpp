@@ -15,10 +15,10 @@
 #include <cstring>
 
 #include "base/fd.hpp"
+#include "runtime/domain.hpp"
 
 namespace orchestra::runtime {
 namespace {
-constexpr const char* kDomain = "runtime";
 constexpr std::size_t kProgramsMax = 64;  ///< the kernel's limit of programs at one cgroup
 constexpr std::uint8_t kKind = BPF_REG_2, kMajor = BPF_REG_4, kMinor = BPF_REG_5, kLeft = BPF_REG_6,
                        kScratch = BPF_REG_7;

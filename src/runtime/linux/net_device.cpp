@@ -19,11 +19,11 @@
 #include <vector>
 
 #include "base/fd.hpp"
+#include "runtime/domain.hpp"
 #include "runtime/linux/try_in_child.hpp"
 
 namespace orchestra::runtime {
 namespace {
-constexpr const char* kDomain = "runtime";
 constexpr std::size_t kRequestBytes = 256, kAnswerBytes = 8192;
 constexpr int kCountedNamesMax = 1024;  ///< tried for a name with %d
 

@@ -24,6 +24,7 @@
 #include <memory>
 #include <mutex>
 
+#include "runtime/domain.hpp"
 #include "runtime/linux/shared_child.hpp"
 #include "runtime/shim/embedded_shim.hpp"
 
@@ -34,7 +35,6 @@
 namespace orchestra::runtime {
 namespace {
 
-constexpr const char* kDomain = "runtime";
 constexpr std::size_t kStackBytes = 64 << 10;
 constexpr int kDescriptorsMax = 48;
 constexpr int kBusyRetries = 7;  // 1, 2 .. 64 ms

@@ -10,12 +10,12 @@
 #include <cerrno>
 #include <vector>
 
+#include "runtime/domain.hpp"
 #include "runtime/linux/spawn.hpp"
 #include "runtime/shim/shim_client.hpp"
 
 namespace orchestra::runtime {
 namespace {
-constexpr const char* kDomain = "runtime";
 constexpr std::size_t kSubidBytesMax = 1 << 20, kPasswdBytesMax = 64 << 10;
 constexpr const char* kUidHelper = "/usr/bin/newuidmap";
 constexpr const char* kGidHelper = "/usr/bin/newgidmap";

@@ -20,6 +20,7 @@
 #include "base/json.hpp"
 #include "orchestra/env.hpp"
 #include "orchestra/runtime.hpp"
+#include "runtime/domain.hpp"
 #include "runtime/linux/labels.hpp"
 #include "runtime/linux/net_device.hpp"
 #include "runtime/oci/oci_process.hpp"
@@ -32,7 +33,6 @@
 
 namespace orchestra::runtime {
 namespace {
-constexpr const char* kDomain = "runtime";
 constexpr auto kRemoveDeadline = std::chrono::seconds(10);
 
 Result<std::string> absolute(const std::string& path) {

@@ -4,12 +4,12 @@
 
 #include "base/fd.hpp"
 #include "base/json.hpp"
+#include "runtime/domain.hpp"
 #include "runtime/oci/oci_command.hpp"
 #include "runtime/spec/capabilities.hpp"
 
 namespace orchestra::runtime {
 namespace {
-constexpr const char* kDomain = "runtime";
 
 json::array words(std::initializer_list<const char*> all) {
   json::array out;

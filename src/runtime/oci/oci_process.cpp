@@ -13,12 +13,12 @@
 #include <cerrno>
 #include <cstring>
 
+#include "runtime/domain.hpp"
 #include "runtime/shim/shim_client.hpp"
 #include "runtime/wire/protocol.hpp"
 
 namespace orchestra::runtime {
 namespace {
-constexpr const char* kDomain = "runtime";
 
 Result<wire::ReportMessage> receive_report(int socket, Fd& descriptor, bool& ended) {
   wire::ReportMessage message;

@@ -9,13 +9,13 @@
 #include "base/fd.hpp"
 #include "base/json.hpp"
 #include "orchestra/env.hpp"
+#include "runtime/domain.hpp"
 #include "runtime/oci/oci_command.hpp"
 #include "runtime/spec/parse_resources.hpp"
 #include "runtime/systemd/systemd.hpp"
 
 namespace orchestra::runtime {
 namespace {
-constexpr const char* kDomain = "runtime";
 constexpr std::size_t kResourcesBytesMax = 1 << 20;
 constexpr int kLookMs = 100;  ///< how often an OOM kill and the container's end are looked for
 constexpr std::int64_t kIntervalDefaultMs = 5000;

@@ -3,11 +3,11 @@
 #include <cstring>
 
 #include "orchestra/env.hpp"
+#include "runtime/domain.hpp"
 #include "runtime/pod/pod_runtime.hpp"
 
 namespace orchestra::runtime {
 namespace {
-constexpr const char* kDomain = "runtime";
 constexpr auto kFreezeDeadline = std::chrono::seconds(2);
 constexpr auto kResizeDeadline = std::chrono::seconds(5);
 

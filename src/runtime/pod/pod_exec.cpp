@@ -9,6 +9,7 @@
 #include <tuple>
 
 #include "orchestra/env.hpp"
+#include "runtime/domain.hpp"
 #include "runtime/linux/labels.hpp"
 #include "runtime/linux/seccomp.hpp"
 #include "runtime/plan/make_plan.hpp"
@@ -17,7 +18,6 @@
 
 namespace orchestra::runtime {
 namespace {
-constexpr const char* kDomain = "runtime";
 constexpr std::size_t kSpecBytesMax = 4 << 20;
 constexpr std::int64_t kDrainMs = 1000;  ///< a daemon that the command left behind may hold the output
 

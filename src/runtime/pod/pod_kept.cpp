@@ -7,12 +7,12 @@
 #include <cerrno>
 #include <filesystem>
 
+#include "runtime/domain.hpp"
 #include "runtime/pod/pod_runtime.hpp"
 #include "runtime/pod/records.hpp"
 
 namespace orchestra::runtime {
 namespace {
-constexpr const char* kDomain = "runtime";
 constexpr std::size_t kRecordBytesMax = 4 << 20;
 constexpr std::string_view kStateEnd = ".state";
 

@@ -17,6 +17,7 @@
 
 #include "base/file_lock.hpp"
 #include "orchestra/env.hpp"
+#include "runtime/domain.hpp"
 #include "runtime/linux/labels.hpp"
 #include "runtime/linux/seccomp.hpp"
 #include "runtime/linux/try_in_child.hpp"
@@ -29,7 +30,6 @@ namespace {
 using std::chrono::seconds;
 constexpr Duration kCreateDeadline = seconds(120), kStartDeadline = seconds(10),
                    kSignalDeadline = seconds(10), kRemoveDeadline = seconds(30);
-constexpr const char* kDomain = "runtime";
 constexpr std::size_t kConfigBytesMax = 4 << 20;
 
 std::string as_bytes(const wire::CreateRequest& request) {

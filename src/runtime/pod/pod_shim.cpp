@@ -14,6 +14,7 @@
 #include <cstring>
 #include <filesystem>
 
+#include "runtime/domain.hpp"
 #include "runtime/linux/spawn.hpp"
 #include "runtime/pod/pod_runtime.hpp"
 #include "runtime/pod/records.hpp"
@@ -21,7 +22,6 @@
 namespace orchestra::runtime {
 namespace {
 using std::chrono::seconds;
-constexpr const char* kDomain = "runtime";
 constexpr int kReadyDeadlineMs = 30'000;
 constexpr auto kAskAgain = seconds(1);
 constexpr std::size_t kRecordBytesMax = 4 << 20;

@@ -5,12 +5,12 @@
 #include <cerrno>
 #include <cstring>
 
+#include "runtime/domain.hpp"
 #include "runtime/pod/pod_runtime.hpp"
 #include "runtime/pod/process_stream.hpp"
 
 namespace orchestra::runtime {
 namespace {
-constexpr const char* kDomain = "runtime";
 constexpr auto kStartDeadline = std::chrono::seconds(10);
 
 }  // namespace

@@ -14,11 +14,11 @@
 #include <cstring>
 
 #include "orchestra/env.hpp"
+#include "runtime/domain.hpp"
 
 namespace orchestra::runtime {
 namespace {
 
-constexpr const char* kDomain = "runtime";
 constexpr std::size_t kChunkBytes = 32 << 10;
 constexpr std::size_t kWriteBytesMax = 1 << 20;  ///< queued input; more answers `overloaded`
 constexpr auto kDrain = std::chrono::seconds(1);

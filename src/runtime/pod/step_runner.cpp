@@ -7,12 +7,12 @@
 
 #include "base/assert.hpp"
 #include "orchestra/env.hpp"
+#include "runtime/domain.hpp"
 #include "runtime/pod_runtime_factory.hpp"
 
 namespace orchestra {
 namespace {
 
-constexpr const char* kDomain = "runtime";
 constexpr std::size_t kTailBytes = 64 << 10;
 constexpr auto kSetupDeadline = std::chrono::seconds(120);
 constexpr auto kRemoveDeadline = std::chrono::seconds(30);
@@ -88,7 +88,7 @@ class ContainerStepRunner final : public StepRunner,
 
   static Error late(const StepRequest& request) {
     return Error(
-        Error::deadline_exceeded, kDomain,
+        Error::deadline_exceeded, runtime::kDomain,
         "step \"" + (request.args.empty() ? std::string() : request.args.front()) + "\" did not end within " +
             std::to_string(std::chrono::duration_cast<std::chrono::seconds>(request.deadline).count()) +
             " s; it was killed");
@@ -101,7 +101,7 @@ class ContainerStepRunner final : public StepRunner,
 
 Result<std::shared_ptr<StepRunner>> make_step_runner(Engine& engine, RuntimeOptions options) {
   if (options.state_dir.empty())
-    return Error(Error::invalid, kDomain,
+    return Error(Error::invalid, runtime::kDomain,
                  "state_dir: missing; name a folder on tmpfs such as /run/orchestra/ID");
   if (options.cgroup_parent.empty())
     options.cgroup_parent = options.instance.empty() ? "/orchestra" : "/orchestra-" + options.instance;

@@ -11,10 +11,10 @@
 #include <cstring>
 
 #include "orchestra/env.hpp"
+#include "runtime/domain.hpp"
 
 namespace orchestra::runtime {
 namespace {
-constexpr const char* kDomain = "runtime";
 
 /// sun_path holds 108 bytes: the folder is named by its descriptor.
 Result<sockaddr_un> short_address(const Fd& directory) {

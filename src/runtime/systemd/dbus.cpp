@@ -12,7 +12,7 @@
 
 namespace orchestra::runtime {
 namespace {
-constexpr const char* kDomain = "dbus";
+constexpr const char* kDbusDomain = "dbus";
 constexpr int kDepthMax = 32;  ///< of containers in containers, as the specification bounds them
 constexpr std::size_t kSignalsKeptMax = 1024;
 
@@ -231,7 +231,7 @@ Result<std::optional<DbusMessage>> take_dbus(std::string& buffer) {
   constexpr std::size_t kFixed = 16;
   if (buffer.size() < kFixed) return std::optional<DbusMessage>();
   const auto bad = [](const std::string& why) {
-    return Error(Error::corrupt, kDomain, "the peer does not speak D-Bus: " + why);
+    return Error(Error::corrupt, kDbusDomain, "the peer does not speak D-Bus: " + why);
   };
   if (buffer[0] != 'l' && buffer[0] != 'B')
     return bad("unknown byte order " + std::to_string(static_cast<std::uint8_t>(buffer[0])));
@@ -297,12 +297,12 @@ Result<DbusConnection> DbusConnection::open(const std::string& path, bool bus, D
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (path.size() >= sizeof address.sun_path)
-    return Error(Error::invalid, kDomain, path + ": the path of a socket has at most 107 bytes");
+    return Error(Error::invalid, kDbusDomain, path + ": the path of a socket has at most 107 bytes");
   path.copy(address.sun_path, path.size());
   made.socket_ = Fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!made.socket_) return system_error(kDomain, "socket", path, errno);
+  if (!made.socket_) return system_error(kDbusDomain, "socket", path, errno);
   if (connect(made.socket_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
-    return Error(Error::unavailable, kDomain, "connect " + path + ": " + std::strerror(errno));
+    return Error(Error::unavailable, kDbusDomain, "connect " + path + ": " + std::strerror(errno));
   ORC_TRY(made.log_in());
   if (bus) {
     DbusMessage hello;
@@ -327,13 +327,13 @@ Result<void> DbusConnection::log_in() {
   std::size_t end = std::string::npos;
   while ((end = received_.find("\r\n")) == std::string::npos) {
     if (received_.size() > 4096)
-      return Error(Error::corrupt, kDomain, peer_ + ": the peer does not speak D-Bus: no line in 4 KiB");
+      return Error(Error::corrupt, kDbusDomain, peer_ + ": the peer does not speak D-Bus: no line in 4 KiB");
     ORC_TRY(receive());
   }
   const std::string answer = received_.substr(0, end);
   received_.erase(0, end + 2);
   if (!answer.starts_with("OK "))
-    return Error(Error::denied, kDomain,
+    return Error(Error::denied, kDbusDomain,
                  peer_ + " does not let uid " + std::to_string(geteuid()) + " in: " + answer);
   return {};
 }
@@ -347,9 +347,9 @@ Result<void> DbusConnection::send(std::string_view bytes) {
       pollfd wait{socket_.get(), POLLOUT, 0};
       const std::int64_t left = until_ns_ - real_clock().now().steady_ns;
       if (left <= 0 || poll(&wait, 1, static_cast<int>(left / 1'000'000) + 1) == 0)
-        return Error(Error::deadline_exceeded, kDomain, peer_ + " takes nothing");
+        return Error(Error::deadline_exceeded, kDbusDomain, peer_ + " takes nothing");
     } else if (errno != EINTR) {
-      return system_error(kDomain, "send", peer_, errno);
+      return system_error(kDbusDomain, "send", peer_, errno);
     }
   }
   return {};
@@ -363,13 +363,13 @@ Result<void> DbusConnection::receive() {
       received_.append(block, static_cast<std::size_t>(got));
       return {};
     }
-    if (got == 0) return Error(Error::unavailable, kDomain, peer_ + " closed the connection");
+    if (got == 0) return Error(Error::unavailable, kDbusDomain, peer_ + " closed the connection");
     if (errno == EINTR) continue;
-    if (errno != EAGAIN) return system_error(kDomain, "recv", peer_, errno);
+    if (errno != EAGAIN) return system_error(kDbusDomain, "recv", peer_, errno);
     pollfd wait{socket_.get(), POLLIN, 0};
     const std::int64_t left = until_ns_ - real_clock().now().steady_ns;
     if (left <= 0 || poll(&wait, 1, static_cast<int>(left / 1'000'000) + 1) == 0)
-      return Error(Error::deadline_exceeded, kDomain, peer_ + " does not answer");
+      return Error(Error::deadline_exceeded, kDbusDomain, peer_ + " does not answer");
   }
 }
 
@@ -395,7 +395,7 @@ Result<DbusMessage> DbusConnection::call(DbusMessage message) {
     if (answer.kind == DbusMessage::Kind::answer) return answer;
     DbusReader reader = answer.reader();
     const std::string text = answer.signature.starts_with("s") ? reader.text() : std::string();
-    return Error(Error::denied, kDomain, what + ": " + (text.empty() ? answer.error_name : text))
+    return Error(Error::denied, kDbusDomain, what + ": " + (text.empty() ? answer.error_name : text))
         .with_detail(DbusRefusal{answer.error_name});
   }
 }

@@ -6,11 +6,11 @@
 #include <charconv>
 #include <cstdlib>
 
+#include "runtime/domain.hpp"
 #include "runtime/linux/cgroups.hpp"
 
 namespace orchestra::runtime {
 namespace {
-constexpr const char* kDomain = "runtime";
 constexpr auto kDeadline = std::chrono::seconds(10);
 constexpr const char* kManager = "org.freedesktop.systemd1.Manager";
 constexpr std::size_t kUnitNameBytesMax = 255;

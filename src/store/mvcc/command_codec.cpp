@@ -23,7 +23,7 @@ enum Type : std::uint8_t {
 enum RangeFlag : std::uint8_t { kSingle = 1, kToTheEnd = 2 };
 enum OpFlag : std::uint8_t { kWantPrevious = 1, kKeysOnly = 2, kCountOnly = 4, kDescending = 8 };
 
-void write_range(Writer& out, const KeyRange& range) {
+void write_keys(Writer& out, const KeyRange& range) {
   out.u8(static_cast<std::uint8_t>((range.single ? kSingle : 0) | (range.to_the_end ? kToTheEnd : 0)));
   out.bytes(range.begin);
   if (!range.single && !range.to_the_end) out.bytes(range.end);
@@ -54,7 +54,7 @@ void write_ops(Writer& out, const std::vector<TxnOp>& ops) {
     out.u8(static_cast<std::uint8_t>((op.want_previous ? kWantPrevious : 0) |
                                      (range.keys_only ? kKeysOnly : 0) | (range.count_only ? kCountOnly : 0) |
                                      (range.descending ? kDescending : 0)));
-    write_range(out, op.range);
+    write_keys(out, op.range);
     if (op.type == TxnOp::Type::put) {
       out.varint(static_cast<std::uint64_t>(op.lease));
       out.bytes(op.value.bytes());
@@ -105,7 +105,7 @@ void write_txn(Writer& out, const Txn& txn) {
   for (const Compare& compare : txn.compares) {
     out.u8(static_cast<std::uint8_t>(compare.target));
     out.u8(static_cast<std::uint8_t>(compare.op));
-    write_range(out, compare.range);
+    write_keys(out, compare.range);
     out.u64(static_cast<std::uint64_t>(compare.number));
     out.bytes(compare.value);
   }

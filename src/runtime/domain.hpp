@@ -1,0 +1,6 @@
+#pragma once
+
+namespace orchestra::runtime {
+/// The domain of this area's errors.
+inline constexpr const char* kDomain = "runtime";
+}  // namespace orchestra::runtime
