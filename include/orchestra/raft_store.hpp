@@ -72,10 +72,11 @@ struct RaftStoreOptions {
   /// machine that sleeps does no harm. All peers should have it: those without it make no promise, and
   /// without a majority of promises every read asks. Since 0.2.
   bool lease_reads = false;
-  double max_clock_drift = 0.01;                       ///< 0 to 0.5: a part of the time that passes
-  Duration write_deadline = std::chrono::seconds(5);   ///< then a write among peers is `unknown_outcome`
-  Duration enrol_deadline = std::chrono::seconds(60);  ///< how long open() waits to be told who this peer is
-  Bytes snapshot_bytes_per_s{};                        ///< to a slow peer; 0 = no limit
+  double max_clock_drift = 0.01;                      ///< 0 to 0.5: a part of the time that passes
+  Duration write_deadline = std::chrono::seconds(5);  ///< then a write among peers is `unknown_outcome`
+  /// How long open() of a new peer waits to be told who it is: by the leader, with a majority of the members.
+  Duration enrol_deadline = std::chrono::seconds(60);
+  Bytes snapshot_bytes_per_s{};  ///< to a slow peer; 0 = no limit
   /// How often complete files are read again and verified, at this rate; damage is an alarm of status(). 0 =
   /// never.
   Duration scrub_every = std::chrono::hours(24);
@@ -141,7 +142,8 @@ class ORC_API StoreMembers {
   virtual ~StoreMembers() = default;
   virtual Pending<std::vector<StoreMember>> members() = 0;
   /// Answers the new member's id. Start it with `join` then. `force` skips the check that the voters who
-  /// answer now stay a majority.
+  /// answer now stay a majority. A voter that was never started is needed for no majority: where it would be
+  /// (one peer that becomes two), add a learner, start it, and promote it.
   virtual Pending<std::uint64_t> add_member(std::string name, std::string address, bool learner,
                                             bool force) = 0;
   virtual Pending<void> promote_member(std::uint64_t id) = 0;

@@ -2,7 +2,7 @@
 
 namespace orchestra::sim {
 
-store::LogIdentity found_peers(Simulator& simulator, const std::vector<SimPeer*>& peers) {
+void found_peers(Simulator& simulator, const std::vector<SimPeer*>& peers) {
   store::LogIdentity cluster;
   simulator.random().fill(cluster.cluster.data(), cluster.cluster.size());
   store::Configuration configuration;
@@ -14,7 +14,6 @@ store::LogIdentity found_peers(Simulator& simulator, const std::vector<SimPeer*>
     configuration.members.push_back({store::PeerId{1 + i}, peer.name, peer.name + ":1", true});
   }
   peers.front()->identity.founds = configuration;
-  return cluster;
 }
 
 RaftStoreOptions options_of_peer(const SimPeer& peer) {

@@ -22,9 +22,8 @@ struct SimPeer {
   store::PeerId id() const { return store::PeerId{identity.identity.peer}; }
 };
 
-/// Gives named peers their machines and identities; the first one founds the cluster. Answers what they
-/// share.
-store::LogIdentity found_peers(Simulator& simulator, const std::vector<SimPeer*>& peers);
+/// Gives named peers their machines and identities; the first one founds the cluster.
+void found_peers(Simulator& simulator, const std::vector<SimPeer*>& peers);
 
 /// Where its files lie and where the others reach it; the engine's only thread writes its log.
 RaftStoreOptions options_of_peer(const SimPeer& peer);

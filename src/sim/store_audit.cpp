@@ -150,6 +150,7 @@ void StoreAudit::look(PeerId peer, const RaftCore& core, std::int64_t now_ns) {
   Peer& known = peers_[peer];
   if (known.changes != core.configuration_changes()) {
     known.changes = core.configuration_changes();
+    known.members_ns = now_ns;
     check_members(peer, core);
   }
   if (core.commit() > known.looked) {
@@ -191,7 +192,9 @@ void StoreAudit::check_leader(PeerId peer, Peer& known, const RaftCore& core, st
       violated(peer, "leads term " + shown(core.term()) + " without the votes of a majority");
     // Of what was committed before its term: one that slept may win an election that others have left behind.
     Index last{committed_.size()};
-    while (last.value > 0 && committed_seen_[last.value - 1] >= core.term()) --last.value;
+    while (last.value > 0 && (committed_[last.value - 1].value == 0 ||  // nobody looked at it
+                              committed_seen_[last.value - 1] >= core.term()))
+      --last.value;
     if (core.last_index() < last || (last > core.base_index() && committed_[last.value - 1].value != 0 &&
                                      core.term_at(last) != committed_[last.value - 1]))
       violated(peer, "leads term " + shown(core.term()) + " without the committed entry " + shown(last));
@@ -211,7 +214,7 @@ void StoreAudit::check_leader(PeerId peer, Peer& known, const RaftCore& core, st
       violated(peer, "committed entry " + shown(core.commit()) + " of an older term by counting");
     known.counted = core.commit();
   }
-  const std::int64_t since = std::max(known.led_ns, known.awake_ns);
+  const std::int64_t since = std::max({known.led_ns, known.awake_ns, known.members_ns});
   if (now_ns - since <= kSilenceMax) return;
   const bool hears = store::has_quorum(core.configuration(), [&](PeerId id) {
     const auto heard = known.heard_ns.find(id);

@@ -35,6 +35,9 @@ class StoreAudit {
   /// Its disk was replaced by an empty one. What it said before was true then, and counts; what it says under
   /// this id from now on must convince nobody.
   void lost(store::PeerId peer) { peers_[peer].lost = true; }
+  /// Its id was told to an empty disk, for the first time as far as the log knows: from now on that one
+  /// counts.
+  void reborn(store::PeerId peer) { peers_[peer] = {}; }
   /// After it: what is there now against what the disk was given before.
   void opened(store::PeerId peer, const store::RaftCore& core);
   /// It does nothing, or does something again: silence counts from here.
@@ -61,7 +64,8 @@ class StoreAudit {
     bool lost = false;
     std::int64_t led_ns = 0;  ///< since when it leads, as far as was seen
     std::int64_t awake_ns = 0;
-    std::uint64_t changes = 0;  ///< of its configuration
+    std::int64_t members_ns = 0;  ///< since when it believes in these members: new ones are waited for
+    std::uint64_t changes = 0;    ///< of its configuration
     std::map<PeerId, std::int64_t> heard_ns;
   };
   bool holds(PeerId peer, Index index, Term term) const;

@@ -6,6 +6,7 @@
 #include "sim/sim_peers.hpp"
 #include "sim/store_audit.hpp"
 #include "store/disk/segment.hpp"
+#include "store/raft/quorum.hpp"
 #include "store/transport/peer_wire.hpp"
 
 namespace orchestra::sim {
@@ -73,6 +74,9 @@ class StoreSim {
       std::string before;
     };
     std::optional<Damage> damaged;  ///< what its next start must refuse
+    std::uint64_t asks = 0;         ///< its disk is empty: the nonce with which it asks who it is
+    bool gone = false;              ///< for good: another machine takes its place
+    bool has_disk() const { return asks == 0 && !gone; }
   };
 
   static SimNetworkOptions network_options(std::uint64_t seed) {
@@ -103,11 +107,19 @@ class StoreSim {
       peers_[name].name = name;
       peers.push_back(&peers_[name]);
     }
-    cluster_ = found_peers(simulator_, peers);
+    found_peers(simulator_, peers);
     next_peer_ = count + 1;
     if (losses_.below(3) == 0) {
       for (SimPeer* peer : peers) {
         if (losses_.below(2) == 0) peer->identity.commands_known = kCommandsOfEarlier;
+      }
+    }
+    if (losses_.below(3) == 0) {
+      for (SimPeer* peer : peers) {
+        if (peer == peers.front() || losses_.below(2) == 0) continue;
+        simulator_.after(Duration(static_cast<std::int64_t>(1 + losses_.below(4'000'000'000))),
+                         [this, late = static_cast<Peer*>(peer)] { ask_place(*late); });
+        static_cast<Peer*>(peer)->asks = losses_.next();
       }
     }
     if (losses_.below(2) == 0) plan_loss();
@@ -120,7 +132,9 @@ class StoreSim {
         return true;
       });
     }
-    for (auto& [name, peer] : peers_) open(peer);
+    for (auto& [name, peer] : peers_) {
+      if (peer.has_disk()) open(peer);
+    }
   }
 
   void open(Peer& peer) {
@@ -547,7 +561,8 @@ class StoreSim {
   // two others, so that a majority keeps what was acknowledged; then recovery is demanded.
 
   void plan_loss() {
-    simulator_.after(Duration(static_cast<std::int64_t>(500'000'000 + losses_.below(6'000'000'000))), [this] {
+    const std::uint64_t wait_max = losses_.below(3) == 0 ? 500'000'000 : 6'000'000'000;
+    simulator_.after(Duration(static_cast<std::int64_t>(100'000'000 + losses_.below(wait_max))), [this] {
       if (healing_) return;
       auto at = peers_.begin();
       std::advance(at, static_cast<std::ptrdiff_t>(losses_.below(peers_.size())));
@@ -563,27 +578,25 @@ class StoreSim {
     });
   }
   bool may_lose(Peer& peer) {
-    Peer* leads = leader();
-    if (lost_ != 0 || leads == nullptr || voters() < 3) return false;
+    if (lost_ != 0 || leader() == nullptr || !peer.has_disk()) return false;
     for (const auto& [name, other] : peers_) {
       if (other.damaged) return false;
     }
-    // Everybody knows that it took part: one that lags behind that entry would let the empty disk in
-    // (docs/status.md).
-    const store::Configuration all = leads->store->raft_view().configuration;
-    for (const Member& member : all.members) {
-      const auto known = std::find_if(peers_.begin(), peers_.end(),
-                                      [&](const auto& entry) { return entry.second.id() == member.id; });
-      if (known == peers_.end() || !known->second.store) return false;
-      bool settled = false;
-      known->second.store->inspect([&](const store::RaftCore& core) {
-        const Member* self = core.configuration().find(peer.id());
-        settled = !core.configuration().joint && core.configurations().back().index <= core.applied() &&
-                  self != nullptr && self->voter && self->started;
+    // Whatever anybody believes of who takes part: a majority without it has its disks, and something to
+    // lose.
+    bool committed = false;
+    for (const auto& [name, other] : peers_) {
+      if (!other.store) continue;
+      bool left = true;
+      other.store->inspect([&](const store::RaftCore& core) {
+        committed |= core.commit().value >= 2;
+        const auto keeps = [&](PeerId id) { return id != peer.id() && with_disk(id); };
+        for (const auto& placed : core.configurations())
+          left &= placed.what.members.empty() || store::has_quorum(placed.what, keeps);
       });
-      if (!settled) return false;
+      if (!left) return false;
     }
-    return true;
+    return committed;
   }
 
   /// While it is down a byte turns, or a sector of another place lies where it should not: in a place whose
@@ -635,8 +648,8 @@ class StoreSim {
     ++report_.damaged;
   }
 
-  /// Somebody starts it again under its old id, and then does what is right: that member goes, a new one
-  /// comes.
+  /// Somebody starts it again as it was: it asks who it is. As soon as it is refused, or before, that member
+  /// is removed and a new one comes.
   void replace_disk(Peer& peer) {
     if (peer.store) crash(peer);
     note("replace disk " + peer.name);
@@ -647,8 +660,51 @@ class StoreSim {
     peer.rotten.clear();
     audit_.lost(peer.id());
     lost_ = peer.id().value;
-    if (peer.restart_at == 0) peer.restart_at = simulator_.now_ns() + 1;
-    replace_member();
+    peer.asks = losses_.next();
+    ask_place(peer);
+    if (losses_.below(4) == 0) replace_member();
+  }
+
+  /// Of anybody who runs, again and again.
+  void ask_place(Peer& peer) {
+    simulator_.after(Duration(static_cast<std::int64_t>(1 + losses_.below(300'000'000))), [this, &peer] {
+      if (done_ || peer.asks == 0) return;
+      auto at = peers_.begin();
+      std::advance(at, static_cast<std::ptrdiff_t>(losses_.below(peers_.size())));
+      Peer& asked = at->second;
+      if (asked.store && !asked.host->paused) {
+        store::Hello hello;
+        hello.purpose = store::Purpose::enrol;
+        hello.name = peer.name;
+        hello.address = peer.name + ":1";
+        hello.nonce = peer.asks;
+        hello.term = Term{1};
+        asked.host->dirty = true;
+        asked.store->enrol_peer(hello, [this, &peer, nonce = peer.asks](const Result<store::Place>& place) {
+          if (!done_ && peer.asks == nonce) was_told(peer, place);
+        });
+      }
+      ask_place(peer);
+    });
+  }
+  void was_told(Peer& peer, const Result<store::Place>& place) {
+    note("told " + peer.name + (place ? "" : ": " + place.error().to_string()));
+    if (place) {
+      ++report_.told;
+      peer.asks = 0;
+      peer.identity.identity = place->identity;
+      peer.identity.enrolled = place->term;
+      if (lost_ == peer.id().value) lost_ = 0;
+      audit_.reborn(peer.id());
+      peer.restart_at = simulator_.now_ns() + 1;
+    } else if (place.error().is(Error::already_exists) ||
+               (place.error().is(Error::not_found) && lost_ == peer.id().value)) {
+      ++report_.turned_away;
+      peer.asks = 0;
+      peer.gone = true;
+      if (lost_ == 0) lost_ = peer.id().value;
+      if (lost_ == peer.id().value) replace_member();
+    }
   }
   void replace_member() {
     simulator_.after(300ms, [this] {
@@ -657,13 +713,35 @@ class StoreSim {
       if (leads == nullptr || leads->host->paused) return replace_member();
       const store::Configuration now = leads->store->raft_view().configuration;
       if (now.joint) return replace_member();
+      if (lost_ == 0) return;  // it was told who it is after all
       if (now.find(PeerId{lost_}) != nullptr) {
         leads->host->dirty = true;
         leads->store->remove_member(lost_, false).on_ready([](Result<void>) {});
         return replace_member();
       }
+      for (auto& [name, peer] : peers_) {
+        if (peer.id().value != lost_) continue;
+        peer.asks = 0;
+        peer.gone = true;
+      }
       lost_ = 0;
       if (!healing_ && peers_.size() < kMachines) add_machine(*leads);
+    });
+  }
+
+  /// A leader that did not know of it yet may have been asked before.
+  void remove_gone() {
+    simulator_.after(500ms, [this] {
+      if (done_) return;
+      Peer* leads = leader();
+      for (auto& [name, peer] : peers_) {
+        if (leads == nullptr || !peer.gone) continue;
+        if (leads->store->raft_view().configuration.find(peer.id()) == nullptr) continue;
+        leads->host->dirty = true;
+        leads->store->remove_member(peer.id().value, false).on_ready([](Result<void>) {});
+        break;
+      }
+      remove_gone();
     });
   }
 
@@ -715,20 +793,22 @@ class StoreSim {
     audit_.woke(PeerId{peer.identity.identity.peer}, simulator_.now_ns());
   }
 
-  /// The identity is what the cluster gave: the simulator brings it to the new machine.
+  /// As a learner, now and then as a voter at once.
   void add_machine(Peer& leads) {
     const std::string name(1, static_cast<char>('a' + next_peer_++));
+    const bool learner = losses_.below(4) != 0;
     note("add " + name);
     leads.host->dirty = true;
-    leads.store->add_member(name, name + ":1", true, false).on_ready([this, name](Result<std::uint64_t> id) {
-      if (!id || healing_) return;
-      Peer& fresh = peers_[name];
-      fresh.name = name;
-      fresh.host = &simulator_.add_host(name);
-      fresh.identity.identity = cluster_;
-      fresh.identity.identity.peer = *id;
-      fresh.restart_at = simulator_.now_ns() + 1;
-    });
+    leads.store->add_member(name, name + ":1", learner, false)
+        .on_ready([this, name](Result<std::uint64_t> id) {
+          if (!id || healing_) return;
+          Peer& fresh = peers_[name];
+          fresh.name = name;
+          fresh.host = &simulator_.add_host(name);
+          fresh.identity.identity.peer = *id;
+          fresh.asks = losses_.next();
+          ask_place(fresh);
+        });
   }
 
   void change_members(Peer& peer) {
@@ -760,7 +840,7 @@ class StoreSim {
   void check() {
     for (auto& [name, peer] : peers_) {
       if (!peer.store) {
-        if (peer.restart_at != 0 && simulator_.now_ns() >= peer.restart_at) {
+        if (peer.has_disk() && peer.restart_at != 0 && simulator_.now_ns() >= peer.restart_at) {
           peer.restart_at = 0;
           open(peer);
           if (!peer.store) peer.restart_at = simulator_.now_ns() + 1'000'000'000;
@@ -839,6 +919,7 @@ class StoreSim {
   void heal() {
     note("heal everything");
     healing_ = true;
+    remove_gone();
     simulator_.network().calm();
     disk_delay_max_ = std::min<std::uint64_t>(disk_delay_max_, kCalmDisk);
     for (auto& [name, peer] : peers_) {
@@ -849,6 +930,27 @@ class StoreSim {
       if (peer.store && peer.host->disk.crashed()) crash(peer);
       if (!peer.store) peer.restart_at = simulator_.now_ns() + 1;
     }
+  }
+
+  /// A disk was lost while a change of members began that needs it for a majority: nothing is lost, but
+  /// nothing goes on either, until somebody uses --force-new-cluster.
+  bool stands_still() {
+    bool still = false;
+    for (auto& [name, peer] : peers_) {
+      if (!peer.store) continue;
+      peer.store->inspect([&](const store::RaftCore& core) {
+        for (const auto& placed : core.configurations())
+          still |= placed.index > core.commit() &&
+                   !store::has_quorum(placed.what, [&](PeerId id) { return with_disk(id); });
+        still |= !core.configuration().members.empty() &&
+                 !store::has_quorum(core.configuration(), [&](PeerId id) { return with_disk(id); });
+      });
+    }
+    return still;
+  }
+  bool with_disk(PeerId id) const {
+    return std::any_of(peers_.begin(), peers_.end(),
+                       [&](const auto& entry) { return entry.second.id() == id && entry.second.has_disk(); });
   }
 
   std::string described() {
@@ -879,6 +981,24 @@ class StoreSim {
 
   void finish() {
     done_ = true;
+    if (stands_still()) {
+      ++report_.stood_still;
+    } else {
+      demand_progress();
+    }
+    std::vector<Operation> history;
+    for (const auto& op : history_) {
+      if (!op->key.empty()) history.push_back(*op);
+    }
+    if (const std::string wrong = check_linearizable(history); !wrong.empty()) violated(wrong);
+    std::vector<Operation> with_revision;
+    for (const Operation& op : history) {
+      if (op.outcome == Operation::Outcome::done) with_revision.push_back(op);
+    }
+    if (const std::string wrong = check_revisions(with_revision); !wrong.empty()) violated(wrong);
+  }
+
+  void demand_progress() {
     Peer* leads = leader();
     if (leads == nullptr) return violated("no leader after everything was healed:" + described());
     auto written = leads->store->put("the last", "x", {});
@@ -916,16 +1036,6 @@ class StoreSim {
                           std::to_string(place.first));
       }
     }
-    std::vector<Operation> history;
-    for (const auto& op : history_) {
-      if (!op->key.empty()) history.push_back(*op);
-    }
-    if (const std::string wrong = check_linearizable(history); !wrong.empty()) violated(wrong);
-    std::vector<Operation> with_revision;
-    for (const Operation& op : history) {
-      if (op.outcome == Operation::Outcome::done) with_revision.push_back(op);
-    }
-    if (const std::string wrong = check_revisions(with_revision); !wrong.empty()) violated(wrong);
   }
 
   static constexpr std::size_t kFaults = 13;
@@ -943,7 +1053,6 @@ class StoreSim {
   SimRandom losses_;
   StoreAudit audit_;
   std::map<std::string, Peer> peers_;
-  store::LogIdentity cluster_;
   std::uint64_t next_peer_ = 1;
   std::uint64_t lost_ = 0;  ///< the member whose disk was replaced and that is still one
   unsigned weights_[kFaults] = {};

@@ -107,7 +107,12 @@ Result<int> serve(const Arguments& args, std::FILE* out, const std::function<boo
   if (!args.has("--data")) return usage_error("--data DIR is missing");
   const std::string& data = args.values.at("--data");
   const auto text = text_of(args);
-  Engine engine;
+  EngineOptions told;
+  told.log_level = LogLevel::warning;
+  told.log_sink = [](const LogRecord& record) {
+    std::fputs((format_log_text(record) + "\n").c_str(), stderr);
+  };
+  Engine engine(std::move(told));
   const std::int64_t began = engine.clock().now().steady_ns;
   ORC_TRY(make_directories(data, 0700));
   ORC_ASSIGN(const RaftStoreOptions options, options_of(args, data));

@@ -43,7 +43,8 @@ enum class Bug {
   state_rots,               ///< one peer does not apply what it should
   cut_damage,               ///< damage amid the log is cut as a crash's torn tail is
   trust_payloads,           ///< what a log record holds is not compared with its checksum
-  accept_empty_disk,        ///< one whose disk was replaced goes on under its old id
+  accept_empty_disk,        ///< one whose disk was replaced gets its old id again
+  enrol_unasked,            ///< whoever is asked tells a new peer its id, by what its own log says
   count_votes_twice,        ///< the same vote, heard twice, counts as two
   skip_unknown_command,     ///< a command of a later release is skipped
   last

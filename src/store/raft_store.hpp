@@ -24,6 +24,7 @@ namespace orchestra::store {
 /// What the simulator gives a peer, and what it wants to see of it. No production store has one.
 struct SimulatedPeer {
   LogIdentity identity;                 ///< who a fresh peer is: it need not ask
+  Term enrolled;                        ///< Place::term of it
   std::optional<Configuration> founds;  ///< the cluster that it founds
   std::size_t append_bytes_max = 0;     ///< of one message; 0: as in production
   std::uint8_t commands_known = 0;  ///< of an earlier release: the last type of its commands; 0: of this one
@@ -77,6 +78,8 @@ class RaftStoreImpl final : public LocalStore, public StoreMembers {
     if (core_raft_) look(*core_raft_);
   }
   bool failed() const { return has_failed_.load(std::memory_order_acquire); }
+  /// A new peer asks who it is (its transport does; in simulations the simulator).
+  void enrol_peer(const Hello& hello, const PeerHandlers::TellPlace& tell);
 
  private:
   using Done = std::function<void(std::optional<Error>)>;
@@ -100,10 +103,11 @@ class RaftStoreImpl final : public LocalStore, public StoreMembers {
   Result<Command> decode(std::string_view bytes) const;
   Result<void> open_log(RecoveredLog& recovered);
   Result<void> find_identity(RecoveredLog& recovered);
-  Result<LogIdentity> ask_identity();
-  Result<LogIdentity> ask_peers(const Hello& hello, const std::vector<std::string>& addresses,
-                                const std::function<bool(const Error&)>& may_pass);
-  Result<void> found_cluster(const Configuration& configuration, RecoveredLog& recovered);
+  Result<Place> ask_place();
+  Result<Place> ask_peers(const Hello& hello, const std::vector<std::string>& addresses,
+                          const std::function<bool(const Error&)>& may_pass);
+  Result<void> take_place(const Place& place, RecoveredLog& recovered);
+  Result<void> found_cluster(Configuration configuration, RecoveredLog& recovered);
   Result<Configuration> base_configuration(const RecoveredLog& recovered) const;
   Result<void> load_newest_snapshot(const RecoveredLog& recovered);
   Result<void> load_snapshot_file(const SnapshotMarker& marker);
@@ -194,7 +198,8 @@ class RaftStoreImpl final : public LocalStore, public StoreMembers {
   void change_here(const MemberChange& change, const PeerHandlers::Reply& reply, std::int64_t until = 0);
   std::vector<StoreMember> members_here() const;
   Result<void> admit_peer(const Hello& hello) const;
-  Result<LogIdentity> enrol_peer(const Hello& hello);
+  Result<Place> enrol_here(const MemberChange& wanted);
+  Result<Place> place_locked(const Member& member, std::uint64_t nonce);
   void hand_over();
   PeerHandlers peer_handlers();
 
@@ -224,7 +229,7 @@ class RaftStoreImpl final : public LocalStore, public StoreMembers {
   Result<std::optional<RepairMark>> read_repair_mark() const;
   void end_repair();
   void rejoin_locked(std::int64_t now);
-  Result<LogIdentity> replace_peer(const Hello& hello);
+  Result<Place> replace_peer(const Hello& hello);
 
   // raft_store_snapshot.cpp
   void maybe_snapshot_locked();
@@ -306,8 +311,12 @@ class RaftStoreImpl final : public LocalStore, public StoreMembers {
   std::uint64_t log_grown_ =
       0;  ///< bytes written; trimming the log takes nothing from it, as from log_bytes_
   std::uint64_t log_grown_at_snapshot_ = 0;
-  std::deque<std::int64_t> sync_ns_;          ///< the last kSyncSamplesMax
-  std::map<PeerId, std::uint64_t> enrolled_;  ///< which attempt got the id
+  std::deque<std::int64_t> sync_ns_;  ///< the last kSyncSamplesMax
+  struct Enrolled {
+    std::uint64_t nonce = 0;
+    ProposalId mark;  ///< the entry that says so; none: told by the founder
+  };
+  std::map<PeerId, Enrolled> enrolled_;  ///< which attempt gets the id
   std::uint64_t leader_changes_ = 0;
   PeerId leader_seen_;
 

@@ -16,6 +16,7 @@ namespace {
 
 constexpr std::size_t kReplayBatch = 1024;
 constexpr Duration kEnrolOnce = std::chrono::seconds(2);
+constexpr Duration kEnrolQuietly = std::chrono::seconds(2);
 constexpr Duration kEnrolAgain = std::chrono::milliseconds(100);
 
 bool is_snapshot_name(const std::string& name) { return name.compare(0, 9, "snapshot-") == 0; }
@@ -56,18 +57,15 @@ Result<void> RaftStoreImpl::open_log(RecoveredLog& recovered) {
   return {};
 }
 
-/// Of a peer of its cluster that knows its members; asks them in turn until one answers.
-Result<LogIdentity> RaftStoreImpl::ask_identity() {
+/// Asks those of its cluster in turn until one knows.
+Result<Place> RaftStoreImpl::ask_place() {
   Hello hello;
   hello.purpose = Purpose::enrol;
   hello.name = options_.name;
   hello.address = options_.peer_address.empty() ? options_.peer_listen : options_.peer_address;
   hello.nonce = engine_.random().next();
-  std::vector<std::string> addresses = options_.join;
-  if (addresses.empty()) {
-    const std::string& founder = options_.initial_peers.front();
-    addresses.push_back(founder.substr(founder.find('=') + 1));
-  }
+  hello.term = Term{1};
+  const std::vector<std::string> addresses = other_addresses();  // of a new cluster: the founder first
   // Only what may pass is tried again.
   return ask_peers(hello, addresses, [this](const Error& error) {
     return error.is(Error::unavailable) || error.is(Error::deadline_exceeded) ||
@@ -76,21 +74,46 @@ Result<LogIdentity> RaftStoreImpl::ask_identity() {
 }
 
 /// In turn, until one says who this peer is.
-Result<LogIdentity> RaftStoreImpl::ask_peers(const Hello& hello, const std::vector<std::string>& addresses,
-                                             const std::function<bool(const Error&)>& may_pass) {
+Result<Place> RaftStoreImpl::ask_peers(const Hello& hello, const std::vector<std::string>& addresses,
+                                       const std::function<bool(const Error&)>& may_pass) {
   const std::int64_t until = steady_now() + options_.enrol_deadline.count();
-  Error last(Error::unavailable, "store", "nobody was asked");
+  std::map<std::string, std::string> said;
+  const auto all_said = [&said] {
+    std::string all;
+    for (const auto& [address, what] : said) all += (all.empty() ? "" : "; ") + address + ": " + what;
+    return all;
+  };
+  const std::int64_t patient_until = steady_now() + kEnrolQuietly.count();
+  bool told_of = false;
   while (steady_now() < until) {
     for (const std::string& address : addresses) {
-      auto identity = PeerNet::enrol(tls_ ? *tls_ : engine_.transport(), address, hello).wait(kEnrolOnce);
-      if (identity) return identity;
-      last = identity.error().with_context("joining through " + address);
-      if (!may_pass(last)) return last;
+      auto place = PeerNet::enrol(tls_ ? *tls_ : engine_.transport(), address, hello).wait(kEnrolOnce);
+      if (place) return place;
+      if (!may_pass(place.error())) return place.error().with_context("joining through " + address);
+      said[address] = place.error().message();
+    }
+    if (steady_now() >= patient_until && !std::exchange(told_of, true)) {
+      engine_.log(LogLevel::warning, "store",
+                  "nobody has told this peer who it is yet; asking on (" + all_said() + ")");
     }
     const Promise<> nobody;
     (void)nobody.pending().wait(kEnrolAgain);
   }
-  return last;
+  return Error(Error::unavailable, "store",
+               "nobody told this peer who it is within " +
+                   std::to_string(options_.enrol_deadline.count() / 1'000'000'000) + " s (" + all_said() +
+                   ")");
+}
+
+/// From now on the folder says who it belongs to.
+Result<void> RaftStoreImpl::take_place(const Place& place, RecoveredLog& recovered) {
+  LogBatch mine;
+  mine.hard_state = HardState{};
+  // What it may have voted under this id it cannot know; the leader of that term was elected without it.
+  if (place.term.value != 0) mine.hard_state = HardState{place.term, kNobody, {}};
+  ORC_TRY(log_->append(mine));
+  recovered.hard_state = *mine.hard_state;
+  return {};
 }
 
 /// Fresh: founded here, given, or asked for. Else what the folder says, if the options agree with it.
@@ -103,14 +126,16 @@ Result<void> RaftStoreImpl::find_identity(RecoveredLog& recovered) {
   const auto address_of = [](const std::string& peer) { return peer.substr(peer.find('=') + 1); };
   const bool founds = options_.join.empty() && (options_.initial_peers.empty() ||
                                                 name_of(options_.initial_peers.front()) == options_.name);
+  Place place;
   if (given_) {
-    identity_ = given_->identity;
+    place = {given_->identity, given_->enrolled};
   } else if (founds) {
-    engine_.random().fill(identity_.cluster.data(), identity_.cluster.size());
-    while (identity_.peer == 0) identity_.peer = engine_.random().next();
+    engine_.random().fill(place.identity.cluster.data(), place.identity.cluster.size());
+    while (place.identity.peer == 0) place.identity.peer = engine_.random().next();
   } else {
-    ORC_ASSIGN(identity_, ask_identity());
+    ORC_ASSIGN(place, ask_place());
   }
+  identity_ = place.identity;
   ORC_TRY(open_log(recovered));
   if (given_ ? given_->founds.has_value() : founds) {
     Configuration configuration;
@@ -132,15 +157,14 @@ Result<void> RaftStoreImpl::find_identity(RecoveredLog& recovered) {
     }
     std::sort(configuration.members.begin(), configuration.members.end(),
               [](const Member& a, const Member& b) { return a.id < b.id; });
-    return found_cluster(configuration, recovered);
+    return found_cluster(std::move(configuration), recovered);
   }
-  LogBatch mine;  // from now on the folder says who it belongs to
-  mine.hard_state = HardState{};
-  return log_->append(mine);
+  return take_place(place, recovered);
 }
 
 /// The first entry of a new cluster says who takes part in it.
-Result<void> RaftStoreImpl::found_cluster(const Configuration& configuration, RecoveredLog& recovered) {
+Result<void> RaftStoreImpl::found_cluster(Configuration configuration, RecoveredLog& recovered) {
+  for (Member& member : configuration.members) member.started = member.id.value == identity_.peer;
   LogBatch first;
   first.hard_state = HardState{Term{1}, {}, {}};
   first.entries.push_back({Term{1}, Index{1}, EntryType::configuration,
@@ -192,7 +216,7 @@ Result<void> RaftStoreImpl::start() {
   if (recovered.snapshot && snapshot_configuration_.members.empty())
     snapshot_configuration_ = start.configuration;
   start.entries = std::move(recovered.entries);
-  const bool fresh = start.entries.empty() && !recovered.snapshot;
+  const bool fresh = start.entries.empty() && !recovered.snapshot && start.hard_state.term.value == 0;
   std::lock_guard lock(raft_mutex_);  // peers may talk to us as soon as we listen
   core_raft_.emplace(raft_options(), std::move(start));
   next_context_ = engine_.random().next();

@@ -42,6 +42,7 @@ std::string encode_change(const MemberChange& change) {
   out.u64(change.member.id.value);
   out.bytes(change.member.name);
   out.bytes(change.member.address);
+  if (change.type == MemberChange::Type::start) out.u64(change.nonce);
   return bytes;
 }
 Result<MemberChange> decode_change(std::string_view bytes) {
@@ -52,7 +53,8 @@ Result<MemberChange> decode_change(std::string_view bytes) {
   change.member.id = PeerId{in.u64()};
   change.member.name = in.bytes();
   change.member.address = in.bytes();
-  if (!in.done() || type > static_cast<std::uint8_t>(MemberChange::Type::update) ||
+  if (type == static_cast<std::uint8_t>(MemberChange::Type::start)) change.nonce = in.u64();
+  if (!in.done() || type > static_cast<std::uint8_t>(MemberChange::Type::start) ||
       change.member.name.size() > kMemberTextMax || change.member.address.size() > kMemberTextMax) {
     return Error(Error::corrupt, "store", "a malformed change of members");
   }
@@ -165,13 +167,13 @@ PeerHandlers RaftStoreImpl::peer_handlers() {
     auto self = self_of(weak);
     return self ? self->admit_peer(hello) : Result<void>(gone);
   };
-  handlers.enrol = [weak, self_of, gone](const Hello& hello) -> Result<LogIdentity> {
-    auto self = self_of(weak);
-    return self ? self->enrol_peer(hello) : Result<LogIdentity>(gone);
+  handlers.enrol = [weak, self_of, gone](const Hello& hello, const PeerHandlers::TellPlace& tell) {
+    if (auto self = self_of(weak)) return self->enrol_peer(hello, tell);
+    tell(gone);
   };
-  handlers.replace = [weak, self_of, gone](const Hello& hello) -> Result<LogIdentity> {
+  handlers.replace = [weak, self_of, gone](const Hello& hello, const PeerHandlers::TellPlace& tell) {
     auto self = self_of(weak);
-    return self ? self->replace_peer(hello) : Result<LogIdentity>(gone);
+    tell(self ? self->replace_peer(hello) : Result<Place>(gone));
   };
   handlers.receive_snapshot = [weak, self_of,
                                gone](const Hello& hello) -> Result<std::shared_ptr<SnapshotReceiver>> {
@@ -188,7 +190,7 @@ Result<void> RaftStoreImpl::admit_peer(const Hello& hello) const {
   std::lock_guard lock(raft_mutex_);
   if (failed_) return *failed_;
   const Member* member = core_raft_->configuration().find(PeerId{hello.identity.peer});
-  if (member != nullptr && member->started && hello.fresh && !planted(Bug::accept_empty_disk)) {
+  if (member != nullptr && member->started && hello.fresh) {
     return Error(Error::invalid, "store",
                  "peer \"" + hello.name +
                      "\" has taken part before and its disk is empty now; it may have "
@@ -197,38 +199,114 @@ Result<void> RaftStoreImpl::admit_peer(const Hello& hello) const {
   return {};
 }
 
-/// A new peer asks who it is: a member of this name and address that has not begun yet.
-Result<LogIdentity> RaftStoreImpl::enrol_peer(const Hello& hello) {
+/// A new peer asks who it is: a member of this name and address that has not begun yet. That is the leader's
+/// to tell, and of a cluster that never had one the founder's.
+void RaftStoreImpl::enrol_peer(const Hello& hello, const PeerHandlers::TellPlace& tell) {
+  MemberChange wanted;
+  wanted.type = MemberChange::Type::start;
+  wanted.member.name = hello.name;
+  wanted.member.address = hello.address;
+  wanted.nonce = hello.nonce;
+  bool here = false, founding = false;
+  {
+    std::lock_guard lock(raft_mutex_);
+    founding = core_raft_->founding();
+    here = founding || core_raft_->role() == Role::leader || planted(Bug::enrol_unasked);
+  }
+  if (hello.term.value == 0 && !founding) {
+    return tell(Error(Error::unsupported, "store",
+                      "peer \"" + hello.name +
+                          "\" is of a release that cannot join this one's cluster; start it with this one"));
+  }
+  if (here) return tell(enrol_here(wanted));
+  ask_leader(RequestKind::change_members, encode_change(wanted))
+      .on_ready([tell, identity = identity_](const Result<std::string>& answer) {
+        if (!answer) {
+          const Error& why = answer.error();
+          const bool passes = why.is(Error::unavailable) || why.is(Error::not_leader) ||
+                              why.is(Error::unknown_outcome) || why.is(Error::busy);
+          if (why.is(Error::corrupt)) {
+            return tell(Error(Error::unsupported, "store",
+                              "the leader is of an earlier release; bring all members to this one first"));
+          }
+          return tell(passes ? Error(Error::unavailable, "store",
+                                     why.message() + " (the leader alone tells new peers who they are)")
+                             : why);
+        }
+        Reader in(*answer);
+        Place place{identity, {}};
+        place.identity.peer = in.u64();
+        place.term = Term{in.u64()};
+        if (!in.done()) return tell(Error(Error::internal, "store", "the leader's answer is malformed"));
+        tell(place);
+      });
+}
+
+Result<Place> RaftStoreImpl::enrol_here(const MemberChange& wanted) {
   std::lock_guard lock(raft_mutex_);
+  if (failed_) return *failed_;
   const Configuration& now = core_raft_->configuration();
   const auto found = std::find_if(now.members.begin(), now.members.end(),
-                                  [&](const Member& member) { return member.name == hello.name; });
+                                  [&](const Member& member) { return member.name == wanted.member.name; });
   if (found == now.members.end()) {
     return Error(Error::not_found, "store",
-                 "this cluster has no member \"" + hello.name +
-                     "\"; add it first: `orchestra store members add " + hello.name + " " + hello.address +
-                     "`");
+                 "this cluster has no member \"" + wanted.member.name +
+                     "\"; add it first: `orchestra store members add " + wanted.member.name + " " +
+                     wanted.member.address + "`");
   }
-  if (found->address != hello.address) {
+  if (found->address != wanted.member.address) {
     return Error(Error::invalid, "store",
-                 "member \"" + hello.name + "\" is known at " + found->address + ", not at " + hello.address +
-                     "; start it there, or update the member");
+                 "member \"" + wanted.member.name + "\" is known at " + found->address + ", not at " +
+                     wanted.member.address + "; start it there, or update the member");
   }
-  if (found->started) {
-    return Error(Error::already_exists, "store",
-                 "member \"" + hello.name +
-                     "\" has taken part already and the new peer's disk is empty; "
-                     "remove the member and add it anew");
+  return place_locked(*found, wanted.nonce);
+}
+
+/// To one attempt only, and when a majority has it in its log; until then it asks again.
+Result<Place> RaftStoreImpl::place_locked(const Member& member, std::uint64_t nonce) {
+  const auto not_yet = [](const std::string& what) { return Error(Error::unavailable, "store", what); };
+  const PeerId id = member.id;
+  const std::string name = "member \"" + member.name + "\"";
+  const auto given = enrolled_.find(id);
+  const bool mine = given != enrolled_.end() && given->second.nonce == nonce;
+  Place place{identity_, {}};
+  place.identity.peer = id.value;
+  if (planted(Bug::enrol_unasked) && !member.started) return place;
+  if (core_raft_->founding() && !member.started) {
+    if (!mine && given != enrolled_.end()) {
+      return Error(Error::already_exists, "store",
+                   "another process has already begun as " + name + "; stop one of them, or restart peer \"" +
+                       options_.name + "\" and start only one");
+    }
+    enrolled_[id].nonce = nonce;
+    return place;
   }
-  const auto [given, fresh] = enrolled_.try_emplace(found->id, hello.nonce);
-  if (!fresh && given->second != hello.nonce) {
-    return Error(Error::already_exists, "store",
-                 "another process has already begun as member \"" + hello.name +
-                     "\"; stop one of them, or remove the member and add it anew");
+  if (core_raft_->role() != Role::leader) return not_yet("peer \"" + options_.name + "\" does not lead");
+  if (!member.started) {
+    if (net_->connected(id)) return not_yet(name + " seems to run; is another process its peer?");
+    auto mark = core_raft_->change_membership({MemberChange::Type::start, {id}});
+    if (!mark) return not_yet(mark.error().message());
+    enrolled_[id] = {nonce, *mark};
+    collect_locked();
+    return not_yet("the place of " + name + " is being written; a majority of the members must store that");
   }
-  LogIdentity identity = identity_;
-  identity.peer = found->id.value;
-  return identity;
+  // Still in the log: the very entry that this peer wrote for that attempt, in whatever term it is committed.
+  const ProposalId mark = mine ? given->second.mark : ProposalId{};
+  if (mark.index.value != 0 &&
+      (mark.term == core_raft_->term() || core_raft_->term_at(mark.index) == mark.term)) {
+    if (core_raft_->applied() < mark.index)
+      return not_yet("no majority of the members has stored yet that " + name + " begins");
+    place.term = core_raft_->term();
+    return place;
+  }
+  if (planted(Bug::accept_empty_disk)) return place;
+  return Error(Error::already_exists, "store",
+               name +
+                   " has taken part already and the new peer's disk is empty. The old disk may have voted "
+                   "and acknowledged writes, so nothing goes on under its id: use `orchestra store members "
+                   "replace " +
+                   std::to_string(id.value) + " NEWNAME " + member.address +
+                   "`, or remove the member and add it anew");
 }
 
 // ---- time
@@ -551,7 +629,10 @@ void RaftStoreImpl::on_request(PeerId, RequestKind kind, const std::string& body
     case RequestKind::change_members: {
       auto change = decode_change(body);
       if (!change) return reply(change.error());
-      return change_here(*change, reply);
+      if (change->type != MemberChange::Type::start) return change_here(*change, reply);
+      const auto place = enrol_here(*change);
+      return reply(place ? Result<std::string>(encode_ids({place->identity.peer, place->term.value}))
+                         : Result<std::string>(place.error()));
     }
     case RequestKind::transfer: {
       std::lock_guard lock(raft_mutex_);

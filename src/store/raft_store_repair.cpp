@@ -147,21 +147,20 @@ Result<void> RaftStoreImpl::repair(const LogIdentity& old, const Error& cause, R
   hello.name = options_.name;
   hello.address = options_.peer_address.empty() ? options_.peer_listen : options_.peer_address;
   hello.nonce = engine_.random().next();
-  auto identity = ask_peers(hello, other_addresses(), [](const Error&) { return true; });
-  if (!identity) {
+  hello.term = Term{1};
+  auto place = ask_peers(hello, other_addresses(), [](const Error&) { return true; });
+  if (!place) {
     return Error(cause).with_context("the other peers could not give this peer a new place (" +
-                                     identity.error().message() + ")");
+                                     place.error().message() + ")");
   }
   ORC_TRY(write_repair_mark(kMoving, old));
   ORC_TRY(move_files_aside());
   core_->state = MvccState();
   core_->applied = {};
   snapshot_configuration_ = {};
-  identity_ = *identity;
+  identity_ = place->identity;
   ORC_TRY(open_log(recovered));
-  LogBatch mine;  // from now on the folder says who it belongs to
-  mine.hard_state = HardState{};
-  ORC_TRY(log_->append(mine));
+  ORC_TRY(take_place(*place, recovered));
   ORC_TRY(write_repair_mark(kJoining, identity_));
   rejoining_ = true;
   recovered.notes.push_back("repaired: " + cause.message() +
@@ -209,7 +208,7 @@ void RaftStoreImpl::rejoin_locked(std::int64_t now) {
 // ---- the leader
 
 /// A damaged peer asks again and again; each time this does the next step, and at last says who it is now.
-Result<LogIdentity> RaftStoreImpl::replace_peer(const Hello& hello) {
+Result<Place> RaftStoreImpl::replace_peer(const Hello& hello) {
   const auto not_yet = [](const std::string& what) { return Error(Error::unavailable, "store", what); };
   std::lock_guard lock(raft_mutex_);
   if (failed_) return *failed_;
@@ -231,16 +230,13 @@ Result<LogIdentity> RaftStoreImpl::replace_peer(const Hello& hello) {
       return not_yet("peer \"" + hello.name + "\" seems to run; is another process working on its folder?");
     change.type = MemberChange::Type::remove;
     change.member.id = found->id;
-  } else if (found->started) {
-    return Error(
-        Error::already_exists, "store",
-        "member \"" + hello.name + "\" has been replaced before, by a peer that has taken part since");
   } else {
-    const auto given = enrolled_.try_emplace(found->id, hello.nonce).first;
-    if (given->second == hello.nonce) {
-      LogIdentity identity = identity_;
-      identity.peer = found->id.value;
-      return identity;
+    auto place = place_locked(*found, hello.nonce);
+    if (place || !place.error().is(Error::already_exists)) return place;
+    if (!found->learner() || net_->connected(found->id)) {
+      return Error(
+          Error::already_exists, "store",
+          "member \"" + hello.name + "\" has been replaced before, by a peer that has taken part since");
     }
     change.type = MemberChange::Type::remove;  // a try before this one ended in the middle
     change.member.id = found->id;

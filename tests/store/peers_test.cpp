@@ -183,6 +183,7 @@ TEST_CASE("an empty disk under the name of a member that took part is refused, a
   auto refused = RaftStore::open(fixture.engine, options);
   REQUIRE_FALSE(refused.has_value());
   CHECK(refused.error().to_string().find("add it anew") != std::string::npos);
+  CHECK(refused.error().to_string().find("members replace") != std::string::npos);
   options.name = "x";
   options.join = {fixture.list[0].substr(2)};
   options.initial_peers.clear();
@@ -190,6 +191,39 @@ TEST_CASE("an empty disk under the name of a member that took part is refused, a
   auto unknown = RaftStore::open(fixture.engine, options);
   REQUIRE_FALSE(unknown.has_value());
   CHECK(unknown.error().to_string().find("members add") != std::string::npos);
+}
+
+TEST_CASE("an empty disk is not let in by a peer that lags behind: the leader alone says who it is") {
+  PeersFixture fixture;
+  fixture.change = [](RaftStoreOptions& options) { options.write_deadline = 2s; };
+  fixture.open(3, no_compaction());
+  const auto stop = [&](std::size_t number) {
+    fixture.peers[number]->stop();
+    fixture.peers[number].reset();
+  };
+  put(*fixture.peers[0], "before", "v");
+  stop(1);
+  put(*fixture.peers[0], "acknowledged", "v");  // by a and c
+  stop(0);
+  stop(2);
+  fixture.start(1, no_compaction());
+  RaftStoreOptions options;
+  options.name = "c";
+  options.data_dir = fixture.folder / "empty";
+  options.join = {fixture.list[1].substr(2)};
+  options.peer_listen = fixture.list[2].substr(2);
+  options.enrol_deadline = 2s;
+  auto alone = RaftStore::open(fixture.engine, options);
+  REQUIRE_FALSE(alone.has_value());
+  CHECK(alone.error().is(Error::unavailable));
+  CHECK(alone.error().to_string().find("is a majority of its peers running") != std::string::npos);
+  fixture.start(0, no_compaction());
+  CHECK(get(*fixture.peers[1], "acknowledged") == "v");
+  options.enrol_deadline = 60s;
+  auto refused = RaftStore::open(fixture.engine, options);
+  REQUIRE_FALSE(refused.has_value());
+  CHECK(refused.error().is(Error::already_exists));
+  CHECK(refused.error().to_string().find("members replace") != std::string::npos);
 }
 
 TEST_CASE("leadership is handed over on request, and leases survive it") {

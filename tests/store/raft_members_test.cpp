@@ -145,6 +145,111 @@ TEST_CASE("a bad change names the peer and the reason, and appends nothing") {
   CHECK(peers.core(leader).last_index() == before);
 }
 
+TEST_CASE("an id is given to a disk once, by an entry that needs a majority without that disk") {
+  Peers peers(3, 31);
+  const PeerId leader = peers.wait_for_leader();
+  peers.run(5);
+  REQUIRE(peers.change(leader, Type::add_voter, PeerId{4}).has_value());
+  peers.run(10);
+  for (const PeerId id : peers.ids()) {
+    if (id != leader) peers.cut_off.insert(id);
+  }
+  REQUIRE(peers.change(leader, Type::start, PeerId{4}).has_value());
+  const Index mark = peers.core(leader).last_index();
+  peers.run(3);
+  CHECK(peers.core(leader).commit() < mark);
+  peers.cut_off.clear();
+  peers.run(20);
+  const PeerId leads = peers.wait_for_leader();
+  CHECK(peers.core(leads).commit() >= mark);
+  for (const PeerId id : peers.ids()) CHECK(peers.core(id).configuration().find(PeerId{4})->started);
+  auto again = peers.change(leads, Type::start, PeerId{4});
+  REQUIRE_FALSE(again.has_value());
+  CHECK(again.error().is(Error::already_exists));
+}
+
+TEST_CASE("a peer that was never started is needed for no majority, also by force") {
+  Peers peers(1, 32);
+  const PeerId leader = peers.wait_for_leader();
+  const Index before = peers.core(leader).last_index();
+  auto forced = peers.change(leader, Type::add_voter, PeerId{2}, true);
+  REQUIRE_FALSE(forced.has_value());
+  CHECK(forced.error().message().find("learner") != std::string::npos);
+  CHECK(peers.core(leader).last_index() == before);
+  REQUIRE(peers.change(leader, Type::add_learner, PeerId{2}).has_value());
+  peers.run(3);
+  auto early = peers.change(leader, Type::promote, PeerId{2}, true);
+  REQUIRE_FALSE(early.has_value());
+  CHECK(early.error().is(Error::unavailable));
+  CHECK(early.error().message().find("never been started") != std::string::npos);
+  peers.add_machine(PeerId{2});
+  peers.run(10);
+  CHECK(peers.change(leader, Type::promote, PeerId{2}).has_value());
+}
+
+/// The founder of three, elected by what this test answers in the others' names.
+struct Founder {
+  RaftCore core;
+  std::vector<Entry> log;
+  StoredReceipt unstored;
+  explicit Founder(std::vector<Entry> entries, HardState state)
+      : core({.self = PeerId{1}}, RaftStart{state, {}, {}, {}, entries}), log(std::move(entries)) {}
+  static std::vector<Entry> founded() {
+    Configuration three = voters_of({PeerId{1}, PeerId{2}, PeerId{3}});
+    for (Member& member : three.members) member.started = member.id == PeerId{1};
+    return {{Term{1}, Index{1}, EntryType::configuration,
+             std::make_shared<const std::string>(encode_configuration(three))}};
+  }
+  /// Appends that left; `syncs`: all that it wanted to store is stored.
+  std::size_t go(bool syncs) {
+    std::size_t appends = 0;
+    if (syncs) core.report_stored(unstored);
+    for (int i = 0; i < 200; ++i) {
+      core.tick();
+      Ready ready = core.take_ready();
+      const bool votes = core.role() != Role::leader;
+      if (ready.must_store()) unstored = ready.receipt;
+      if (ready.must_store() && (syncs || votes)) core.report_stored(ready.receipt);
+      for (auto* list : {&ready.messages_now, &ready.messages_after_sync}) {
+        for (const Message& message : *list) {
+          appends += message.type == MessageType::append;
+          Message answer;
+          answer.from = message.to;
+          answer.to = PeerId{1};
+          answer.term = message.term;
+          answer.type = message.type == MessageType::pre_vote    ? MessageType::pre_vote_answer
+                        : message.type == MessageType::vote      ? MessageType::vote_answer
+                        : message.type == MessageType::heartbeat ? MessageType::heartbeat_answer
+                                                                 : MessageType::snapshot;
+          if (answer.type != MessageType::snapshot) core.step(answer);
+        }
+      }
+    }
+    return appends;
+  }
+};
+
+TEST_CASE("a founder knows for ever that it has led: no append leaves before it has stored its first entry") {
+  Founder founder(Founder::founded(), {Term{1}, {}, {}});
+  CHECK(founder.core.founding());
+  CHECK(founder.go(false) == 0);
+  REQUIRE(founder.core.role() == Role::leader);
+  CHECK_FALSE(founder.core.founding());
+  CHECK(founder.go(true) > 0);
+  // What a crash leaves then says so; one that comes before it leaves a founder that has told nobody
+  // anything.
+  std::vector<Entry> led = Founder::founded();
+  led.push_back({Term{2}, Index{2}, EntryType::empty, nullptr});
+  CHECK_FALSE(Founder(led, {Term{2}, PeerId{1}, {}}).core.founding());
+  CHECK(Founder(Founder::founded(), {Term{2}, PeerId{1}, {}}).core.founding());
+}
+
+TEST_CASE("a follower that has nothing but the founding entry is not the founder") {
+  auto entries = Founder::founded();
+  const RaftCore follower({.self = PeerId{2}}, RaftStart{{Term{2}, {}, {}}, {}, {}, {}, entries});
+  CHECK_FALSE(follower.founding());
+}
+
 TEST_CASE("a change that would lose the quorum among those who answer is refused unless forced") {
   Peers peers(3, 5);
   const PeerId leader = peers.wait_for_leader();
@@ -242,6 +347,32 @@ TEST_CASE("a follower whose entries are gone from the leader's log gets a snapsh
   peers.restart(away);
   peers.run(20);
   CHECK(peers.applied(away) == peers.applied(leader));
+}
+
+TEST_CASE("a leader that does not know how far a follower is asks it before it sends a snapshot") {
+  Peers peers(3, 33);
+  const PeerId old_leader = peers.wait_for_leader();
+  for (int i = 0; i < 40; ++i) {
+    CHECK(peers.propose(old_leader, std::to_string(i)));
+    peers.run(1);
+  }
+  const PeerId leader = peers.other_than(old_leader), follower = peers.third(old_leader, leader);
+  peers.run(5);
+  REQUIRE(peers.core(leader).base_index().value > 20);
+  REQUIRE(peers.core(old_leader).transfer_leadership(leader).has_value());
+  peers.filter = [&](const Message& message) {
+    return message.from != follower || message.type != MessageType::append_answer;
+  };
+  peers.settle();
+  REQUIRE(peers.core(leader).role() == Role::leader);
+  peers.core(leader).report_unreachable(follower);
+  peers.run(5);
+  CHECK(peers.core(leader).progress()[follower].state == std::string("probe"));
+  peers.filter = {};
+  CHECK(peers.propose(leader, "on"));
+  peers.run(10);
+  CHECK(peers.applied(follower, "on"));
+  CHECK(peers.snapshots_taken_in(follower) == 0);
 }
 
 TEST_CASE("leadership is handed over at once, without losing a write, and a dead target costs one timeout") {

@@ -99,6 +99,7 @@ struct Lab {
   std::size_t founders = 0;
   std::vector<std::string> serve_flags, client_flags;  ///< to every process of that kind
   StoreTls tls;                                        ///< of clients in this process
+  bool idle = false;                                   ///< nobody is started yet
 
   /// `setup` may set the flags, once the addresses are known.
   explicit Lab(std::size_t count = 3, const std::function<void(Lab&)>& setup = {}) {
@@ -109,6 +110,7 @@ struct Lab {
     founders = count;
     children.resize(count);
     if (setup) setup(*this);
+    if (idle) return;
     for (std::size_t i = 0; i < count; ++i) start(i);
     auto any = client();
     REQUIRE(eventually([&] { return any->put("ready", "x").wait(kSoon).has_value(); }));

@@ -97,3 +97,43 @@ TEST_CASE("a peer that was away for too long gets a snapshot while writes go on"
   (*back)->stop();
   client->stop();
 }
+
+TEST_CASE("an empty disk is told who it is by a majority alone, and once: the rest says what to do") {
+  Lab lab(3, [](Lab& made) { made.idle = true; });
+  const auto output = [&](std::size_t i) {
+    std::ifstream file(lab.folder / (lab.name(i) + ".log"));
+    return std::string(std::istreambuf_iterator<char>(file), {});
+  };
+  auto client = lab.client();
+  lab.start(0);
+  lab.start(1);
+  REQUIRE(eventually([&] { return client->put("first", "x").wait(kSoon).has_value(); }));
+  // Two of three have begun. Without the second the third must wait: it might have been there before.
+  lab.children[1]->end(SIGKILL);
+  lab.start(2);
+  REQUIRE(
+      eventually([&] { return output(2).find("nobody has told this peer who it is") != std::string::npos; }));
+  CHECK(output(2).find("ready in") == std::string::npos);
+  lab.start(1);
+  REQUIRE(eventually([&] { return output(2).find("ready in") != std::string::npos; }));
+  // The second lags behind what the other two acknowledge; then the third loses its disk, the first is away.
+  lab.children[1]->end(SIGKILL);
+  REQUIRE(eventually([&] { return client->put("acknowledged", "x").wait(kSoon).has_value(); }));
+  lab.children[0]->end(SIGKILL);
+  lab.children[2]->end(SIGKILL);
+  std::filesystem::remove_all(lab.data(2));
+  std::filesystem::remove(lab.folder / "c.log");
+  lab.start(1);
+  lab.start(2);
+  REQUIRE(
+      eventually([&] { return output(2).find("nobody has told this peer who it is") != std::string::npos; }));
+  lab.start(0);
+  CHECK(lab.children[2]->wait() != 0);
+  CHECK(output(2).find("has taken part already and the new peer's disk is empty") != std::string::npos);
+  CHECK(output(2).find("orchestra store members replace " + lab.id_of("c")) != std::string::npos);
+  REQUIRE(eventually([&] {
+    const auto got = client->get("acknowledged").wait(kSoon);
+    return got.has_value() && got->kv.has_value();
+  }));
+  client->stop();
+}

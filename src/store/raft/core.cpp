@@ -66,6 +66,13 @@ void RaftCore::draw_election_timeout() {
 /// A learner, a removed peer and one that waits for its first configuration never campaign.
 bool RaftCore::promotable() const { return configuration().votes(options_.self) && handed_ >= log_.base(); }
 
+/// The log is what founding wrote, and this peer is who wrote it.
+bool RaftCore::only_founded() const {
+  const Member* self = configuration().find(options_.self);
+  return log_.base().value == 0 && log_.last() == Index{1} && log_.last_term() == Term{1} &&
+         self != nullptr && self->started;
+}
+
 void RaftCore::tick() {
   ++ticks_;
   ++elapsed_;
@@ -160,6 +167,8 @@ void RaftCore::become_leader() {
   lease_given_up_ = false;
   transfer_to_ = {};
   progress_.clear();
+  // A founder must know for ever that it has led: until then it gives out the ids of its cluster by itself.
+  hold_until_ = only_founded() ? Index{2} : Index{};
   configuration_changed();
   append_own(EntryType::empty, nullptr);
 }
@@ -302,6 +311,7 @@ void RaftCore::step_same_term(const Message& message) {
 
 void RaftCore::report_stored(const StoredReceipt& receipt) {
   stored_term_ = std::max(stored_term_, receipt.hard_term);
+  const bool held = stored_ < hold_until_;
   // Of an older history: what was stored has been cut off since.
   if (receipt.entry_index.value != 0 && log_.term_at(receipt.entry_index) == receipt.entry_term) {
     stored_ = std::max(stored_, std::min(receipt.entry_index, log_.last()));
@@ -312,6 +322,7 @@ void RaftCore::report_stored(const StoredReceipt& receipt) {
     count_votes_now();
   }
   if (role_ == Role::leader) {
+    appends_due_ |= held && stored_ >= hold_until_;
     const auto self = progress_.find(options_.self);
     if (self != progress_.end()) self->second.match = stored_;
     advance_commit();

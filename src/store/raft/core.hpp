@@ -8,7 +8,9 @@
 // check-quorum (6.2), conflict hints by term (3.5), reads by ReadIndex with shared rounds (6.4), leadership
 // transfer (3.10), joint consensus (4.3) with learners, snapshots for those who fell behind (5), and where it
 // is asked for, reads under a lease of the leader (6.4.1; reads.cpp). A configuration counts from the moment
-// it is in the log, and goes with the entry when that is cut off.
+// it is in the log, and goes with the entry when that is cut off. An id is given to
+// one disk only, which an entry of the log says first (membership.cpp): who lost its disk comes back as
+// somebody else.
 #include <deque>
 #include <map>
 #include <set>
@@ -96,10 +98,12 @@ struct ProposalId {
 };
 
 struct MemberChange {
-  enum class Type : std::uint8_t { add_learner, add_voter, promote, remove, update };
+  /// start: its id goes to a disk now.
+  enum class Type : std::uint8_t { add_learner, add_voter, promote, remove, update, start };
   Type type{};
-  Member member;       ///< promote, remove: the id alone counts
-  bool force = false;  ///< also when those connected now would be no majority afterwards
+  Member member;            ///< promote, remove, start: the id alone counts
+  bool force = false;       ///< also when those connected now would be no majority afterwards
+  std::uint64_t nonce = 0;  ///< start: the owner's, of the attempt that asks for it
 };
 
 /// What the leader knows of another peer.
@@ -158,6 +162,8 @@ class RaftCore {
   bool transferring() const { return transfer_to_.value != 0; }
   /// The only member, and a voter.
   bool alone() const;
+  /// The founder, as long as nobody else can have an entry of its cluster.
+  bool founding() const { return role_ != Role::leader && only_founded(); }
   /// Leader, and an entry of the own term is committed: reads and writes can be served.
   bool serving() const { return role_ == Role::leader && log_.term_at(hard_.commit) == hard_.term; }
   /// Nobody else can have been elected until now.
@@ -193,6 +199,7 @@ class RaftCore {
   void become_leader();
   void count_votes_now();
   bool promotable() const;
+  bool only_founded() const;
   void draw_election_timeout();
   void tick_leader();
   std::uint64_t random();
@@ -235,6 +242,7 @@ class RaftCore {
   void mark_started();
   Result<Configuration> changed(const MemberChange& change) const;
   Result<void> check_connected(const Configuration& next) const;
+  Result<void> check_started(const Configuration& next) const;
   bool recently_heard(PeerId peer) const;
   void append_configuration(const Configuration& next);
   void maybe_send_timeout_now(PeerId peer, const Progress& progress);
@@ -248,6 +256,7 @@ class RaftCore {
   Index taken_;                                     ///< entries up to here went out by take_ready
   Index stored_;                                    ///< of the own log, reported
   Term stored_term_;                                ///< the hard state's, reported
+  Index hold_until_;                                ///< leader: no append leaves before this is stored
   Index handed_;                                    ///< committed entries up to here went out
   Index applied_;
   Role role_ = Role::follower;

@@ -3,6 +3,13 @@
 // A configuration is effective as soon as its entry is in the log and goes with the entry if that is cut
 // off, so the last configuration before the log's base is always kept. While joint, old and new voters must
 // both agree; once the joint entry is committed the leader appends the new configuration by itself.
+//
+// An id belongs to one disk. Whoever asks with an empty one is told its id when the entry that says so
+// (Member::started) is committed, and nobody is told it again: had a lost disk voted or acknowledged, a
+// second one under its id could elect a leader that lacks what was committed. That entry is on a majority
+// without the peer itself, so every later leader knows it, and has what the lost disk had acknowledged
+// before. Ids of a new cluster are told by its founder, until it leads; nobody has anything to lose until
+// then.
 #include <algorithm>
 
 #include "store/planted.hpp"
@@ -110,8 +117,18 @@ Result<Configuration> RaftCore::changed(const MemberChange& change) const {
   if (at == next.members.end())
     return refuse(Error::not_found, "there is no member " + std::to_string(change.member.id.value));
   switch (change.type) {
+    case Type::start:
+      if (at->started)
+        return refuse(Error::already_exists,
+                      "the id of member " + shown(*at) + " was given to a disk before");
+      at->started = true;
+      break;
     case Type::promote: {
       if (at->voter) return refuse(Error::conflict, "member " + shown(*at) + " votes already");
+      if (!at->started)
+        return refuse(Error::unavailable, "learner " + shown(*at) +
+                                              " has never been started; start it (--join), and promote it "
+                                              "when it has caught up");
       const auto progress = progress_.find(at->id);
       const std::uint64_t match = progress == progress_.end() ? 0 : progress->second.match.value;
       if (match + options_.promote_lag_max < log_.last().value)
@@ -156,6 +173,22 @@ Result<void> RaftCore::check_connected(const Configuration& next) const {
                                         "learner, start it, then promote it (or force the change)");
 }
 
+/// Who has no disk yet is told its id by a majority, so it cannot be needed for one.
+Result<void> RaftCore::check_started(const Configuration& next) const {
+  std::string never;
+  Configuration settled = next;
+  settled.joint = false;
+  const auto started = [&](PeerId id) { return id == options_.self || next.find(id)->started; };
+  if (has_quorum(settled, started)) return {};
+  for (const Member& member : next.members) {
+    if (member.voter && !started(member.id)) never += (never.empty() ? "" : ", ") + shown(member);
+  }
+  return refuse(Error::unavailable,
+                "these voters have never been started: " + never +
+                    "; a majority without them has to tell them who they are, and there "
+                    "would be none. Add a new peer as a learner, start it, then promote it");
+}
+
 Result<ProposalId> RaftCore::change_membership(const MemberChange& change) {
   if (role_ != Role::leader)
     return Error(Error::not_leader, "store", "this peer is not the leader; the members were not changed")
@@ -174,6 +207,7 @@ Result<ProposalId> RaftCore::change_membership(const MemberChange& change) {
   }
   if (voters_differ) {
     if (!change.force) ORC_TRY(check_connected(next));
+    ORC_TRY(check_started(next));
     if (!planted(Bug::no_joint)) {
       next.joint = true;
       for (Member& member : next.members) {
@@ -217,7 +251,7 @@ void RaftCore::leave_joint() {
   become_follower(hard_.term, {});
 }
 
-/// A member that has stored entries may have voted, too: from now on an empty disk under its id is refused.
+/// Those whom the founder told their ids have begun, at the latest when they have stored entries.
 void RaftCore::mark_started() {
   if (configuration().joint || configurations_.back().index > applied_ || !serving()) return;
   const auto began = [&](const Member& member) {

@@ -39,13 +39,15 @@ bool RaftCore::window_open(const Progress& progress) const {
 void RaftCore::reset_flow(Progress& progress) {
   progress.flow = Flow::probe;
   progress.waiting = false;
-  progress.next = Index{progress.match.value + 1};
+  // Whether it needs a snapshot it says itself: one that knows more committed than this leader refuses ours.
+  progress.next = Index{std::max(progress.match, log_.base()).value + 1};
   progress.inflight.clear();
   progress.inflight_bytes = 0;
   progress.stalled_beats = 0;
 }
 
 void RaftCore::send_append(PeerId peer, Progress& progress, bool even_if_empty) {
+  if (stored_ < hold_until_) return;
   if (progress.flow == Flow::snapshot || (progress.flow == Flow::probe && progress.waiting)) return;
   const Index before{progress.next.value - 1};
   if (before < log_.base()) {

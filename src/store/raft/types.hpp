@@ -26,6 +26,9 @@ struct Entry {
   std::string_view bytes() const { return data ? std::string_view(*data) : std::string_view(); }
 };
 
+/// A vote for nobody: who begins in the middle of a term takes no part in that term's election.
+constexpr PeerId kNobody{~std::uint64_t{0}};
+
 /// What must be on disk before anything that depends on it leaves. `commit` is advisory.
 struct HardState {
   Term term;
@@ -41,7 +44,7 @@ struct Member {
   std::string address;     ///< host:port of its peer listener
   bool voter = false;      ///< votes (in the new configuration, while joint)
   bool was_voter = false;  ///< votes in the old configuration, while joint
-  bool started = false;    ///< has stored entries: its disk must not be empty any more
+  bool started = false;    ///< its id was given to a disk: no other disk gets it
   bool learner() const { return !voter && !was_voter; }
   friend bool operator==(const Member&, const Member&) = default;
 };

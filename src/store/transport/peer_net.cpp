@@ -315,16 +315,39 @@ TransportHandler PeerNet::accept(std::shared_ptr<TransportConnection> connection
   return handler;
 }
 
+/// To a peer that has no place yet; nothing more comes on this connection.
+void PeerNet::tell_place(const std::shared_ptr<Incoming>& incoming, const Hello& hello) {
+  const auto tell = [weak = weak_from_this(), connection = incoming->connection](const Result<Place>& place) {
+    const auto self = weak.lock();
+    if (!self) return;
+    HelloAnswer answer;
+    answer.wall_ns = self->engine_.clock().now().wall_ns;
+    if (place) {
+      answer.identity = place->identity;
+      answer.offset = place->term.value;
+    } else {
+      answer.code = place.error().code();
+      answer.text = place.error().message();
+      if (!place.error().is(Error::unavailable))  // else it asks again
+        self->engine_.log(LogLevel::warning, "store", "a new peer was refused: " + answer.text);
+    }
+    (void)connection->send(encode_hello_answer(answer));
+  };
+  if (hello.purpose == Purpose::enrol) return handlers_.enrol(hello, tell);
+  handlers_.replace(hello, tell);
+}
+
 /// The hello: who is this, and may it talk to us?
 void PeerNet::on_first_frame(const std::shared_ptr<Incoming>& incoming, const std::string& frame) {
   HelloAnswer answer;
   answer.wall_ns = engine_.clock().now().wall_ns;
+  std::optional<Hello> seeks_place;
   const auto decide = [&]() -> Result<void> {
     ORC_ASSIGN(const Hello hello, decode_hello(frame));
     incoming->purpose = hello.purpose;
     incoming->peer = PeerId{hello.identity.peer};
     if (hello.purpose == Purpose::enrol) {
-      ORC_ASSIGN(answer.identity, handlers_.enrol(hello));
+      seeks_place = hello;
       return {};
     }
     if (hello.identity.cluster != options_.identity.cluster ||
@@ -335,7 +358,7 @@ void PeerNet::on_first_frame(const std::shared_ptr<Incoming>& incoming, const st
                        "\"; start it with the right addresses, or on an empty data folder with --join");
     }
     if (hello.purpose == Purpose::replace) {
-      ORC_ASSIGN(answer.identity, handlers_.replace(hello));
+      seeks_place = hello;
       return {};
     }
     if (hello.identity.peer == options_.identity.peer) {
@@ -361,6 +384,7 @@ void PeerNet::on_first_frame(const std::shared_ptr<Incoming>& incoming, const st
     return {};
   };
   const auto decided = decide();
+  if (seeks_place) return tell_place(incoming, *seeks_place);
   if (!decided) {
     answer.code = decided.error().code();
     answer.text = decided.error().message();
@@ -474,16 +498,16 @@ std::vector<LinkInfo> PeerNet::links() const {
   return all;
 }
 
-Pending<LogIdentity> PeerNet::enrol(Transport& transport, const std::string& address, const Hello& hello) {
-  Promise<LogIdentity> promise;
+Pending<Place> PeerNet::enrol(Transport& transport, const std::string& address, const Hello& hello) {
+  Promise<Place> promise;
   auto pending = promise.pending();
   auto open = std::make_shared<std::shared_ptr<TransportConnection>>();
   TransportHandler handler;
   handler.on_message = [promise, open](const std::string& frame) {
     const auto answer = decode_hello_answer(frame);
     if (!answer) return promise.set(answer.error());
-    promise.set(answer->code == 0 ? Result<LogIdentity>(answer->identity)
-                                  : Result<LogIdentity>(refused_by(*answer)));
+    promise.set(answer->code == 0 ? Result<Place>(Place{answer->identity, Term{answer->offset}})
+                                  : Result<Place>(refused_by(*answer)));
     if (*open) (*open)->close();
     open->reset();
   };

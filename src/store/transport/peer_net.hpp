@@ -40,8 +40,9 @@ struct PeerHandlers {
   std::function<void(PeerId from, RequestKind kind, std::string body, Reply reply)> on_request;
   /// Whether a peer may connect; its error is told to it.
   std::function<Result<void>(const Hello&)> admit;
-  std::function<Result<LogIdentity>(const Hello&)> enrol;
-  std::function<Result<LogIdentity>(const Hello&)> replace;  ///< of the own cluster
+  using TellPlace = std::function<void(Result<Place>)>;
+  std::function<void(const Hello&, TellPlace)> enrol;
+  std::function<void(const Hello&, TellPlace)> replace;  ///< of the own cluster
   std::function<Result<std::shared_ptr<SnapshotReceiver>>(const Hello&)> receive_snapshot;
 };
 
@@ -85,7 +86,7 @@ class PeerNet : public std::enable_shared_from_this<PeerNet> {
   bool connected(PeerId peer) const;
 
   /// Asks the peer at `address` who this new one is; for a store that does not run yet.
-  static Pending<LogIdentity> enrol(Transport& transport, const std::string& address, const Hello& hello);
+  static Pending<Place> enrol(Transport& transport, const std::string& address, const Hello& hello);
 
  private:
   struct Link;
@@ -93,6 +94,7 @@ class PeerNet : public std::enable_shared_from_this<PeerNet> {
   struct Transfer;
   PeerNet(Engine& engine, PeerNetOptions options, PeerHandlers handlers);
   TransportHandler accept(std::shared_ptr<TransportConnection> connection);
+  void tell_place(const std::shared_ptr<Incoming>& incoming, const Hello& hello);
   void on_first_frame(const std::shared_ptr<Incoming>& incoming, const std::string& frame);
   void on_frame(const std::shared_ptr<Incoming>& incoming, std::string frame);
   void on_snapshot_frame(const std::shared_ptr<Incoming>& incoming, std::string frame);

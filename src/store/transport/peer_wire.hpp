@@ -33,6 +33,12 @@ enum class Purpose : std::uint8_t {
 };
 constexpr Purpose kLastPurpose = Purpose::replace;
 
+/// Who a new peer is.
+struct Place {
+  LogIdentity identity;
+  Term term;  ///< as of which it takes part; none: from the beginning of its cluster
+};
+
 /// The first frame of a connection, from the side that dialled.
 struct Hello {
   Purpose purpose = Purpose::raft;
@@ -45,14 +51,14 @@ struct Hello {
   std::uint64_t nonce = 0;       ///< enrol, replace: of this attempt
   std::uint64_t file_bytes = 0;  ///< snapshot: of the whole file
   Index index;                   ///< snapshot
-  Term term;                     ///< snapshot
+  Term term;                     ///< snapshot; enrol, replace: not 0, it will keep Place::term
 };
 /// The answer; an error closes the connection after it.
 struct HelloAnswer {
   std::uint8_t code = 0;  ///< 0, or an Error::Code
   std::string text;
   std::int64_t wall_ns = 0;
-  std::uint64_t offset = 0;  ///< snapshot: what is there already
+  std::uint64_t offset = 0;  ///< snapshot: what is there already; enrol, replace: Place::term
   LogIdentity identity;      ///< enrol, replace: who you are
 };
 
