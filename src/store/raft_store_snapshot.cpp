@@ -212,8 +212,9 @@ Result<void> RaftStoreImpl::install_snapshot(const std::string& file, Message me
   arriving_ = arrived;
   core_raft_->step(message);
   collect_locked();
-  // Not wanted any more: entries have overtaken it.
-  if (std::exchange(arriving_, nullptr)) (void)disk_.remove(path);
+  // Not wanted any more: entries have overtaken it. The file stays until the next snapshot or start: an own
+  // one of the same index, which the log names, has the same name.
+  arriving_ = nullptr;
   return {};
 }
 

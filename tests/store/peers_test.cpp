@@ -1,8 +1,13 @@
 // RaftStore on three peers over real sockets: writes through any of them, a leader that goes, members that
 // come.
 #include <algorithm>
+#include <atomic>
+#include <filesystem>
 
+#include "orchestra/env.hpp"
+#include "store/raft/codec.hpp"
 #include "store/raft_store.hpp"
+#include "store/transport/peer_wire.hpp"
 #include "tests/store/support.hpp"
 
 namespace orchestra::store::test {
@@ -224,6 +229,65 @@ TEST_CASE("an empty disk is not let in by a peer that lags behind: the leader al
   REQUIRE_FALSE(refused.has_value());
   CHECK(refused.error().is(Error::already_exists));
   CHECK(refused.error().to_string().find("members replace") != std::string::npos);
+}
+
+TEST_CASE("a snapshot from a peer that comes too late does not take away the own one of its index") {
+  Fixture fixture;
+  RaftStoreOptions options;
+  options.name = "a";
+  options.data_dir = fixture.folder / "a";
+  options.peer_listen = free_addresses(fixture.engine, 1)[0];
+  options.snapshot_log_bytes = Bytes{1};
+  fixture.store = *RaftStore::open(fixture.engine, options);
+  put(*fixture.store, "k", "v");
+  // The newest of the files, once its record is in the log: then the older ones go.
+  std::string own;
+  REQUIRE(eventually([&] {
+    std::size_t files = 0;
+    for (const auto& file : std::filesystem::directory_iterator(options.data_dir)) {
+      const std::string name = file.path().filename().string();
+      if (name.rfind("snapshot-", 0) != 0) continue;
+      ++files;
+      own = name;
+    }
+    return files == 1 && own.size() == 47;
+  }));
+  const std::string bytes = *fixture.engine.disk().read_file(options.data_dir + "/" + own, 1u << 20);
+  const auto self = **LogFile::find_identity(fixture.engine.disk(), options.data_dir);
+
+  Message last;
+  last.type = MessageType::snapshot;
+  last.from = PeerId{77};
+  last.to = PeerId{self.peer};
+  last.term = Term{1};
+  last.index = Index{std::stoull(own.substr(9, 16), nullptr, 16)};
+  last.log_term = Term{std::stoull(own.substr(26, 16), nullptr, 16)};
+  last.configuration = raft(fixture.store).raft_view().configuration;
+  Hello hello;
+  hello.purpose = Purpose::snapshot;
+  hello.identity = self;
+  hello.identity.peer = 77;
+  hello.to = PeerId{self.peer};
+  hello.index = Index{1000};  // when it began nothing was there yet
+  hello.file_bytes = bytes.size();
+  std::atomic<int> answers{0};
+  TransportHandler handler;
+  handler.on_message = [&answers](const std::string&) { ++answers; };
+  auto connection = fixture.engine.transport().connect(options.peer_listen, handler).wait(kSoon);
+  REQUIRE(connection.has_value());
+  for (const std::string& frame :
+       {encode_hello(hello), encode_chunk({0, bytes}),
+        encode_message_frame(FrameKind::snapshot_end, self.cluster, encode_message(last))})
+    REQUIRE((*connection)->send(frame).has_value());
+  REQUIRE(eventually([&] { return answers == 3; }));
+  (*connection)->close();
+  CHECK(std::filesystem::exists(options.data_dir + "/" + own));
+  fixture.store->stop();
+  fixture.store.reset();
+  auto again = RaftStore::open(fixture.engine, options);
+  REQUIRE_MESSAGE(again.has_value(), (again ? "" : again.error().to_string()));
+  fixture.store = *again;
+  CHECK(get(*fixture.store, "k") == "v");
 }
 
 TEST_CASE("leadership is handed over on request, and leases survive it") {
