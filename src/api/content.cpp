@@ -86,7 +86,7 @@ Result<DecodedBody> decode_body(std::string_view bytes, BodyFormat format, const
   json::object& root = body.tree.get_object();
   root["kind"] = body.gvk.kind;
   root["apiVersion"] = body.gvk.api_version();
-  if (!schema) return body;
+  if (!schema || format == BodyFormat::protobuf) return body;  // protobuf is read by the schema
   Result<std::vector<std::string>> unknown = prune_unknown(schema, body.tree);
   if (!unknown) return cannot_be_handled(body.gvk.kind, body.gvk.version, unknown.error().message());
   body.unknown = std::move(*unknown);

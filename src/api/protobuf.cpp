@@ -3,17 +3,21 @@
 // Each message type of Kubernetes has its numbers in the .types files. What JSON flattens (an embedded
 // struct) protobuf nests: such a property carries the outer number in its high byte. Special messages:
 // Quantity, Time, MicroTime, Duration, IntOrString, RawExtension, FieldsV1. Fields that hold the zero value
-// are on the wire (proto2); prune_unknown() afterwards brings the tree to the form of JSON.
+// are on the wire (proto2); they are left out of the tree where JSON leaves them out, so that prune_unknown()
+// has nothing to do.
 #include "api/protobuf.hpp"
 
 #include <algorithm>
+#include <bitset>
 #include <cstring>
+#include <vector>
 
 #include "api/meta.hpp"
 #include "api/status.hpp"
 #include "api/walker.hpp"
 #include "base/base64.hpp"
 #include "base/json.hpp"
+#include "orchestra/quantity.hpp"
 
 namespace orchestra::api {
 namespace {
@@ -32,14 +36,6 @@ class WireReader {
  public:
   explicit WireReader(std::string_view bytes) : rest_(bytes) {}
   bool done() const { return rest_.empty(); }
-  /// The fields that are left, or those of them that follow at once and have this number.
-  std::size_t count(std::uint32_t number = 0) const {
-    WireReader ahead(rest_);
-    WireField field;
-    std::size_t found = 0;
-    while (!ahead.done() && ahead.next(field) && (number == 0 || field.number == number)) ++found;
-    return found;
-  }
   bool next(WireField& field) {
     std::uint64_t key = 0;
     if (!varint(key) || key >> 3 == 0 || key >> 3 > 0x1fffffff) return false;
@@ -65,6 +61,11 @@ class WireReader {
 
  private:
   bool varint(std::uint64_t& value) {
+    if (!rest_.empty() && static_cast<signed char>(rest_.front()) >= 0) {  // most are one byte
+      value = static_cast<unsigned char>(rest_.front());
+      rest_.remove_prefix(1);
+      return true;
+    }
     value = 0;
     for (int shift = 0; shift < 64; shift += 7) {
       if (rest_.empty()) return false;
@@ -86,37 +87,70 @@ class WireReader {
   std::string_view rest_;
 };
 
+/// Builds the tree on a stack of values, as the parser of JSON does: the members of an object, then the
+/// object.
 class Decoder {
  public:
-  bool message(std::string_view bytes, SchemaRef schema, json::object& out, const FieldPath& path, int depth,
+  explicit Decoder(const json::storage_ptr& memory) : stack_({}, buffer_, sizeof buffer_) {
+    stack_.reset(memory);
+    fields_.reserve(128);
+  }
+
+  /// Pushes the members of a message and adds their number to `count`.
+  bool members(std::string_view bytes, SchemaRef schema, const FieldPath& path, int depth, std::size_t& count,
                unsigned outer = 0) {
     if (depth > kDepthMax) return fail(path, "nests too deeply");
-    WireReader reader(bytes);
-    if (outer == 0) out.reserve(std::min(reader.count(), schema.size()));
-    std::uint32_t next = 0;  // where the property of the next field is, if the fields are in order
-    while (!reader.done()) {
-      WireField field;
+    const std::size_t begin = fields_.size();
+    std::bitset<kNumberMax + 1> seen;
+    std::uint32_t before = 0;
+    bool scattered = false;
+    for (WireReader reader(bytes); !reader.done();) {
+      WireField& field = fields_.emplace_back();
       if (!reader.next(field)) return fail(path, "is truncated or malformed");
-      if (field.number > 0xff) continue;
-      const auto number = static_cast<std::uint16_t>(outer << 8 | field.number);
-      const bool in_order = next < schema.size() && schema.at(next).number() == number;
-      if (const SchemaRef property = in_order ? schema.at(next) : schema.property(number)) {
-        next = property.index() - schema.at(0).index() + (property.kind() == SchemaKind::list ? 0 : 1);
-        const std::string_view name = property.name();
-        if (!put(field, property, out[name], path / name, depth, reader)) return false;
-      } else if (outer == 0 && is_nested(schema, field.number)) {
-        if (field.wire != Wire::bytes) return fail(path, "has a wrong wire type");
-        if (!message(field.bytes, schema, out, path, depth + 1, field.number)) return false;
+      if (field.number > kNumberMax) {
+        fields_.pop_back();
+      } else if (field.number != before) {
+        before = field.number;
+        scattered |= seen.test(before);
+        seen.set(before);
       }
     }
+    const std::size_t end = fields_.size();
+    if (scattered) {  // all fields of a number stand together: of a list, or said several times
+      std::stable_sort(fields_.begin() + static_cast<std::ptrdiff_t>(begin), fields_.end(),
+                       [](const WireField& a, const WireField& b) { return a.number < b.number; });
+    }
+    std::size_t next = 0;  // where the property of the next field is likely to be
+    for (std::size_t first = begin, last = begin; first < end; first = last) {
+      const std::uint32_t number = fields_[first].number;
+      while (last < end && fields_[last].number == number) ++last;
+      if (const SchemaRef property = find(schema, static_cast<std::uint16_t>(outer << 8 | number), next)) {
+        const std::string_view name = property.name();
+        if (!put(first, last, property, name, path / name, depth, count)) return false;
+      } else if (outer == 0 && is_nested(schema, number)) {
+        const WireField field = fields_[last - 1];
+        if (field.wire != Wire::bytes) return fail(path, "has a wrong wire type");
+        if (!members(field.bytes, schema, path, depth + 1, count, number)) return false;
+      }
+    }
+    fields_.resize(begin);
     return true;
   }
+  json::value_stack& stack() { return stack_; }
   std::string failure;
 
  private:
+  static constexpr std::uint32_t kNumberMax = 0xff;
+
   bool fail(const FieldPath& path, std::string_view why) {
     failure = "proto: " + path.to_string() + " " + std::string(why);
     return false;
+  }
+  static SchemaRef find(SchemaRef schema, std::uint16_t number, std::size_t& next) {
+    const bool here = next < schema.size() && schema.at(next).number() == number;
+    const SchemaRef property = here ? schema.at(next) : schema.property(number);
+    if (property) next = property.index() - schema.at(0).index() + 1;
+    return property;
   }
   static bool is_nested(SchemaRef schema, std::uint32_t number) {
     for (std::size_t i = 0; i < schema.size(); ++i) {
@@ -124,28 +158,93 @@ class Decoder {
     }
     return false;
   }
-  /// Values are made where they stay.
-  bool put(const WireField& field, SchemaRef property, json::value& out, const FieldPath& path, int depth,
-           const WireReader& rest) {
-    if (property.kind() == SchemaKind::list) return put_item(field, property, out, path, depth, rest);
-    if (property.kind() == SchemaKind::map) return put_entry(field, property, out, path, depth);
-    return scalar(field, property, out, path, depth);
+  /// JSON would not have the field: the zero value where Go leaves it out, a time that is none.
+  static bool is_absent(const WireField& field, SchemaRef property) {
+    const bool zero = field.wire == Wire::bytes ? field.bytes.empty() : field.integer == 0;
+    switch (property.kind()) {
+      case SchemaKind::string:
+      case SchemaKind::bytes:
+        if (field.wire != Wire::bytes) return false;  // refused later
+        break;
+      case SchemaKind::int32:
+      case SchemaKind::int64:
+      case SchemaKind::boolean:
+        if (field.wire != Wire::varint) return false;
+        break;
+      case SchemaKind::number:
+        if (field.wire != Wire::fixed64) return false;
+        break;
+      case SchemaKind::time:
+        return field.wire == Wire::bytes && !property.has(SchemaNode::nullable) && is_zero_time(field.bytes);
+      case SchemaKind::micro_time:
+        return field.wire == Wire::bytes && !property.has(SchemaNode::nullable) && zero;
+      default:
+        return false;
+    }
+    return zero && property.has(SchemaNode::omit_empty) && !property.has(SchemaNode::pointer);
   }
-  bool put_item(const WireField& field, SchemaRef property, json::value& list, const FieldPath& path,
-                int depth, const WireReader& rest) {
-    if (!list.is_array()) list.emplace_array().reserve(1 + rest.count(field.number));
-    const SchemaKind kind = property.element().kind();
+  /// An empty message, and 1970 to the nanosecond: Go's zero time.
+  static bool is_zero_time(std::string_view bytes) {
+    WireReader reader(bytes);
+    WireField part;
+    while (!reader.done()) {
+      if (!reader.next(part)) return false;
+      if ((part.number == 1 || part.number == 2) && part.wire == Wire::varint && part.integer != 0)
+        return false;
+    }
+    return true;
+  }
+  static bool holds_json(SchemaKind kind) {
+    return kind == SchemaKind::raw_extension || kind == SchemaKind::fields_v1 ||
+           kind == SchemaKind::json_value || kind == SchemaKind::any;
+  }
+  /// All fields of one number: a list, a map, or one of which the last counts.
+  bool put(std::size_t first, std::size_t last, SchemaRef property, std::string_view name,
+           const FieldPath& path, int depth, std::size_t& count) {
+    const WireField field = fields_[last - 1];
+    if (property.kind() == SchemaKind::list) {
+      stack_.push_key(name);
+      ++count;
+      return items(first, last, property, path, depth);
+    }
+    if (property.kind() == SchemaKind::map) {
+      stack_.push_key(name);
+      ++count;
+      for (std::size_t i = first; i < last; ++i) {
+        if (!entry(WireField(fields_[i]), property, path, depth)) return false;
+      }
+      stack_.push_object(last - first);  // of equal keys the last counts
+      return true;
+    }
+    if (is_absent(field, property)) return true;
+    if (holds_json(property.kind())) {
+      json::value value;
+      if (!raw_json(field, property, value, path)) return false;
+      if (value.is_null() && !property.has(SchemaNode::nullable)) return true;
+      stack_.push_key(name);
+      ++count;
+      push(value);
+      return true;
+    }
+    stack_.push_key(name);
+    ++count;
+    return scalar(field, property, path, depth);
+  }
+  bool items(std::size_t first, std::size_t last, SchemaRef property, const FieldPath& path, int depth) {
+    const SchemaRef element = property.element();
+    const SchemaKind kind = element.kind();
     const bool number = kind == SchemaKind::int32 || kind == SchemaKind::int64 || kind == SchemaKind::boolean;
-    json::array& items = list.get_array();
-    const std::size_t index = items.size();
-    if (number && field.wire == Wire::bytes) return fail(path, "is packed, which proto2 does not do");
-    return scalar(field, property.element(), items.emplace_back(nullptr), path[index], depth);
+    for (std::size_t i = first; i < last; ++i) {
+      const WireField field = fields_[i];
+      if (number && field.wire == Wire::bytes) return fail(path, "is packed, which proto2 does not do");
+      if (!scalar(field, element, path[i - first], depth)) return false;
+    }
+    stack_.push_array(last - first);
+    return true;
   }
   /// A map entry is a message {1 key, 2 value}.
-  bool put_entry(const WireField& field, SchemaRef property, json::value& map, const FieldPath& path,
-                 int depth) {
+  bool entry(const WireField& field, SchemaRef property, const FieldPath& path, int depth) {
     if (field.wire != Wire::bytes) return fail(path, "has a wrong wire type");
-    if (!map.is_object()) map.emplace_object();
     std::string_view key;
     WireField found;
     found.wire = Wire::bytes;
@@ -157,22 +256,21 @@ class Decoder {
       if (part.number == 2) found = part;
     }
     if (!json_text(key)) return fail(path, "has a key that is not UTF-8");
-    return scalar(found, property.element(), map.get_object()[key], path.key(key), depth);
+    stack_.push_key(key);
+    return scalar(found, property.element(), path.key(key), depth);
   }
   /// Named lists (ExtraValue, Verbs) are messages {1 items}.
-  bool list_message(const WireField& field, SchemaRef schema, json::value& out, const FieldPath& path,
-                    int depth) {
-    json::array items(out.storage());
+  bool list_message(const WireField& field, SchemaRef schema, const FieldPath& path, int depth) {
+    std::size_t count = 0;
     WireReader reader(field.bytes);
     while (!reader.done()) {
       WireField part;
       if (!reader.next(part)) return fail(path, "is truncated or malformed");
-      json::value item(out.storage());
       if (part.number != 1) continue;
-      if (!scalar(part, schema.element(), item, path, depth)) return false;
-      items.push_back(std::move(item));
+      if (!scalar(part, schema.element(), path, depth)) return false;
+      ++count;
     }
-    out = std::move(items);
+    stack_.push_array(count);
     return true;
   }
   static bool json_text(std::string_view text) {
@@ -186,11 +284,11 @@ class Decoder {
         }
       }
       const auto byte = static_cast<unsigned char>(text[i]);
-      const std::size_t length = byte < 0x80       ? 1
-                                 : byte >> 5 == 6  ? 2
-                                 : byte >> 4 == 14 ? 3
-                                 : byte >> 3 == 30 ? 4
-                                                   : 0;
+      if (byte < 0x80) {
+        ++i;
+        continue;
+      }
+      const std::size_t length = byte >> 5 == 6 ? 2 : byte >> 4 == 14 ? 3 : byte >> 3 == 30 ? 4 : 0;
       if (length == 0 || i + length > text.size()) return false;
       for (std::size_t j = 1; j < length; ++j) {
         if ((static_cast<unsigned char>(text[i + j]) & 0xc0) != 0x80) return false;
@@ -199,59 +297,66 @@ class Decoder {
     }
     return true;
   }
-  bool string(const WireField& field, json::value& out, const FieldPath& path) {
-    if (!json_text(field.bytes)) return fail(path, "is not UTF-8");
-    out.emplace_string().assign(field.bytes);
-    return true;
-  }
-  bool scalar(const WireField& field, SchemaRef schema, json::value& out, const FieldPath& path, int depth) {
+  bool scalar(const WireField& field, SchemaRef schema, const FieldPath& path, int depth) {
     switch (schema.kind()) {
-      case SchemaKind::int32:
+      case SchemaKind::int32:  // of a longer number the lower half, as in Go
+        if (field.wire != Wire::varint) break;
+        stack_.push_int64(static_cast<std::int32_t>(field.integer));
+        return true;
       case SchemaKind::int64:
         if (field.wire != Wire::varint) break;
-        out = static_cast<std::int64_t>(field.integer);
+        stack_.push_int64(static_cast<std::int64_t>(field.integer));
         return true;
       case SchemaKind::boolean:
         if (field.wire != Wire::varint) break;
-        out = field.integer != 0;
+        stack_.push_bool(field.integer != 0);
         return true;
       case SchemaKind::number: {
         if (field.wire != Wire::fixed64) break;
         double number = 0;
         std::memcpy(&number, &field.integer, sizeof number);
-        out = number;
+        stack_.push_double(number);
         return true;
       }
       default:
         if (field.wire != Wire::bytes) break;
-        return bytes_field(field, schema, out, path, depth);
+        return bytes_field(field, schema, path, depth);
     }
     return fail(path, "has a wrong wire type");
   }
-  bool bytes_field(const WireField& field, SchemaRef schema, json::value& out, const FieldPath& path,
-                   int depth) {
+  bool bytes_field(const WireField& field, SchemaRef schema, const FieldPath& path, int depth) {
     switch (schema.kind()) {
       case SchemaKind::string:
-        return string(field, out, path);
+        if (!json_text(field.bytes)) return fail(path, "is not UTF-8");
+        stack_.push_string(field.bytes);
+        return true;
       case SchemaKind::bytes:
-        out = encode_base64_text(field.bytes);
+        stack_.push_string(encode_base64_text(field.bytes));
         return true;
       case SchemaKind::list:
-        return list_message(field, schema, out, path, depth + 1);
-      case SchemaKind::object:
-        return message(field.bytes, schema, out.emplace_object(), path, depth + 1);
+        return list_message(field, schema, path, depth + 1);
+      case SchemaKind::object: {
+        std::size_t count = 0;
+        if (!members(field.bytes, schema, path, depth + 1, count)) return false;
+        stack_.push_object(count);
+        return true;
+      }
       case SchemaKind::time:
       case SchemaKind::micro_time:
       case SchemaKind::duration:
       case SchemaKind::int_or_string:
       case SchemaKind::quantity:
-        return special(field, schema, out, path);
-      default:
-        return raw_json(field, out, path);
+        return special(field, schema, path);
+      default: {
+        json::value value;
+        if (!raw_json(field, schema, value, path)) return false;
+        push(value);
+        return true;
+      }
     }
   }
   /// Quantity {1 string}; Time {1 seconds, 2 nanos}; IntOrString {1 type, 2 int, 3 string}; Duration {1 ns}.
-  bool special(const WireField& field, SchemaRef schema, json::value& out, const FieldPath& path) {
+  bool special(const WireField& field, SchemaRef schema, const FieldPath& path) {
     std::int64_t first = 0, second = 0;
     std::string_view first_text, third_text;
     WireReader reader(field.bytes);
@@ -272,28 +377,31 @@ class Decoder {
     if (is_time && !time.in_range()) return fail(path, "is a time outside of the years 0 to 9999");
     switch (schema.kind()) {
       case SchemaKind::quantity:
-        out = first_text.empty() ? std::string_view("0") : first_text;
+        if (first_text.empty()) first_text = "0";
+        if (const Result<Quantity> parsed = Quantity::parse(first_text); !parsed)
+          return fail(path, "is no quantity: " + parsed.error().message());
+        stack_.push_string(first_text);
         return true;
-      case SchemaKind::time:
-        // An empty message is Go's zero time: absent.
-        if (!field.bytes.empty() && !(first == 0 && second == 0)) out = format_time(time);
+      case SchemaKind::time:  // in a list, or one that may be null
+        is_zero_time(field.bytes) ? stack_.push_null() : stack_.push_string(format_time(time));
         return true;
       case SchemaKind::micro_time:
-        if (!field.bytes.empty()) out = format_micro_time(time);
+        field.bytes.empty() ? stack_.push_null() : stack_.push_string(format_micro_time(time));
         return true;
       case SchemaKind::duration:
-        out = std::to_string(first / kSecond) + "s";
+        stack_.push_string(std::to_string(first / kSecond) + "s");
         return true;
       default:
         if (first == 0)
-          out = static_cast<std::int64_t>(static_cast<std::int32_t>(second));
+          stack_.push_int64(static_cast<std::int32_t>(second));
         else
-          out = third_text;
+          stack_.push_string(third_text);
         return true;
     }
   }
   /// RawExtension, FieldsV1 and JSON are {1 bytes} that hold JSON.
-  bool raw_json(const WireField& field, json::value& out, const FieldPath& path) {
+  bool raw_json(const WireField& field, SchemaRef schema, json::value& out, const FieldPath& path) {
+    if (field.wire != Wire::bytes) return fail(path, "has a wrong wire type");
     WireReader reader(field.bytes);
     while (!reader.done()) {
       WireField part;
@@ -303,8 +411,39 @@ class Decoder {
       if (!parsed) return fail(path, "holds malformed JSON: " + parsed.error().message());
       out = std::move(*parsed);
     }
+    if (schema.kind() == SchemaKind::raw_extension && !out.is_object() && !out.is_null())
+      return fail(path, "holds JSON that is no object");
     return true;
   }
+  void push(const json::value& value) {
+    switch (value.kind()) {
+      case json::kind::object:
+        for (const auto& member : value.get_object()) {
+          stack_.push_key(member.key());
+          push(member.value());
+        }
+        return stack_.push_object(value.get_object().size());
+      case json::kind::array:
+        for (const json::value& item : value.get_array()) push(item);
+        return stack_.push_array(value.get_array().size());
+      case json::kind::string:
+        return stack_.push_string(value.get_string());
+      case json::kind::int64:
+        return stack_.push_int64(value.get_int64());
+      case json::kind::uint64:
+        return stack_.push_uint64(value.get_uint64());
+      case json::kind::double_:
+        return stack_.push_double(value.get_double());
+      case json::kind::bool_:
+        return stack_.push_bool(value.get_bool());
+      case json::kind::null:
+        return stack_.push_null();
+    }
+  }
+
+  unsigned char buffer_[4096];
+  json::value_stack stack_;
+  std::vector<WireField> fields_;  ///< of the messages that are being read, the outer ones first
 };
 
 constexpr std::string_view kMagic("k8s\0", 4);
@@ -313,10 +452,11 @@ constexpr std::string_view kMagic("k8s\0", 4);
 
 Result<json::value> decode_protobuf_message(std::string_view bytes, SchemaRef schema,
                                             const json::storage_ptr& memory) {
-  Decoder decoder;
-  json::object out(memory);
-  if (!decoder.message(bytes, schema, out, FieldPath(), 0)) return bad_request(decoder.failure);
-  return json::value(std::move(out));
+  Decoder decoder(memory);
+  std::size_t members = 0;
+  if (!decoder.members(bytes, schema, FieldPath(), 0, members)) return bad_request(decoder.failure);
+  decoder.stack().push_object(members);
+  return decoder.stack().release();
 }
 
 Result<json::value> decode_protobuf(std::string_view bytes, SchemaRef schema,
@@ -341,13 +481,19 @@ Result<json::value> decode_protobuf(std::string_view bytes, SchemaRef schema,
       if (part.number == 2 && part.wire == Wire::bytes) kind = part.bytes;
     }
   }
-  ORC_ASSIGN(json::value tree, decode_protobuf_message(raw, schema, memory));
-  json::object out(memory);
-  out.reserve(tree.get_object().size() + 2);
-  if (!api_version.empty()) out["apiVersion"] = api_version;
-  if (!kind.empty()) out["kind"] = kind;
-  for (auto& member : tree.get_object()) out[member.key()] = std::move(member.value());
-  return json::value(std::move(out));
+  Decoder decoder(memory);
+  std::size_t members = 0;
+  const auto say = [&](std::string_view key, std::string_view value) {
+    if (value.empty()) return;
+    decoder.stack().push_key(key);
+    decoder.stack().push_string(value);
+    ++members;
+  };
+  say("apiVersion", api_version);
+  say("kind", kind);
+  if (!decoder.members(raw, schema, FieldPath(), 0, members)) return bad_request(decoder.failure);
+  decoder.stack().push_object(members);
+  return decoder.stack().release();
 }
 
 }  // namespace orchestra::api

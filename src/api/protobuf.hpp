@@ -10,7 +10,7 @@ namespace orchestra::api {
 namespace json = boost::json;
 
 /// `k8s\0`, then runtime.Unknown whose `raw` is a message of `schema`. Malformed bytes are a 400 Status that
-/// names the field. Unknown numbers are skipped.
+/// names the field. Unknown numbers are skipped. The tree is as prune_unknown() would leave it.
 ORC_API Result<json::value> decode_protobuf(std::string_view bytes, SchemaRef schema,
                                             const json::storage_ptr& memory = {});
 /// One message without the envelope.

@@ -128,6 +128,37 @@ TEST_CASE("a protobuf body gives the tree that JSON gives") {
       R"({"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"web","labels":{"app":"web"}},"spec":{"replicas":3,"template":{"spec":{"volumes":[{"name":"v","configMap":{"name":"config"}}],"containers":[{"name":"main","image":"nginx","ports":[{"containerPort":80,"protocol":"TCP"}],"resources":{"limits":{"cpu":"500m"}},"livenessProbe":{"httpGet":{"path":"/ok","port":"http"},"initialDelaySeconds":5}}]}}}})");
 }
 
+TEST_CASE("fields of a message that JSON leaves out, that come twice or in any order") {
+  const auto spec_of = [](const std::string& spec) {
+    const auto body =
+        decode(envelope("apps/v1", "Deployment", Writer().bytes(2, spec).text()), BodyFormat::protobuf);
+    return body ? to_json(*find(body->tree, "/spec")) : body.error().message();
+  };
+  const auto pod_spec = [&](const std::string& spec) {
+    return spec_of(Writer().bytes(3, Writer().bytes(2, spec).text()).text());
+  };
+  // minReadySeconds and paused go where they are zero; replicas tells zero from absent.
+  CHECK(spec_of(Writer().number(1, 0).number(5, 0).number(7, 0).text()) == R"({"replicas":0})");
+  CHECK(spec_of(Writer().number(5, 3).number(7, 1).number(5, 0).text()) == R"({"paused":true})");
+  CHECK(spec_of(Writer().number(5, 3).number(7, 1).number(5, 4).text()) ==
+        R"({"minReadySeconds":4,"paused":true})");
+  CHECK(spec_of(Writer().number(5, 3).number(5, 0).text()) == "{}");
+  // A list between other fields.
+  const std::string a = Writer().bytes(1, "a").text(), b = Writer().bytes(1, "b").text();
+  CHECK(pod_spec(Writer().bytes(2, a).bytes(3, "Never").bytes(2, b).text()) ==
+        R"({"template":{"spec":{"containers":[{"name":"a"},{"name":"b"}],"restartPolicy":"Never"}}})");
+  // A map with a key twice.
+  const auto word = [](const char* value) { return Writer().bytes(1, "k").bytes(2, value).text(); };
+  CHECK(pod_spec(Writer().bytes(7, word("1")).bytes(7, word("2")).text()) ==
+        R"({"template":{"spec":{"nodeSelector":{"k":"2"}}}})");
+  // int32 takes the lower half, as Go does.
+  CHECK(spec_of(Writer().number(1, (std::uint64_t{1} << 32) + 7).text()) == R"({"replicas":7})");
+  const std::string limit = Writer().bytes(1, "cpu").bytes(2, Writer().bytes(1, "much").text()).text();
+  const std::string container = Writer().bytes(8, Writer().bytes(1, limit).text()).text();
+  CHECK(pod_spec(Writer().bytes(2, container).text())
+            .starts_with("proto: spec.template.spec.containers[0].resources.limits[cpu] is no quantity"));
+}
+
 TEST_CASE("malformed protobuf is a 400 that names the field") {
   CHECK(failure("nope", BodyFormat::protobuf).find("does not appear to be a protobuf message") !=
         std::string::npos);
@@ -186,6 +217,9 @@ TEST_CASE("raw extensions and extra values have messages of their own") {
   REQUIRE(bad.error().detail<Status>() != nullptr);
   CHECK(bad.error().detail<Status>()->code == 400);
   CHECK(bad.error().detail<Status>()->message.find("data") != std::string::npos);
+  const auto list = decoded(revision, data("[1]").text());
+  REQUIRE_FALSE(list.has_value());
+  CHECK(list.error().message() == "proto: data holds JSON that is no object");
 
   // ExtraValue: a list of words behind each key of a map.
   const GroupVersionKind review{"authorization.k8s.io", "v1", "SubjectAccessReview"};
