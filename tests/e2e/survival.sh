@@ -32,8 +32,10 @@ after=$(state)
 wait_for 30 bash -c '[ "$(kubectl logs -n shop counter | wc -l)" -gt 100 ]' || fail "the counter does not count on"
 kubectl logs -n shop counter >"$work/lines" 2>"$work/logs.err" || cat "$work/logs.err"
 awk '$2 != NR {bad = 1} END {exit bad}' "$work/lines" && [ "$(wc -l <"$work/lines")" -gt 50 ] && pass "$(wc -l <"$work/lines") log lines, none lost or doubled" || { failed "log lines are not 1, 2, 3, .. ($(wc -l <"$work/lines") lines)"; head -n 3 "$work/lines"; tail -n 3 "$work/lines"; kubectl get pods -n shop; }
-address=$(grep -o 'ingress http://[^ ]*' "$work/up.out" | sed 's/.*http:..//')
-wait_for 10 bash -c "exec 5<>/dev/tcp/${address%:*}/${address##*:} && printf 'GET /cgi-bin/visit HTTP/1.0\r\nHost: shop.example\r\n\r\n' >&5 && timeout 10 grep -q 'visits=' <&5" && pass "the ingress serves after the restart" || failed "the ingress does not serve after the restart"
+serves() { bash -c "exec 5<>/dev/tcp/${1%:*}/${1##*:} && printf 'GET /cgi-bin/visit HTTP/1.0\r\nHost: shop.example\r\n\r\n' >&5 && timeout 10 grep -q 'visits=' <&5"; }
+ingress_of() { grep -o 'ingress http://[^ ]*' "$1" | sed 's/.*http:..//'; }
+address=$(ingress_of "$work/up.out")
+wait_for 10 serves "$address" && pass "the ingress serves after the restart" || failed "the ingress does not serve after the restart"
 
 # orchestra logs: one pod, a workload with several, what a running and a stopped cluster say.
 read_lines() { "$orchestra" logs "$@" 2>"$work/logs.err"; }
@@ -44,6 +46,17 @@ read_lines counter -n shop --json --tail 1 | matches '^{"time":"20.*","namespace
 two=$(timeout 60 "$orchestra" logs counter -n shop -f --tail 1 2>"$work/logs.err" | head -n 2 | sed 's/line //' | paste -sd-)
 [ "$((two))" = -1 ] && pass "orchestra logs -f goes on" || failed "orchestra logs -f: $two $(cat "$work/logs.err")"
 read_lines nobody -n shop; [ $? = 3 ] && grep -q 'nobody' "$work/logs.err" && read_lines counter --tail x; [ $? = 2 ] && grep -q -- '--tail x' "$work/logs.err" && read_lines thing/x -n shop; [ $? = 2 ] && grep -q '"thing" is none of' "$work/logs.err" && pass "orchestra logs: wrong pod, number and kind are told" || failed "orchestra logs, bad input: $(cat "$work/logs.err")"
+
+# A second cluster beside it, with the same shop: ranges, ports and names of its own; its end takes nothing of the first.
+: >"$work/second.out"
+"$orchestra" up --data "$work/second" --listen 127.0.0.1:0 --ingress 127.0.0.1:0 >"$work/second.out" 2>&1 & second=$!
+cleanups+=('[ -n "$second" ] && kill -9 "$second" 2>/dev/null && "$orchestra" down --data "$work/second" >/dev/null 2>&1')
+wait_for 20 grep -q '^ready in' "$work/second.out" || { cat "$work/second.out"; fail "the second cluster was not ready"; }
+there() { kubectl --kubeconfig "$work/second/admin.kubeconfig" "$@"; }
+there apply -f examples/quickstart/ >/dev/null && there rollout status -n shop deployment/web --timeout=180s >/dev/null || fail "the second cluster's shop did not become ready"
+wait_for 10 serves "$(ingress_of "$work/second.out")" && serves "$address" && pass "two clusters on one machine serve the same shop: $(grep -h 'is in use on this machine' "$work/second.out" | paste -sd';')" || failed "two clusters: $(cat "$work/second.out")"
+"$orchestra" down --data "$work/second" >"$work/down.log" 2>&1 && wait "$second"; second=
+serves "$address" && [ "$(pids)" = "$processes" ] && pass "the end of the second takes nothing of the first" || failed "after the end of the second: $(cat "$work/down.log"; pids)"
 
 kill "$owner"; end_of "$owner" && pass "SIGTERM ends it with status 0" || failed "SIGTERM: status $?"
 [ "$(pids)" = "$processes" ] && pass "pods run on after SIGTERM" || failed "pods did not run on"
