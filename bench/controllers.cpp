@@ -104,7 +104,7 @@ void replica_set(Report& report, int replicas) {
   plane.create(workload("ReplicaSet", "default", "web", replicas));
   const bool done = plane.wait(
       [&] {
-        return plane.seen.list({"v1", "pods"}).size() >= static_cast<std::size_t>(replicas);
+        return plane.seen.informer({"v1", "pods"}).cache().size() >= static_cast<std::size_t>(replicas);
       },
       120s);
   const double rate = static_cast<double>(replicas) * 1e9 / static_cast<double>(now_ns() - begin);

@@ -131,7 +131,7 @@ class GarbageCollector final : public Reconciler {
                          !same_meaning(find(tree(old), "/metadata/ownerReferences"),
                                        find(tree(now), "/metadata/ownerReferences"));
     if (!changed) return;
-    if (!now.owners().empty() || (now.deleting() && !now.finalizers().empty())) wake(key_of(ref, now));
+    if (now.deleting() ? !now.finalizers().empty() : !well_owned(now, view)) wake(key_of(ref, now));
     // An owner that waits for this one may go on, or stop waiting.
     if (!now.owners().empty() && (began_to_end || old)) wake_owners(now, view, wake);
     if (began_to_end && has_finalizer(now, kForeground)) {
@@ -139,6 +139,13 @@ class GarbageCollector final : public Reconciler {
         wake(key_of(dependant.resource, dependant.object));
       }
     }
+  }
+
+  // Whether there is nothing to decide about an object that stays: an owner that goes later wakes it then.
+  bool well_owned(const Object& object, const View& view) const {
+    return std::all_of(object.owners().begin(), object.owners().end(), [&](const OwnerReference& owner) {
+      return judge_owner(owner, object, view) == Owner::solid;
+    });
   }
 
   void wake_owners(const Object& object, const View& view, const KeySink& wake) const {
