@@ -83,6 +83,9 @@ class ORC_API ObjectCache {
   /// those only the ones with the rarest of `having`, labels that whatever matches has with these values.
   std::vector<Object> select(const std::string& ns, const LabelMatcher& matches,
                              const LabelViews& having = {}) const;
+  /// Of those the ones that no owner controls; costs nothing for the others. Since 0.2.
+  std::vector<Object> select_orphans(const std::string& ns, const LabelMatcher& matches,
+                                     const LabelViews& having = {}) const;
   std::size_t size() const;
   /// Bytes of the objects' JSON (shared with other readers of the same versions).
   std::uint64_t bytes() const;

@@ -46,6 +46,8 @@ class ORC_API View {
                            const std::string& value) const;
   std::vector<Object> select(const ResourceRef& resource, const std::string& ns, const LabelMatcher& matches,
                              const LabelViews& having = {}) const;
+  std::vector<Object> select_orphans(const ResourceRef& resource, const std::string& ns,
+                                     const LabelMatcher& matches, const LabelViews& having = {}) const;
 };
 
 /// A look at the server itself right before an action: caches may be late, ownership must not be.

@@ -76,7 +76,8 @@ TEST_CASE(
       cache.erase(key);
       all.erase(key);
     } else {
-      const Object object = object_from_line("Pod " + key.text() + labels());
+      const char* owner = std::array{"", " owner=ReplicaSet/web", " owner=!ConfigMap/c"}.at(draw(3));
+      const Object object = object_from_line("Pod " + key.text() + owner + labels());
       cache.put(object);
       all[key] = object;
     }
@@ -86,13 +87,17 @@ TEST_CASE(
     const auto parsed = LabelSelector::parse(&selector);
     const std::string ns = std::array{"", "shop", "test", "none"}.at(draw(4));
     std::vector<Object> expected;
+    std::vector<Object> orphans;
     for (const auto& [place, object] : all) {
-      if ((ns.empty() || place.ns == ns) && parsed->matches(object.labels())) expected.push_back(object);
+      if ((!ns.empty() && place.ns != ns) || !parsed->matches(object.labels())) continue;
+      expected.push_back(object);
+      if (object.controller() == nullptr) orphans.push_back(object);
     }
     found += static_cast<int>(expected.size());
     const LabelMatcher matcher = [&](const LabelMap& each) { return parsed->matches(each); };
     REQUIRE(names(cache.select(ns, matcher, parsed->having())) == names(expected));
     REQUIRE(names(cache.select(ns, matcher)) == names(expected));
+    REQUIRE(names(cache.select_orphans(ns, matcher, parsed->having())) == names(orphans));
   }
   CHECK(found > 1000);
 }

@@ -34,6 +34,11 @@ std::vector<Object> View::select(const ResourceRef& resource, const std::string&
   const ObjectCache* objects = cache(resource);
   return objects == nullptr ? std::vector<Object>() : objects->select(ns, matches, having);
 }
+std::vector<Object> View::select_orphans(const ResourceRef& resource, const std::string& ns,
+                                         const LabelMatcher& matches, const LabelViews& having) const {
+  const ObjectCache* objects = cache(resource);
+  return objects == nullptr ? std::vector<Object>() : objects->select_orphans(ns, matches, having);
+}
 
 namespace {
 const char* verb_name(Action::Verb verb) {

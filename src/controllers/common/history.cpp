@@ -50,8 +50,8 @@ History sync_history(const Object& owner, const LabelSelector& selector, const V
       history.revisions.push_back(std::move(revision));
   }
   if (!owner.deleting()) {
-    for (const Object& orphan : selector.select(view, controller_revisions(), owner.ns())) {
-      if (orphan.controller() != nullptr || orphan.deleting()) continue;
+    for (const Object& orphan : selector.select_orphans(view, controller_revisions(), owner.ns())) {
+      if (orphan.deleting()) continue;
       actions.update(controller_revisions(), adopted(orphan, owner), "an orphan that matches the selector");
       history.changed = true;
     }

@@ -2,10 +2,11 @@
 //
 // Labels are indexed by whole sets: replicas share one set of labels, so a selector is tried once per set and
 // namespace instead of once per pod. The sets are indexed by each of their labels: a selector that asks for a
-// value is tried on the sets that have it. Indexes hold the places of the objects (a map keeps them where
-// they are), so that what an index finds is read without a search for its key; a new version whose values are
-// those of the version before leaves them alone. Every index holds exactly the places of the objects that are
-// here.
+// value is tried on the sets that have it. What nobody controls has sets of its own: whoever looks for
+// something to adopt does not walk over the thousands of replicas that have an owner. Indexes hold the places
+// of the objects (a map keeps them where they are), so that what an index finds is read without a search for
+// its key; a new version whose values are those of the version before leaves them alone. Every index holds
+// exactly the places of the objects that are here.
 #include <algorithm>
 #include <mutex>
 #include <set>
@@ -122,8 +123,40 @@ struct ObjectCache::Impl {
   std::map<ObjectKey, Object> objects;
   std::unordered_map<std::string, const Place*> uids;
   std::map<std::string, IndexData> indexes;
-  std::map<std::string, LabelSets> label_sets;  // by namespace
+  using Spaces = std::map<std::string, LabelSets>;  // by namespace
+  Spaces label_sets;
+  Spaces orphans;  // of these, what nobody controls
   std::uint64_t bytes = 0;
+
+  static void relink_labels(Spaces& spaces, const Place& place, const Object& old, const Object& now) {
+    if (!old && !now) return;
+    LabelSets& sets = spaces[place.first.ns];
+    if (now) sets.add(place, now.labels());
+    if (old) sets.remove(place, old.labels());
+    if (sets.empty()) spaces.erase(place.first.ns);
+  }
+
+  // What of `spaces` matches. The caller holds the mutex.
+  static std::vector<Object> select(const Spaces& spaces, const std::string& ns, const LabelMatcher& matches,
+                                    const LabelViews& having) {
+    std::vector<const Place*> places;
+    std::size_t groups = 0;
+    const auto take = [&](const LabelSets::Set& set) {
+      if (!matches(set.first)) return;
+      places.insert(places.end(), set.second.begin(), set.second.end());
+      ++groups;
+    };
+    if (ns.empty()) {
+      for (const auto& [space, sets] : spaces) sets.each(having, take);
+    } else if (const auto sets = spaces.find(ns); sets != spaces.end()) {
+      sets->second.each(having, take);
+    }
+    if (groups > 1) std::sort(places.begin(), places.end(), ByKey());
+    std::vector<Object> objects;
+    objects.reserve(places.size());
+    for (const Place* place : places) objects.push_back(place->second);
+    return objects;
+  }
 
   // What `place` held before (empty: nothing) makes room for what it holds now, or for nothing.
   void relink(const Place& place, const Object& old, const Object& now) {
@@ -134,12 +167,12 @@ struct ObjectCache::Impl {
       index.remove(place, before);
       index.add(place, after);
     }
-    if (!old || !now || old.labels() != now.labels()) {
-      LabelSets& sets = label_sets[place.first.ns];
-      if (now) sets.add(place, now.labels());
-      if (old) sets.remove(place, old.labels());
-      if (sets.empty()) label_sets.erase(place.first.ns);
-    }
+    const bool same_labels = old && now && old.labels() == now.labels();
+    if (!same_labels) relink_labels(label_sets, place, old, now);
+    const bool was_orphan = old && old.controller() == nullptr;
+    const bool is_orphan = now && now.controller() == nullptr;
+    if (!same_labels || was_orphan != is_orphan)
+      relink_labels(orphans, place, was_orphan ? old : Object(), is_orphan ? now : Object());
     if (!old || !now || old.uid() != now.uid()) {
       if (old) uids.erase(old.uid());
       if (now) uids[now.uid()] = &place;
@@ -224,23 +257,13 @@ std::vector<Object> ObjectCache::find(const std::string& index, const std::strin
 std::vector<Object> ObjectCache::select(const std::string& ns, const LabelMatcher& matches,
                                         const LabelViews& having) const {
   std::shared_lock lock(impl_->mutex);
-  std::vector<const Place*> places;
-  std::size_t groups = 0;
-  const auto take = [&](const LabelSets::Set& set) {
-    if (!matches(set.first)) return;
-    places.insert(places.end(), set.second.begin(), set.second.end());
-    ++groups;
-  };
-  if (ns.empty()) {
-    for (const auto& [space, sets] : impl_->label_sets) sets.each(having, take);
-  } else if (const auto sets = impl_->label_sets.find(ns); sets != impl_->label_sets.end()) {
-    sets->second.each(having, take);
-  }
-  if (groups > 1) std::sort(places.begin(), places.end(), ByKey());
-  std::vector<Object> objects;
-  objects.reserve(places.size());
-  for (const Place* place : places) objects.push_back(place->second);
-  return objects;
+  return Impl::select(impl_->label_sets, ns, matches, having);
+}
+
+std::vector<Object> ObjectCache::select_orphans(const std::string& ns, const LabelMatcher& matches,
+                                                const LabelViews& having) const {
+  std::shared_lock lock(impl_->mutex);
+  return Impl::select(impl_->orphans, ns, matches, having);
 }
 
 std::size_t ObjectCache::size() const {

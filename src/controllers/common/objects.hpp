@@ -50,10 +50,20 @@ class LabelSelector {
   /// What matches among the objects of a namespace (empty: all).
   template <class View>
   std::vector<Object> select(const View& view, const ResourceRef& resource, const std::string& ns) const {
-    return nothing_ ? std::vector<Object>()
-                    : view.select(
-                          resource, ns, [this](const LabelMap& labels) { return matches(labels); }, having());
+    if (nothing_) return {};
+    return view.select(
+        resource, ns, [this](const LabelMap& labels) { return matches(labels); }, having());
   }
+  /// The same, among those that no owner controls.
+  template <class View>
+  std::vector<Object> select_orphans(const View& view, const ResourceRef& resource,
+                                     const std::string& ns) const {
+    if (nothing_) return {};
+    const LabelMatcher matcher = [this](const LabelMap& labels) { return matches(labels); };
+    return view.select_orphans(resource, ns, matcher, having());
+  }
+  /// Whether both are written alike; two that are not may still match the same.
+  friend bool operator==(const LabelSelector&, const LabelSelector&) = default;
 
  private:
   enum class Op : std::uint8_t { in, not_in, exists, absent };
@@ -61,6 +71,7 @@ class LabelSelector {
     std::string key;
     Op op;
     std::vector<std::string> values;
+    friend bool operator==(const Requirement&, const Requirement&) = default;
   };
   std::vector<Requirement> requirements_;
   bool nothing_ = false;

@@ -414,8 +414,8 @@ class DaemonSetReconciler final : public Reconciler {
       }
     }
     if (pass.set.deleting()) return settled;
-    for (const Object& pod : selector.select(pass.view, pods(), pass.set.ns())) {
-      if (pod.controller() != nullptr || pod.deleting()) continue;
+    for (const Object& pod : selector.select_orphans(pass.view, pods(), pass.set.ns())) {
+      if (pod.deleting()) continue;
       Action& adopt =
           pass.actions.update(pods(), adopted(pod, pass.set), "an orphan that matches the selector");
       adopt.checks.push_back(

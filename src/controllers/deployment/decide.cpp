@@ -29,8 +29,8 @@ bool claim_sets(const Object& deployment, const LabelSelector& selector, const V
     }
   }
   if (deployment.deleting()) return changed;
-  for (const Object& set : selector.select(view, replica_sets(), deployment.ns())) {
-    if (set.controller() != nullptr || set.deleting()) continue;
+  for (const Object& set : selector.select_orphans(view, replica_sets(), deployment.ns())) {
+    if (set.deleting()) continue;
     Action& adopt =
         actions.update(replica_sets(), adopted(set, deployment), "an orphan that matches the selector");
     adopt.checks.push_back(

@@ -658,8 +658,8 @@ class JobReconciler final : public Reconciler {
       }
     }
     if (pass.job.deleting() || job_finished(pass.job)) return settled;
-    for (const Object& pod : selector->select(pass.view, pods(), pass.job.ns())) {
-      if (pod.controller() != nullptr || pod.deleting()) continue;
+    for (const Object& pod : selector->select_orphans(pass.view, pods(), pass.job.ns())) {
+      if (pod.deleting()) continue;
       Action& adopt =
           pass.actions.update(pods(), adopted(pod, pass.job), "an orphan that matches the selector");
       adopt.checks.push_back(

@@ -72,8 +72,8 @@ Claim claim_pods(const Flavour& flavour, const Object& set, const LabelSelector&
     }
   }
   if (set.deleting()) return claim;
-  for (const Object& pod : selector.select(view, pods(), set.ns())) {
-    if (pod.controller() != nullptr || !pod_active(pod)) continue;
+  for (const Object& pod : selector.select_orphans(view, pods(), set.ns())) {
+    if (!pod_active(pod)) continue;
     Action& adopt = actions.update(pods(), adopted(pod, set), "an orphan that matches the selector");
     adopt.checks.push_back({flavour.resource, set.ns(), set.name(), set.uid(), LiveCheck::Expect::present});
     claim.changed = true;
@@ -126,15 +126,18 @@ struct Counts {
   std::optional<Duration> due;  // when the next ready pod becomes available
 };
 
-Counts count(const Object& set, const std::vector<Object>& pods_of_set, std::int64_t terminating, Now now) {
+// `matched`: what all of the pods match; nullptr: nothing is known.
+Counts count(const Object& set, const LabelSelector* matched, const std::vector<Object>& pods_of_set,
+             std::int64_t terminating, Now now) {
   const json::value& root = tree(set);
   const std::int64_t min_ready = int_at(root, "/spec/minReadySeconds");
   const auto labels = LabelSelector::from_map(object_at(root, "/spec/template/metadata/labels"));
+  const bool all_labeled = matched != nullptr && labels == *matched;
   Counts counts;
   counts.terminating = terminating;
   for (const Object& pod : pods_of_set) {
     ++counts.replicas;
-    if (labels.matches(pod.labels())) ++counts.labeled;
+    if (all_labeled || labels.matches(pod.labels())) ++counts.labeled;
     if (!pod_ready(pod)) continue;
     ++counts.ready;
     if (min_ready == 0 || pod_available(pod, min_ready, now, counts.due)) ++counts.available;
@@ -225,7 +228,7 @@ class ReplicaSetReconciler final : public Reconciler {
     const Claim claim = claim_pods(flavour_, set, *selector, view, actions);
     // While pods change hands the count is uncertain: settle that first.
     if (!claim.changed && !set.deleting()) manage_replicas(set, claim, view, now, actions);
-    const Counts counts = count(set, claim.pods, claim.terminating, now);
+    const Counts counts = count(set, &*selector, claim.pods, claim.terminating, now);
     json::value status = status_of(flavour_, set, counts);
     const std::int64_t wanted = int_at(tree(set), "/spec/replicas", 1);
     if (counts.replicas == wanted && find_condition(tree(set), kReplicaFailure) != nullptr) {
@@ -253,7 +256,7 @@ class ReplicaSetReconciler final : public Reconciler {
     const std::string reason = create ? "FailedCreate" : "FailedDelete";
     const OwnPods own = own_pods(set, view);
     const auto terminating = static_cast<std::int64_t>(own.terminating.size());
-    json::value status = status_of(flavour_, set, count(set, own.active, terminating, now));
+    json::value status = status_of(flavour_, set, count(set, nullptr, own.active, terminating, now));
     // As long as it stands it keeps its first words (replica_set_utils.go): each refusal names another pod,
     // and a status that changes with each would be another reason to try again at once.
     if (find_condition(tree(set), kReplicaFailure) == nullptr) {

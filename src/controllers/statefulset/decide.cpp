@@ -71,8 +71,8 @@ struct Pass {
       }
     }
     if (set.deleting()) return settled;
-    for (const Object& pod : selector.select(view, pods(), set.ns())) {
-      if (pod.controller() != nullptr || pod.deleting() || !ordinal_of(pod.name(), set.name())) continue;
+    for (const Object& pod : selector.select_orphans(view, pods(), set.ns())) {
+      if (pod.deleting() || !ordinal_of(pod.name(), set.name())) continue;
       Action& adopt = actions.update(pods(), adopted(pod, set), "an orphan that matches the selector");
       adopt.checks.push_back({stateful_sets(), set.ns(), set.name(), set.uid(), LiveCheck::Expect::present});
       settled = false;
