@@ -32,7 +32,7 @@ struct WorkQueueOptions {
 };
 
 struct WorkQueueStats {
-  std::size_t depth = 0;    ///< ready now
+  std::size_t depth = 0;    ///< ready now, or when their rest is over
   std::size_t delayed = 0;  ///< waiting for their time
   std::size_t working = 0;
   std::uint64_t adds = 0;
@@ -60,9 +60,10 @@ class ORC_API WorkQueue {
 
   /// The next ready key, which then counts as worked on until done(); nullopt when none is ready.
   std::optional<std::string> take();
-  /// Ends the work on a key; if it was added meanwhile it is ready again.
-  void done(const std::string& key);
-  /// Time until the first delayed key is due; nullopt when none waits.
+  /// Ends the work on a key; if it was added meanwhile it is ready again, at the earliest after `rest` (which
+  /// is since 0.2).
+  void done(const std::string& key, Duration rest = {});
+  /// Time until the first delayed key is due or the first rest is over; nullopt when there is neither.
   std::optional<Duration> next_due() const;
   /// True once after keys had to be dropped: the owner adds every key again from its caches.
   bool take_overflow();

@@ -1,7 +1,6 @@
 // Informers and the runner against a server that holds back, cuts and forgets.
 #include "orchestra/informer.hpp"
 
-#include <atomic>
 #include <chrono>
 #include <condition_variable>
 
@@ -361,4 +360,56 @@ TEST_CASE("a runner remembers when it saw what its reconciler observes, and the 
     return std::optional<Observed>(Observed{{0, INT64_MAX}, true});
   };
   with_runner([&](const auto& comes) { CHECK(comes("Running 4, told by another")); });
+}
+
+TEST_CASE("a key whose decision is costly and changes nothing rests four times as long as it took") {
+  struct JumpingClock final : Clock {
+    std::atomic<std::int64_t> ns = 1'000'000'000;
+    Now now() override { return {ns, ns}; }
+  };
+  struct Costly final : Reconciler {
+    JumpingClock& clock;
+    explicit Costly(JumpingClock& time) : clock(time) {}
+    std::string name() const override { return "costly"; }
+    std::vector<Source> sources() const override { return {watch_self(pods())}; }
+    Actions decide(const std::string& key, const View&, Now) const override {
+      if (key == "shop/costly") clock.ns += 10'000'000;
+      return {};
+    }
+  };
+  JumpingClock clock;
+  EngineOptions with_clock;
+  with_clock.clock = &clock;
+  Engine engine(with_clock);
+  std::mutex mutex;
+  std::condition_variable decided;
+  std::map<std::string, int> decisions;
+  auto server = std::make_shared<test::FakeServer>();
+  server->put(pod("costly"));
+  InformerSet informers(engine, Client(server));
+  EventRecorder events(engine, Client(server));
+  ControllerRunner runner(engine, Client(server), informers, events, std::make_shared<Costly>(clock));
+  runner.on_decision([&](const ReconcileDecision& decision) {
+    std::lock_guard lock(mutex);
+    ++decisions[decision.key];
+    decided.notify_all();
+  });
+  const auto wait = [&](const std::string& key, int count) {
+    std::unique_lock lock(mutex);
+    return decided.wait_for(lock, 30s, [&] { return decisions[key] == count; });
+  };
+  REQUIRE(runner.start());
+  REQUIRE(informers.start());
+  REQUIRE(wait("shop/costly", 1));
+  runner.wake("shop/costly");
+  runner.wake("shop/other");
+  REQUIRE(wait("shop/other", 1));
+  CHECK_FALSE(runner.idle());
+  runner.wake("shop/other");
+  REQUIRE(wait("shop/other", 2));  // others go on
+  CHECK(wait("shop/costly", 1));
+  clock.ns += 40'000'000;
+  runner.wake("shop/other");
+  CHECK(wait("shop/costly", 2));
+  runner.stop();
 }

@@ -36,6 +36,44 @@ TEST_CASE("a key is never worked on twice at a time, and comes again if it chang
   CHECK_FALSE(queue.take().has_value());
 }
 
+TEST_CASE("a key at rest is handed out when its rest is over, and only if it was added") {
+  TestClock clock;
+  WorkQueue queue(clock);
+  queue.add("a");
+  REQUIRE(queue.take() == "a");
+  queue.add("a");  // while it is worked on
+  queue.done("a", 100ms);
+  queue.add("a");  // while it rests
+  CHECK(queue.stats().depth == 1);
+  CHECK_FALSE(queue.take().has_value());
+  CHECK(queue.next_due() == 100ms);
+  queue.add("b");
+  CHECK(queue.take() == "b");
+  clock.advance(100ms);
+  CHECK(queue.take() == "a");
+  queue.done("a", 100ms);
+  CHECK(queue.stats().depth == 0);
+  clock.advance(100ms);
+  CHECK_FALSE(queue.take().has_value());
+  CHECK_FALSE(queue.next_due().has_value());
+  queue.add("a");
+  CHECK(queue.take() == "a");
+}
+
+TEST_CASE("a delayed key that is due while it rests waits for the end of its rest") {
+  TestClock clock;
+  WorkQueue queue(clock);
+  queue.add("a");
+  REQUIRE(queue.take() == "a");
+  queue.add_after("a", 10ms);
+  queue.done("a", 50ms);
+  clock.advance(20ms);
+  CHECK_FALSE(queue.take().has_value());
+  CHECK(queue.next_due() == 30ms);
+  clock.advance(30ms);
+  CHECK(queue.take() == "a");
+}
+
 TEST_CASE("keys come in the order in which they became ready") {
   TestClock clock;
   WorkQueue queue(clock);

@@ -2,7 +2,7 @@
 // queued or worked on twice. Semantics are those of client-go's workqueue (queue.go, delaying_queue.go,
 // default_rate_limiters.go), in one passive object.
 //
-// Invariants: a key is in `ready` at most once; a key in `working` is never in `ready`.
+// Invariants: a key is in `ready` at most once; one in `working` or at rest is never in `ready`.
 #include "orchestra/work_queue.hpp"
 
 #include <algorithm>
@@ -69,7 +69,9 @@ struct WorkQueue::Impl {
   };
   std::unordered_map<std::string, Waiting> ready_since;    // exactly the keys in `ready`
   std::unordered_map<std::string, std::int64_t> working;   // since when
-  std::unordered_map<std::string, std::int64_t> again;     // added while worked on, and when
+  std::unordered_map<std::string, std::int64_t> again;     // added while worked on or at rest, and when
+  std::set<std::pair<std::int64_t, std::string>> rests;    // (steady end, key)
+  std::unordered_map<std::string, std::int64_t> rest_end;  // exactly the keys in `rests`
   std::set<std::pair<std::int64_t, std::string>> due;      // (steady time, key)
   std::unordered_map<std::string, std::int64_t> due_time;  // exactly the keys in `due`
   std::unordered_map<std::string, std::uint32_t> failures;
@@ -95,7 +97,7 @@ struct WorkQueue::Impl {
 
   // True when the key became ready.
   bool make_ready(const std::string& key, std::int64_t now) {
-    if (working.contains(key)) {
+    if (working.contains(key) || rest_end.contains(key)) {
       if (again.try_emplace(key, now).second) note_added();
       return false;
     }
@@ -105,7 +107,22 @@ struct WorkQueue::Impl {
     return true;
   }
 
+  // A key that was added while it could not be handed out is ready. True: it was.
+  bool bring_back(const std::string& key, std::int64_t now) {
+    const auto added = again.extract(key);
+    if (!added) return false;
+    ready_since.emplace(key, Waiting{now, added.mapped()});
+    ready.push_back(key);
+    return true;
+  }
+
   void promote_due(std::int64_t now) {
+    while (!rests.empty() && rests.begin()->first <= now) {
+      const std::string key = rests.begin()->second;
+      rests.erase(rests.begin());
+      rest_end.erase(key);
+      bring_back(key, now);
+    }
     while (!due.empty() && due.begin()->first <= now) {
       const std::string key = due.begin()->second;
       due.erase(due.begin());
@@ -213,7 +230,7 @@ std::optional<std::string> WorkQueue::take() {
   return key;
 }
 
-void WorkQueue::done(const std::string& key) {
+void WorkQueue::done(const std::string& key, Duration rest) {
   std::function<void()> wake;
   {
     std::lock_guard lock(impl_->mutex);
@@ -222,9 +239,10 @@ void WorkQueue::done(const std::string& key) {
       if (impl_->meter) impl_->meter->works.observe(seconds(now - began->second));
       impl_->working.erase(began);
     }
-    if (const auto added = impl_->again.extract(key)) {
-      impl_->ready_since.emplace(key, Impl::Waiting{now, added.mapped()});
-      impl_->ready.push_back(key);
+    if (rest > Duration::zero()) {
+      if (impl_->rest_end.try_emplace(key, now + rest.count()).second)
+        impl_->rests.emplace(now + rest.count(), key);
+    } else if (impl_->bring_back(key, now)) {
       wake = impl_->wake;
     }
   }
@@ -233,9 +251,12 @@ void WorkQueue::done(const std::string& key) {
 
 std::optional<Duration> WorkQueue::next_due() const {
   std::lock_guard lock(impl_->mutex);
-  if (impl_->due.empty()) return std::nullopt;
-  const std::int64_t wait = impl_->due.begin()->first - impl_->clock.now().steady_ns;
-  return Duration(std::max<std::int64_t>(0, wait));
+  if (impl_->due.empty() && impl_->rests.empty()) return std::nullopt;
+  std::int64_t first = INT64_MAX;
+  for (const auto* times : {&impl_->due, &impl_->rests}) {
+    if (!times->empty()) first = std::min(first, times->begin()->first);
+  }
+  return Duration(std::max<std::int64_t>(0, first - impl_->clock.now().steady_ns));
 }
 
 bool WorkQueue::take_overflow() {
@@ -253,6 +274,7 @@ WorkQueueStats WorkQueue::stats() const {
   std::lock_guard lock(impl_->mutex);
   WorkQueueStats stats = impl_->stats;
   stats.depth = impl_->ready.size();
+  for (const auto& [key, end] : impl_->rest_end) stats.depth += impl_->again.contains(key) ? 1 : 0;
   stats.delayed = impl_->due.size();
   stats.working = impl_->working.size();
   return stats;
