@@ -36,31 +36,38 @@ traces() {
   } | sort
 }
 
-# In the lane of pure programs nothing is compared: what changes on the machine is the other lane's doing.
+# In the lane of pure programs, and within a pair, nothing is compared: what changes on the machine is the other's doing.
 watch_traces() { [ -n "${pure:-}" ] || traces; }
+
+# left_behind BEFORE: what of it is different now; nothing, when that has gone within a moment.
+left_behind() {
+  local after
+  after=$(watch_traces)
+  if [ "$1" != "$after" ]; then  # what ends by itself gets a moment
+    for _ in $(seq 30); do read -rt 0.5 <> <(:); after=$(watch_traces); [ "$1" = "$after" ] && break; done
+  fi
+  [ "$1" = "$after" ] || diff <(echo "$1") <(echo "$after") | grep '^[<>]' | head -n 5 | paste -sd';'
+}
 
 # run_one NAME SECONDS COMMAND..: counts the closing line; a crash, a time-out or a leak is a failure.
 run_one() {
   local name=$1 seconds=$2; shift 2
-  local log=$logs/${name//\//-}.log before after line status took begin said
+  local log=$logs/${name//\//-}.log before left line status took begin said
   [[ $name =~ $only ]] || return 0
   before=$(watch_traces); begin=$(date +%s%3N)
   timeout --kill-after=10 "$seconds" "$@" >"$log" 2>&1 </dev/null
   status=$?
   took=$(( $(date +%s%3N) - begin ))
-  after=$(watch_traces)
-  if [ "$before" != "$after" ]; then  # what ends by itself gets a moment
-    for _ in $(seq 30); do read -rt 0.5 <> <(:); after=$(watch_traces); [ "$before" = "$after" ] && break; done
-  fi
+  left=$(left_behind "$before")
   line=$(grep -E '^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$' "$log" | tail -n 1)
   local p=0 f=0 s=0
   [ -n "$line" ] && read -r p f s < <(sed 's/[^0-9]\+/ /g' <<<"$line")
   if [ "$status" = 77 ]; then s=$((s + 1)); fi
   if [ "$status" != 0 ] && [ "$status" != 77 ] && [ "$f" = 0 ]; then f=1; failures+=("$name: exit status $status$([ "$status" = 124 ] && echo " (over $seconds s)")"); fi
   if [ "$status" = 0 ] && [ -z "$line" ]; then f=1; failures+=("$name: no closing line, so no test ran"); fi
-  if [ "$before" != "$after" ]; then
+  if [ -n "$left" ]; then
     f=$((f + 1))
-    failures+=("$name: left behind: $(diff <(echo "$before") <(echo "$after") | grep '^[<>]' | head -n 5 | paste -sd';')")
+    failures+=("$name: left behind: $left")
   fi
   passed=$((passed + p)); failed=$((failed + f)); skipped=$((skipped + s))
   printf '%-28s %5d passed %3d failed %3d skipped %8d ms\n' "$name" "$p" "$f" "$s" "$took"
@@ -131,32 +138,56 @@ wait_built() {
   done
 }
 
-run_scripts() {  # SCRIPT..: each after the programs of tests that it says it needs
-  local script name needed program
+run_script() {
+  local name=${1#tests/e2e/} program
+  for program in $(sed -n 's/^# built: //p' "$1"); do wait_built "$program" || return; done
+  run_one "${name%.sh}" 900 "$1"
+}
+
+beside() { sed -n 's/^# beside: \(.*\)/tests\/e2e\/\1.sh/p' "$1"; }
+
+# Scripts one after another, each after the programs of tests that it says it needs; one that waits most of its time
+# together with the one that it names, with one look at the machine around both.
+run_scripts() {  # SCRIPT..
+  local script other before left named
+  named=$(for script; do beside "$script"; done)
   for script; do
-    name=${script#tests/e2e/}
-    [ -x "$script" ] || continue
-    needed=$(sed -n 's/^# built: //p' "$script")
-    for program in $needed; do wait_built "$program" || continue 2; done
-    run_one "${name%.sh}" 900 "$script"
+    [ -x "$script" ] && ! grep -qxF "$script" <<<"$named" || continue
+    other=$(beside "$script")
+    [ -n "$other" ] || { run_script "$script"; continue; }
+    before=$(watch_traces)
+    in_lane first run_script "$script" & in_lane second run_script "$other"
+    wait $!
+    gather first; gather second
+    left=$(left_behind "$before")
+    [ -z "$left" ] || { failures+=("$script or $other: left behind: $left"); failed=$((failed + 1)); }
   done
+}
+
+# in_lane NAME COMMAND..: in a shell of its own, without looks at the machine; gather NAME says and counts what it did.
+in_lane() (
+  pure=yes; passed=0; failed=0; skipped=0; failures=()
+  "${@:2}" >"$logs/$1.lines" 2>&1
+  printf '%s\n' "$passed $failed $skipped" "${failures[@]}" >"$logs/$1.result"
+)
+gather() {
+  local p f s
+  cat "$logs/$1.lines"
+  { read -r p f s; mapfile -t -O "${#failures[@]}" failures; } <"$logs/$1.result"
+  passed=$((passed + p)); failed=$((failed + f)); skipped=$((skipped + s))
 }
 
 # Both lanes, while the programs of the tests are still being built: the scripts of tests/e2e, which need none of them,
 # begin. The pure lane's lines come behind the others'.
 run_lanes() {  # BUILD_DIR
-  local build=$1 all quick scripts late lane p f s
+  local build=$1 all quick scripts late lane
   mapfile -t all < <(test_programs | grep -vxE "$pure_programs")
   mapfile -t quick < <(test_programs | grep -xE "$pure_programs")
   mapfile -t late < <(grep -l '^# built: ' tests/e2e/*.sh tests/e2e/net/*.sh)
   mapfile -t scripts < <(ls tests/e2e/*.sh tests/e2e/net/*.sh | grep -vxF "$(printf '%s\n' "${late[@]}")")
   build_rest "${build#build/}"
   set -m
-  (
-    pure=yes
-    run_programs "$build" "" 1500 "${quick[@]}"
-    printf '%s\n' "$passed $failed $skipped" "${failures[@]}" >"$logs/pure.result"
-  ) >"$logs/pure.lines" 2>&1 &
+  in_lane pure run_programs "$build" "" 1500 "${quick[@]}" &
   lane=$!
   set +m
   trap "kill -- -$lane -$builder 2>/dev/null" EXIT
@@ -166,9 +197,7 @@ run_lanes() {  # BUILD_DIR
   wait "$lane" "$builder"
   trap - EXIT
   [ "$(cat "$logs/build.status")" = 0 ] || { failures+=("the build failed"); failed=$((failed + 1)); tail -n 60 "$logs/build.lines"; }
-  cat "$logs/pure.lines"
-  { read -r p f s; mapfile -t -O "${#failures[@]}" failures; } <"$logs/pure.result"
-  passed=$((passed + p)); failed=$((failed + f)); skipped=$((skipped + s))
+  gather pure
 }
 
 finish() {

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The program is killed with -9 at random moments while pods start, while a volume changes under them, and while they
 # end. Nothing starts twice, nothing is lost, nothing is left on the machine.
+# beside: stateful_nodes
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 source tests/e2e/lib.sh

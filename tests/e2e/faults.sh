@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # What goes wrong around a cluster: a full disk, an image for another machine, an image that is nowhere, broken
 # manifests. Each gets a sentence that names the thing, nothing is lost, and work goes on when the cause is gone.
+# beside: policy
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 source tests/e2e/lib.sh

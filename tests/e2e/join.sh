@@ -2,6 +2,7 @@
 # `orchestra join` at level process: a control plane without a node and a node as a process of its own on this
 # machine. Token and certificate, pods, logs, exec and port-forward by the tunnel, numbers for `kubectl top`; the
 # control plane killed: pods run on; the agent killed: adopted; what is wrong is refused by name; `orchestra down`.
+# beside: workloads
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 source tests/e2e/lib.sh

@@ -2,6 +2,7 @@
 # Three machines in network namespaces on one switch: a control plane with a node and two joined nodes, isolation
 # full. By hand with kubectl what people do every day: rollout, scale, pods that reach each other and Services across
 # nodes, logs, exec, cp, debug, attach, cordon, drain with a budget, uncordon, a node that dies and its pods that move, and the end.
+# beside: node_peers
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 source tests/e2e/lib.sh

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The cable of a machine is pulled for a minute and plugged in again: its pod runs on untouched, its endpoint goes and
 # comes back, and nothing stays wrong.
+# beside: job
 set -uo pipefail
 cd "$(dirname "$0")/../../.."
 source tests/e2e/net/lab.sh

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Three machines whose pods and Services have addresses of both families, though the machines themselves know each other by
 # IPv4 only: pods, names and Services by IPv6 across them, and a policy that holds for both.
+# beside: net/hosts
 set -uo pipefail
 cd "$(dirname "$0")/../../.."
 source tests/e2e/net/lab.sh
