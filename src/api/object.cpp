@@ -5,6 +5,7 @@
 // and never change, so readers on any thread need no lock.
 #include "orchestra/object.hpp"
 
+#include "api/object_memo.hpp"
 #include "api/object_tree.hpp"
 #include "base/assert.hpp"
 #include "base/yaml.hpp"
@@ -20,6 +21,7 @@ struct Object::Data {
   std::vector<std::string> finalizers;
   bool deleting = false;
   json::value tree;
+  mutable std::atomic<std::uint32_t> memo = 0;
 };
 
 namespace {
@@ -196,6 +198,10 @@ Result<Object> Object::with(std::string_view pointer, std::string_view text) con
 const json::value& tree(const Object& object) {
   static const json::value kNull;
   return object.data() == nullptr ? kNull : object.data()->tree;
+}
+
+std::atomic<std::uint32_t>* memo_of(const Object& object) {
+  return object.data() == nullptr ? nullptr : &object.data()->memo;
 }
 
 namespace {

@@ -5,22 +5,42 @@
 #include <bit>
 #include <tuple>
 
+#include "api/object_memo.hpp"
+
 namespace orchestra::controllers {
 
-bool pod_terminal(const Object& pod) {
+namespace {
+// Of memo_of().
+constexpr std::uint32_t kPodRead = 1, kPodTerminal = 2, kPodReady = 4;
+
+std::uint32_t read_pod_facts(const Object& pod) {
+  std::uint32_t facts = kPodRead;
   const json::value* phase = find(tree(pod), "/status/phase");
-  if (phase == nullptr || !phase->is_string()) return false;
-  const std::string_view name(phase->get_string());
-  return name == "Succeeded" || name == "Failed";
+  if (phase != nullptr && phase->is_string()) {
+    const std::string_view name(phase->get_string());
+    if (name == "Succeeded" || name == "Failed") facts |= kPodTerminal;
+  }
+  const json::object* condition = find_condition(tree(pod), "Ready");
+  const json::value* status = condition == nullptr ? nullptr : condition->if_contains("status");
+  if (status != nullptr && status->is_string() && std::string_view(status->get_string()) == "True")
+    facts |= kPodReady;
+  return facts;
 }
+
+bool pod_fact(const Object& pod, std::uint32_t fact) {
+  std::atomic<std::uint32_t>* memo = memo_of(pod);
+  if (memo == nullptr) return false;
+  std::uint32_t facts = memo->load(std::memory_order_relaxed);
+  if (facts == 0) memo->store(facts = read_pod_facts(pod), std::memory_order_relaxed);
+  return (facts & fact) != 0;
+}
+}  // namespace
+
+bool pod_terminal(const Object& pod) { return pod_fact(pod, kPodTerminal); }
 
 bool pod_active(const Object& pod) { return !pod.deleting() && !pod_terminal(pod); }
 
-bool pod_ready(const Object& pod) {
-  const json::object* ready = find_condition(tree(pod), "Ready");
-  const json::value* status = ready == nullptr ? nullptr : ready->if_contains("status");
-  return status != nullptr && status->is_string() && std::string_view(status->get_string()) == "True";
-}
+bool pod_ready(const Object& pod) { return pod_fact(pod, kPodReady); }
 
 bool pod_available(const Object& pod, std::int64_t min_ready_seconds, Now now, std::optional<Duration>& due) {
   if (!pod_ready(pod)) return false;
