@@ -50,7 +50,7 @@ GangPreemption preempt_gang(const SchedulingSnapshot& snapshot, const std::vecto
     if (!plan.note.empty() && !pod.never_preempts) gang.waits = true;
     if (plan.node.empty()) continue;
     for (const std::string& uid : plan.victims) {
-      const sched::PlacedPod& victim = rest.impl().pods.at(uid);
+      const sched::PlacedPod& victim = *rest.impl().pods.find(uid);
       const PodRules& rules = rest.impl().records[victim.record].rules;
       for (DisruptionBudget& budget : budgets) {
         if (budget.ns == rules.ns && !budget.selector.empty() && budget.selector.matches(rules.labels) &&

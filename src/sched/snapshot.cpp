@@ -92,12 +92,12 @@ SchedulingSnapshot::Impl::Impl(const Impl& other)
   }
   // In the order of the original's lists: whoever walks a node's pods finds them as there.
   for (const NodeState& node : other.nodes) {
-    for (const PlacedPod* pod : node.pods) nodes[pod->slot].pods.push_back(&pods.at(pod->uid));
+    for (const PlacedPod* pod : node.pods) nodes[pod->slot].pods.push_back(&*pods.find(pod->uid));
     for (const Nomination* each : node.nominated)
       nodes[each->slot].nominated.push_back(&nominations.at(each->pod.uid));
   }
   for (const auto& [key, users] : other.claim_users) {
-    for (const PlacedPod* pod : users) claim_users[key].push_back(&pods.at(pod->uid));
+    for (const PlacedPod* pod : users) claim_users[key].push_back(&*pods.find(pod->uid));
   }
   for (const auto& [key, remembered] : other.evaluations) remembered.evaluation->release(*this);
 }
@@ -618,9 +618,8 @@ void SchedulingSnapshot::set_pod(const PodShape& pod, const std::string& node) {
   Impl& impl = *impl_;
   const Slot slot = impl.slot_for(node);
   const Id record = impl.acquire_record(pod);
-  const auto it =
-      impl.pods.insert_or_assign(pod.uid, PlacedPod{pod.uid, pod.name, record, slot, pod.started_ns}).first;
-  const PlacedPod& placed = it->second;
+  const PlacedPod& placed =
+      *impl.pods.insert(PlacedPod{pod.uid, pod.name, record, slot, pod.started_ns}).first;
   impl.nodes[slot].pods.push_back(&placed);
   for (const std::string& claim : pod.claims) impl.claim_users[claim_key(pod.ns, claim)].push_back(&placed);
   impl.apply(placed, 1);
@@ -631,7 +630,7 @@ std::string SchedulingSnapshot::remove_pod(const std::string& uid) {
   Impl& impl = *impl_;
   const auto found = impl.pods.find(uid);
   if (found == impl.pods.end()) return {};
-  const PlacedPod& placed = found->second;
+  const PlacedPod& placed = *found;
   const Slot slot = placed.slot;
   const Id record = placed.record;
   impl.apply(placed, -1);
@@ -782,17 +781,17 @@ Amounts SchedulingSnapshot::used(const std::string& node) const {
 
 std::string SchedulingSnapshot::node_of(const std::string& uid) const {
   const auto found = impl_->pods.find(uid);
-  return found == impl_->pods.end() ? std::string() : impl_->nodes[found->second.slot].shape.name;
+  return found == impl_->pods.end() ? std::string() : impl_->nodes[found->slot].shape.name;
 }
 
 std::optional<PodShape> SchedulingSnapshot::pod(const std::string& uid) const {
   const auto found = impl_->pods.find(uid);
   if (found == impl_->pods.end()) return std::nullopt;
   PodShape shape;
-  static_cast<PodRules&>(shape) = impl_->records[found->second.record].rules;
-  shape.name = found->second.name;
+  static_cast<PodRules&>(shape) = impl_->records[found->record].rules;
+  shape.name = found->name;
   shape.uid = uid;
-  shape.started_ns = found->second.started_ns;
+  shape.started_ns = found->started_ns;
   return shape;
 }
 

@@ -20,7 +20,9 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "orchestra/scheduling_snapshot.hpp"
@@ -95,6 +97,16 @@ struct PlacedPod {
   std::int64_t started_ns = 0;
 };
 
+/// By UID: a set, for a map would hold the UID of each pod twice.
+struct ByUid {
+  using is_transparent = void;
+  std::size_t operator()(std::string_view uid) const { return std::hash<std::string_view>()(uid); }
+  std::size_t operator()(const PlacedPod& pod) const { return (*this)(pod.uid); }
+  bool operator()(std::string_view uid, const PlacedPod& pod) const { return uid == pod.uid; }
+  bool operator()(const PlacedPod& one, const PlacedPod& other) const { return one.uid == other.uid; }
+};
+using PlacedPods = std::unordered_set<PlacedPod, ByUid, ByUid>;
+
 /// A pod that a node was promised to.
 struct Nomination {
   PodShape pod;
@@ -153,7 +165,7 @@ struct SchedulingSnapshot::Impl {
   std::vector<sched::Id> taint_set;                  // by slot
   std::unordered_map<std::string, int> image_nodes;  // how many nodes have it
   // Pods.
-  std::unordered_map<std::string, sched::PlacedPod> pods;  // by UID
+  sched::PlacedPods pods;
   std::deque<sched::Record> records;
   std::unordered_multimap<std::size_t, sched::Id> record_ids;
   std::vector<sched::Id> free_records;
