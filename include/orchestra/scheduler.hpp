@@ -66,7 +66,10 @@ struct SchedulerOptions {
   Duration status_interval = std::chrono::seconds(10);  ///< between two messages on one pod
   std::size_t batch_max = 256;                          ///< bindings in one request
   std::size_t in_flight_max = 1000;  ///< assumed pods whose binding is not answered; then placing waits
-  std::string fence = {};            ///< the token of a won leader election
+  /// What waiting pods may take in memory. Beyond it the least important are left out of the queue; they are
+  /// looked for again when half of it is free, or nothing else can be placed. Since 0.3.
+  std::size_t queue_bytes_max = std::size_t{512} << 20;
+  std::string fence = {};                                      ///< the token of a won leader election
   std::vector<std::shared_ptr<SchedulerPlugin>> plugins = {};  ///< of the host
   /// How long one call into a plugin may take (pre_bind: a hundred times that). 0: no bound, calls run on the
   /// scheduler's own thread (simulators).
@@ -84,6 +87,7 @@ struct SchedulerStats {
   std::uint64_t scheduled = 0, unschedulable = 0, errors = 0;  ///< attempts by result
   std::uint64_t preemptions = 0, victims = 0;
   std::size_t active = 0, backing_off = 0, waiting = 0, in_flight = 0, gated = 0;
+  std::size_t left_out = 0;  ///< of a full queue, since the last look for those. Since 0.3.
 };
 
 /// The last decision on a pod.

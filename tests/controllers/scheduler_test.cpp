@@ -180,6 +180,19 @@ TEST_CASE("an important pod takes the place of a lesser one, and both are told")
   CHECK(cluster.scheduler.snapshot().used("n1").at("pods") == 1);
 }
 
+TEST_CASE("pods that a full queue left out are placed when it has room again") {
+  SchedulerOptions options = Scheduled::fast();
+  options.flush_interval = Duration::zero();
+  options.queue_bytes_max = 8 << 10;  // about ten pods
+  Scheduled cluster({}, options);
+  cluster.add_node("n1", "8");
+  for (int i = 0; i < 60; ++i) cluster.add_pod("pod-" + std::to_string(i), "10m");
+  REQUIRE(cluster.scheduler.start());
+  CHECK_MESSAGE(cluster.eventually([&] { return cluster.scheduler.stats().scheduled == 60; }),
+                cluster.scheduler.stats().scheduled);
+  CHECK(cluster.scheduler.stats().left_out == 0);
+}
+
 TEST_CASE("a gated pod waits outside of all queues and is placed when its last gate goes") {
   Scheduled cluster;
   REQUIRE(cluster.scheduler.start());
@@ -553,6 +566,61 @@ TEST_CASE("a gang waits until all of it exists and fits, and is then bound toget
     return !cluster.node_of("rank-0").empty() && !cluster.node_of("rank-1").empty() &&
            !cluster.node_of("rank-2").empty();
   }));
+}
+
+TEST_CASE(
+    "pods of one group and replica of a Workload are bound together, those of a basic group one by one") {
+  Scheduled cluster;
+  REQUIRE(cluster.scheduler.start());
+  cluster.create(R"(
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: workloads.scheduling.k8s.io, annotations: {api-approved.kubernetes.io: "https://example.com"}}
+spec:
+  group: scheduling.k8s.io
+  scope: Namespaced
+  names: {plural: workloads, singular: workload, kind: Workload}
+  versions:
+  - name: v1alpha1
+    served: true
+    storage: true
+    schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
+)");
+  cluster.add_node("n1", "2");
+  const auto add_member = [&](const std::string& name, const std::string& group, const std::string& replica) {
+    cluster.create("apiVersion: v1\nkind: Pod\nmetadata: {name: " + name +
+                   ", namespace: default}\n"
+                   "spec: {workloadRef: {name: train, podGroup: " +
+                   group + ", podGroupReplicaKey: " + replica +
+                   "}, containers: [{name: main, image: web, resources: {requests: {cpu: 500m}}}]}\n");
+  };
+  const auto told = [&](const std::string& name, const std::string& text) {
+    return cluster.eventually([&] { return cluster.why(name).find(text) != std::string::npos; });
+  };
+  add_member("a-0", "workers", "a");
+  CHECK_MESSAGE(told("a-0", R"(waiting for pods's workload "train" to appear in scheduling queue)"),
+                cluster.why("a-0"));
+  REQUIRE(cluster.eventually([&] {
+    return bool(cluster.client
+                    .create(*Object::from_yaml(
+                        "apiVersion: scheduling.k8s.io/v1alpha1\nkind: Workload\nmetadata: {name: train, "
+                        "namespace: default}\nspec: {podGroups: [{name: driver, policy: {basic: {}}}, "
+                        "{name: workers, policy: {gang: {minCount: 2}}}]}\n"))
+                    .wait(60s));
+  }));
+  add_member("b-0", "workers", "b");
+  add_member("other", "helpers", "a");
+  add_member("driver", "driver", "a");
+  CHECK(cluster.eventually([&] { return !cluster.node_of("driver").empty(); }));
+  // Two replicas of the group are two gangs: one pod of each is not yet enough.
+  CHECK_MESSAGE(told("b-0", "the group train has 1 of the 2 pods that it needs"), cluster.why("b-0"));
+  CHECK_MESSAGE(told("other", R"(pod group "helpers" doesn't exist for a workload "train")"),
+                cluster.why("other"));
+  CHECK(cluster.node_of("a-0").empty());
+  add_member("a-1", "workers", "a");
+  CHECK(
+      cluster.eventually([&] { return !cluster.node_of("a-0").empty() && !cluster.node_of("a-1").empty(); }));
+  CHECK(cluster.node_of("b-0").empty());
 }
 
 TEST_CASE("a claim whose class makes volumes gets one on the node that was chosen for its pod") {

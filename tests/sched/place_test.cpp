@@ -310,6 +310,77 @@ TEST_CASE("room for one pod does not wake ten thousand, and none of them is forg
   CHECK(room == 0);
 }
 
+TEST_CASE("a full queue leaves out who is least important, and asks for those again when it has room") {
+  constexpr std::int64_t kSecond = 1'000'000'000;
+  sched::SchedulingQueue measure({});
+  measure.add(pod_named("pod-0000", 1), 0);
+  sched::QueueOptions options;
+  options.bytes_max = 100 * measure.bytes();
+  sched::SchedulingQueue queue(options);
+  std::map<std::string, PodShape> all;
+  for (int i = 0; i < 1000; ++i) {
+    PodShape pod = pod_named("pod-" + std::to_string(1000 + i), 1);
+    pod.priority = i % 10 == 0 ? 10 : 0;
+    all[pod.uid] = pod;
+    queue.add(pod, i);
+    REQUIRE(queue.bytes() <= options.bytes_max);
+  }
+  REQUIRE(queue.left_out() > 500);
+  CHECK(queue.active() + queue.left_out() == 1000);
+  // All important ones are there, whenever they came, and the first of the others.
+  std::vector<std::string> placed;
+  std::size_t looks = 0;
+  for (std::int64_t now = 1000; !all.empty() && looks < 100; now += 1000) {
+    if (queue.wants_relist(now)) {
+      ++looks;
+      queue.relisted(now);
+      for (const auto& [uid, pod] : all) {
+        if (!queue.contains(uid)) queue.add(pod, now);
+      }
+      REQUIRE(queue.bytes() <= options.bytes_max);
+    }
+    const auto pod = queue.take(now);
+    REQUIRE(pod);
+    placed.push_back(pod->uid);
+    all.erase(pod->uid);
+    queue.remove(pod->uid);
+  }
+  CHECK(all.empty());
+  REQUIRE(placed.size() == 1000);
+  CHECK(placed[99] == "pod-1990");
+  CHECK(placed[100] == "pod-1001");
+  CHECK(queue.bytes() == 0);
+  CHECK_FALSE(queue.wants_relist(1'000'000));
+  // Pods that fit nowhere fill it: those that were left out get their turn after a while all the same.
+  for (int i = 0; i < 1000; ++i) queue.add(pod_named("pod-" + std::to_string(1000 + i), 1), 0);
+  std::set<std::string> tried;
+  while (const auto pod = queue.take(0)) {
+    tried.insert(pod->uid);
+    queue.park(pod->uid, 0);
+  }
+  CHECK_FALSE(queue.wants_relist(0));
+  REQUIRE(*queue.next_due() <= 61 * kSecond);
+  int from = 0;
+  for (std::int64_t now = 61 * kSecond; tried.size() < 1000 && now < 3600 * kSecond; now += 60 * kSecond) {
+    REQUIRE(queue.wants_relist(now));
+    queue.relisted(now);
+    std::optional<int> full;
+    for (int i = from; i < from + 1000; ++i) {
+      const PodShape pod = pod_named("pod-" + std::to_string(1000 + i % 1000), 1);
+      if (queue.contains(pod.uid)) continue;
+      queue.add(pod, now);
+      if (!full && !queue.contains(pod.uid)) full = i % 1000;
+    }
+    from = full.value_or(0);
+    CHECK(queue.bytes() <= options.bytes_max);
+    while (const auto pod = queue.take(now)) {
+      tried.insert(pod->uid);
+      queue.park(pod->uid, now);
+    }
+  }
+  CHECK(tried.size() == 1000);
+}
+
 TEST_CASE("a change while a pod is in hand is not lost, and back-off doubles from 1 s to 10 s") {
   constexpr std::int64_t kSecond = 1'000'000'000;
   sched::SchedulingQueue queue({});

@@ -1,5 +1,6 @@
 // SchedulingQueue: see queue.hpp. Invariant: a pod is in exactly one of the sets that its `where` names; a
-// kind is there exactly while pods of it wait.
+// kind is there exactly while pods of it wait; `bytes_` is the sum over the pods and the rules that are
+// there.
 #include "controllers/scheduler/queue.hpp"
 
 #include <algorithm>
@@ -26,6 +27,124 @@ std::uint32_t Hint::of(const std::set<std::string>& plugins) {
     }
   }
   return hints == 0 ? std::uint32_t{all} : hints;
+}
+
+namespace {
+
+// About what the allocator gives for it: a bound needs no more.
+std::size_t footprint(const std::string& text) {
+  return sizeof(std::string) + (text.size() < 16 ? 0 : text.size() + 16);
+}
+template <class Value>
+std::size_t footprint(const std::map<std::string, Value>& map) {
+  std::size_t bytes = 0;
+  for (const auto& [key, value] : map) {
+    bytes += 48 + footprint(key);
+    if constexpr (std::is_same_v<Value, std::string>) {
+      bytes += footprint(value);
+    } else {
+      bytes += sizeof(Value);
+    }
+  }
+  return bytes;
+}
+std::size_t footprint(const std::vector<std::string>& texts) {
+  std::size_t bytes = 0;
+  for (const std::string& text : texts) bytes += footprint(text);
+  return bytes;
+}
+std::size_t footprint(const Selector& selector) { return sizeof(Selector) + 4 * selector.to_string().size(); }
+std::size_t footprint(const std::vector<NodeTerm>& terms) {
+  std::size_t bytes = terms.size() * sizeof(NodeTerm);
+  for (const NodeTerm& term : terms) {
+    for (const auto* list : {&term.labels, &term.fields}) {
+      for (const NodeRequirement& each : *list)
+        bytes += sizeof(NodeRequirement) + footprint(each.key) + footprint(each.values);
+    }
+  }
+  return bytes;
+}
+std::size_t footprint(const std::vector<PodTerm>& terms) {
+  std::size_t bytes = terms.size() * sizeof(PodTerm);
+  for (const PodTerm& term : terms)
+    bytes += footprint(term.topology_key) + footprint(term.selector) + footprint(term.namespaces) +
+             (term.namespace_selector ? footprint(*term.namespace_selector) : 0);
+  return bytes;
+}
+std::size_t footprint(const PodRules& rules) {
+  std::size_t bytes = sizeof(PodRules) + footprint(rules.labels) + footprint(rules.requests) +
+                      footprint(rules.node_selector) + footprint(rules.preferred_terms) +
+                      footprint(rules.affinity) + footprint(rules.anti_affinity) +
+                      footprint(rules.preferred_affinity) + footprint(rules.preferred_anti_affinity) +
+                      footprint(rules.images) + footprint(rules.claims) + footprint(rules.late_claims) +
+                      (rules.host_ports.size() + rules.container_ports.size()) * sizeof(PodPort);
+  if (rules.required_terms) bytes += footprint(*rules.required_terms);
+  for (const Toleration& each : rules.tolerations)
+    bytes += footprint(each.key) + footprint(each.op) + footprint(each.value) + footprint(each.effect);
+  for (const SpreadConstraint& each : rules.spread)
+    bytes += sizeof(SpreadConstraint) + footprint(each.topology_key) + footprint(each.selector);
+  if (rules.default_spread) bytes += footprint(*rules.default_spread);
+  return bytes;
+}
+
+// What the sets and tables hold beside an Entry: its UID twice more, in nodes of trees.
+constexpr std::size_t kPerPod = 256;
+
+}  // namespace
+
+PodShape SchedulingQueue::Entry::shape() const {
+  PodShape pod;
+  static_cast<PodRules&>(pod) = shared->rules;
+  pod.name = name;
+  pod.uid = uid;
+  pod.node_name = node_name;
+  pod.started_ns = started_ns;
+  return pod;
+}
+
+std::size_t SchedulingQueue::Entry::bytes() const {
+  return sizeof(Entry) + kPerPod + 4 * footprint(uid) + footprint(name) + footprint(node_name);
+}
+
+void SchedulingQueue::give_rules(Entry& entry, const PodRules& rules) {
+  entry.kind = rules_hash(rules);
+  auto& known = rules_[entry.kind];
+  if (known && known->rules == rules) {
+    entry.shared = known;
+    return;
+  }
+  const auto made = std::make_shared<Shared>(Shared{rules, footprint(rules)});
+  bytes_ += made->bytes;
+  if (!known) known = made;  // else two kinds have one hash: this pod keeps its own
+  entry.shared = made;
+}
+
+void SchedulingQueue::drop_rules(Entry& entry) {
+  if (!entry.shared) return;
+  const auto known = rules_.find(entry.kind);
+  const bool in_table = known != rules_.end() && known->second == entry.shared;
+  if (entry.shared.use_count() == (in_table ? 2 : 1)) {
+    bytes_ -= entry.shared->bytes;
+    if (in_table) rules_.erase(known);
+  }
+  entry.shared.reset();
+}
+
+void SchedulingQueue::leave_out(std::int64_t minus_priority) {
+  const std::string* least = active_.empty() ? nullptr : &active_.rbegin()->uid;
+  std::int64_t worst = active_.empty() ? minus_priority : active_.rbegin()->minus_priority;
+  std::int64_t since = std::numeric_limits<std::int64_t>::min();  // of those that wait: they go first
+  for (const auto& [id, kind] : kinds_) {
+    if (kind.waiting.empty()) continue;
+    const Rank& last = *kind.waiting.rbegin();
+    if (std::pair(last.minus_priority, last.since) < std::pair(worst, since)) continue;
+    least = &last.uid;
+    worst = last.minus_priority;
+    since = last.since;
+  }
+  if (least == nullptr) return;
+  ++left_out_;
+  remove(std::string(*least));
 }
 
 void SchedulingQueue::leave(const std::string& uid, Entry& entry) {
@@ -75,12 +194,23 @@ void SchedulingQueue::add(const PodShape& pod, std::int64_t now) {
   Entry& entry = it->second;
   if (fresh) {
     entry.since = now;
+    entry.arrival = ++arrivals_;
   } else {
     leave(pod.uid, entry);
+    bytes_ -= entry.bytes();
+    drop_rules(entry);
   }
-  entry.pod = pod;
-  entry.kind = rules_hash(pod);
+  give_rules(entry, pod);
+  entry.name = pod.name;
+  entry.uid = pod.uid;
+  entry.node_name = pod.node_name;
+  entry.started_ns = pod.started_ns;
+  bytes_ += entry.bytes();
   activate(pod.uid, now);
+  for (std::size_t before = 0; bytes_ > options_.bytes_max && before != pods_.size();) {
+    before = pods_.size();
+    leave_out(-pod.priority);
+  }
 }
 
 void SchedulingQueue::remove(const std::string& uid) {
@@ -92,6 +222,8 @@ void SchedulingQueue::remove(const std::string& uid) {
     if (kind != kinds_.end()) kind->second.dirty = any_dirty_ = true;
   }
   leave(uid, found->second);
+  bytes_ -= found->second.bytes();
+  drop_rules(found->second);
   pods_.erase(found);
 }
 
@@ -105,7 +237,7 @@ std::optional<PodShape> SchedulingQueue::take(std::int64_t now) {
   Entry& entry = pods_.at(uid);
   leave(uid, entry);
   entry.taken_at = changes_;
-  return entry.pod;
+  return entry.shape();
 }
 
 bool SchedulingQueue::hold(const std::string& uid) {
@@ -183,6 +315,7 @@ std::optional<std::int64_t> SchedulingQueue::next_due() const {
   std::optional<std::int64_t> due;
   if (!delayed_.empty()) due = delayed_.begin()->first;
   if (!flushes_.empty() && (!due || flushes_.begin()->first < *due)) due = flushes_.begin()->first;
+  if (left_out_ > 0 && active_.empty() && (!due || relist_not_before_ < *due)) due = relist_not_before_;
   return due;
 }
 

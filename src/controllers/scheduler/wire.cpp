@@ -47,6 +47,7 @@ void Scheduler::Impl::make_queue() {
   how.backoff_min_ns = options.backoff_min.count();
   how.backoff_max_ns = options.backoff_max.count();
   how.flush_ns = options.flush_interval.count();
+  how.bytes_max = options.queue_bytes_max;
   queue = std::make_unique<sched::SchedulingQueue>(how);
 }
 
@@ -218,6 +219,7 @@ SchedulerStats Scheduler::stats() const {
   stats.waiting = impl_->queue->waiting();
   stats.in_flight = impl_->in_flight.size();
   stats.gated = impl_->gated.size();
+  stats.left_out = impl_->queue->left_out();
   return stats;
 }
 

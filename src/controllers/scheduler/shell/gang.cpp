@@ -10,12 +10,18 @@ using namespace controllers;
 using sched::Hint;
 
 Scheduler::Impl::GroupRef Scheduler::Impl::group_of(const Object& pod) {
+  if (const json::value* workload = find(tree(pod), "/spec/workloadRef")) {
+    return {{"scheduling.k8s.io/v1alpha1", "workloads"},
+            string_at(*workload, "/name"),
+            string_at(*workload, "/podGroup"),
+            string_at(*workload, "/podGroupReplicaKey")};
+  }
   const auto label = pod.labels().find("scheduling.x-k8s.io/pod-group");
   if (label != pod.labels().end() && !label->second.empty())
-    return {{"scheduling.x-k8s.io/v1alpha1", "podgroups"}, label->second};
+    return {{"scheduling.x-k8s.io/v1alpha1", "podgroups"}, label->second, {}, {}};
   const auto named = pod.annotations().find("scheduling.k8s.io/group-name");
   if (named != pod.annotations().end() && !named->second.empty())
-    return {{"scheduling.volcano.sh/v1beta1", "podgroups"}, named->second};
+    return {{"scheduling.volcano.sh/v1beta1", "podgroups"}, named->second, {}, {}};
   return {};
 }
 
@@ -40,10 +46,41 @@ Object Scheduler::Impl::pod_group(const std::string& ns, const GroupRef& group) 
   return groups.get(group.resource, ns, group.name);
 }
 
+Scheduler::Impl::GroupRules Scheduler::Impl::rules_of(const std::string& ns, const GroupRef& group) {
+  GroupRules rules;
+  const bool workload = group.resource.resource == "workloads";
+  const Object record = pod_group(ns, group);
+  if (!record) {
+    // Upstream's words (plugins/gangscheduling), its grammar too.
+    rules.missing = workload
+                        ? "waiting for pods's workload \"" + group.name + "\" to appear in scheduling queue"
+                        : "the PodGroup " + ns + "/" + group.name + " of the pod is not there";
+    return rules;
+  }
+  rules.id = record.uid() + "/" + group.part + "/" + group.replica;
+  if (!workload) {
+    rules.minimum =
+        static_cast<std::size_t>(std::max<std::int64_t>(1, int_at(tree(record), "/spec/minMember", 1)));
+    return rules;
+  }
+  if (const json::array* parts = array_at(tree(record), "/spec/podGroups")) {
+    for (const json::value& part : *parts) {
+      if (string_at(part, "/name") != group.part) continue;
+      if (const json::value* gang = find(part, "/policy/gang"))
+        rules.minimum = static_cast<std::size_t>(std::max<std::int64_t>(1, int_at(*gang, "/minCount", 1)));
+      return rules;
+    }
+  }
+  rules.missing = "pod group \"" + group.part + "\" doesn't exist for a workload \"" + group.name + "\"";
+  return rules;
+}
+
 bool Scheduler::Impl::decide_gang(const Object& object, const PodShape& pod, const PlaceOptions& how,
                                   Outcome& outcome, SchedulingDecision& decision) {
   const GroupRef group = group_of(object);
   if (group.name.empty()) return false;
+  const GroupRules rules = rules_of(object.ns(), group);
+  if (rules.missing.empty() && !rules.minimum) return false;  // a group of the policy "basic"
   Unschedulable why;
   why.nodes = snapshot.node_count();
   const auto refuse_all = [&](std::string message) {
@@ -60,17 +97,15 @@ bool Scheduler::Impl::decide_gang(const Object& object, const PodShape& pod, con
         "an extender has to be asked about the pod, and they are not asked about members of a PodGroup");
     return true;
   }
-  const Object record = pod_group(object.ns(), group);
-  if (!record) {
-    refuse_all("the PodGroup " + object.ns() + "/" + group.name + " of the pod is not there");
+  if (!rules.missing.empty()) {
+    refuse_all(rules.missing);
     return true;
   }
-  if (const auto failed = outcome.failed_gangs.find(record.uid()); failed != outcome.failed_gangs.end()) {
+  if (const auto failed = outcome.failed_gangs.find(rules.id); failed != outcome.failed_gangs.end()) {
     refuse_all(failed->second);
     return true;
   }
-  const std::size_t minimum =
-      static_cast<std::size_t>(std::max<std::int64_t>(1, int_at(tree(record), "/spec/minMember", 1)));
+  const std::size_t minimum = *rules.minimum;
   std::size_t bound = 0;
   std::vector<PodShape> waiting;
   std::map<std::string, Object> members;
@@ -90,7 +125,7 @@ bool Scheduler::Impl::decide_gang(const Object& object, const PodShape& pod, con
   }
   Gang gang = place_gang(snapshot, waiting, bound, minimum, how);
   if (!gang.placed) {
-    outcome.failed_gangs[record.uid()] = gang.message;
+    outcome.failed_gangs[rules.id] = gang.message;
     make_room_for_gang(object, waiting, bound, minimum, how, outcome, decision);
     refuse_all(std::move(gang.message));
     return true;

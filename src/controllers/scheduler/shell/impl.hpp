@@ -37,7 +37,7 @@ struct Scheduler::Impl : std::enable_shared_from_this<Scheduler::Impl> {
   SchedulerOptions options;
   std::vector<SchedulingProfile> profiles;
   InformerSet informers;
-  InformerSet groups;  // PodGroups, where pods name one
+  InformerSet groups;  // Workloads and PodGroups, where pods name one
   EventRecorder events;
   std::function<void(const SchedulingDecision&)> on_decision;
   sched::PluginGuard guard;
@@ -46,6 +46,7 @@ struct Scheduler::Impl : std::enable_shared_from_this<Scheduler::Impl> {
   std::condition_variable ended;
   mutable SchedulingSnapshot snapshot;
   std::unique_ptr<sched::SchedulingQueue> queue;
+  std::pair<std::string, std::string> relist_from;  // namespace and name: where the next relist() begins
   struct Told {
     std::string message;
     std::int64_t at_ns = 0;
@@ -193,12 +194,15 @@ struct Scheduler::Impl : std::enable_shared_from_this<Scheduler::Impl> {
     std::vector<Refusal> refused;
     std::vector<std::pair<Object, Object>> victims;  // victim, preemptor
     std::vector<SchedulingDecision> decisions;
-    std::map<std::string, std::string> failed_gangs;    // UID of the group -> why, in this turn
+    std::map<std::string, std::string> failed_gangs;    // group -> why, in this turn
     std::map<std::string, std::string> promised_nodes;  // UID of a member of those -> its node
     std::shared_ptr<Inquiry> ask;                       // the extenders, when the mutex is free
   };
 
   void turn();
+
+  // Under the mutex. A full queue left pods out: those that still want a node come again.
+  void relist();
 
   // Under the mutex. One question per kind of waiting pod.
   void wake_helped();
@@ -240,16 +244,24 @@ struct Scheduler::Impl : std::enable_shared_from_this<Scheduler::Impl> {
 
   // ---- gangs ----
 
-  // The PodGroup of a pod: of scheduler-plugins (a label) or of Volcano (an annotation). Empty: none.
+  // What a pod belongs to: a group of a Workload (spec.workloadRef), the PodGroup of scheduler-plugins (a
+  // label) or of Volcano (an annotation). No name: none.
   struct GroupRef {
     ResourceRef resource;
-    std::string name;
+    std::string name, part, replica;  // the latter two of a Workload: which group, which replica of it
     friend bool operator==(const GroupRef&, const GroupRef&) = default;
   };
   static GroupRef group_of(const Object& pod);
 
-  // PodGroups are custom resources: they are watched from the first pod on that names one.
+  // Workloads and PodGroups are custom resources: they are watched from the first pod on that names one.
   Object pod_group(const std::string& ns, const GroupRef& group);
+
+  struct GroupRules {
+    std::string missing;                 // not empty: what has to be there first
+    std::optional<std::size_t> minimum;  // none: its pods are scheduled one by one
+    std::string id;
+  };
+  GroupRules rules_of(const std::string& ns, const GroupRef& group);
 
   // Under the mutex. All members that wait are decided on together; false: the pod is no member of a gang.
   bool decide_gang(const Object& object, const PodShape& pod, const PlaceOptions& how, Outcome& outcome,

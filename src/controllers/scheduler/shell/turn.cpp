@@ -17,7 +17,7 @@ bool Scheduler::Impl::has_work() {
   const auto due = queue->next_due();
   const bool room = in_flight.size() < options.in_flight_max;
   return (room && (queue->active() > 0 || (!inquiry && !line.empty()))) || (inquiry && inquiry->answered) ||
-         queue->wants_wake() || (due && *due <= now());
+         queue->wants_wake() || queue->wants_relist(now()) || (due && *due <= now());
 }
 
 void Scheduler::Impl::pump() {
@@ -33,6 +33,7 @@ void Scheduler::Impl::turn() {
   Outcome outcome;
   {
     std::lock_guard lock(mutex);
+    if (queue->wants_relist(now())) relist();
     wake_helped();
     if (inquiry && inquiry->answered) conclude_inquiry(*std::exchange(inquiry, nullptr), outcome);
     for (std::size_t i = 0; i < kPlacementsPerTurn && !stopped && in_flight.size() < options.in_flight_max;
@@ -60,6 +61,24 @@ void Scheduler::Impl::turn() {
     ended.notify_all();
   }
   pump();
+}
+
+void Scheduler::Impl::relist() {
+  queue->relisted(now());
+  std::vector<Object> all = informers.informer(pods()).cache().list();
+  const auto first = std::find_if(all.begin(), all.end(), [&](const Object& pod) {
+    return std::pair(pod.ns(), pod.name()) >= relist_from;
+  });
+  std::rotate(all.begin(), first, all.end());
+  bool full = false;
+  for (const Object& pod : all) {
+    if (!wants_node(pod) || has_gates(pod) || in_flight.contains(pod.uid()) || queue->contains(pod.uid()))
+      continue;
+    queue->add(shape_of(pod), now());
+    if (full || queue->contains(pod.uid())) continue;
+    full = true;
+    relist_from = {pod.ns(), pod.name()};
+  }
 }
 
 void Scheduler::Impl::wake_helped() {
