@@ -94,16 +94,19 @@ struct SimEvent {
     delete_node,     ///< the object; the machine runs on. With `lasts`: it registers again then. Since 0.2
     slow_probes,     ///< of a node: its pods are not Ready, though they serve. Since 0.2
     registry_down,   ///< images that a node has not are not there. Since 0.2
+    step_clock,  ///< the wall clock of one machine is set by `by`; with `lasts`: right again then. Since 0.3
   };
   Kind kind = Kind::kill_node;
   Duration at{};
   std::optional<Duration> lasts, every;  ///< `every`: again and again until `until`
   std::optional<Duration> until;
   /// Node ("random": drawn), zone, "[kind/]namespace/name" (delete_pods: "random" for those of all
-  /// workloads); a peer ("a", "b", ...; "leader"; "random").
+  /// workloads); a peer ("a", "b", ...; "leader"; "random"). step_clock: a node or a peer; "control" is the
+  /// machine of the one peer.
   std::string target;
   std::int64_t count = 1;  ///< pods to delete, replicas to scale to
   std::string text;        ///< image; objects to apply, as YAML
+  Duration by{};           ///< of step_clock; negative: back. Since 0.3
   std::string place;       ///< "line 12 column 5" of the file
 };
 

@@ -1,4 +1,6 @@
 // Faults that users and machines make, on whole clusters in virtual time.
+#include <set>
+
 #include "tests/sim_cluster/support.hpp"
 
 using namespace orchestra;
@@ -56,6 +58,73 @@ expect:
   CHECK(test::told(report, "is drained: nothing is left to evict") == 2);
   SimCluster again(drains);
   CHECK(again.run().json() == report.json());
+}
+
+TEST_CASE("clocks that are set by minutes, on nodes and in the control plane, cost no node, pod or run") {
+  const auto run = [](const std::string& more, const std::string& peer) {
+    SimCluster cluster(test::scenario_of(R"(
+seed: 11
+duration: 25m
+nodes: [{name: node, count: 4, cpu: 4}]
+objects: |
+  apiVersion: apps/v1
+  kind: Deployment
+  metadata: {name: web, namespace: default}
+  spec:
+    replicas: 6
+    selector: {matchLabels: {app: web}}
+    template:
+      metadata: {labels: {app: web}}
+      spec: {containers: [{name: main, image: web}]}
+  ---
+  apiVersion: batch/v1
+  kind: Job
+  metadata: {name: batch, namespace: default}
+  spec:
+    completions: 12
+    parallelism: 2
+    activeDeadlineSeconds: 1200
+    template: {spec: {restartPolicy: Never, containers: [{name: main, image: batch}]}}
+  ---
+  apiVersion: batch/v1
+  kind: CronJob
+  metadata: {name: tick, namespace: default}
+  spec:
+    schedule: "* * * * *"
+    jobTemplate: {spec: {template: {spec: {restartPolicy: Never, containers: [{name: main, image: tick}]}}}}
+events:
+- {at: 3m, step_clock: {of: )" + peer + R"(, by: 7m}, for: 4m}
+- {at: 5m, step_clock: {of: node-1, by: -10m}, for: 3m}
+- {at: 6m, step_clock: {of: node-2, by: 10m}}
+- {at: 9m, step_clock: {of: )" + peer + R"(, by: -5m}, for: 5m}
+expect:
+- {available: default/web, at_least: 6, from: 1m}
+- {completed: job/default/batch, within: 20m}
+- {converged: true, from: 20m, within: 2m}
+)" + more));
+    const SimReport report = cluster.run();
+    INFO(report.text());
+    CHECK(report.passed());
+    CHECK(test::told(report, "is not Ready") == 0);
+    CHECK(report.pods_lost == 0);
+    // Each minute that the clock shows is one run, whatever the clock did: the minutes that it jumped over
+    // are one together, those that it showed twice are not run again.
+    std::set<std::string> runs;
+    std::size_t complete = 0;
+    for (const auto& [at, what] : report.timeline) {
+      if (what.rfind("job default/tick-", 0) != 0) continue;
+      ++complete;
+      runs.insert(what);
+    }
+    CHECK(runs.size() == complete);
+    CHECK(complete >= 14);
+    CHECK(complete <= 16);
+    CHECK(report.pods_created - (6 + 12 + complete) <= 1);        // one may run at the end
+    CHECK(test::told(report, "tick-28333347 is complete") == 1);  // begun just before the clock was set back
+  };
+  run("model: {run: 20s..40s}", "control");
+  run("model: {run: 20s..40s, every_renewal: true}", "control");
+  run("model: {run: 20s..40s}\npeers: 3", "leader");
 }
 
 TEST_CASE("a quota holds while pods are lost and made anew") {

@@ -476,7 +476,9 @@ struct Pass {
     if (failure) {
       actions.event(job, "Warning", outcome->reason, outcome->message);
     } else {
-      status.get_object()["completionTime"] = format_time(now.wall_ns);
+      // A clock that was set back must not hold it up: what ends before it began is refused.
+      const std::int64_t began = time_at(status, "/startTime").value_or(now.wall_ns);
+      status.get_object()["completionTime"] = format_time(std::max(began, now.wall_ns));
       actions.event(job, "Normal", "Completed", "Job completed");
     }
   }

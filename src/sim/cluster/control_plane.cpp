@@ -407,4 +407,14 @@ void ControlPlane::hand_over() {
   });
 }
 
+std::string ControlPlane::step_clock(const std::string& target, Duration by) {
+  Peer* peer = raft() ? named(target) : peers_.front().get();
+  if (peer == nullptr) {
+    hooks_.note("there is no peer whose clock could be set");
+    return {};
+  }
+  peer->host->clock.step_wall(by);
+  return raft() ? peer->raft.name : target;
+}
+
 }  // namespace orchestra::sim

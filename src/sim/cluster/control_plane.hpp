@@ -69,6 +69,8 @@ class ControlPlane {
   void isolate(const std::string& target, std::optional<Duration> lasts);
   void slow_disk(const std::string& target, std::optional<Duration> lasts);
   void hand_over();
+  /// The wall clock of a peer's machine is set; its monotonic clock goes on. Returns whose it was.
+  std::string step_clock(const std::string& target, Duration by);
 
  private:
   struct Peer {

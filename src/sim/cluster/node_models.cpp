@@ -54,7 +54,8 @@ NodeModels::NodeModels(Engine& engine, std::vector<Client> clients, const SimSce
       clients_(std::move(clients)),
       scenario_(scenario),
       events_(std::move(events)),
-      random_(scenario.seed ^ 0x40DE5) {
+      random_(scenario.seed ^ 0x40DE5),
+      wall_ahead_ns_(engine.clock().now().wall_ns - engine.clock().now().steady_ns) {
   for (const SimNodes& shape : scenario.nodes) {
     for (std::size_t i = 0; i < shape.count; ++i) {
       Node& node = nodes_.emplace_back();
@@ -68,6 +69,25 @@ NodeModels::NodeModels(Engine& engine, std::vector<Client> clients, const SimSce
     }
   }
   alive_ = nodes_.size();
+}
+
+// By the node's own clock, which may be set: the machine of the control plane has another.
+std::int64_t NodeModels::wall_of(const Node& node, std::int64_t steady_ns) const {
+  return steady_ns + wall_ahead_ns_ + node.clock_ahead_ns;
+}
+
+bool NodeModels::step_clock(const std::string& name, Duration by) {
+  Node* node = find(name);
+  if (node == nullptr) return false;
+  node->clock_ahead_ns += by.count();
+  return true;
+}
+
+bool NodeModels::well_for(const std::string& name, Duration time) const {
+  const auto found = by_name_.find(name);
+  if (found == by_name_.end()) return false;
+  const Node& node = nodes_[found->second];
+  return reachable(node) && steady() - node.reachable_since_ns >= time.count();
 }
 
 Duration NodeModels::draw(const SimRange& range) {
@@ -132,7 +152,7 @@ std::string NodeModels::node_status(const Node& node) const {
                        {"ephemeral-storage", "100Gi"},
                        {"pods", std::to_string(node.shape->pods)}};
   for (const auto& [name, amount] : node.shape->resources) amounts[name] = amount;
-  const std::string now = format_time(engine_.clock().now().wall_ns);
+  const std::string now = format_time(wall_of(node, steady()));
   json::object address{{"type", "InternalIP"}, {"address", node.address}};
   json::object ready{{"type", "Ready"},          {"status", "True"},
                      {"reason", "KubeletReady"}, {"message", "the model is ready"},
@@ -168,7 +188,7 @@ void NodeModels::register_node(Node& node) {
                                     {"spec",
                                      {{"holderIdentity", node.name},
                                       {"leaseDurationSeconds", 40},
-                                      {"renewTime", format_micro_time(engine_.clock().now().wall_ns)}}}});
+                                      {"renewTime", format_micro_time(wall_of(node, steady()))}}}});
   write({std::move(lease), {}, by_name_.at(node.name)});
 }
 
@@ -176,7 +196,7 @@ Result<void> NodeModels::start(const ObjectCache& pods) {
   pods_ = &pods;
   for (Node& node : nodes_) {
     register_node(node);
-    node.beat_wall_ns = node.told_wall_ns = engine_.clock().now().wall_ns;
+    node.beat_ns = node.told_ns = steady();
   }
   engine_.after(scenario_.model.heartbeat, [this] { heartbeat(0); });
   return {};
@@ -186,14 +206,14 @@ Result<void> NodeModels::start(const ObjectCache& pods) {
 void NodeModels::heartbeat(std::size_t bucket) {
   engine_.after(scenario_.model.heartbeat / kHeartbeatBuckets,
                 [this, bucket] { heartbeat((bucket + 1) % kHeartbeatBuckets); });
-  const std::int64_t now = engine_.clock().now().wall_ns;
+  const std::int64_t now = steady();
   // What the next renewal will be in time for need not be written now.
   const std::int64_t due = now + (scenario_.model.heartbeat - kLeaseAgeMax).count();
   for (std::size_t i = bucket; i < nodes_.size(); i += kHeartbeatBuckets) {
     if (!reachable(nodes_[i])) continue;
-    nodes_[i].beat_wall_ns = now;
+    nodes_[i].beat_ns = now;
     if (vouches()) continue;
-    if (scenario_.model.every_renewal || nodes_[i].told_wall_ns < due) renew(i, now);
+    if (scenario_.model.every_renewal || nodes_[i].told_ns < due) renew(i, now);
   }
   if (!vouches()) return;
   const std::int64_t into = engine_.clock().now().steady_ns % kWriteEvery.count();
@@ -201,10 +221,10 @@ void NodeModels::heartbeat(std::size_t bucket) {
 }
 
 // The moment at which these heartbeats would have been written.
-void NodeModels::vouch(std::size_t bucket, std::int64_t beat_wall_ns) {
-  const std::int64_t now = engine_.clock().now().steady_ns;
+void NodeModels::vouch(std::size_t bucket, std::int64_t beat_ns) {
+  const std::int64_t now = steady();
   for (std::size_t i = bucket; i < nodes_.size(); i += kHeartbeatBuckets) {
-    if (nodes_[i].beat_wall_ns == beat_wall_ns) nodes_[i].heard_ns = now;
+    if (nodes_[i].beat_ns == beat_ns) nodes_[i].heard_ns = now;
   }
 }
 
@@ -215,18 +235,18 @@ std::optional<std::int64_t> NodeModels::heard(const std::string& name) const {
 }
 
 // What the lease is to say of the node's last heartbeat.
-void NodeModels::renew(std::size_t index, std::int64_t wall_ns) {
+void NodeModels::renew(std::size_t index, std::int64_t beat_ns) {
   Node& node = nodes_[index];
-  node.told_wall_ns = wall_ns;
+  node.told_ns = beat_ns;
   write({patch_of("coordination.k8s.io/v1", "leases", kLeases, node.name, kMerge,
-                  R"({"spec":{"renewTime":")" + format_micro_time(wall_ns) + R"("}})"),
+                  R"({"spec":{"renewTime":")" + format_micro_time(wall_of(node, beat_ns)) + R"("}})"),
          {},
          index});
 }
 
 // It will say nothing more: its lease shows the heartbeat that was the last one, as if all had been written.
 void NodeModels::fall_silent(const Node& node) {
-  if (!vouches() && node.told_wall_ns != node.beat_wall_ns) renew(by_name_.at(node.name), node.beat_wall_ns);
+  if (!vouches() && node.told_ns != node.beat_ns) renew(by_name_.at(node.name), node.beat_ns);
 }
 
 bool NodeModels::kill(const std::string& name) {
@@ -254,6 +274,7 @@ bool NodeModels::boot(const std::string& name) {
     Node& up = nodes_[index];
     if (up.power || up.epoch != epoch) return;
     up.power = true;
+    up.reachable_since_ns = steady();
     ++alive_;
     // Its containers are gone.
     const std::set<std::string> known = up.pods;
@@ -276,6 +297,7 @@ bool NodeModels::connect(const std::string& name, bool connected) {
   if (node == nullptr || node->connected == connected) return false;
   if (!connected && node->power) fall_silent(*node);
   node->connected = connected;
+  node->reachable_since_ns = steady();
   for (const std::string& uid : node->pods) set_serving(runs_.at(uid));
   if (connected && node->power) resync(*node);
   return true;
@@ -297,7 +319,7 @@ bool NodeModels::announce(const std::string& name) {
   if (node == nullptr) return false;
   if (!reachable(*node)) return true;  // nor does it register when it is back: upstream's kubelet neither
   register_node(*node);
-  node->told_wall_ns = 0;
+  node->told_ns = 0;
   return true;
 }
 
@@ -350,7 +372,7 @@ void NodeModels::begin(const Object& pod, std::size_t index) {
   run.pod = pod;
   run.node = index;
   run.epoch = ++epochs_;
-  run.created_wall_ns = engine_.clock().now().wall_ns;
+  run.created_wall_ns = wall_of(node, steady());
   run.address = "10." + std::to_string(64 + index / 256) + "." + std::to_string(index % 256) + "." +
                 std::to_string(1 + node.next_address++ % 254);
   node.pods.insert(pod.uid());
@@ -383,7 +405,8 @@ void NodeModels::fetch(const std::string& uid, Run& run) {
 
 void NodeModels::started(const std::string& uid, Run& run) {
   run.state = Run::State::running;
-  run.started_wall_ns = engine_.clock().now().wall_ns;
+  run.started_ns = steady();
+  run.started_wall_ns = wall_of(nodes_[run.node], run.started_ns);
   if (string_at(tree(run.pod), "/spec/restartPolicy", "Always") != "Always") {
     later(uid, run, draw(scenario_.model.run), &NodeModels::came_to_end);
   } else if (scenario_.model.crashes_per_hour > 0) {
@@ -423,7 +446,7 @@ void NodeModels::fall(const std::string& uid, Run& run) {
   ++run.restarts;
   set_serving(run);
   write_status(uid, run);
-  const auto up_for = Duration(engine_.clock().now().wall_ns - run.started_wall_ns);
+  const auto up_for = Duration(steady() - run.started_ns);
   if (up_for > std::chrono::minutes(10)) run.backoff = std::chrono::seconds(10);
   later(uid, run, run.backoff, &NodeModels::started);
   run.backoff = std::min(run.backoff * 2, kBackoffMax);
@@ -470,7 +493,7 @@ std::string NodeModels::status_of(const Run& run) const {
   using State = Run::State;
   const bool up = run.state == State::running || run.state == State::ready;
   const bool ready = run.state == State::ready && !nodes_[run.node].slow_probes;
-  const std::string since = format_time(engine_.clock().now().wall_ns);
+  const std::string since = format_time(wall_of(nodes_[run.node], steady()));
   const std::string start = format_time(run.started_wall_ns);
   json::object state;
   if (up) {
@@ -578,7 +601,7 @@ void NodeModels::send(const Client& client, std::vector<Write> writes) {
 void NodeModels::again(Write write) {
   if (write.request.resource == "leases" && write.request.verb == "patch") {
     Node& node = nodes_[write.node];
-    node.told_wall_ns = 0;
+    node.told_ns = 0;
     if (!reachable(node)) fall_silent(node);
     return;
   }

@@ -64,6 +64,10 @@ class NodeModels {
   /// The steady time at which the control plane would have read the last heartbeat of a node, were it
   /// written; nullopt: it wrote none, or they are written.
   std::optional<std::int64_t> heard(const std::string& name) const;
+  /// Its wall clock is set by so much; it measures times as before.
+  bool step_clock(const std::string& name, Duration by);
+  /// It has had power and network for so long.
+  bool well_for(const std::string& name, Duration time) const;
   /// Images that a node has not can be had, or not.
   void registry(bool up) { registry_up_ = up; }
 
@@ -78,9 +82,12 @@ class NodeModels {
     std::uint64_t epoch = 0;
     std::set<std::string> images, pods;  // pods by UID, of those it knows
     std::uint64_t next_address = 1;
-    std::int64_t beat_wall_ns = 0;  // its last heartbeat
-    std::int64_t told_wall_ns = 0;  // what its lease says; 0: unknown
-    std::int64_t heard_ns = 0;      // steady: when a renewal of the last heartbeat would have been read
+    std::int64_t clock_ahead_ns = 0;  // of its wall clock
+    // Steady times.
+    std::int64_t reachable_since_ns = 0;
+    std::int64_t beat_ns = 0;   // its last heartbeat
+    std::int64_t told_ns = 0;   // what its lease says; 0: unknown
+    std::int64_t heard_ns = 0;  // when a renewal of the last heartbeat would have been read
   };
   struct Run {
     Object pod;
@@ -95,20 +102,23 @@ class NodeModels {
     } state = State::starting;
     std::uint64_t epoch = 0;
     std::int64_t restarts = 0;
+    std::int64_t started_ns = 0;  // steady
     std::int64_t started_wall_ns = 0, created_wall_ns = 0;
     bool failed = false, serving = false, pull_failed = false;
     Duration backoff = std::chrono::seconds(10), pull_backoff = std::chrono::seconds(10);
     std::string address;
   };
 
+  std::int64_t steady() const { return engine_.clock().now().steady_ns; }
+  std::int64_t wall_of(const Node& node, std::int64_t steady_ns) const;
   bool reachable(const Node& node) const { return node.power && node.connected; }
   Node* find(const std::string& name);
   json::object node_object(const Node& node) const;
   std::string node_status(const Node& node) const;
   void write_node_status(const Node& node);
   void heartbeat(std::size_t bucket);
-  void vouch(std::size_t bucket, std::int64_t beat_wall_ns);
-  void renew(std::size_t index, std::int64_t wall_ns);
+  void vouch(std::size_t bucket, std::int64_t beat_ns);
+  void renew(std::size_t index, std::int64_t beat_ns);
   void fall_silent(const Node& node);
   void resync(Node& node);
 
@@ -143,6 +153,7 @@ class NodeModels {
   const SimScenario& scenario_;
   const ModelEvents events_;
   SimRandom random_;
+  const std::int64_t wall_ahead_ns_;  // of the steady clock, where no clock was set
   const ObjectCache* pods_ = nullptr;
   std::vector<Node> nodes_;
   std::unordered_map<std::string, std::size_t> by_name_;

@@ -245,7 +245,8 @@ const std::map<std::string, SimEvent::Kind>& actions() {
                                                     {"drain", Kind::drain},
                                                     {"delete_node", Kind::delete_node},
                                                     {"slow_probes", Kind::slow_probes},
-                                                    {"registry_down", Kind::registry_down}};
+                                                    {"registry_down", Kind::registry_down},
+                                                    {"step_clock", Kind::step_clock}};
   return kActions;
 }
 
@@ -267,6 +268,19 @@ Result<void> read_action(const Field& action, const std::string& name, SimEvent&
   }
   if (event.kind == Kind::apply) {
     ORC_ASSIGN(event.text, action.text());
+    return {};
+  }
+  if (event.kind == Kind::step_clock) {
+    ORC_TRY(action.keys({"of", "by"}));
+    if (!action.get("of") || !action.get("by"))
+      return action.wrong("needs \"of\" (a node, or a peer) and \"by\" (5m, -5m)");
+    ORC_ASSIGN(event.target, action.get("of")->word());
+    ORC_ASSIGN(const std::string by, action.get("by")->word());
+    const bool back = by.rfind('-', 0) == 0;
+    const auto read = read_duration(std::string_view(by).substr(back ? 1 : 0));
+    if (!read || *read == Duration::zero())
+      return action.get("by")->wrong("\"" + by + "\" is no step; write for example 5m, or -90s");
+    event.by = back ? -*read : *read;
     return {};
   }
   if (event.kind == Kind::delete_pods || event.kind == Kind::scale || event.kind == Kind::set_image) {
@@ -320,7 +334,8 @@ Result<SimEvent> read_event(const Field& field, const SimScenario::ReadFile& rea
   static const std::set<Kind> kLasting{Kind::kill_node,      Kind::partition_node,   Kind::kill_zone,
                                        Kind::partition_zone, Kind::stop_controllers, Kind::cordon,
                                        Kind::kill_peer,      Kind::partition_peer,   Kind::slow_disk,
-                                       Kind::delete_node,    Kind::slow_probes,      Kind::registry_down};
+                                       Kind::delete_node,    Kind::slow_probes,      Kind::registry_down,
+                                       Kind::step_clock};
   if (event.lasts && !kLasting.contains(event.kind)) return field.get("for")->wrong(chosen + " has no end");
   ORC_TRY(read_action(*field.get(chosen), chosen, event, read));
   return event;
@@ -501,13 +516,20 @@ Result<void> SimScenario::check() const {
     if ((event.kind == Kind::kill_zone || event.kind == Kind::partition_zone) &&
         !zones.contains(event.target))
       return wrong(at + "no node is in a zone \"" + event.target + "\"");
+    const bool step = event.kind == Kind::step_clock;
+    if (step && ((event.target == "random" && !nodes.empty()) || known_node(event.target) ||
+                 (peers == 1 && event.target == "control"))) {
+      continue;
+    }
     const bool of_peer = event.kind == Kind::kill_peer || event.kind == Kind::partition_peer ||
-                         event.kind == Kind::slow_disk || event.kind == Kind::hand_over;
+                         event.kind == Kind::slow_disk || event.kind == Kind::hand_over || step;
     if (!of_peer) continue;
+    if (step && peers == 1)
+      return wrong(at + "there is no machine \"" + event.target + "\"; they are the nodes, and control");
     if (peers == 1) return wrong(at + "one peer has nobody to take over from it; say peers: 3");
     const std::string& peer = event.target;
     const bool known = peer.size() == 1 && peer[0] >= 'a' && peer[0] < static_cast<char>('a' + peers);
-    if (event.kind != Kind::hand_over && peer != "leader" && peer != "random" && !known)
+    if (event.kind != Kind::hand_over && peer != "leader" && (peer != "random" || step) && !known)
       return wrong(at + "there is no peer \"" + peer + "\"; they are a, b, c..., leader, random");
   }
   return {};

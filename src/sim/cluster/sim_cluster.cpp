@@ -27,6 +27,7 @@ namespace {
 constexpr std::size_t kNotesMax = 20'000;
 constexpr Duration kTick = 1s;
 constexpr Duration kDrainAgain = 5s;  // kubectl's pause
+constexpr Duration kSilence = 60s;    // after which a node may be taken for lost, and after it, soon not
 constexpr Duration kBootMax = 10min;  // of virtual time until all nodes are there
 
 // "Deployment shop/web", or how many objects it is.
@@ -87,6 +88,9 @@ std::string words(const SimEvent& event) {
       return lasting("probes on node " + event.target + " are too slow");
     case Kind::registry_down:
       return lasting("the registry is down");
+    case Kind::step_clock:
+      return lasting("the clock of " + event.target + " is set by " +
+                     (event.by < Duration::zero() ? "-" + clock_text(-event.by) : clock_text(event.by)));
   }
   return {};
 }
@@ -224,6 +228,12 @@ struct SimCluster::Impl {
         return ready == nullptr ? std::string() : string_at(*ready, "/status");
       };
       book->node_changed(old, now_object, now());
+      // Nobody else's write is in between: what the models say is what the controller hears.
+      if (models->vouches() && state(old) == "True" && now_object && old.uid() == now_object.uid() &&
+          state(now_object) != "True" && models->well_for(now_object.name(), kSilence)) {
+        broken.push_back(clock_text(now()) + " node " + now_object.name() +
+                         " is well and was found not to be Ready");
+      }
       if (!now_object) return note("node " + old.name() + " is no more");
       if (old && !state(old).empty() && state(old) != state(now_object))
         note("node " + now_object.name() + (state(now_object) == "True" ? " is Ready" : " is not Ready"));
@@ -373,11 +383,22 @@ struct SimCluster::Impl {
         models->registry(false);
         undo(event, "the registry is up again", [this] { models->registry(true); });
         return {};
+      case Kind::step_clock:
+        if (const std::string set = step_clock(event.target, event.by); !set.empty()) {
+          undo(event, "the clock of " + set + " is right again",
+               [this, set, back = -event.by] { step_clock(set, back); });
+        }
+        return {};
       case Kind::apply:
         return apply(event.text);
       default:
         return change(event);
     }
+  }
+
+  // Whose clock it is: "leader" may be another by the time it is set right.
+  std::string step_clock(const std::string& target, Duration by) {
+    return models->step_clock(target, by) ? target : control->step_clock(target, by);
   }
 
   void undo(const SimEvent& event, const std::string& what, std::function<void()> how) {
