@@ -12,6 +12,7 @@
 #include "base/json.hpp"
 #include "orchestra/remote_client.hpp"
 #include "orchestra/what_if.hpp"
+#include "sim/shrink.hpp"
 
 namespace orchestra {
 namespace {
@@ -33,6 +34,8 @@ usage: orchestra sim FILE [flags]            what the scenario file says (docs/s
   --for DURATION         instead of the file's duration
   --report KIND          text (default), csv, json or svg on standard output
   --out DIR              all four as DIR/report.txt .csv .json .svg
+  --shrink               what does not hold: leaves events out as long as the same breaks, and reports on those
+                         that are needed
 
  of explain:
   --at TIME              since the beginning; default: the end
@@ -68,6 +71,10 @@ Arguments parse(const std::vector<std::string>& args) {
     const std::string& arg = args[i];
     if (arg.rfind("--", 0) != 0) {
       out.words.push_back(arg);
+      continue;
+    }
+    if (arg == "--shrink") {
+      out.values["shrink"].push_back("true");
       continue;
     }
     const auto equals = arg.find('=');
@@ -223,13 +230,25 @@ Result<int> record(const Arguments& args, std::FILE* out) {
   return 0;
 }
 
+SimReport shrink(SimScenario scenario, SimReport report, std::FILE* err) {
+  const std::size_t before = scenario.events.size();
+  ShrunkScenario small = shrink_scenario(std::move(scenario), std::move(report));
+  std::fprintf(err, "orchestra: sim: %zu of %zu events are needed (%zu runs%s)\n",
+               small.scenario.events.size(), before, small.runs,
+               small.smallest ? "" : "; more of them would leave out more");
+  for (const SimEvent& event : small.scenario.events)
+    std::fprintf(err, "orchestra: sim: needed: %s\n",
+                 event.place.empty() ? "an event of the recorded log" : event.place.c_str());
+  return std::move(small.report);
+}
+
 Result<int> simulate(const Arguments& args, std::FILE* out, std::FILE* err) {
   const std::string kind = args.last("report").empty() ? "text" : args.last("report");
   if (kind != "text" && kind != "csv" && kind != "json" && kind != "svg")
     return Error(Error::invalid, "sim", "--report " + kind + ": must be text, csv, json or svg");
   ORC_ASSIGN(SimScenario scenario, scenario_of(args));
-  SimCluster cluster(std::move(scenario));
-  const SimReport report = cluster.run();
+  SimReport report = SimCluster(scenario).run();
+  if (!report.passed() && !args.last("shrink").empty()) report = shrink(std::move(scenario), report, err);
   const std::string folder = args.last("out");
   if (!folder.empty()) ORC_TRY(write_all(report, folder));
   const std::string text = kind == "text"   ? report.text()

@@ -54,6 +54,44 @@ TEST_CASE("the example of a lost node holds what it expects, and writes its four
   (void)remove_tree(folder);
 }
 
+TEST_CASE("of the events of a failing simulation those are named without which it would hold") {
+  char folder[] = "/tmp/orc-sim-XXXXXX";
+  REQUIRE(::mkdtemp(folder) != nullptr);
+  const std::string file = std::string(folder) + "/day.yaml";
+  REQUIRE(write_file(file, R"(seed: 3
+duration: 8m
+nodes: [{name: m, count: 3, cpu: 4}]
+objects: |
+  apiVersion: apps/v1
+  kind: Deployment
+  metadata: {name: web, namespace: default}
+  spec:
+    replicas: 3
+    selector: {matchLabels: {app: web}}
+    template:
+      metadata: {labels: {app: web}}
+      spec: {containers: [{name: main, image: web, resources: {requests: {cpu: "3"}}}]}
+events:
+- {at: 90s, cordon: m-0, for: 1m}
+- {at: 2m, slow_probes: m-1, for: 10s}
+- {at: 3m, kill_node: m-1, for: 1m}
+- {at: 4m, registry_down: true, for: 20s}
+- {at: 5m, restart_node: m-2}
+expect:
+- {available: default/web, at_least: 2, from: 1m}
+- {available: default/web, at_least: 3, from: 1m, until: 4m}
+)",
+                     0644));
+  const Answer answer = run({file, "--shrink"});
+  INFO(answer.out << answer.err);
+  CHECK(answer.code == 1);
+  CHECK(answer.err.find("1 of 5 events are needed") != std::string::npos);
+  CHECK(answer.err.find("needed: " + file + " line 17") != std::string::npos);
+  CHECK(answer.out.find("node m-1 loses its power") != std::string::npos);
+  CHECK(answer.out.find("m-0 is cordoned") == std::string::npos);
+  (void)remove_tree(folder);
+}
+
 TEST_CASE("the example of a whole day holds what it expects") {
   if (std::getenv("ORCHESTRA_LONG") == nullptr) {
     MESSAGE("a day is simulated with ORCHESTRA_LONG=1 only");
