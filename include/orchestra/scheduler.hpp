@@ -44,6 +44,8 @@ struct SchedulerConfiguration {
   std::vector<SchedulerExtender> extenders = {};
   Duration backoff_min = std::chrono::seconds(1);
   Duration backoff_max = std::chrono::seconds(10);
+  /// bindTimeoutSeconds of VolumeBinding, the longest of the profiles; absent: none says it. Since 0.3.
+  std::optional<Duration> volume_deadline = {};
   /// `kubescheduler.config.k8s.io/v1`, YAML or JSON. `invalid` names the path of what is wrong or not known.
   /// percentageOfNodesToScore and parallelism are accepted: all nodes are always examined, on one thread.
   /// `plugins`: names of the host's plugins, which profiles may weigh or switch off.
@@ -53,7 +55,8 @@ struct SchedulerConfiguration {
 
 struct SchedulerOptions {
   std::string name = "default-scheduler";  ///< pods whose spec.schedulerName is this (or empty) are ours
-  /// A KubeSchedulerConfiguration; replaces `name`, backoff_min and backoff_max. Read by start().
+  /// A KubeSchedulerConfiguration; replaces `name`, backoff_min, backoff_max, and volume_deadline where it
+  /// says one. Read by start().
   std::string config_yaml = {};
   /// Pods of all nodes share their node's addresses: containerPorts count as hostPorts. Nodes labelled
   /// orchestra.dev/isolation=process say so themselves.

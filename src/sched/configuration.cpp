@@ -61,6 +61,9 @@ class Reader {
  public:
   Reader(SchedulingProfile& profile, const std::vector<std::string>& host) : profile_(profile), host_(host) {}
 
+  /// Of VolumeBinding's arguments.
+  std::optional<Duration> volume_deadline;
+
   Result<void> plugins(const json::value& value, const std::string& path) {
     ORC_TRY(only_keys(value, path, kPoints));
     const SchedulingProfile defaults;
@@ -176,7 +179,16 @@ class Reader {
     }
     if (name == "DefaultPreemption")
       return keys({"minCandidateNodesPercentage", "minCandidateNodesAbsolute"});  // all nodes are candidates
-    if (name == "VolumeBinding") return keys({"bindTimeoutSeconds", "shape"});
+    if (name == "VolumeBinding") {
+      ORC_TRY(keys({"bindTimeoutSeconds"}));  // "shape" is behind a feature gate that is off
+      const json::value* timeout = find(args, "/bindTimeoutSeconds");
+      if (timeout == nullptr) return {};
+      const std::int64_t seconds = int_at(args, "/bindTimeoutSeconds", -1);
+      if (seconds < 0 || seconds > 86400)
+        return wrong(path + ".bindTimeoutSeconds", "is outside of 0..86400");
+      volume_deadline = std::chrono::seconds(seconds);
+      return {};
+    }
     if (std::find(host_.begin(), host_.end(), name) != host_.end()) return {};  // the host's own business
     return wrong(path, "there is no plugin \"" + name + "\" that takes arguments");
   }
@@ -432,6 +444,9 @@ Result<SchedulerConfiguration> SchedulerConfiguration::parse(std::string_view te
     if (const json::value* of = find(entry, "/plugins")) ORC_TRY(reader.plugins(*of, path + ".plugins"));
     if (const json::value* of = find(entry, "/pluginConfig"))
       ORC_TRY(reader.arguments(*of, path + ".pluginConfig"));
+    if (reader.volume_deadline)
+      configuration.volume_deadline =
+          std::max(configuration.volume_deadline.value_or(Duration::zero()), *reader.volume_deadline);
     configuration.profiles.push_back(std::move(profile));
   }
   ORC_TRY(read_extenders(root, configuration));

@@ -113,6 +113,18 @@ profiles:
   CHECK(packer.hard_pod_affinity_weight == 5);
 }
 
+TEST_CASE("how long a placed pod waits for its volumes is what the longest of the profiles says") {
+  const std::string head = "apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\n";
+  const auto read = SchedulerConfiguration::parse(
+      head +
+      "profiles:\n"
+      "- {schedulerName: a, pluginConfig: [{name: VolumeBinding, args: {bindTimeoutSeconds: 30}}]}\n"
+      "- {schedulerName: b, pluginConfig: [{name: VolumeBinding, args: {bindTimeoutSeconds: 20}}]}\n");
+  REQUIRE(read);
+  CHECK(read->volume_deadline == std::chrono::seconds(30));
+  CHECK_FALSE(SchedulerConfiguration::parse(head)->volume_deadline);
+}
+
 TEST_CASE("what is not understood is refused with its path") {
   CHECK(problem("profiles: [{schedulerName: a}, {schedulerName: a}]") ==
         "profiles[1].schedulerName: \"a\" stands there twice");
@@ -128,6 +140,10 @@ TEST_CASE("what is not understood is refused with its path") {
       problem(
           "profiles: [{pluginConfig: [{name: NodeResourcesFit, args: {scoringStrategy: {type: Best}}}]}]") ==
       "profiles[0].pluginConfig[0].args.scoringStrategy.type: \"Best\" is no strategy");
+  CHECK(problem("profiles: [{pluginConfig: [{name: VolumeBinding, args: {shape: []}}]}]") ==
+        "profiles[0].pluginConfig[0].args.shape: is not known");
+  CHECK(problem("profiles: [{pluginConfig: [{name: VolumeBinding, args: {bindTimeoutSeconds: -1}}]}]") ==
+        "profiles[0].pluginConfig[0].args.bindTimeoutSeconds: is outside of 0..86400");
   CHECK_FALSE(SchedulerConfiguration::parse("kind: Pod\napiVersion: v1\n"));
   CHECK_FALSE(SchedulerConfiguration::parse(": ["));
 }

@@ -61,6 +61,7 @@ Result<void> Scheduler::Impl::configure() {
   if (!extenders.empty()) http = make_http_client(engine);
   options.backoff_min = parsed.backoff_min;
   options.backoff_max = parsed.backoff_max;
+  options.volume_deadline = parsed.volume_deadline.value_or(options.volume_deadline);
   make_queue();
   return {};
 }
