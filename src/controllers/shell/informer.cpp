@@ -20,6 +20,9 @@ std::int64_t number_of(const std::string& resource_version) {
   return controllers::to_int(resource_version).value_or(0);
 }
 constexpr int kBatchesPerStep = 64;  // then other work of the event thread has its turn
+// Or so many objects: informers that watch the same read on side by side, while what one has decoded is still
+// there for the others (apiserver::ObjectCache).
+constexpr std::size_t kObjectsPerStep = 512;
 }  // namespace
 
 struct InformerCore::Impl : std::enable_shared_from_this<InformerCore::Impl> {
@@ -204,12 +207,14 @@ struct InformerCore::Impl : std::enable_shared_from_this<InformerCore::Impl> {
   void drain() {
     std::optional<ObjectWatch> current = copy_of_watch();
     if (!current) return;
-    for (int batches = 0; batches < kBatchesPerStep; ++batches) {
+    std::size_t objects = 0;
+    for (int batches = 0; batches < kBatchesPerStep && objects < kObjectsPerStep; ++batches) {
       auto batch = current->poll();
       if (!batch) {
         if (const auto error = current->error()) return lost(*error);
         return arm();
       }
+      objects += batch->size();
       if (!apply(std::move(*batch))) return;
     }
     engine.post(step([](Impl& impl) { impl.drain(); }));
