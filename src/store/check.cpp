@@ -1,6 +1,7 @@
 // Verifying the files of a store offline (check.hpp): every checksum, the chain over all segments, snapshots.
 #include "store/check.hpp"
 
+#include "store/disk/log.hpp"
 #include "store/disk/segment.hpp"
 #include "store/restore.hpp"
 
@@ -78,6 +79,9 @@ Result<std::vector<std::string>> check_folder(Disk& disk, const std::string& fol
                check_segment(disk, folder + "/" + segments[i], id, i + 1 == segments.size(), chain));
     lines.push_back(std::move(line));
   }
+  ORC_ASSIGN(const std::uint32_t newest, LogFile::noted_newest(disk, folder, chain.identity.peer));
+  if (chain.begun && newest > std::stoul(segments.back().substr(4, 8), nullptr, 16))
+    return damaged(folder, 0, "log segment " + std::to_string(newest) + " is missing, which was the newest");
   for (const std::string& name : names) {
     if (name.compare(0, 9, "snapshot-") != 0 || name.size() < 5 || name.substr(name.size() - 5) != ".snap")
       continue;

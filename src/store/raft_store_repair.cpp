@@ -172,7 +172,8 @@ Result<void> RaftStoreImpl::repair(const LogIdentity& old, const Error& cause, R
 Result<void> RaftStoreImpl::move_files_aside() {
   ORC_ASSIGN(const auto names, disk_.list(options_.data_dir));
   const auto ours = [](const std::string& name) {
-    return name.compare(0, 4, "log-") == 0 || name.compare(0, 9, "snapshot-") == 0 || name == "spare.seg";
+    return name.compare(0, 4, "log-") == 0 || name.compare(0, 9, "snapshot-") == 0 || name == "spare.seg" ||
+           name == "newest";
   };
   if (std::any_of(names.begin(), names.end(), ours)) {
     for (const std::string& name : names) {

@@ -98,8 +98,24 @@ Result<void> LogFile::append(const LogBatch& batch) {
   dirty_ = options_.sync == LogOptions::Sync::later && !now;
   if (!dirty_) synced_ = end_;
   base_ = end_;
+  // Failing here costs no data: the loss of this segment as a whole would not be noticed.
+  if (!dirty_ && noted_ != segments_.back().id) (void)note_newest();
   if (options_.on_append) options_.on_append(batch, true);
   return {};
+}
+
+/// The segment and its name are durable.
+Result<void> LogFile::note_newest() {
+  if (options_.sync == LogOptions::Sync::never || planted(Bug::skip_folder_sync)) return {};
+  noted_ = segments_.back().id;  // tried once
+  const std::string file = options_.folder + "/newest", fresh = file + ".tmp";
+  {
+    ORC_ASSIGN(const auto made, disk_.open(fresh, Disk::Open::create_or_open));
+    ORC_TRY(made->write_at(0, encode_newest(noted_, identity_.peer)));
+    ORC_TRY(made->sync());
+  }
+  ORC_TRY(disk_.rename(fresh, file));
+  return disk_.sync_directory(options_.folder);
 }
 
 Result<void> LogFile::sync() {
@@ -107,6 +123,7 @@ Result<void> LogFile::sync() {
   ORC_TRY(file_->sync());
   synced_ = end_;
   dirty_ = false;
+  if (noted_ != segments_.back().id) (void)note_newest();
   return {};
 }
 

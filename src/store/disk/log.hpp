@@ -4,7 +4,8 @@
 // Recovered once by open(), then used by one thread. Every answer of append() means: written and synced.
 // The first failed write or sync is final: the kernel may have dropped the dirty pages, so a second try
 // would lie (Rebello et al., ATC 2020); the owner fails the store.
-// File names: log-XXXXXXXX.seg by segment id, spare.seg for one retired segment that waits to be used again.
+// File names: log-XXXXXXXX.seg by segment id, spare.seg for one retired segment that waits to be used again,
+// newest, which names the newest segment, so that its loss as a whole is noticed: written once per segment.
 #include <functional>
 #include <memory>
 #include <optional>
@@ -65,6 +66,10 @@ class LogFile {
   /// Whose log lies in `folder`, by the first segment header that can be read; none: nobody's.
   static Result<std::optional<LogIdentity>> find_identity(Disk& disk, const std::string& folder);
 
+  /// The newest segment of the log of `peer` that the folder says it has; 0: it does not say.
+  static Result<std::uint32_t> noted_newest(Disk& disk, const std::string& folder,
+                                            std::optional<std::uint64_t> peer);
+
   /// One write, one sync. `no_space` only when a new segment could not be allocated: then nothing was
   /// written and the log stays usable.
   Result<void> append(const LogBatch& batch);
@@ -102,6 +107,7 @@ class LogFile {
   Result<void> drop_unborn(std::uint32_t id, RecoveredLog& recovered);
   Result<std::unique_ptr<DiskFile>> new_file(const std::string& file, std::uint64_t size);
   Result<void> roll(std::uint64_t needed);
+  Result<void> note_newest();
   void encode(const LogBatch& batch, std::string& out);
   void encode_record(std::string& out, RecordType type, Term term, Index index, std::string_view payload,
                      std::string_view rest = {});
@@ -120,6 +126,7 @@ class LogFile {
   std::string buffer_;  ///< of append(), kept: to free so much for each batch costs more than to encode it
   std::uint64_t spare_size_ = 0;  ///< 0: no spare file
   bool spare_recycled_ = false;
+  std::uint32_t noted_ = 0;  ///< the segment that the file `newest` names
   std::optional<HardState> hard_state_;
   std::optional<SnapshotMarker> marker_;
 };

@@ -50,6 +50,7 @@ Result<std::unique_ptr<LogFile>> LogFile::open(Disk& disk, LogOptions options, c
   log->chain_ = found->chain_;
   log->spare_size_ = found->spare_size_;
   log->spare_recycled_ = found->spare_recycled_;
+  log->noted_ = found->noted_;
   if (!recovered.fresh) log->hard_state_ = recovered.hard_state;
   log->marker_ = recovered.snapshot;
   return log;
@@ -81,6 +82,17 @@ Result<std::vector<std::uint32_t>> LogFile::list_segments(Disk& disk, const std:
   return ids;
 }
 
+/// What cannot be read, or is of another peer (before a repair), says nothing.
+Result<std::uint32_t> LogFile::noted_newest(Disk& disk, const std::string& folder,
+                                            std::optional<std::uint64_t> peer) {
+  const std::string file = folder + "/newest";
+  if (!disk.exists(file)) return std::uint32_t{0};
+  ORC_ASSIGN(const std::string text, disk.read_file(file, kNewestMax));
+  const auto noted = decode_newest(text);
+  if (!noted || (peer && noted->second != *peer)) return std::uint32_t{0};
+  return noted->first;
+}
+
 Result<void> LogFile::recover(RecoveredLog& recovered) {
   ORC_ASSIGN(const auto ids, list_segments(disk_, options_.folder));
   for (std::size_t i = 0; i < ids.size(); ++i) {
@@ -91,6 +103,10 @@ Result<void> LogFile::recover(RecoveredLog& recovered) {
     if (!born) ORC_TRY(drop_unborn(ids[i], recovered));
   }
   recovered.fresh = segments_.empty();
+  const auto peer = recovered.fresh ? std::nullopt : std::optional(recovered.identity.peer);
+  ORC_ASSIGN(noted_, noted_newest(disk_, options_.folder, peer));
+  if (noted_ > (recovered.fresh ? 0 : segments_.back().id))
+    return corrupt_error(path(noted_), 0, "the segment is missing, which was the newest of the log");
   if (disk_.exists(spare_path())) {
     ORC_ASSIGN(const auto spare, disk_.open(spare_path(), Disk::Open::existing));
     ORC_ASSIGN(spare_size_, spare->size());

@@ -2,6 +2,8 @@
 #include "store/disk/segment.hpp"
 
 #include <algorithm>
+#include <charconv>
+#include <cstdio>
 
 #include "base/assert.hpp"
 #include "store/disk/crc32c.hpp"
@@ -55,6 +57,24 @@ bool is_zero(std::string_view bytes) {
 }
 
 }  // namespace
+
+std::string encode_newest(std::uint32_t segment, std::uint64_t peer) {
+  char text[kNewestMax];
+  const int what =
+      std::snprintf(text, sizeof text, "%08x %016llx", segment, static_cast<unsigned long long>(peer));
+  const std::uint32_t sum = crc32c({text, static_cast<std::size_t>(what)});
+  std::snprintf(text + what, sizeof text - static_cast<std::size_t>(what), " %08x\n", sum);
+  return text;
+}
+std::optional<std::pair<std::uint32_t, std::uint64_t>> decode_newest(std::string_view text) {
+  std::pair<std::uint32_t, std::uint64_t> noted;
+  if (text.size() != 35) return std::nullopt;
+  const auto segment = std::from_chars(text.data(), text.data() + 8, noted.first, 16);
+  const auto peer = std::from_chars(text.data() + 9, text.data() + 25, noted.second, 16);
+  if (segment.ptr != text.data() + 8 || peer.ptr != text.data() + 25) return std::nullopt;
+  if (encode_newest(noted.first, noted.second) != text) return std::nullopt;
+  return noted;
+}
 
 std::string encode_segment_header(const SegmentHeader& header) {
   std::string bytes;

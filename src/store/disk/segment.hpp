@@ -56,6 +56,11 @@ std::string encode_segment_header(const SegmentHeader& header);
 /// nullopt: bad checksum, magic or length. A good header of another version is an `unsupported` error.
 Result<std::optional<SegmentHeader>> decode_segment_header(std::string_view bytes);
 
+/// The file `newest`: which segment is the highest of the log of a peer.
+constexpr std::size_t kNewestMax = 64;
+std::string encode_newest(std::uint32_t segment, std::uint64_t peer);
+std::optional<std::pair<std::uint32_t, std::uint64_t>> decode_newest(std::string_view text);
+
 /// Appends header, payload (its two parts one after the other) and padding; returns the chain value after it.
 std::uint32_t append_record(std::string& out, const RecordHeader& header, std::string_view payload,
                             std::string_view rest = {});
