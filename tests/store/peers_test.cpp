@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <atomic>
 #include <filesystem>
+#include <mutex>
 
 #include "orchestra/env.hpp"
 #include "store/raft/codec.hpp"
 #include "store/raft_store.hpp"
+#include "store/transport/peer_net.hpp"
 #include "store/transport/peer_wire.hpp"
 #include "tests/store/support.hpp"
 
@@ -288,6 +290,55 @@ TEST_CASE("a snapshot from a peer that comes too late does not take away the own
   REQUIRE_MESSAGE(again.has_value(), (again ? "" : again.error().to_string()));
   fixture.store = *again;
   CHECK(get(*fixture.store, "k") == "v");
+}
+
+TEST_CASE("a snapshot that is not answered is given up when the connection to its receiver breaks") {
+  Fixture fixture;
+  Engine& engine = fixture.engine;
+  // It takes everything, and says nothing about the end.
+  std::mutex mutex;
+  std::shared_ptr<TransportConnection> raft_connection;
+  std::atomic<bool> all_sent{false};
+  auto listener =
+      engine.transport().listen("127.0.0.1:0", [&](std::shared_ptr<TransportConnection> accepted) {
+        TransportHandler handler;
+        handler.on_message = [&, accepted](const std::string& frame) {
+          if (frame[0] == static_cast<char>(FrameKind::snapshot_end)) all_sent = true;
+          if (frame[0] != static_cast<char>(FrameKind::hello)) return;
+          (void)accepted->send(encode_hello_answer({}));
+          std::lock_guard lock(mutex);
+          if (decode_hello(frame)->purpose == Purpose::raft) raft_connection = accepted;
+        };
+        return handler;
+      });
+  REQUIRE(listener.has_value());
+  PeerNetOptions options;
+  options.identity.peer = 1;
+  options.name = "a";
+  options.listen = "127.0.0.1:0";
+  auto net = PeerNet::start(engine, options, PeerHandlers{});
+  REQUIRE(net.has_value());
+  (*net)->set_members({{PeerId{2}, "b", (*listener)->address(), true}});
+  REQUIRE(eventually([&] { return (*net)->connected(PeerId{2}); }));
+  const std::string path = fixture.folder / "file";
+  std::shared_ptr<DiskFile> file = *engine.disk().open(path, Disk::Open::create_new);
+  REQUIRE(file->write_at(0, "bytes").has_value());
+  Message last;
+  last.type = MessageType::snapshot;
+  last.configuration = Configuration{};
+  std::atomic<bool> given_up{false};
+  (*net)->send_snapshot(PeerId{2}, file, 5, last,
+                        [&](const Result<void>& result) { given_up = !result.has_value(); });
+  REQUIRE(eventually([&] { return all_sent.load(); }));
+  CHECK_FALSE(given_up);
+  {
+    std::lock_guard lock(mutex);
+    raft_connection->close();
+    raft_connection.reset();
+  }
+  CHECK(eventually([&] { return given_up.load(); }));
+  (*net)->stop();
+  (*listener).reset();
 }
 
 TEST_CASE("leadership is handed over on request, and leases survive it") {

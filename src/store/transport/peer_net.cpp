@@ -211,6 +211,7 @@ void PeerNet::on_link_frame(const std::shared_ptr<Link>& link, std::uint64_t att
 
 void PeerNet::link_down(const std::shared_ptr<Link>& link, std::uint64_t attempt, const std::string& why) {
   std::vector<Asked> lost;
+  std::shared_ptr<Transfer> transfer;
   bool was_up = false;
   {
     std::lock_guard lock(mutex_);
@@ -220,6 +221,10 @@ void PeerNet::link_down(const std::shared_ptr<Link>& link, std::uint64_t attempt
     link->dialling = false;
     link->connection.reset();
     link->trouble = why;
+    // A receiver that restarts, or is cut off, says nothing about its snapshot either; it goes on where it
+    // broke off.
+    if (const auto found = transfers_.find(link->id); found != transfers_.end() && was_up)
+      transfer = found->second;
     std::erase_if(asked_, [&](auto& entry) {
       if (entry.second.to != link->id) return false;
       lost.push_back(std::move(entry.second));
@@ -234,6 +239,8 @@ void PeerNet::link_down(const std::shared_ptr<Link>& link, std::uint64_t attempt
     });
   }
   if (was_up && handlers_.on_unreachable) handlers_.on_unreachable(link->id);
+  if (transfer)
+    transfer_end(transfer, Error(Error::unavailable, "store", "the connection to it broke: " + why));
   for (Asked& asked : lost) {
     asked.reply(Error(Error::unknown_outcome, "store",
                       "the connection to peer " + std::to_string(link->id.value) + " broke: " + why +
