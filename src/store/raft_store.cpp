@@ -79,7 +79,7 @@ void RaftStoreImpl::propose_to(Command command, Answer answer, bool any_leader) 
   {
     std::lock_guard lock(raft_mutex_);
     refused = refuse_locked(&command);
-    if (!refused && !any_leader && core_raft_->role() != Role::leader)
+    if (!refused && !any_leader && (core_raft_->role() != Role::leader || core_raft_->transferring()))
       refused = Error(Error::unavailable, "store", "leadership has just changed; nothing was applied");
     if (!refused) {
       submission.proposal = {std::move(command), std::move(answer), net_ ? steady_now() : 0};

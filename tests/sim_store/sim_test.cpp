@@ -2,6 +2,7 @@
 // SIM_SEEDS=N runs N seeds (tests/sim/run), SIM_SEED=S that one with its trace.
 #include <cstdlib>
 
+#include "sim/sim_peers.hpp"
 #include "sim/store_sim.hpp"
 #include "tests/support/test.hpp"
 
@@ -125,6 +126,41 @@ TEST_CASE("one seed gives one run, byte by byte, another seed another") {
   CHECK(first.acknowledged > 10);
   options.seed = 43;
   CHECK(run_store_sim(options).trace_hash != first.trace_hash);
+}
+
+TEST_CASE("a lease that ends while leadership is handed over is ended by who leads then, if at all") {
+  Simulator simulator(5, {});
+  SimPeer a, b, c;
+  a.name = "a", b.name = "b", c.name = "c";
+  const std::vector<SimPeer*> peers{&a, &b, &c};
+  found_peers(simulator, peers);
+  for (SimPeer* peer : peers) REQUIRE(open_peer(simulator, *peer, options_of_peer(*peer)).has_value());
+  const auto settled = [&](SimPeer& at, auto pending) {
+    at.host->dirty = true;
+    for (int i = 0; i < 100 && !pending.is_ready(); ++i) simulator.run_for(10ms);
+    return pending.wait(Duration{});
+  };
+  simulator.run_for(3s);
+  REQUIRE(leader_of(peers) == &a);
+  const auto lease = settled(a, a.store->lease_grant(2s, 0));
+  REQUIRE(lease.has_value());
+  REQUIRE(settled(a, a.store->put("held", "x", {.lease = *lease})).has_value());
+  simulator.run_for(1700ms);
+  // The heir does not hear of it before the lease has ended on the leader's clock.
+  b.host->paused = true;
+  auto handed = a.store->transfer_leadership(b.identity.identity.peer);
+  a.host->dirty = true;
+  simulator.run_for(400ms);
+  b.host->paused = false;
+  b.host->dirty = true;
+  for (int i = 0; i < 100 && leader_of(peers) != &b; ++i) simulator.run_for(10ms);
+  REQUIRE(leader_of(peers) == &b);
+  REQUIRE(settled(b, b.store->lease_keep_alive(*lease)).has_value());
+  simulator.run_for(1s);
+  CHECK(settled(b, b.store->get("held", {}))->kv.has_value());
+  simulator.run_for(5s);
+  CHECK_FALSE(settled(b, b.store->get("held", {}))->kv.has_value());
+  for (SimPeer* peer : peers) close_peer(simulator, *peer);
 }
 
 TEST_CASE("the rarer faults do happen: damage at a start, replaced disks, doubled messages, upgrades") {
