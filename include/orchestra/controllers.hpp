@@ -41,8 +41,9 @@ struct ControllersOptions {
   /// Range of pod addresses that nodes get their parts of (node-ipam), "10.244.0.0/16" or of both families,
   /// "10.244.0.0/16,fd00:10:244::/96"; empty: they get none. Since 0.2.
   std::string pod_cidr = {};
-  /// Where the controllers' work queues are measured (WorkQueueOptions::metrics), each by its controller's
-  /// name; empty: nowhere. Since 0.2.
+  /// Where the controllers are measured: their work queues (WorkQueueOptions::metrics) and failed reconciles
+  /// (RunnerOptions::queue) by each controller's name, and what their informers hold by resource:
+  /// orchestra_informer_bytes, orchestra_informer_objects. Empty: nowhere. Since 0.2.
   std::shared_ptr<class Metrics> metrics = {};
   /// A node of which no sign of life was seen for this long is Unknown.
   Duration node_grace = std::chrono::seconds(50);

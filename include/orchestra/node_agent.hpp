@@ -63,8 +63,8 @@ struct NodeAgentOptions {
   /// refused while the first renews its lease. Empty: not checked.
   std::string agent_id = {};
   /// An agent away from its API server: it has the rights of a node there (reads only what its pods name),
-  /// and keeps a tunnel to each of its servers, over which logs, exec, attach, port-forward and statistics of this node are
-  /// asked for. Since 0.2.
+  /// and keeps a tunnel to each of its servers, over which logs, exec, attach, port-forward and statistics of
+  /// this node are asked for. Since 0.2.
   std::optional<RemoteClientOptions> remote = std::nullopt;
   std::string isolation_name;         ///< "full", "process": a Node label and condition
   std::vector<std::string> degraded;  ///< what this machine cannot enforce, for the Node condition
@@ -99,11 +99,19 @@ class ORC_API NodeAgent {
   Result<void> start();
   /// Stops working; containers run on. Idempotent, any thread but the engine's own.
   void stop();
+  /// Pods from this priority on, up to that of the next phase, have `grace` to end. Since 0.2.
+  struct ShutdownPhase {
+    std::int64_t priority = 0;
+    Duration grace = std::chrono::seconds(30);
+  };
   /// Graceful shutdown of the node: no pod starts any more, the Node says that it is not ready; ordinary pods
   /// end first, then critical ones (priority >= 2e9), each group within its time at most. They end as Failed
   /// with the reason Terminated. Blocks; `deadline_exceeded` names how many are left. Since 0.2.
   struct DrainOptions {
     Duration normal = std::chrono::seconds(30), critical = std::chrono::seconds(10);
+    /// Instead of these two: phases by priority, the lowest first, as the kubelet's
+    /// shutdownGracePeriodByPodPriority. Pods below all belong to the first; one without pods takes no time.
+    std::vector<ShutdownPhase> by_priority = {};
   };
   Result<void> drain(DrainOptions options);
   /// Ends every pod of this node and removes all traces; for `orchestra down`. Blocks up to `deadline`.

@@ -159,6 +159,8 @@ struct RunnerOptions {
   std::size_t decisions_kept = 4096;  ///< for explain(); the oldest go first
   Duration status_interval = std::chrono::milliseconds(100);
   Duration request_deadline = std::chrono::seconds(30);
+  /// With `queue.metrics`, failed reconciles are counted beside it: orchestra_reconcile_errors_total, with
+  /// the labels controller and reason (the error's code; since 0.2).
   WorkQueueOptions queue = {};
   /// What somebody else has observed (Source::observes); the later of both counts. Any thread. Since 0.2.
   std::function<std::optional<Observed>(const ResourceRef& resource, const ObjectKey& key)> also_observed =
@@ -217,6 +219,8 @@ class ORC_API InformerSet : public View {
   const ObjectCache* cache(const ResourceRef& resource) const override;
   /// nullptr: not made.
   InformerCore* find_informer(const ResourceRef& resource) const;
+  /// Those that have an informer. Since 0.2.
+  std::vector<ResourceRef> resources() const;
 
  private:
   struct Impl;

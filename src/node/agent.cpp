@@ -16,6 +16,7 @@
 #include "node/eviction.hpp"
 #include "node/node_status.hpp"
 #include "node/pod_worker.hpp"
+#include "node/shutdown.hpp"
 #include "node/static_pods.hpp"
 #include "node/statistics.hpp"
 #include "node/streams.hpp"
@@ -34,9 +35,9 @@ constexpr const char* kAgentId = "orchestra.dev/agent-id";  // annotation of the
 constexpr Duration kApiDeadline = 10s;
 constexpr Duration kLeasePeriod = 10s;
 constexpr int kLeaseSeconds = 40;
+constexpr Duration kRenewedWithin = kLeasePeriod + 5s, kLookAgain = 500ms;
 constexpr Duration kStatusPeriod = 60s;
 constexpr Duration kManifestPeriod = 1s;
-constexpr std::int64_t kCriticalPriority = 2'000'000'000;
 constexpr Duration kShutdownSlack = 5s;  // for taking a pod apart after its grace
 constexpr Duration kImagesDeadline = 120s;
 constexpr Duration kHardEvictionGrace = 1s;  // immediateEvictionGracePeriodSeconds
@@ -309,23 +310,37 @@ Result<void> NodeAgent::Impl::start() {
   return {};
 }
 
-// Two agents of one name would each end what the other starts.
+// Two agents of one name would each end what the other starts. The time in the lease is by the other's clock:
+// one that is long ago, or to come, is looked at for longer than its holder would take to renew it.
 Result<void> NodeAgent::Impl::check_name_is_free() {
   if (context.options.agent_id.empty()) return {};
   const std::string& name = context.options.node_name;
-  auto lease =
-      context.client.get("coordination.k8s.io/v1", "leases", name, "kube-node-lease").wait(kApiDeadline);
-  if (!lease) return lease.error().is(Error::not_found) ? Result<void>() : Result<void>(lease.error());
-  const auto holder = lease->annotations().find(kAgentId);
-  if (holder == lease->annotations().end() || holder->second == context.options.agent_id) return {};
-  const auto renewed = api::parse_time(string_at(tree(*lease), "/spec/renewTime"));
-  const std::int64_t age = context.engine.clock().now().wall_ns - renewed.value_or(0);
-  if (age > std::int64_t{kLeaseSeconds} * 1'000'000'000) return {};
-  return Error(Error::busy, "node",
-               "another agent is node " + name + " and renewed its lease " +
-                   std::to_string(age / 1'000'000'000) +
-                   " s ago; choose another name with --node-name, or end the other agent and wait " +
-                   std::to_string(kLeaseSeconds) + " s");
+  const auto busy = [&](const std::string& how) {
+    return Error(Error::busy, "node",
+                 "another agent is node " + name + " and " + how +
+                     "; choose another name with --node-name, or end the other agent and wait " +
+                     std::to_string(kLeaseSeconds) + " s");
+  };
+  const std::int64_t end = context.engine.clock().now().steady_ns + kRenewedWithin.count();
+  std::optional<std::string> first;
+  while (true) {
+    auto lease =
+        context.client.get("coordination.k8s.io/v1", "leases", name, "kube-node-lease").wait(kApiDeadline);
+    if (!lease) return lease.error().is(Error::not_found) ? Result<void>() : Result<void>(lease.error());
+    const auto holder = lease->annotations().find(kAgentId);
+    if (holder == lease->annotations().end() || holder->second == context.options.agent_id) return {};
+    const std::string told = string_at(tree(*lease), "/spec/renewTime");
+    const auto renewed = api::parse_time(told);
+    if (!renewed) return {};
+    const Now now = context.engine.clock().now();
+    const std::int64_t age = (now.wall_ns - *renewed) / 1'000'000'000;
+    if (std::abs(age) <= kLeaseSeconds) return busy("renewed its lease " + std::to_string(age) + " s ago");
+    if (told != first.value_or(told)) return busy("renews its lease, by a clock that is not ours");
+    if (now.steady_ns >= end) return {};
+    first = told;
+    const Promise<> nobody;
+    (void)nobody.pending().wait(kLookAgain);
+  }
 }
 
 // Node, lease and informers; pods of the API get their workers from here on.
@@ -817,20 +832,23 @@ class AgentMetrics final : public MetricsSource {
 std::shared_ptr<MetricsSource> NodeAgent::metrics() const { return std::make_shared<AgentMetrics>(impl_); }
 
 Result<void> NodeAgent::drain(DrainOptions options) {
-  std::vector<std::shared_ptr<PodWorker>> normal, critical;
+  const std::vector<ShutdownPhase> phases = node::shutdown_phases(options);
+  std::vector<std::vector<std::shared_ptr<PodWorker>>> groups(phases.size());
   {
     std::lock_guard lock(impl_->mutex);
     impl_->draining = true;
-    for (const auto& [uid, worker] : impl_->workers)
-      (int_at(tree(worker->pod()), "/spec/priority") >= kCriticalPriority ? critical : normal)
-          .push_back(worker);
+    for (const auto& [uid, worker] : impl_->workers) {
+      const std::int64_t priority = int_at(tree(worker->pod()), "/spec/priority");
+      groups[node::shutdown_phase_of(phases, priority)].push_back(worker);
+    }
   }
   if (impl_->context.client) impl_->say_shutting_down();
   std::size_t left = 0;
-  for (const auto& [pods, grace] :
-       {std::pair(&normal, options.normal), std::pair(&critical, options.critical)}) {
-    for (const auto& worker : *pods) worker->shut_down(grace);
-    const auto at_rest = [&pods = *pods] {
+  for (std::size_t phase = 0; phase < phases.size(); ++phase) {
+    const auto& pods = groups[phase];
+    const Duration grace = phases[phase].grace;
+    for (const auto& worker : pods) worker->shut_down(grace);
+    const auto at_rest = [&pods] {
       return std::all_of(pods.begin(), pods.end(), [](const auto& worker) { return worker->at_rest(); });
     };
     std::unique_lock lock(impl_->mutex);
@@ -838,7 +856,7 @@ Result<void> NodeAgent::drain(DrainOptions options) {
     while (!at_rest() && impl_->context.engine.clock().now().steady_ns < end)
       (void)impl_->changed.wait_for(lock, 50ms);
     left += static_cast<std::size_t>(
-        std::count_if(pods->begin(), pods->end(), [](const auto& worker) { return !worker->at_rest(); }));
+        std::count_if(pods.begin(), pods.end(), [](const auto& worker) { return !worker->at_rest(); }));
   }
   if (left == 0) return {};
   return Error(Error::deadline_exceeded, "node", std::to_string(left) + " pods have not ended in time");

@@ -276,7 +276,7 @@ TEST_CASE(
   node.create(pod_yaml("quick", "'exec busybox sleep 1000'", "  priorityClassName: system-node-critical\n"));
   REQUIRE(node.wait_pod("plain", ready));
   REQUIRE(node.wait_pod("quick", ready));
-  REQUIRE(node.agent->drain({.normal = 2s, .critical = 2s}));
+  REQUIRE(node.agent->drain({.by_priority = {{2'000'000'000, 2s}, {0, 2s}}}));
   for (const char* name : {"plain", "quick"}) {
     REQUIRE(node.wait_pod(name, [](const Object& pod) { return pod.get("/status/phase") == "Failed"; }));
     CHECK(node.pod(name).get("/status/reason") == "Terminated");

@@ -46,10 +46,12 @@ TEST_CASE("the registry of a cluster holds its parts' counters and the host's ow
   Cluster& cluster = plane.cluster();
   CHECK(cluster.metric_registry() == registry);
   const std::string page = registry->text();
-  for (const char* line : {"shop_orders_total 7\n", "leader_election_master_status{name=\"control\"} 1\n",
-                           "scheduler_pending_pods{queue=\"active\"} 0\n", "orchestra_store_revision ",
-                           "workqueue_depth{name=\"deployment\"} ",
-                           "workqueue_work_duration_seconds_count{name=\"namespace\"} "}) {
+  for (const char* line :
+       {"shop_orders_total 7\n", "leader_election_master_status{name=\"control\"} 1\n",
+        "scheduler_pending_pods{queue=\"active\"} 0\n", "orchestra_store_revision ",
+        "workqueue_depth{name=\"deployment\"} ", "orchestra_informer_bytes{resource=\"v1/nodes\"} ",
+        "orchestra_informer_objects{resource=\"v1/nodes\"} ",
+        "workqueue_work_duration_seconds_count{name=\"namespace\"} "}) {
     CHECK_MESSAGE(page.find(line) != std::string::npos, line);
   }
   cluster.stop();

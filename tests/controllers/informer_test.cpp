@@ -5,6 +5,7 @@
 #include <condition_variable>
 
 #include "controllers/replicaset/decide.hpp"
+#include "orchestra/metrics.hpp"
 #include "orchestra/reconciler.hpp"
 #include "tests/controllers/fake_server.hpp"
 #include "tests/controllers/world.hpp"
@@ -213,7 +214,9 @@ TEST_CASE("a reconciler that throws hurts its own key only") {
   server->put(pod("good"));
   InformerSet informers(engine, Client(server));
   EventRecorder events(engine, Client(server));
-  ControllerRunner runner(engine, Client(server), informers, events, std::make_shared<Thrower>());
+  RunnerOptions options;
+  options.queue.metrics = Metrics::create();
+  ControllerRunner runner(engine, Client(server), informers, events, std::make_shared<Thrower>(), options);
   runner.on_decision([&](const ReconcileDecision& decision) {
     std::lock_guard lock(mutex);
     last[decision.key] = decision.error.empty() ? decision.reason : decision.error;
@@ -228,6 +231,9 @@ TEST_CASE("a reconciler that throws hurts its own key only") {
   runner.stop();
   CHECK(last["shop/good"] == "fine");
   CHECK(last["shop/bad"].find("no idea") != std::string::npos);
+  const std::string page = options.queue.metrics->text();
+  CHECK(page.find(R"(orchestra_reconcile_errors_total{controller="thrower",reason="internal"} )") !=
+        std::string::npos);
 }
 
 TEST_CASE("counts in a status are told at once and then at most one time in each interval") {

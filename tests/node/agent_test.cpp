@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <fstream>
+#include <future>
 
+#include "api/meta.hpp"
 #include "tests/node/fake_parts.hpp"
 
 using namespace orchestra;
@@ -110,4 +112,37 @@ TEST_CASE("an emptyDir beyond its size limit ends its pod, with upstream's words
   CHECK(evicted.get("/status/message") == R"(Usage of EmptyDir volume "tmp" exceeds the limit "1Mi". )");
   CHECK(house.client.get("v1", "pods", "small", "default").wait(60s).value().get("/status/phase") !=
         "Failed");
+}
+
+TEST_CASE("an agent whose clock is wrong still owns its node's name: it renews") {
+  for (const std::int64_t wrong_by : {-3600, 3600}) {
+    AgentHouse house([](NodeAgentOptions& options) { options.agent_id = "mine"; });
+    const std::int64_t then = house.engine.clock().now().wall_ns + wrong_by * 1'000'000'000;
+    int renewals = 0;
+    const auto renewed = [&] {
+      return R"("spec":{"renewTime":")" + api::format_micro_time(then + ++renewals * 1'000'000) + R"("})";
+    };
+    const Object lease = FakeNode::object(
+        R"({"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"name":"n1",)"
+        R"("namespace":"kube-node-lease","annotations":{"orchestra.dev/agent-id":"another"}},)" +
+        renewed() + "}");
+    auto made = house.client.create(lease).wait(60s);
+    REQUIRE_MESSAGE(made, made.error().to_string());
+    NodeAgent agent(house.engine, house.client,
+                    NodeAgentParts{house.runtime, std::make_shared<FakeImages>(),
+                                   std::make_shared<FakeNetwork>(), nullptr, nullptr},
+                    house.options);
+    auto started = std::async(std::launch::async, [&] { return agent.start(); });
+    while (started.wait_for(10ms) != std::future_status::ready) {
+      REQUIRE(house.client
+                  .patch("coordination.k8s.io/v1", "leases", "n1", "kube-node-lease", PatchType::merge,
+                         "{" + renewed() + "}")
+                  .wait(60s));
+    }
+    const auto result = started.get();
+    REQUIRE_FALSE(result);
+    CHECK(result.error().is(Error::busy));
+    CHECK(result.error().message().find("another agent is node n1 and renews its lease") !=
+          std::string::npos);
+  }
 }

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "controllers/builtin.hpp"
+#include "orchestra/metrics.hpp"
 
 namespace orchestra {
 
@@ -29,6 +30,7 @@ struct Controllers::Impl : std::enable_shared_from_this<Controllers::Impl> {
   std::vector<controllers::KnownResource> custom;          // of the runners that run now
   std::vector<std::unique_ptr<ControllerRunner>> runners;  // after what they use: they end first
   bool stopped = false;
+  std::shared_ptr<void> measured;  // the collector below
 
   Impl(Engine& engine, Client client, ControllersOptions options)
       : engine(engine),
@@ -71,6 +73,23 @@ struct Controllers::Impl : std::enable_shared_from_this<Controllers::Impl> {
     builtin.node_lifecycle.grace = options.node_grace;
     builtin.node_lifecycle.eviction_interval = options.node_eviction_interval;
     return builtin;
+  }
+
+  void measure() {
+    if (!options.metrics) return;
+    measured = options.metrics->collect([this](MetricSink& sink) {
+      for (const ResourceRef& resource : informers.resources()) {
+        const ObjectCache* cache = informers.cache(resource);
+        if (cache == nullptr) continue;
+        const MetricLabels labels{{"resource", resource.text()}};
+        sink.sample(MetricKind::gauge, "orchestra_informer_bytes",
+                    "JSON of the objects that the controllers' informers hold.", labels,
+                    static_cast<double>(cache->bytes()));
+        sink.sample(MetricKind::gauge, "orchestra_informer_objects",
+                    "Objects that the controllers' informers hold.", labels,
+                    static_cast<double>(cache->size()));
+      }
+    });
   }
 
   bool is_own(const std::string& name) const {
@@ -198,6 +217,7 @@ Result<void> Controllers::start() {
     impl_->runners.push_back(std::move(runner));
   }
   ORC_TRY(impl_->informers.start());
+  impl_->measure();
   if (!by_catalog) return {};
   impl_->definitions.on_event(
       [impl = impl_.get()](const Object&, const Object&) { impl->definitions_changed(); });
@@ -207,6 +227,7 @@ Result<void> Controllers::start() {
 void Controllers::stop() {
   std::lock_guard lock(impl_->mutex);
   impl_->stopped = true;
+  impl_->measured.reset();
   for (const auto& runner : impl_->runners) runner->stop();
   impl_->definitions.stop();
   impl_->informers.stop();

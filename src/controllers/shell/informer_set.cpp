@@ -72,6 +72,13 @@ InformerCore* InformerSet::find_informer(const ResourceRef& resource) const {
   return found == impl_->informers.end() ? nullptr : found->second.get();
 }
 
+std::vector<ResourceRef> InformerSet::resources() const {
+  std::lock_guard lock(impl_->mutex);
+  std::vector<ResourceRef> resources;
+  for (const auto& [resource, informer] : impl_->informers) resources.push_back(resource);
+  return resources;
+}
+
 const ObjectCache* InformerSet::cache(const ResourceRef& resource) const {
   const InformerCore* informer = find_informer(resource);
   return informer == nullptr ? nullptr : &informer->cache();

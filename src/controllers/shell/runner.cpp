@@ -13,12 +13,23 @@
 #include "controllers/common/objects.hpp"
 #include "controllers/common/observations.hpp"
 #include "controllers/shell/executor.hpp"
+#include "orchestra/metrics.hpp"
 
 namespace orchestra {
 
 namespace {
 constexpr Duration kCostly = std::chrono::milliseconds(1);  // a decision
+
+// A host with another family of this name is not measured.
+std::optional<MetricFamily<Counter>> error_counters(const WorkQueueOptions& options) {
+  if (!options.metrics) return std::nullopt;
+  auto family =
+      options.metrics->counter("orchestra_reconcile_errors_total",
+                               "Reconciles that failed, by the code of the error.", {"controller", "reason"});
+  if (!family) return std::nullopt;
+  return std::move(*family);
 }
+}  // namespace
 
 struct ControllerRunner::Impl : View, std::enable_shared_from_this<ControllerRunner::Impl> {
   Engine& engine;
@@ -29,6 +40,7 @@ struct ControllerRunner::Impl : View, std::enable_shared_from_this<ControllerRun
   const RunnerOptions options;
   const std::string name;
   WorkQueue queue;
+  const std::optional<MetricFamily<Counter>> errors_by_reason;
   std::vector<Source> sources;
   std::vector<InformerCore*> inputs;
 
@@ -60,7 +72,8 @@ struct ControllerRunner::Impl : View, std::enable_shared_from_this<ControllerRun
         reconciler(std::move(reconciler)),
         options(std::move(options)),
         name(this->reconciler->name()),
-        queue(engine.clock(), this->options.queue) {}
+        queue(engine.clock(), this->options.queue),
+        errors_by_reason(error_counters(this->options.queue)) {}
 
   // What a reconciler sees: the objects of all, and what this runner observed of them.
   const ObjectCache* cache(const ResourceRef& resource) const override { return informers.cache(resource); }
@@ -274,6 +287,7 @@ struct ControllerRunner::Impl : View, std::enable_shared_from_this<ControllerRun
     }
     if (error) decision.error = error->to_string();
     if (error) {
+      if (errors_by_reason) errors_by_reason->with({name, to_string(error->code())}).add();
       queue.add_failed(key);
       if (engine.logs(LogLevel::info))
         engine.log(LogLevel::info, "controllers", name + " " + key + ": " + decision.error);
