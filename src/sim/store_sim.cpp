@@ -75,6 +75,7 @@ class StoreSim {
     };
     std::optional<Damage> damaged;  ///< what its next start must refuse
     std::uint64_t asks = 0;         ///< its disk is empty: the nonce with which it asks who it is
+    unsigned opened = 0;            ///< how often
     bool gone = false;              ///< for good: another machine takes its place
     bool has_disk() const { return asks == 0 && !gone; }
   };
@@ -160,6 +161,11 @@ class StoreSim {
         const bool stalls = !healing_ && random_.below(500) == 0;
         return Duration(static_cast<std::int64_t>(random_.below(stalls ? kDiskStall : disk_delay_max_)));
       };
+    }
+    if (simulated.commands_known != 0 && peer.opened++ > 0 && losses_.below(3) == 0) {
+      note("upgrade in order " + peer.name);
+      ++report_.upgraded;
+      simulated.commands_known = 0;
     }
     audit_.opens(id);
     auto started = open_peer(simulator_, peer, std::move(options));
@@ -363,7 +369,8 @@ class StoreSim {
       op->outcome = Operation::Outcome::failed_compare;
       // A read of the value that is there now, really; its revision is not part of the answer.
     } else if (result.error().is(Error::unavailable) || result.error().is(Error::overloaded) ||
-               result.error().is(Error::no_space)) {
+               result.error().is(Error::no_space) || result.error().is(Error::unsupported)) {
+      report_.held_back += result.error().is(Error::unsupported);
       op->key.clear();  // certainly not applied: it never was
     }
     answered(*op, result ? nullptr : &result.error());

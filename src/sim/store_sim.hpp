@@ -39,7 +39,8 @@ struct StoreSimReport {
   std::uint64_t calls = 0, acknowledged = 0, events = 0, faults = 0, elections = 0, installs = 0;
   std::uint64_t damaged = 0, replaced = 0, doubled = 0, upgraded = 0;  ///< how often
   std::uint64_t turned_away = 0, told = 0;  ///< empty disks: that were refused, that learned who they are
-  std::uint64_t stood_still = 0;            ///< at the end, as a disk was lost that a change of members needs
+  std::uint64_t held_back = 0;    ///< writes refused as a member's release does not know their commands
+  std::uint64_t stood_still = 0;  ///< at the end, as a disk was lost that a change of members needs
   std::uint64_t diverged = 0;  ///< peers that stopped because the others told them that their state is wrong
   std::vector<std::string> trace;
 };

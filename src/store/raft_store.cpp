@@ -93,6 +93,7 @@ void RaftStoreImpl::propose_to(Command command, Answer answer, bool any_leader) 
 /// To the own core, to the leader, or into the line of those who wait for one. Refused: it stays as it was.
 std::optional<Error> RaftStoreImpl::submit_locked(Submission& submission) {
   if (core_raft_->role() == Role::leader && !core_raft_->transferring()) {
+    if (auto refused = refuse_unknown_locked(*submission.bytes)) return refused;
     auto id = core_raft_->propose(submission.bytes);
     if (!id) return overloaded_locked(id.error());
     add_proposal_locked(*id, std::move(submission.proposal));

@@ -184,6 +184,7 @@ class RaftStoreImpl final : public LocalStore, public StoreMembers {
   void look_after_locked();
   void note_role_locked();
   void flush_waiting_locked();
+  std::optional<Error> refuse_unknown_locked(std::string_view command) const;
   bool forward_locked(Submission& submission);
   void on_forwarded(std::uint64_t sequence, const Result<std::string>& answer);
   void start_round_locked();

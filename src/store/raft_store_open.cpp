@@ -262,6 +262,7 @@ Result<void> RaftStoreImpl::start_peers() {
   net.address = options_.peer_address;
   net.snapshot_bytes_per_s = options_.snapshot_bytes_per_s.value;
   net.tls = tls_;
+  net.commands_known = given_ && given_->commands_known != 0 ? given_->commands_known : kCommandsKnown;
   ORC_ASSIGN(net_, PeerNet::start(engine_, std::move(net), peer_handlers()));
   return {};
 }

@@ -410,6 +410,25 @@ void RaftStoreImpl::note_role_locked() {
 
 // ---- writes that another peer must order
 
+/// A member of an earlier release would stop at an entry that it does not know. One that has not been reached
+/// since this peer began is not waited for.
+std::optional<Error> RaftStoreImpl::refuse_unknown_locked(std::string_view command) const {
+  const std::uint8_t type = command_type(command);
+  if (type <= kCommandsKnownFirst || !net_ || planted(Bug::skip_unknown_command)) return std::nullopt;
+  for (const Member& member : core_raft_->configuration().members) {
+    if (member.id.value == identity_.peer) continue;
+    const auto known = net_->commands_known(member.id);
+    if (!known || std::max(*known, kCommandsKnownFirst) >= type) continue;
+    return Error(Error::unsupported, "store",
+                 "member \"" + member.name +
+                     "\" is of an earlier release, which does not know commands of type " +
+                     std::to_string(type) +
+                     " (transactions within transactions); nothing was applied. Bring all members to this "
+                     "release first");
+  }
+  return std::nullopt;
+}
+
 void RaftStoreImpl::flush_waiting_locked() {
   const bool leader = core_raft_->role() == Role::leader && !core_raft_->transferring();
   const PeerId other = core_raft_->leader();
@@ -485,6 +504,7 @@ void RaftStoreImpl::on_propose_request(const std::string& body, const PeerHandle
   if (auto refused = refuse_locked(&*command)) return reply(*refused);
   if (core_raft_->role() != Role::leader || core_raft_->transferring())
     return reply(Error(Error::not_leader, "store", "this peer is not the leader (any more)"));
+  if (auto refused = refuse_unknown_locked(*bytes)) return reply(*refused);
   auto id = core_raft_->propose(std::move(bytes));
   if (!id) return reply(id.error());
   add_proposal_locked(*id, Proposal{std::move(*command), {}, steady_now()});

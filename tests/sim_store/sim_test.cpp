@@ -163,10 +163,55 @@ TEST_CASE("a lease that ends while leadership is handed over is ended by who lea
   for (SimPeer* peer : peers) close_peer(simulator, *peer);
 }
 
+TEST_CASE("a command that a member's release does not know is refused until that member is of this release") {
+  Simulator simulator(6, {});
+  SimPeer a, b, c;
+  a.name = "a", b.name = "b", c.name = "c";
+  const std::vector<SimPeer*> peers{&a, &b, &c};
+  found_peers(simulator, peers);
+  c.identity.commands_known = 8;
+  for (SimPeer* peer : peers) REQUIRE(open_peer(simulator, *peer, options_of_peer(*peer)).has_value());
+  const auto settled = [&](SimPeer& at, auto pending) {
+    at.host->dirty = true;
+    for (int i = 0; i < 100 && !pending.is_ready(); ++i) simulator.run_for(10ms);
+    return pending.wait(Duration{});
+  };
+  const auto nested = [] {
+    Txn inner, outer;
+    TxnOp put, within;
+    put.range = Key("k");
+    put.value = "v";
+    inner.then.push_back(put);
+    within.type = TxnOp::Type::txn;
+    within.nested.push_back(inner);
+    outer.then.push_back(within);
+    return outer;
+  };
+  simulator.run_for(3s);
+  REQUIRE(leader_of(peers) == &a);
+  for (SimPeer* at : {&a, &b}) {  // on the leader, and forwarded to it
+    const auto refused = settled(*at, at->store->txn(nested()));
+    REQUIRE_FALSE(refused.has_value());
+    CHECK(refused.error().is(Error::unsupported));
+    CHECK(refused.error().message().find("member \"c\"") != std::string::npos);
+  }
+  CHECK(settled(b, b.store->put("plain", "x", {})).has_value());
+  CHECK_FALSE(settled(a, a.store->get("k", {}))->kv.has_value());
+  close_peer(simulator, c);
+  c.identity.commands_known = 0;
+  REQUIRE(open_peer(simulator, c, options_of_peer(c)).has_value());
+  simulator.run_for(5s);
+  CHECK(settled(b, b.store->txn(nested())).has_value());
+  simulator.run_for(1s);
+  CHECK_FALSE(c.store->failed());
+  CHECK(settled(c, c.store->get("k", {}))->kv.has_value());
+  for (SimPeer* peer : peers) close_peer(simulator, *peer);
+}
+
 TEST_CASE("the rarer faults do happen: damage at a start, replaced disks, doubled messages, upgrades") {
   StoreSimReport all;
   const auto happened = [&] {
-    return all.damaged > 3 && all.replaced > 3 && all.doubled > 3 && all.upgraded > 3;
+    return all.damaged > 3 && all.replaced > 3 && all.doubled > 3 && all.upgraded > 3 && all.held_back > 3;
   };
   for (std::uint64_t seed = 1001; seed <= 1060 && !happened(); ++seed) {
     StoreSimOptions options;
@@ -179,6 +224,7 @@ TEST_CASE("the rarer faults do happen: damage at a start, replaced disks, double
     all.replaced += report.replaced;
     all.doubled += report.doubled;
     all.upgraded += report.upgraded;
+    all.held_back += report.held_back;
   }
   CHECK(happened());
 }

@@ -20,6 +20,7 @@ enum Type : std::uint8_t {
   kStateCheck = 8,
   kNestedTxn = 9  ///< a txn with txns in it: releases that do not know them stop here by name
 };
+static_assert(kNestedTxn == kCommandsKnown, "peers are told the last type");
 enum RangeFlag : std::uint8_t { kSingle = 1, kToTheEnd = 2 };
 enum OpFlag : std::uint8_t { kWantPrevious = 1, kKeysOnly = 2, kCountOnly = 4, kDescending = 8 };
 

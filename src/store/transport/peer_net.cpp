@@ -194,6 +194,7 @@ void PeerNet::on_link_frame(const std::shared_ptr<Link>& link, std::uint64_t att
         link->up = true;
         link->dialling = false;
         link->trouble.clear();
+        link->commands_known = static_cast<std::uint8_t>(std::min<std::uint64_t>(answer->offset, 255));
         link->backoff = kBackoffMin;
         link->clock_difference = Duration(answer->wall_ns - engine_.clock().now().wall_ns);
         if (std::abs(link->clock_difference.count()) > kSkewReported) {
@@ -385,6 +386,7 @@ void PeerNet::on_first_frame(const std::shared_ptr<Incoming>& incoming, const st
       answer.offset = incoming->receiver->offset();
       return {};
     }
+    answer.offset = options_.commands_known;
     // Somebody that we do not dial yet: a leader of a configuration that has not come here yet.
     std::lock_guard lock(mutex_);
     if (!stopped_ && !links_.contains(incoming->peer)) add_link_locked(incoming->peer, hello.address);
@@ -471,6 +473,12 @@ bool PeerNet::connected(PeerId peer) const {
   std::lock_guard lock(mutex_);
   const auto link = links_.find(peer);
   return link != links_.end() && link->second->up;
+}
+
+std::optional<std::uint8_t> PeerNet::commands_known(PeerId peer) const {
+  std::lock_guard lock(mutex_);
+  const auto link = links_.find(peer);
+  return link != links_.end() ? link->second->commands_known : std::nullopt;
 }
 
 bool PeerNet::request(PeerId to, RequestKind kind, std::string body, PeerHandlers::Reply reply) {

@@ -53,6 +53,7 @@ struct PeerNetOptions {
   std::string address;                     ///< what others dial; empty: the real listening address
   std::uint64_t snapshot_bytes_per_s = 0;  ///< 0: as fast as it goes
   std::shared_ptr<Transport> tls = {};     ///< none: the engine's, not encrypted
+  std::uint8_t commands_known = 0;         ///< which the others are told
 };
 
 struct LinkInfo {
@@ -84,6 +85,8 @@ class PeerNet : public std::enable_shared_from_this<PeerNet> {
                      std::function<void(Result<void>)> done);
   std::vector<LinkInfo> links() const;
   bool connected(PeerId peer) const;
+  /// What it told; 0: its release tells nothing. nullopt: it was never reached.
+  std::optional<std::uint8_t> commands_known(PeerId peer) const;
 
   /// Asks the peer at `address` who this new one is; for a store that does not run yet.
   static Pending<Place> enrol(Transport& transport, const std::string& address, const Hello& hello);

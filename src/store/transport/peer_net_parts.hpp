@@ -17,6 +17,7 @@ struct PeerNet::Link {
   std::int64_t heard_ns = 0, ping_ns = 0, forget_at = 0, backoff = 0;
   Duration round_trip{}, clock_difference{};
   std::string trouble;
+  std::optional<std::uint8_t> commands_known;  ///< as of the last handshake
 };
 
 /// A connection that another peer dialled. Its frames come one at a time.

@@ -58,8 +58,9 @@ struct HelloAnswer {
   std::uint8_t code = 0;  ///< 0, or an Error::Code
   std::string text;
   std::int64_t wall_ns = 0;
-  std::uint64_t offset = 0;  ///< snapshot: what is there already; enrol, replace: Place::term
-  LogIdentity identity;      ///< enrol, replace: who you are
+  std::uint64_t offset =
+      0;  ///< snapshot: what is there already; enrol, replace: Place::term; raft: commands known
+  LogIdentity identity;  ///< enrol, replace: who you are
 };
 
 enum class RequestKind : std::uint8_t {
