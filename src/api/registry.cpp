@@ -177,6 +177,8 @@ class KindReader {
       record_.storage_plural = words.at(1);
       record_.storage_schema = builtin_type(words.at(2));
       record_.versions.front().conversion = conversion_named(words.at(3));
+    } else if (word == "deprecated") {
+      record_.versions.front().deprecation = rest;
     } else if (word == "nocolumnname") {
       leading_name_ = false;
     } else {

@@ -69,6 +69,7 @@ struct TypeVersion {
   bool served = true;
   bool storage = true;
   const VersionConversion* conversion = nullptr;
+  std::string deprecation;  ///< what every client of it is told in a warning; empty: nothing
 };
 
 /// Conversion of a custom type between versions by somebody else. Calls block; not on an event thread.

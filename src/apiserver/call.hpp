@@ -78,6 +78,8 @@ struct Reply {
   std::function<std::optional<std::string>()> more;
 };
 using Answer = std::function<void(Reply)>;
+/// The header that tells a client `text` (RFC 7234, code 299), which kubectl prints.
+std::pair<std::string, std::string> warning_header(std::string_view text);
 
 /// What a request is told that was not answered in time, as upstream does.
 inline constexpr const char* kTimedOut = "request did not complete within the allotted timeout";

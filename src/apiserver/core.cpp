@@ -59,12 +59,7 @@ void add_warnings(std::initializer_list<const std::vector<std::string>*> lists, 
     if (written >= kTotalMax) return;
     std::size_t size = total > kTotalMax ? std::min(text.size(), kCutMax) : text.size();
     while (size < text.size() && (static_cast<unsigned char>(text[size]) & 0xC0U) == 0x80U) --size;
-    std::string value = "299 - \"";
-    for (const char c : text.substr(0, size)) {
-      if (c == '"' || c == '\\') value += '\\';
-      value += c;
-    }
-    reply.headers.emplace_back("Warning", value + "\"");
+    reply.headers.push_back(warning_header(text.substr(0, size)));
     written += size;
   }
 }
@@ -445,6 +440,15 @@ void ApiCore::remove_collection(Call call, api::TypePtr type, Answer answer) {
         waits, [remove, snapshot] { remove(snapshot); },
         [answer](const Error& error) { answer(error_reply(error)); });
   });
+}
+
+std::pair<std::string, std::string> warning_header(std::string_view text) {
+  std::string value = "299 - \"";
+  for (const char c : text) {
+    if (c == '"' || c == '\\') value += '\\';
+    value += c;
+  }
+  return {"Warning", value + "\""};
 }
 
 }  // namespace orchestra::apiserver

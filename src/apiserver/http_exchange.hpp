@@ -8,6 +8,7 @@
 namespace orchestra::apiserver {
 
 struct HttpFront::Exchange {
+  std::string deprecation;  ///< of the version that is asked for; empty: none
   HttpServerRequest request;
   std::shared_ptr<HttpResponder> responder;
   RequestInfo info;

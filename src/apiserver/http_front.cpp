@@ -212,6 +212,8 @@ void HttpFront::send(const Exchange& exchange, Reply reply) const {
       !reply.body.starts_with("{\n") && query_flag(exchange.info.query, "pretty")) {
     if (const auto tree = parse_json(reply.body)) reply.body = to_pretty_json(*tree);
   }
+  if (!exchange.deprecation.empty())
+    reply.headers.insert(reply.headers.begin(), warning_header(exchange.deprecation));
   // Lists have no bound; a single object has one, and is told with its length.
   if (exchange.info.verb == "list" && !reply.more && reply.body.size() > kWholeBodyMax)
     reply.more = one_piece(std::move(reply.body));
@@ -255,10 +257,12 @@ void HttpFront::resource(const std::shared_ptr<Exchange>& exchange) {
     if (!allowed) return reply(exchange, error_reply(allowed.error()));
   }
   if (streams) return stream(exchange);
-  if (exchange->info.verb == "watch") return watch(exchange);
-  Call call;
   const api::TypePtr known =
       core_->registry()->find(exchange->info.group, exchange->info.version, exchange->info.resource);
+  const api::TypeVersion* version = known ? known->version(exchange->info.version) : nullptr;
+  if (version != nullptr) exchange->deprecation = version->deprecation;
+  if (exchange->info.verb == "watch") return watch(exchange);
+  Call call;
   auto want = negotiate(exchange->header("accept"), exchange->info.query,
                         forms_of(known.get(), exchange->info.subresource));
   if (!want) return reply(exchange, error_reply(want.error()));
@@ -329,10 +333,12 @@ void HttpFront::watch(const std::shared_ptr<Exchange>& exchange) {
   options.timeout_text = query_value(call.info.query, "timeoutSeconds");
   auto self = shared_from_this();
   options.stopped = [self] { return self->stopped(); };
-  auto writer = exchange->responder->start(
-      200, {{"Content-Type",
-             want->protobuf ? "application/vnd.kubernetes.protobuf;stream=watch" : "application/json"},
-            {"Cache-Control", "no-cache, private"}});
+  std::vector<std::pair<std::string, std::string>> headers{
+      {"Content-Type",
+       want->protobuf ? "application/vnd.kubernetes.protobuf;stream=watch" : "application/json"},
+      {"Cache-Control", "no-cache, private"}};
+  if (!exchange->deprecation.empty()) headers.push_back(warning_header(exchange->deprecation));
+  auto writer = exchange->responder->start(200, std::move(headers));
   auto stream = WatchStream::run(engine, std::move(*cursor), std::move(writer), std::move(options));
   std::lock_guard lock(mutex_);
   if (watches_.size() >= sweep_at_) {

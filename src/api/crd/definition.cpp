@@ -56,6 +56,13 @@ std::tuple<int, int, int> priority_of(std::string_view version) {
   return {stage, major, minor};
 }
 
+std::string deprecation_of(const TypeRecord& record, const json::object& version) {
+  if (!flag_of(version, "deprecated")) return {};
+  const std::string_view said = text_of(version, "deprecationWarning");
+  if (!said.empty()) return std::string(said);
+  return record.group + "/" + std::string(text_of(version, "name")) + " " + record.kind + " is deprecated";
+}
+
 void add_version(TypeRecord& record, const json::object& version,
                  std::vector<std::shared_ptr<const CustomSchema>>& schemas) {
   const std::string name(text_of(version, "name"));
@@ -66,7 +73,8 @@ void add_version(TypeRecord& record, const json::object& version,
   record.versions.push_back({.name = name,
                              .schema = built->root(),
                              .served = flag_of(version, "served"),
-                             .storage = flag_of(version, "storage")});
+                             .storage = flag_of(version, "storage"),
+                             .deprecation = deprecation_of(record, version)});
   schemas.push_back(std::move(built));
 }
 
