@@ -6,6 +6,7 @@
 #include "orchestra/raft_store.hpp"
 #include "sim/sim_disk.hpp"
 #include "sim/sim_env.hpp"
+#include "store/disk/log.hpp"
 #include "tests/store/support.hpp"
 
 namespace orchestra::store::test {
@@ -210,6 +211,34 @@ void flip_every_byte(bool clean) {
 TEST_CASE("every flipped byte of a cleanly closed log is refused or harmless") { flip_every_byte(true); }
 TEST_CASE("every flipped byte of a log that a crash left is refused, harmless or reported") {
   flip_every_byte(false);
+}
+
+TEST_CASE("a spare file that a crash left with the header of the next segment is not used for that segment") {
+  Machine machine(9);
+  Client client;
+  LogIdentity identity;
+  {
+    Engine engine(machine.engine_options());
+    auto store = RaftStore::open(engine, machine.options);
+    REQUIRE(store.has_value());
+    client.put(engine, **store, "k", "v");
+    (*store)->stop();
+    run_ready(engine);
+    identity = **LogFile::find_identity(machine.disk, machine.options.data_dir);
+  }
+  const std::string spare = machine.options.data_dir + "/spare.seg";
+  {
+    auto file = machine.disk.open(spare, Disk::Open::create_or_open);
+    REQUIRE(file.has_value());
+    REQUIRE((*file)->allocate(machine.options.segment_bytes.value).has_value());
+    REQUIRE((*file)->write_at(0, encode_segment_header({identity, 2, 0xDEAD, false})).has_value());
+    REQUIRE((*file)->sync().has_value());
+  }
+  CHECK(reopen_and_check(machine, client).empty());
+  if (machine.disk.exists(spare)) {
+    const auto left = decode_segment_header(machine.disk.contents(spare));
+    CHECK((left.has_value() && !left->has_value()));
+  }
 }
 
 TEST_CASE("every flipped byte of a snapshot is refused") {

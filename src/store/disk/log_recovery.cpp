@@ -111,7 +111,14 @@ Result<void> LogFile::recover(RecoveredLog& recovered) {
     ORC_ASSIGN(const auto spare, disk_.open(spare_path(), Disk::Open::existing));
     ORC_ASSIGN(spare_size_, spare->size());
     spare_recycled_ = true;
-    if (spare_size_ < options_.segment_bytes) {  // a crash while it was allocated
+    std::string head(kSegmentHeaderSize, '\0');
+    ORC_ASSIGN(const std::size_t got, spare->read_at(0, head.data(), head.size()));
+    head.resize(got);
+    const auto header = decode_segment_header(head);
+    // It was to be a segment after these when a crash took its name back: that header must not be read again,
+    // when a second crash leaves the name and not what is written then.
+    const bool after = header && *header && (segments_.empty() || (*header)->segment > segments_.back().id);
+    if (after || spare_size_ < options_.segment_bytes) {  // or a crash while it was allocated
       ORC_TRY(disk_.remove(spare_path()));
       spare_size_ = 0;
     }
