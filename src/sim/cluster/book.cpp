@@ -236,9 +236,9 @@ void Book::owner_changed(const Object& old, const Object& now, Duration at) {
 
 void Book::written(const Object& now, Duration at) {
   if (!now) return;
-  Writes& writes = writes_[now.uid()];
   const std::int64_t minute = at.count() / 60'000'000'000;
-  if (writes.minute != minute) writes = {minute, 0, 0, false};
+  if (std::exchange(minute_, minute) != minute) writes_.clear();
+  Writes& writes = writes_[now.uid()];
   if (++writes.count < kWritesPerMinuteMax || writes.told) return;
   writes.replicas = std::max(writes.replicas, int_at(tree(now), "/spec/replicas"));
   if (writes.count < kWritesPerMinuteMax + 2 * writes.replicas) return;

@@ -69,7 +69,7 @@ class Book {
     Duration changed{};
   };
   struct Writes {  // of one object within one minute
-    std::int64_t minute = -1, count = 0, replicas = 0;
+    std::int64_t count = 0, replicas = 0;
     bool told = false;
   };
   void broke(const std::string& what, Duration at);
@@ -85,7 +85,8 @@ class Book {
   std::unordered_map<std::string, std::string> workloads_;  // UID of a pod's controller -> key
   std::map<std::string, std::int64_t> serving_;             // by workload
   std::unordered_map<std::string, std::string> serves_;     // UID of a pod that serves -> workload
-  std::unordered_map<std::string, Writes> writes_;          // by UID
+  std::unordered_map<std::string, Writes> writes_;          // by UID, of this minute
+  std::int64_t minute_ = -1;
   std::set<std::string> touched_;
   std::int64_t total_ = 0, pending_ = 0, ready_ = 0, unready_ = 0, ending_ = 0, done_ = 0, failed_ = 0,
                serving_total_ = 0, nodes_ready_ = 0;
