@@ -127,6 +127,23 @@ expect:
   run("model: {run: 20s..40s}\npeers: 3", "leader");
 }
 
+TEST_CASE("that a node which is well is called not Ready breaks an invariant") {
+  SimCluster cluster(shop(""));
+  REQUIRE(cluster.start());
+  cluster.run_for(2min);
+  WriteOptions status;
+  status.subresource = "status";
+  REQUIRE(cluster.await(
+      cluster.client().patch("v1", "nodes", "node-1", "", PatchType::strategic,
+                             R"({"status":{"conditions":[{"type":"Ready","status":"Unknown"}]}})", status)));
+  cluster.run_for(1s);
+  const SimReport report = cluster.report();
+  INFO(report.text());
+  REQUIRE(report.violations.size() == 1);
+  CHECK(report.violations.front().find("node node-1 is well and was found not to be Ready") !=
+        std::string::npos);
+}
+
 TEST_CASE("a quota holds while pods are lost and made anew") {
   SimCluster cluster(shop(R"(
 events:
