@@ -311,12 +311,17 @@ void PodWorker::fail(const Object& pod, const std::string& reason, const std::st
   context_.event(pod, event, reason, message);
 }
 
-// spec.activeDeadlineSeconds counts from the start time in the status: a new agent goes on with it.
+// spec.activeDeadlineSeconds counts from the start time in the status: a new agent goes on with it. What
+// passes from then on is counted by the steady clock: one that is set ends no pod and keeps none.
 void PodWorker::keep_deadline(const Object& pod) {
   const std::int64_t seconds = int_at(tree(pod), "/spec/activeDeadlineSeconds");
   const auto began = api::parse_time(start_time_);
   if (seconds <= 0 || !began) return;
-  const std::int64_t left = *began + seconds * 1'000'000'000 - context_.engine.clock().now().wall_ns;
+  const Now now = context_.engine.clock().now();
+  if (!deadline_seen_) deadline_seen_ = now;
+  const std::int64_t active = std::max<std::int64_t>(0, deadline_seen_->wall_ns - *began) +
+                              (now.steady_ns - deadline_seen_->steady_ns);
+  const std::int64_t left = seconds * 1'000'000'000 - active;
   if (left > 0) return wake_after(std::chrono::nanoseconds(left));
   fail(pod, "DeadlineExceeded", "Pod was active on the node longer than the specified deadline", "Normal");
 }

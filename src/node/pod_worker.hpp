@@ -203,6 +203,7 @@ class PodWorker : public std::enable_shared_from_this<PodWorker> {
   std::optional<PodSandbox> sandbox_;
   std::vector<std::string> pod_ips_;  ///< written under mutex_
   std::string reason_, message_, start_time_;
+  std::optional<Now> deadline_seen_;  // when this worker first looked at the pod's deadline
   bool terminating_ = false, cleaned_ = false, volumes_ready_ = false;
   std::int64_t end_deadline_ns_ = 0;
   std::string published_;

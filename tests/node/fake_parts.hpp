@@ -21,16 +21,16 @@ namespace orchestra::node_test {
 
 using namespace std::chrono_literals;
 
-/// The real clock, and a step forward that the test takes.
+/// The real clock, time that the test lets pass, and a wall clock that it sets.
 class SteppedClock final : public Clock {
  public:
   Now now() override {
     Now real = real_clock().now();
-    real.wall_ns += ahead.load();
+    real.wall_ns += ahead.load() + set_by.load();
     real.steady_ns += ahead.load();
     return real;
   }
-  std::atomic<std::int64_t> ahead{0};
+  std::atomic<std::int64_t> ahead{0}, set_by{0};
 };
 
 /// Lines, and a wait for one of them.

@@ -252,6 +252,24 @@ TEST_CASE("the deadline of a pod counts from the start that its status tells, un
   }
 }
 
+TEST_CASE("a clock that is set neither ends a pod at its deadline nor keeps it beyond") {
+  const std::string told =
+      "event DeadlineExceeded: Pod was active on the node longer than the specified deadline";
+  for (const Duration set_by : {Duration(1h), Duration(-1h)}) {
+    FakeNode node;
+    const auto worker = node.worker(pod_with("web", "", R"("activeDeadlineSeconds":600,)"));
+    worker->wake();
+    REQUIRE(node.journal.wait("start u-main-0"));
+    node.clock.set_by = set_by.count();
+    node.clock.ahead = Duration(500s).count();
+    worker->wake();
+    CHECK(node.journal.count(told) == 0);
+    node.clock.ahead = Duration(601s).count();
+    worker->wake();
+    CHECK(node.journal.wait(told));
+  }
+}
+
 TEST_CASE("a pod of a runtime class that this node does not have is not run by another runtime") {
   FakeNode node(FakeNode::Api::server);
   for (const char* handler : {"gvisor", "orchestra"}) {
