@@ -136,6 +136,7 @@ wait_built() {
     [ -e "$logs/build.status" ] && { [ "$(cat "$logs/build.status")" = 0 ]; return; }
     read -rt 0.5 <> <(:)
   done
+  true  # the loop's own status is that of the last wait
 }
 
 run_script() {

@@ -34,6 +34,13 @@ TEST_CASE("why a pod has no node, and why it has the one that it has, is an obje
   create(client, R"({"apiVersion":"v1","kind":"Namespace","metadata":{"name":"shop"}})");
   create(client, node("large", "4"));
   create(client, node("small", "1"));
+  // A node is born with the taint not-ready; the control plane takes it away.
+  for (const char* name : {"large", "small"}) {
+    REQUIRE(test::until([&] {
+      const auto got = client.get("v1", "nodes", name).wait(60s);
+      return got && got->get("/spec/taints").value_or("").empty();
+    }));
+  }
   const auto status = [&](const std::string& name, const std::string& pointer) {
     const auto got = client.get(kVersion, "podexplanations", name, "shop").wait(60s);
     return got ? got->get(pointer).value_or("") : got.error().to_string();
