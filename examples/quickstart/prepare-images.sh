@@ -10,6 +10,9 @@ orchestra=$build/bin/orchestra
 images=$build/share/orchestra/images
 work=$build/quickstart
 stamp=$images/.complete
+mkdir -p "$work"
+exec 9>"$work/lock"
+flock 9  # one at a time: who comes second finds them made
 sum=$(cat "$here"/web/* "$here"/redis/* "$0" | sha256sum | cut -c1-16)
 if [ "$(cat "$stamp" 2>/dev/null)" = "$sum" ]; then
   echo "images: $images is up to date"
