@@ -168,12 +168,14 @@ run_scripts() {  # SCRIPT..
 # in_lane NAME COMMAND..: in a shell of its own, without looks at the machine; gather NAME says and counts what it did.
 in_lane() (
   pure=yes; passed=0; failed=0; skipped=0; failures=()
+  rm -f "$logs/$1.result"
   "${@:2}" >"$logs/$1.lines" 2>&1
   printf '%s\n' "$passed $failed $skipped" "${failures[@]}" >"$logs/$1.result"
 )
 gather() {
   local p f s
   cat "$logs/$1.lines"
+  [ -s "$logs/$1.result" ] || { failures+=("$1: the lane broke off"); failed=$((failed + 1)); return; }
   { read -r p f s; mapfile -t -O "${#failures[@]}" failures; } <"$logs/$1.result"
   passed=$((passed + p)); failed=$((failed + f)); skipped=$((skipped + s))
 }
