@@ -233,13 +233,15 @@ TEST_CASE("Services of both families lead pods, their node and the outside to en
     CHECK(done->rejected.empty());
   };
   const auto service = [](const std::string& more = "") {
-    return make_service("web", "10.96.0.10", {{"web", 80, 30080}, {"names", 53, 0, "UDP"}},
+    return make_service("web", "10.96.0.10",
+                        {{"web", 80, 30080}, {"names", 53, 0, "UDP"}, {"peer", 3868, 0, "SCTP"}},
                         R"(,"clusterIPs":["10.96.0.10","fd00:10:96::a"])" + more);
   };
   const auto slices = [](const std::vector<TestEndpoint>& six_endpoints) {
     return std::vector<Object>{make_slice("web", {{"10.244.1.2"}}, 8080),
                                make_slice("web", six_endpoints, 8080, "web", "TCP", "web-6"),
-                               make_slice("web", six_endpoints, 5353, "names", "UDP", "web-udp-6")};
+                               make_slice("web", six_endpoints, 5353, "names", "UDP", "web-udp-6"),
+                               make_slice("web", six_endpoints, 3868, "peer", "SCTP", "web-sctp-6")};
   };
   TcpAnswerer in_a(pod_a, "::", 8080, "a"), in_b(pod_b, "::", 8080, "b");
   UdpAnswerer names_a(pod_a, "::", 5353, "a"), names_b(pod_b, "::", 5353, "b");
@@ -253,6 +255,9 @@ TEST_CASE("Services of both families lead pods, their node and the outside to en
   CHECK(by_node == std::set<std::string>{"a", "b"});
   CHECK(ask_tcp(pod_b, "10.96.0.10", 80) == "a");
   CHECK(ask_udp(pod_a, "fd00:10:96::a", 53).size() == 1);
+  SctpAnswerer peer_a(pod_a, 3868, "a"), peer_b(pod_b, 3868, "b");
+  CHECK(ask_sctp(pod_a, "fd00:10:96::a", 3868).size() == 1);
+  CHECK(ask_sctp(lab.hosts[1], "fd00:10:96::a", 3868).size() == 1);
   CHECK(ask_tcp(lab.outside, "2001:db8::1", 30080).size() == 1);  // the node's port
   CHECK(ask_tcp(pod_a, "fd00:10:96::a", 81).starts_with("error: E"));
   CHECK(ask_tcp(pod_a, "fd00:10:96::77", 80, 300).starts_with("error: "));

@@ -80,6 +80,25 @@ class UdpClient {
   Fd socket_;
 };
 
+/// SCTP (RFC 9260) by hand, for kernels that have connection tracking for it but no sockets: answers every
+/// INIT to one port with an INIT ACK whose cookie is `answer`. What has a wrong checksum is not answered.
+class SctpAnswerer {
+ public:
+  SctpAnswerer(const NetworkNamespace& where, int port, std::string answer);
+  ~SctpAnswerer();
+  SctpAnswerer(const SctpAnswerer&) = delete;
+  SctpAnswerer& operator=(const SctpAnswerer&) = delete;
+  std::string last_client() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+/// The cookie of the INIT ACK that comes back from the address and port asked, or "error: ECONNREFUSED",
+/// "error: timeout".
+std::string ask_sctp(const NetworkNamespace& from, const std::string& address, int port,
+                     int milliseconds = kPatienceMs);
+
 /// What a connected socket says until it closes.
 std::string read_all(const Fd& socket);
 

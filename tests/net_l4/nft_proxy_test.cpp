@@ -170,6 +170,48 @@ TEST_CASE("UDP Services work, and a node port is served to the outside") {
   CHECK(ask_tcp(node.host, "127.0.0.1", 30080) == "error: ECONNREFUSED");  // never on loopback
 }
 
+TEST_CASE("SCTP Services lead associations to their pods and the answers back") {
+  NEEDS_ROOT("SCTP Services lead associations to their pods and the answers back");
+  Node node;
+  auto outside = make_host();
+  wire(node.host, "uplink", "192.0.2.1/24", outside, "eth0", "192.0.2.2/24");
+  SctpAnswerer a(node.pod_a, 3868, "a"), b(node.pod_b, 3868, "b");
+  const auto service = [](const std::string& more = "", const std::string& annotations = "{}") {
+    return make_service("diameter", "10.96.0.10", {{"peer", 3868, 30868, "SCTP"}, {"peer", 3868}},
+                        R"(,"type":"NodePort")" + more, annotations);
+  };
+  const auto to = [](std::vector<TestEndpoint> ends) {
+    return make_slice("diameter", std::move(ends), 3868, "peer", "SCTP");
+  };
+  CHECK(node.apply({service()}, {to({{"10.244.1.2"}, {"10.244.1.3"}})}).rejected.empty());
+  std::set<std::string> by_pod, by_node;
+  for (int i = 0; i < 40; ++i) {
+    by_pod.insert(ask_sctp(node.pod_a, "10.96.0.10", 3868));  // itself too: hairpin
+    by_node.insert(ask_sctp(node.host, "10.96.0.10", 3868));
+  }
+  CHECK(by_pod == std::set<std::string>{"a", "b"});
+  CHECK(by_node == std::set<std::string>{"a", "b"});
+  CHECK(ask_sctp(node.host, "10.96.0.10", 3869) == "error: EPERM");        // no such port
+  CHECK(ask_tcp(node.host, "10.96.0.10", 3868) == "error: ECONNREFUSED");  // of TCP there are no endpoints
+  CHECK(node.proxy->explain("10.96.0.10:3868/sctp").value().find("10.244.1.3") != std::string::npos);
+  CHECK(node.proxy->explain("10.96.0.10:3868/tcp").value().find("10.244.1.3") == std::string::npos);
+
+  node.apply({service()}, {to({{"10.244.1.3"}})});
+  CHECK(ask_sctp(outside, "192.0.2.1", 30868) == "b");
+  CHECK(b.last_client() == "10.244.1.1");
+  node.apply({service(R"(,"externalTrafficPolicy":"Local")")}, {to({{"10.244.1.3"}})});
+  CHECK(ask_sctp(outside, "192.0.2.1", 30868) == "b");
+  CHECK(b.last_client() == "192.0.2.2");
+  node.apply({service("", kRoundRobin)}, {to({{"10.244.1.2"}, {"10.244.1.3"}})});
+  CHECK(ask_sctp(node.host, "10.96.0.10", 3868) != ask_sctp(node.host, "10.96.0.10", 3868));
+  node.apply({service(R"(,"sessionAffinity":"ClientIP")")}, {to({{"10.244.1.2"}, {"10.244.1.3"}})});
+  const std::string first = ask_sctp(node.host, "10.96.0.10", 3868);
+  for (int i = 0; i < 10; ++i) CHECK(ask_sctp(node.host, "10.96.0.10", 3868) == first);
+  node.apply({service()}, {});
+  CHECK(ask_sctp(node.host, "10.96.0.10", 3868) == "error: EPERM");
+  CHECK(ask_sctp(node.pod_a, "10.96.0.10", 3868) == "error: ECONNREFUSED");
+}
+
 TEST_CASE("a new process takes the table over, and only real changes are written") {
   NEEDS_ROOT("a new process takes the table over, and only real changes are written");
   Node node;

@@ -107,6 +107,23 @@ TEST_CASE("a policy closes a pod, opens what it names, and explains and counts i
   CHECK(ask_tcp(node.a, "10.244.1.3", 8081) == "other");
 }
 
+TEST_CASE("ports of SCTP are opened apart from those of TCP, and what a change denies is cut") {
+  NEEDS_ROOT("ports of SCTP are opened apart from those of TCP, and what a change denies is cut");
+  Guarded node;
+  TcpAnswerer web(node.b, "0.0.0.0", 3868, "web");
+  SctpAnswerer peer(node.b, 3868, "peer"), other(node.b, 3869, "other");
+  node.apply({});
+  CHECK(ask_sctp(node.a, "10.244.1.3", 3869) == "other");
+  CHECK(node.apply({kDeny}).connections_cut == 1);
+  CHECK(ask_sctp(node.a, "10.244.1.3", 3868, 200) == "error: timeout");
+  node.apply({kDeny, R"({"podSelector":{"matchLabels":{"app":"b"}},"ingress":[
+      {"from":[{"podSelector":{}}],"ports":[{"port":3868,"protocol":"SCTP"}]}]})"});
+  CHECK(ask_sctp(node.a, "10.244.1.3", 3868) == "peer");
+  CHECK(ask_sctp(node.a, "10.244.1.3", 3869, 200) == "error: timeout");
+  CHECK(ask_tcp(node.a, "10.244.1.3", 3868, 200) == "error: timeout");
+  CHECK(node.enforcer->explain({"10.244.1.2", "10.244.1.3", IpProtocol::sctp, 3868})->allowed);
+}
+
 TEST_CASE("a pod that comes or goes is a few elements, and a pod nobody knows yet is closed") {
   NEEDS_ROOT("a pod that comes or goes is a few elements, and a pod nobody knows yet is closed");
   Guarded node;

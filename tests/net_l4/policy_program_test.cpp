@@ -197,7 +197,10 @@ class Randomly {
     }
   }
   std::string port() {
-    const std::string protocol = coin() ? R"("protocol":"UDP",)" : "";
+    const int which = below(5);
+    const std::string protocol = which < 2    ? R"("protocol":"UDP",)"
+                                 : which == 2 ? R"("protocol":"SCTP",)"
+                                              : "";
     switch (below(4)) {
       case 0:
         return "{" + protocol + R"("port":"http"})";
@@ -206,7 +209,7 @@ class Randomly {
       case 2:
         return "{" + protocol + R"("port":80,"endPort":8080})";
       default:
-        return protocol.empty() ? "{}" : R"({"protocol":"UDP"})";
+        return protocol.empty() ? "{}" : "{" + protocol.substr(0, protocol.size() - 1) + "}";
     }
   }
   std::string list(const std::string& name, std::string (Randomly::*item)()) {
@@ -264,7 +267,7 @@ TEST_CASE("on random clusters the program of each node does what the policies sa
       for (const std::string& to : addresses) {
         for (const int port : {80, 443, 8081}) {
           CAPTURE(from + " -> " + to + ":" + std::to_string(port));
-          open(*snapshot, from, to, port, random.coin() ? IpProtocol::tcp : IpProtocol::udp);
+          open(*snapshot, from, to, port, static_cast<IpProtocol>(random.below(3)));
         }
       }
     }

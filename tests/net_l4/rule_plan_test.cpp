@@ -84,7 +84,7 @@ std::shared_ptr<NetworkService> random_service(std::mt19937& random, int number)
     NetworkServicePort port;
     port.name = "p" + std::to_string(i);
     port.port = static_cast<std::uint16_t>(80 + i);
-    port.protocol = below(4) == 0 ? IpProtocol::udp : IpProtocol::tcp;
+    port.protocol = below(4) == 0 ? IpProtocol::udp : below(8) == 0 ? IpProtocol::sctp : IpProtocol::tcp;
     if (below(3) == 0) port.node_port = static_cast<std::uint16_t>(30000 + number * 4 + i);
     for (int e = 0, endpoints = below(5); e < endpoints; ++e) {
       NetworkEndpoint endpoint;
@@ -128,13 +128,12 @@ TEST_CASE("applying differences gives the same maps as compiling everything") {
 }
 
 TEST_CASE("only pods of this node, and those of no known node, can meet themselves") {
-  const auto snapshot =
-      make_snapshot({make_service("web", "10.96.0.10", {{}})},
-                    {make_slice("web",
-                                {{"10.244.1.2"},
-                                 {"10.244.2.2", true, true, false, "n2"},
-                                 {"10.244.3.2", true, true, false, ""}},
-                                8080)});
+  const auto snapshot = make_snapshot(
+      {make_service("web", "10.96.0.10", {{}})},
+      {make_slice(
+          "web",
+          {{"10.244.1.2"}, {"10.244.2.2", true, true, false, "n2"}, {"10.244.3.2", true, true, false, ""}},
+          8080)});
   RulePlan plan("n1");
   std::string hairpins;
   for (const RuleElement& element : plan.update(*snapshot).added) {
@@ -197,7 +196,7 @@ TEST_CASE("what cannot be served is reported per Service") {
       out += rejection.reason + " ";
     return out;
   };
-  CHECK(rejected(make_service("a", "10.96.0.1", {{"x", 80, 0, "SCTP"}})) == "UnsupportedProtocol ");
+  CHECK(rejected(make_service("a", "10.96.0.1", {{"x", 80, 0, "SCTP"}})).empty());
   CHECK(rejected(make_service("a", "fd00::1", {{}})) == "UnsupportedAddress ");
   CHECK(rejected(make_service("a", "10.96.0.1", {{}}, "", R"({"orchestra.dev/load-balance":"least"})")) ==
         "InvalidAnnotation ");

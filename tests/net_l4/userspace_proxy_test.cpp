@@ -155,6 +155,22 @@ TEST_CASE("an address that is taken is reported for its Service and the others a
   CHECK(result.rejected.front().message.find("EADDRINUSE") != std::string::npos);
 }
 
+TEST_CASE("a port of SCTP, which the relay cannot carry, is reported and the others are served") {
+  ProcessNode node;
+  TcpAnswerer a(node.here, "127.128.77.2", 0, "a");
+  const auto service = make_service("web", node.service_ip,
+                                    {{"web", node.service_port}, {"peer", node.service_port, 0, "SCTP"}});
+  const auto done =
+      node.proxy
+          ->apply(make_snapshot({service}, {slice_to("s1", "127.128.77.2", a.port())}, {"127.128.0.0/12"}))
+          .wait(60s);
+  REQUIRE(done);
+  REQUIRE(done->rejected.size() == 1);
+  CHECK(done->rejected.front().reason == "UnsupportedProtocol");
+  CHECK(done->rejected.front().message.find("port \"peer\" is SCTP") != std::string::npos);
+  CHECK(node.ask() == "a");
+}
+
 TEST_CASE("pods of level process have addresses of their own that survive a restart") {
   Engine engine;
   TempDir data;

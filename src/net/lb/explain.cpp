@@ -21,8 +21,10 @@ Result<Target> parse_target(std::string_view text) {
   Target target;
   const auto slash = text.rfind('/');
   const auto protocol = slash == std::string_view::npos ? "tcp" : text.substr(slash + 1);
-  if (protocol != "tcp" && protocol != "udp") return bad();
-  target.protocol = protocol == "tcp" ? IpProtocol::tcp : IpProtocol::udp;
+  if (protocol != "tcp" && protocol != "udp" && protocol != "sctp") return bad();
+  target.protocol = protocol == "tcp"   ? IpProtocol::tcp
+                    : protocol == "udp" ? IpProtocol::udp
+                                        : IpProtocol::sctp;
   const auto rest = text.substr(0, slash);
   const auto colon = rest.rfind(':');
   if (colon == std::string_view::npos) return bad();

@@ -51,7 +51,9 @@ class Registers {
  public:
   void add_address(const IpAddress& address) { add(address.bytes.data(), address.is_v4() ? 4 : 16); }
   void add_protocol(IpProtocol protocol) {
-    const std::uint8_t number = protocol == IpProtocol::tcp ? IPPROTO_TCP : IPPROTO_UDP;
+    const std::uint8_t number = protocol == IpProtocol::tcp   ? IPPROTO_TCP
+                                : protocol == IpProtocol::udp ? IPPROTO_UDP
+                                                              : IPPROTO_SCTP;
     add(&number, sizeof number);
   }
   void add_port(std::uint16_t port) {

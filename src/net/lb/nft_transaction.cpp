@@ -71,4 +71,8 @@ Result<void> check_instance(const std::string& instance) {
       "instance \"" + instance + "\" must be 8 hexadecimal digits in lower case: it names links and tables");
 }
 
+const char* nft_word(IpProtocol protocol) {
+  return protocol == IpProtocol::tcp ? "tcp" : protocol == IpProtocol::udp ? "udp" : "sctp";
+}
+
 }  // namespace orchestra::net

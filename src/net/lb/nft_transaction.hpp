@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "orchestra/network_snapshot.hpp"
 #include "orchestra/pod_network.hpp"
 
 namespace orchestra::net {
@@ -31,5 +32,7 @@ class NftSession {
 /// "orc_1a2b3c4d" and a suffix; instance must be 8 hex digits.
 std::string nft_table_name(const std::string& instance, const std::string& suffix = "");
 Result<void> check_instance(const std::string& instance);
+/// "tcp": how rules and elements name a protocol.
+const char* nft_word(IpProtocol protocol);
 
 }  // namespace orchestra::net

@@ -130,10 +130,6 @@ class ServiceCompiler {
   }
 
   void compile_port(const NetworkServicePort& port) {
-    if (port.protocol == IpProtocol::sctp) {
-      reject_once("UnsupportedProtocol", "port \"" + port.name + "\" is SCTP; only TCP and UDP are served");
-      return;
-    }
     if (!has_family_) return;
     const auto inside = targets(port, TrafficOrigin::internal);
     const auto outside = targets(port, TrafficOrigin::external);

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <set>
 
+#include "net/lb/nft_transaction.hpp"
 #include "net/lb/rule_plan.hpp"
 
 namespace orchestra::net {
@@ -106,8 +107,7 @@ namespace {
 
 std::string key_text(const RuleElement& element) {
   const std::string address = element.address.to_string();
-  const std::string ports =
-      std::string(element.protocol == IpProtocol::tcp ? "tcp" : "udp") + " . " + std::to_string(element.port);
+  const std::string ports = std::string(nft_word(element.protocol)) + " . " + std::to_string(element.port);
   switch (element.map) {
     case MapKind::addresses:
       return address;
@@ -201,8 +201,7 @@ std::string named_chain_text(const NftTable& table, const ServiceChain& chain) {
       known += "add rule" + name + " " + words.ip + " saddr @f_" + id + " goto g_" + id + "\n";
     }
     ends += "add chain" + of_table + "g_" + id + "\nflush chain" + of_table + "g_" + id + "\n";
-    ends += "add rule" + of_table + "g_" + id + " meta l4proto " +
-            (chain.protocol == IpProtocol::tcp ? "tcp" : "udp") +
+    ends += "add rule" + of_table + "g_" + id + " meta l4proto " + nft_word(chain.protocol) +
             (affinity ? " update @f_" + id + " { " + words.ip + " saddr }" : "") + " dnat " + words.ip +
             " to " + with_port(address, port) + "\n";
     choice += (k == 0 ? "" : ", ") + std::to_string(k) + " : goto g_" + id;

@@ -60,7 +60,9 @@ std::map<Front, Wanted> wanted_fronts(const NetworkSnapshot& snapshot, std::stri
   for (const auto& [name, service] : snapshot.services) {
     for (const auto& port : service->ports) {
       if (port.protocol == IpProtocol::sctp) {
-        rejected.push_back(reject(*service, "UnsupportedProtocol", "port \"" + port.name + "\" is SCTP"));
+        rejected.push_back(reject(*service, "UnsupportedProtocol",
+                                  "port \"" + port.name + "\" is SCTP, which is served by nftables only; " +
+                                      "this node relays TCP and UDP"));
         continue;
       }
       auto inside = targets_of(*service, port, node, TrafficOrigin::internal, zone);

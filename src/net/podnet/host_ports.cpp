@@ -3,6 +3,7 @@
 #include <optional>
 #include <set>
 
+#include "net/lb/nft_transaction.hpp"
 #include "net/podnet/dual_stack.hpp"
 
 namespace orchestra::net {
@@ -18,10 +19,6 @@ struct Words {
         loopback(six ? "::1" : "127.0.0.1") {}
 };
 
-const char* nft_protocol(IpProtocol protocol) {
-  return protocol == IpProtocol::tcp ? "tcp" : protocol == IpProtocol::udp ? "udp" : "sctp";
-}
-
 /// What the table holds, each list as nftables writes elements.
 struct Elements {
   std::set<std::string> any, one, loopback, itself;
@@ -35,8 +32,7 @@ Elements elements_of(const std::vector<AddressPool::Lease>& leases, const std::o
     for (const HostPort& port : lease.host_ports) {
       const bool of_six = port.host_address.find(':') != std::string::npos;
       if (!port.host_address.empty() && of_six != cluster6.has_value()) continue;
-      const std::string key =
-          std::string(nft_protocol(port.protocol)) + " . " + std::to_string(port.host_port);
+      const std::string key = std::string(nft_word(port.protocol)) + " . " + std::to_string(port.host_port);
       const std::string value = " : " + pod + " . " + std::to_string(port.pod_port);
       if (port.host_address.empty()) {
         out.any.insert(key + value);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "net/lb/nft_transaction.hpp"
 #include "net/podnet/dual_stack.hpp"
 
 namespace orchestra::net {
@@ -23,10 +24,6 @@ std::optional<std::uint32_t> v4_of(const NetworkPod& pod) {
     if (address && address->is_v4()) return address->v4_number();
   }
   return std::nullopt;
-}
-
-const char* to_text(IpProtocol protocol) {
-  return protocol == IpProtocol::tcp ? "tcp" : protocol == IpProtocol::udp ? "udp" : "sctp";
 }
 
 class Compiler {
@@ -112,7 +109,7 @@ class Compiler {
   }
 
   std::string port_set(const PolicyPort& port) {
-    const std::string name = name_of("q", port.name + "/" + to_text(port.protocol));
+    const std::string name = name_of("q", port.name + "/" + nft_word(port.protocol));
     const auto [made, fresh] = program_.port_sets.try_emplace(name);
     if (!fresh) return name;
     for (const auto& [key, pod] : snapshot_.pods) {
@@ -149,12 +146,12 @@ std::string rule_text(const ProgramRule& rule, bool egress, const Family& family
   if (rule.block && rule.block->prefix != 0) out += peer + rule.block->to_string() + " ";
   for (const IpRange& range : rule.except) out += peer + "!= " + range.to_string() + " ";
   if (!rule.port_set.empty()) {
-    out += "meta l4proto " + std::string(to_text(*rule.protocol)) + " " + family.ip() +
+    out += "meta l4proto " + std::string(nft_word(*rule.protocol)) + " " + family.ip() +
            " daddr . th dport @" + rule.port_set + " ";
   } else if (rule.protocol && rule.first == 0) {
-    out += "meta l4proto " + std::string(to_text(*rule.protocol)) + " ";
+    out += "meta l4proto " + std::string(nft_word(*rule.protocol)) + " ";
   } else if (rule.protocol) {
-    out += std::string(to_text(*rule.protocol)) + " dport " + std::to_string(rule.first);
+    out += std::string(nft_word(*rule.protocol)) + " dport " + std::to_string(rule.first);
     if (rule.last != rule.first) out += "-" + std::to_string(rule.last);
     out += " ";
   }
