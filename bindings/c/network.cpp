@@ -49,11 +49,12 @@ Result<NetworkInputs> inputs_of(const char* text, std::size_t size) {
 
 Result<DnsServerOptions> dns_options(const char* text) {
   ORC_ASSIGN(const json::value value,
-             parse_options(
-                 text, {.texts = {"zone", "forward_policy", "forward_ca_pem", "certificate_pem", "key_pem"},
-                        .flags = {"autopath"},
-                        .lists = {"listen", "listen_tls", "listen_https", "forward", "allow_from",
-                                  "reverse_ranges"}}));
+             parse_options(text, {.texts = {"zone", "forward_policy", "forward_ca_pem", "certificate_pem",
+                                            "key_pem", "pods", "namespace_labels", "labels"},
+                                  .flags = {"autopath", "endpoint_pod_names", "no_endpoints",
+                                            "ignore_empty_services", "zonal"},
+                                  .lists = {"listen", "listen_tls", "listen_https", "forward", "allow_from",
+                                            "reverse_ranges", "namespaces", "fallthrough"}}));
   DnsServerOptions options;
   if (const auto listen = strings_at(value, "/listen"); !listen.empty()) options.listen = listen;
   options.listen_tls = strings_at(value, "/listen_tls");
@@ -68,6 +69,22 @@ Result<DnsServerOptions> dns_options(const char* text) {
   options.zone = string_at(value, "/zone");
   options.forward_ca_pem = string_at(value, "/forward_ca_pem");
   options.autopath = bool_at(value, "/autopath", false);
+  options.names.endpoint_pod_names = bool_at(value, "/endpoint_pod_names", false);
+  options.names.no_endpoints = bool_at(value, "/no_endpoints", false);
+  options.names.ignore_empty_services = bool_at(value, "/ignore_empty_services", false);
+  options.names.zonal = bool_at(value, "/zonal", false);
+  options.names.namespaces = strings_at(value, "/namespaces");
+  options.names.namespace_labels = string_at(value, "/namespace_labels");
+  options.names.labels = string_at(value, "/labels");
+  options.names.fallthrough = strings_at(value, "/fallthrough");
+  const std::string pods = string_at(value, "/pods");
+  if (pods == "insecure") {
+    options.names.pods = DnsPodNames::insecure;
+  } else if (pods == "disabled") {
+    options.names.pods = DnsPodNames::disabled;
+  } else if (!pods.empty() && pods != "verified") {
+    return Error(Error::invalid, "c", "pods must be verified, insecure or disabled");
+  }
   const std::string policy = string_at(value, "/forward_policy");
   if (policy == "sequential") {
     options.forward_policy = DnsForwardPolicy::sequential;

@@ -44,6 +44,17 @@ constexpr const char* kHelp =
   --reverse RANGE,..    of pods and Services: reverse names in them are the cluster's
   --rate-limit N        answers by UDP per second for a /24 or /56 outside of --reverse (200; 0: no limit)
   --autopath            walk the search lists of pods in the server (needs --kubeconfig and --forward)
+  --pods MODE           names of pods: verified, insecure (any address) or disabled (verified)
+  --endpoint-pod-names  endpoints without a hostname are called by their pods
+  --no-endpoints        no names of endpoints, and so no headless Services
+  --ignore-empty-services
+                        a Service does not exist while none of its endpoints is ready
+  --zonal               ZONE._zone.SERVICE: endpoints of a headless Service in that zone
+  --namespaces NS,..    only these namespaces of the cluster
+  --namespace-labels EXPRESSION
+                        only namespaces with such labels, like team=shop or 'team in (shop, ops)'
+  --labels EXPRESSION   only Services and pods with such labels
+  --fallthrough NAME,.. below these domains what the cluster does not have is asked of --forward ("." for all)
   --workers N           sockets and threads (1)
 
 query: --tcp asks by TCP; --timeout SECONDS (5); --norecurse. SERVER is the first of /etc/resolv.conf if not given.
@@ -104,6 +115,27 @@ Result<void> forward_flags(const Flags& flags, DnsServerOptions& options) {
   return {};
 }
 
+Result<DnsClusterNames> cluster_names(const Flags& flags) {
+  DnsClusterNames names;
+  const std::string pods = flags.get("pods", "verified");
+  if (pods == "insecure") {
+    names.pods = DnsPodNames::insecure;
+  } else if (pods == "disabled") {
+    names.pods = DnsPodNames::disabled;
+  } else if (pods != "verified") {
+    return Error(Error::invalid, "dns", "--pods " + pods + ": verified, insecure or disabled");
+  }
+  names.endpoint_pod_names = flags.has("endpoint-pod-names");
+  names.no_endpoints = flags.has("no-endpoints");
+  names.ignore_empty_services = flags.has("ignore-empty-services");
+  names.zonal = flags.has("zonal");
+  names.namespaces = lists_of(flags, "namespaces");
+  names.namespace_labels = flags.get("namespace-labels");
+  names.labels = flags.get("labels");
+  names.fallthrough = lists_of(flags, "fallthrough");
+  return names;
+}
+
 Result<DnsServerOptions> options_of(const Flags& flags) {
   DnsServerOptions options;
   if (flags.has("listen")) options.listen = flags.all("listen");
@@ -115,6 +147,7 @@ Result<DnsServerOptions> options_of(const Flags& flags) {
     ORC_ASSIGN(options.key_pem, read_file(flags.get("key"), kPemBytesMax));
   }
   options.zone = flags.has("kubeconfig") ? flags.get("zone", "cluster.local") : "";
+  ORC_ASSIGN(options.names, cluster_names(flags));
   options.allow_from = lists_of(flags, "allow-from");
   options.reverse_ranges = lists_of(flags, "reverse");
   options.autopath = flags.has("autopath");
@@ -250,11 +283,13 @@ int check_files(const std::vector<std::string>& texts) {
 
 int run_dns(const std::vector<std::string>& args) {
   const Flags flags =
-      Flags::parse(args,
-                   {"listen", "listen-tls", "listen-https", "certificate", "key", "zone-file", "kubeconfig",
-                    "zone", "ttl", "forward", "forward-policy", "forward-ca", "serve-stale", "allow-from",
-                    "reverse", "rate-limit", "workers", "timeout"},
-                   {"autopath", "tcp", "norecurse", "help"});
+      Flags::parse(args, {"listen",           "listen-tls", "listen-https", "certificate", "key",
+                          "zone-file",        "kubeconfig", "zone",         "ttl",         "forward",
+                          "forward-policy",   "forward-ca", "serve-stale",  "allow-from",  "reverse",
+                          "rate-limit",       "workers",    "timeout",      "pods",        "namespaces",
+                          "namespace-labels", "labels",     "fallthrough"},
+                   {"autopath", "endpoint-pod-names", "no-endpoints", "ignore-empty-services", "zonal", "tcp",
+                    "norecurse", "help"});
   if (flags.has("help")) return std::fputs(kHelp, stdout) < 0 ? 1 : 0;
   if (!flags.problem.empty()) return usage_error("dns: " + flags.problem);
   if (!flags.words.empty() && flags.words[0] == "query") return run_dns_query(flags);

@@ -14,12 +14,41 @@
 
 #include "orchestra/dns_zone.hpp"
 #include "orchestra/engine.hpp"
+#include "orchestra/metrics.hpp"
 #include "orchestra/network_snapshot.hpp"
 #include "orchestra/result.hpp"
 
 namespace orchestra {
 
 enum class DnsForwardPolicy : std::uint8_t { random, round_robin, sequential };
+
+/// Names of pods: "10-244-1-5.shop.pod.cluster.local".
+enum class DnsPodNames : std::uint8_t {
+  verified,  ///< where namespace "shop" has a pod with this address
+  insecure,  ///< for any address: whoever can get a certificate for such names can be anybody
+  disabled,  ///< never
+};
+
+/// Which names a cluster has. Those that a filter leaves out are answered as if their objects were not there,
+/// also as targets of reverse names. As CoreDNS has these options (plugin kubernetes). Since 0.2.
+struct DnsClusterNames {
+  DnsPodNames pods = DnsPodNames::verified;
+  /// An endpoint without a hostname is called by its pod's name, where it has one of at most 63 characters.
+  bool endpoint_pod_names = false;
+  /// No names and reverse names of endpoints: headless Services do not exist.
+  bool no_endpoints = false;
+  /// A Service with an address does not exist while none of its endpoints is ready. Not with no_endpoints.
+  bool ignore_empty_services = false;
+  /// ZONE._zone.SERVICE.NS.svc.cluster.local: endpoints of a headless Service in that zone, and SRV records
+  /// of all their ports. A zone that never had an endpoint has no such name.
+  bool zonal = false;
+  std::vector<std::string> namespaces = {};  ///< only these; empty: all
+  std::string namespace_labels = {};         ///< only namespaces with such labels: "team in (shop, ops)"
+  std::string labels = {};                   ///< only Services and pods with such labels
+  /// Names below these domains ("cluster.local", "in-addr.arpa"; "." are all) that are not there are asked of
+  /// the zone above, or of an upstream server.
+  std::vector<std::string> fallthrough = {};
+};
 
 struct DnsServerOptions {
   /// "10.244.0.1:53", "[::1]:5353", port 0 takes a free one (the same for UDP and TCP). Sockets belong to the
@@ -39,6 +68,7 @@ struct DnsServerOptions {
   DnsForwardPolicy forward_policy = DnsForwardPolicy::random;
   std::string zone = "cluster.local";  ///< of the published snapshots; empty: none, publish() is for nothing
   std::uint32_t ttl = 5;               ///< seconds of answers from the snapshot, 0 to 3600
+  DnsClusterNames names = {};          ///< of that zone. Since 0.2.
   /// Ranges that may ask ("10.244.0.0/16"), besides the listen addresses themselves; others get no answer.
   /// Empty: loopback.
   std::vector<std::string> allow_from = {};
@@ -58,6 +88,8 @@ struct DnsServerOptions {
   /// Walks a pod's search list here: a name that is looked up below the pod's own namespace and exists only
   /// further down the list is answered at once, by a CNAME. Needs `forward` and the pods of the snapshot.
   bool autopath = false;
+  /// Gets orchestra_dns_request_duration_seconds: from a question's arrival to its answer. Since 0.2.
+  std::shared_ptr<Metrics> metrics = nullptr;
 };
 
 /// One upstream server, by "ip:port".

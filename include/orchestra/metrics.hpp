@@ -7,8 +7,9 @@
 //   card.add();                                  // often: one relaxed atomic addition
 //   std::string page = metrics->text(orchestra::metrics_format(accept_header));
 //
-// Needs no engine; several registries in one process know nothing of each other. Handles keep their series alive
-// and may outlive the registry. Rules: Prometheus text format 0.0.4, OpenMetrics 1.0. Any thread. Since 0.2.
+// Needs no engine; several registries in one process know nothing of each other. Handles keep their series
+// alive and may outlive the registry. Rules: Prometheus text format 0.0.4, OpenMetrics 1.0. Any thread. Since
+// 0.2.
 #include <atomic>
 #include <cstdint>
 #include <functional>
@@ -53,7 +54,7 @@ class ORC_API Gauge {
 /// How often values fell at or below each of the family's bounds.
 class ORC_API Histogram {
  public:
-  void observe(double value) const;
+  void observe(double value, std::uint64_t times = 1) const;
   std::uint64_t count() const;
   double sum() const;
   struct Cells;
@@ -68,9 +69,10 @@ class ORC_API Histogram {
 template <typename Handle>
 class MetricFamily {
  public:
-  /// The series of these label values, in the order of the label names; made when it is asked for first. Values
-  /// are cut at 1 KiB. A family holds 10,000 series: what is asked for beyond is one series, {overflow="true"}.
-  /// As many values as names: else an assertion. Costs a lookup under a lock: keep the handle where it matters.
+  /// The series of these label values, in the order of the label names; made when it is asked for first.
+  /// Values are cut at 1 KiB. A family holds 10,000 series: what is asked for beyond is one series,
+  /// {overflow="true"}. As many values as names: else an assertion. Costs a lookup under a lock: keep the
+  /// handle where it matters.
   Handle with(const std::vector<std::string>& values) const { return resolve_(values); }
   /// The object of this series is gone: it leaves the page, and handles to it count into nothing.
   void remove(const std::vector<std::string>& values) const { remove_(values); }
@@ -88,11 +90,12 @@ class MetricFamily {
 class ORC_API MetricSink {
  public:
   virtual ~MetricSink() = default;
-  /// `kind` is counter or gauge. Names and labels as for families; a sample whose name is taken by another kind,
-  /// or whose series was told before in this reading, is dropped and counted (orchestra_metrics_rejected_total).
-  /// `at_ms`: milliseconds since 1970 where the value is not of now.
-  virtual void sample(MetricKind kind, std::string_view name, std::string_view help, const MetricLabels& labels,
-                      double value, std::optional<std::int64_t> at_ms = std::nullopt) = 0;
+  /// `kind` is counter or gauge. Names and labels as for families; a sample whose name is taken by another
+  /// kind, or whose series was told before in this reading, is dropped and counted
+  /// (orchestra_metrics_rejected_total). `at_ms`: milliseconds since 1970 where the value is not of now.
+  virtual void sample(MetricKind kind, std::string_view name, std::string_view help,
+                      const MetricLabels& labels, double value,
+                      std::optional<std::int64_t> at_ms = std::nullopt) = 0;
 };
 
 enum class MetricsFormat : std::uint8_t { text, open_metrics };
@@ -118,8 +121,8 @@ class ORC_API Metrics {
                                             const std::vector<double>& bounds,
                                             const std::vector<std::string>& label_names = {});
 
-  /// Asked for values at each reading, on the reader's thread; must not block and must not read this registry.
-  /// Until the answer is destroyed: no call begins or runs after that.
+  /// Asked for values at each reading, on the reader's thread; must not block and must not read this
+  /// registry. Until the answer is destroyed: no call begins or runs after that.
   [[nodiscard]] std::shared_ptr<void> collect(std::function<void(MetricSink&)> collector);
 
   /// The page, in pieces of about 64 KiB until nullopt. Which series there are is pinned by this call.

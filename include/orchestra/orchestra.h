@@ -242,8 +242,9 @@ typedef struct orc_dns orc_dns;
 typedef struct orc_lb orc_lb;
 
 /* Listens at once. `options_json`: an object with any of listen, listen_tls, listen_https, forward, allow_from,
- * reverse_ranges (arrays), zone, forward_policy, forward_ca_pem, certificate_pem, key_pem, autopath (bool), as in
- * dns_server.hpp; without `zone` there is no cluster's zone.
+ * reverse_ranges, namespaces, fallthrough (arrays), zone, forward_policy, forward_ca_pem, certificate_pem, key_pem,
+ * pods, namespace_labels, labels (texts), autopath, endpoint_pod_names, no_endpoints, ignore_empty_services, zonal
+ * (bool), as in dns_server.hpp; without `zone` there is no cluster's zone.
  * ORC_EBUSY names who has the port. Since 0.1. */
 ORC_CAPI orc_code orc_dns_new(orc_engine* engine, const char* options_json, orc_dns** out, orc_error** error);
 /* "ip:port", with the real port, of the index-th `listen`, then of listen_tls and listen_https ("tls://ip:port",

@@ -341,6 +341,7 @@ Result<void> Node::open_dns() {
     if (range != options_.services.v4 && range != options_.services.v6) options.allow_from.push_back(range);
     options.reverse_ranges.push_back(range);
   }
+  options.metrics = options_.registry;
   auto opened = DnsServer::create(engine_, options);
   if (!opened && loopback_network() && opened.error().is(Error::denied)) {
     degraded_.push_back("names do not resolve in pods: " + opened.error().to_string());

@@ -284,12 +284,12 @@ std::shared_ptr<Page> Metrics::Impl::page() {
 
 void Gauge::add(double amount) const { add_to(*cell_, amount); }
 
-void Histogram::observe(double value) const {
+void Histogram::observe(double value, std::uint64_t times) const {
   const auto& bounds = cells_->bounds;
   // NaN is above every bound.
   const auto at = std::isnan(value) ? bounds.end() : std::lower_bound(bounds.begin(), bounds.end(), value);
-  cells_->counts[static_cast<std::size_t>(at - bounds.begin())].fetch_add(1, std::memory_order_relaxed);
-  add_to(cells_->sum, value);
+  cells_->counts[static_cast<std::size_t>(at - bounds.begin())].fetch_add(times, std::memory_order_relaxed);
+  add_to(cells_->sum, value * static_cast<double>(times));
 }
 std::uint64_t Histogram::count() const {
   std::uint64_t all = 0;

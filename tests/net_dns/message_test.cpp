@@ -135,6 +135,34 @@ TEST_CASE("what does not fit is left out whole, and TC says so") {
   CHECK_FALSE(extra->truncated);
 }
 
+TEST_CASE("messages are padded to whole blocks, within what they may have") {
+  const auto asked = test::question("www.example", "A");
+  for (const std::size_t cookie : {0u, 8u, 40u}) {
+    const std::string padded = write_query(1, asked, true, false, std::string(cookie, 'x'), kQueryBlock);
+    CHECK(padded.size() == kQueryBlock);
+    const auto query = read_query(padded);
+    REQUIRE(query);
+    CHECK(query->edns->padded);
+    CHECK(query->edns->cookie.size() == cookie);
+  }
+  CHECK_FALSE(read_query(write_query(1, asked, true, false))->edns->padded);
+  const auto query = read_query(write_query(1, asked, false, false, {}, kQueryBlock));
+  std::vector<Record> records;
+  for (std::size_t count = 0; count < 60; ++count) {
+    const AnswerFlags flags{.pad_to = kAnswerBlock};
+    const std::string answer = write_answer(*query, Rcode::no_error, flags, records, {}, {}, kTcpBytesMax);
+    CHECK(answer.size() % kAnswerBlock == 0);
+    const auto read = read_message(answer);
+    REQUIRE(read);
+    CHECK(read->answers.size() == count);
+    const std::string tight = write_answer(*query, Rcode::no_error, flags, records, {}, {}, 500);
+    CHECK(tight.size() <= 500);
+    CHECK(read_message(tight));
+    records.push_back(
+        {asked.name, Type::a, 60, address_data(reinterpret_cast<const std::uint8_t*>("1234"), 4)});
+  }
+}
+
 TEST_CASE("the cache counts time down and forgets in time") {
   Cache cache(100000);
   const CacheKey key{.name = make_name("a").value()};

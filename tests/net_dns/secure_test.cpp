@@ -31,6 +31,51 @@ struct Secure {
   }
 };
 
+/// Messages over one TLS connection, whoever's the certificate is.
+class TlsClient {
+ public:
+  explicit TlsClient(const std::string& address) : context_(SSL_CTX_new(TLS_client_method())) {
+    const auto to = http::parse_address(address).value();
+    fd_ = Fd(::socket(to.family(), SOCK_STREAM | SOCK_CLOEXEC, 0));
+    REQUIRE(::connect(fd_.get(), to.get(), to.size) == 0);
+    const timeval patience{30, 0};
+    ::setsockopt(fd_.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    ssl_ = SSL_new(context_);
+    SSL_set_fd(ssl_, fd_.get());
+    REQUIRE(SSL_connect(ssl_) == 1);
+  }
+  ~TlsClient() {
+    SSL_free(ssl_);
+    SSL_CTX_free(context_);
+  }
+  TlsClient(const TlsClient&) = delete;
+  TlsClient& operator=(const TlsClient&) = delete;
+  void send(const std::string& bytes) {
+    REQUIRE(SSL_write(ssl_, bytes.data(), static_cast<int>(bytes.size())) > 0);
+  }
+  std::string receive() {
+    const std::string length = exactly(2);
+    if (length.size() < 2) return {};
+    return exactly(static_cast<std::size_t>(static_cast<unsigned char>(length[0])) << 8 |
+                   static_cast<unsigned char>(length[1]));
+  }
+
+ private:
+  std::string exactly(std::size_t size) {
+    std::string out(size, '\0');
+    std::size_t got = 0;
+    while (got < size) {
+      const int more = SSL_read(ssl_, out.data() + got, static_cast<int>(size - got));
+      if (more <= 0) return {};
+      got += static_cast<std::size_t>(more);
+    }
+    return out;
+  }
+  SSL_CTX* context_;
+  SSL* ssl_ = nullptr;
+  Fd fd_;
+};
+
 /// Requests to /dns-query of a server whose certificate is for dns.example.
 struct DohClient {
   Engine engine;
@@ -164,6 +209,32 @@ TEST_CASE("names are served over HTTPS, ours and those of upstream servers") {
   CHECK(client.send("GET", "?dns=" + base64url(std::string(12, '\xff'))).status ==
         400);  // a response: no query
   CHECK(f.server->stats().queries == 4);
+}
+
+TEST_CASE("an answer by TLS or HTTPS is padded where the question was, by TCP and UDP never") {
+  const Secure secure("dns.example");
+  Fixture f(secure.options());
+  f.server->publish(test::shop_snapshot());
+  const auto asked = test::question("web.shop.svc.cluster.local", "A");
+  const std::string plain = dns::write_query(1, asked, false, false);
+  const std::string padded = dns::write_query(1, asked, false, false, {}, dns::kQueryBlock);
+  DohClient client;
+  client.url = f.server->addresses().at(2);
+  client.ca_pem = secure.certificate;
+  const auto by_https = [&](const std::string& query) {
+    return client.send("POST", "", query, "application/dns-message").body;
+  };
+  CHECK(by_https(padded).size() == dns::kAnswerBlock);
+  CHECK(by_https(plain).size() < 128);
+  CHECK(Fixture::text(by_https(padded)) == Fixture::text(by_https(plain)));
+  CHECK(ask_udp(f.address, padded).size() < 128);
+  TcpClient by_tcp(f.address);
+  by_tcp.send(TcpClient::framed(padded));
+  CHECK(by_tcp.receive().size() < 128);
+  TlsClient by_tls(f.server->addresses().at(1).substr(6));
+  by_tls.send(TcpClient::framed(padded) + TcpClient::framed(plain));
+  CHECK(by_tls.receive().size() == dns::kAnswerBlock);
+  CHECK(by_tls.receive().size() < 128);
 }
 
 TEST_CASE("over HTTPS as well only those are answered who may ask, and a certificate is needed") {

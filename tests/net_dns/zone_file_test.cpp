@@ -258,7 +258,18 @@ TEST_CASE("a zone file that is wrong is refused with its line and the reason") {
       {soa + "www 60 CNAME a\nwww 60 A 192.0.2.1\n", "has a CNAME record, and so may have nothing else"},
       {soa + "www 60 CNAME a\nwww 60 CNAME b\n", "has a CNAME record"},
       {soa + "$INCLUDE other\n", "shop.zone:2: $INCLUDE does not work here"},
-      {soa + "$GENERATE 1-3 a$ A 192.0.2.$\n", "shop.zone:2: $GENERATE is not known"},
+      {soa + "$GENERATE 1-3 a$ A 192.0.2.$\n", "it is fine"},
+      {soa + "$GENERATE 1-3 a$ A\n", "shop.zone:2: $GENERATE needs a range"},
+      {soa + "$GENERATE 3-1 a$ A 192.0.2.$\n", "shop.zone:2: \"3-1\" is no range"},
+      {soa + "$GENERATE 1-3/0 a$ A 192.0.2.$\n", "\"1-3/0\" is no range"},
+      {soa + "$GENERATE 0-65536 a$ A 192.0.2.1\n", "at most 65536 numbers"},
+      {soa + "$GENERATE 1-2147483648/2147483647 a$ A 192.0.2.1\n", "is no range"},
+      {soa + "$GENERATE 1-300 a$ A 192.0.2.$\n", "shop.zone:2: \"192.0.2.256\" is not an IPv4 address"},
+      {soa + "$GENERATE 1-3 a${-2} A 192.0.2.$\n", "\"a${-2}\" of 1 is no number that fits"},
+      {soa + "$GENERATE 1-3 a${0,3,q} A 192.0.2.$\n", "want ${OFFSET}"},
+      {soa + "$GENERATE 1-3 a${0,999} A 192.0.2.$\n", "want ${OFFSET}"},
+      {soa + "$GENERATE 1-3 a${0 A 192.0.2.$\n", "want ${OFFSET}"},
+      {soa + "$LOOP 1-3\n", "shop.zone:2: $LOOP is not known"},
       {soa + "$TTL soon\n", "$TTL needs a time"},
       {soa + "www 60 TYPE1 \\# 3 010203\n", "these octets are no data of A"},
       {soa + "www 60 TYPE9999 \\# 2 01\n", "is not 2 octets in hexadecimal"},
@@ -271,6 +282,31 @@ TEST_CASE("a zone file that is wrong is refused with its line and the reason") {
     CAPTURE(text);
     CHECK_MESSAGE(zone_refusal(text).find(said) != std::string::npos, zone_refusal(text));
   }
+}
+
+TEST_CASE("$GENERATE makes a record for each number, as BIND does it") {
+  const auto zone = DnsZone::from_text(R"($TTL 60
+@ SOA ns host 1 2 3 4 5
+$GENERATE 1-3 host$ A 192.0.2.$
+$GENERATE 0-8/4 even${100} 30 IN A 192.0.2.${10}
+$GENERATE 10-11 x${0,4,x}.${0,3,d} CNAME $$\$.${0,2,X}
+$GENERATE 18-18 ${0,3,n}.${-2,0,o} MX "$ mail$"
+)",
+                                       "shop.example");
+  REQUIRE_MESSAGE(zone, (zone ? "" : zone.error().message()));
+  CHECK((*zone)->record_count() == 10);
+  const auto& known = dynamic_cast<const AnyZone&>(**zone);
+  const auto ask = [&](const std::string& name, const std::string& type) {
+    const std::string said = text_of(known.answer(asked(name + ".shop.example", type), 0));
+    return said.substr(0, said.find('\n', 9));
+  };
+  CHECK(ask("host1", "A").ends_with("60 IN A 192.0.2.1"));
+  CHECK(ask("host3", "A").ends_with("60 IN A 192.0.2.3"));
+  CHECK(ask("host4", "A").starts_with("NXDOMAIN"));
+  CHECK(ask("even108", "A").ends_with("30 IN A 192.0.2.18"));
+  CHECK(ask("even102", "A").starts_with("NXDOMAIN"));
+  CHECK(ask("x000b.011", "CNAME").find("\\036\\036.0b.shop.example") != std::string::npos);
+  CHECK(ask("2.1.20", "MX").find("18 mail18.shop.example") != std::string::npos);
 }
 
 TEST_CASE("a zone file includes others relative to itself") {

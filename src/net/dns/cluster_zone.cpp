@@ -24,14 +24,7 @@ std::optional<IpProtocol> protocol_of(std::string_view label) {
   return std::nullopt;
 }
 
-bool is_usable(const NetworkService& service, const NetworkEndpoint& endpoint) {
-  return endpoint.ready || service.publish_not_ready;
-}
-
-std::string host_label(const NetworkEndpoint& endpoint) {
-  const bool usable = !endpoint.hostname.empty() && endpoint.hostname.size() <= kLabelBytesMax;
-  return usable ? to_lower(endpoint.hostname) : dashed(endpoint.address);
-}
+bool is_label(const std::string& text) { return !text.empty() && text.size() <= kLabelBytesMax; }
 
 /// Labels come from validated object names; a longer one is cut rather than written as a broken name.
 Name prefixed(std::string_view label, const Name& name) {
@@ -49,18 +42,31 @@ std::vector<net::IpAddress> parse_all(const std::vector<std::string>& texts) {
   return out;
 }
 
-/// Addresses behind a Service's name: its virtual ones, or those of its usable endpoints.
-std::vector<net::IpAddress> addresses_of(const NetworkService& service) {
-  if (!service.headless) return parse_all(service.cluster_ips);
-  std::vector<net::IpAddress> out;
-  for (const NetworkEndpoint& endpoint : service.endpoints) {
-    if (!is_usable(service, endpoint)) continue;
-    if (const auto address = net::IpAddress::parse(endpoint.address)) out.push_back(*address);
+}  // namespace
+
+Result<NameRules> NameRules::read(const DnsClusterNames& names) {
+  NameRules out{.pods = names.pods,
+                .endpoint_pod_names = names.endpoint_pod_names,
+                .no_endpoints = names.no_endpoints,
+                .ignore_empty_services = names.ignore_empty_services,
+                .zonal = names.zonal,
+                .namespaces = {names.namespaces.begin(), names.namespaces.end()},
+                .namespace_labels = {},
+                .labels = {},
+                .fallthrough = {}};
+  if (names.no_endpoints && names.ignore_empty_services) {
+    return Error(Error::invalid, "dns",
+                 "ignore_empty_services looks at endpoints, which no_endpoints leaves out");
+  }
+  ORC_ASSIGN(out.namespace_labels, Selector::parse(names.namespace_labels));
+  ORC_ASSIGN(out.labels, Selector::parse(names.labels));
+  for (const std::string& text : names.fallthrough) {
+    const std::optional<Name> name = text == "." ? Name(1, '\0') : make_name(text);
+    if (!name) return Error(Error::invalid, "dns", "fallthrough: \"" + text + "\" is no domain name");
+    out.fallthrough.push_back(*name);
   }
   return out;
 }
-
-}  // namespace
 
 /// Labels below the zone, read from the right: labels[0] is "svc".
 struct ClusterZone::Labels {
@@ -69,10 +75,66 @@ struct ClusterZone::Labels {
   std::string_view operator[](std::size_t i) const { return i < all.size() ? all[i] : std::string_view(); }
 };
 
-ClusterZone::ClusterZone(ZoneOptions options, std::shared_ptr<const NetworkSnapshot> snapshot)
+ClusterZone::ClusterZone(ZoneOptions options, std::shared_ptr<const NetworkSnapshot> snapshot,
+                         const ClusterZone* before)
     : options_(std::move(options)), snapshot_(std::move(snapshot)) {
   zone_ = make_name(options_.zone).value_or(*make_name("cluster.local"));
   primary_ = prefixed("ns", prefixed("dns", zone_));
+  if (options_.names.zonal) learn_zones(before);
+}
+
+/// Looks at Services that changed only.
+void ClusterZone::learn_zones(const ClusterZone* before) {
+  static const NetworkSnapshot::Table<NetworkService> kNone;
+  const bool known = before != nullptr && before->zone_labels_;
+  auto labels = known ? std::make_shared<ZoneLabels>(*before->zone_labels_) : std::make_shared<ZoneLabels>();
+  if (snapshot_) {
+    NetworkSnapshot::Table<NetworkService>::compare(
+        known && before->snapshot_ ? before->snapshot_->services : kNone, snapshot_->services,
+        [&](const NamespacedName&, const auto*, const std::shared_ptr<const NetworkService>* service) {
+          if (service == nullptr) return;
+          for (const NetworkEndpoint& endpoint : (*service)->endpoints) {
+            if (!endpoint.zone.empty()) labels->insert(to_lower(endpoint.zone));
+          }
+        });
+  }
+  zone_labels_ = std::move(labels);
+}
+
+bool ClusterZone::has_namespace(std::string_view ns) const {
+  if (!options_.names.namespaces.empty() && !options_.names.namespaces.contains(ns)) return false;
+  const auto found = snapshot_->namespaces.find(std::string(ns));
+  return found != snapshot_->namespaces.end() && options_.names.namespace_labels.matches(found->second);
+}
+
+const NetworkService* ClusterZone::find_service(std::string_view ns, std::string_view name) const {
+  const NetworkService* service = snapshot_->find_service(ns, name);
+  if (service == nullptr || !shows(*service)) return nullptr;
+  const bool empty = std::none_of(service->endpoints.begin(), service->endpoints.end(),
+                                  [&](const NetworkEndpoint& one) { return is_usable(*service, one); });
+  const bool of_endpoints = !service->headless && service->type != "ExternalName";
+  return options_.names.ignore_empty_services && of_endpoints && empty ? nullptr : service;
+}
+
+bool ClusterZone::is_usable(const NetworkService& service, const NetworkEndpoint& endpoint) const {
+  return !options_.names.no_endpoints && (endpoint.ready || service.publish_not_ready);
+}
+
+std::string ClusterZone::host_label(const NetworkEndpoint& endpoint) const {
+  if (is_label(endpoint.hostname)) return to_lower(endpoint.hostname);
+  if (options_.names.endpoint_pod_names && is_label(endpoint.pod_name)) return to_lower(endpoint.pod_name);
+  return dashed(endpoint.address);
+}
+
+/// Addresses behind a Service's name: its virtual ones, or those of its usable endpoints.
+std::vector<net::IpAddress> ClusterZone::addresses_of(const NetworkService& service) const {
+  if (!service.headless) return parse_all(service.cluster_ips);
+  std::vector<net::IpAddress> out;
+  for (const NetworkEndpoint& endpoint : service.endpoints) {
+    if (!is_usable(service, endpoint)) continue;
+    if (const auto address = net::IpAddress::parse(endpoint.address)) out.push_back(*address);
+  }
+  return out;
 }
 
 Answer ClusterZone::answer(const Question& question, std::uint32_t rotation) const {
@@ -84,6 +146,7 @@ Answer ClusterZone::answer(const Question& question, std::uint32_t rotation) con
       return out;
     }
     answer_reverse(*address, question.name, question.type, out);
+    pass_on(question.name, out);
     return out;
   }
   if (!is_below_or_equal(question.name, zone_)) {
@@ -91,6 +154,7 @@ Answer ClusterZone::answer(const Question& question, std::uint32_t rotation) con
     return out;
   }
   answer_name(question.name, question.type, rotation, out);
+  pass_on(question.name, out);
   if (question.type == Type::any && out.rcode == Rcode::no_error && out.chase == std::nullopt) {
     // RFC 8482: one small record, of no use to amplify.
     out.answers = {record(question.name, Type::hinfo, txt_data("RFC8482") + txt_data(""))};
@@ -98,6 +162,12 @@ Answer ClusterZone::answer(const Question& question, std::uint32_t rotation) con
     out.additional.clear();
   }
   return out;
+}
+
+void ClusterZone::pass_on(const Name& name, Answer& out) const {
+  out.passes_on = out.ours && out.rcode == Rcode::name_error &&
+                  std::any_of(options_.names.fallthrough.begin(), options_.names.fallthrough.end(),
+                              [&](const Name& domain) { return is_below_or_equal(name, domain); });
 }
 
 void ClusterZone::answer_name(const Name& name, Type type, std::uint32_t rotation, Answer& out) const {
@@ -139,11 +209,11 @@ void ClusterZone::answer_pod(const Labels& labels, const Name& name, Type type, 
   if (!snapshot_ || !snapshot_->synced.pods || !snapshot_->synced.namespaces) {
     return not_ready(out, "pods");
   }
+  const DnsPodNames mode = options_.names.pods;
   if (labels.size() == 1) return no_data(out);
-  if (!snapshot_->namespaces.contains(std::string(labels[1]))) return no_name(out);
+  if (mode == DnsPodNames::disabled || !has_namespace(labels[1])) return no_name(out);
   if (labels.size() == 2) return no_data(out);
   if (labels.size() > 3) return no_name(out);
-  // Verified: only addresses of pods in this namespace have such a name.
   std::string text(labels[2]);
   std::replace(text.begin(), text.end(), '-', '.');
   auto address = net::IpAddress::parse(text);
@@ -151,8 +221,12 @@ void ClusterZone::answer_pod(const Labels& labels, const Name& name, Type type, 
     std::replace(text.begin(), text.end(), '.', ':');
     address = net::IpAddress::parse(text);
   }
-  const NetworkPod* pod = address ? snapshot_->find_pod_by_address(address->to_string()) : nullptr;
-  if (pod == nullptr || pod->ns != labels[1]) return no_name(out);
+  if (!address) return no_name(out);
+  if (mode == DnsPodNames::verified) {
+    const NetworkPod* pod = snapshot_->find_pod_by_address(address->to_string());
+    if (pod == nullptr || pod->ns != labels[1] || !options_.names.labels.matches(pod->labels))
+      return no_name(out);
+  }
   add_addresses(name, type, {*address}, out);
 }
 
@@ -163,9 +237,9 @@ void ClusterZone::answer_service(const Labels& labels, const Name& name, Type ty
     return not_ready(out, "Services");
   }
   if (labels.size() == 1) return no_data(out);
-  if (!snapshot_->namespaces.contains(std::string(labels[1]))) return no_name(out);
+  if (!has_namespace(labels[1])) return no_name(out);
   if (labels.size() == 2) return no_data(out);
-  const NetworkService* service = snapshot_->find_service(labels[1], labels[2]);
+  const NetworkService* service = find_service(labels[1], labels[2]);
   if (service == nullptr) return no_name(out);
   if (service->type == "ExternalName") {
     if (labels.size() > 3) return no_name(out);
@@ -179,6 +253,7 @@ void ClusterZone::answer_service(const Labels& labels, const Name& name, Type ty
     }
     return add_addresses(name, type, addresses, out);
   }
+  if (options_.names.zonal && labels[3] == "_zone") return answer_zonal(*service, labels, name, type, out);
   if (protocol_of(labels[3])) return answer_port(*service, labels, name, type, out);
   if (labels.size() == 4) return answer_host(*service, labels[3], name, type, out);
   no_name(out);
@@ -230,6 +305,38 @@ void ClusterZone::answer_host(const NetworkService& service, std::string_view ho
   add_addresses(name, type, addresses, out);
 }
 
+/// `zone._zone.service` of headless Services. `_zone.service` exists where such names may; a zone in which
+/// there is no endpoint of the Service (now) exists as well, so that it can be told from a wrong name.
+void ClusterZone::answer_zonal(const NetworkService& service, const Labels& labels, const Name& name,
+                               Type type, Answer& out) const {
+  if (!service.headless || options_.names.no_endpoints || labels.size() > 5) return no_name(out);
+  if (labels.size() == 4) return no_data(out);
+  if (!zone_labels_->contains(labels[4])) return no_name(out);
+  const auto is_there = [&](const NetworkEndpoint& endpoint) {
+    return is_usable(service, endpoint) && equal_lower(endpoint.zone, labels[4]);
+  };
+  if (type != Type::srv) {
+    std::vector<net::IpAddress> addresses;
+    for (const NetworkEndpoint& endpoint : service.endpoints) {
+      const auto address = net::IpAddress::parse(endpoint.address);
+      if (is_there(endpoint) && address) addresses.push_back(*address);
+    }
+    return add_addresses(name, type, addresses, out);
+  }
+  std::set<Name> told;
+  for (const NetworkServicePort& port : service.ports) {
+    for (const NetworkEndpoint& endpoint : port.endpoints) {
+      const auto address = net::IpAddress::parse(endpoint.address);
+      if (!is_there(endpoint) || !address) continue;
+      const Name host = prefixed(host_label(endpoint), service_name(service));
+      out.answers.push_back(record(name, Type::srv, srv_data(0, 100, endpoint.port, host)));
+      Record target = record(host, type_of(*address), address_record_data(*address));
+      if (told.insert(target.name + target.data).second) out.additional.push_back(std::move(target));
+    }
+  }
+  if (out.answers.empty()) no_data(out);
+}
+
 /// Where the alias goes on is not decided here, be the target in this zone: see ZoneSet.
 void ClusterZone::answer_external(const NetworkService& service, const Name& name, Type type,
                                   Answer& out) const {
@@ -242,29 +349,37 @@ void ClusterZone::answer_external(const NetworkService& service, const Name& nam
   if (type != Type::cname && type != Type::any) out.chase = *target;
 }
 
+/// That of the Service which has the address, else those of headless ones with such an endpoint.
+std::vector<Name> ClusterZone::reverse_names(const net::IpAddress& address) const {
+  std::vector<Name> out;
+  if (!snapshot_) return out;
+  const std::string text = address.to_string();
+  const NetworkService* service = snapshot_->find_service_by_address(text);
+  if (service != nullptr && shows(*service) && has_namespace(service->ns)) {
+    out.push_back(service_name(*service));
+    return out;
+  }
+  for (const NetworkService* headless : snapshot_->find_headless_by_address(text)) {
+    if (!shows(*headless) || !has_namespace(headless->ns)) continue;
+    for (const NetworkEndpoint& endpoint : headless->endpoints) {
+      if (endpoint.address == text && is_usable(*headless, endpoint))
+        out.push_back(prefixed(host_label(endpoint), service_name(*headless)));
+    }
+  }
+  return out;
+}
+
 void ClusterZone::answer_reverse(const net::IpAddress& address, const Name& name, Type type,
                                  Answer& out) const {
   const bool in_range = std::any_of(options_.reverse_ranges.begin(), options_.reverse_ranges.end(),
                                     [&](const net::IpRange& range) { return range.contains(address); });
-  std::vector<Name> names;
-  if (snapshot_) {
-    const std::string text = address.to_string();
-    if (const NetworkService* service = snapshot_->find_service_by_address(text)) {
-      names.push_back(service_name(*service));
-    } else {
-      for (const NetworkService* headless : snapshot_->find_headless_by_address(text)) {
-        for (const NetworkEndpoint& endpoint : headless->endpoints) {
-          if (endpoint.address == text && is_usable(*headless, endpoint))
-            names.push_back(prefixed(host_label(endpoint), service_name(*headless)));
-        }
-      }
-    }
-  }
+  std::vector<Name> names = reverse_names(address);
   if (names.empty() && !in_range) {
     out.ours = false;
     return;
   }
-  const bool synced = snapshot_ && snapshot_->synced.services && snapshot_->synced.endpoint_slices;
+  const bool synced = snapshot_ && snapshot_->synced.services && snapshot_->synced.endpoint_slices &&
+                      snapshot_->synced.namespaces;
   if (!synced) {
     not_ready(out, "Services");
   } else if (names.empty()) {

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -17,12 +18,25 @@
 
 #include "net/dns/zone.hpp"
 #include "net/snapshot.hpp"
+#include "orchestra/dns_server.hpp"
+#include "orchestra/selector.hpp"
 
 namespace orchestra::dns {
+
+/// DnsClusterNames as it is looked at for each question.
+struct NameRules {
+  DnsPodNames pods = DnsPodNames::verified;
+  bool endpoint_pod_names = false, no_endpoints = false, ignore_empty_services = false, zonal = false;
+  std::set<std::string, std::less<>> namespaces;
+  Selector namespace_labels, labels;
+  std::vector<Name> fallthrough;
+  static Result<NameRules> read(const DnsClusterNames& names);
+};
 
 struct ZoneOptions {
   std::string zone = "cluster.local";
   std::uint32_t ttl = 5;  ///< seconds, 0 to 3600
+  NameRules names = {};
   /// Ranges of pods and Services: their reverse zones are ours.
   std::vector<net::IpRange> reverse_ranges;
   /// Where this server listens, for the NS name when there is no Service kube-system/kube-dns.
@@ -31,8 +45,10 @@ struct ZoneOptions {
 
 class ClusterZone {
  public:
-  /// `snapshot` may be null: nothing is synced then.
-  ClusterZone(ZoneOptions options, std::shared_ptr<const NetworkSnapshot> snapshot);
+  /// `snapshot` may be null: nothing is synced then. `before`: what was served until now, whose zones of
+  /// endpoints stay known.
+  ClusterZone(ZoneOptions options, std::shared_ptr<const NetworkSnapshot> snapshot,
+              const ClusterZone* before = nullptr);
 
   /// `rotation` turns the order of several addresses, a different one for each query.
   Answer answer(const Question& question, std::uint32_t rotation = 0) const;
@@ -41,6 +57,18 @@ class ClusterZone {
 
  private:
   struct Labels;
+  using ZoneLabels = std::set<std::string, std::less<>>;
+  /// Whether the namespace is there for who asks, and so for Services and pods.
+  bool has_namespace(std::string_view ns) const;
+  const NetworkService* find_service(std::string_view ns, std::string_view name) const;
+  bool shows(const NetworkService& service) const { return options_.names.labels.matches(service.labels); }
+  bool is_usable(const NetworkService& service, const NetworkEndpoint& endpoint) const;
+  std::string host_label(const NetworkEndpoint& endpoint) const;
+  std::vector<net::IpAddress> addresses_of(const NetworkService& service) const;
+  std::vector<Name> reverse_names(const net::IpAddress& address) const;
+  void learn_zones(const ClusterZone* before);
+  void answer_zonal(const NetworkService& service, const Labels& labels, const Name& name, Type type,
+                    Answer& out) const;
   void answer_name(const Name& name, Type type, std::uint32_t rotation, Answer& out) const;
   void answer_apex(const Name& name, Type type, Answer& out) const;
   void answer_pod(const Labels& labels, const Name& name, Type type, Answer& out) const;
@@ -56,6 +84,7 @@ class ClusterZone {
                      Answer& out) const;
   void no_data(Answer& out) const { out.authority = {soa()}; }
   void no_name(Answer& out) const;
+  void pass_on(const Name& name, Answer& out) const;
   void not_ready(Answer& out, const char* what) const;
   Record soa() const;
   Record record(const Name& name, Type type, std::string data) const {
@@ -66,6 +95,7 @@ class ClusterZone {
   ZoneOptions options_;
   std::shared_ptr<const NetworkSnapshot> snapshot_;
   Name zone_, primary_;
+  std::shared_ptr<const ZoneLabels> zone_labels_;  ///< lower case; those that an endpoint ever was in
 };
 
 /// "7.0.96.10.in-addr.arpa" or nibbles of ip6.arpa; nullopt for other names, nothing for partial ones.

@@ -177,6 +177,7 @@ class Server final : public DnsServer {
   Result<void> make_service(Engine& engine, const DnsServerOptions& options, const std::vector<Sockets>& own,
                             const std::vector<net::IpAddress>& own_addresses) {
     dns::ServiceOptions service{.zone = {.zone = options.zone, .ttl = options.ttl}};
+    ORC_ASSIGN(service.zone.names, dns::NameRules::read(options.names));
     ORC_ASSIGN(service.zone.reverse_ranges, parse_ranges(options.reverse_ranges, "reverse_ranges"));
     ORC_ASSIGN(service.allow_from, parse_ranges(options.allow_from, "allow_from"));
     service.unlimited = service.zone.reverse_ranges;
@@ -192,6 +193,14 @@ class Server final : public DnsServer {
     }
     service.answers_per_second = options.answers_per_second;
     service.autopath = options.autopath;
+    if (options.metrics) {
+      ORC_ASSIGN(const auto durations,
+                 options.metrics->histogram("orchestra_dns_request_duration_seconds",
+                                            "From the arrival of a question to its answer.",
+                                            {0.00001, 0.00005, 0.00025, 0.0005, 0.001, 0.002, 0.004, 0.008,
+                                             0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1, 2, 4, 8}));
+      service.durations = durations.with({});
+    }
     engine.random().fill(service.cookie_key.data(), sizeof service.cookie_key);
     const auto forwarder = [&](std::vector<dns::Upstream> servers, const dns::Name& domain) {
       return std::make_shared<dns::Forwarder>(engine, std::move(servers), options.forward_policy,

@@ -30,12 +30,17 @@ void answer_doh(Service& service, const HttpServerRequest& request,
       read_doh(request.method, request.target,
                type == request.headers.end() ? std::string_view() : type->second, request.body);
   if (query.status != 200) return give_refusal(*responder, query.status, query.why);
-  auto handled = service.handle(query.packet, {ip_of(*peer), false});
+  const std::int64_t begin_ns = service.begin_ns();
+  auto handled = service.handle(query.packet, {ip_of(*peer), false, true});
   if (handled.rest) {
     return service.finish(std::move(*handled.rest),
-                          [responder](std::string packet) { give_answer(*responder, std::move(packet)); });
+                          [responder, begin_ns, own = service.shared_from_this()](std::string packet) {
+                            own->took(begin_ns);
+                            give_answer(*responder, std::move(packet));
+                          });
   }
   if (handled.packet.empty()) return give_refusal(*responder, 400, "that is no DNS query");
+  service.took(begin_ns);
   give_answer(*responder, std::move(handled.packet));
 }
 

@@ -1,5 +1,7 @@
 #include "net/dns/master_file.hpp"
 
+#include "net/dns/generate.hpp"
+
 namespace orchestra::dns {
 namespace {
 
@@ -146,7 +148,33 @@ class Parser {
       return {};
     }
     if (word == "$include") return include(entry, file_name, depth);
-    return invalid(entry.tokens[0].text + " is not known; there are $ORIGIN, $TTL and $INCLUDE");
+    if (word == "$generate") return generate(entry);
+    return invalid(entry.tokens[0].text + " is not known; there are $ORIGIN, $TTL, $INCLUDE and $GENERATE");
+  }
+
+  /// $GENERATE first-last[/step] owner [ttl] [class] type data..: a record for each number, as BIND does it.
+  Result<void> generate(const Entry& entry) {
+    if (entry.tokens.size() < 5)
+      return invalid("$GENERATE needs a range, an owner, a type and data, like 1-9 host$ A 10.0.0.$");
+    const auto range = parse_generate_range(entry.tokens[1].text);
+    if (!range)
+      return invalid("\"" + entry.tokens[1].text +
+                     "\" is no range like 1-9 or 0-254/2 of at most 65536 numbers");
+    for (std::uint32_t number = range->first;; number += range->step) {
+      std::string line;
+      for (std::size_t i = 2; i < entry.tokens.size(); ++i) {
+        ORC_ASSIGN(const std::string part, generate_text(entry.tokens[i].text, number));
+        line += (i > 2 ? " " : "") + part;
+      }
+      bytes_ += line.size();
+      if (bytes_ > kZoneFileBytesMax)
+        return Error(Error::too_large, "dns", "what $GENERATE makes is longer than 256 MiB");
+      Scanner scanner(line);
+      ORC_ASSIGN(const auto made, scanner.next());
+      if (!made || made->starts_blank || made->tokens.size() < 3) return invalid("$GENERATE makes no record");
+      ORC_TRY(record(*made));
+      if (range->last - number < range->step) return {};
+    }
   }
 
   Result<void> include(const Entry& entry, const std::string& file_name, int depth) {

@@ -1,9 +1,10 @@
 #pragma once
 // Zone files ("master files", RFC 1035 section 5; $TTL of RFC 2308): text in, records out. Pure.
 //
-// Understood: comments, parentheses, quotes, escapes, owners and times left out, $ORIGIN, $TTL, $INCLUDE (by
-// a function that the caller gives), the types of record_text.hpp and the generic form of all others.
-// Anything else is an error with file and line; nothing is skipped. Records come in the order of the file.
+// Understood: comments, parentheses, quotes, escapes, owners and times left out, $ORIGIN, $TTL, $GENERATE,
+// $INCLUDE (by a function that the caller gives), the types of record_text.hpp and the generic form of all
+// others. Anything else is an error with file and line; nothing is skipped. Records come in the order of the
+// file.
 #include <functional>
 #include <string>
 #include <string_view>

@@ -12,7 +12,8 @@ constexpr std::uint16_t kFlagResponse = 0x8000, kFlagAuthoritative = 0x0400, kFl
                         kFlagRecursionDesired = 0x0100, kFlagRecursionAvailable = 0x0080,
                         kFlagCheckingDisabled = 0x0010;
 constexpr std::uint32_t kOptDnssecOk = 0x8000;
-constexpr std::uint16_t kOptionCookie = 10, kOptionExtendedError = 15;
+constexpr std::uint16_t kOptionCookie = 10, kOptionPadding = 12, kOptionExtendedError = 15;
+constexpr std::size_t kOptionBytes = 4;  // an option without data
 
 /// Reads big-endian numbers and names; every read checks what is left.
 class Reader {
@@ -142,6 +143,8 @@ bool read_options(Reader& reader, std::size_t size, RawRecord& out) {
     if (*code == kOptionCookie) {
       if (*length != 8 && (*length < 16 || *length > 40)) return false;
       if (out.edns->cookie.empty()) out.edns->cookie = *data;
+    } else if (*code == kOptionPadding) {
+      out.edns->padded = true;
     } else if (*code == kOptionExtendedError && *length >= 2) {
       out.extended_error = ExtendedError{static_cast<std::uint16_t>(octet(*data, 0) << 8 | octet(*data, 1)),
                                          std::string(data->substr(2))};
@@ -314,6 +317,17 @@ std::string cookie_option(std::string_view cookie) {
   put16(out, static_cast<std::uint16_t>(cookie.size()));
   return out += cookie;
 }
+/// Fills a message that has `bytes` without this option up to a multiple of `pad_to`, or to `bytes_max`.
+std::string padding_option(std::size_t bytes, std::size_t pad_to, std::size_t bytes_max) {
+  std::string out;
+  if (pad_to == 0 || bytes + kOptionBytes > bytes_max) return out;
+  const std::size_t padded = (bytes + kOptionBytes + pad_to - 1) / pad_to * pad_to;
+  const std::size_t zeros = std::min(padded, bytes_max) - bytes - kOptionBytes;
+  put16(out, kOptionPadding);
+  put16(out, static_cast<std::uint16_t>(zeros));
+  out.append(zeros, '\0');
+  return out;
+}
 std::string options_of(const AnswerFlags& flags) {
   std::string out = cookie_option(flags.cookie);
   if (!flags.extended) return out;
@@ -462,14 +476,16 @@ std::optional<Message> read_message(std::string_view packet) {
 }
 
 std::string write_query(std::uint16_t id, const Question& question, bool dnssec_ok, bool checking_disabled,
-                        const std::string& cookie) {
+                        const std::string& cookie, std::size_t pad_to) {
   std::string out;
   put_header(out, id, kFlagRecursionDesired | (checking_disabled ? kFlagCheckingDisabled : 0), 1);
   out += question.sent;
   put16(out, static_cast<std::uint16_t>(question.type));
   put16(out, question.klass);
   set16(out, 10, 1);
-  put_opt(out, kEdnsUdpBytes, 0, dnssec_ok, cookie_option(cookie));
+  std::string options = cookie_option(cookie);
+  options += padding_option(out.size() + kOptBytes + options.size(), pad_to, kTcpBytesMax);
+  put_opt(out, kEdnsUdpBytes, 0, dnssec_ok, options);
   return out;
 }
 
@@ -482,7 +498,7 @@ std::string write_answer(const Query& query, Rcode rcode, AnswerFlags flags,
   if (flags.recursion_available) bits |= kFlagRecursionAvailable;
   if (query.recursion_desired) bits |= kFlagRecursionDesired;
   if (query.checking_disabled) bits |= kFlagCheckingDisabled;
-  const std::string options = query.edns ? options_of(flags) : std::string();
+  std::string options = query.edns ? options_of(flags) : std::string();
   Writer writer(bytes_max - (query.edns ? kOptBytes + options.size() : 0));
   put_header(writer.out(), query.id, bits, query.question ? 1 : 0);
   if (query.question) writer.question(*query.question);
@@ -500,6 +516,7 @@ std::string write_answer(const Query& query, Rcode rcode, AnswerFlags flags,
   }
   std::string& out = writer.out();
   if (query.edns) {
+    options += padding_option(out.size() + kOptBytes + options.size(), flags.pad_to, bytes_max);
     put_opt(out, kEdnsUdpBytes, code >> 4, query.edns->dnssec_ok, options);
     ++counts[2];
   }

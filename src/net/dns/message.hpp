@@ -50,6 +50,8 @@ constexpr std::size_t kOptBytes = 11;        ///< an OPT record without options
 constexpr std::size_t kUdpBytes = 512;       ///< without EDNS
 constexpr std::size_t kEdnsUdpBytes = 1232;  ///< what passes everywhere without fragments
 constexpr std::size_t kTcpBytesMax = 65535;
+constexpr std::size_t kQueryBlock = 128,
+                      kAnswerBlock = 468;  ///< RFC 8467 4.1: what encrypted ones are padded to
 
 inline std::uint8_t octet(std::string_view text, std::size_t at) {
   return static_cast<std::uint8_t>(text[at]);
@@ -80,6 +82,7 @@ struct Edns {
   std::uint8_t version = 0;
   bool dnssec_ok = false;
   std::string cookie = {};  ///< RFC 7873: 8 octets of the client, perhaps 8 to 32 that we gave it
+  bool padded = false;      ///< RFC 7830: there was a padding option
 };
 
 struct Query {
@@ -125,13 +128,15 @@ std::optional<Message> read_message(std::string_view packet);
 
 /// A question to an upstream server, with EDNS.
 std::string write_query(std::uint16_t id, const Question& question, bool dnssec_ok, bool checking_disabled,
-                        const std::string& cookie = {});
+                        const std::string& cookie = {}, std::size_t pad_to = 0);
 
 struct AnswerFlags {
   bool authoritative = false, recursion_available = false;
   bool truncated = false;                      ///< "come by TCP", whatever there is
   std::string cookie = {};                     ///< for the OPT record, if the query had one
   std::optional<ExtendedError> extended = {};  ///< likewise
+  /// Likewise: a padding option fills the message up to a multiple of so many octets, 0 for none.
+  std::size_t pad_to = 0;
 };
 /// The answer to `query`, within `bytes_max`. Additional records are dropped first, silently; an answer or
 /// authority record that does not fit sets TC.

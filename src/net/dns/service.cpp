@@ -77,8 +77,10 @@ void Service::set_zones(SharedZones zones) {
 void Service::publish(std::shared_ptr<const NetworkSnapshot> snapshot) {
   if (options_.zone.zone.empty()) return;
   std::lock_guard lock(change_mutex_);
+  const SharedZones old = zones_.load();
   set_zones(std::make_shared<const ZoneSet>(
-      std::make_shared<const ClusterZone>(options_.zone, std::move(snapshot)), zones_.load()->zones()));
+      std::make_shared<const ClusterZone>(options_.zone, std::move(snapshot), old->cluster().get()),
+      old->zones()));
 }
 
 Result<void> Service::add_zone(std::shared_ptr<const DnsZone> zone) {
@@ -137,6 +139,11 @@ Service::Handled Service::answer_query(Query query, const Asker& asker) {
       ++forwarded_;
       return {.packet = {}, .rest = std::move(rest)};
     }
+  }
+  if (answer.passes_on) {
+    answer.keep &= forwarder->server_count() == 0;
+    if (can_ask && !answer.chase) answer = {.ours = false};
+    if (!can_ask) answer.chase.reset();  // then the name is not there
   }
   if ((answer.ours && !answer.chase) || !can_ask || answer.rcode == Rcode::refused) {
     // Not the same for all who may ask: a name that autopath goes on from for some pods, and half an answer,
@@ -242,11 +249,20 @@ std::string Service::write(const Query& query, const Asker& asker, const Answer&
                     .recursion_available = recursion_,
                     .truncated = false,
                     .cookie = {},
-                    .extended = answer.extended};
+                    .extended = answer.extended,
+                    .pad_to = asker.secure && query.edns && query.edns->padded ? kAnswerBlock : 0};
   if (query.edns && !query.edns->cookie.empty())
     flags.cookie = make_cookie(options_.cookie_key, query.edns->cookie, asker.address, seconds());
   return write_answer(query, answer.rcode, flags, answer.answers, answer.authority, answer.additional,
                       asker.udp ? udp_limit(query) : kTcpBytesMax);
+}
+
+std::int64_t Service::begin_ns() const { return options_.durations ? engine_.clock().now().steady_ns : 0; }
+
+void Service::took(std::int64_t begin_ns, std::uint64_t answers) const {
+  if (!options_.durations || answers == 0) return;
+  const std::int64_t ns = engine_.clock().now().steady_ns - begin_ns;
+  options_.durations->observe(static_cast<double>(ns) / 1e9, answers);
 }
 
 std::uint32_t Service::seconds() const {

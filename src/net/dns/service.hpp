@@ -17,6 +17,7 @@
 #include "net/dns/zone_set.hpp"
 #include "net/http/address.hpp"
 #include "orchestra/dns_server.hpp"
+#include "orchestra/metrics.hpp"
 
 namespace orchestra::dns {
 
@@ -27,6 +28,7 @@ struct ServiceOptions {
   std::uint32_t answers_per_second = 0;
   bool autopath = false;
   CookieKey cookie_key{};
+  std::optional<Histogram> durations = std::nullopt;  ///< seconds from a question's arrival to its answer
 };
 
 class Service : public std::enable_shared_from_this<Service> {
@@ -36,6 +38,7 @@ class Service : public std::enable_shared_from_this<Service> {
   struct Asker {
     net::IpAddress address;
     bool udp = true;
+    bool secure = false;  ///< nobody else reads it: answers are padded where the question was
   };
   /// A query that needs an upstream server.
   struct Unfinished {
@@ -66,6 +69,11 @@ class Service : public std::enable_shared_from_this<Service> {
   void finish(Unfinished rest, Reply reply);
   /// A listener answered by itself what it remembered.
   void count_remembered(const RememberedCounts& counts);
+
+  /// For took(); 0 where nobody wants to know.
+  std::int64_t begin_ns() const;
+  /// So many questions that came at `begin_ns` have their answers.
+  void took(std::int64_t begin_ns, std::uint64_t answers = 1) const;
 
   void publish(std::shared_ptr<const NetworkSnapshot> snapshot);
   Result<void> add_zone(std::shared_ptr<const DnsZone> zone);

@@ -25,12 +25,12 @@ class Connection : public std::enable_shared_from_this<Connection> {
  public:
   using OnEnd = std::function<void(Connection*)>;
   Connection(Engine& engine, std::shared_ptr<http::Wire> wire, std::shared_ptr<Service> service,
-             const http::SocketAddress& peer, OnEnd on_end)
+             const http::SocketAddress& peer, bool secure, OnEnd on_end)
       : wire_(std::move(wire)),
         service_(std::move(service)),
         deadline_(std::make_shared<http::Deadline>(engine, wire_->strand())),
         client_(peer.host()),
-        asker_{ip_of(peer), false},
+        asker_{ip_of(peer), false, secure},
         on_end_(std::move(on_end)) {}
 
   const http::Strand& strand() const { return wire_->strand(); }
@@ -81,20 +81,25 @@ class Connection : public std::enable_shared_from_this<Connection> {
   }
 
   void ask(std::string_view packet) {
+    const std::int64_t begin_ns = service_->begin_ns();
     auto handled = service_->handle(packet, asker_);
-    if (!handled.packet.empty()) answer(std::move(handled.packet));
+    if (!handled.packet.empty()) {
+      service_->took(begin_ns);
+      answer(std::move(handled.packet));
+    }
     if (!handled.rest) return;
     ++outstanding_;
-    service_->finish(std::move(*handled.rest),
-                     [weak = weak_from_this(), strand = strand()](std::string packet) {
-                       http::asio::post(strand, [weak, packet = std::move(packet)]() mutable {
-                         const auto self = weak.lock();
-                         if (!self) return;
-                         --self->outstanding_;
-                         self->answer(std::move(packet));
-                         self->advance();
-                       });
-                     });
+    service_->finish(std::move(*handled.rest), [weak = weak_from_this(), service = service_,
+                                                strand = strand(), begin_ns](std::string packet) {
+      service->took(begin_ns);
+      http::asio::post(strand, [weak, packet = std::move(packet)]() mutable {
+        const auto self = weak.lock();
+        if (!self) return;
+        --self->outstanding_;
+        self->answer(std::move(packet));
+        self->advance();
+      });
+    });
   }
 
   void answer(std::string packet) {
@@ -171,7 +176,7 @@ class Listener final : public TcpListener, public std::enable_shared_from_this<L
     const auto strand = http::asio::make_strand(event_context(engine_));
     auto wire = tls_ ? http::make_tls_wire(strand, std::move(fd), peer->family(), tls_, http::TlsRole::server)
                      : http::make_plain_wire(strand, std::move(fd), peer->family());
-    auto connection = std::make_shared<Connection>(engine_, std::move(wire), service_, *peer,
+    auto connection = std::make_shared<Connection>(engine_, std::move(wire), service_, *peer, tls_ != nullptr,
                                                    [weak = weak_from_this()](Connection* ended) {
                                                      if (const auto self = weak.lock()) self->forget(ended);
                                                    });

@@ -131,6 +131,7 @@ class Listener final : public UdpListener, public std::enable_shared_from_this<L
       for (std::size_t i = 0; i < count; ++i) answer(i);
       // Counted first: who has an answer finds it counted.
       if (remembered_.answers > 0) service_->count_remembered(remembered_);
+      service_->took(now_ns_, answer_count_);
       if (answer_count_ > 0) send(answer_messages_.data(), answer_count_);
       if (count < kBatch) break;
     }
@@ -169,16 +170,17 @@ class Listener final : public UdpListener, public std::enable_shared_from_this<L
   void finish_later(std::size_t i, Service::Unfinished rest, bool keep) {
     std::shared_ptr<Arrived> kept;
     if (keep && rest.may_keep()) kept = std::make_shared<Arrived>(Arrived{question_, {}, memo_version_, 0});
-    service_->finish(std::move(rest),
-                     [weak = weak_from_this(), route = routes_[i], kept](std::string packet) {
-                       const auto self = weak.lock();
-                       if (!self) return;
-                       if (kept) self->arrive(*kept, packet);
-                       iovec vector{packet.data(), packet.size()};
-                       mmsghdr message{};
-                       address(message.msg_hdr, route, vector);
-                       self->send(&message, 1);
-                     });
+    service_->finish(std::move(rest), [weak = weak_from_this(), route = routes_[i], kept,
+                                       begin_ns = now_ns_](std::string packet) {
+      const auto self = weak.lock();
+      if (!self) return;
+      self->service_->took(begin_ns);
+      if (kept) self->arrive(*kept, packet);
+      iovec vector{packet.data(), packet.size()};
+      mmsghdr message{};
+      address(message.msg_hdr, route, vector);
+      self->send(&message, 1);
+    });
   }
 
   /// On the forwarder's strand. An answer from upstream waits here for the next serve().

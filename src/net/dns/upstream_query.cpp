@@ -34,7 +34,8 @@ UpstreamQuery::UpstreamQuery(Engine& engine, http::Strand strand, Upstream serve
   engine_.random().fill(bits, sizeof bits);
   id_ = static_cast<std::uint16_t>(bits[0]);
   question_.question.sent = mix_case(question_.question.name, bits[1]);
-  packet_ = write_query(id_, question_.question, question_.dnssec_ok, question_.checking_disabled);
+  packet_ = write_query(id_, question_.question, question_.dnssec_ok, question_.checking_disabled, {},
+                        server_.tls ? kQueryBlock : 0);
 }
 
 void UpstreamQuery::start(Duration deadline) {

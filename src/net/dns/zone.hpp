@@ -16,8 +16,9 @@ struct Answer {
   /// The answer ends with a CNAME to this name: append what the zone that holds it says, or an upstream
   /// server.
   std::optional<Name> chase = std::nullopt;
-  bool referral = false;  ///< to the servers in `authority`: not an answer of ours
-  bool keep = true;       ///< the same question has the same answer until something is published
+  bool referral = false;   ///< to the servers in `authority`: not an answer of ours
+  bool passes_on = false;  ///< "no such name", unless the zone above or an upstream server knows it
+  bool keep = true;        ///< the same question has the same answer until something is published
   std::optional<ExtendedError> extended = std::nullopt;
 };
 

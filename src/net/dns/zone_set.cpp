@@ -20,10 +20,22 @@ Answer ZoneSet::answer_once(const Question& question, std::uint32_t rotation) co
       zone != nullptr && is_reverse_name(question.name) && !is_reverse_name(zone->wire_name());
   if (cluster_ && (zone == nullptr || reverse)) {
     Answer out = cluster_->answer(question, rotation);
-    if (out.ours || zone == nullptr) return out;
+    if (out.passes_on && zone == nullptr) zone = above_cluster(question.name);
+    const bool goes_on = !out.ours || out.passes_on;
+    if (!goes_on || zone == nullptr) return out;
   }
   if (zone != nullptr) return zone->answer(question, rotation);
   return {.ours = false};
+}
+
+/// The longest zone of another kind that the name is below, where the cluster's own comes first.
+const AnyZone* ZoneSet::above_cluster(const Name& name) const {
+  if (zones_.empty() || is_reverse_name(name)) return nullptr;
+  for (std::string_view above = cluster_->name(); above.size() > 1;) {
+    above.remove_prefix(static_cast<unsigned char>(above[0]) + 1u);
+    if (const auto found = zones_.find(above); found != zones_.end()) return found->second.get();
+  }
+  return nullptr;
 }
 
 Answer ZoneSet::answer(const Question& question, std::uint32_t rotation) const {
@@ -40,6 +52,11 @@ Answer ZoneSet::answer(const Question& question, std::uint32_t rotation) const {
     out.rcode = more.rcode;
     out.chase = std::move(more.chase);
     out.keep &= more.keep;
+    if (more.passes_on) {  // perhaps an upstream server has the target
+      out.passes_on = true;
+      out.chase = next.name;
+      return out;
+    }
     if (more.extended) out.extended = std::move(more.extended);
     if (out.rcode == Rcode::server_failure) out.answers.clear(), out.additional.clear();
   }

@@ -24,6 +24,7 @@ class ZoneSet {
   const Zones& zones() const { return zones_; }
 
  private:
+  const AnyZone* above_cluster(const Name& name) const;
   Answer answer_once(const Question& question, std::uint32_t rotation) const;
   std::shared_ptr<const ClusterZone> cluster_;
   Zones zones_;
