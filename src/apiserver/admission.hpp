@@ -21,9 +21,13 @@ struct Admission {
   /// object and old are of the subresource's own kind: a Scale, a Binding, the options of a connection.
   bool document = false;
   bool connects = false;  ///< the operation CONNECT
+  /// Of the object, which does not show them before somebody looks (show_managers); null: they are in it.
+  const api::FieldManagers* managers = nullptr;
 };
 /// An annotation of the audit event of this request, where there is one.
 void note(const Admission& admission, const std::string& key, std::string value);
+/// Puts metadata.managedFields into the object for who judges it.
+void show_managers(Admission& admission);
 using AdmissionHook = Result<void> (*)(Admission&);
 
 struct KindHooks {

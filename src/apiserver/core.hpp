@@ -61,7 +61,8 @@ class ApiCore : public std::enable_shared_from_this<ApiCore> {
       std::function<Result<std::vector<Object>>(const std::string& ns, const std::string& name)>;
   void set_computed(const std::string& group, const std::string& resource, ComputedSource source);
   void set_registry(std::shared_ptr<const api::TypeRegistry> registry);
-  ObjectCache& cache() { return cache_; }
+  /// Of what is stored; any thread.
+  ObjectCache& cache() const { return cache_; }
   EventTexts& event_texts() { return event_texts_; }
   /// A stored object for a reader in this process; shared by all readers where it is sent as it is stored.
   Result<Object> object_in_version(const api::TypeRecord& type, std::string_view version, const Value& stored,
@@ -119,7 +120,7 @@ class ApiCore : public std::enable_shared_from_this<ApiCore> {
     std::int64_t until_ns = 0;
   };
   std::map<std::int64_t, SharedLease> leases_;
-  ObjectCache cache_;
+  mutable ObjectCache cache_;
   EventTexts event_texts_;
 };
 

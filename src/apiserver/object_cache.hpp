@@ -18,6 +18,10 @@ class ObjectCache {
 
   /// The object of a stored value at its revision.
   Result<Object> get(const Value& stored, Revision revision);
+  /// Only if it is there.
+  std::optional<Object> find(const Value& stored, Revision revision) {
+    return objects_.find({stored.bytes().data(), revision}, &Entry::object);
+  }
 
  private:
   struct Key {

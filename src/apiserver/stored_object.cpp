@@ -12,7 +12,8 @@ constexpr char kMagic = 'O';
 constexpr char kVersion = 1;
 constexpr std::uint16_t kDeleting = 1;
 constexpr std::size_t kFrameBytes = 20;
-constexpr std::size_t kPairsMax = 100000;  // of labels or fields; a larger count is corruption
+constexpr std::size_t kUsualBytes = 4 << 10;  // most objects with their fields take less
+constexpr std::size_t kPairsMax = 100000;     // of labels or fields; a larger count is corruption
 
 void put_u16(std::string& out, std::uint16_t n) {
   out += static_cast<char>(n & 0xFF);
@@ -75,9 +76,11 @@ void append_member(std::string& out, std::string_view key, const json::value& va
   print_json(out, value);
 }
 
-// The canonical order: apiVersion, kind, metadata, then the rest as it came.
-std::string canonical_json(const json::object& object, std::uint32_t& splice) {
-  std::string out = "{";
+/// The canonical order: apiVersion, kind, metadata, then the rest as it came. Where the resourceVersion is
+/// spliced in, from where this began.
+std::uint32_t append_canonical(std::string& out, const json::object& object) {
+  const std::size_t begin = out.size();
+  out += '{';
   for (const char* key : {"apiVersion", "kind"}) {
     if (const json::value* value = object.if_contains(key)) {
       append_member(out, key, *value);
@@ -85,7 +88,7 @@ std::string canonical_json(const json::object& object, std::uint32_t& splice) {
     }
   }
   out += "\"metadata\":{";
-  splice = static_cast<std::uint32_t>(out.size());
+  const std::size_t splice = out.size() - begin;
   bool first = true;
   if (const json::value* metadata = object.if_contains("metadata");
       metadata != nullptr && metadata->is_object()) {
@@ -103,7 +106,7 @@ std::string canonical_json(const json::object& object, std::uint32_t& splice) {
     append_member(out, key, value);
   }
   out += '}';
-  return out;
+  return static_cast<std::uint32_t>(splice);
 }
 
 Result<StoredView> decode(std::string_view bytes, bool with_pairs) {
@@ -145,41 +148,45 @@ std::optional<std::string_view> StoredView::field(std::string_view key) const {
 }
 
 std::string encode_stored(const json::value& tree,
-                          const std::vector<std::pair<std::string, std::string>>& selectable_fields) {
+                          const std::vector<std::pair<std::string, std::string>>& selectable_fields,
+                          std::optional<std::string_view> managed) {
   ORC_ASSERT(tree.is_object());
-  std::string header;
-  put_text(header, string_at(tree, "/metadata/uid"));
+  std::string out(kFrameBytes, '\0');
+  out.reserve(kUsualBytes);
+  put_text(out, string_at(tree, "/metadata/uid"));
   const json::object* labels = object_at(tree, "/metadata/labels");
-  put_u32(header, labels == nullptr ? 0 : static_cast<std::uint32_t>(labels->size()));
+  put_u32(out, labels == nullptr ? 0 : static_cast<std::uint32_t>(labels->size()));
   if (labels != nullptr) {
     for (const auto& [key, value] : *labels) {
-      put_text(header, key);
-      put_text(header, value.is_string() ? std::string_view(value.get_string()) : std::string_view());
+      put_text(out, key);
+      put_text(out, value.is_string() ? std::string_view(value.get_string()) : std::string_view());
     }
   }
-  put_u32(header, static_cast<std::uint32_t>(selectable_fields.size()));
+  put_u32(out, static_cast<std::uint32_t>(selectable_fields.size()));
   for (const auto& [name, value] : selectable_fields) {
-    put_text(header, name);
-    put_text(header, value);
+    put_text(out, name);
+    put_text(out, value);
   }
-  std::uint32_t splice = 0;
-  const std::string text = canonical_json(tree.get_object(), splice);
-  const json::value* managed = find(tree, "/metadata/managedFields");
-  const std::string managed_text =
-      managed != nullptr && managed->is_array() ? to_json(*managed) : std::string();
+  const std::size_t text = out.size();
+  const std::uint32_t splice = append_canonical(out, tree.get_object());
+  const std::size_t end = out.size();
+  if (managed) {
+    out += *managed;
+  } else if (const json::value* fields = find(tree, "/metadata/managedFields");
+             fields != nullptr && fields->is_array()) {
+    print_json(out, *fields);
+  }
 
-  std::string out;
-  out.reserve(kFrameBytes + header.size() + text.size() + managed_text.size());
-  out += kMagic;
-  out += kVersion;
-  put_u16(out, find(tree, "/metadata/deletionTimestamp") != nullptr ? kDeleting : std::uint16_t{0});
-  put_u32(out, splice);
-  put_u32(out, static_cast<std::uint32_t>(header.size()));
-  put_u32(out, static_cast<std::uint32_t>(text.size()));
-  put_u32(out, static_cast<std::uint32_t>(managed_text.size()));
-  out += header;
-  out += text;
-  out += managed_text;
+  std::string frame;
+  frame += kMagic;
+  frame += kVersion;
+  put_u16(frame, find(tree, "/metadata/deletionTimestamp") != nullptr ? kDeleting : std::uint16_t{0});
+  put_u32(frame, splice);
+  put_u32(frame, static_cast<std::uint32_t>(text - kFrameBytes));
+  put_u32(frame, static_cast<std::uint32_t>(end - text));
+  put_u32(frame, static_cast<std::uint32_t>(out.size() - end));
+  ORC_ASSERT(frame.size() == kFrameBytes);
+  out.replace(0, kFrameBytes, frame);
   return out;
 }
 

@@ -39,8 +39,10 @@ struct StoredView {
 };
 
 /// `tree` must be an object; its resourceVersion and managedFields are left out of the JSON.
+/// `managed`: its managedFields as a text; nullopt: those in the tree.
 std::string encode_stored(const json::value& tree,
-                          const std::vector<std::pair<std::string, std::string>>& selectable_fields);
+                          const std::vector<std::pair<std::string, std::string>>& selectable_fields,
+                          std::optional<std::string_view> managed = {});
 /// `corrupt` if the bytes are not what encode_stored made.
 Result<StoredView> decode_stored(std::string_view bytes);
 /// Only the parts that joining bytes needs (no labels, no fields): no allocation.

@@ -7,14 +7,21 @@
 namespace orchestra::apiserver {
 
 Result<json::value> Loaded::tree(const json::storage_ptr& memory) const {
-  ORC_ASSIGN(json::value tree, parse_json(view.json, memory));
-  json::object& metadata = api::metadata(tree);
-  metadata["resourceVersion"] = std::to_string(kv.mod_revision);
-  if (!view.managed_fields.empty()) {
-    ORC_ASSIGN(json::value managed, parse_json(view.managed_fields, memory));
-    metadata["managedFields"] = std::move(managed);
-  }
+  ORC_ASSIGN(json::value tree, bare_tree(memory));
+  ORC_ASSIGN(json::value managed, managed_fields(memory));
+  if (!managed.is_null()) api::metadata(tree)["managedFields"] = std::move(managed);
   return tree;
+}
+
+Result<json::value> Loaded::bare_tree(const json::storage_ptr& memory) const {
+  ORC_ASSIGN(json::value tree, parse_json(view.json, memory));
+  api::metadata(tree)["resourceVersion"] = std::to_string(kv.mod_revision);
+  return tree;
+}
+
+Result<json::value> Loaded::managed_fields(const json::storage_ptr& memory) const {
+  if (view.managed_fields.empty()) return json::value(memory);
+  return parse_json(view.managed_fields, memory);
 }
 
 Result<std::optional<KeyValue>> View::get(const std::string& key) const {
@@ -47,7 +54,8 @@ std::string key_of(const api::TypeRecord& type, std::string_view ns, std::string
   return object_key(place_of(type), type.namespaced ? ns : std::string_view(), name);
 }
 
-std::string encode_object(const api::TypeRecord& type, const json::value& tree) {
+std::string encode_object(const api::TypeRecord& type, const json::value& tree,
+                          std::optional<std::string_view> managed) {
   std::vector<std::pair<std::string, std::string>> fields;
   fields.reserve(type.selectable.size());
   for (const api::SelectableField& field : type.selectable) {
@@ -55,10 +63,11 @@ std::string encode_object(const api::TypeRecord& type, const json::value& tree) 
     const std::string& label = field.stored.empty() ? field.label : field.stored;
     fields.emplace_back(label, api::field_value(type, tree, field.label));
   }
-  if (string_at(tree, "/apiVersion") == type.stored_api_version()) return encode_stored(tree, fields);
+  if (string_at(tree, "/apiVersion") == type.stored_api_version())
+    return encode_stored(tree, fields, managed);
   json::value stored = tree;
   stored.get_object()["apiVersion"] = type.stored_api_version();
-  return encode_stored(stored, fields);
+  return encode_stored(stored, fields, managed);
 }
 
 void Change::put(std::string key, Value value) {

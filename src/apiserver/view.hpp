@@ -21,6 +21,10 @@ struct Loaded {
   StoredView view;  ///< into kv.value
   /// With resourceVersion and managedFields, as it is stored.
   Result<json::value> tree(const json::storage_ptr& memory = {}) const;
+  /// With resourceVersion only.
+  Result<json::value> bare_tree(const json::storage_ptr& memory = {}) const;
+  /// metadata.managedFields; null where there are none.
+  Result<json::value> managed_fields(const json::storage_ptr& memory = {}) const;
 };
 
 class View {
@@ -39,8 +43,9 @@ class View {
 /// Where a type's objects are stored (Events of both groups share one place).
 TypePlace place_of(const api::TypeRecord& type);
 std::string key_of(const api::TypeRecord& type, std::string_view ns, std::string_view name);
-/// Values of the type's selectable fields, for the header.
-std::string encode_object(const api::TypeRecord& type, const json::value& tree);
+/// With the values of the type's selectable fields in the header. `managed`: as of encode_stored.
+std::string encode_object(const api::TypeRecord& type, const json::value& tree,
+                          std::optional<std::string_view> managed = {});
 
 /// A computed write.
 struct Change {

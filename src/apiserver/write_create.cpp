@@ -115,9 +115,7 @@ Result<Change> create_object(const WriteInput& input, const View& view, json::va
   if (existing) return api::already_exists(type, name);
   ORC_TRY(admit_validating(admission));
   change.expect(key, std::nullopt);
-  if (managers && !managers->empty())
-    api::metadata(object)["managedFields"] = api::print_managers(*managers, object.storage());
-  ORC_ASSIGN(change.stored, stored_value(input, object));
+  ORC_ASSIGN(change.stored, stored_value(input, object, managers.value_or(api::FieldManagers())));
   if (change.stored.size() > input.core->options().object_bytes_max) {
     return api::too_large(type.qualified_resource() + " \"" + name + "\" takes " +
                           std::to_string(change.stored.size()) + " bytes, at most " +

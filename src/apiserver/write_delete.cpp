@@ -96,7 +96,7 @@ bool mark(json::value& tree, std::int64_t grace, std::int64_t wall_ns, const Kin
 Result<Change> remove_object(const WriteInput& input, const View& view, const Loaded& loaded,
                              const DeleteRequest& request) {
   const api::TypeRecord& type = *input.type;
-  ORC_ASSIGN(json::value tree, loaded.tree());
+  ORC_ASSIGN(json::value tree, loaded.tree(input.storage()));
   const std::string name(api::meta_string(tree, "name"));
   ORC_TRY(check_preconditions(type, loaded, name, request));
   const KindHooks* hooks = kind_hooks(type);
@@ -106,7 +106,7 @@ Result<Change> remove_object(const WriteInput& input, const View& view, const Lo
   if (hooks != nullptr && hooks->on_delete != nullptr) ORC_TRY(hooks->on_delete(admission));
   ORC_TRY(admit_deletion(admission));
 
-  json::value next = tree;
+  json::value next(tree, input.storage());
   api::metadata(next).erase("resourceVersion");
   if (type.defines_types && api::metadata(next).if_contains("deletionTimestamp") == nullptr) {
     // The definition stays until the objects of its type are gone.

@@ -70,6 +70,11 @@ bool is_reset(const json::value& managed_fields) {
 }
 }  // namespace
 
+api::FieldManagers managers_of(const WriteInput& input, const Loaded& loaded) {
+  const auto managed = loaded.managed_fields(input.storage());
+  return managed ? managers_of(&*managed) : api::FieldManagers();
+}
+
 json::value take_managed_fields(json::value& object) {
   json::object& metadata = api::metadata(object);
   const auto found = metadata.find("managedFields");
@@ -90,7 +95,7 @@ api::FieldManagers track_change(const WriteInput& input, const json::value& old,
                                 const json::value& given) {
   if (is_reset(given)) {
     managers.clear();
-  } else if (!same_json(given, old_managed)) {
+  } else if (!given.is_null() && !same_json(given, old_managed)) {
     if (api::FieldManagers own = managers_of(&given); !own.empty()) managers = std::move(own);
   }
   // An object that nobody tracked is tracked from its first apply on.
@@ -146,10 +151,9 @@ Result<Change> compute_apply(const WriteInput& input, const View& view) {
   }
   ORC_ASSIGN(json::value old_tree, work_tree(input, *old));
   json::value live(old_tree, input.storage());
-  const json::value managed = take_managed_fields(live);
   if (input.version->conversion != nullptr) ORC_TRY(api::from_stored(*input.type, *input.version, live));
   ORC_ASSIGN(api::Applied applied,
-             api::apply_config(write, live, input.body, managers_of(&managed), input.force));
+             api::apply_config(write, live, input.body, managers_of(input, *old), input.force));
   if (input.version->conversion != nullptr) {
     api::apply_defaults(input.version->schema, applied.object);
     ORC_TRY(api::to_stored(*input.type, *input.version, applied.object));
@@ -159,8 +163,7 @@ Result<Change> compute_apply(const WriteInput& input, const View& view) {
                        std::move(applied.managers), applied.same_owners);
 }
 
-Result<AppliedScale> apply_scale(const WriteInput& input, const json::value& object,
-                                 const json::value& scale) {
+Result<AppliedScale> apply_scale(const WriteInput& input, const Loaded& object, const json::value& scale) {
   const api::TypeRecord& type = *input.type;
   api::ReplicaPaths paths;
   for (const api::TypeVersion& version : type.versions) {
@@ -170,7 +173,7 @@ Result<AppliedScale> apply_scale(const WriteInput& input, const json::value& obj
   }
   const std::string api_version = type.gvk(input.version->name).api_version();
   paths[api_version] = type.scale.replicas;
-  const api::FieldManagers own = managers_of(find(object, "/metadata/managedFields"));
+  const api::FieldManagers own = managers_of(input, object);
   api::FieldWrite write = field_write(input, "Apply");
   write.manager.api_version = input.sub->kind.api_version();
   write.schema = input.schema;

@@ -72,9 +72,28 @@ void take_resources(json::value& to, const json::value& from, std::string_view p
   set_at(to, pointer, std::move(merged));
 }
 
+/// The same members in the same order, whatever those named in `but` are.
+bool same_besides(const json::object& a, const json::object& b, std::initializer_list<std::string_view> but) {
+  const auto skip = [&](json::object::const_iterator at, json::object::const_iterator end) {
+    while (at != end && std::find(but.begin(), but.end(), std::string_view(at->key())) != but.end()) ++at;
+    return at;
+  };
+  auto x = skip(a.begin(), a.end());
+  auto y = skip(b.begin(), b.end());
+  for (; x != a.end() && y != b.end(); x = skip(++x, a.end()), y = skip(++y, b.end())) {
+    if (x->key() != y->key() || !same_json(x->value(), y->value())) return false;
+  }
+  return x == a.end() && y == b.end();
+}
+
 // Only what a status-like write may change is taken from `next`.
-json::value restrict_to(const SubresourceFields& fields, const json::value& old, const json::value& next) {
-  json::value result = old;
+json::value restrict_to(const SubresourceFields& fields, const json::value& old, json::value next) {
+  const json::object *old_metadata = api::metadata(old), *metadata = api::metadata(std::as_const(next));
+  if (fields.name == "status" && old_metadata != nullptr && metadata != nullptr &&
+      same_besides(old.get_object(), next.get_object(), {"status", "metadata"}) &&
+      same_besides(*old_metadata, *metadata, {"labels", "annotations"}))
+    return next;  // nothing else was changed, as most often
+  json::value result(old, next.storage());
   if (fields.name == "resize") {
     for (const std::string_view pointer : fields.pointers) take_resources(result, next, pointer);
     return result;
@@ -99,8 +118,9 @@ void restore_metadata(const json::value& old, json::value& next) {
       metadata.erase(field);
     }
   }
-  metadata.erase("resourceVersion");
-  metadata.erase("selfLink");
+  for (const char* field : {"resourceVersion", "selfLink"}) {
+    if (const auto found = metadata.find(field); found != metadata.end()) metadata.stable_erase(found);
+  }
 }
 
 // The status of the main resource belongs to /status.
@@ -127,6 +147,28 @@ std::string strict_words(const std::vector<std::string>& unknown) {
   std::string out = "strict decoding error: ";
   for (const std::string& text : api::strict_warnings(unknown, {}))
     out += (out.back() == ' ' ? "" : ", ") + text;
+  return out;
+}
+
+/// Of an object that somebody shares, with its resourceVersion behind the rest of its metadata: nearly always
+/// that goes again.
+json::value copy_of(const json::value& object, const json::storage_ptr& memory) {
+  json::object out(memory);
+  out.reserve(object.get_object().size());
+  for (const auto& [key, value] : object.get_object()) {
+    if (key != "metadata" || !value.is_object()) {
+      out.emplace(key, value);
+      continue;
+    }
+    json::object metadata(memory);
+    metadata.reserve(value.get_object().size());
+    for (const auto& [name, field] : value.get_object()) {
+      if (name != "resourceVersion") metadata.emplace(name, field);
+    }
+    if (const json::value* version = value.get_object().if_contains("resourceVersion"))
+      metadata.emplace("resourceVersion", *version);
+    out.emplace(key, std::move(metadata));
+  }
   return out;
 }
 
@@ -186,19 +228,25 @@ Result<Loaded> load_target(const WriteInput& input, const View& view) {
 }
 
 Result<json::value> work_tree(const WriteInput& input, const Loaded& loaded) {
-  ORC_ASSIGN(json::value tree, loaded.tree(input.storage()));
-  if (input.version->conversion == nullptr && !api::stored_as(*input.type, *input.version))
+  if (input.version->conversion == nullptr && !api::stored_as(*input.type, *input.version)) {
+    ORC_ASSIGN(json::value tree, loaded.tree(input.storage()));
     ORC_TRY(api::from_stored(*input.type, *input.version, tree));
-  return tree;
+    (void)take_managed_fields(tree);
+    return tree;
+  }
+  if (const auto kept = input.core->cache().find(loaded.kv.value, loaded.kv.mod_revision))
+    return copy_of(tree(*kept), input.storage());
+  return loaded.bare_tree(input.storage());
 }
 
-Result<Value> stored_value(const WriteInput& input, const json::value& object) {
-  if (input.type->converter == nullptr) return Value(encode_object(*input.type, object));
+Result<Value> stored_value(const WriteInput& input, const json::value& object,
+                           const api::FieldManagers& managers) {
+  const std::string managed = managers.empty() ? std::string() : api::managers_text(managers);
+  if (input.type->converter == nullptr) return Value(encode_object(*input.type, object, managed));
   json::value copy = object;
-  const json::value managed = take_managed_fields(copy);
+  (void)take_managed_fields(copy);
   ORC_TRY(api::to_stored(*input.type, *input.version, copy));
-  if (!managed.is_null()) api::metadata(copy)["managedFields"] = managed;
-  return Value(encode_object(*input.type, copy));
+  return Value(encode_object(*input.type, copy, managed));
 }
 
 Result<Change> finish_update(const WriteInput& input, const View& view, const Loaded& old,
@@ -206,13 +254,13 @@ Result<Change> finish_update(const WriteInput& input, const View& view, const Lo
                              std::optional<api::FieldManagers> managers, std::optional<bool> same_owners) {
   const api::TypeRecord& type = *input.type;
   const json::value given = take_managed_fields(next);
-  const json::value old_managed = take_managed_fields(old_tree);
+  ORC_ASSIGN(const json::value old_managed, old.managed_fields(input.storage()));
   const SubresourceFields* fields = input.sub == nullptr ? nullptr : fields_of(input.sub->name);
   restore_metadata(old_tree, next);
   json::object& old_metadata = api::metadata(old_tree);
   old_metadata.erase("resourceVersion");
   if (fields != nullptr) {
-    next = restrict_to(*fields, old_tree, next);
+    next = restrict_to(*fields, old_tree, std::move(next));
   } else if (type.has_status && input.sub == nullptr) {
     keep_status(old_tree, next);
   }
@@ -255,7 +303,7 @@ Result<Change> finish_update(const WriteInput& input, const View& view, const Lo
   if (last_finalizer_went(next, hooks)) {
     change.expect(old.kv.key, old.kv);
     change.remove(old.kv.key);
-    ORC_ASSIGN(change.stored, stored_value(input, next));
+    ORC_ASSIGN(change.stored, stored_value(input, next, {}));
     if (hooks != nullptr && hooks->on_removed != nullptr) {
       Admission removal{input, view, change, nullptr, &old_tree};
       ORC_TRY(hooks->on_removed(removal));
@@ -270,14 +318,13 @@ Result<Change> finish_update(const WriteInput& input, const View& view, const Lo
     change.compares.clear();
     return change;
   }
-  if (!managers->empty())
-    api::metadata(next)["managedFields"] = api::print_managers(*managers, next.storage());
+  if (!managers->empty()) admission.managers = &*managers;
   if (fields == nullptr) {
     ORC_TRY(admit_validating(admission));
   } else {
     ORC_TRY(admit_validating_subresource(admission));
   }
-  ORC_ASSIGN(change.stored, stored_value(input, next));
+  ORC_ASSIGN(change.stored, stored_value(input, next, *managers));
   if (change.stored.size() > input.core->options().object_bytes_max) {
     return api::too_large(type.qualified_resource() + " \"" + input.name() + "\" takes " +
                           std::to_string(change.stored.size()) + " bytes, at most " +
@@ -301,6 +348,11 @@ Result<Change> compute_patch(const WriteInput& input, const View& view) {
   ORC_ASSIGN(Loaded old, load_target(input, view));
   ORC_ASSIGN(json::value old_tree, work_tree(input, old));
   json::value next(old_tree, input.storage());
+  if (input.patch == PatchKind::json) {
+    // It may test, copy or move them; other patches only put others in their place.
+    ORC_ASSIGN(json::value managed, old.managed_fields(input.storage()));
+    if (!managed.is_null()) api::metadata(next)["managedFields"] = std::move(managed);
+  }
   const api::TypeVersion& version = *input.version;
   if (version.conversion != nullptr) ORC_TRY(api::from_stored(*input.type, version, next));
   ORC_TRY(apply_patch(input, version.schema, next));

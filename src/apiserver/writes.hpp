@@ -95,12 +95,14 @@ struct AppliedScale {
   json::value scale;
   api::FieldManagers managers;
 };
-Result<AppliedScale> apply_scale(const WriteInput& input, const json::value& object,
-                                 const json::value& scale);
+Result<AppliedScale> apply_scale(const WriteInput& input, const Loaded& object, const json::value& scale);
 /// metadata.managedFields out of an object; null where there are none.
 json::value take_managed_fields(json::value& object);
+/// Those of a stored object; none where they cannot be read.
+api::FieldManagers managers_of(const WriteInput& input, const Loaded& loaded);
 api::FieldManagers track_create(const WriteInput& input, const json::value& object);
-/// `managers`: those of `old_managed`, as the object had them; `given`: as the request has them.
+/// `managers`: those of `old_managed`, as the object had them; `given`: as the request has them, null where
+/// it has none.
 api::FieldManagers track_change(const WriteInput& input, const json::value& old, const json::value& next,
                                 api::FieldManagers managers, const json::value& old_managed,
                                 const json::value& given);
@@ -113,10 +115,13 @@ Result<DeleteRequest> read_delete_options(const json::value& options);
 /// Strict check of what decode found: 400, or warnings.
 Result<void> check_strict(WriteInput& input, const std::vector<std::string>& unknown,
                           const std::vector<std::string>& duplicate);
-/// What is stored, in the form in which the pipeline works (see WriteInput::work_schema).
+/// What is stored, in the form in which the pipeline works (see WriteInput::work_schema), without its
+/// managedFields.
 Result<json::value> work_tree(const WriteInput& input, const Loaded& loaded);
-/// What is put into the store for an object in the pipeline's form.
-Result<Value> stored_value(const WriteInput& input, const json::value& object);
+/// What is put into the store for an object in the pipeline's form and its managers, whatever managedFields
+/// the object shows.
+Result<Value> stored_value(const WriteInput& input, const json::value& object,
+                           const api::FieldManagers& managers);
 /// Loads what the request names; 404 otherwise.
 Result<Loaded> load_target(const WriteInput& input, const View& view);
 /// Applies a patch document of the input's kind.

@@ -210,115 +210,156 @@ struct DuplicateHandler {
   bool on_comment(std::string_view, error_code&) { return true; }
 };
 
-void print_double(double number, std::string& out) {
-  if (std::isfinite(number) && number == std::floor(number) && std::fabs(number) < 1e15) {
-    out += std::to_string(static_cast<std::int64_t>(number));
-    return;
-  }
-  char buffer[64];
-  const auto end = std::to_chars(buffer, buffer + sizeof buffer, number).ptr;
-  out.append(buffer, end);
-}
-
-template <class Number>
-void print_integer(Number number, std::string& out) {
-  char buffer[24];
-  out.append(buffer, std::to_chars(buffer, buffer + sizeof buffer, number).ptr);
-}
-
 /// Eight bytes of which none is to be escaped; of those above 0x7f it may say no.
-bool is_plain(const char* bytes) {
+bool is_plain(std::uint64_t word) {
   constexpr std::uint64_t kOnes = 0x0101010101010101u, kHighs = 0x8080808080808080u;
-  const auto some_zero = [](std::uint64_t word) { return (word - kOnes) & ~word & kHighs; };
-  std::uint64_t word = 0;
-  std::memcpy(&word, bytes, sizeof word);
+  const auto some_zero = [](std::uint64_t each) { return (each - kOnes) & ~each & kHighs; };
   const std::uint64_t below_space = (word - kOnes * 0x20) & ~word & kHighs;
   return ((word & kHighs) | below_space | some_zero(word ^ kOnes * '"') | some_zero(word ^ kOnes * '\\')) ==
          0;
 }
 
-/// As Boost.JSON escapes: quotes, backslashes and control characters, nothing else.
-void print_string(std::string_view text, std::string& out) {
-  out += '"';
-  std::size_t done = 0;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text.size() - i >= sizeof(std::uint64_t) && is_plain(text.data() + i)) {
-      i += sizeof(std::uint64_t) - 1;
-      continue;
-    }
-    const auto c = static_cast<unsigned char>(text[i]);
-    if (c >= 0x20 && c != '"' && c != '\\') [[likely]]
-      continue;
-    out.append(text, done, i - done);
-    done = i + 1;
-    static constexpr std::string_view kShort = "\bb\ff\nn\rr\tt\"\"\\\\";
-    const std::size_t at = kShort.find(text[i]);
-    out += '\\';
-    if (at != std::string_view::npos && at % 2 == 0) {
-      out += kShort[at + 1];
-    } else {
-      out += "u00";
-      out += "0123456789abcdef"[c >> 4];
-      out += "0123456789abcdef"[c & 15];
-    }
+/// The same of a whole text.
+bool is_plain(std::string_view text) {
+  std::uint64_t word = 0x2020202020202020u;
+  if (text.size() < sizeof word) {
+    text.copy(reinterpret_cast<char*>(&word), text.size());
+    return is_plain(word);
   }
-  out.append(text, done);
-  out += '"';
+  const char* const last = text.data() + text.size() - sizeof word;
+  for (const char* at = text.data(); at < last; at += sizeof word) {
+    std::memcpy(&word, at, sizeof word);
+    if (!is_plain(word)) return false;
+  }
+  std::memcpy(&word, last, sizeof word);
+  return is_plain(word);
 }
 
-void print(const json::value& value, std::string& out, int indent, int level) {
-  const auto line = [&](int depth) {
-    if (indent == 0) return;
-    out += '\n';
-    out.append(static_cast<std::size_t>(indent * depth), ' ');
-  };
-  switch (value.kind()) {
-    case json::kind::null:
-      out += "null";
-      break;
-    case json::kind::bool_:
-      out += value.get_bool() ? "true" : "false";
-      break;
-    case json::kind::int64:
-      print_integer(value.get_int64(), out);
-      break;
-    case json::kind::uint64:
-      print_integer(value.get_uint64(), out);
-      break;
-    case json::kind::double_:
-      print_double(value.get_double(), out);
-      break;
-    case json::kind::string:
-      print_string(value.get_string(), out);
-      break;
-    case json::kind::array: {
-      out += '[';
-      bool first = true;
-      for (const json::value& item : value.get_array()) {
-        if (!std::exchange(first, false)) out += ',';
-        line(level + 1);
-        print(item, out, indent, level + 1);
+/// Prints behind what a text holds. Most of JSON is short words and single characters: they are gathered on
+/// the stack, so that the text grows in a few long steps.
+class Printer {
+ public:
+  Printer(std::string& out, int indent) : out_(out), indent_(indent) {}
+  ~Printer() { flush(); }
+  Printer(const Printer&) = delete;
+  Printer& operator=(const Printer&) = delete;
+
+  void print(const json::value& value, int level = 0) {
+    switch (value.kind()) {
+      case json::kind::null:
+        return put("null");
+      case json::kind::bool_:
+        return put(value.get_bool() ? "true" : "false");
+      case json::kind::int64:
+        return put_number(value.get_int64());
+      case json::kind::uint64:
+        return put_number(value.get_uint64());
+      case json::kind::double_:
+        return put_double(value.get_double());
+      case json::kind::string:
+        return put_quoted(value.get_string());
+      case json::kind::array: {
+        put('[');
+        bool first = true;
+        for (const json::value& item : value.get_array()) {
+          if (!std::exchange(first, false)) put(',');
+          line(level + 1);
+          print(item, level + 1);
+        }
+        if (!first) line(level);
+        return put(']');
       }
-      if (!first) line(level);
-      out += ']';
-      break;
-    }
-    case json::kind::object: {
-      out += '{';
-      bool first = true;
-      for (const auto& member : value.get_object()) {
-        if (!std::exchange(first, false)) out += ',';
-        line(level + 1);
-        print_string(member.key(), out);
-        out += indent == 0 ? ":" : ": ";
-        print(member.value(), out, indent, level + 1);
+      case json::kind::object: {
+        put('{');
+        bool first = true;
+        for (const auto& member : value.get_object()) {
+          if (!std::exchange(first, false)) put(',');
+          line(level + 1);
+          put_quoted(member.key());
+          put(':');
+          if (indent_ != 0) put(' ');
+          print(member.value(), level + 1);
+        }
+        if (!first) line(level);
+        return put('}');
       }
-      if (!first) line(level);
-      out += '}';
-      break;
     }
   }
-}
+
+  /// As Boost.JSON escapes: quotes, backslashes and control characters, nothing else.
+  void put_quoted(std::string_view text) {
+    put('"');
+    if (is_plain(text)) {
+      put(text);
+    } else {
+      put_escaped(text);
+    }
+    put('"');
+  }
+
+ private:
+  void flush() {
+    out_.append(buffer_, used_);
+    used_ = 0;
+  }
+  void put(char c) {
+    if (used_ == sizeof buffer_) flush();
+    buffer_[used_++] = c;
+  }
+  void put(std::string_view text) {
+    if (text.size() > sizeof buffer_ - used_) {
+      flush();
+      if (text.size() > sizeof buffer_) {
+        out_ += text;
+        return;
+      }
+    }
+    used_ += text.copy(buffer_ + used_, text.size());
+  }
+  void put(const char* text) { put(std::string_view(text)); }
+  void put_escaped(std::string_view text) {
+    std::size_t done = 0;
+    for (std::size_t i = 0; i < text.size(); ++i) {
+      const auto c = static_cast<unsigned char>(text[i]);
+      if (c >= 0x20 && c != '"' && c != '\\') [[likely]]
+        continue;
+      put(text.substr(done, i - done));
+      done = i + 1;
+      static constexpr std::string_view kShort = "\bb\ff\nn\rr\tt\"\"\\\\";
+      const std::size_t at = kShort.find(text[i]);
+      put('\\');
+      if (at != std::string_view::npos && at % 2 == 0) {
+        put(kShort[at + 1]);
+      } else {
+        put("u00");
+        put("0123456789abcdef"[c >> 4]);
+        put("0123456789abcdef"[c & 15]);
+      }
+    }
+    put(text.substr(done));
+  }
+  template <class Number>
+  void put_number(Number number) {
+    char digits[64];
+    const char* const end = std::to_chars(digits, digits + sizeof digits, number).ptr;
+    put(std::string_view(digits, static_cast<std::size_t>(end - digits)));
+  }
+  void put_double(double number) {
+    if (std::isfinite(number) && number == std::floor(number) && std::fabs(number) < 1e15)
+      return put_number(static_cast<std::int64_t>(number));
+    put_number(number);
+  }
+  void line(int depth) {
+    if (indent_ == 0) return;
+    put('\n');
+    for (int i = 0; i < indent_ * depth; ++i) put(' ');
+  }
+
+  std::string& out_;
+  const int indent_;
+  std::size_t used_ = 0;
+  char buffer_[1024];
+};
 
 /// One step of a JSON pointer, unescaped (into `room` where it has to be); advances `pointer`.
 std::string_view next_token(std::string_view& pointer, std::string& room) {
@@ -399,17 +440,17 @@ bool same_json(const json::value& a, const json::value& b) {
                     [](const json::value& one, const json::value& other) { return same_json(one, other); });
 }
 
-void print_json(std::string& out, const json::value& value) { print(value, out, 0, 0); }
-void print_quoted(std::string& out, std::string_view text) { print_string(text, out); }
+void print_json(std::string& out, const json::value& value) { Printer(out, 0).print(value); }
+void print_quoted(std::string& out, std::string_view text) { Printer(out, 0).put_quoted(text); }
 
 std::string to_json(const json::value& value) {
   std::string out;
-  print(value, out, 0, 0);
+  print_json(out, value);
   return out;
 }
 std::string to_pretty_json(const json::value& value) {
   std::string out;
-  print(value, out, 2, 0);
+  Printer(out, 2).print(value);
   out += '\n';
   return out;
 }

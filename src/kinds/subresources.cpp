@@ -46,7 +46,7 @@ Result<Change> write_scale(const WriteInput& input, const View& view) {
   ORC_ASSIGN(json::value scale, scale_of(*input.type, tree));
   std::optional<api::FieldManagers> managers;
   if (input.call->info.verb == "patch" && input.patch == PatchKind::apply) {
-    ORC_ASSIGN(AppliedScale applied, apply_scale(input, tree, scale));
+    ORC_ASSIGN(AppliedScale applied, apply_scale(input, old, scale));
     scale = std::move(applied.scale);
     managers = std::move(applied.managers);
   } else if (input.call->info.verb == "patch") {
@@ -75,7 +75,7 @@ Result<Change> write_scale(const WriteInput& input, const View& view) {
                    "must be greater than or equal to 0");
     return api::invalid("autoscaling", "Scale", input.name(), errors);
   }
-  json::value next = tree;
+  json::value next(tree, input.storage());
   set_at(next, input.type->scale.replicas, count);
   WriteInput main = input;
   main.sub = nullptr;
@@ -100,8 +100,8 @@ Error refused_binding(const WriteInput& input, const std::string& why) {
 Result<Change> bind_pod(const WriteInput& input, const View& view) {
   if (input.call->info.verb != "create") return api::method_not_allowed(*input.type, input.call->info.verb);
   ORC_ASSIGN(Loaded old, load_target(input, view));
-  ORC_ASSIGN(json::value pod, old.tree());
-  json::value binding = input.body;
+  ORC_ASSIGN(json::value next, work_tree(input, old));
+  json::value binding(input.body, input.storage());
   Change change;
   change.dry_run = input.dry_run;
   Admission admission{input, view, change, &binding, nullptr};
@@ -121,12 +121,11 @@ Result<Change> bind_pod(const WriteInput& input, const View& view) {
   }
   if (old.view.deleting)
     return refused_binding(input, "pod " + input.name() + " is being deleted, cannot be assigned to a host");
-  if (const std::string bound = string_at(pod, "/spec/nodeName"); !bound.empty()) {
+  if (const std::string bound = string_at(next, "/spec/nodeName"); !bound.empty()) {
     return refused_binding(input, "pod " + input.name() + " is already assigned to node \"" + bound + "\"");
   }
-  if (const json::array* gates = array_at(pod, "/spec/schedulingGates"); gates != nullptr && !gates->empty())
+  if (const json::array* gates = array_at(next, "/spec/schedulingGates"); gates != nullptr && !gates->empty())
     return refused_binding(input, "pod " + input.name() + " has non-empty .spec.schedulingGates");
-  json::value next = pod;
   set_at(next, "/spec/nodeName", json::value(node));
   for (const char* words : {"annotations", "labels"}) {
     const json::object* given = object_at(binding, std::string("/metadata/") + words);
@@ -137,10 +136,10 @@ Result<Change> bind_pod(const WriteInput& input, const View& view) {
   }
   const json::value scheduled = json::object{{"type", "PodScheduled"},
                                              {"status", "True"},
-                                             {"observedGeneration", int_at(pod, "/metadata/generation")},
+                                             {"observedGeneration", int_at(next, "/metadata/generation")},
                                              {"lastProbeTime", nullptr},
                                              {"lastTransitionTime", api::format_time(input.now().wall_ns)}};
-  json::array conditions;
+  json::array conditions(next.storage());
   if (const json::array* before = array_at(next, "/status/conditions")) {
     for (const json::value& condition : *before) {
       if (string_at(condition, "/type") != "PodScheduled") conditions.push_back(condition);
@@ -151,7 +150,7 @@ Result<Change> bind_pod(const WriteInput& input, const View& view) {
   api::metadata(next).erase("resourceVersion");
   // A binding is no new generation: upstream writes it past the strategy that counts them.
   change.expect(old.kv.key, old.kv);
-  change.put(old.kv.key, Value(encode_object(*input.type, next)));
+  change.put(old.kv.key, Value(encode_object(*input.type, next, old.view.managed_fields)));
   return success(std::move(change));
 }
 

@@ -5,7 +5,9 @@
 #include <array>
 
 #include "api/meta.hpp"
+#include "api/object_tree.hpp"
 #include "api/status.hpp"
+#include "api/tree.hpp"
 #include "apiserver/admission.hpp"
 #include "apiserver/admission/plugins.hpp"
 
@@ -35,16 +37,16 @@ bool namespace_has_content(const json::value& object) {
 }
 void mark_terminating(json::value& object) { set_at(object, "/status/phase", "Terminating"); }
 
-/// The class with globalDefault; of several the one with the lowest value.
-Result<std::optional<json::value>> default_priority_class(const View& view) {
-  ORC_ASSIGN(auto classes,
-             view.range(objects_range({"scheduling.k8s.io", "priorityclasses"}, ""), kPriorityClassesMax));
-  std::optional<json::value> found;
+/// The class with globalDefault; of several the one with the lowest value. Empty: there is none.
+Result<Object> default_priority_class(const Admission& admission) {
+  ORC_ASSIGN(
+      const auto classes,
+      admission.view.range(objects_range({"scheduling.k8s.io", "priorityclasses"}, ""), kPriorityClassesMax));
+  Object found;
   for (const KeyValue& kv : classes) {
-    ORC_ASSIGN(StoredView stored, decode_stored_frame(kv.value.bytes()));
-    ORC_ASSIGN(json::value tree, parse_json(stored.json));
-    if (!bool_at(tree, "/globalDefault")) continue;
-    if (!found || int_at(tree, "/value") < int_at(*found, "/value")) found = std::move(tree);
+    ORC_ASSIGN(Object object, admission.input.core->cache().get(kv.value, kv.mod_revision));
+    if (!bool_at(tree(object), "/globalDefault")) continue;
+    if (!found || int_at(tree(object), "/value") < int_at(tree(found), "/value")) found = std::move(object);
   }
   return found;
 }
@@ -56,19 +58,19 @@ Result<void> set_priority(Admission& admission, json::object& spec) {
                           why);
   };
   const std::string name = string_at(*admission.object, "/spec/priorityClassName");
-  std::optional<json::value> chosen;
+  Object chosen;
   if (!name.empty()) {
-    ORC_ASSIGN(auto found,
-               admission.view.load(object_key({"scheduling.k8s.io", "priorityclasses"}, "", name)));
+    ORC_ASSIGN(const auto found,
+               admission.view.get(object_key({"scheduling.k8s.io", "priorityclasses"}, "", name)));
     if (!found) return refuse("no PriorityClass with name " + name + " was found");
-    ORC_ASSIGN(chosen, found->tree());
+    ORC_ASSIGN(chosen, admission.input.core->cache().get(found->value, found->mod_revision));
   } else {
-    ORC_ASSIGN(chosen, default_priority_class(admission.view));
-    if (chosen) spec["priorityClassName"] = api::meta_string(*chosen, "name");
+    ORC_ASSIGN(chosen, default_priority_class(admission));
+    if (chosen) spec["priorityClassName"] = chosen.name();
   }
   const std::string preempts = "PreemptLowerPriority";
-  const std::int64_t priority = chosen ? int_at(*chosen, "/value") : 0;
-  const std::string policy = chosen ? string_at(*chosen, "/preemptionPolicy", preempts) : preempts;
+  const std::int64_t priority = int_at(tree(chosen), "/value");
+  const std::string policy = string_at(tree(chosen), "/preemptionPolicy", preempts);
   if (spec.contains("priority") && int_at(*admission.object, "/spec/priority") != priority) {
     return refuse("the integer value of priority (" +
                   std::to_string(int_at(*admission.object, "/spec/priority")) +
@@ -99,32 +101,32 @@ Result<void> keep_priority(Admission& admission) {
 Result<void> admit_priority_class(Admission& admission) {
   if (!bool_at(*admission.object, "/globalDefault")) return {};
   const std::string name(api::meta_string(*admission.object, "name"));
-  ORC_ASSIGN(const auto other, default_priority_class(admission.view));
-  if (!other || api::meta_string(*other, "name") == name) return {};
-  return api::forbidden(*admission.input.type, name,
-                        "PriorityClass " + std::string(api::meta_string(*other, "name")) +
-                            " is already marked as default. Only one default can exist");
+  ORC_ASSIGN(const Object other, default_priority_class(admission));
+  if (!other || other.name() == name) return {};
+  return api::forbidden(
+      *admission.input.type, name,
+      "PriorityClass " + other.name() + " is already marked as default. Only one default can exist");
 }
 
 bool tolerates(const json::array& tolerations, std::string_view key) {
   for (const json::value& toleration : tolerations) {
-    const std::string own = string_at(toleration, "/key");
-    const std::string effect = string_at(toleration, "/effect");
+    if (!toleration.is_object()) continue;
+    const std::string_view own = api::text_of(toleration.get_object(), "key");
+    const std::string_view effect = api::text_of(toleration.get_object(), "effect");
     if ((own == key || own.empty()) && (effect == "NoExecute" || effect.empty())) return true;
   }
   return false;
 }
 
 void add_default_tolerations(json::object& spec) {
+  static const json::value kToleration = json::object{{"key", ""},
+                                                      {"operator", "Exists"},
+                                                      {"effect", "NoExecute"},
+                                                      {"tolerationSeconds", kTolerationSeconds}};
   json::value& list = spec["tolerations"];
-  if (!list.is_array()) list = json::array();
-  json::array& tolerations = list.get_array();
+  json::array& tolerations = list.is_array() ? list.get_array() : list.emplace_array();
   for (const char* key : {"node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"}) {
-    if (tolerates(tolerations, key)) continue;
-    tolerations.push_back(json::object{{"key", key},
-                                       {"operator", "Exists"},
-                                       {"effect", "NoExecute"},
-                                       {"tolerationSeconds", kTolerationSeconds}});
+    if (!tolerates(tolerations, key)) tolerations.emplace_back(kToleration).get_object()["key"] = key;
   }
 }
 

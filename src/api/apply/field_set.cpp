@@ -161,8 +161,10 @@ void FieldNodes::settle() {
   const auto by_element = [](const FieldNode& a, const FieldNode& b) {
     return (a.element <=> b.element) < 0;
   };
-  if (!std::is_sorted(row_.begin(), row_.end(), by_element))
-    std::stable_sort(row_.begin(), row_.end(), by_element);
+  const auto not_before = [&](const FieldNode& a, const FieldNode& b) { return !by_element(a, b); };
+  if (std::adjacent_find(row_.begin(), row_.end(), not_before) == row_.end()) return;
+  // What is united of equal elements is the same in any order.
+  std::sort(row_.begin(), row_.end(), by_element);
   std::size_t kept = 0;
   for (std::size_t i = 1; i < row_.size(); ++i) {
     if (row_[kept].element == row_[i].element) {
@@ -220,6 +222,10 @@ bool FieldSet::contains(const FieldSet& other) const {
     if (own == children.end() || own->element != element || !own->below.contains(below)) return false;
   }
   return true;
+}
+
+FieldSet FieldSet::united(FieldSet a, FieldSet&& b) {
+  return a.empty() ? std::move(b) : united(std::move(a), static_cast<const FieldSet&>(b));
 }
 
 FieldSet FieldSet::united(FieldSet a, const FieldSet& b) {
@@ -282,6 +288,25 @@ bool operator==(const FieldSet& a, const FieldSet& b) {
 }
 
 Result<FieldSet> FieldSet::from_json(const json::value& fields) { return read(fields, 0); }
+
+void FieldSet::print(std::string& out) const {
+  out += '{';
+  bool first = true;
+  const auto key = [&](std::string_view text) {
+    if (!std::exchange(first, false)) out += ',';
+    print_quoted(out, text);
+    out += ':';
+  };
+  if (member && !children.empty()) {
+    key(".");
+    out += "{}";
+  }
+  for (const auto& [element, below] : children) {
+    key(element.text());
+    below.print(out);
+  }
+  out += '}';
+}
 
 json::object FieldSet::to_json(const json::storage_ptr& memory) const {
   json::object out(memory);

@@ -75,6 +75,7 @@ struct FieldSet {
 
   bool contains(const FieldSet& other) const;
   static FieldSet united(FieldSet a, const FieldSet& b);
+  static FieldSet united(FieldSet a, FieldSet&& b);
   static FieldSet common(const FieldSet& a, const FieldSet& b);
   static FieldSet without(FieldSet a, const FieldSet& b);
   friend bool operator==(const FieldSet& a, const FieldSet& b);
@@ -82,6 +83,8 @@ struct FieldSet {
   /// FieldsV1. Depth and size are bounded by the body that holds it.
   static Result<FieldSet> from_json(const json::value& fields);
   json::object to_json(const json::storage_ptr& memory = {}) const;
+  /// The same as a text, behind what `out` holds.
+  void print(std::string& out) const;
 };
 
 struct FieldNode {

@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "api/tree.hpp"
-#include "base/json.hpp"
+#include "base/json_text.hpp"
 
 namespace orchestra::api {
 namespace {
@@ -40,15 +40,21 @@ Result<FieldManagers> read_managers(const json::value& managed_fields) {
   return managers;
 }
 
-json::array print_managers(const FieldManagers& managers, const json::storage_ptr& memory) {
+namespace {
+std::vector<const FieldManager*> in_order(const FieldManagers& managers) {
   std::vector<const FieldManager*> sorted;
   for (const FieldManager& manager : managers) sorted.push_back(&manager);
-  std::stable_sort(sorted.begin(), sorted.end(), [](const FieldManager* a, const FieldManager* b) {
-    return std::tie(a->operation, a->time, a->name, a->api_version, a->subresource) <
-           std::tie(b->operation, b->time, b->name, b->api_version, b->subresource);
+  std::sort(sorted.begin(), sorted.end(), [](const FieldManager* a, const FieldManager* b) {
+    return std::tie(a->operation, a->time, a->name, a->api_version, a->subresource, a) <
+           std::tie(b->operation, b->time, b->name, b->api_version, b->subresource, b);
   });
+  return sorted;
+}
+}  // namespace
+
+json::array print_managers(const FieldManagers& managers, const json::storage_ptr& memory) {
   json::array out(memory);
-  for (const FieldManager* manager : sorted) {
+  for (const FieldManager* manager : in_order(managers)) {
     json::object entry(
         {{"manager", manager->name}, {"operation", manager->operation}, {"apiVersion", manager->api_version}},
         memory);
@@ -59,6 +65,26 @@ json::array print_managers(const FieldManagers& managers, const json::storage_pt
     out.push_back(std::move(entry));
   }
   return out;
+}
+
+std::string managers_text(const FieldManagers& managers) {
+  std::string out = "[";
+  const auto member = [&](std::string_view key, const std::string& value) {
+    out += key;
+    print_quoted(out, value);
+  };
+  for (const FieldManager* manager : in_order(managers)) {
+    if (out.size() > 1) out += ',';
+    member("{\"manager\":", manager->name);
+    member(",\"operation\":", manager->operation);
+    member(",\"apiVersion\":", manager->api_version);
+    if (!manager->time.empty()) member(",\"time\":", manager->time);
+    out += ",\"fieldsType\":\"FieldsV1\",\"fieldsV1\":";
+    manager->fields.print(out);
+    if (!manager->subresource.empty()) member(",\"subresource\":", manager->subresource);
+    out += '}';
+  }
+  return out += ']';
 }
 
 bool same_but_times(const FieldManagers& a, const FieldManagers& b) {

@@ -32,6 +32,8 @@ inline constexpr std::size_t kManagerNameMax = 128;
 Result<FieldManagers> read_managers(const json::value& managed_fields);
 /// Canonical order: Apply first, then by time, name, version, subresource.
 json::array print_managers(const FieldManagers& managers, const json::storage_ptr& memory = {});
+/// The same as a text.
+std::string managers_text(const FieldManagers& managers);
 bool same_but_times(const FieldManagers& a, const FieldManagers& b);
 /// "kubectl" of "kubectl/v1.32 (linux/amd64)", cut to what a manager's name may be.
 std::string manager_of_user_agent(std::string_view user_agent);

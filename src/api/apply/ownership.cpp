@@ -41,7 +41,7 @@ struct Effect {
   FieldSet written;  ///< added or modified
   FieldSet removed;
   explicit Effect(FieldChanges changes)
-      : written(FieldSet::united(std::move(changes.modified), changes.added)),
+      : written(FieldSet::united(std::move(changes.modified), std::move(changes.added))),
         removed(std::move(changes.removed)) {}
 };
 
@@ -83,8 +83,9 @@ FieldSet take_over(const FieldWrite& write, const json::value& before, const jso
           taken = true;  // the type has this version no more: the set means nothing
           continue;
         }
-        const FieldSet lost = FieldSet::united(FieldSet::common(manager.fields, effect->written),
-                                               FieldSet::common(manager.fields, effect->removed));
+        FieldSet written = FieldSet::common(manager.fields, effect->written);
+        FieldSet lost =
+            FieldSet::united(std::move(written), FieldSet::common(manager.fields, effect->removed));
         if (!lost.empty()) manager.fields = FieldSet::without(std::move(manager.fields), lost);
         taken = taken || !lost.empty() || manager.fields.empty();
         if (manager.fields.empty()) continue;
@@ -215,7 +216,7 @@ FieldManagers track_update(const FieldWrite& write, const json::value& before, c
     const auto previous = std::find_if(given.begin(), given.end(),
                                        [&](const FieldManager& each) { return each.is(write.manager); });
     if (previous != given.end()) {
-      previous->fields = FieldSet::united(std::move(previous->fields), taken);
+      previous->fields = FieldSet::united(std::move(previous->fields), std::move(taken));
       previous->time = write.manager.time;
     } else {
       given.push_back(write.manager);

@@ -63,10 +63,9 @@ PathElement item_element(SchemaRef list, const json::value& item, std::size_t in
   return {PathElement::Kind::key, std::move(word)};
 }
 
-bool is_empty(const json::value* value) {
-  if (value == nullptr || value->is_null()) return true;
-  if (value->is_object()) return value->get_object().empty();
-  return value->is_array() && value->get_array().empty();
+bool is_empty(const json::value& value) {
+  if (value.is_object()) return value.get_object().empty();
+  return value.is_null() || (value.is_array() && value.get_array().empty());
 }
 
 FieldSet collect(SchemaRef schema, const json::value& value) {
@@ -116,18 +115,6 @@ std::vector<Item> items_of(SchemaRef list, const json::value* value) {
   return items;
 }
 
-FieldChanges compare_leaf(const json::value* before, const json::value* after) {
-  FieldChanges changes;
-  if (before == nullptr) {
-    changes.added.member = true;
-  } else if (after == nullptr) {
-    changes.removed.member = true;
-  } else if (!same_json(*before, *after)) {
-    changes.modified.member = true;
-  }
-  return changes;
-}
-
 void add_below(FieldChanges& changes, const PathElement& element, FieldChanges below) {
   for (FieldSet FieldChanges::*set :
        {&FieldChanges::added, &FieldChanges::removed, &FieldChanges::modified}) {
@@ -135,42 +122,74 @@ void add_below(FieldChanges& changes, const PathElement& element, FieldChanges b
   }
 }
 
-FieldChanges compare(SchemaRef schema, const json::value* before, const json::value* after) {
-  FieldChanges changes;
-  if (before == nullptr && after == nullptr) return changes;
-  const Shape shape = shape_of(schema, after != nullptr ? *after : *before);
-  const bool mixed = before != nullptr && after != nullptr && shape_of(schema, *before) != shape;
-  if (shape == Shape::leaf || mixed || (is_empty(before) && is_empty(after)))
-    return compare_leaf(before, after);
+/// All of a value that was not there before, or is not there any more: each of its paths is a member.
+FieldSet whole(SchemaRef schema, const json::value& value) {
+  FieldSet set;
+  set.member = true;
+  const Shape shape = shape_of(schema, value);
   if (shape == Shape::map) {
-    static const json::object kNone;
-    const json::object& old = before != nullptr && before->is_object() ? before->get_object() : kNone;
-    const json::object& now = after != nullptr && after->is_object() ? after->get_object() : kNone;
-    const auto member = [&](std::string_view name, const json::value* was, const json::value* is) {
-      FieldChanges below = compare(member_schema(schema, name), was, is);
-      if (!below.empty()) add_below(changes, PathElement::field(name), std::move(below));
-    };
-    for (const auto& [name, value] : old) member(name, &value, now.if_contains(name));
-    for (const auto& [name, value] : now) {
-      if (!old.contains(name)) member(name, nullptr, &value);
+    set.children.reserve(value.get_object().size());
+    for (const auto& [name, member] : value.get_object())
+      set.children.append(PathElement::field(name), whole(member_schema(schema, name), member));
+    set.children.settle();
+  } else if (shape == Shape::list) {
+    std::vector<Item> items = items_of(schema, &value);
+    set.children.reserve(items.size());
+    for (Item& item : items) {
+      FieldSet below = whole(schema.element(), *item.value);
+      set.children.append(std::move(item.element), std::move(below));
     }
-  } else if (before == nullptr || after == nullptr || !same_json(*before, *after)) {
-    const std::vector<Item> old = items_of(schema, before), now = items_of(schema, after);
+  }
+  return set;
+}
+
+/// Most writes leave most of an object as it was. So many levels are first compared as a whole; below, where
+/// somebody could nest a thousand objects, each is looked at once.
+constexpr int kLevelsComparedWhole = 4;
+
+FieldChanges compare(SchemaRef schema, const json::value& before, const json::value& after, int level) {
+  FieldChanges changes;
+  const Shape shape = shape_of(schema, after);
+  const bool mixed = shape_of(schema, before) != shape;
+  if (shape == Shape::leaf || mixed || (is_empty(before) && is_empty(after))) {
+    changes.modified.member = !same_json(before, after);
+    return changes;
+  }
+  if ((level < kLevelsComparedWhole || shape == Shape::list) && same_json(before, after)) return changes;
+  const auto member = [&](SchemaRef below, const json::value* was, const json::value* is,
+                          const auto& element) {
+    if (was == nullptr) {
+      changes.added.children.append(element(), whole(below, *is));
+    } else if (is == nullptr) {
+      changes.removed.children.append(element(), whole(below, *was));
+    } else if (FieldChanges inner = compare(below, *was, *is, level + 1); !inner.empty()) {
+      add_below(changes, element(), std::move(inner));
+    }
+  };
+  if (shape == Shape::map) {
+    const json::object &old = before.get_object(), &now = after.get_object();
+    const auto named = [&](std::string_view name, const json::value* was, const json::value* is) {
+      member(member_schema(schema, name), was, is, [&] { return PathElement::field(name); });
+    };
+    for (const auto& [name, value] : old) named(name, &value, now.if_contains(name));
+    for (const auto& [name, value] : now) {
+      if (!old.contains(name)) named(name, nullptr, &value);
+    }
+  } else {
+    const std::vector<Item> old = items_of(schema, &before), now = items_of(schema, &after);
     auto x = old.begin();
     auto y = now.begin();
     while (x != old.end() || y != now.end()) {
       const auto order = x == old.end()   ? std::weak_ordering::greater
                          : y == now.end() ? std::weak_ordering::less
                                           : x->element <=> y->element;
-      add_below(changes, order <= 0 ? x->element : y->element,
-                compare(schema.element(), order <= 0 ? x->value : nullptr, order >= 0 ? y->value : nullptr));
+      member(schema.element(), order <= 0 ? x->value : nullptr, order >= 0 ? y->value : nullptr,
+             [&] { return order <= 0 ? x->element : y->element; });
       if (order <= 0) ++x;
       if (order >= 0) ++y;
     }
   }
   for (FieldSet* set : {&changes.added, &changes.removed, &changes.modified}) set->children.settle();
-  if (before == nullptr) changes.added.member = true;
-  if (after == nullptr) changes.removed.member = true;
   return changes;
 }
 
@@ -299,7 +318,7 @@ FieldSet fields_of(SchemaRef schema, const json::value& value) {
 }
 
 FieldChanges compare_fields(SchemaRef schema, const json::value& before, const json::value& after) {
-  return compare(schema, &before, &after);
+  return compare(schema, before, after, 0);
 }
 
 Result<bool> merge_fields(SchemaRef schema, json::value& live, const json::value& config) {

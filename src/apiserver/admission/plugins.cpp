@@ -15,6 +15,13 @@ void note(const Admission& admission, const std::string& key, std::string value)
   if (const auto& notes = admission.input.call->notes) notes->admission[key] = std::move(value);
 }
 
+void show_managers(Admission& admission) {
+  if (admission.managers == nullptr) return;
+  json::value& object = *admission.object;
+  api::metadata(object)["managedFields"] = api::print_managers(*admission.managers, object.storage());
+  admission.managers = nullptr;
+}
+
 Result<void> admit_mutating(Admission& admission) {
   if (admission.input.type->virtual_only) return {};
   ORC_TRY(admit_limit_ranges(admission));

@@ -76,6 +76,7 @@ Result<void> check_expression(const std::string& text, const std::vector<std::st
 }
 
 Result<WriteSubject> WriteSubject::of(Admission& admission) {
+  show_managers(admission);
   const json::value& judged = admission.object != nullptr ? *admission.object : *admission.old;
   const api::TypeRecord& type = *admission.input.type;
   WriteSubject subject{

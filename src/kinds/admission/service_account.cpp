@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "api/meta.hpp"
+#include "api/object_tree.hpp"
 #include "api/status.hpp"
 #include "apiserver/admission/plugins.hpp"
 #include "apiserver/auth/tokens.hpp"
@@ -22,7 +23,8 @@ bool mounts_at(const json::value& container, std::string_view path) {
          });
 }
 
-json::value access_volume(const std::string& name) {
+/// All but its name.
+json::value access_volume() {
   const json::value token = json::object{
       {"serviceAccountToken", json::object{{"expirationSeconds", kTokenSeconds}, {"path", "token"}}}};
   const json::value ca = json::object{
@@ -36,11 +38,22 @@ json::value access_volume(const std::string& name) {
                                   {"fieldRef", json::object{{"apiVersion", "v1"},
                                                             {"fieldPath", "metadata.namespace"}}}}}}}}};
   return json::object{
-      {"name", name},
+      {"name", ""},
       {"projected", json::object{{"sources", json::array{token, ca, ns}}, {"defaultMode", 420}}}};
 }
 
+json::array& list_of(json::object& object, std::string_view field) {
+  json::value& list = object[field];
+  return list.is_array() ? list.get_array() : list.emplace_array();
+}
+
 void mount_access(Admission& admission, json::object& spec) {
+  static const json::value kVolume = access_volume();
+  static const json::value kMount = json::object{{"name", ""}, {"readOnly", true}, {"mountPath", kMountPath}};
+  const auto add = [](json::object& to, std::string_view list, const json::value& item,
+                      const std::string& name) {
+    list_of(to, list).emplace_back(item).get_object()["name"] = name;
+  };
   std::string name;
   bool mounted = false;
   for (const char* list : {"initContainers", "containers"}) {
@@ -50,17 +63,11 @@ void mount_access(Admission& admission, json::object& spec) {
       if (!container.is_object() || mounts_at(container, kMountPath)) continue;
       if (name.empty())
         name = api::generate_name("kube-api-access-", admission.input.core->engine().random());
-      json::value& mounts = container.get_object()["volumeMounts"];
-      if (!mounts.is_array()) mounts = json::array();
-      mounts.get_array().push_back(
-          json::object{{"name", name}, {"readOnly", true}, {"mountPath", kMountPath}});
+      add(container.get_object(), "volumeMounts", kMount, name);
       mounted = true;
     }
   }
-  if (!mounted) return;
-  json::value& volumes = spec["volumes"];
-  if (!volumes.is_array()) volumes = json::array();
-  volumes.get_array().push_back(access_volume(name));
+  if (mounted) add(spec, "volumes", kVolume, name);
 }
 
 json::value new_object(Admission& admission, const char* kind, const std::string& ns, const char* name) {
@@ -93,12 +100,13 @@ Result<void> admit_service_account(Admission& admission) {
   json::object& spec = pod.at("spec").get_object();
   const std::string name = string_at(pod, "/spec/serviceAccountName");
   ORC_ASSIGN(const auto found,
-             admission.view.load(object_key({"", "serviceaccounts"}, admission.input.ns(), name)));
+             admission.view.get(object_key({"", "serviceaccounts"}, admission.input.ns(), name)));
   if (!found) {
     return deny(admission, "error looking up service account " + admission.input.ns() + "/" + name +
                                ": serviceaccount \"" + name + "\" not found");
   }
-  ORC_ASSIGN(const json::value account, found->tree());
+  ORC_ASSIGN(const Object kept, admission.input.core->cache().get(found->value, found->mod_revision));
+  const json::value& account = tree(kept);
   const json::value* own = spec.if_contains("automountServiceAccountToken");
   const bool automount = own != nullptr && own->is_bool()
                              ? own->get_bool()
