@@ -3,6 +3,7 @@
 // Upstream spreads this over pkg/apis/*/v1/defaults.go and generated code; the order there is the same (a
 // parent before its children). Structs that Go always prints are made here too ({} for status, strategy,
 // resources), and so are the zero values of fields without omitempty, since clients read them.
+#include "api/schema_marks.hpp"
 #include "api/type_hooks.hpp"
 #include "api/walk.hpp"
 #include "api/walker.hpp"
@@ -68,19 +69,18 @@ void canonical_quantities(json::object& list) {
 
 struct DefaultVisitor {
   bool enter(SchemaRef schema, json::value& value, const FieldPath&) {
+    if (!defaults_somewhere(schema)) return false;
     if (!value.is_object()) return true;
     json::object& object = value.get_object();
     if (schema.kind() == SchemaKind::map && schema.has(SchemaNode::canonical)) canonical_quantities(object);
     if (schema.kind() != SchemaKind::object) return true;
-    for (std::size_t i = 0; i < schema.size(); ++i) {
-      const SchemaRef property = schema.at(i);
-      if (property.default_json().empty() && !property.has(SchemaNode::always)) continue;
+    for_each_marked(schema, Mark::defaulted, [&](SchemaRef property) {
       const json::value* found = object.if_contains(property.name());
-      if (found != nullptr && !counts_as_absent(property, *found)) continue;
-      if (prints_nothing(property)) continue;
+      if (found != nullptr && !counts_as_absent(property, *found)) return;
+      if (prints_nothing(property)) return;
       json::value value_or_null = default_of(property);
       if (!value_or_null.is_null()) object[property.name()] = std::move(value_or_null);
-    }
+    });
     if (schema.hook() != TypeHook::none) run_default_hook(schema.hook(), object);
     return true;
   }

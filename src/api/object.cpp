@@ -6,6 +6,7 @@
 #include "orchestra/object.hpp"
 
 #include "api/object_memo.hpp"
+#include "api/object_parts.hpp"
 #include "api/object_tree.hpp"
 #include "base/assert.hpp"
 #include "base/yaml.hpp"
@@ -204,26 +205,24 @@ std::atomic<std::uint32_t>* memo_of(const Object& object) {
   return object.data() == nullptr ? nullptr : &object.data()->memo;
 }
 
-namespace {
-Object object_from(json::value tree, std::string text) {
+Object object_from_parts(json::value tree, std::string text) {
+  ORC_ASSERT(tree.is_object());
   auto data = std::make_shared<Object::Data>();
   data->json = std::move(text);
   read_header(tree.get_object(), *data);
   data->tree = std::move(tree);  // into the heap, wherever it was
   return Object(std::move(data));
 }
-}  // namespace
 
 Object object_from_tree(json::value tree) {
-  ORC_ASSERT(tree.is_object());
   std::string text = to_json(tree);
-  return object_from(std::move(tree), std::move(text));
+  return object_from_parts(std::move(tree), std::move(text));
 }
 
 Result<Object> object_from_canonical(std::string text) {
   ORC_ASSIGN(json::value tree, parse_json(text));
   if (!tree.is_object()) return Error(Error::invalid, "api", "an API object must be a JSON object");
-  return object_from(std::move(tree), std::move(text));
+  return object_from_parts(std::move(tree), std::move(text));
 }
 
 }  // namespace orchestra

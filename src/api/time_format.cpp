@@ -40,11 +40,25 @@ std::int64_t floor_div(std::int64_t a, std::int64_t b) { return a / b - (a % b <
 // 0000-01-01T00:00:00Z and 9999-12-31T23:59:59Z
 constexpr std::int64_t kSecondsMin = -62'167'219'200, kSecondsMax = 253'402'300'799;
 
+void put_digits(char* at, unsigned number, int count) {
+  for (; count > 0; --count, number /= 10) at[count - 1] = static_cast<char>('0' + number % 10);
+}
+
 /// Whole seconds as 2026-11-23T15:04:05.
 std::string format_seconds(std::int64_t seconds) {
   const std::int64_t days = floor_div(seconds, 86400);
   const std::int64_t rest = seconds - days * 86400;
   const Date date = civil_from_days(days);
+  if (date.year >= 0 && date.year <= 9999) {
+    std::string out = "0000-00-00T00:00:00";
+    put_digits(out.data(), static_cast<unsigned>(date.year), 4);
+    put_digits(out.data() + 5, date.month, 2);
+    put_digits(out.data() + 8, date.day, 2);
+    put_digits(out.data() + 11, static_cast<unsigned>(rest / 3600), 2);
+    put_digits(out.data() + 14, static_cast<unsigned>(rest / 60 % 60), 2);
+    put_digits(out.data() + 17, static_cast<unsigned>(rest % 60), 2);
+    return out;
+  }
   std::array<char, 64> buffer{};
   std::snprintf(buffer.data(), buffer.size(), "%04lld-%02u-%02uT%02lld:%02lld:%02lld",
                 static_cast<long long>(date.year), date.month, date.day, static_cast<long long>(rest / 3600),
@@ -84,9 +98,9 @@ std::string format_time(WallTime time) { return format_seconds(time.seconds) + "
 std::string format_time(std::int64_t wall_ns) { return format_time(WallTime::of(wall_ns)); }
 
 std::string format_micro_time(WallTime time) {
-  std::array<char, 16> micros{};
-  std::snprintf(micros.data(), micros.size(), ".%06dZ", static_cast<int>(time.nanos / 1000));
-  return format_seconds(time.seconds) + micros.data();
+  char micros[] = ".000000Z";
+  put_digits(micros + 1, static_cast<unsigned>(time.nanos / 1000), 6);
+  return format_seconds(time.seconds) + micros;
 }
 std::string format_micro_time(std::int64_t wall_ns) { return format_micro_time(WallTime::of(wall_ns)); }
 

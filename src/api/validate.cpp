@@ -5,6 +5,7 @@
 #include "api/crd/expressions.hpp"
 #include "api/crd/value_rules.hpp"
 #include "api/meta.hpp"
+#include "api/schema_marks.hpp"
 #include "api/type_hooks.hpp"
 #include "api/walk.hpp"
 #include "api/walker.hpp"
@@ -32,18 +33,16 @@ class ValidateVisitor {
     // What a custom object had already stays, even where the definition has become stricter.
     if (old_.current() != nullptr && schema.has(SchemaNode::custom) && *old_.current() == value) return false;
     if (schema.kind() == SchemaKind::object && value.is_object()) {
-      for (std::size_t i = 0; i < schema.size(); ++i) {
-        const SchemaRef property = schema.at(i);
-        if (property.has(SchemaNode::non_empty) &&
-            is_empty(value.get_object().if_contains(property.name()))) {
+      for_each_marked(schema, Mark::non_empty, [&](SchemaRef property) {
+        if (is_empty(value.get_object().if_contains(property.name())))
           errors_.required(path / property.name());
-        }
-      }
+      });
       if (schema.hook() != TypeHook::none)
         run_validate_hook(schema.hook(), value.get_object(), path, errors_);
       if (schema.has(SchemaNode::embedded)) validate_embedded_resource(value.get_object(), path, errors_);
     }
-    if (!schema.enum_values().empty() && !schema.has(SchemaNode::judged)) check_enum(schema, value, path);
+    if (schema.node().words != 0 && !schema.enum_values().empty() && !schema.has(SchemaNode::judged))
+      check_enum(schema, value, path);
     if (const json::object* rules = schema.rules()) check_value(*rules, value, path, errors_);
     return true;
   }

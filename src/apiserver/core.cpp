@@ -79,7 +79,8 @@ Reply change_reply(ApiCore& core, const WriteInput& input, const Change& change)
     if (!shown) return error_reply(shown.error());
     reply = tree_reply(core, *input.call, *shown, change.code);
   } else {
-    reply = object_reply(core, *input.type, *input.call, change.stored, change.revision, change.code);
+    reply = object_reply(core, *input.type, *input.call, change.stored, change.revision, change.code,
+                         change.written ? &*change.written : nullptr);
   }
   add_warnings({&input.warnings, &change.warnings}, reply);
   return reply;

@@ -256,12 +256,13 @@ Result<std::string> object_text(const api::TypeRecord& type, std::string_view ve
 }
 
 Reply object_reply(ApiCore& core, const api::TypeRecord& type, const Call& call, const Value& stored,
-                   Revision revision, int code) {
+                   Revision revision, int code, const json::value* written) {
   Reply reply;
   reply.code = code;
   const api::TypeVersion* version = type.version(call.info.version);
   if (call.want_object && revision != 0 && (version == nullptr || api::stored_as(type, *version))) {
-    auto object = core.cache().get(stored, revision);
+    auto object = written != nullptr ? core.cache().get(stored, revision, *written)
+                                     : core.cache().get(stored, revision);
     if (!object) return error_reply(api::internal_error(object.error().to_string()));
     reply.object = std::move(*object);
     return reply;

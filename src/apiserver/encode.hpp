@@ -29,9 +29,10 @@ Result<std::string> protobuf_list(const api::TypeRecord& type, const std::string
                                   const std::string& items);
 std::string content_type_of(const Representation& want);
 
-/// One stored object as an answer.
+/// One stored object as an answer;
+/// `written`: its tree, where that is at hand.
 Reply object_reply(ApiCore& core, const api::TypeRecord& type, const Call& call, const Value& stored,
-                   Revision revision, int code);
+                   Revision revision, int code, const json::value* written = nullptr);
 /// A tree (a subresource, a review) as an answer.
 Reply tree_reply(const ApiCore& core, const Call& call, const json::value& tree, int code);
 /// The JSON of one object in a version of its type; empty: as it is stored.

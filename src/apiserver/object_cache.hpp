@@ -7,6 +7,7 @@
 #include "api/types.hpp"
 #include "apiserver/call.hpp"
 #include "apiserver/generations.hpp"
+#include "base/json.hpp"
 #include "orchestra/object.hpp"
 #include "orchestra/state_store.hpp"
 
@@ -18,6 +19,8 @@ class ObjectCache {
 
   /// The object of a stored value at its revision.
   Result<Object> get(const Value& stored, Revision revision);
+  /// The same where `written` is at hand, the tree that was stored (encode_stored).
+  Result<Object> get(const Value& stored, Revision revision, const json::value& written);
   /// Only if it is there.
   std::optional<Object> find(const Value& stored, Revision revision) {
     return objects_.find({stored.bytes().data(), revision}, &Entry::object);

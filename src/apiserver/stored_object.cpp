@@ -1,6 +1,7 @@
 // The stored form of an object: see stored_object.hpp.
 #include "apiserver/stored_object.hpp"
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/assert.hpp"
@@ -132,6 +133,16 @@ Result<StoredView> decode(std::string_view bytes, bool with_pairs) {
   return view;
 }
 
+/// Its numbers are of the type that parsing their text gives.
+bool has_plain_numbers(const json::value& value) {
+  if (const json::object* object = value.if_object())
+    return std::all_of(object->begin(), object->end(),
+                       [](const auto& member) { return has_plain_numbers(member.value()); });
+  if (const json::array* array = value.if_array())
+    return std::all_of(array->begin(), array->end(), has_plain_numbers);
+  return !value.is_uint64() && !value.is_double();
+}
+
 std::optional<std::string_view> value_of(const NameValues& pairs, std::string_view key) {
   for (const auto& [name, value] : pairs) {
     if (name == key) return value;
@@ -188,6 +199,29 @@ std::string encode_stored(const json::value& tree,
   ORC_ASSERT(frame.size() == kFrameBytes);
   out.replace(0, kFrameBytes, frame);
   return out;
+}
+
+std::optional<json::value> canonical_tree(const json::value& tree, Revision revision) {
+  if (!has_plain_numbers(tree)) return std::nullopt;
+  const json::object& object = tree.get_object();
+  json::object out;
+  out.reserve(object.size() + 1);
+  for (const char* key : {"apiVersion", "kind"}) {
+    if (const json::value* value = object.if_contains(key)) out.emplace(key, *value);
+  }
+  json::object metadata;
+  if (const json::object* own = object_at(tree, "/metadata")) {
+    metadata.reserve(own->size() + 1);
+    metadata.emplace("resourceVersion", std::to_string(revision));
+    for (const auto& [key, value] : *own) {
+      if (key != "resourceVersion" && key != "managedFields") metadata.emplace(key, value);
+    }
+  }
+  out.emplace("metadata", std::move(metadata));
+  for (const auto& [key, value] : object) {
+    if (key != "apiVersion" && key != "kind" && key != "metadata") out.emplace(key, value);
+  }
+  return json::value(std::move(out));
 }
 
 Result<StoredView> decode_stored(std::string_view bytes) { return decode(bytes, true); }

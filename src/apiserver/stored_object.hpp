@@ -43,6 +43,8 @@ struct StoredView {
 std::string encode_stored(const json::value& tree,
                           const std::vector<std::pair<std::string, std::string>>& selectable_fields,
                           std::optional<std::string_view> managed = {});
+/// What parsing json_with_revision of it would give; nullopt: only that can say (numbers of unusual types).
+std::optional<json::value> canonical_tree(const json::value& tree, Revision revision);
 /// `corrupt` if the bytes are not what encode_stored made.
 Result<StoredView> decode_stored(std::string_view bytes);
 /// Only the parts that joining bytes needs (no labels, no fields): no allocation.

@@ -51,7 +51,9 @@ std::string encode_object(const api::TypeRecord& type, const json::value& tree,
 struct Change {
   std::vector<Compare> compares;
   std::vector<TxnOp> ops;
-  Value stored;           ///< what the answer shows; empty: a Status
+  Value stored;  ///< what the answer shows; empty: a Status
+  /// What was stored, in the memory of the write, where the answer is wanted as an object.
+  std::optional<json::value> written;
   Revision revision = 0;  ///< of `stored` where nothing is written, else set by the commit
   int code = 200;
   bool dry_run = false;

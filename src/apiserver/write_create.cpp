@@ -122,6 +122,7 @@ Result<Change> create_object(const WriteInput& input, const View& view, json::va
                           std::to_string(input.core->options().object_bytes_max) + " are stored");
   }
   change.put(key, change.stored);
+  keep_written(input, std::move(object), change);
   return change;
 }
 

@@ -55,9 +55,14 @@ api::FieldWrite field_write(const WriteInput& input, const char* operation) {
   return write;
 }
 
-api::FieldManagers managers_of(const json::value* managed_fields) {
-  if (managed_fields == nullptr) return {};
-  auto managers = api::read_managers(*managed_fields);
+/// What the object has, whatever the order of its members.
+bool same_managed(const WriteInput& input, const Loaded& loaded, const json::value& given) {
+  const auto managed = loaded.managed_fields(input.storage());
+  return managed && same_json(given, *managed);
+}
+
+api::FieldManagers managers_of(const json::value& managed_fields) {
+  auto managers = api::read_managers(managed_fields);
   return managers ? std::move(*managers) : api::FieldManagers();
 }
 
@@ -70,9 +75,9 @@ bool is_reset(const json::value& managed_fields) {
 }
 }  // namespace
 
-api::FieldManagers managers_of(const WriteInput& input, const Loaded& loaded) {
-  const auto managed = loaded.managed_fields(input.storage());
-  return managed ? managers_of(&*managed) : api::FieldManagers();
+api::FieldManagers managers_of(const Loaded& loaded) {
+  auto managers = api::read_managers_text(loaded.view.managed_fields);
+  return managers ? std::move(*managers) : api::FieldManagers();
 }
 
 json::value take_managed_fields(json::value& object) {
@@ -90,13 +95,13 @@ api::FieldManagers track_create(const WriteInput& input, const json::value& obje
                            {});
 }
 
-api::FieldManagers track_change(const WriteInput& input, const json::value& old, const json::value& next,
-                                api::FieldManagers managers, const json::value& old_managed,
+api::FieldManagers track_change(const WriteInput& input, const Loaded& loaded, const json::value& old,
+                                const json::value& next, api::FieldManagers managers,
                                 const json::value& given) {
   if (is_reset(given)) {
     managers.clear();
-  } else if (!given.is_null() && !same_json(given, old_managed)) {
-    if (api::FieldManagers own = managers_of(&given); !own.empty()) managers = std::move(own);
+  } else if (!given.is_null() && !same_managed(input, loaded, given)) {
+    if (api::FieldManagers own = managers_of(given); !own.empty()) managers = std::move(own);
   }
   // An object that nobody tracked is tracked from its first apply on.
   if (managers.empty()) return managers;
@@ -153,7 +158,7 @@ Result<Change> compute_apply(const WriteInput& input, const View& view) {
   json::value live(old_tree, input.storage());
   if (input.version->conversion != nullptr) ORC_TRY(api::from_stored(*input.type, *input.version, live));
   ORC_ASSIGN(api::Applied applied,
-             api::apply_config(write, live, input.body, managers_of(input, *old), input.force));
+             api::apply_config(write, live, input.body, managers_of(*old), input.force));
   if (input.version->conversion != nullptr) {
     api::apply_defaults(input.version->schema, applied.object);
     ORC_TRY(api::to_stored(*input.type, *input.version, applied.object));
@@ -173,7 +178,7 @@ Result<AppliedScale> apply_scale(const WriteInput& input, const Loaded& object, 
   }
   const std::string api_version = type.gvk(input.version->name).api_version();
   paths[api_version] = type.scale.replicas;
-  const api::FieldManagers own = managers_of(input, object);
+  const api::FieldManagers own = managers_of(object);
   api::FieldWrite write = field_write(input, "Apply");
   write.manager.api_version = input.sub->kind.api_version();
   write.schema = input.schema;

@@ -249,12 +249,17 @@ Result<Value> stored_value(const WriteInput& input, const json::value& object,
   return Value(encode_object(*input.type, copy, managed));
 }
 
+void keep_written(const WriteInput& input, json::value object, Change& change) {
+  if (!input.call->want_object || !api::stored_as(*input.type, *input.version)) return;
+  if (string_at(object, "/apiVersion") == input.type->stored_api_version())
+    change.written = std::move(object);
+}
+
 Result<Change> finish_update(const WriteInput& input, const View& view, const Loaded& old,
                              json::value old_tree, json::value next,
                              std::optional<api::FieldManagers> managers, std::optional<bool> same_owners) {
   const api::TypeRecord& type = *input.type;
   const json::value given = take_managed_fields(next);
-  ORC_ASSIGN(const json::value old_managed, old.managed_fields(input.storage()));
   const SubresourceFields* fields = input.sub == nullptr ? nullptr : fields_of(input.sub->name);
   restore_metadata(old_tree, next);
   json::object& old_metadata = api::metadata(old_tree);
@@ -267,11 +272,11 @@ Result<Change> finish_update(const WriteInput& input, const View& view, const Lo
   api::apply_defaults(input.work_schema(), next);
   std::optional<api::FieldManagers> managers_before;
   if (!same_owners) {
-    if (auto read = api::read_managers(old_managed)) managers_before = std::move(*read);
+    if (auto read = api::read_managers_text(old.view.managed_fields)) managers_before = std::move(*read);
   }
   if (!managers)
-    managers = track_change(input, old_tree, next, managers_before.value_or(api::FieldManagers()),
-                            old_managed, given);
+    managers =
+        track_change(input, old, old_tree, next, managers_before.value_or(api::FieldManagers()), given);
   if (type.hooks.prepare_update != nullptr && input.sub == nullptr) {
     type.hooks.prepare_update(next.get_object(), old_tree.get_object());
     api::apply_defaults(input.work_schema(), next);
@@ -332,6 +337,7 @@ Result<Change> finish_update(const WriteInput& input, const View& view, const Lo
   }
   change.expect(old.kv.key, old.kv);
   change.put(old.kv.key, change.stored);
+  keep_written(input, std::move(next), change);
   return change;
 }
 

@@ -99,12 +99,12 @@ Result<AppliedScale> apply_scale(const WriteInput& input, const Loaded& object, 
 /// metadata.managedFields out of an object; null where there are none.
 json::value take_managed_fields(json::value& object);
 /// Those of a stored object; none where they cannot be read.
-api::FieldManagers managers_of(const WriteInput& input, const Loaded& loaded);
+api::FieldManagers managers_of(const Loaded& loaded);
 api::FieldManagers track_create(const WriteInput& input, const json::value& object);
-/// `managers`: those of `old_managed`, as the object had them; `given`: as the request has them, null where
-/// it has none.
-api::FieldManagers track_change(const WriteInput& input, const json::value& old, const json::value& next,
-                                api::FieldManagers managers, const json::value& old_managed,
+/// `managers`: those that the object had; `given`: metadata.managedFields of the request, null where it has
+/// none.
+api::FieldManagers track_change(const WriteInput& input, const Loaded& loaded, const json::value& old,
+                                const json::value& next, api::FieldManagers managers,
                                 const json::value& given);
 /// Deletes or marks `loaded`; also for evictions.
 Result<Change> remove_object(const WriteInput& input, const View& view, const Loaded& loaded,
@@ -122,6 +122,8 @@ Result<json::value> work_tree(const WriteInput& input, const Loaded& loaded);
 /// the object shows.
 Result<Value> stored_value(const WriteInput& input, const json::value& object,
                            const api::FieldManagers& managers);
+/// Leaves the tree of what is stored to the answer, if that is how it is wanted.
+void keep_written(const WriteInput& input, json::value object, Change& change);
 /// Loads what the request names; 404 otherwise.
 Result<Loaded> load_target(const WriteInput& input, const View& view);
 /// Applies a patch document of the input's kind.

@@ -441,6 +441,7 @@ bool same_json(const json::value& a, const json::value& b) {
 }
 
 void print_json(std::string& out, const json::value& value) { Printer(out, 0).print(value); }
+bool prints_plainly(std::string_view text) { return is_plain(text); }
 void print_quoted(std::string& out, std::string_view text) { Printer(out, 0).put_quoted(text); }
 
 std::string to_json(const json::value& value) {

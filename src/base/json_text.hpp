@@ -17,6 +17,8 @@ ORC_API Result<JsonDocument> read_json(std::string_view text, json::storage_ptr 
 ORC_API bool same_json(const json::value& a, const json::value& b);
 ORC_API bool same_json(const json::object& a, const json::object& b);
 
+/// No character of it is escaped; of texts beyond ASCII this may say no.
+ORC_API bool prints_plainly(std::string_view text);
 /// to_json behind what `out` holds; print_quoted: of a text.
 ORC_API void print_json(std::string& out, const json::value& value);
 ORC_API void print_quoted(std::string& out, std::string_view text);

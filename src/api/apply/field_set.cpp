@@ -290,22 +290,89 @@ bool operator==(const FieldSet& a, const FieldSet& b) {
 Result<FieldSet> FieldSet::from_json(const json::value& fields) { return read(fields, 0); }
 
 void FieldSet::print(std::string& out) const {
-  out += '{';
-  bool first = true;
-  const auto key = [&](std::string_view text) {
-    if (!std::exchange(first, false)) out += ',';
-    print_quoted(out, text);
-    out += ':';
-  };
-  if (member && !children.empty()) {
-    key(".");
+  if (children.empty()) {
     out += "{}";
+    return;
+  }
+  char opening = '{';
+  if (member) {
+    out += "{\".\":{}";
+    opening = ',';
   }
   for (const auto& [element, below] : children) {
-    key(element.text());
+    out += opening;
+    opening = ',';
+    if (element.kind == PathElement::Kind::field && prints_plainly(element.word)) {
+      out += "\"f:";
+      out += element.word;
+      out += '"';
+    } else {
+      print_quoted(out, element.text());
+    }
+    out += ':';
     below.print(out);
   }
   out += '}';
+}
+
+namespace {
+/// A JSON string as print() writes it, at the beginning of `text`, which moves on; nullopt: it has escapes
+/// other than of quotes and backslashes, or is none. Into `room` where it has some.
+std::optional<std::string_view> take_string(std::string_view& text, std::string& room) {
+  if (!text.starts_with('"')) return std::nullopt;
+  const std::size_t end = text.find_first_of("\"\\", 1);
+  if (end == std::string_view::npos) return std::nullopt;
+  if (text[end] == '"') {
+    const std::string_view out = text.substr(1, end - 1);
+    text.remove_prefix(end + 1);
+    return out;
+  }
+  room.assign(text.substr(1, end - 1));
+  for (std::size_t at = end; at < text.size(); ++at) {
+    if (text[at] == '"') {
+      text.remove_prefix(at + 1);
+      return room;
+    }
+    if (text[at] == '\\' && (++at == text.size() || (text[at] != '"' && text[at] != '\\')))
+      return std::nullopt;
+    room += text[at];
+  }
+  return std::nullopt;
+}
+
+bool take(std::string_view& text, std::string_view word) {
+  if (!text.starts_with(word)) return false;
+  text.remove_prefix(word.size());
+  return true;
+}
+
+std::optional<FieldSet> take_set(std::string_view& text, std::string& room, int depth) {
+  if (depth > kDepthMax || !take(text, "{")) return std::nullopt;
+  FieldSet set;
+  while (!take(text, "}")) {
+    if ((set.member || !set.children.empty()) && !take(text, ",")) return std::nullopt;
+    const auto key = take_string(text, room);
+    if (!key || !take(text, ":")) return std::nullopt;
+    if (*key == ".") {
+      if (!take(text, "{}")) return std::nullopt;
+      set.member = true;
+      continue;
+    }
+    auto element = PathElement::parse(*key);
+    if (!element) return std::nullopt;
+    auto below = take_set(text, room, depth + 1);
+    if (!below) return std::nullopt;
+    if (below->children.empty()) below->member = true;
+    set.children.append(std::move(*element), std::move(*below));
+  }
+  set.children.settle();
+  return set;
+}
+}  // namespace
+
+std::optional<FieldSet> FieldSet::take_printed(std::string_view& text) {
+  std::string room;
+  return take_set(text, room, 0);
 }
 
 json::object FieldSet::to_json(const json::storage_ptr& memory) const {

@@ -85,6 +85,9 @@ struct FieldSet {
   json::object to_json(const json::storage_ptr& memory = {}) const;
   /// The same as a text, behind what `out` holds.
   void print(std::string& out) const;
+  /// What print() wrote at the beginning of `text`, which moves behind it; nullopt: it is in another form,
+  /// and from_json may read it.
+  static std::optional<FieldSet> take_printed(std::string_view& text);
 };
 
 struct FieldNode {

@@ -87,6 +87,57 @@ std::string managers_text(const FieldManagers& managers) {
   return out += ']';
 }
 
+namespace {
+bool take(std::string_view& text, std::string_view word) {
+  if (!text.starts_with(word)) return false;
+  text.remove_prefix(word.size());
+  return true;
+}
+
+/// A member of managers_text, whose value needs no escapes.
+bool take_member(std::string_view& text, std::string_view key, std::string& value) {
+  std::string_view rest = text;
+  if (!take(rest, key) || !take(rest, "\"")) return false;
+  const std::size_t end = rest.find_first_of("\"\\");
+  if (end == std::string_view::npos || rest[end] != '"') return false;
+  value.assign(rest.substr(0, end));
+  text = rest.substr(end + 1);
+  return true;
+}
+
+/// nullopt: not as managers_text writes it.
+std::optional<FieldManagers> read_own(std::string_view text) {
+  FieldManagers managers;
+  if (!take(text, "[")) return std::nullopt;
+  do {
+    FieldManager& manager = managers.emplace_back();
+    if (!take_member(text, "{\"manager\":", manager.name) ||
+        !take_member(text, ",\"operation\":", manager.operation) ||
+        !take_member(text, ",\"apiVersion\":", manager.api_version))
+      return std::nullopt;
+    (void)take_member(text, ",\"time\":", manager.time);
+    if (!take(text, ",\"fieldsType\":\"FieldsV1\",\"fieldsV1\":")) return std::nullopt;
+    auto fields = FieldSet::take_printed(text);
+    if (!fields) return std::nullopt;
+    manager.fields = std::move(*fields);
+    manager.fields.member = false;
+    (void)take_member(text, ",\"subresource\":", manager.subresource);
+    if (!take(text, "}") || manager.api_version.empty() ||
+        (manager.operation != "Apply" && manager.operation != "Update"))
+      return std::nullopt;
+  } while (take(text, ","));
+  if (text != "]") return std::nullopt;
+  return managers;
+}
+}  // namespace
+
+Result<FieldManagers> read_managers_text(std::string_view text) {
+  if (text.empty()) return FieldManagers();
+  if (auto own = read_own(text)) return std::move(*own);
+  ORC_ASSIGN(const json::value tree, parse_json(text));
+  return read_managers(tree);
+}
+
 bool same_but_times(const FieldManagers& a, const FieldManagers& b) {
   if (a.size() != b.size()) return false;
   return std::all_of(a.begin(), a.end(), [&](const FieldManager& one) {

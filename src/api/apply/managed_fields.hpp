@@ -34,6 +34,8 @@ Result<FieldManagers> read_managers(const json::value& managed_fields);
 json::array print_managers(const FieldManagers& managers, const json::storage_ptr& memory = {});
 /// The same as a text.
 std::string managers_text(const FieldManagers& managers);
+/// Of such a text, or of any other JSON; empty: there are none.
+Result<FieldManagers> read_managers_text(std::string_view text);
 bool same_but_times(const FieldManagers& a, const FieldManagers& b);
 /// "kubectl" of "kubectl/v1.32 (linux/amd64)", cut to what a manager's name may be.
 std::string manager_of_user_agent(std::string_view user_agent);

@@ -143,9 +143,9 @@ FieldSet whole(SchemaRef schema, const json::value& value) {
   return set;
 }
 
-/// Most writes leave most of an object as it was. So many levels are first compared as a whole; below, where
-/// somebody could nest a thousand objects, each is looked at once.
-constexpr int kLevelsComparedWhole = 4;
+/// Most writes leave most of an object as it was. What is on these levels is first compared as a whole;
+/// below, where somebody could nest a thousand objects, each is looked at once.
+constexpr int kComparedWholeFrom = 1, kComparedWholeTo = 3;
 
 FieldChanges compare(SchemaRef schema, const json::value& before, const json::value& after, int level) {
   FieldChanges changes;
@@ -155,7 +155,8 @@ FieldChanges compare(SchemaRef schema, const json::value& before, const json::va
     changes.modified.member = !same_json(before, after);
     return changes;
   }
-  if ((level < kLevelsComparedWhole || shape == Shape::list) && same_json(before, after)) return changes;
+  const bool compared_whole = level >= kComparedWholeFrom && level <= kComparedWholeTo;
+  if ((compared_whole || shape == Shape::list) && same_json(before, after)) return changes;
   const auto member = [&](SchemaRef below, const json::value* was, const json::value* is,
                           const auto& element) {
     if (was == nullptr) {
