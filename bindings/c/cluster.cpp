@@ -85,7 +85,7 @@ orc_code orc_cluster_new(orc_engine* engine, const char* options_json, orc_clust
     if (engine == nullptr || out == nullptr) return bad("engine and out must be given", error);
     auto parsed = parse_options(
         options_json, {.texts = {"data_dir", "listen", "insecure_http", "dns", "ingress", "ingress_tls",
-                                 "node_name", "isolation", "pod_cidr", "service_cidr"},
+                                 "node_name", "isolation", "pod_cidr", "service_cidr", "pod_network"},
                        .flags = {"node", "memory_store", "serve_http"},
                        .lists = {"preload", "dns_forward"}});
     if (!parsed) return fail(parsed.error(), error);
@@ -101,6 +101,7 @@ orc_code orc_cluster_new(orc_engine* engine, const char* options_json, orc_clust
     options.isolation = string_at(*parsed, "/isolation", "best");
     options.pod_cidr = string_at(*parsed, "/pod_cidr");
     options.service_cidr = string_at(*parsed, "/service_cidr");
+    options.pod_network = string_at(*parsed, "/pod_network");
     options.preload = strings_at(*parsed, "/preload");
     options.dns_forward = strings_at(*parsed, "/dns_forward");
     options.memory_store = bool_at(*parsed, "/memory_store");
@@ -250,7 +251,7 @@ orc_code orc_node_new(orc_engine* engine, orc_client* client, const char* option
     if (engine == nullptr || client == nullptr || out == nullptr)
       return bad("engine, client and out must be given", error);
     auto parsed = parse_options(options_json, {.texts = {"data_dir", "node_name", "isolation", "pod_cidr",
-                                                         "service_cidr", "dns", "ingress"},
+                                                         "service_cidr", "pod_network", "dns", "ingress"},
                                                .lists = {"preload", "dns_forward"}});
     if (!parsed) return fail(parsed.error(), error);
     auto node = std::make_unique<orc_node>();
@@ -265,6 +266,7 @@ orc_code orc_node_new(orc_engine* engine, orc_client* client, const char* option
     if (auto checked = cluster::check_ranges(pods, services); !checked) return fail(checked.error(), error);
     options.pods = cluster::split_ranges("pod_cidr", pods).value();
     options.services = cluster::split_ranges("service_cidr", services).value();
+    options.pod_network = string_at(*parsed, "/pod_network");
     options.dns = string_at(*parsed, "/dns");
     options.ingress = string_at(*parsed, "/ingress");
     options.preload = strings_at(*parsed, "/preload");

@@ -40,6 +40,8 @@ running when it ends; the next `up` on the same folder adopts them, `orchestra d
                           of /16 to /96 such as fd00:10:244::/96
   --service-cidr C[,C6]   addresses of Services (default 10.96.0.0/16 or the next free range); C6: Services may also have
                           addresses of IPv6, from a range of /108 to /126 such as fd00:10:96::/112
+  --pod-network MODE      how pods are attached: routed (default), or bridge: pods of the node share one link (needs the
+                          kernel's module br_netfilter); a folder keeps the mode of its first start
   --cni DIR               pods get their network from the CNI plugins that the first *.conflist, *.conf or *.json in
                           DIR names, found in /opt/cni/bin or /usr/lib/cni (needs isolation full)
   --etcd URL[,URL]        keep the state in this etcd cluster (http://, https://, etcd+unix:/SOCKET), not in DIR
@@ -58,7 +60,8 @@ running when it ends; the next `up` on the same folder adopts them, `orchestra d
   --audit-policy FILE     an audit.k8s.io/v1 Policy: what is told of which request (default: level Metadata for all)
   --log-level L           debug, info (default), warning, error
 )";
-constexpr const char* kJoinHelp = R"(usage: orchestra join https://HOST:PORT[,https://HOST:PORT..] --token-file F [flags]
+constexpr const char* kJoinHelp =
+    R"(usage: orchestra join https://HOST:PORT[,https://HOST:PORT..] --token-file F [flags]
 Runs a node of the cluster whose control plane listens there, until SIGTERM or SIGINT. Pods keep running when it
 ends and while the control plane is away; the next `join` on the same folder adopts them, `orchestra down --data DIR`
 ends them. F is a copy of node-token in the control plane's data folder; it is needed once, then DIR/pki holds a
@@ -72,6 +75,7 @@ goes on with another when one is away, and kubectl reaches its pods through each
   --node-ip A             this machine's address for other nodes (default: the one it reaches the control plane from)
   --isolation LEVEL       best (default), full, rootless or process; must suit the cluster's
   --dns ADDR:PORT         a further address of the DNS server
+  --pod-network MODE      routed or bridge, as with `orchestra up`; of this node alone
   --cni DIR               pods get their network from CNI plugins, as with `orchestra up`
   --preload PATH          image archive or folder of archives to import at start; may be repeated
   --dns-forward IP[:P]    upstream name server; may be repeated (default: /etc/resolv.conf)
@@ -171,7 +175,7 @@ int run_up(const std::vector<std::string>& args) {
              "node-name",   "node-ip",     "node-grace",    "isolation",   "pod-cidr",  "service-cidr",
              "preload",     "dns-forward", "log-level",     "peers",       "cni",       "name",
              "peer-listen", "token-file",  "etcd",          "etcd-cacert", "etcd-cert", "etcd-key",
-             "etcd-user",   "audit-log",   "audit-policy"},
+             "etcd-user",   "audit-log",   "audit-policy",  "pod-network"},
       {"no-node", "insecure-peers", "etcd-adopt", "help"});
   if (flags.has("help")) return std::fputs(kUpHelp, stdout) < 0 ? 1 : 0;
   if (!flags.problem.empty()) return usage_error("up: " + flags.problem + "; see orchestra up --help");
@@ -201,6 +205,7 @@ int run_up(const std::vector<std::string>& args) {
   options.node_grace = std::chrono::seconds(grace);
   options.isolation = flags.get("isolation", "best");
   options.pod_cidr = flags.get("pod-cidr");
+  options.pod_network = flags.get("pod-network");
   options.cni = flags.get("cni");
   options.service_cidr = flags.get("service-cidr");
   options.etcd = split_commas(flags.get("etcd"));
@@ -251,7 +256,7 @@ int run_up(const std::vector<std::string>& args) {
 int run_join(const std::vector<std::string>& args) {
   const Flags flags = Flags::parse(args,
                                    {"token-file", "data", "node-name", "node-ip", "isolation", "dns",
-                                    "preload", "dns-forward", "log-level", "cni"},
+                                    "preload", "dns-forward", "log-level", "cni", "pod-network"},
                                    {"help"});
   if (flags.has("help")) return std::fputs(kJoinHelp, stdout) < 0 ? 1 : 0;
   if (!flags.problem.empty()) return usage_error("join: " + flags.problem + "; see orchestra join --help");
@@ -271,6 +276,7 @@ int run_join(const std::vector<std::string>& args) {
   options.node_ip = flags.get("node-ip");
   options.isolation = flags.get("isolation", "best");
   options.dns = flags.get("dns");
+  options.pod_network = flags.get("pod-network");
   options.cni = flags.get("cni");
   options.preload = flags.all("preload");
   options.image_proxies = proxies_of_environment();

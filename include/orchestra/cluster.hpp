@@ -39,6 +39,9 @@ struct ClusterOptions {
   /// Empty: 10.96.0.0/16 or the next free range. With a second range, of IPv6 and /108 to /126, Services may
   /// have addresses of both families: "10.96.0.0/16,fd00:10:96::/112". Since 0.2.
   std::string service_cidr = {};
+  /// How this node's pods are attached: "routed" or "bridge" (PodNetworkOptions::mode). Empty: as this
+  /// folder's pods are, at first routed. Since 0.2.
+  std::string pod_network = {};
   /// Folder of CNI configurations: pods of this node get their addresses from its plugins. Empty: our own
   /// network. Since 0.2.
   std::string cni = {};

@@ -94,8 +94,8 @@ ORC_CAPI void orc_engine_free(orc_engine* engine);
 
 /* --- cluster: what `orchestra up` runs ------------------------------------------------------------------ */
 /* `options_json`: an object with any of data_dir, listen, insecure_http, dns, ingress, ingress_tls, node_name,
- * node (bool), isolation, pod_cidr, service_cidr, preload (array), dns_forward (array), memory_store (bool),
- * serve_http (bool), as in cluster.hpp; an unknown name or a value of another type is ORC_EINVAL. */
+ * node (bool), isolation, pod_cidr, service_cidr, pod_network, preload (array), dns_forward (array),
+ * memory_store (bool), serve_http (bool), as in cluster.hpp; an unknown name or a value of another type is ORC_EINVAL. */
 ORC_CAPI orc_code orc_cluster_new(orc_engine* engine, const char* options_json, orc_cluster** out, orc_error** error);
 /* Returns when the cluster is ready. A failed start leaves nothing running. */
 ORC_CAPI orc_code orc_cluster_start(orc_cluster* cluster, orc_error** error);
@@ -191,7 +191,8 @@ ORC_CAPI orc_code orc_api_server_metrics(orc_api_server* server, const char* acc
 ORC_CAPI void orc_api_server_free(orc_api_server* server);
 
 /* --- node: runs the pods that a control plane gives it ---------------------------------------------------- */
-/* `options_json`: data_dir (an absolute path), node_name, isolation, pod_cidr, service_cidr, dns, ingress, preload, dns_forward. */
+/* `options_json`: data_dir (an absolute path), node_name, isolation, pod_cidr, service_cidr, pod_network, dns, ingress,
+ * preload, dns_forward. */
 ORC_CAPI orc_code orc_node_new(orc_engine* engine, orc_client* client, const char* options_json, orc_node** out, orc_error** error);
 ORC_CAPI orc_code orc_node_start(orc_node* node, orc_error** error);
 ORC_CAPI void orc_node_stop(orc_node* node);

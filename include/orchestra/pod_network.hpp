@@ -2,11 +2,12 @@
 // PodNetwork: an address and a wire for every pod of this node, and NetworkNamespace and NetProbe.
 //
 // Mode routed: each pod has a veth pair and a /32 address, the node routes between them; there is no
-// bridge (a bridge hangs Service traffic on hosts whose bridge-nf-call-iptables is 0, routed does not
-// care). Before anything else `unreachable` routes cover the pod and Service ranges, so no packet for them
-// ever leaves by another interface. Everything we made carries the instance's id, every sysctl we changed
-// is in a journal with its old value; teardown() restores all of it. kill -9 at any point converges at the
-// next open(). Since 0.1.
+// bridge. Mode bridge: the pods of a node share one link (layer 2: broadcasts arrive), for which the machine
+// needs the kernel's module br_netfilter; its ports let a pod send with its own addresses only. Before
+// anything else `unreachable` routes cover the pod and Service ranges, so no packet for them ever leaves by
+// another interface. Everything we made carries the instance's id, every sysctl we changed is in a journal
+// with its old value; teardown() restores all of it. kill -9 at any point converges at the next open(). Since
+// 0.1.
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -56,6 +57,10 @@ class ORC_API NetProbe {
 };
 
 struct PodNetworkOptions {
+  enum class Mode : std::uint8_t {
+    routed,
+    bridge,  ///< of one node: others may have the other mode
+  };
   std::string data_dir;      ///< journals: addresses.json, network.json
   std::string instance;      ///< 8 hex digits: names our links and tables
   std::string pod_cidr;      ///< this node's part, "10.244.1.0/24"
@@ -64,6 +69,8 @@ struct PodNetworkOptions {
   /// 32 bits. Empty: IPv4 only. The same on all nodes.
   std::string cluster_cidr6;
   std::string service_cidr;  ///< "10.96.0.0/16"; empty: no Services
+  /// How pods are attached. A data folder keeps the one of its first open(). Since 0.2.
+  Mode mode = Mode::routed;
   /// Of IPv6, "fd00:10:96::/112", where pods have it too; empty: Services have addresses of IPv4 only. Since
   /// 0.2.
   std::string service_cidr6;
@@ -94,7 +101,8 @@ struct MachineChange {
 
 class ORC_API PodNetwork {
  public:
-  /// Refuses ranges that overlap a route of the machine, naming both. Blocks; not on event threads.
+  /// Refuses ranges that overlap a route of the machine, naming both. `unsupported`: mode bridge on a machine
+  /// without the kernel's module br_netfilter. Blocks; not on event threads.
   static Result<std::shared_ptr<PodNetwork>> open(Engine& engine, PodNetworkOptions options);
   /// The first of `wanted`, and of the same-sized ranges behind it, that overlaps no route of the machine.
   static Result<std::string> find_free_range(const std::string& wanted,
@@ -120,6 +128,9 @@ class ORC_API PodNetwork {
                                                       bool complete = true) = 0;
   virtual std::string node_address() const = 0;
   virtual std::vector<MachineChange> machine_changes() const = 0;
+  /// What keeps the pods' network from working now, with the remedy; empty: it works. Looked at each 10 s in
+  /// mode bridge. Any thread. Since 0.2.
+  virtual std::string trouble() const { return {}; }
   /// Removes everything of this instance and restores the journalled sysctls. Twice is fine.
   virtual Pending<void> teardown() = 0;
 };

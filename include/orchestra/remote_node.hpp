@@ -23,8 +23,8 @@
 namespace orchestra {
 
 struct RemoteNodeOptions {
-  /// https://HOST:PORT of the control plane, or several of one control plane between commas: the node goes on with
-  /// another when one is away, and all reach its pods. Empty: what the last start had.
+  /// https://HOST:PORT of the control plane, or several of one control plane between commas: the node goes on
+  /// with another when one is away, and all reach its pods. Empty: what the last start had.
   std::string server = {};
   std::string token_file = {};  ///< DIR/node-token of the control plane; needed until a certificate is there
   std::string data_dir = {};   ///< empty: /var/lib/orchestra-node, without root ~/.local/share/orchestra-node
@@ -33,6 +33,7 @@ struct RemoteNodeOptions {
       {};  ///< this machine's address for other nodes; empty: the one that it reaches `server` from
   std::string isolation = "best";         ///< best full rootless process; must suit the cluster's
   std::string dns = {};                   ///< further address of the DNS server; it always serves the pods
+  std::string pod_network = {};           ///< as ClusterOptions::pod_network. Since 0.2.
   std::string cni = {};                   ///< as ClusterOptions::cni. Since 0.2.
   std::vector<std::string> preload = {};  ///< files and folders of images, imported at start
   ForwardProxies image_proxies = {};      ///< for pulls. Since 0.2.

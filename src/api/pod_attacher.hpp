@@ -52,6 +52,8 @@ class ORC_API PodAttacher {
   virtual std::string dns_address() const = 0;
   /// Source address of probes; the node's address as pods see it.
   virtual std::string node_address() const = 0;
+  /// What keeps the network from working now, with the remedy, for the Node's condition; empty: it works.
+  virtual std::string trouble() const { return {}; }
 };
 
 }  // namespace orchestra

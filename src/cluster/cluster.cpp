@@ -430,6 +430,7 @@ Result<void> Cluster::Impl::start() {
     node_options.ingress = options.ingress;
     node_options.ingress_tls = options.ingress_tls;
     node_options.serve = options.serve_http;
+    node_options.pod_network = options.pod_network;
     node_options.cni = options.cni;
     node_options.preload = options.preload;
     node_options.image_proxies = options.image_proxies;

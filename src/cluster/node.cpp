@@ -13,6 +13,7 @@
 #include "cluster/options.hpp"
 #include "net/http/http_server.hpp"
 #include "net/podnet/dual_stack.hpp"
+#include "net/podnet/machine_journal.hpp"
 #include "net/policy/unenforced.hpp"
 #include "runtime/pod_runtime_factory.hpp"
 
@@ -176,8 +177,30 @@ Result<std::string> Node::claim_range() {
   return kept.node;
 }
 
+namespace {
+Result<PodNetworkOptions::Mode> mode_of(const std::string& wanted, const std::string& folder) {
+  std::string mode = wanted;
+  if (mode.empty()) {
+    ORC_ASSIGN(const net::MachineJournal kept, net::MachineJournal::open(folder));
+    mode = kept.state().mode;
+  }
+  if (mode == "bridge") return PodNetworkOptions::Mode::bridge;
+  if (mode.empty() || mode == "routed") return PodNetworkOptions::Mode::routed;
+  return Error(Error::invalid, "cluster", "--pod-network " + mode + " is not one of routed, bridge");
+}
+}  // namespace
+
 Result<void> Node::open_network() {
   const std::string folder = options_.data_dir + "/net";
+  ORC_ASSIGN(const PodNetworkOptions::Mode mode, mode_of(options_.pod_network, folder));
+  if (options_.pod_network == "bridge" && (loopback_network() || !options_.cni.empty())) {
+    return Error(
+        Error::unsupported, "cluster",
+        "--pod-network bridge " +
+            (loopback_network()
+                 ? "needs isolation level full: pods have no network namespaces at level " + runtime_.name
+                 : "and --cni are two networks for the same pods: give one of them"));
+  }
   if (loopback_network() && !options_.cni.empty()) {
     return Error(Error::unsupported, "cluster",
                  "--cni " + options_.cni +
@@ -209,6 +232,7 @@ Result<void> Node::open_network() {
   options.service_cidr = options_.services.v4;
   options.service_cidr6 = options_.services.v6;
   options.node_address = options_.node_ip;
+  options.mode = mode;
   ORC_ASSIGN(network_, PodNetwork::open(engine_, options));
   attacher_ = network_->attacher();
   auto runtime = runtime_.runtime;

@@ -40,6 +40,7 @@ struct NodeOptions {
   bool with_services = true;  ///< false: another instance on this machine serves them (level process)
   /// There is no API server to ask: end what runs and take it off the machine.
   bool offline = false;
+  std::string pod_network;                    ///< "routed", "bridge"; empty: as the folder's pods are
   std::string cni;                            ///< folder of CNI configurations; empty: our own pod network
   std::string node_ip;                        ///< this machine's address for other nodes; empty: none
   std::optional<RemoteClientOptions> remote;  ///< as NodeAgentOptions

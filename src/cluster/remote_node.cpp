@@ -289,6 +289,7 @@ Result<cluster::NodeOptions> RemoteNode::Impl::node_options() const {
   });
   out.with_services = !(kept.facts.loopback_network && same_machine);
   out.node_ip = kept.facts.loopback_network ? "" : kept.node_ip;
+  out.pod_network = options.pod_network;
   out.cni = options.cni;
   out.preload = options.preload;
   out.image_proxies = options.image_proxies;

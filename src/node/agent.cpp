@@ -227,9 +227,10 @@ void NodeAgent::Impl::post_status() {
     std::lock_guard lock(mutex);
     pressed = pressure;
   }
-  const json::value status =
-      node::node_status(context.options, node::read_machine(context.options.data_dir), context.host_ip(),
-                        images, pressed, tree(*node), context.engine.clock().now());
+  node::MachineFacts facts = node::read_machine(context.options.data_dir);
+  if (context.parts.network) facts.network_trouble = context.parts.network->trouble();
+  const json::value status = node::node_status(context.options, facts, context.host_ip(), images, pressed,
+                                               tree(*node), context.engine.clock().now());
   const json::value patch = json::object{{"status", status}};
   WriteOptions options;
   options.subresource = "status";

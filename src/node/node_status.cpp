@@ -48,6 +48,13 @@ json::object condition(const json::value& before, const char* type, bool value, 
       {"type", type},     {"status", status},  {"lastHeartbeatTime", time}, {"lastTransitionTime", changed},
       {"reason", reason}, {"message", message}};
 }
+
+bool has_condition(const json::value& before, std::string_view type) {
+  const json::array* all = array_at(before, "/status/conditions");
+  return all != nullptr && std::any_of(all->begin(), all->end(), [&](const json::value& one) {
+           return string_at(one, "/type") == type;
+         });
+}
 }  // namespace
 
 MachineFacts read_machine(const std::string& data_dir) {
@@ -171,6 +178,14 @@ json::object node_status(const NodeAgentOptions& options, const MachineFacts& fa
   conditions.push_back(condition(
       before, "orchestra.dev/Degraded", !degraded.empty(), degraded.empty() ? "Complete" : "NotEnforced",
       degraded.empty() ? "everything that pods ask for can be enforced" : degraded, now));
+  // As upstream's networks do: a node without one that works gets no more pods; those that run stay. Whoever
+  // had it never has no such condition.
+  if (!facts.network_trouble.empty() || has_condition(before, "NetworkUnavailable")) {
+    const bool bad = !facts.network_trouble.empty();
+    conditions.push_back(condition(before, "NetworkUnavailable", bad,
+                                   bad ? "PodNetworkBroken" : "PodNetworkReady",
+                                   bad ? facts.network_trouble : "the pods' network works", now));
+  }
   conditions.push_back(
       condition(before, "Ready", true, "KubeletReady", "kubelet is posting ready status", now));
   out["conditions"] = std::move(conditions);

@@ -17,7 +17,8 @@ struct MachineFacts {
   std::int64_t cpu_milli = 0, memory_bytes = 0, memory_available_bytes = 0, memory_free_bytes = 0,
                disk_bytes = 0, disk_free_bytes = 0;
   std::int64_t inodes = 0, inodes_free = 0, pids_max = 0, pids = 0;
-  std::uint64_t busy_ns = 0;  ///< of all processors since boot
+  std::uint64_t busy_ns = 0;    ///< of all processors since boot
+  std::string network_trouble;  ///< PodAttacher::trouble()
   std::string hostname, kernel, os_image, architecture, machine_id, boot_id;
 };
 MachineFacts read_machine(const std::string& data_dir);

@@ -90,6 +90,12 @@ void set_deadline(const Fd& socket, int milliseconds) {
 
 bool can_make_namespaces() { return ::geteuid() == 0 && NetworkNamespace::create().has_value(); }
 
+bool has_bridge_module() {
+  return in_namespace_get<std::string>(make_host(),
+                                       [] { return read_sysctl("net/bridge/bridge-nf-call-iptables"); })
+      .has_value();
+}
+
 NetworkNamespace make_host() {
   auto host = NetworkNamespace::create().value();
   in_namespace(host, []() -> Result<void> {

@@ -17,6 +17,9 @@ bool can_make_namespaces();
 #define NEEDS_ROOT(name) \
   if (!can_make_namespaces()) ORC_SKIP(name, "needs root: network namespaces cannot be made")
 
+/// Attachment mode bridge is possible.
+bool has_bridge_module();
+
 /// A fresh namespace with lo up.
 NetworkNamespace make_host();
 /// `text` of /proc/sys/NAME in the namespace.

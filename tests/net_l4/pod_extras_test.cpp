@@ -24,8 +24,10 @@ struct ExtrasLab {
   TempDir data;
   NetworkNamespace host = make_host(), outside = make_host();
   ExtrasLab() { wire(host, "uplink", "192.0.2.1/24", outside, "eth0", "192.0.2.2/24"); }
-  std::shared_ptr<PodNetwork> open(const std::string& cluster_cidr6 = "") {
+  std::shared_ptr<PodNetwork> open(const std::string& cluster_cidr6 = "",
+                                   PodNetworkOptions::Mode mode = PodNetworkOptions::Mode::routed) {
     PodNetworkOptions options;
+    options.mode = mode;
     options.cluster_cidr6 = cluster_cidr6;
     options.data_dir = data.path();
     options.instance = "0a1b2c3d";
@@ -239,7 +241,15 @@ TEST_CASE(
 TEST_CASE("what a pod sends and gets is held back to the rates it was given") {
   NEEDS_ROOT("what a pod sends and gets is held back to the rates it was given");
   ExtrasLab lab;
-  auto network = lab.open();
+  auto mode = PodNetworkOptions::Mode::routed;
+  SUBCASE("routed") {}
+  SUBCASE("on a bridge") {
+    mode = PodNetworkOptions::Mode::bridge;
+    if (!has_bridge_module())
+      ORC_SKIP("what a pod sends and gets is held back to the rates it was given, on a bridge",
+               "the kernel's module br_netfilter is not there");
+  }
+  auto network = lab.open("", mode);
   auto pod = NetworkNamespace::create().value(), other = NetworkNamespace::create().value();
   AttachRequest limited = request("uid-a", pod);
   limited.ingress_bits = 16'000'000;  // 2 MB/s

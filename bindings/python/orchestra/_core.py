@@ -332,7 +332,8 @@ class Cluster(_Handle):
                  listen: Optional[str] = None, insecure_http: Optional[str] = None, dns: Optional[str] = None,
                  ingress: Optional[str] = None, ingress_tls: Optional[str] = None, node_name: Optional[str] = None,
                  node: Optional[bool] = None, isolation: Optional[str] = None, pod_cidr: Optional[str] = None,
-                 service_cidr: Optional[str] = None, preload: Optional[List[str]] = None,
+                 service_cidr: Optional[str] = None, pod_network: Optional[str] = None,
+                 preload: Optional[List[str]] = None,
                  dns_forward: Optional[List[str]] = None, memory_store: Optional[bool] = None,
                  serve_http: Optional[bool] = None) -> None:
         options = {name: value for name, value in locals().items() if name not in ("self", "engine", "__class__")}
@@ -1019,10 +1020,11 @@ class Node(_Handle):
 
     def __init__(self, engine: Engine, client: Client, *, data_dir: Union[str, os.PathLike], node_name: Optional[str] = None,
                  isolation: Optional[str] = None, pod_cidr: Optional[str] = None, service_cidr: Optional[str] = None,
-                 dns: Optional[str] = None, ingress: Optional[str] = None, preload: Optional[List[str]] = None,
-                 dns_forward: Optional[List[str]] = None) -> None:
+                 pod_network: Optional[str] = None, dns: Optional[str] = None, ingress: Optional[str] = None,
+                 preload: Optional[List[str]] = None, dns_forward: Optional[List[str]] = None) -> None:
         options = {"data_dir": data_dir, "node_name": node_name, "isolation": isolation, "pod_cidr": pod_cidr,
-                   "service_cidr": service_cidr, "dns": dns, "ingress": ingress, "preload": preload, "dns_forward": dns_forward}
+                   "service_cidr": service_cidr, "pod_network": pod_network, "dns": dns, "ingress": ingress,
+                   "preload": preload, "dns_forward": dns_forward}
         out = c_void_p()
         with engine._use() as engine_handle, client._use() as client_handle:
             _call("orc_node_new", engine_handle, client_handle, _options(options), byref(out))

@@ -69,6 +69,7 @@ class CniAttacher final : public PodAttacher {
   }
   std::string dns_address() const override { return node_->dns_address(); }
   std::string node_address() const override { return node_->node_address(); }
+  std::string trouble() const override { return node_->trouble(); }
 
  private:
   Result<bool> is_by_runtime(const std::string& pod_uid) const {

@@ -38,7 +38,8 @@ Result<MachineJournal> MachineJournal::open(const std::string& data_dir) {
   if (!root) return root.error().with_context(journal.path_);
   journal.state_ = {string_at(*root, "/instance"),     string_at(*root, "/podCIDR"),
                     string_at(*root, "/clusterCIDR"),  string_at(*root, "/serviceCIDR"),
-                    string_at(*root, "/clusterCIDR6"), string_at(*root, "/serviceCIDR6")};
+                    string_at(*root, "/clusterCIDR6"), string_at(*root, "/serviceCIDR6"),
+                    string_at(*root, "/mode")};
   if (const auto* items = array_at(*root, "/sysctls")) {
     for (const auto& item : *items) {
       journal.changes_.push_back(
@@ -54,11 +55,14 @@ Result<void> MachineJournal::save() const {
     sysctls.push_back(
         json::object{{"name", change.what}, {"old", change.old_value}, {"new", change.new_value}});
   }
-  const json::value root =
-      json::object{{"instance", state_.instance},          {"podCIDR", state_.pod_cidr},
-                   {"clusterCIDR", state_.cluster_cidr},   {"serviceCIDR", state_.service_cidr},
-                   {"clusterCIDR6", state_.cluster_cidr6}, {"serviceCIDR6", state_.service_cidr6},
-                   {"sysctls", std::move(sysctls)}};
+  const json::value root = json::object{{"instance", state_.instance},
+                                        {"podCIDR", state_.pod_cidr},
+                                        {"clusterCIDR", state_.cluster_cidr},
+                                        {"serviceCIDR", state_.service_cidr},
+                                        {"clusterCIDR6", state_.cluster_cidr6},
+                                        {"serviceCIDR6", state_.service_cidr6},
+                                        {"mode", state_.mode},
+                                        {"sysctls", std::move(sysctls)}};
   return replace_file(path_, to_json(root) + "\n", 0600, true);
 }
 

@@ -15,6 +15,7 @@ namespace orchestra::net {
 struct MachineState {
   std::string instance, pod_cidr, cluster_cidr, service_cidr;
   std::string cluster_cidr6 = {}, service_cidr6 = {};
+  std::string mode = {};  ///< "bridge"; empty: routed
   friend bool operator==(const MachineState&, const MachineState&) = default;
 };
 

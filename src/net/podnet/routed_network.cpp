@@ -10,11 +10,9 @@ namespace {
 
 /// The gateway every pod sees. Link-local, so it can be the same on all host veths of all nodes.
 const IpAddress kPodGateway = IpAddress::v4(0xa9fe0101);  // 169.254.1.1
-constexpr const char* kPodGateway6 = "fe80::1";
 constexpr const char* kPodLink = "eth0";
 
-/// 0a:58 and the four bytes of the address: known without asking, unique on the node. The host side has
-/// the locally administered prefix ee:58, so the two ends differ.
+/// The host side has the locally administered prefix ee:58, so the two ends differ.
 std::string mac_of(const IpAddress& address, unsigned char first) {
   std::string mac(6, '\0');
   mac[0] = static_cast<char>(first);
@@ -24,6 +22,8 @@ std::string mac_of(const IpAddress& address, unsigned char first) {
 }
 
 }  // namespace
+
+std::string pod_mac(const IpAddress& address) { return mac_of(address, 0x0a); }
 
 RoutedNetwork::RoutedNetwork(Engine& engine, PodNetworkOptions options, RoutedRanges ranges, AddressPool pool,
                              MachineJournal journal, RouteSocket routes, RouteSocket removal_routes)
@@ -37,6 +37,10 @@ RoutedNetwork::RoutedNetwork(Engine& engine, PodNetworkOptions options, RoutedRa
       routes_(std::move(routes)),
       removals_(std::make_shared<SerialQueue>(engine)),
       removal_routes_(std::move(removal_routes)) {}
+
+RoutedNetwork::~RoutedNetwork() {
+  if (timer_ != 0) engine_.cancel_timer(timer_);
+}
 
 std::vector<MachineChange> RoutedNetwork::machine_changes() const {
   std::lock_guard lock(mutex_);
@@ -85,7 +89,7 @@ Result<Attachment> RoutedNetwork::attach_now(const AttachRequest& request) {
   ORC_TRY(save_addresses());
   ORC_TRY(finish_removal(request.pod_uid));
   ORC_ASSIGN(const Link link, ensure_veth(request, lease->address));
-  ORC_TRY(configure_host_side(link, request));
+  ORC_TRY(is_bridged() ? plug_in(link, request, lease->address) : configure_host_side(link, request));
   ORC_TRY(configure_inside(NetworkNamespace(request.network_namespace), lease->address));
   for (const Route& route : pod_routes(link, lease->address)) ORC_TRY(routes_.add_route(route));
   ORC_TRY(limit_rates(link, lease->address, request));
@@ -98,7 +102,7 @@ std::vector<Route> RoutedNetwork::pod_routes(const Link& link, const IpAddress& 
   Route route;
   route.destination = {address, 32};
   route.scope = RT_SCOPE_LINK;
-  route.link = link.index;
+  route.link = is_bridged() ? gateway_link_ : link.index;
   route.source = gateway_;
   std::vector<Route> out{route};
   if (!ranges_.cluster6) return out;
@@ -124,7 +128,7 @@ Result<Link> RoutedNetwork::ensure_veth(const AttachRequest& request, const IpAd
   veth.peer_name = kPodLink;
   veth.peer_namespace = request.network_namespace->get();
   veth.mac = mac_of(address, 0xee);
-  veth.peer_mac = mac_of(address, 0x0a);
+  veth.peer_mac = pod_mac(address);
   veth.mtu = mtu_;
   ORC_TRY(routes_.add_veth(veth));
   ORC_ASSIGN(found, routes_.find_link(name));
@@ -142,19 +146,22 @@ Result<bool> RoutedNetwork::is_wired(const NetworkNamespace& pod, const Link& ho
 }
 
 Result<void> RoutedNetwork::configure_host_side(const Link& link, const AttachRequest& request) {
-  ORC_TRY(in_namespace(options_.name_space, [&]() -> Result<void> {
-    const std::string v4 = "net/ipv4/conf/" + link.name + "/";
-    ORC_TRY(write_sysctl(v4 + "rp_filter", "1"));  // a pod cannot forge its source address
-    ORC_TRY(write_sysctl(v4 + "send_redirects", "0"));
-    ORC_TRY(write_sysctl(v4 + "proxy_arp", "0"));
-    ORC_TRY(write_sysctl(v4 + "forwarding", "1"));
-    if (ranges_.cluster6) return configure_host_side6(link);
-    // No IPv6 on our side: a pod must not be able to advertise itself as the node's router.
-    return write_sysctl("net/ipv6/conf/" + link.name + "/disable_ipv6", "1");
-  }));
+  ORC_TRY(in_namespace(options_.name_space, [&]() -> Result<void> { return set_pod_side_sysctls(link); }));
   ORC_TRY(routes_.set_link(link.index, request.pod_uid, true));
   if (ranges_.cluster6) ORC_TRY(routes_.add_address(link.index, *IpAddress::parse(kPodGateway6), 64));
   return routes_.add_address(link.index, kPodGateway, 32);
+}
+
+/// Of the link where pods are.
+Result<void> RoutedNetwork::set_pod_side_sysctls(const Link& link) {
+  const std::string v4 = "net/ipv4/conf/" + link.name + "/";
+  ORC_TRY(write_sysctl(v4 + "rp_filter", "1"));  // a pod cannot forge its source address
+  ORC_TRY(write_sysctl(v4 + "send_redirects", "0"));
+  ORC_TRY(write_sysctl(v4 + "proxy_arp", "0"));
+  ORC_TRY(write_sysctl(v4 + "forwarding", "1"));
+  if (ranges_.cluster6) return configure_host_side6(link);
+  // No IPv6 on our side: a pod must not be able to advertise itself as the node's router.
+  return write_sysctl("net/ipv6/conf/" + link.name + "/disable_ipv6", "1");
 }
 
 /// What a pod advertises is not listened to, and the link has no other address than the gateway's.
@@ -173,8 +180,11 @@ Result<void> RoutedNetwork::configure_inside6(RouteSocket& inside, const Link& l
   const std::string v6 = std::string("net/ipv6/conf/") + kPodLink + "/";
   for (const char* name : {"accept_ra", "accept_dad", "autoconf", "disable_ipv6"})
     ORC_TRY(write_sysctl(v6 + name, "0"));
+  // The ports of a bridge know the link-local address that is made of the hardware address.
+  if (is_bridged()) ORC_TRY(write_sysctl(v6 + "addr_gen_mode", "0"));
   const IpAddress own = with_prefix(*ranges_.cluster6, address);
-  ORC_TRY(inside.add_address(link.index, own, 128));
+  ORC_TRY(inside.add_address(link.index, own,
+                             is_bridged() ? with_prefix(*ranges_.cluster6, ranges_.pods).prefix : 128));
   ORC_TRY(inside.set_link(link.index, std::nullopt, true));
   Route all;
   all.destination = {*IpAddress::parse("::"), 0};
@@ -191,17 +201,19 @@ Result<void> RoutedNetwork::configure_inside(const NetworkNamespace& pod, const 
     if (loopback && !loopback->up) ORC_TRY(inside.set_link(loopback->index, std::nullopt, true));
     ORC_ASSIGN(const std::optional<Link> link, inside.find_link(kPodLink));
     if (!link) return Error(Error::conflict, "podnet", "eth0 went away while it was set up");
-    ORC_TRY(inside.add_address(link->index, address, 32));
+    ORC_TRY(inside.add_address(link->index, address, is_bridged() ? ranges_.pods.prefix : 32));
     ORC_TRY(inside.set_link(link->index, std::nullopt, true));
-    Route gateway;
-    gateway.destination = {kPodGateway, 32};
-    gateway.scope = RT_SCOPE_LINK;
-    gateway.link = link->index;
-    gateway.source = address;
-    ORC_TRY(inside.add_route(gateway));
+    if (!is_bridged()) {
+      Route gateway;
+      gateway.destination = {kPodGateway, 32};
+      gateway.scope = RT_SCOPE_LINK;
+      gateway.link = link->index;
+      gateway.source = address;
+      ORC_TRY(inside.add_route(gateway));
+    }
     Route all;
     all.link = link->index;
-    all.gateway = kPodGateway;
+    all.gateway = is_bridged() ? gateway_ : kPodGateway;
     all.source = address;
     ORC_TRY(inside.add_route(all));
     if (!ranges_.cluster6) return {};
@@ -232,6 +244,10 @@ Result<void> RoutedNetwork::detach_now(const std::string& pod_uid) {
     cut_udp_flows(*lease, false);
   }
   ORC_ASSIGN(const std::vector<Link> links, links_of(pod_uid));
+  if (lease && is_bridged()) {
+    ORC_TRY(close_port(pod_link_name(options_.instance, lease->address)));
+    for (Route route : pod_routes({}, lease->address)) ORC_TRY(routes_.remove_route(route));
+  }
   for (const auto& link : links) {
     if (lease) {
       for (Route route : pod_routes(link, lease->address)) {

@@ -1,5 +1,6 @@
 #pragma once
-// PodNetwork, mode routed: the shell around AddressPool, MachineJournal and RouteSocket.
+// PodNetwork: the shell around AddressPool, MachineJournal and RouteSocket, in both modes (routed; what is
+// different in mode bridge is in bridge_mode.cpp).
 //
 // Every operation runs in one SerialQueue, so there is one writer. attach() is a list of steps of which
 // each may be repeated: reserve the address (journal) -> veth with its peer born in the pod's namespace ->
@@ -16,6 +17,7 @@
 #include "api/pod_attacher.hpp"
 #include "net/lb/nft_transaction.hpp"
 #include "net/podnet/address_pool.hpp"
+#include "net/podnet/bridge_guard.hpp"
 #include "net/podnet/dual_stack.hpp"
 #include "net/podnet/machine_journal.hpp"
 #include "net/podnet/range_check.hpp"
@@ -33,6 +35,12 @@ struct RoutedRanges {
   std::optional<IpRange> services6;
 };
 
+/// The gateway of IPv6 that every pod sees.
+constexpr const char* kPodGateway6 = "fe80::1";
+
+/// Of the pod's end: 0a:58 and the four bytes of its address, known without asking, unique in the cluster.
+std::string pod_mac(const IpAddress& address);
+
 /// An `unreachable` route for each, or none of them: the first that is there already is the error.
 Result<void> add_covers(RouteSocket& routes, const std::vector<IpRange>& ranges);
 
@@ -46,6 +54,7 @@ class RoutedNetwork final : public PodNetwork,
  public:
   RoutedNetwork(Engine& engine, PodNetworkOptions options, RoutedRanges ranges, AddressPool pool,
                 MachineJournal journal, RouteSocket routes, RouteSocket removal_routes);
+  ~RoutedNetwork() override;
   /// Covers, gateway link, sysctls, masquerade; adopts or removes what an earlier process left.
   Result<void> start();
 
@@ -60,11 +69,29 @@ class RoutedNetwork final : public PodNetwork,
   Pending<void> detach(std::string pod_uid) override;
   Result<std::vector<Attachment>> list() override;
   std::string dns_address() const override { return gateway_.to_string(); }
+  std::string trouble() const override;
+  /// Mode bridge: once now what is done each 10 s.
+  Pending<void> look_at_bridge();
 
  private:
   Result<void> claim_ranges();
   Result<void> make_machine_parts();
   Result<void> make_gateway_link();
+
+  bool is_bridged() const { return options_.mode == PodNetworkOptions::Mode::bridge; }
+  Result<void> check_bridge_module() const;
+  Result<void> make_bridge();
+  BridgePort port_of(const IpAddress& address) const;
+  Result<void> plug_in(const Link& link, const AttachRequest& request, const IpAddress& address);
+  Result<std::size_t> plug_in_all();
+  Result<void> open_port(const BridgePort& port);
+  Result<void> close_port(const std::string& link);
+  Result<void> write_guard();
+  Result<void> remember_guard();
+  Result<bool> is_guard_whole();
+  Result<void> keep_bridge();
+  void watch_bridge();
+
   Result<void> set_machine_sysctls();
   Result<void> set_masquerade();
   Result<void> set_rules6();
@@ -73,6 +100,7 @@ class RoutedNetwork final : public PodNetwork,
   Result<void> write_host_ports(const std::string& without = {});
   bool has_host_ports() const;
   Result<void> adopt_links();
+  std::optional<IpAddress> address_of_link(const std::string& link) const;
   Result<void> load_addresses();
   Result<void> save_addresses();
 
@@ -95,6 +123,7 @@ class RoutedNetwork final : public PodNetwork,
   void cut_udp_flows(const AddressPool::Lease& lease, bool published);
   Result<Link> ensure_veth(const AttachRequest& request, const IpAddress& address);
   Result<void> configure_host_side(const Link& link, const AttachRequest& request);
+  Result<void> set_pod_side_sysctls(const Link& link);
   Result<void> configure_host_side6(const Link& link);
   Result<void> configure_inside(const NetworkNamespace& pod, const IpAddress& address);
   Result<void> configure_inside6(RouteSocket& inside, const Link& link, const IpAddress& address);
@@ -121,9 +150,16 @@ class RoutedNetwork final : public PodNetwork,
   AddressPool pool_;
   MachineJournal journal_;
   RouteSocket routes_;
-  bool torn_down_ = false;
+  std::atomic<bool> torn_down_ = false;
   std::set<std::string>
       unpublished_;  // pods whose ports changed since the table was written; in the queue only
+
+  // Mode bridge, in the queue only: what the table bridge_guard.hpp says.
+  std::set<std::string> open_ports_;
+  std::uint32_t guard_generation_ = 0;
+  std::string guard_text_;
+  std::string trouble_;      // under mutex_
+  std::uint64_t timer_ = 0;  // under mutex_
 
   // Links that are being removed, by pod: the pod may come back before its old eth0 is gone.
   std::shared_ptr<SerialQueue> removals_;

@@ -6,6 +6,7 @@
 #include <linux/rtnetlink.h>
 
 #include <algorithm>
+#include <charconv>
 
 #include "base/fd.hpp"
 #include "net/lb/nft_proxy.hpp"
@@ -95,11 +96,13 @@ Result<void> add_covers(RouteSocket& routes, const std::vector<IpRange>& ranges)
 }
 
 Result<void> RoutedNetwork::start() {
+  if (is_bridged()) ORC_TRY(check_bridge_module());
   const bool fresh = journal_.empty();
   ORC_TRY(claim_ranges());
   auto made = make_machine_parts();
   if (!made && fresh)
     (void)remove_instance(journal_, routes_, options_.name_space);  // its error tells nothing new
+  if (made && is_bridged()) watch_bridge();
   return made;
 }
 
@@ -116,6 +119,10 @@ Result<void> RoutedNetwork::make_machine_parts() {
   if (ranges_.cluster6) ORC_TRY(set_rules6());
   ORC_TRY(load_addresses());
   ORC_TRY(adopt_links());
+  if (is_bridged()) {
+    ORC_TRY(write_guard());
+    ORC_TRY(plug_in_all());
+  }
   // Also without such ports: a process before this one may have been killed before it removed the last.
   auto written = write_host_ports();
   if (written) return {};
@@ -138,11 +145,13 @@ Result<void> RoutedNetwork::claim_ranges() {
                             ranges_.cluster.to_string(),
                             ranges_.services ? ranges_.services->to_string() : "",
                             ranges_.cluster6 ? ranges_.cluster6->to_string() : "",
-                            ranges_.services6 ? ranges_.services6->to_string() : ""};
+                            ranges_.services6 ? ranges_.services6->to_string() : "",
+                            is_bridged() ? "bridge" : ""};
   if (resumed && !(journal_.state() == wanted)) {
     return Error(Error::conflict, "podnet",
                  options_.data_dir + " belongs to instance " + journal_.state().instance + " with pods in " +
                      journal_.state().pod_cidr + " and Services in " + journal_.state().service_cidr +
+                     ", attached in mode " + (journal_.state().mode.empty() ? "routed" : "bridge") +
                      "; `orchestra down` removes it");
   }
   ORC_ASSIGN(const std::vector<Link> links, routes_.links());
@@ -181,17 +190,22 @@ Result<void> RoutedNetwork::claim_ranges() {
 Result<void> RoutedNetwork::make_gateway_link() {
   const std::string name = gateway_link_name(options_.instance);
   ORC_ASSIGN(std::optional<Link> link, routes_.find_link(name));
-  if (!link) {
+  if (is_bridged()) {
+    ORC_TRY(make_bridge());
+    ORC_ASSIGN(link, routes_.find_link(name));
+  } else if (!link) {
     ORC_TRY(routes_.add_sink(name, mtu_));
     ORC_ASSIGN(link, routes_.find_link(name));
-    if (!link)
-      return Error(Error::conflict, "podnet", "link " + name + " was removed by somebody else at once");
   }
+  if (!link)
+    return Error(Error::conflict, "podnet", "link " + name + " was removed by somebody else at once");
   gateway_link_ = link->index;
   ORC_TRY(routes_.set_link(gateway_link_, "orchestra node gateway", true));
   ORC_TRY(routes_.add_address(gateway_link_, gateway_, 32));
   if (ranges_.cluster6)
     ORC_TRY(routes_.add_address(gateway_link_, with_prefix(*ranges_.cluster6, gateway_), 128));
+  if (ranges_.cluster6 && is_bridged())
+    ORC_TRY(routes_.add_address(gateway_link_, *IpAddress::parse(kPodGateway6), 64));
   if (ranges_.services6) {
     Route services;
     services.destination = *ranges_.services6;
@@ -294,6 +308,17 @@ Result<void> RoutedNetwork::save_addresses() {
   return replace_file(options_.data_dir + "/addresses.json", text, 0600, false);
 }
 
+/// The pod's address, of which the name has the last two bytes.
+std::optional<IpAddress> RoutedNetwork::address_of_link(const std::string& link) const {
+  std::uint32_t low = 0;
+  const char* digits = link.data() + link.size() - 4;
+  const auto [end, error] = std::from_chars(digits, digits + 4, low, 16);
+  const auto address = IpAddress::v4((ranges_.pods.base.v4_number() & 0xffff0000u) | low);
+  if (error != std::errc() || end != digits + 4 || pod_link_name(options_.instance, address) != link)
+    return {};
+  return address;
+}
+
 /// Links with an alias belong to pods and stay; their leases are made again when the journal lost them.
 /// A link without an alias is an attach that was cut off: removed.
 Result<void> RoutedNetwork::adopt_links() {
@@ -307,7 +332,10 @@ Result<void> RoutedNetwork::adopt_links() {
       const auto* lease = link.alias.empty() ? nullptr : pool_.find(link.alias);
       const std::string name = lease == nullptr ? "" : pod_link_name(options_.instance, lease->address);
       keep = lease != nullptr && (name == link.name || rate_link_of(name) == link.name);
-      if (lease == nullptr && !link.alias.empty()) {
+      if (lease == nullptr && !link.alias.empty() && is_bridged()) {
+        const auto address = address_of_link(link.name);  // routes lead to the bridge
+        keep = address && pool_.adopt(link.alias, *address);
+      } else if (lease == nullptr && !link.alias.empty()) {
         for (const auto& route : routes) {
           if (keep || route.link != link.index || route.destination.prefix != 32) continue;
           keep = pool_.adopt(link.alias, route.destination.base);
@@ -340,6 +368,10 @@ Result<void> remove_instance(MachineJournal& journal, RouteSocket& routes,
       const std::string table = "table ip6 " + nft_table_name(state.instance, suffix) + "\n";
       tables += table + "delete " + table;
     }
+  }
+  if (state.mode == "bridge") {
+    const std::string table = "table bridge " + nft_table_name(state.instance, "_br") + "\n";
+    tables += table + "delete " + table;
   }
   if (auto session = NftSession::open(name_space)) {
     auto removed = (*session)->run(tables);

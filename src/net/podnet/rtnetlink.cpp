@@ -51,6 +51,16 @@ void read_vxlan(const nlattr* data, Link& link) {
   });
 }
 
+void read_bridge(const nlattr* data, Link& link) {
+  const auto* inside = static_cast<const char*>(::mnl_attr_get_payload(data));
+  walk_attributes(inside, inside + ::mnl_attr_get_payload_len(data), [&](const nlattr* nested) {
+    if (::mnl_attr_get_type(nested) == IFLA_BR_NF_CALL_IPTABLES)
+      link.filters4 = ::mnl_attr_get_u8(nested) != 0;
+    if (::mnl_attr_get_type(nested) == IFLA_BR_NF_CALL_IP6TABLES)
+      link.filters6 = ::mnl_attr_get_u8(nested) != 0;
+  });
+}
+
 Link read_link(const nlmsghdr* header) {
   Link link;
   const auto* info = static_cast<const ifinfomsg*>(::mnl_nlmsg_get_payload(header));
@@ -67,6 +77,9 @@ Link read_link(const nlmsghdr* header) {
       case IFLA_MTU:
         link.mtu = static_cast<int>(::mnl_attr_get_u32(attribute));
         break;
+      case IFLA_MASTER:
+        link.master = static_cast<int>(::mnl_attr_get_u32(attribute));
+        break;
       case IFLA_LINK:
         link.peer_index = static_cast<int>(::mnl_attr_get_u32(attribute));
         break;
@@ -79,6 +92,8 @@ Link read_link(const nlmsghdr* header) {
         walk_attributes(inside, inside + ::mnl_attr_get_payload_len(attribute), [&](const nlattr* nested) {
           if (::mnl_attr_get_type(nested) == IFLA_INFO_KIND) link.kind = ::mnl_attr_get_str(nested);
           if (::mnl_attr_get_type(nested) == IFLA_INFO_DATA && link.kind == "vxlan") read_vxlan(nested, link);
+          if (::mnl_attr_get_type(nested) == IFLA_INFO_DATA && link.kind == "bridge")
+            read_bridge(nested, link);
         });
         break;
       }
@@ -352,6 +367,10 @@ Result<void> RouteSocket::add_address(int link, const IpAddress& address, int pr
   body->ifa_index = static_cast<std::uint32_t>(link);
   put_address(message.header, IFA_LOCAL, address);
   put_address(message.header, IFA_ADDRESS, address);
+  if (address.is_v4() && prefix < 31) {
+    const std::uint32_t hosts = ~std::uint32_t{0} >> prefix;
+    put_address(message.header, IFA_BROADCAST, IpAddress::v4(address.v4_number() | hosts));
+  }
   return request(message.header, "address " + address.to_string());
 }
 

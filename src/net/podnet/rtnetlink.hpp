@@ -33,6 +33,8 @@ struct Link {
   std::uint16_t tunnel_port = 0;  ///< of a vxlan device
   std::optional<IpAddress>
       tunnel_local;  ///< of a vxlan device: source of the outer packets, where it is fixed
+  int master = 0;    ///< the bridge whose port it is
+  bool filters4 = false, filters6 = false;  ///< of a bridge: its frames pass the tables of IPv4, of IPv6
 };
 
 struct Route {
@@ -88,6 +90,15 @@ class RouteSocket {
   /// The permanent ones: neighbours of both families.
   Result<std::vector<Neighbour>> neighbours(int link, Table table);
   Result<void> set_mtu(int link, int mtu);
+  Result<void> set_mac(int link, const std::string& mac);
+  /// A bridge with this hardware address for good, which forwards at once, floods multicast, and whose frames
+  /// pass nftables' tables of IPv4 and IPv6 (set_bridge_filter).
+  Result<void> add_bridge(const std::string& name, const std::string& mac, int mtu);
+  /// Its own option: counts whatever the namespace's net.bridge.bridge-nf-call-iptables says.
+  Result<void> set_bridge_filter(int bridge, bool filters = true);
+  /// Makes `link` a port of the bridge that sends frames back where they came from (hairpin): a pod may reach
+  /// itself through a Service.
+  Result<void> set_bridge_port(int link, int bridge);
   /// An `ifb`: what is redirected to it waits in its queue and goes on from where it came.
   Result<void> add_rate_link(const std::string& name, int mtu);
   /// What leaves this link does so with at most that many bits per second (token bucket).

@@ -52,6 +52,15 @@ Result<void> RouteSocket::set_mtu(int link, int mtu) {
   return request(message.header, "MTU of link " + std::to_string(link));
 }
 
+Result<void> RouteSocket::set_mac(int link, const std::string& mac) {
+  Message message(RTM_NEWLINK, 0);
+  auto* info = message.extra<ifinfomsg>();
+  info->ifi_family = AF_UNSPEC;
+  info->ifi_index = link;
+  ::mnl_attr_put(message.header, IFLA_ADDRESS, mac.size(), mac.data());
+  return request(message.header, "hardware address of link " + std::to_string(link));
+}
+
 Result<void> RouteSocket::set_neighbour(int link, Table table, const Neighbour& entry) {
   Message message(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE);
   write_neighbour(message, link, table, entry);
