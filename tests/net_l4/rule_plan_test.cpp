@@ -368,7 +368,8 @@ TEST_CASE("what two plans refuse is told once, and an address of a family that a
     }
     return out;
   };
-  CHECK(reasons(make_service("a", "10.96.0.1", {{"x", 80, 0, "SCTP"}})) == "UnsupportedProtocol ");
+  CHECK(reasons(make_service("a", "10.96.0.1", {{}}, "", R"({"orchestra.dev/load-balance":"x"})")) ==
+        "InvalidAnnotation ");
   CHECK(reasons(make_service("a", "fd00::1", {{}})).empty());
   CHECK(reasons(make_service("a", "10.96.0.1", {{}}, R"(,"externalIPs":["192.0.2.9","2001:db8::9"])")) ==
         "UnsupportedAddress ");
