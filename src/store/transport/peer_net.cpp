@@ -384,6 +384,7 @@ void PeerNet::on_first_frame(const std::shared_ptr<Incoming>& incoming, const st
     if (hello.purpose == Purpose::snapshot) {
       ORC_ASSIGN(incoming->receiver, handlers_.receive_snapshot(hello));
       answer.offset = incoming->receiver->offset();
+      answer.text = kBeats;
       return {};
     }
     answer.offset = options_.commands_known;

@@ -102,6 +102,7 @@ class PeerNet : public std::enable_shared_from_this<PeerNet> {
   void on_frame(const std::shared_ptr<Incoming>& incoming, std::string frame);
   void on_snapshot_frame(const std::shared_ptr<Incoming>& incoming, std::string frame);
   void drain_snapshot(const std::shared_ptr<Incoming>& incoming);
+  void beat(const std::shared_ptr<Incoming>& incoming, std::uint64_t offset);
   void on_answer(const Answer& answer);
   void dial(const std::shared_ptr<Link>& link);
   void on_link_frame(const std::shared_ptr<Link>& link, std::uint64_t attempt, const std::string& frame);

@@ -1,5 +1,6 @@
 #pragma once
 // The parts of PeerNet that its two files share; guarded by its mutex unless said otherwise.
+#include <atomic>
 #include <deque>
 
 #include "store/transport/peer_net.hpp"
@@ -31,6 +32,7 @@ struct PeerNet::Incoming {
   std::mutex frames_mutex;
   std::deque<std::string> frames;  ///< of a snapshot, for the worker that writes them
   bool draining = false;
+  std::atomic<bool> verifying = false;  ///< a snapshot that is whole
 };
 
 /// A snapshot on its way to a peer.
@@ -41,6 +43,7 @@ struct PeerNet::Transfer {
   Message message;
   std::function<void(Result<void>)> done;
   std::shared_ptr<TransportConnection> connection;
+  bool beats = false;  ///< the receiver tells that it is verifying
   bool greeted = false, end_sent = false, ended = false, reading = false;
   std::uint64_t sent = 0, arrived = 0;
   std::int64_t progress_ns = 0;  ///< when it last went on

@@ -53,10 +53,12 @@ struct Hello {
   Index index;                   ///< snapshot
   Term term;                     ///< snapshot; enrol, replace: not 0, it will keep Place::term
 };
+/// What a receiver says that tells each second of its verifying.
+constexpr std::string_view kBeats = "beats";
 /// The answer; an error closes the connection after it.
 struct HelloAnswer {
   std::uint8_t code = 0;  ///< 0, or an Error::Code
-  std::string text;
+  std::string text;       ///< of the error; without one, of a receiver of snapshots: kBeats
   std::int64_t wall_ns = 0;
   std::uint64_t offset =
       0;  ///< snapshot: what is there already; enrol, replace: Place::term; raft: commands known

@@ -2,7 +2,8 @@
 //
 // Chunks of 256 KiB, at most four unacknowledged; the receiver tells at the beginning how much it has from an
 // earlier attempt, and after each chunk how much is there. The last frame carries the Raft message; its
-// acknowledgement means verified and installed. Files are read and written on worker threads.
+// acknowledgement means verified and installed; until then the receiver tells each second that it is at it.
+// Files are read and written on worker threads.
 #include <algorithm>
 
 #include "store/raft/codec.hpp"
@@ -14,19 +15,20 @@ namespace {
 constexpr std::uint64_t kChunk = 256u << 10;
 constexpr std::uint64_t kWindow = 4 * kChunk;
 constexpr std::size_t kTransfersMax = 2;
-/// Without anything said about a chunk, and about the end, which is said when everything is verified and on
-/// disk. What is lost without a word (a machine without power) would else be waited for as long as TCP does.
-constexpr std::int64_t kChunkSilenceMax = 10'000'000'000;
-constexpr std::int64_t kEndSilenceMax = 120'000'000'000;
+constexpr Duration kBeat = std::chrono::seconds(1);  ///< while the receiver verifies and installs
+/// Without anything said. What is lost without a word (a machine without power) would else be waited for as
+/// long as TCP does. A receiver of an earlier release says nothing until all is verified and on disk.
+constexpr std::int64_t kWordlessMax = 10'000'000'000;
+constexpr std::int64_t kBeatlessMax = 120'000'000'000;
 
 }  // namespace
 
 // ---- the sending side
 
 std::int64_t PeerNet::transfer_patience_ns(const Transfer& transfer) const {
-  if (transfer.end_sent) return kEndSilenceMax;
+  if (transfer.end_sent) return transfer.beats ? kWordlessMax : kBeatlessMax;
   const std::uint64_t rate = options_.snapshot_bytes_per_s;
-  return kChunkSilenceMax + (rate == 0 ? 0 : static_cast<std::int64_t>(kChunk * 1'000'000'000 / rate));
+  return kWordlessMax + (rate == 0 ? 0 : static_cast<std::int64_t>(kChunk * 1'000'000'000 / rate));
 }
 
 void PeerNet::send_snapshot(PeerId to, std::shared_ptr<DiskFile> file, std::uint64_t bytes, Message message,
@@ -73,13 +75,14 @@ void PeerNet::send_snapshot(PeerId to, std::shared_ptr<DiskFile> file, std::uint
         return self->transfer_end(transfer,
                                   Error(static_cast<Error::Code>(answer->code), "store", answer->text));
       transfer->greeted = true;
+      transfer->beats = answer->text == kBeats;
       transfer->sent = transfer->arrived = std::min(answer->offset, transfer->bytes);
       return self->transfer_next(transfer);
     }
     const auto arrived = decode_chunk_answer(frame);
     if (!arrived) return self->transfer_end(transfer, arrived.error());
     if (transfer->end_sent && *arrived == transfer->bytes + 1) return self->transfer_end(transfer, {});
-    transfer->arrived = std::max(transfer->arrived, *arrived);
+    transfer->arrived = std::max(transfer->arrived, std::min(*arrived, transfer->bytes));
     self->transfer_next(transfer);
   };
   handler.on_closed = [weak = weak_from_this(), transfer](const Error& why) {
@@ -119,12 +122,14 @@ void PeerNet::transfer_next(const std::shared_ptr<Transfer>& transfer) {
         offset = transfer->sent;
       }
       if (offset >= transfer->bytes) {
+        {
+          std::lock_guard lock(self->mutex_);
+          transfer->end_sent = true;  // before it is: the answer may be quick
+          transfer->progress_ns = self->steady_now();
+          transfer->reading = false;
+        }
         (void)transfer->connection->send(encode_message_frame(
             FrameKind::snapshot_end, self->options_.identity.cluster, encode_message(transfer->message)));
-        std::lock_guard lock(self->mutex_);
-        transfer->end_sent = true;
-        transfer->progress_ns = self->steady_now();
-        transfer->reading = false;
         return;
       }
       Chunk chunk{offset, std::string(std::min(kChunk, transfer->bytes - offset), '\0')};
@@ -174,6 +179,15 @@ void PeerNet::on_snapshot_frame(const std::shared_ptr<Incoming>& incoming, std::
   if (!queued) incoming->connection->close();
 }
 
+/// Tells each second, with an offset that stands for it, that the file is being verified.
+void PeerNet::beat(const std::shared_ptr<Incoming>& incoming, std::uint64_t offset) {
+  if (!incoming->verifying) return;
+  (void)incoming->connection->send(encode_chunk_answer(offset, {}));
+  engine_.after(kBeat, [weak = weak_from_this(), incoming, offset] {
+    if (auto self = weak.lock()) self->beat(incoming, offset);
+  });
+}
+
 void PeerNet::drain_snapshot(const std::shared_ptr<Incoming>& incoming) {
   while (true) {
     std::string frame;
@@ -201,7 +215,11 @@ void PeerNet::drain_snapshot(const std::shared_ptr<Incoming>& incoming) {
         return Error(Error::invalid, "store", "the snapshot ends with a wrong message");
       }
       offset = incoming->receiver->offset() + 1;
-      return incoming->receiver->finish(std::move(message));
+      incoming->verifying = true;
+      beat(incoming, offset + 1);
+      const Result<void> finished = incoming->receiver->finish(std::move(message));
+      incoming->verifying = false;
+      return finished;
     };
     const auto taken = take();
     (void)incoming->connection->send(
