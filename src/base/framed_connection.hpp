@@ -4,7 +4,7 @@
 // Frame: length (4 bytes, big endian, at most kMessageMax), CRC-32 of the payload, payload. A bad length
 // or checksum closes the connection. Sends are queued up to kInFlightMax bytes, then `overloaded`.
 // Everything of one connection runs on its strand.
-#include <zlib.h>
+#include <sys/socket.h>
 
 #include <boost/asio/bind_executor.hpp>
 #include <boost/asio/ip/tcp.hpp>
@@ -12,8 +12,10 @@
 #include <boost/asio/strand.hpp>
 #include <boost/asio/write.hpp>
 #include <cstdlib>
+#include <cstring>
 #include <mutex>
 
+#include "base/crc32.hpp"
 #include "orchestra/env.hpp"
 
 namespace orchestra::detail {
@@ -29,12 +31,8 @@ inline std::uint32_t get_u32(const char* at) {
   return std::uint32_t{bytes[0]} << 24 | std::uint32_t{bytes[1]} << 16 | std::uint32_t{bytes[2]} << 8 |
          bytes[3];
 }
-inline void put_u32(std::string& out, std::uint32_t value) {
-  for (int shift = 24; shift >= 0; shift -= 8) out += static_cast<char>(value >> shift);
-}
-inline std::uint32_t frame_checksum(std::string_view bytes) {
-  return static_cast<std::uint32_t>(
-      crc32(0, reinterpret_cast<const Bytef*>(bytes.data()), static_cast<uInt>(bytes.size())));
+inline void put_u32(char* out, std::uint32_t value) {
+  for (int shift = 24; shift >= 0; shift -= 8) *out++ = static_cast<char>(value >> shift);
 }
 
 /// "IP:PORT" or "[IPv6]:PORT".
@@ -76,13 +74,14 @@ class FramedConnection final : public TransportConnection,
     if (message.size() > kMessageMax)
       return Error(Error::too_large, "transport",
                    "message of " + std::to_string(message.size()) + " bytes; at most 64 MiB");
+    char head[kHead];
+    put_u32(head, static_cast<std::uint32_t>(message.size()));
+    put_u32(head + 4, crc32_of(message));
     {
       std::lock_guard lock(out_mutex_);
       if (out_.size() + writing_size_ > kInFlightMax)
         return Error(Error::overloaded, "transport", "64 MiB wait to be sent on this connection");
-      out_.reserve(out_.size() + message.size() + kHead);
-      put_u32(out_, static_cast<std::uint32_t>(message.size()));
-      put_u32(out_, frame_checksum(message));
+      out_.append(head, kHead);
       out_ += message;
       if (std::exchange(scheduled_, true)) return {};
     }
@@ -97,36 +96,48 @@ class FramedConnection final : public TransportConnection,
  private:
   static constexpr std::size_t kHead = 8;
   static constexpr std::size_t kReadStep = 128 << 10;
+  static constexpr std::size_t kFramesAtOnce = 32;
+  static constexpr std::size_t kKeptMax = 1 << 20;
 
+  /// Behind what is there already. The buffer keeps its size: to fill 128 KiB with zeros for each read costs
+  /// more than the read.
   void read() {
     if (ended_) return;
-    const std::size_t have = in_.size();
-    in_.resize(have + std::max(kReadStep, wanted_ > have ? wanted_ - have : 0));
-    stream_.async_read_some(boost::asio::buffer(in_.data() + have, in_.size() - have),
-                            boost::asio::bind_executor(strand_, [self = this->shared_from_this(), have](
-                                                                    auto failed, std::size_t got) {
-                              if (failed) return self->end(closed_error(failed.message()));
-                              self->in_.resize(have + got);
-                              self->take_frames();
-                            }));
+    const std::size_t room = std::max(kReadStep, wanted_ > have_ ? wanted_ - have_ : 0);
+    if (in_.size() < have_ + room) in_.resize(have_ + room);
+    stream_.async_read_some(
+        boost::asio::buffer(in_.data() + have_, in_.size() - have_),
+        boost::asio::bind_executor(strand_, [self = this->shared_from_this()](auto failed, std::size_t got) {
+          if (failed) return self->end(closed_error(failed.message()));
+          self->have_ += got;
+          self->take_frames();
+        }));
   }
+  /// A few at a time: what they make us send leaves between them, so the other side has work meanwhile.
   void take_frames() {
-    std::size_t at = 0;
     wanted_ = 0;
-    while (!ended_ && in_.size() - at >= kHead) {
-      const std::uint32_t size = get_u32(in_.data() + at);
+    for (std::size_t count = 0; !ended_ && have_ - taken_ >= kHead; ++count) {
+      if (count == kFramesAtOnce)
+        return boost::asio::post(strand_, [self = this->shared_from_this()] { self->take_frames(); });
+      const std::uint32_t size = get_u32(in_.data() + taken_);
       if (size > kMessageMax) return end(closed_error("frame longer than 64 MiB"));
-      if (in_.size() - at - kHead < size) {
+      if (have_ - taken_ - kHead < size) {
         wanted_ = kHead + size;
         break;
       }
-      const std::string_view body = std::string_view(in_).substr(at + kHead, size);
-      if (frame_checksum(body) != get_u32(in_.data() + at + 4))
+      const std::string_view body(in_.data() + taken_ + kHead, size);
+      if (crc32_of(body) != get_u32(in_.data() + taken_ + 4))
         return end(closed_error("frame checksum is wrong"));
-      at += kHead + size;
+      taken_ += kHead + size;
       if (handler_.on_message) handler_.on_message(std::string(body));
     }
-    in_.erase(0, at);
+    have_ -= taken_;
+    if (have_ != 0 && taken_ != 0) std::memmove(in_.data(), in_.data() + taken_, have_);
+    taken_ = 0;
+    if (wanted_ <= kReadStep && in_.size() > kKeptMax) {
+      in_.resize(std::max(have_, kReadStep));  // after a large message
+      in_.shrink_to_fit();
+    }
     read();
   }
   void write() {
@@ -160,7 +171,8 @@ class FramedConnection final : public TransportConnection,
   Stream stream_;
   boost::asio::strand<boost::asio::any_io_executor> strand_;
   TransportHandler handler_;
-  std::string in_;          ///< bytes that are no whole frame yet
+  std::string in_;  ///< its first have_ bytes are no whole frame yet
+  std::size_t have_ = 0, taken_ = 0;
   std::size_t wanted_ = 0;  ///< of the frame that has begun
   std::mutex out_mutex_;
   std::string out_;
@@ -203,7 +215,7 @@ struct AcceptLoop : std::enable_shared_from_this<AcceptLoop> {
   }
   void next() {
     acceptor.async_accept([self = shared_from_this()](auto failed, tcp::socket socket) {
-      if (!self->acceptor.is_open()) return;
+      if (!self->acceptor.is_open() || failed == boost::asio::error::invalid_argument) return;  // it ended
       if (!failed) self->accepted(std::move(socket));
       self->next();
     });
@@ -216,7 +228,10 @@ class AcceptListener final : public TransportListener {
  public:
   AcceptListener(std::shared_ptr<AcceptLoop> loop, std::string address)
       : loop_(std::move(loop)), address_(std::move(address)) {}
+  /// The address is free when this returns, however busy the engine is: the kernel ends the listening at
+  /// once.
   ~AcceptListener() override {
+    ::shutdown(loop_->acceptor.native_handle(), SHUT_RDWR);
     boost::asio::post(loop_->acceptor.get_executor(), [loop = loop_] {
       boost::system::error_code ignored;
       loop->acceptor.close(ignored);

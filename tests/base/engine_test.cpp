@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <future>
 #include <thread>
 
 #include "base/engine_manual.hpp"
@@ -234,6 +235,58 @@ TEST_CASE("uuids have version 4 and differ") {
   CHECK(a.size() == 36);
   CHECK(a[14] == '4');
   CHECK(a != b);
+}
+
+TEST_CASE("an address is free when its listener goes, also while every event thread is busy") {
+  EngineOptions options;
+  options.event_threads = 1;
+  Engine busy(options), other;
+  auto listener = busy.transport().listen(
+      "127.0.0.1:0", [](std::shared_ptr<TransportConnection>) { return TransportHandler{}; });
+  REQUIRE(listener);
+  const std::string address = (*listener)->address();
+  std::promise<void> held, release;
+  busy.post([&] {
+    held.set_value();
+    release.get_future().wait();
+  });
+  held.get_future().wait();
+  listener->reset();
+  auto again = other.transport().listen(
+      address, [](std::shared_ptr<TransportConnection>) { return TransportHandler{}; });
+  CHECK_MESSAGE(again.has_value(), (again ? "" : again.error().to_string()));
+  release.set_value();
+  busy.stop();
+  other.stop();
+}
+
+TEST_CASE(
+    "the TCP transport delivers a thousand messages that came at once, and what they made the other side "
+    "send") {
+  Engine engine;
+  constexpr std::size_t kMessages = 1000;
+  std::atomic<std::size_t> echoed{0}, wrong{0};
+  Promise<void> all;
+  auto arrived = all.pending();
+  auto listener =
+      engine.transport().listen("127.0.0.1:0", [&](std::shared_ptr<TransportConnection> connection) {
+        return TransportHandler{
+            [connection](std::string message) { (void)connection->send(std::move(message)); }, {}};
+      });
+  REQUIRE(listener);
+  TransportHandler handler;
+  handler.on_message = [&](std::string message) {
+    const std::size_t number = echoed.fetch_add(1);
+    if (message != std::string(number * 7 % 300, 'm')) ++wrong;
+    if (number + 1 == kMessages) all.set({});
+  };
+  auto connection = engine.transport().connect((*listener)->address(), std::move(handler)).wait(60s);
+  REQUIRE(connection);
+  for (std::size_t i = 0; i < kMessages; ++i) REQUIRE((*connection)->send(std::string(i * 7 % 300, 'm')));
+  REQUIRE(arrived.wait(60s));
+  CHECK(wrong == 0);
+  (*connection)->close();
+  engine.stop();
 }
 
 TEST_CASE("the TCP transport delivers whole messages in order and tells when the other side goes") {

@@ -302,7 +302,7 @@ void write_result(Writer& out, const TxnResult& result) {
   }
 }
 namespace {
-TxnResult read_txn_result(Reader& in, std::size_t depth) {
+TxnResult read_nested_result(Reader& in, std::size_t depth) {
   TxnResult result;
   const std::uint8_t flags = in.u8();
   if (flags > (kSucceeded | kNests) || depth == 0) {
@@ -317,13 +317,13 @@ TxnResult read_txn_result(Reader& in, std::size_t depth) {
     op.removed = in.varint();
     op.previous = read_key_values(in);
     op.range = read_range_result(in);
-    if ((flags & kNests) != 0 && in.u8() != 0) op.nested.push_back(read_txn_result(in, depth - 1));
+    if ((flags & kNests) != 0 && in.u8() != 0) op.nested.push_back(read_nested_result(in, depth - 1));
     result.ops.push_back(std::move(op));
   }
   return result;
 }
 }  // namespace
-TxnResult read_txn_result(Reader& in) { return read_txn_result(in, kTxnDepthMax); }
+TxnResult read_txn_result(Reader& in) { return read_nested_result(in, kTxnDepthMax); }
 
 void write_batch(Writer& out, const WatchBatch& batch) {
   write_signed(out, batch.revision);

@@ -86,6 +86,7 @@ class ClientImpl final : public StateStore,
   Pending<Snapshot> snapshot(Revision revision, Consistency consistency) override;
   Pending<WriteResult> put(std::string key, Value value, PutOptions options) override {
     std::string body;
+    body.reserve(key.size() + value.size() + options.request_id.size() + 48);
     Writer out(body);
     out.bytes(key);
     out.bytes(value.bytes());

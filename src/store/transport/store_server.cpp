@@ -104,6 +104,7 @@ struct StoreServer::Impl : std::enable_shared_from_this<StoreServer::Impl> {
         --client->calls;
         if (result) {
           std::string body;
+          body.reserve(64);
           Writer out(body);
           write(out, *result);
           answer(client, id, ServerFrame::answer, body);
