@@ -43,10 +43,11 @@ struct Folder {
   }
 };
 
-std::string key_of(std::uint64_t number) {
-  char key[32];
-  std::snprintf(key, sizeof key, "/bench/key/%011llu", static_cast<unsigned long long>(number));
-  return key;  // 22 bytes
+std::string key_of(std::uint64_t number) {  // 22 bytes
+  std::string key = "/bench/key/00000000000";
+  for (std::size_t at = key.size(); number != 0; number /= 10)
+    key[--at] = static_cast<char>('0' + number % 10);
+  return key;
 }
 const std::string& value_256() {
   static const std::string value(256, 'v');

@@ -87,7 +87,7 @@ std::optional<Error> LocalStore::admit(const Txn& txn) const {
                    std::to_string(state_bytes_max_) + "; remove keys or raise state_bytes_max");
 }
 
-void LocalStore::run_txn(Txn txn, Answer answer, std::optional<RequestId> once) {
+void LocalStore::run_txn(Txn&& txn, Answer answer, std::optional<RequestId> once) {
   if (auto no = refusal()) return answer(std::move(*no));
   if (auto no = admit(txn)) return answer(std::move(*no));
   if (!once) return propose(Command(std::move(txn)), std::move(answer));
@@ -168,7 +168,7 @@ Pending<WriteResult> LocalStore::remove(KeyRange range, RemoveOptions options) {
 }
 
 /// Runs a txn of one write whose failure answers the key that is there now.
-Pending<WriteResult> LocalStore::run_conditional(Txn txn, std::optional<RequestId> once) {
+Pending<WriteResult> LocalStore::run_conditional(Txn&& txn, std::optional<RequestId> once) {
   Promise<WriteResult> promise;
   auto pending = promise.pending();
   if (txn.compares.empty()) {
@@ -198,7 +198,7 @@ Pending<WriteResult> LocalStore::run_conditional(Txn txn, std::optional<RequestI
   return pending;
 }
 
-Pending<void> LocalStore::propose_void(Command command) {
+Pending<void> LocalStore::propose_void(Command&& command) {
   Promise<void> promise;
   auto pending = promise.pending();
   if (auto no = refusal()) return std::move(*no);
@@ -237,8 +237,10 @@ Pending<LeaseId> LocalStore::lease_grant(std::chrono::seconds ttl, LeaseId id) {
 
 // ---- applying
 
-std::vector<Outcome> LocalStore::apply(std::vector<Command> commands, ProposalId last) {
-  std::vector<Outcome> outcomes;
+std::vector<Outcome> LocalStore::apply(std::span<Command> commands, ProposalId last,
+                                       std::vector<Outcome> memory) {
+  std::vector<Outcome> outcomes = std::move(memory);
+  outcomes.clear();
   outcomes.reserve(commands.size());
   WatchHub::Wake wake;
   std::vector<Core::Waiter> reached;

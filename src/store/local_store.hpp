@@ -115,9 +115,9 @@ class LocalStore : public StateStore, public StoreSessions, public std::enable_s
   LocalStore(Engine& engine, StoreLimits limits);
 
   /// Makes `command` final and calls `answer` once, from any thread, with no lock of ours held.
-  virtual void propose(Command command, Answer answer) = 0;
+  virtual void propose(Command&& command, Answer answer) = 0;
   /// What only the leader may decide, by its own clock: refused when this peer is none any more.
-  virtual void propose_as_leader(Command command, Answer answer) {
+  virtual void propose_as_leader(Command&& command, Answer answer) {
     propose(std::move(command), std::move(answer));
   }
   /// Why reads cannot be served now, if so (the store failed).
@@ -146,7 +146,8 @@ class LocalStore : public StateStore, public StoreSessions, public std::enable_s
 
   /// Applies in order, publishes, wakes watches and waiters, then returns the outcomes. One caller at a
   /// time. `last` is the log entry up to which the state then is.
-  std::vector<Outcome> apply(std::vector<Command> commands, ProposalId last = {});
+  std::vector<Outcome> apply(std::span<Command> commands, ProposalId last = {},
+                             std::vector<Outcome> memory = {});
   // For a store whose changes are decided elsewhere and only followed here (local_follow.cpp). ----
   /// Whole revisions in order, all later than revision(); publishes, wakes, as apply() does.
   void follow(const std::vector<KeyValue>& changes);
@@ -185,9 +186,9 @@ class LocalStore : public StateStore, public StoreSessions, public std::enable_s
   struct RequestId {
     std::uint64_t session = 0, sequence = 0;
   };
-  void run_txn(Txn txn, Answer answer, std::optional<RequestId> once = {});
-  Pending<WriteResult> run_conditional(Txn txn, std::optional<RequestId> once = {});
-  Pending<void> propose_void(Command command);
+  void run_txn(Txn&& txn, Answer answer, std::optional<RequestId> once = {});
+  Pending<WriteResult> run_conditional(Txn&& txn, std::optional<RequestId> once = {});
+  Pending<void> propose_void(Command&& command);
   void announce(WatchHub::Wake wake);
   LeaseInfo lease_info_locked(LeaseId id, const LeaseState& lease, bool want_keys) const;
   void expire_leases();

@@ -25,11 +25,7 @@ class MemoryStoreImpl final : public LocalStore {
   }
 
  private:
-  void propose(Command command, Answer answer) override {
-    std::vector<Command> one;
-    one.push_back(std::move(command));
-    answer(std::move(apply(std::move(one)).front()));
-  }
+  void propose(Command&& command, Answer answer) override { answer(std::move(apply({&command, 1}).front())); }
 
   LogIdentity identity() const override { return identity_; }
 

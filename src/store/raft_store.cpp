@@ -72,7 +72,7 @@ std::optional<Error> RaftStoreImpl::refuse_locked(const Command* command) {
 }
 
 /// `any_leader`: it may be forwarded. What this peer decided as the leader is not for another one to do.
-void RaftStoreImpl::propose_to(Command command, Answer answer, bool any_leader) {
+void RaftStoreImpl::propose_to(Command&& command, Answer answer, bool any_leader) {
   Submission submission;
   submission.bytes = std::make_shared<const std::string>(encode_command(command));
   std::optional<Error> refused;
@@ -82,7 +82,9 @@ void RaftStoreImpl::propose_to(Command command, Answer answer, bool any_leader) 
     if (!refused && !any_leader && (core_raft_->role() != Role::leader || core_raft_->transferring()))
       refused = Error(Error::unavailable, "store", "leadership has just changed; nothing was applied");
     if (!refused) {
-      submission.proposal = {std::move(command), std::move(answer), net_ ? steady_now() : 0};
+      submission.proposal.command.emplace(std::move(command));
+      submission.proposal.answer = std::move(answer);
+      submission.proposal.at_ns = net_ ? steady_now() : 0;
       refused = submit_locked(submission);
       if (refused) answer = std::move(submission.proposal.answer);
     }
@@ -152,7 +154,11 @@ void RaftStoreImpl::collect_locked() {
   if (ready.snapshot) take_install_locked(*ready.snapshot);
   if (ready.must_store()) {
     if (ready.hard_state) batch_.hard_state = ready.hard_state;
-    for (Entry& entry : ready.entries) batch_.entries.push_back(std::move(entry));
+    if (batch_.entries.empty()) {
+      batch_.entries = std::move(ready.entries);
+    } else {
+      for (Entry& entry : ready.entries) batch_.entries.push_back(std::move(entry));
+    }
     receipt_ = ready.receipt;
   }
   for (Message& message : ready.messages_after_sync) after_sync_.push_back(std::move(message));

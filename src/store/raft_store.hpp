@@ -118,13 +118,13 @@ class RaftStoreImpl final : public LocalStore, public StoreMembers {
   Result<void> start_peers();
 
   // raft_store.cpp
-  void propose(Command command, Answer answer) override {
+  void propose(Command&& command, Answer answer) override {
     propose_to(std::move(command), std::move(answer), true);
   }
-  void propose_as_leader(Command command, Answer answer) override {
+  void propose_as_leader(Command&& command, Answer answer) override {
     propose_to(std::move(command), std::move(answer), false);
   }
-  void propose_to(Command command, Answer answer, bool any_leader);
+  void propose_to(Command&& command, Answer answer, bool any_leader);
   std::optional<Error> read_refusal() const override;
   LogIdentity identity() const override { return identity_; }
   std::optional<Error> refuse_locked(const Command* command);
@@ -165,7 +165,12 @@ class RaftStoreImpl final : public LocalStore, public StoreMembers {
   void run_apply();
   void run_apply_inline();
   bool apply_some();
-  void tell_or_post(std::vector<Answer> answers, std::vector<Outcome> outcomes);
+  struct Told {
+    std::vector<Answer> answers;
+    std::vector<Outcome> outcomes;
+  };
+  bool post_answers(Told& told);
+  void keep_memory_locked(Told&& told);
   void tell_answers();
   bool apply_install();
   void take_proposals_locked(const Entry& entry, Proposal& taken);
@@ -277,12 +282,10 @@ class RaftStoreImpl final : public LocalStore, public StoreMembers {
   std::shared_ptr<Arrived> installing_;  ///< taken by it, to be applied before committed_
   Applying applying_ = Applying::idle;
   std::thread::id applier_;
+  std::vector<Command> applying_commands_;
   bool may_apply_inline_ = false, apply_inline_ = false;  ///< log thread, see run_apply_inline()
-  struct Told {
-    std::vector<Answer> answers;
-    std::vector<Outcome> outcomes;
-  };
-  std::deque<Told> to_tell_;  ///< answers of large batches; at most kTellBatchesMax
+  std::deque<Told> to_tell_;       ///< answers of large batches; at most kTellBatchesMax
+  std::vector<Told> told_before_;  ///< empty ones, whose memory the next batches use
   bool telling_ = false;
   std::thread::id teller_;
   bool sync_armed_ = false, sync_due_ = false;  ///< durability `interval`

@@ -14,6 +14,17 @@ constexpr std::size_t kInlineMax = 4;
 constexpr std::size_t kTellApart = 32;  ///< answers that are worth a thread of their own
 constexpr std::size_t kTellBatchesMax =
     8;  ///< that wait for it; then the applier does it, and is slowed down
+constexpr std::size_t kToldKept = 2;
+
+/// Leaves only the memory.
+template <class Answers>
+void tell(Answers& told) {
+  for (std::size_t i = 0; i < told.answers.size(); ++i) {
+    if (told.answers[i]) told.answers[i](std::move(told.outcomes[i]));
+  }
+  told.answers.clear();
+  told.outcomes.clear();
+}
 }  // namespace
 
 void RaftStoreImpl::schedule_apply_locked() {
@@ -69,9 +80,7 @@ void RaftStoreImpl::run_apply_inline() {
 /// entry took their place, so they were certainly not applied.
 void RaftStoreImpl::take_proposals_locked(const Entry& entry, Proposal& taken) {
   while (!proposals_.empty() && proposals_.begin()->first.index <= entry.index) {
-    const ProposalId id = proposals_.begin()->first;
-    Proposal proposal = std::move(proposals_.begin()->second);
-    proposals_.pop_front();
+    auto& [id, proposal] = proposals_.front();
     if (id.index == entry.index && (id.term == entry.term || planted(Bug::reply_by_index))) {
       taken = std::move(proposal);
     } else {
@@ -80,6 +89,7 @@ void RaftStoreImpl::take_proposals_locked(const Entry& entry, Proposal& taken) {
           Error(Error::unavailable, "store",
                 "a new leader was elected before this was stored by a majority; nothing was applied"));
     }
+    proposals_.pop_front();
   }
 }
 
@@ -109,8 +119,10 @@ bool RaftStoreImpl::apply_install() {
 /// One round; false when there is nothing left.
 bool RaftStoreImpl::apply_some() {
   if (net_ && apply_install()) return true;
-  std::vector<Command> commands;
-  std::vector<Answer> answers;
+  std::vector<Command>& commands = applying_commands_;  // the applier's; its memory is used again
+  commands.clear();
+  Told told;
+  std::vector<Answer>& answers = told.answers;
   ProposalId last{};
   std::optional<Error> unreadable;
   {
@@ -121,6 +133,10 @@ bool RaftStoreImpl::apply_some() {
       applier_ = {};
       quiet_.notify_all();
       return false;
+    }
+    if (!told_before_.empty()) {
+      told = std::move(told_before_.back());
+      told_before_.pop_back();
     }
     commands.reserve(std::min(committed_.size(), kApplyBatch));
     answers.reserve(std::min(committed_.size(), kApplyBatch));
@@ -146,9 +162,11 @@ bool RaftStoreImpl::apply_some() {
     }
   }
   if (last.index.value != 0) {
-    auto outcomes = apply(std::move(commands), last);
-    tell_or_post(std::move(answers), std::move(outcomes));
+    told.outcomes = apply(commands, last, std::move(told.outcomes));
+    commands.clear();
+    if (!post_answers(told)) tell(told);
     std::lock_guard lock(raft_mutex_);
+    keep_memory_locked(std::move(told));
     core_raft_->report_applied(last.index);
     if (net_) release_reads_locked(last.index);
     maybe_snapshot_locked();
@@ -158,21 +176,22 @@ bool RaftStoreImpl::apply_some() {
 }
 
 /// What answers cost, and the next writes that come from them, goes on beside the applying of the next batch.
-void RaftStoreImpl::tell_or_post(std::vector<Answer> answers, std::vector<Outcome> outcomes) {
-  if (options_.log_thread && answers.size() >= kTellApart) {
-    std::lock_guard lock(raft_mutex_);
-    if (to_tell_.size() < kTellBatchesMax) {
-      to_tell_.push_back({std::move(answers), std::move(outcomes)});
-      if (to_tell_.size() > 1 || telling_) return;
-      engine_.post([weak = weak_from_this()] {
-        if (auto self = weak.lock()) static_cast<RaftStoreImpl&>(*self).tell_answers();
-      });
-      return;
-    }
-  }
-  for (std::size_t i = 0; i < answers.size(); ++i) {
-    if (answers[i]) answers[i](std::move(outcomes[i]));
-  }
+/// False: they are few, or too many wait already.
+bool RaftStoreImpl::post_answers(Told& told) {
+  if (!options_.log_thread || told.answers.size() < kTellApart) return false;
+  std::lock_guard lock(raft_mutex_);
+  if (to_tell_.size() >= kTellBatchesMax) return false;
+  to_tell_.push_back(std::move(told));
+  if (to_tell_.size() > 1 || telling_) return true;
+  engine_.post([weak = weak_from_this()] {
+    if (auto self = weak.lock()) static_cast<RaftStoreImpl&>(*self).tell_answers();
+  });
+  return true;
+}
+
+void RaftStoreImpl::keep_memory_locked(Told&& told) {
+  if (told.answers.capacity() != 0 && told_before_.size() < kToldKept)
+    told_before_.push_back(std::move(told));
 }
 
 /// One thread at a time, in order.
@@ -185,11 +204,9 @@ void RaftStoreImpl::tell_answers() {
     Told told = std::move(to_tell_.front());
     to_tell_.pop_front();
     lock.unlock();
-    for (std::size_t i = 0; i < told.answers.size(); ++i) {
-      if (told.answers[i]) told.answers[i](std::move(told.outcomes[i]));
-    }
-    told = {};
+    tell(told);
     lock.lock();
+    keep_memory_locked(std::move(told));
   }
   telling_ = false;
   teller_ = {};

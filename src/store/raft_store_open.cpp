@@ -351,7 +351,8 @@ Result<void> RaftStoreImpl::become_leader_alone() {
         commands.push_back(std::move(*command));
       }
       if (commands.size() < kReplayBatch && i + 1 < ready.committed.size()) continue;
-      apply(std::exchange(commands, {}), last);
+      apply(commands, last);
+      commands.clear();
       core_raft_->report_applied(last.index);
     }
   }

@@ -2,6 +2,7 @@
 #include "store/disk/segment.hpp"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cstdio>
 
@@ -121,8 +122,8 @@ std::uint32_t append_record(std::string& out, const RecordHeader& header, std::s
                             std::string_view rest) {
   const std::size_t length = payload.size() + rest.size();
   ORC_ASSERT(length <= kRecordPayloadMax);
-  const std::size_t start = out.size();
-  Writer writer(out);
+  std::array<char, kRecordHeaderSize> head;
+  FixedWriter writer(head.data());
   writer.u32(static_cast<std::uint32_t>(length));
   writer.u32(static_cast<std::uint32_t>(header.type));
   writer.u64(header.term);
@@ -132,8 +133,10 @@ std::uint32_t append_record(std::string& out, const RecordHeader& header, std::s
   writer.u32(header.synced);
   writer.u32(header.previous);
   writer.u32(crc32c(rest, crc32c(payload)));
-  const std::uint32_t crc = crc32c(std::string_view(out).substr(start));
+  const std::uint32_t crc = crc32c({head.data(), writer.size()});
   writer.u32(crc);
+  ORC_ASSERT(writer.size() == head.size());
+  out.append(head.data(), head.size());
   out.append(payload);
   out.append(rest);
   out.append(record_size(length) - kRecordHeaderSize - length, '\0');

@@ -45,7 +45,7 @@ class EtcdStoreImpl final : public LocalStore {
   using Caught = std::function<void(bool)>;
   using Records = std::vector<RecordRef>;
 
-  void propose(Command command, Answer answer) override;
+  void propose(Command&& command, Answer answer) override;
   LogIdentity identity() const override;
 
   // writes.cpp

@@ -19,7 +19,7 @@ Outcome done_at(Revision revision) {
 }
 }  // namespace
 
-void EtcdStoreImpl::propose(Command command, Answer answer) {
+void EtcdStoreImpl::propose(Command&& command, Answer answer) {
   if (auto* txn = std::get_if<Txn>(&command)) return propose_txn(std::move(*txn), std::move(answer));
   if (auto* grant = std::get_if<LeaseGrant>(&command)) return propose_grant(*grant, std::move(answer));
   if (auto* revoke = std::get_if<LeaseRevoke>(&command)) return propose_revoke(*revoke, std::move(answer));

@@ -2,7 +2,9 @@
 #include "store/mvcc/command_codec.hpp"
 
 #include <algorithm>
+#include <bit>
 
+#include "base/assert.hpp"
 #include "store/mvcc/wire.hpp"
 
 namespace orchestra::store {
@@ -24,7 +26,7 @@ static_assert(kNestedTxn == kCommandsKnown, "peers are told the last type");
 enum RangeFlag : std::uint8_t { kSingle = 1, kToTheEnd = 2 };
 enum OpFlag : std::uint8_t { kWantPrevious = 1, kKeysOnly = 2, kCountOnly = 4, kDescending = 8 };
 
-void write_keys(Writer& out, const KeyRange& range) {
+void write_keys(FixedWriter& out, const KeyRange& range) {
   out.u8(static_cast<std::uint8_t>((range.single ? kSingle : 0) | (range.to_the_end ? kToTheEnd : 0)));
   out.bytes(range.begin);
   if (!range.single && !range.to_the_end) out.bytes(range.end);
@@ -40,10 +42,10 @@ KeyRange read_range_bytes(Reader& in) {
   return range;
 }
 
-void write_txn(Writer& out, const Txn& txn);
+void write_txn(FixedWriter& out, const Txn& txn);
 Txn read_txn(Reader& in, std::size_t depth);
 
-void write_ops(Writer& out, const std::vector<TxnOp>& ops) {
+void write_ops(FixedWriter& out, const std::vector<TxnOp>& ops) {
   out.varint(ops.size());
   for (const TxnOp& op : ops) {
     out.u8(static_cast<std::uint8_t>(op.type));
@@ -101,7 +103,7 @@ std::vector<TxnOp> read_ops(Reader& in, std::size_t depth) {
   return ops;
 }
 
-void write_txn(Writer& out, const Txn& txn) {
+void write_txn(FixedWriter& out, const Txn& txn) {
   out.varint(txn.compares.size());
   for (const Compare& compare : txn.compares) {
     out.u8(static_cast<std::uint8_t>(compare.target));
@@ -134,13 +136,32 @@ Txn read_txn(Reader& in, std::size_t depth) {
   return txn;
 }
 
-/// About what the encoding takes: it is then written without moving.
-std::size_t size_hint(const Txn& txn) {
-  std::size_t bytes = 64 * txn.compares.size() + 16;
+// What the encoding takes, to the byte: it is written into one piece of memory.
+constexpr std::size_t varint_size(std::uint64_t value) {
+  return (static_cast<std::size_t>(std::bit_width(value | 1)) + 6) / 7;
+}
+std::size_t size_of(std::string_view bytes) { return varint_size(bytes.size()) + bytes.size(); }
+std::size_t size_of(const KeyRange& range) {
+  return 1 + size_of(range.begin) + (!range.single && !range.to_the_end ? size_of(range.end) : 0);
+}
+std::size_t size_of(const Txn& txn) {
+  std::size_t bytes = varint_size(txn.compares.size());
+  for (const Compare& compare : txn.compares)
+    bytes += 2 + 8 + size_of(compare.range) + size_of(compare.value);
   for (const auto* ops : {&txn.then, &txn.otherwise}) {
+    bytes += varint_size(ops->size());
     for (const TxnOp& op : *ops) {
-      bytes += op.range.begin.size() + op.range.end.size() + op.value.size() + 24;
-      for (const Txn& nested : op.nested) bytes += size_hint(nested);
+      if (op.type == TxnOp::Type::txn) {
+        bytes += 1 + size_of(op.nested.front());
+        continue;
+      }
+      bytes += 2 + size_of(op.range);
+      if (op.type == TxnOp::Type::put)
+        bytes += varint_size(static_cast<std::uint64_t>(op.lease)) + size_of(op.value.bytes());
+      if (op.type == TxnOp::Type::range) {
+        bytes += varint_size(op.range_options.limit) +
+                 varint_size(static_cast<std::uint64_t>(op.range_options.revision));
+      }
     }
   }
   return bytes;
@@ -154,9 +175,13 @@ bool has_nested(const Txn& txn) {
 }  // namespace
 
 std::string encode_command(const Command& command) {
-  std::string bytes;
-  if (const auto* txn = std::get_if<Txn>(&command)) bytes.reserve(size_hint(*txn));
-  Writer out(bytes);
+  std::size_t room = 2 + 2 * varint_size(~std::uint64_t{0});  // of what has no lists
+  if (const auto* txn = std::get_if<Txn>(&command)) room = 2 + size_of(*txn);
+  if (const auto* once = std::get_if<OnceTxn>(&command)) room += size_of(once->txn);
+  if (const auto* checkpoint = std::get_if<LeaseCheckpoint>(&command))
+    room += 2 * varint_size(~std::uint64_t{0}) * checkpoint->leases.size();
+  std::string bytes(room, '\0');
+  FixedWriter out(bytes.data());
   out.u8(kVersion);
   if (const auto* txn = std::get_if<Txn>(&command)) {
     out.u8(has_nested(*txn) ? kNestedTxn : kTxn);
@@ -189,6 +214,8 @@ std::string encode_command(const Command& command) {
     out.u8(kCompact);
     out.varint(static_cast<std::uint64_t>(std::get<Compact>(command).revision));
   }
+  ORC_ASSERT(out.size() <= room);
+  bytes.resize(out.size());
   return bytes;
 }
 

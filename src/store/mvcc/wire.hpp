@@ -39,6 +39,34 @@ class Writer {
   std::string& out_;
 };
 
+/// The same into memory that is there already, and large enough: no look at the room left for each byte.
+class FixedWriter {
+ public:
+  explicit FixedWriter(char* out) : begin_(out), at_(out) {}
+  void u8(std::uint8_t value) { *at_++ = static_cast<char>(value); }
+  void u32(std::uint32_t value) { fixed(value); }
+  void u64(std::uint64_t value) { fixed(value); }
+  void varint(std::uint64_t value) {
+    for (; value >= 0x80; value >>= 7) u8(static_cast<std::uint8_t>(value) | 0x80);
+    u8(static_cast<std::uint8_t>(value));
+  }
+  void bytes(std::string_view value) {
+    varint(value.size());
+    if (!value.empty()) std::memcpy(at_, value.data(), value.size());
+    at_ += value.size();
+  }
+  std::size_t size() const { return static_cast<std::size_t>(at_ - begin_); }
+
+ private:
+  template <class T>
+  void fixed(T value) {
+    std::memcpy(at_, &value, sizeof value);
+    at_ += sizeof value;
+  }
+  char* begin_;
+  char* at_;
+};
+
 class Reader {
  public:
   explicit Reader(std::string_view in) : in_(in) {}
