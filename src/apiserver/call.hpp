@@ -44,6 +44,7 @@ struct Representation {
   bool pretty = false;
   bool protobuf = false;        ///< of json and partial: the same objects as protobuf messages
   bool managed_fields = false;  ///< of objects; readers in this process do without
+  bool operator==(const Representation&) const = default;
 };
 
 /// What the audit event of a request says besides, by annotation. Of the thread that handles the request.

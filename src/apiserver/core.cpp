@@ -134,7 +134,8 @@ ApiCore::ApiCore(Engine& engine, std::shared_ptr<StateStore> store, CoreOptions 
       registry_(api::TypeRegistry::builtin()),
       access_(std::make_shared<Access>(engine_, store_)),
       webhooks_(std::make_shared<WebhookCatalog>(engine_, store_)),
-      webhook_caller_(std::make_shared<WebhookCaller>(engine_)) {}
+      webhook_caller_(std::make_shared<WebhookCaller>(engine_)),
+      wakes_(std::make_shared<WakeList>(engine_)) {}
 
 void ApiCore::run(bool waits, std::function<void()> work, const std::function<void(const Error&)>& refused) {
   if (!waits) return work();

@@ -15,8 +15,10 @@
 #include "api/pod_streams.hpp"
 #include "api/types.hpp"
 #include "apiserver/call.hpp"
+#include "apiserver/event_frames.hpp"
 #include "apiserver/object_cache.hpp"
 #include "apiserver/view.hpp"
+#include "apiserver/wake_list.hpp"
 #include "orchestra/engine.hpp"
 #include "orchestra/state_store.hpp"
 
@@ -64,6 +66,8 @@ class ApiCore : public std::enable_shared_from_this<ApiCore> {
   /// Of what is stored; any thread.
   ObjectCache& cache() const { return cache_; }
   EventTexts& event_texts() { return event_texts_; }
+  EventFrames& event_frames() { return event_frames_; }
+  const std::shared_ptr<WakeList>& wakes() const { return wakes_; }
   /// A stored object for a reader in this process; shared by all readers where it is sent as it is stored.
   Result<Object> object_in_version(const api::TypeRecord& type, std::string_view version, const Value& stored,
                                    Revision revision);
@@ -122,6 +126,8 @@ class ApiCore : public std::enable_shared_from_this<ApiCore> {
   std::map<std::int64_t, SharedLease> leases_;
   mutable ObjectCache cache_;
   EventTexts event_texts_;
+  EventFrames event_frames_;
+  std::shared_ptr<WakeList> wakes_;
 };
 
 /// May `user` do this? The error is a 403 that says what is missing. The decision is left in `notes`.

@@ -14,11 +14,20 @@ constexpr std::int64_t kSecondNs = 1'000'000'000;
 constexpr std::int64_t kTimeoutMinSeconds = 1800;  // upstream's --min-request-timeout, up to twice of it
 constexpr std::int64_t kTimeoutMaxSeconds = 24 * 3600;
 constexpr Duration kBusyPause = std::chrono::milliseconds(100);  // when no worker thread is free
+
+const char* event_word(WatchItem::Type type) {
+  static constexpr const char* kWords[] = {"ADDED", "MODIFIED", "DELETED", "BOOKMARK"};
+  return kWords[static_cast<std::size_t>(type)];
+}
 }  // namespace
 
 WatchStream::WatchStream(Engine& engine, std::unique_ptr<WatchCursor> cursor,
                          std::shared_ptr<HttpBodyWriter> writer, WatchStreamOptions options)
-    : engine_(engine), cursor_(std::move(cursor)), writer_(std::move(writer)), options_(std::move(options)) {
+    : engine_(engine),
+      cursor_(std::move(cursor)),
+      wakes_(cursor_->core().wakes()),
+      writer_(std::move(writer)),
+      options_(std::move(options)) {
   const std::int64_t now = engine_.clock().now().steady_ns;
   std::int64_t seconds = std::atoll(options_.timeout_text.c_str());
   if (seconds <= 0) {
@@ -63,26 +72,31 @@ void WatchStream::tick() {
   kick();
 }
 
+/// False: a step is running already, and looks again when it is done. With `mutex_` held.
+bool WatchStream::claim() {
+  if (running_) {
+    again_ = true;
+    return false;
+  }
+  running_ = true;
+  return true;
+}
+
 void WatchStream::kick() {
   {
     std::lock_guard lock(mutex_);
-    if (running_) {
-      again_ = true;
-      return;
-    }
-    running_ = true;
+    if (!claim()) return;
   }
   post_step();
 }
 
 // Where objects are converted by a webhook, a step waits for it.
 void WatchStream::post_step() {
-  auto step = [self = shared_from_this()] { self->step(); };
   if (!waits_) {
-    if (!writer_->dispatch(step)) engine_.post(step);
+    if (!writer_->dispatch(shared_from_this())) engine_.post([self = shared_from_this()] { self->step(); });
     return;
   }
-  if (!engine_.post_blocking(step))
+  if (!engine_.post_blocking([self = shared_from_this()] { self->step(); }))
     engine_.after(kBusyPause, [self = shared_from_this()] { self->post_step(); });
 }
 
@@ -139,24 +153,39 @@ Result<EventTexts::Text> WatchStream::text_of(const WatchItem& item, Now now) co
   return text;
 }
 
-std::string WatchStream::encode(const std::vector<WatchItem>& items) {
-  static constexpr const char* kTypes[] = {"ADDED", "MODIFIED", "DELETED", "BOOKMARK"};
-  const Now now = engine_.clock().now();
-  std::string out;
-  for (const WatchItem& item : items) {
-    if (item.type == WatchItem::Type::bookmark) {
-      append_bookmark(out, item.revision, item.initial_end);
-      continue;
-    }
-    auto text = text_of(item, now);
-    if (!text) {
-      append_own(out, "ERROR", api::status_of(api::internal_error(text.error().to_string())).json);
-      continue;
-    }
-    first_event_ = false;
-    append_event(out, kTypes[static_cast<std::size_t>(item.type)], **text);
+void WatchStream::append_item(std::string& out, const WatchItem& item, Now now) {
+  if (item.type == WatchItem::Type::bookmark) return append_bookmark(out, item.revision, item.initial_end);
+  auto text = text_of(item, now);
+  if (!text)
+    return append_own(out, "ERROR", api::status_of(api::internal_error(text.error().to_string())).json);
+  first_event_ = false;
+  append_event(out, event_word(item.type), **text);
+}
+
+/// The usual case: one event, which others have had or will have, too.
+WatchStream::Text WatchStream::encode_one(const WatchItem& item, Now now) {
+  const WatchRequest& request = cursor_->request();
+  EventFrames& frames = cursor_->core().event_frames();
+  const EventFrames::Wanted wanted{event_word(item.type), item.stored,     item.revision,
+                                   request.type,          request.version, options_.want};
+  const bool shared = item.type != WatchItem::Type::bookmark && !waits_ && EventFrames::keeps(options_.want);
+  if (shared) {
+    if (Text found = frames.find(wanted)) return found;
   }
-  return out;
+  std::string out;
+  append_item(out, item, now);
+  auto text = std::make_shared<const std::string>(std::move(out));
+  if (shared) frames.keep(wanted, text);
+  return text;
+}
+
+/// Null where there is nothing.
+WatchStream::Text WatchStream::encode(const std::vector<WatchItem>& items, Now now) {
+  if (items.empty()) return nullptr;
+  if (items.size() == 1) return encode_one(items.front(), now);
+  std::string out;
+  for (const WatchItem& item : items) append_item(out, item, now);
+  return std::make_shared<const std::string>(std::move(out));
 }
 
 void WatchStream::finish() {
@@ -188,31 +217,38 @@ void WatchStream::step() {
     return rest();
   }
   if (ended_) return finish();
-  std::string text = encode(std::exchange(waiting_, {}));
+  const Now now = engine_.clock().now();
+  Text text = encode(std::exchange(waiting_, {}), now);
   waiting_bytes_ = 0;
   bool end = false;
-  if (text.empty()) {
+  std::string own;
+  if (text == nullptr) {
     if (auto items = cursor_->poll()) {
-      text = encode(*items);
+      text = encode(*items, now);
     } else {
-      append_own(text, "ERROR", api::status_of(items.error()).json);
+      append_own(own, "ERROR", api::status_of(items.error()).json);
       end = true;
     }
   }
-  const std::int64_t now = engine_.clock().now().steady_ns;
-  const bool stopping = options_.stopped && options_.stopped();
-  if (!end && (now >= ends_ns_ || stopping) && text.empty()) {
-    if (bookmarks_) append_bookmark(text, cursor_->seen(), false);
+  const bool quiet = text == nullptr && own.empty();
+  if (!end && quiet && due(now)) {
+    if (bookmarks_) append_bookmark(own, cursor_->seen(), false);
     end = true;
-  } else if (!end && bookmarks_ && now >= bookmark_ns_) {
-    if (text.empty()) append_bookmark(text, cursor_->seen(), false);
-    bookmark_ns_ = now + options_.bookmark_interval.count();
+  } else if (!end && bookmarks_ && now.steady_ns >= bookmark_ns_) {
+    if (quiet) append_bookmark(own, cursor_->seen(), false);
+    bookmark_ns_ = now.steady_ns + options_.bookmark_interval.count();
     tick();
   }
-  if (!text.empty()) return send(std::move(text), end);
+  if (!own.empty()) text = std::make_shared<const std::string>(std::move(own));
+  if (text != nullptr) return send(std::move(text), end, now);
   if (end) return finish();
   arm();
   rest();
+}
+
+/// Is it time to end, as soon as there is nothing left to send?
+bool WatchStream::due(Now now) const {
+  return now.steady_ns >= ends_ns_ || (options_.stopped && options_.stopped());
 }
 
 // The client has not taken the last piece yet.
@@ -235,17 +271,26 @@ void WatchStream::keep_up() {
   }
 }
 
-void WatchStream::send(std::string text, bool last) {
+void WatchStream::send(Text text, bool last, Now now) {
+  auto written = waits_ ? std::optional(writer_->write(*text)) : writer_->write_now(text);
+  if (!written) {  // the client has it: nothing to wait for
+    if (last) return finish();
+    arm();
+    if (due(now)) {
+      std::lock_guard lock(mutex_);
+      again_ = true;
+    }
+    return rest();
+  }
   ended_ = last;
+  tracking_ = !last && !written->is_ready() && cursor_->at_end();
   {
     std::lock_guard lock(mutex_);
     writing_ = true;
   }
-  Pending<void> written = writer_->write(std::move(text));
-  tracking_ = !last && !written.is_ready() && cursor_->at_end();
   if (tracking_) arm();
   rest();
-  written.on_ready([self = shared_from_this()](Result<void> taken) {
+  written->on_ready([self = shared_from_this()](Result<void> taken) {
     {
       std::lock_guard lock(self->mutex_);
       self->writing_ = false;
@@ -275,13 +320,15 @@ void WatchStream::arm() {
     armed_ = true;
   }
   cursor_->notify([weak = weak_from_this()] {
-    const auto stream = weak.lock();
+    auto stream = weak.lock();
     if (!stream) return;
     {
       std::lock_guard guard(stream->mutex_);
       stream->armed_ = false;
+      if (!stream->claim()) return;
     }
-    stream->kick();
+    const WatchStream& woken = *stream;
+    woken.wakes_->add(std::move(stream));
   });
 }
 

@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "apiserver/call.hpp"
+#include "apiserver/event_frames.hpp"
+#include "apiserver/wake_list.hpp"
 #include "apiserver/watch_cursor.hpp"
 #include "net/http/http_server.hpp"
 
@@ -26,7 +28,9 @@ struct WatchStreamOptions {
   std::function<bool()> stopped;
 };
 
-class WatchStream : public std::enable_shared_from_this<WatchStream> {
+class WatchStream final : public std::enable_shared_from_this<WatchStream>,
+                          public HttpBodyTask,
+                          public WakeList::Sleeper {
  public:
   /// Runs until it ends by itself; the handle is only for kick().
   static std::weak_ptr<WatchStream> run(Engine& engine, std::unique_ptr<WatchCursor> cursor,
@@ -37,16 +41,23 @@ class WatchStream : public std::enable_shared_from_this<WatchStream> {
  private:
   WatchStream(Engine& engine, std::unique_ptr<WatchCursor> cursor, std::shared_ptr<HttpBodyWriter> writer,
               WatchStreamOptions options);
+  using Text = EventFrames::Text;
+  void run_in_order() override { step(); }
+  void woken() override { post_step(); }
+  bool claim();
   void step();
   void keep_up();
-  void send(std::string text, bool last);
+  void send(Text text, bool last, Now now);
   void rest();
   void arm();
   void post_step();
+  bool due(Now now) const;
   void tick();
   void finish();
   void release();
-  std::string encode(const std::vector<WatchItem>& items);
+  Text encode(const std::vector<WatchItem>& items, Now now);
+  Text encode_one(const WatchItem& item, Now now);
+  void append_item(std::string& out, const WatchItem& item, Now now);
   Result<EventTexts::Text> text_of(const WatchItem& item, Now now) const;
   void append_event(std::string& out, const char* type, const std::string& object) const;
   /// An event whose object is JSON of our own making (bookmarks, errors), in the form of this watch.
@@ -55,6 +66,7 @@ class WatchStream : public std::enable_shared_from_this<WatchStream> {
 
   Engine& engine_;
   std::unique_ptr<WatchCursor> cursor_;  ///< touched only by the running step
+  const std::shared_ptr<WakeList> wakes_;
   std::shared_ptr<HttpBodyWriter> writer_;
   WatchStreamOptions options_;
   std::int64_t ends_ns_ = 0, bookmark_ns_ = 0;

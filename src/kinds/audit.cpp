@@ -298,7 +298,10 @@ class AuditedWriter final : public HttpBodyWriter {
   AuditedWriter& operator=(const AuditedWriter&) = delete;
 
   Pending<void> write(std::string bytes) override { return writer_->write(std::move(bytes)); }
-  bool dispatch(std::function<void()> call) override { return writer_->dispatch(std::move(call)); }
+  std::optional<Pending<void>> write_now(const std::shared_ptr<const std::string>& bytes) override {
+    return writer_->write_now(bytes);
+  }
+  bool dispatch(std::shared_ptr<HttpBodyTask> task) override { return writer_->dispatch(std::move(task)); }
   void finish() override {
     record_->complete();
     writer_->finish();

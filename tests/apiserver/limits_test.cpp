@@ -376,7 +376,9 @@ class SlowClient final : public HttpBodyWriter {
     taken_ = Promise<void>();
     return taken_->pending();
   }
-  bool dispatch(std::function<void()>) override { return false; }  // no events of its own: the engine's
+  bool dispatch(std::shared_ptr<HttpBodyTask>) override {
+    return false;
+  }  // no events of its own: the engine's
   void finish() override { finished = true; }
   void abort() override {}
   void on_closed(std::function<void()> call) override { closed_ = std::move(call); }
@@ -451,7 +453,11 @@ struct SlowWatch {
   }
   std::size_t events() const { return client->count("MODIFIED"); }
   void run(Revision after, apiserver::WatchStreamOptions options,
-           std::shared_ptr<SlowClient> taker = nullptr) {
+           const std::shared_ptr<SlowClient>& taker = nullptr) {
+    clients.push_back(taker ? taker : client);
+    run(after, std::move(options), std::shared_ptr<HttpBodyWriter>(clients.back()));
+  }
+  void run(Revision after, apiserver::WatchStreamOptions options, std::shared_ptr<HttpBodyWriter> writer) {
     apiserver::Call call;
     call.info =
         apiserver::parse_request("GET", kMaps + "?watch=1&resourceVersion=" + std::to_string(after)).value();
@@ -461,8 +467,7 @@ struct SlowWatch {
     auto cursor = apiserver::WatchCursor::open(*core, std::move(*request));
     REQUIRE(cursor);
     options.api_version = "v1";
-    clients.push_back(taker ? taker : client);
-    (void)apiserver::WatchStream::run(engine, std::move(*cursor), clients.back(), std::move(options));
+    (void)apiserver::WatchStream::run(engine, std::move(*cursor), std::move(writer), std::move(options));
     settle();
   }
 };
@@ -533,6 +538,131 @@ TEST_CASE("a watch whose history has gone while its client was catching up is to
   CHECK(slow.client->finished);
 }
 
+namespace {
+/// A client that takes everything at once and keeps what it was handed.
+class QuickClient final : public HttpBodyWriter {
+ public:
+  using Text = std::shared_ptr<const std::string>;
+  Pending<void> write(std::string bytes) override {
+    taken.push_back(std::make_shared<const std::string>(std::move(bytes)));
+    return Result<void>();
+  }
+  std::optional<Pending<void>> write_now(const Text& bytes) override {
+    taken.push_back(bytes);
+    return std::nullopt;
+  }
+  bool dispatch(std::shared_ptr<HttpBodyTask> task) override {
+    task->run_in_order();
+    return true;
+  }
+  void finish() override { finished = true; }
+  void abort() override {}
+  void on_closed(std::function<void()> call) override { closed_ = std::move(call); }
+  void leave() { std::exchange(closed_, nullptr)(); }
+
+  std::vector<Text> taken;
+  bool finished = false;
+
+ private:
+  std::function<void()> closed_;
+};
+}  // namespace
+
+TEST_CASE("the bytes of one event are the same ones for all watches that want it in the same form") {
+  SlowWatch slow;
+  const Revision now = slow.store->revision();
+  apiserver::WatchStreamOptions partial;
+  partial.want.form = apiserver::Form::partial;
+  apiserver::WatchStreamOptions table;
+  table.want.form = apiserver::Form::table;
+  std::vector<std::shared_ptr<QuickClient>> clients;
+  for (const auto& options :
+       {apiserver::WatchStreamOptions{}, apiserver::WatchStreamOptions{}, partial, table, table}) {
+    clients.push_back(std::make_shared<QuickClient>());
+    slow.run(now, options, std::static_pointer_cast<HttpBodyWriter>(clients.back()));
+  }
+  slow.touch(1);
+  for (const auto& client : clients) REQUIRE(client->taken.size() == 1);
+  CHECK(clients[0]->taken[0] == clients[1]->taken[0]);
+  CHECK(clients[2]->taken[0]->find("PartialObjectMetadata") != std::string::npos);
+  CHECK(clients[3]->taken[0] != clients[4]->taken[0]);  // rows say how old an object is
+  // The next event is another one, and a deletion is no change.
+  slow.touch(1);
+  REQUIRE(clients[1]->taken.size() == 2);
+  CHECK(*clients[1]->taken[1] != *clients[1]->taken[0]);
+  REQUIRE(slow.server.client().remove("v1", "configmaps", "c", "default").wait(30s));
+  slow.settle();
+  REQUIRE(clients[1]->taken.size() == 3);
+  CHECK(clients[1]->taken[2]->starts_with("{\"type\":\"DELETED\""));
+  CHECK(clients[0]->taken[2] == clients[1]->taken[2]);
+  for (const auto& client : clients) client->leave();
+  slow.settle();
+  CHECK(slow.core->watchers == 0);
+}
+
+TEST_CASE("a watch whose server stops ends behind the event that came last") {
+  SlowWatch slow;
+  bool stopping = false;
+  apiserver::WatchStreamOptions options;
+  options.stopped = [&] { return stopping; };
+  const auto client = std::make_shared<QuickClient>();
+  slow.run(slow.store->revision(), options, std::static_pointer_cast<HttpBodyWriter>(client));
+  slow.touch(1);
+  CHECK_FALSE(client->finished);
+  stopping = true;
+  slow.touch(1);
+  CHECK(client->taken.size() == 2);
+  CHECK(client->finished);
+  CHECK(slow.core->watchers == 0);
+  client->leave();
+}
+
+TEST_CASE("who waits to be woken is let go of by an engine that ends") {
+  struct Silent final : apiserver::WakeList::Sleeper {
+    void woken() override {}
+    std::shared_ptr<apiserver::WakeList> list;
+  };
+  std::weak_ptr<Silent> waits;
+  {
+    Engine engine(by_hand());
+    const auto sleeper = std::make_shared<Silent>();
+    sleeper->list = std::make_shared<apiserver::WakeList>(engine);
+    waits = sleeper;
+    for (int i = 0; i < 100; ++i) sleeper->list->add(sleeper);
+    CHECK_FALSE(waits.expired());
+  }
+  CHECK(waits.expired());
+}
+
+TEST_CASE("who is woken is called once for each time, in order, and leaves room for others in between") {
+  Engine engine(by_hand());
+  const auto list = std::make_shared<apiserver::WakeList>(engine);
+  std::vector<std::string> calls;
+  struct Named final : apiserver::WakeList::Sleeper {
+    Named(std::vector<std::string>& seen, std::string word) : calls(seen), name(std::move(word)) {}
+    void woken() override { calls.push_back(name); }
+    std::vector<std::string>& calls;
+    const std::string name;
+  };
+  constexpr std::size_t kMany = 5 * apiserver::WakeList::kAtATime;
+  std::vector<std::string> wanted;
+  for (std::size_t i = 0; i < kMany; ++i) {
+    wanted.push_back(std::to_string(i % 7));
+    list->add(std::make_shared<Named>(calls, wanted.back()));
+  }
+  std::size_t between = 0;
+  engine.post([&] { between = calls.size(); });
+  while (run_ready(engine) > 0) {
+  }
+  CHECK(calls == wanted);
+  CHECK(between == apiserver::WakeList::kJobsMax * apiserver::WakeList::kAtATime);
+  list->add(std::make_shared<Named>(calls, "later"));
+  while (run_ready(engine) > 0) {
+  }
+  CHECK(calls.back() == "later");
+  CHECK(calls.size() == kMany + 1);
+}
+
 TEST_CASE("an event is made once for all watches that want it in the same form, and forgotten in time") {
   SlowWatch slow;
   const Revision past = slow.store->revision();
@@ -551,8 +681,9 @@ TEST_CASE("an event is made once for all watches that want it in the same form, 
   // Who comes later gets what is there.
   texts.keep(key, type, held.value, std::make_shared<const std::string>("\"made before\""));
   const auto late = std::make_shared<SlowClient>();
+  slow.touch(1);  // one event alone is the one that was made last, and is there as a whole
   slow.run(past, options, late);
-  CHECK(late->text == "{\"type\":\"MODIFIED\",\"object\":\"made before\"}\n");
+  CHECK(late->text.starts_with("{\"type\":\"MODIFIED\",\"object\":\"made before\"}\n"));
   // Not in another form, and not for ever.
   auto whole = options.want;
   whole.form = apiserver::Form::json;

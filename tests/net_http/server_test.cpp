@@ -256,6 +256,66 @@ TEST_CASE("a reader that stops reading stops the writer") {
   body->abort();
 }
 
+namespace {
+/// Does something on a connection's own sequence of events.
+class Task final : public HttpBodyTask {
+ public:
+  explicit Task(std::function<void()> call) : call_(std::move(call)) {}
+  void run_in_order() override { call_(); }
+
+ private:
+  const std::function<void()> call_;
+};
+}  // namespace
+
+TEST_CASE("a chunk goes out at once where the connection waits for nothing, else behind what came before") {
+  Slot<std::shared_ptr<HttpBodyWriter>> writer;
+  Fixture f([&](HttpServerRequest, std::shared_ptr<HttpResponder> responder) {
+    writer.set(responder->start(200, {}));
+  });
+  RawSocket raw(f.server->address());
+  raw.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+  CHECK(raw.read_until("\r\n\r\n").find("chunked") != std::string::npos);
+  const auto body = *writer.wait();
+  const auto piece = [](char c, std::size_t size) { return std::make_shared<const std::string>(size, c); };
+  const auto in_order = [&](std::function<void()> call) {
+    Slot<bool> done;
+    REQUIRE(body->dispatch(std::make_shared<Task>([&] {
+      call();
+      done.set(true);
+    })));
+    REQUIRE(done.wait());
+  };
+  // Elsewhere than in the connection's order it is an ordinary write.
+  std::optional<Pending<void>> written = body->write_now(piece('a', 3));
+  REQUIRE(written);
+  CHECK(written->wait(30s));
+  CHECK(raw.read_until("aaa\r\n") == "3\r\naaa\r\n");
+  in_order([&] { written = body->write_now(piece('b', 300)); });
+  CHECK_FALSE(written);
+  CHECK(raw.read_until("\r\n" + std::string(300, 'b') + "\r\n") ==
+        "12c\r\n" + std::string(300, 'b') + "\r\n");
+  // More than the kernel takes: the rest follows, and what comes later follows that.
+  constexpr std::size_t kLarge = 16u << 20;
+  std::optional<Pending<void>> after;
+  in_order([&] {
+    written = body->write_now(piece('c', kLarge));
+    after = body->write_now(piece('d', 5));
+  });
+  REQUIRE(written);
+  REQUIRE(after);
+  CHECK_FALSE(after->is_ready());
+  body->finish();
+  std::string rest;
+  while (!rest.ends_with("\r\n0\r\n\r\n") && !raw.timed_out()) rest += raw.read_some();
+  CHECK(rest.size() == kLarge + std::string("1000000\r\n\r\n5\r\nddddd\r\n0\r\n\r\n").size());
+  CHECK(rest.starts_with("1000000\r\ncccc"));
+  CHECK(rest.find_first_not_of('c', 9) == 9 + kLarge);
+  CHECK(rest.ends_with("cc\r\n5\r\nddddd\r\n0\r\n\r\n"));
+  CHECK(written->wait(30s));
+  CHECK(after->wait(30s));
+}
+
 TEST_CASE("an upgraded connection is the caller's, with the bytes read ahead") {
   Fixture f([](HttpServerRequest, std::shared_ptr<HttpResponder> responder) {
     auto stream = responder->upgrade({{"Connection", "Upgrade"}, {"Upgrade", "echo"}});

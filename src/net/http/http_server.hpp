@@ -10,6 +10,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -51,15 +52,27 @@ struct HttpServerRequest {
   }
 };
 
+/// Something to do on a connection's own sequence of events.
+class ORC_API HttpBodyTask {
+ public:
+  virtual ~HttpBodyTask() = default;
+  virtual void run_in_order() = 0;
+};
+
 /// The rest of an answer in chunks. write() completes when the bytes are handed to the kernel, so at
 /// most one write is outstanding; an error means that the client is gone.
 class ORC_API HttpBodyWriter {
  public:
   virtual ~HttpBodyWriter() = default;
   virtual Pending<void> write(std::string bytes) = 0;
-  /// Where write() needs no hop to another thread: called on the connection's own sequence of events, at once
-  /// when this is it. False (and not called) when the client is gone.
-  virtual bool dispatch(std::function<void()> call) = 0;
+  /// As write(), for bytes that many writers share. Nothing to wait for (nullopt): the kernel has all of them
+  /// already. That is tried within a task of dispatch() only.
+  virtual std::optional<Pending<void>> write_now(const std::shared_ptr<const std::string>& bytes) {
+    return write(*bytes);
+  }
+  /// Where write() needs no hop to another thread: run on the connection's own sequence of events, at once
+  /// when this is it. False (and not run) when the client is gone.
+  virtual bool dispatch(std::shared_ptr<HttpBodyTask> task) = 0;
   virtual void finish() = 0;  ///< ends the chunked body; the connection may be used again
   virtual void abort() = 0;   ///< closes the connection in mid-body
   /// Called once when the client goes away (also without a write).

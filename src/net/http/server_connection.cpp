@@ -1,5 +1,6 @@
 #include "net/http/server_connection.hpp"
 
+#include <array>
 #include <boost/asio/error.hpp>
 
 #include "orchestra/env.hpp"
@@ -298,10 +299,34 @@ void ServerConnection::write_chunk(Turn turn, std::string bytes, Promise<void> w
   }
   parts.push_back(text(std::move(bytes)));
   if (chunked_) parts.push_back(text("\r\n"));
-  enqueue(std::move(parts), [self = shared_from_this(), written](ErrorCode failed) {
+  enqueue_chunk(std::move(parts), std::move(written));
+}
+
+void ServerConnection::enqueue_chunk(Parts parts, Promise<void> written) {
+  enqueue(std::move(parts), [self = shared_from_this(), written = std::move(written)](ErrorCode failed) {
     if (failed) self->peer_gone();
     written.set(failed ? Result<void>(gone()) : Result<void>());
   });
+}
+
+/// Past the queue, where nothing is in it: without a part, a promise or a completion of its own. What the
+/// kernel does not take of the chunk goes the usual way, and so do errors.
+std::optional<Pending<void>> ServerConnection::write_chunk_now(
+    Turn turn, const std::shared_ptr<const std::string>& bytes) {
+  const bool streams = turn == turn_ && state_ == State::handling && streaming_ && !ended_ && !head_request_;
+  if (!streams || !chunked_ || writing_ || !writes_.empty() || bytes->empty())
+    return ServerSession::write_chunk_now(turn, bytes);
+  char size[24];
+  const int digits = std::snprintf(size, sizeof size, "%zx\r\n", bytes->size());
+  const std::array<asio::const_buffer, 3> buffers{asio::buffer(size, static_cast<std::size_t>(digits)),
+                                                  asio::buffer(*bytes), asio::buffer("\r\n", 2)};
+  const std::size_t taken = wire_->write_now(buffers);
+  if (taken == asio::buffer_size(buffers)) return std::nullopt;
+  std::string rest(size, static_cast<std::size_t>(digits));
+  rest.append(*bytes).append("\r\n").erase(0, taken);
+  Promise<void> written;
+  enqueue_chunk({text(std::move(rest))}, written);
+  return written.pending();
 }
 
 void ServerConnection::finish_stream(Turn turn) {

@@ -34,6 +34,8 @@ class ServerConnection final : public ServerSession {
   void respond(Turn turn, int status, const Headers& headers, Parts parts) override;
   void begin_stream(Turn turn, int status, const Headers& headers) override;
   void write_chunk(Turn turn, std::string bytes, Promise<void> written) override;
+  std::optional<Pending<void>> write_chunk_now(Turn turn,
+                                               const std::shared_ptr<const std::string>& bytes) override;
   void finish_stream(Turn turn) override;
   void abort_stream(Turn turn) override;
   void begin_upgrade(Turn turn, const Headers& headers) override;
@@ -77,6 +79,7 @@ class ServerConnection final : public ServerSession {
   void close();
 
   void enqueue(Parts parts, std::function<void(ErrorCode)> done);
+  void enqueue_chunk(Parts parts, Promise<void> written);
   void write_next();
   std::string head_text(int status, const Headers& headers, std::optional<std::uint64_t> length) const;
 

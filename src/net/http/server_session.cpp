@@ -48,6 +48,13 @@ std::string http_date(Clock& clock) {
   return out;
 }
 
+std::optional<Pending<void>> ServerSession::write_chunk_now(Turn turn,
+                                                            const std::shared_ptr<const std::string>& bytes) {
+  Promise<void> written;
+  write_chunk(turn, *bytes, written);
+  return written.pending();
+}
+
 namespace {
 
 /// What users hold knows its session weakly: a writer or stream may outlive server and engine.
@@ -84,8 +91,17 @@ class BodyWriter final : public HttpBodyWriter {
     if (!alive) written.set(gone());
     return written.pending();
   }
-  bool dispatch(std::function<void()> call) override {
-    return on_strand(session_, [call = std::move(call)](ServerSession&) { call(); });
+  std::optional<Pending<void>> write_now(const std::shared_ptr<const std::string>& bytes) override {
+    const auto session = session_.lock();
+    if (!session || !session->strand().running_in_this_thread()) return write(*bytes);
+    return session->write_chunk_now(turn_, bytes);
+  }
+  bool dispatch(std::shared_ptr<HttpBodyTask> task) override {
+    auto session = session_.lock();
+    if (!session) return false;
+    const Strand& strand = session->strand();
+    strand.execute([session = std::move(session), task = std::move(task)] { task->run_in_order(); });
+    return true;
   }
   void finish() override {
     ended_ = true;

@@ -34,6 +34,9 @@ class ServerSession : public std::enable_shared_from_this<ServerSession> {
   virtual void respond(Turn turn, int status, const Headers& headers, Parts parts) = 0;
   virtual void begin_stream(Turn turn, int status, const Headers& headers) = 0;
   virtual void write_chunk(Turn turn, std::string bytes, Promise<void> written) = 0;
+  /// As write_chunk(); nullopt: the kernel has all of it already.
+  virtual std::optional<Pending<void>> write_chunk_now(Turn turn,
+                                                       const std::shared_ptr<const std::string>& bytes);
   virtual void finish_stream(Turn turn) = 0;
   virtual void abort_stream(Turn turn) = 0;
   virtual void add_on_closed(Turn turn, std::function<void()> call) = 0;

@@ -7,6 +7,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <algorithm>
+#include <array>
 #include <boost/asio/basic_stream_socket.hpp>
 #include <boost/asio/dispatch.hpp>
 #include <boost/asio/posix/basic_stream_descriptor.hpp>
@@ -16,6 +17,7 @@
 #include <cerrno>
 #include <mutex>
 
+#include "base/assert.hpp"
 #include "base/engine_impl.hpp"
 #include "net/http/address.hpp"
 #include "orchestra/env.hpp"
@@ -26,6 +28,7 @@ namespace {
 using Socket = asio::basic_stream_socket<asio::generic::stream_protocol, Strand>;
 using TlsStream = asio::ssl::stream<Socket>;
 constexpr int kAcceptsPerWakeMax = 64;
+constexpr std::size_t kBuffersNowMax = 4;                      // of write_now(): a chunk has three
 constexpr auto kAcceptRetry = std::chrono::milliseconds(100);  // after running out of descriptors
 
 Socket adopt(const Strand& strand, Fd fd, int family) {
@@ -50,6 +53,17 @@ class PlainWire final : public Wire {
   }
   void write(std::vector<asio::const_buffer> buffers, IoHandler done) override {
     asio::async_write(socket_, std::move(buffers), std::move(done));
+  }
+  std::size_t write_now(std::span<const asio::const_buffer> buffers) override {
+    std::array<iovec, kBuffersNowMax> parts;
+    ORC_ASSERT(buffers.size() <= parts.size());
+    for (std::size_t i = 0; i < buffers.size(); ++i)
+      parts[i] = {const_cast<void*>(buffers[i].data()), buffers[i].size()};
+    msghdr message{};
+    message.msg_iov = parts.data();
+    message.msg_iovlen = buffers.size();
+    const ssize_t taken = ::sendmsg(socket_.native_handle(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    return taken < 0 ? 0 : static_cast<std::size_t>(taken);
   }
   void shutdown_write() override {
     ErrorCode ignored;

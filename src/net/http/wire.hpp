@@ -12,6 +12,7 @@
 #include <boost/system/error_code.hpp>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -34,6 +35,12 @@ class Wire : public std::enable_shared_from_this<Wire> {
   virtual void read_some(char* bytes, std::size_t size, IoHandler done) = 0;
   /// Writes all buffers; what they point to stays valid until `done`.
   virtual void write(std::vector<asio::const_buffer> buffers, IoHandler done) = 0;
+  /// What the kernel takes at once of these buffers, in bytes; 0 where it takes nothing, has failed (the next
+  /// write() says how) or where bytes are not sent as they are (TLS). Call with no write outstanding.
+  virtual std::size_t write_now(std::span<const asio::const_buffer> buffers) {
+    (void)buffers;
+    return 0;
+  }
   /// FIN, or close_notify: the other side reads end of file. Call with no write outstanding.
   virtual void shutdown_write() = 0;
   /// Ends everything; outstanding calls complete with an error.
