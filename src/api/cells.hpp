@@ -70,6 +70,7 @@ ORC_CELLS(priority_level);
 ORC_CELLS(ip_address);
 ORC_CELLS(service_cidr);
 ORC_CELLS(volume_attachment);
+ORC_CELLS(volume_attributes_class);
 #undef ORC_CELLS
 
 }  // namespace orchestra::api

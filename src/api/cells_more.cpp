@@ -183,6 +183,11 @@ void service_cidr_cells(const json::object& object, Now now, json::array& cells)
   cells.emplace_back(age_of(object, now));
 }
 
+void volume_attributes_class_cells(const json::object& object, Now now, json::array& cells) {
+  cells.emplace_back(json::string(text_of(object, "driverName")));
+  cells.emplace_back(age_of(object, now));
+}
+
 void volume_attachment_cells(const json::object& object, Now now, json::array& cells) {
   const json::object& spec = spec_of(object);
   cells.emplace_back(json::string(text_of(spec, "attacher")));

@@ -214,6 +214,10 @@ const NamedHooks kHooks[] = {
       .validate_update = validate_spec_immutable,
       .validate_status_update = validate_volume_attachment_status,
       .cells = volume_attachment_cells}},
+    {"volume_attributes_class",
+     {.validate = validate_volume_attributes_class,
+      .validate_update = validate_volume_attributes_class_update,
+      .cells = volume_attributes_class_cells}},
     {"webhooks", {.validate = validate_webhooks, .cells = webhook_cells}},
 };
 

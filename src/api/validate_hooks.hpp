@@ -27,6 +27,9 @@ void validate_ephemeral_container(const json::object& container, const Container
 void validate_pod(const json::object& pod, FieldErrors& errors);
 void validate_pod_create(const json::object& pod, FieldErrors& errors);
 void validate_pod_status(const json::object& pod, const json::object& old, FieldErrors& errors);
+/// Claims, devices and users in it.
+void check_pod_status_details(const json::object& status, const json::object& spec, const FieldPath& path,
+                              FieldErrors& errors);
 void validate_pod_template(const json::object& pod, const FieldPath& path, FieldErrors& errors);
 void validate_pod_spec(const json::object& spec, const FieldPath& path, FieldErrors& errors);
 void validate_pod_update(const json::object& pod, const json::object& old, FieldErrors& errors);
@@ -73,6 +76,9 @@ void validate_event(const json::object& object, FieldErrors& errors);
 void validate_lease(const json::object& object, FieldErrors& errors);
 void validate_role_binding_update(const json::object& object, const json::object& old, FieldErrors& errors);
 void validate_storage_class(const json::object& object, FieldErrors& errors);
+void validate_volume_attributes_class(const json::object& object, FieldErrors& errors);
+void validate_volume_attributes_class_update(const json::object& object, const json::object& old,
+                                             FieldErrors& errors);
 void validate_volume_attachment(const json::object& object, FieldErrors& errors);
 void validate_volume_attachment_status(const json::object& object, const json::object& old,
                                        FieldErrors& errors);

@@ -27,17 +27,6 @@ bool is_address(int family, std::string_view text) {
   return ::inet_pton(family, buffer.data(), out.data()) == 1;
 }
 
-/// The bytes of an address, 4 or 16; empty for anything else.
-std::string address_bytes(std::string_view text) {
-  if (text.size() >= INET6_ADDRSTRLEN) return {};
-  std::array<char, INET6_ADDRSTRLEN> buffer{};
-  text.copy(buffer.data(), buffer.size() - 1);
-  std::array<char, 16> out{};
-  if (::inet_pton(AF_INET, buffer.data(), out.data()) == 1) return {out.data(), 4};
-  if (::inet_pton(AF_INET6, buffer.data(), out.data()) == 1) return {out.data(), 16};
-  return {};
-}
-
 /// Addresses that reach nobody else. IPv4 inside of IPv6 counts as IPv4, as in Go.
 void check_special_ip(std::string_view text, bool endpoint, const FieldPath& path, FieldErrors& errors) {
   std::string bytes = address_bytes(text);
@@ -337,6 +326,16 @@ void check_policy_rules(const json::object& spec, const char* direction, const c
 
 bool is_ipv4(std::string_view text) { return is_address(AF_INET, text); }
 bool is_ipv6(std::string_view text) { return is_address(AF_INET6, text); }
+
+std::string address_bytes(std::string_view text) {
+  if (text.size() >= INET6_ADDRSTRLEN) return {};
+  std::array<char, INET6_ADDRSTRLEN> buffer{};
+  text.copy(buffer.data(), buffer.size() - 1);
+  std::array<char, 16> out{};
+  if (::inet_pton(AF_INET, buffer.data(), out.data()) == 1) return {out.data(), 4};
+  if (::inet_pton(AF_INET6, buffer.data(), out.data()) == 1) return {out.data(), 16};
+  return {};
+}
 
 void validate_service_spec(const json::object& spec, const FieldPath& path, FieldErrors& errors) {
   const std::string_view type = text_of(spec, "type"), cluster_ip = text_of(spec, "clusterIP");

@@ -40,6 +40,8 @@ void check_descending_path(std::string_view text, const FieldPath& path, FieldEr
 void check_local_path(std::string_view text, const FieldPath& path, FieldErrors& errors);
 /// "acme.io/foo": a domain and a path.
 void check_domain_path(std::string_view text, const FieldPath& path, FieldErrors& errors);
+/// The bytes of an address, 4 or 16; empty for anything else.
+std::string address_bytes(std::string_view text);
 /// "10.0.0.0/8" or "fd00::/64".
 bool is_cidr(std::string_view text);
 

@@ -692,6 +692,7 @@ void validate_pod_status(const json::object& pod, const json::object& old_pod, F
   check_states(status, old, spec, "containerStatuses", "containers", path, errors);
   check_states(status, old, spec, "initContainerStatuses", "initContainers", path, errors);
   check_states(status, old, spec, "ephemeralContainerStatuses", "ephemeralContainers", path, errors);
+  check_pod_status_details(status, object_or_empty(pod, "spec"), path, errors);
   check_ips(status, "podIPs", path, errors);
   const json::array& hosts = array_or_empty(status, "hostIPs");
   if (hosts.empty() || !hosts[0].is_object()) return;

@@ -1,4 +1,4 @@
-// Rules of StorageClass, CSIDriver, CSINode, CSIStorageCapacity and VolumeAttachment:
+// Rules of StorageClass, VolumeAttributesClass, CSIDriver, CSINode, CSIStorageCapacity and VolumeAttachment:
 // pkg/apis/storage/validation/validation.go.
 #include <algorithm>
 #include <map>
@@ -41,6 +41,16 @@ void check_parameters(const json::object& object, FieldErrors& errors) {
     total += key.size() + (value.is_string() ? value.get_string().size() : 0);
   }
   if (total > kParameterBytesMax) errors.too_long(path, kParameterBytesMax);
+}
+
+void forbid_changes(const json::object& object, const json::object& old,
+                    std::initializer_list<const char*> fields, FieldErrors& errors) {
+  for (const char* field : fields) {
+    const json::value* now = object.if_contains(field);
+    const json::value* before = old.if_contains(field);
+    const bool same = now == nullptr || before == nullptr ? now == before : *now == *before;
+    if (!same) errors.forbidden(FieldPath(field), std::string("updates to ") + field + " are forbidden.");
+  }
 }
 
 void check_token_requests(const json::object& spec, const FieldPath& path, FieldErrors& errors) {
@@ -104,14 +114,22 @@ void validate_storage_class(const json::object& object, FieldErrors& errors) {
 }
 
 void validate_storage_class_update(const json::object& object, const json::object& old, FieldErrors& errors) {
-  for (const char* field : {"parameters", "provisioner", "reclaimPolicy"}) {
-    const json::value* now = object.if_contains(field);
-    const json::value* before = old.if_contains(field);
-    const bool same = now == nullptr || before == nullptr ? now == before : *now == *before;
-    if (!same) errors.forbidden(FieldPath(field), std::string("updates to ") + field + " are forbidden.");
-  }
+  forbid_changes(object, old, {"parameters", "provisioner", "reclaimPolicy"}, errors);
   require_same(object.if_contains("volumeBindingMode"), old.if_contains("volumeBindingMode"),
                FieldPath("volumeBindingMode"), errors);
+}
+
+void validate_volume_attributes_class(const json::object& object, FieldErrors& errors) {
+  const std::string lower = lower_case(text_of(object, "driverName"));
+  if (!lower.empty()) check_text(lower, check_qualified_name(lower), FieldPath("driverName"), errors);
+  check_parameters(object, errors);
+  if (object_or_empty(object, "parameters").empty())
+    errors.required(FieldPath("parameters"), "must contain at least one key/value pair");
+}
+
+void validate_volume_attributes_class_update(const json::object& object, const json::object& old,
+                                             FieldErrors& errors) {
+  forbid_changes(object, old, {"driverName", "parameters"}, errors);
 }
 
 void validate_volume_attachment(const json::object& object, FieldErrors& errors) {

@@ -8,6 +8,8 @@
 #include "api/meta.hpp"
 #include "api/tree.hpp"
 #include "api/validate_parts.hpp"
+#include "api/x509/key_pair.hpp"
+#include "base/base64.hpp"
 #include "base/json.hpp"
 
 namespace orchestra::api {
@@ -117,6 +119,7 @@ void warn_service(const json::object& object, Warnings& out) {
   }
   const std::string_view type = text_of(spec, "type");
   const bool external_ips = !array_or_empty(spec, "externalIPs").empty();
+  warn_service_addresses(spec, ServiceAddresses::own, out);
   if (type == "ClusterIP" && text_of(spec, "clusterIP") == "None") {
     if (!text_of(spec, "loadBalancerIP").empty())
       out.emplace_back("spec.loadBalancerIP is ignored for headless services");
@@ -124,6 +127,7 @@ void warn_service(const json::object& object, Warnings& out) {
     if (text_of(spec, "sessionAffinity") != "None")
       out.emplace_back("spec.SessionAffinity is ignored for headless services");
   }
+  warn_service_addresses(spec, ServiceAddresses::outside, out);
   if (type == "ExternalName" && external_ips)
     out.emplace_back("spec.externalIPs is ignored when spec.type is \"ExternalName\"");
   if (type != "ExternalName" && !text_of(spec, "externalName").empty())
@@ -161,6 +165,32 @@ void warn_ingress(const json::object& object, Warnings& out) {
     out.push_back("annotation " + quoted(kClass) +
                   " is deprecated, please use 'spec.ingressClassName' instead");
   }
+}
+
+/// Topologies of CSIStorageCapacities: GetWarningsForNodeSelector.
+void warn_topology(const json::object& selector, const FieldPath& path, Warnings& out) {
+  const FieldPath expressions = path / "matchExpressions", labels = path / "matchLabels";
+  for_each_object(selector, "matchExpressions", [&](std::size_t i, const json::object& expression) {
+    const std::string_view key = text_of(expression, "key");
+    const FieldPath at = expressions[i];
+    if (const char* text = deprecated_node_label(key))
+      warn(at / "key", std::string(key) + " is " + text, out);
+  });
+  for (const auto& item : object_or_empty(selector, "matchLabels")) {
+    const std::string key(item.key());
+    if (const char* text = deprecated_node_label(key)) warn(labels / key.c_str(), text, out);
+  }
+}
+
+/// Of type kubernetes.io/tls: do its certificate and its key belong together?
+void warn_secret(const json::object& object, Warnings& out) {
+  if (text_of(object, "type") != "kubernetes.io/tls") return;
+  const json::object& data = object_or_empty(object, "data");
+  const auto part = [&](const char* name) {
+    return decode_base64_text(text_of(data, name)).value_or(std::string());
+  };
+  std::string wrong = key_pair_mismatch(part("tls.crt"), part("tls.key"));
+  if (!wrong.empty()) out.push_back(std::move(wrong));
 }
 
 void warn_service_account(const json::object& object, const json::object* old, Warnings& out) {
@@ -234,6 +264,12 @@ Warnings warnings_of(const TypeRecord& type, const json::object& object, const j
     warn_jobs(type, object, old, out);
   } else if (kind == "Ingress" && old == nullptr) {
     warn_ingress(object, out);
+  } else if (kind == "NetworkPolicy") {
+    warn_network_policy(object, out);
+  } else if (kind == "EndpointSlice") {
+    warn_slice(object, old == nullptr, out);
+  } else if (kind == "CSIStorageCapacity") {
+    warn_topology(object_or_empty(object, "nodeTopology"), FieldPath("nodeTopology"), out);
   } else if (kind == "StorageClass") {
     const FieldPath path("allowedTopologies");
     for_each_object(object, "allowedTopologies", [&](std::size_t i, const json::object& term) {
@@ -276,6 +312,10 @@ Warnings warnings_of(const TypeRecord& type, const json::object& object, const j
     warn_service_account(object, old, out);
   } else if (kind == "Node") {
     warn_node(object, out);
+  } else if (kind == "Endpoints") {
+    warn_endpoints(object, out);
+  } else if (kind == "Secret") {
+    warn_secret(object, out);
   }
   return out;
 }

@@ -19,6 +19,16 @@ ORC_API Warnings warnings_of(const TypeRecord& type, const json::object& object,
 void warn_pod(const json::object& meta, const json::object& spec, bool is_template, const FieldPath& path,
               Warnings& out);
 void warn_claim_spec(const json::object& spec, const FieldPath& path, Warnings& out);
+/// Addresses and ranges in other than their usual form; nothing about what is none.
+void warn_address(std::string_view text, const FieldPath& path, Warnings& out);
+void warn_range(std::string_view text, const FieldPath& path, Warnings& out);
+/// `own`: those in the cluster's range; else those outside.
+enum class ServiceAddresses : std::uint8_t { own, outside };
+void warn_service_addresses(const json::object& spec, ServiceAddresses which, Warnings& out);
+void warn_pod_addresses(const json::object& spec, const FieldPath& path, Warnings& out);
+void warn_endpoints(const json::object& object, Warnings& out);
+void warn_slice(const json::object& object, bool created, Warnings& out);
+void warn_network_policy(const json::object& object, Warnings& out);
 /// What to use instead of a node label; null where the label is none that is deprecated.
 const char* deprecated_node_label(std::string_view key);
 void warn_node_selector_term(const json::object& term, bool values, const FieldPath& path, Warnings& out);

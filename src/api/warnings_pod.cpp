@@ -290,6 +290,7 @@ void warn_pod(const json::object& meta, const json::object& spec, bool is_templa
   const FieldPath affinity_path = at / "affinity";
   for (const char* kind : {"podAffinity", "podAntiAffinity"})
     warn_pod_affinity(object_or_empty(affinity, kind), affinity_path / kind, out);
+  warn_pod_addresses(spec, at, out);
 }
 
 }  // namespace orchestra::api
