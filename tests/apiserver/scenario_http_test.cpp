@@ -12,10 +12,11 @@
 //   WAIT /path POINTER VALUE           until the answer has this value there (at most 10 s)
 //   WATCH /path show POINTER           each event of a watch until it ends (say timeoutSeconds=1), a line
 //   each
-// `as` is json, yaml (default), apply, merge, strategic or jsonpatch; `accept` the form of the answer;
+// `as` is json, yaml (default), apply, merge, strategic or jsonpatch; `accept` the form of the answer; `user`
+// and `group` who asks (impersonated by the administrator);
 // `keep NAME POINTER` lets later steps write {{NAME}} in paths and bodies. A failure prints its message and
 // causes. uids, times and resourceVersions are replaced by words. ORC_WRITE_SCENARIOS=1 writes today's
-// answers.
+// answers. `show /details` shows those of a failure, too.
 #include <filesystem>
 #include <fstream>
 #include <regex>
@@ -108,10 +109,14 @@ class Runner {
       return wait(path, pointer, value);
     }
     std::string type = "yaml", show, accept = "application/json", name, pointer;
+    user_.clear();
+    groups_.clear();
     for (std::string word; words >> word;) {
       if (word == "as") words >> type;
       if (word == "show") words >> show;
       if (word == "accept") words >> accept;
+      if (word == "user") words >> user_;
+      if (word == "group") words >> groups_.emplace_back();
       if (word == "keep") words >> name >> pointer;
     }
     if (verb == "TABLE") return table(path);
@@ -161,6 +166,8 @@ class Runner {
     request.body = body;
     request.headers = {{"Accept", accept}, {"User-Agent", "tester/1.0"}};
     if (!body.empty()) request.headers.emplace_back("Content-Type", type);
+    if (!user_.empty()) request.headers.emplace_back("Impersonate-User", user_);
+    for (const std::string& group : groups_) request.headers.emplace_back("Impersonate-Group", group);
     auto answer = http_->send(std::move(request)).wait(60s);
     REQUIRE_MESSAGE(answer, (answer ? "" : answer.error().to_string()));
     return *answer;
@@ -174,6 +181,10 @@ class Runner {
     if (!tree) return out + answer.body + "\n";
     if (string_at(*tree, "/kind") == "Status" && answer.status >= 400) {
       out += string_at(*tree, "/message") + "\n";
+      if (show == "/details") {
+        const json::value* details = find(*tree, show);
+        return out + (details == nullptr ? "no details\n" : to_yaml(*details));
+      }
       if (const json::array* causes = array_at(*tree, "/details/causes")) {
         for (const json::value& cause : *causes)
           out += "- " + string_at(cause, "/field") + ": " + string_at(cause, "/reason") + "\n";
@@ -252,6 +263,8 @@ class Runner {
   }
 
   std::map<std::string, std::string> kept_;
+  std::string user_;  ///< of this step; empty: the administrator
+  std::vector<std::string> groups_;
   Engine engine_;
   ApiServer server_;
   std::shared_ptr<HttpClient> http_ = make_http_client(engine_);
