@@ -86,9 +86,15 @@ class TreeHandler {
     stack.push_uint64(number);
     return true;
   }
-  bool on_double(double number, std::string_view, error_code&) {
+  // The parser multiplies by a power of ten: of a number too large for a double it makes infinity, which no
+  // JSON can hold, and of 0e999 not a number, where zero is meant.
+  bool on_double(double number, std::string_view, error_code& failed) {
+    if (std::isinf(number)) {
+      failed = json::error::exponent_overflow;
+      return false;
+    }
     has_doubles = true;
-    stack.push_double(number);
+    stack.push_double(std::isnan(number) ? 0.0 : number);
     return true;
   }
   bool on_bool(bool value, error_code&) {

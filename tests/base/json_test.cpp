@@ -52,6 +52,17 @@ TEST_CASE("a text is read with its duplicate keys and whether it has fractions")
   }
 }
 
+TEST_CASE("a number too large for a double is refused, and zero is zero whatever its exponent") {
+  for (const char* text : {"1e999", "-1e309", "[1.5e400]", R"({"a":1e99999})", "1e99999999999"}) {
+    const auto read = parse_json(text);
+    REQUIRE_FALSE(read);
+    CHECK(read.error().message().find("exponent overflow at line 1") != std::string::npos);
+  }
+  for (const char* text : {"0e888880000", "0.0e999", "1e-999", "0e0"})
+    CHECK(to_json(parse_json(text).value()) == "0");
+  CHECK(to_json(parse_json("1.7976931348623157e308").value()) == "1.7976931348623157e+308");
+}
+
 TEST_CASE("numbers print as Go prints them") {
   CHECK(to_json(*parse_json("[1, 1.0, 0.5, -3, 1e3, 18446744073709551615]")) ==
         "[1,1,0.5,-3,1000,18446744073709551615]");
