@@ -102,9 +102,9 @@ json::value zero_value_of(SchemaRef schema) {
   return object;
 }
 
-void apply_defaults(SchemaRef schema, json::value& value) {
+void apply_defaults(SchemaRef schema, json::value& value, std::span<const std::string_view> settled) {
   DefaultVisitor visitor;
-  walk(schema, value, FieldPath(), visitor);
+  walk(schema, value, FieldPath(), visitor, settled);
 }
 
 }  // namespace orchestra::api

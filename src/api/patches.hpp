@@ -25,6 +25,7 @@ ORC_API Result<void> strategic_merge_patch(SchemaRef schema, json::value& target
 /// prune_unknown() of what a strategic patch has made. Upstream does not print and parse that again but takes
 /// it over by reflection (apimachinery runtime/converter.go), which has other words for a value of the wrong
 /// type.
-Result<std::vector<std::string>> prune_strategic(SchemaRef schema, json::value& value);
+Result<std::vector<std::string>> prune_strategic(SchemaRef schema, json::value& value,
+                                                 std::span<const std::string_view> settled = {});
 
 }  // namespace orchestra::api

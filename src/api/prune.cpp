@@ -294,20 +294,23 @@ class PruneVisitor {
   std::size_t values_ = 0;
 };
 
-Result<std::vector<std::string>> prune(SchemaRef schema, json::value& value, Decoder decoder) {
+Result<std::vector<std::string>> prune(SchemaRef schema, json::value& value, Decoder decoder,
+                                       std::span<const std::string_view> settled) {
   PruneVisitor visitor(schema, decoder);
-  walk(schema, value, FieldPath(), visitor);
+  walk(schema, value, FieldPath(), visitor, settled);
   if (!visitor.failure.empty()) return Error(Error::invalid, "api", visitor.failure);
   return std::move(visitor.unknown_paths);
 }
 
 }  // namespace
 
-Result<std::vector<std::string>> prune_unknown(SchemaRef schema, json::value& value) {
-  return prune(schema, value, Decoder::json);
+Result<std::vector<std::string>> prune_unknown(SchemaRef schema, json::value& value,
+                                               std::span<const std::string_view> settled) {
+  return prune(schema, value, Decoder::json, settled);
 }
-Result<std::vector<std::string>> prune_strategic(SchemaRef schema, json::value& value) {
-  return prune(schema, value, Decoder::converter);
+Result<std::vector<std::string>> prune_strategic(SchemaRef schema, json::value& value,
+                                                 std::span<const std::string_view> settled) {
+  return prune(schema, value, Decoder::converter, settled);
 }
 
 }  // namespace orchestra::api

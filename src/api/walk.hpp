@@ -10,7 +10,9 @@
 //   void leave()                                                                  after it
 // Value is json::value or const json::value. Members are visited in their order in the value, so what enter()
 // adds to an object (defaults) is visited too.
+#include <algorithm>
 #include <boost/json.hpp>
+#include <span>
 #include <type_traits>
 
 #include "api/field_error.hpp"
@@ -24,8 +26,10 @@ concept FollowsChildren = requires(Visitor visitor) {
   visitor.leave();
 };
 
+/// `besides`: members of this object that are neither looked at nor removed.
 template <class Value, class Visitor>
-void walk(SchemaRef schema, Value& value, const FieldPath& path, Visitor& visitor) {
+void walk(SchemaRef schema, Value& value, const FieldPath& path, Visitor& visitor,
+          std::span<const std::string_view> besides = {}) {
   constexpr bool kMutable = !std::is_const_v<Value>;
   if (!visitor.enter(schema, value, path)) return;
   if (schema.kind() == SchemaKind::list && value.is_array()) {
@@ -48,6 +52,11 @@ void walk(SchemaRef schema, Value& value, const FieldPath& path, Visitor& visito
   if (schema.kind() != SchemaKind::object || !value.is_object()) return;
   auto& object = value.get_object();
   for (auto member = object.begin(); member != object.end();) {
+    if (!besides.empty() &&
+        std::find(besides.begin(), besides.end(), std::string_view(member->key())) != besides.end()) {
+      ++member;
+      continue;
+    }
     const FieldPath below = path / member->key();
     const SchemaRef property = schema.property(member->key());
     bool remove = false;

@@ -4,6 +4,7 @@
 // All of it is pure: trees in, trees out. The order of a write is: parse -> prune_unknown -> (patch) ->
 // apply_defaults -> admission -> validate / validate_update -> encode. Printing (Tables, OpenAPI) is in
 // table.hpp and openapi.hpp, patches are in patches.hpp, protobuf is in protobuf.hpp.
+#include <span>
 #include <string>
 #include <vector>
 
@@ -22,13 +23,17 @@ inline constexpr int kDepthMax = 512;
 /// paths of the fields removed as unknown, in document order: `spec.foo`, `spec.containers[0].imagee`.
 /// A value of the wrong type (1.5 or "1" for an int, a list for an object) is an error whose message is what
 /// upstream's decoder says after "... cannot be handled as a KIND: ".
-ORC_API Result<std::vector<std::string>> prune_unknown(SchemaRef schema, json::value& value);
+/// `settled`: members of `value` that are known to be in that form; they are not looked at.
+ORC_API Result<std::vector<std::string>> prune_unknown(SchemaRef schema, json::value& value,
+                                                       std::span<const std::string_view> settled = {});
 
 /// What Go prints for an empty object of this type: only what is never omitted.
 ORC_API json::value zero_value_of(SchemaRef schema);
 
-/// Fills in defaults exactly as upstream does (pkg/apis/*/v1/defaults.go). Idempotent.
-ORC_API void apply_defaults(SchemaRef schema, json::value& value);
+/// Fills in defaults exactly as upstream does (pkg/apis/*/v1/defaults.go). Idempotent. `settled`: members of
+/// `value` that have theirs.
+ORC_API void apply_defaults(SchemaRef schema, json::value& value,
+                            std::span<const std::string_view> settled = {});
 
 /// What schemas can say: required, enum, formats, duplicates in sets and maps; then the hooks of each
 /// message. Does not look at metadata of the object itself (see validate_object).

@@ -124,7 +124,7 @@ class ApiCore : public std::enable_shared_from_this<ApiCore> {
     std::int64_t until_ns = 0;
   };
   std::map<std::int64_t, SharedLease> leases_;
-  mutable ObjectCache cache_;
+  mutable ObjectCache cache_{engine_.clock()};
   EventTexts event_texts_;
   EventFrames event_frames_;
   std::shared_ptr<WakeList> wakes_;

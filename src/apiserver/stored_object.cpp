@@ -204,15 +204,15 @@ std::string encode_stored(const json::value& tree,
 std::optional<json::value> canonical_tree(const json::value& tree, Revision revision) {
   if (!has_plain_numbers(tree)) return std::nullopt;
   const json::object& object = tree.get_object();
-  json::object out;
+  json::object out, metadata;
   out.reserve(object.size() + 1);
   for (const char* key : {"apiVersion", "kind"}) {
     if (const json::value* value = object.if_contains(key)) out.emplace(key, *value);
   }
-  json::object metadata;
-  if (const json::object* own = object_at(tree, "/metadata")) {
-    metadata.reserve(own->size() + 1);
-    metadata.emplace("resourceVersion", std::to_string(revision));
+  const json::object* own = object_at(tree, "/metadata");
+  metadata.reserve((own != nullptr ? own->size() : 0) + 1);
+  metadata.emplace("resourceVersion", std::to_string(revision));
+  if (own != nullptr) {
     for (const auto& [key, value] : *own) {
       if (key != "resourceVersion" && key != "managedFields") metadata.emplace(key, value);
     }

@@ -44,6 +44,8 @@ std::string encode_stored(const json::value& tree,
                           const std::vector<std::pair<std::string, std::string>>& selectable_fields,
                           std::optional<std::string_view> managed = {});
 /// What parsing json_with_revision of it would give; nullopt: only that can say (numbers of unusual types).
+/// A copy, in one piece of the heap: built piece by piece while other things come and go, it would be read
+/// slower than it was written.
 std::optional<json::value> canonical_tree(const json::value& tree, Revision revision);
 /// `corrupt` if the bytes are not what encode_stored made.
 Result<StoredView> decode_stored(std::string_view bytes);

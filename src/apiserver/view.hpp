@@ -52,7 +52,7 @@ struct Change {
   std::vector<Compare> compares;
   std::vector<TxnOp> ops;
   Value stored;  ///< what the answer shows; empty: a Status
-  /// What was stored, in the memory of the write, where the answer is wanted as an object.
+  /// What was stored, where the answer is wanted as an object. It does not outlive the write's input.
   std::optional<json::value> written;
   Revision revision = 0;  ///< of `stored` where nothing is written, else set by the commit
   int code = 200;

@@ -86,13 +86,16 @@ bool same_besides(const json::object& a, const json::object& b, std::initializer
   return x == a.end() && y == b.end();
 }
 
+/// A write through /status changes nothing else, as most often.
+bool changes_status_only(const json::value& old, const json::value& next) {
+  const json::object *old_metadata = api::metadata(old), *metadata = api::metadata(next);
+  return old_metadata != nullptr && metadata != nullptr &&
+         same_besides(old.get_object(), next.get_object(), {"status", "metadata"}) &&
+         same_besides(*old_metadata, *metadata, {"labels", "annotations"});
+}
+
 // Only what a status-like write may change is taken from `next`.
-json::value restrict_to(const SubresourceFields& fields, const json::value& old, json::value next) {
-  const json::object *old_metadata = api::metadata(old), *metadata = api::metadata(std::as_const(next));
-  if (fields.name == "status" && old_metadata != nullptr && metadata != nullptr &&
-      same_besides(old.get_object(), next.get_object(), {"status", "metadata"}) &&
-      same_besides(*old_metadata, *metadata, {"labels", "annotations"}))
-    return next;  // nothing else was changed, as most often
+json::value restrict_to(const SubresourceFields& fields, const json::value& old, const json::value& next) {
   json::value result(old, next.storage());
   if (fields.name == "resize") {
     for (const std::string_view pointer : fields.pointers) take_resources(result, next, pointer);
@@ -170,6 +173,23 @@ json::value copy_of(const json::value& object, const json::storage_ptr& memory) 
     out.emplace(key, std::move(metadata));
   }
   return out;
+}
+
+/// What is stored is as prune_unknown and apply_defaults would leave it: what a write does not touch need not
+/// be looked at.
+bool is_settled(const WriteInput& input, const Loaded& loaded) {
+  return input.type->builtin && api::stored_as(*input.type, *input.version) &&
+         input.core->cache().is_own(loaded.kv.value, loaded.kv.mod_revision);
+}
+
+/// Names of the members that `left_out` does not say yes to.
+template <class LeftOut>
+std::vector<std::string_view> names_besides(const json::object& object, LeftOut left_out) {
+  std::vector<std::string_view> names;
+  for (const auto& member : object) {
+    if (!left_out(member.key())) names.push_back(member.key());
+  }
+  return names;
 }
 
 Result<Change> upsert(const WriteInput& input, const View& view) {
@@ -264,12 +284,18 @@ Result<Change> finish_update(const WriteInput& input, const View& view, const Lo
   restore_metadata(old_tree, next);
   json::object& old_metadata = api::metadata(old_tree);
   old_metadata.erase("resourceVersion");
-  if (fields != nullptr) {
-    next = restrict_to(*fields, old_tree, std::move(next));
+  std::vector<std::string_view> settled;
+  if (fields != nullptr && fields->name == "status" && changes_status_only(old_tree, next)) {
+    if (is_settled(input, old)) {
+      settled = names_besides(old_tree.get_object(),
+                              [](std::string_view name) { return name == "metadata" || name == "status"; });
+    }
+  } else if (fields != nullptr) {
+    next = restrict_to(*fields, old_tree, next);
   } else if (type.has_status && input.sub == nullptr) {
     keep_status(old_tree, next);
   }
-  api::apply_defaults(input.work_schema(), next);
+  api::apply_defaults(input.work_schema(), next, settled);
   std::optional<api::FieldManagers> managers_before;
   if (!same_owners) {
     if (auto read = api::read_managers_text(old.view.managed_fields)) managers_before = std::move(*read);
@@ -363,8 +389,13 @@ Result<Change> compute_patch(const WriteInput& input, const View& view) {
   if (version.conversion != nullptr) ORC_TRY(api::from_stored(*input.type, version, next));
   ORC_TRY(apply_patch(input, version.schema, next));
   if (!next.is_object()) return api::bad_request("the patched object is not an object");
-  auto unknown = input.patch == PatchKind::strategic ? api::prune_strategic(version.schema, next)
-                                                     : api::prune_unknown(version.schema, next);
+  std::vector<std::string_view> settled;
+  if (input.patch != PatchKind::json && input.body.is_object() && is_settled(input, old)) {
+    settled = names_besides(old_tree.get_object(),
+                            [&](std::string_view name) { return input.body.get_object().contains(name); });
+  }
+  auto unknown = input.patch == PatchKind::strategic ? api::prune_strategic(version.schema, next, settled)
+                                                     : api::prune_unknown(version.schema, next, settled);
   if (!unknown) return bad_patch(unknown.error().message());
   if (input.validation == "Strict" && !unknown->empty()) return bad_patch(strict_words(*unknown));
   WriteInput checked = input;

@@ -1,5 +1,6 @@
 #include "api/apply/field_set.hpp"
 
+#include "api/apply/managed_fields.hpp"
 #include "base/json.hpp"
 #include "tests/support/test.hpp"
 
@@ -8,7 +9,19 @@ using namespace orchestra::api;
 
 namespace {
 FieldSet set_of(const std::string& text) { return FieldSet::from_json(parse_json(text).value()).value(); }
-std::string text_of(const FieldSet& set) { return to_json(set.to_json()); }
+/// By way of a tree and directly, and read back.
+std::string text_of(const FieldSet& set) {
+  const std::string text = to_json(set.to_json());
+  std::string printed;
+  set.print(printed);
+  CHECK(printed == text);
+  std::string_view rest = printed;
+  const auto again = FieldSet::take_printed(rest);
+  REQUIRE(again);
+  CHECK(rest.empty());
+  CHECK(to_json(again->to_json()) == text);
+  return text;
+}
 }  // namespace
 
 TEST_CASE("field sets: names, keys, values, indexes; numbers by size, words by bytes") {
@@ -57,4 +70,41 @@ TEST_CASE("field sets: united, common, without, contains") {
   CHECK(a.paths() == std::vector<std::string>{".a", ".m", ".m.x", ".m.y", ".z"});
   CHECK(set_of(R"({"k:{\"name\":\"web\"}":{},"v:\"x\"":{},"i:3":{}})").paths() ==
         std::vector<std::string>{"[name=\"web\"]", "[=\"x\"]", "[3]"});
+}
+
+TEST_CASE(
+    "managers print the same text as their tree, and are read from either, whatever is in their words") {
+  FieldManager plain{.name = "orchestra",
+                     .operation = "Update",
+                     .api_version = "v1",
+                     .subresource = "status",
+                     .time = "2026-01-01T00:00:00Z",
+                     .fields = set_of(R"({"f:status":{"f:phase":{},"k:{\"type\":\"Ready\"}":{".":{}}}})")};
+  FieldManager odd{.name = "a \"quoted\\ name",
+                   .operation = "Apply",
+                   .api_version = "apps/v1",
+                   .subresource = "",
+                   .time = "",
+                   .fields = set_of("{\"f:\\u0001\\\"x\":{},\"f:\xC3\xA4\":{},\"v:\\\"y\\\"\":{}}")};
+  for (const FieldManagers& managers : std::vector<FieldManagers>{{plain}, {odd}, {plain, odd}}) {
+    const std::string text = managers_text(managers);
+    CAPTURE(text);
+    const std::string from_tree = to_json(json::value(print_managers(managers)));
+    CHECK(text == from_tree);
+    const auto read = read_managers_text(text);
+    REQUIRE(read);
+    CHECK(managers_text(*read) == text);
+    CHECK(same_but_times(*read, managers));
+  }
+  CHECK(read_managers_text("")->empty());
+  CHECK(read_managers_text(
+            R"([ {"operation":"Update", "manager":"m", "apiVersion":"v1", "fieldsType":"FieldsV1"} ])")
+            ->size() == 1);
+  for (
+      const char* wrong :
+      {"[", "[]x", R"([{"manager":"m","operation":"Steal","apiVersion":"v1"}])",
+       R"([{"manager":"m","operation":"Update","apiVersion":"v1","fieldsType":"FieldsV1","fieldsV1":{"f:a":1}}])"}) {
+    CAPTURE(wrong);
+    CHECK_FALSE(read_managers_text(wrong));
+  }
 }

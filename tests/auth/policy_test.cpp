@@ -165,3 +165,28 @@ TEST_CASE(
         "request: too many");
   CHECK(served.try_make(served.admin, deployment("some", 4)) == "ok");
 }
+
+TEST_CASE("a policy is shown who owns the fields of what an update makes") {
+  Served served;
+  REQUIRE(served.try_make(served.admin, deployment("a", 1)) == "ok");
+  const std::string updates =
+      "  matchConstraints: {resourceRules: [{apiGroups: [apps], apiVersions: [v1], operations: [UPDATE], "
+      "resources: [deployments]}]}\n";
+  const auto scaled = [&](int replicas) {
+    return served.admin
+        .patch("apps/v1", "deployments", "a", "default", PatchType::merge,
+               R"({"spec":{"replicas":)" + std::to_string(replicas) + "}}")
+        .wait(30s)
+        .has_value();
+  };
+  served.make(policy("owned", updates +
+                                  "  validations: [{expression: 'object.metadata.managedFields.exists(m, "
+                                  "m.manager == \"orchestra\" && has(m.fieldsV1))'}]\n"));
+  served.make(binding("owned", "{policyName: owned, validationActions: [Deny]}"));
+  CHECK(scaled(2));
+  served.make(policy("strange", updates +
+                                    "  validations: [{expression: '!object.metadata.managedFields.exists(m, "
+                                    "m.manager == \"orchestra\")'}]\n"));
+  served.make(binding("strange", "{policyName: strange, validationActions: [Deny]}"));
+  CHECK_FALSE(scaled(3));
+}

@@ -20,8 +20,18 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (auto set = FieldSet::from_json(*document)) {
     const auto again = FieldSet::from_json(json::value(set->to_json()));
     if (!again) std::abort();
+    std::string printed;
+    set->print(printed);
+    if (printed != to_json(set->to_json())) std::abort();
+    std::string_view rest = printed;
+    const auto taken = FieldSet::take_printed(rest);
+    if (taken && !(rest.empty() && to_json(taken->to_json()) == printed)) std::abort();
   }
-  if (auto managers = read_managers(*document)) (void)print_managers(*managers);
+  (void)read_managers_text(bytes);
+  if (auto managers = read_managers(*document)) {
+    const auto again = read_managers_text(managers_text(*managers));
+    if (!again || !same_but_times(*again, *managers)) std::abort();
+  }
   FieldErrors errors;
   check_structural(document->get_object(), FieldPath("schema"), errors);
   FieldErrors more;

@@ -320,15 +320,14 @@ namespace {
 /// other than of quotes and backslashes, or is none. Into `room` where it has some.
 std::optional<std::string_view> take_string(std::string_view& text, std::string& room) {
   if (!text.starts_with('"')) return std::nullopt;
-  const std::size_t end = text.find_first_of("\"\\", 1);
+  const std::size_t end = text.find('"', 1);
   if (end == std::string_view::npos) return std::nullopt;
-  if (text[end] == '"') {
-    const std::string_view out = text.substr(1, end - 1);
+  if (const std::string_view out = text.substr(1, end - 1); out.find('\\') == std::string_view::npos) {
     text.remove_prefix(end + 1);
     return out;
   }
-  room.assign(text.substr(1, end - 1));
-  for (std::size_t at = end; at < text.size(); ++at) {
+  room.clear();
+  for (std::size_t at = 1; at < text.size(); ++at) {
     if (text[at] == '"') {
       text.remove_prefix(at + 1);
       return room;

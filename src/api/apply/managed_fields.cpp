@@ -98,8 +98,8 @@ bool take(std::string_view& text, std::string_view word) {
 bool take_member(std::string_view& text, std::string_view key, std::string& value) {
   std::string_view rest = text;
   if (!take(rest, key) || !take(rest, "\"")) return false;
-  const std::size_t end = rest.find_first_of("\"\\");
-  if (end == std::string_view::npos || rest[end] != '"') return false;
+  const std::size_t end = rest.find('"');
+  if (end == std::string_view::npos || rest.substr(0, end).find('\\') != std::string_view::npos) return false;
   value.assign(rest.substr(0, end));
   text = rest.substr(end + 1);
   return true;
