@@ -7,6 +7,7 @@
 // (in process or HTTPS), to containers through PodRuntime, to images through ImageService, to the network
 // through PodAttacher: all are given to it, so the simulator hands out models. Containers outlive the
 // agent: start() adopts what runs. Since 0.1.
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -68,6 +69,12 @@ struct NodeAgentOptions {
   std::optional<RemoteClientOptions> remote = std::nullopt;
   std::string isolation_name;         ///< "full", "process": a Node label and condition
   std::vector<std::string> degraded;  ///< what this machine cannot enforce, for the Node condition
+  /// Why pods that ask for it (orchestra.dev/network-isolation: required) have no isolated network here;
+  /// empty: they have. Since 0.2.
+  std::string network_lacks = {};
+  /// Asked when a pod starts: a name server for the time in which that of this node is not there, behind it
+  /// in the pod's resolv.conf; "" for none. Any thread; must not block. Since 0.2.
+  std::function<std::string()> second_name_server = nullptr;
   std::size_t pods_max = 110;
   std::size_t parallel_starts_max = 16;
   Duration sync_period = std::chrono::seconds(60);  ///< safety net: volumes and statuses are compared again

@@ -425,7 +425,12 @@ Result<void> Node::start() {
     feed_->subscribe([this](std::shared_ptr<const NetworkSnapshot> snapshot) {
       if (dns_) dns_->publish(snapshot);
       if (ingress_) ingress_->publish(snapshot);
-      if (peers_ && snapshot->synced.nodes) peers_->apply(peers_of(*snapshot, options_.node_name));
+      if (peers_ && snapshot->synced.nodes) {
+        peers_->apply(peers_of(*snapshot, options_.node_name));
+        std::string server = second_name_server(*snapshot, options_.node_name);
+        std::lock_guard lock(report_mutex_);
+        second_name_server_ = std::move(server);
+      }
       apply_services(snapshot);
       apply_policies(snapshot);
       if (ingress_) publish_ingress_status();
@@ -445,6 +450,16 @@ Result<void> Node::start() {
   if (options_.offline) options.manifest_dir = options_.data_dir + "/no-manifests";  // there is none
   options.isolation_name = runtime_.name;
   options.degraded = degraded_;
+  options.second_name_server = [this] {
+    std::lock_guard lock(report_mutex_);
+    return second_name_server_;
+  };
+  if (loopback_network()) {
+    options.network_lacks = "at isolation level " + runtime_.name +
+                            " pods use the machine's network, and no NetworkPolicy is enforced";
+  } else if (!policies_) {
+    options.network_lacks = "NetworkPolicies are not enforced here";
+  }
   if (!options_.registry) {
     options_.registry = Metrics::create();
     collecting_.push_back(options_.registry->collect(collect_process));

@@ -132,6 +132,7 @@ class Node {
   std::unique_ptr<EventRecorder> events_;
   std::mutex report_mutex_;
   std::set<std::string> reported_;  ///< guarded by report_mutex_; at most kReportsMax
+  std::string second_name_server_;  ///< guarded by report_mutex_
   std::shared_ptr<DnsServer> dns_;
   std::shared_ptr<HttpProxy> ingress_;
   std::shared_ptr<PeerRoutes> peers_;  ///< none: pods of other nodes are not routed here

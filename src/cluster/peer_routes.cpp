@@ -1,5 +1,9 @@
 #include "cluster/peer_routes.hpp"
 
+#include <algorithm>
+
+#include "cluster/options.hpp"
+
 namespace orchestra::cluster {
 namespace {
 
@@ -26,6 +30,18 @@ PeerList peers_of(const NetworkSnapshot& snapshot, const std::string& own_name) 
     if (!has_range) out.complete = false;
   }
   return out;
+}
+
+std::string second_name_server(const NetworkSnapshot& snapshot, const std::string& own_name) {
+  std::string first, next;
+  for (const auto& [key, node] : snapshot.nodes) {  // by name
+    if (node->name == own_name || !node->ready) continue;
+    const auto range = std::find_if(node->pod_cidrs.begin(), node->pod_cidrs.end(), is_v4);
+    const std::string address = range == node->pod_cidrs.end() ? "" : address_in(*range, 1);
+    if (first.empty()) first = address;
+    if (next.empty() && node->name > own_name) next = address;
+  }
+  return next.empty() ? first : next;
 }
 
 PeerRoutes::PeerRoutes(Engine& engine, std::shared_ptr<PodNetwork> network, Duration retry_after,

@@ -25,6 +25,10 @@ struct PeerList {
 /// Every node but `own_name`. Pure; the snapshot's nodes are synced.
 PeerList peers_of(const NetworkSnapshot& snapshot, const std::string& own_name);
 
+/// Whom pods of this node ask for names while its own server is not there: the server of the next ready node
+/// by name, which is at the first address of its range; "" where there is none. Pure.
+std::string second_name_server(const NetworkSnapshot& snapshot, const std::string& own_name);
+
 class PeerRoutes : public std::enable_shared_from_this<PeerRoutes> {
  public:
   /// `report` gets each problem, a sentence, on the thread of apply() or on a worker, one call at a time.

@@ -63,6 +63,16 @@ std::optional<Refusal> refuse_taints(const json::value& pod, const Object& node)
   return predicate("TaintToleration", "node(s) had taints that the pod didn't tolerate");
 }
 
+std::optional<Refusal> refuse_network(const json::value& pod, const std::string& lacks) {
+  constexpr const char* kAnnotation = "orchestra.dev/network-isolation";
+  const json::object* annotations = object_at(pod, "/metadata/annotations");
+  const json::value* wish = annotations == nullptr ? nullptr : annotations->if_contains(kAnnotation);
+  if (wish == nullptr || *wish != "required") return std::nullopt;
+  const std::string why = bool_at(pod, "/spec/hostNetwork") ? "it asks for the machine's network" : lacks;
+  if (why.empty()) return std::nullopt;
+  return Refusal{"NetworkIsolation", std::string(kAnnotation) + " is required: " + why};
+}
+
 Refusal ports_taken() {
   return predicate("NodePorts", "node(s) didn't have free ports for the requested pod ports");
 }

@@ -27,6 +27,10 @@ std::optional<Refusal> refuse_system(const json::value& pod);
 std::optional<Refusal> refuse_labels(const json::value& pod, const Object& node);
 /// NoExecute taints that the pod does not tolerate; static pods are not asked.
 std::optional<Refusal> refuse_taints(const json::value& pod, const Object& node);
+/// The annotation orchestra.dev/network-isolation: required (a network namespace of its own, and
+/// NetworkPolicies that hold), of a pod that would not have it: `lacks` is what the node has not got, empty
+/// if nothing.
+std::optional<Refusal> refuse_network(const json::value& pod, const std::string& lacks);
 /// Of a pod whose ports are taken.
 Refusal ports_taken();
 

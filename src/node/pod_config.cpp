@@ -486,6 +486,10 @@ std::string PodWorker::resolver(const Object& pod) const {
   input.zone = context_.options.cluster_domain;
   if (const std::string dns = context_.parts.network->dns_address(); !dns.empty())
     input.cluster_servers = {dns};
+  if (!input.cluster_servers.empty() && context_.options.second_name_server) {
+    if (const std::string second = context_.options.second_name_server(); !second.empty())
+      input.cluster_servers.push_back(second);
+  }
   for (const std::string& server : context_.options.host_nameservers)
     input.host_file += "nameserver " + server + "\n";
   if (!context_.options.host_search.empty()) {

@@ -72,6 +72,8 @@ bool PodWorker::claim(const Object& pod) {
   };
   if (fresh) {
     if (const auto refused = refuse_system(tree(pod))) return reject(*refused);
+    if (const auto refused = refuse_network(tree(pod), context_.options.network_lacks))
+      return reject(*refused);
   }
   std::string reason, why;
   if (!fresh && process_level()) {

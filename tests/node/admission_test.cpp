@@ -110,6 +110,21 @@ TEST_CASE("a NoExecute taint keeps out who does not tolerate it, for however sho
   CHECK_FALSE(refuse_taints(with_spec("{}"), node_with("{}", R"([{"key":"old","effect":"NoSchedule"}])")));
 }
 
+TEST_CASE("a pod that requires an isolated network is refused where it would have none") {
+  const auto refused = [](const std::string& wish, const std::string& spec, const std::string& lacks) {
+    return reason_of(refuse_network(
+        *parse_json(R"({"metadata":{"annotations":{"a":"b")" + wish + R"(}},"spec":)" + spec + "}"), lacks));
+  };
+  const std::string required = R"(,"orchestra.dev/network-isolation":"required")";
+  CHECK(refused(required, "{}", "nothing is enforced") ==
+        "NetworkIsolation: orchestra.dev/network-isolation is required: nothing is enforced");
+  CHECK(refused(required, R"({"hostNetwork":true})", "") ==
+        "NetworkIsolation: orchestra.dev/network-isolation is required: it asks for the machine's network");
+  CHECK(refused(required, "{}", "").empty());
+  CHECK(refused("", R"({"hostNetwork":true})", "nothing is enforced").empty());
+  CHECK(refused(R"(,"orchestra.dev/network-isolation":"best")", "{}", "nothing is enforced").empty());
+}
+
 TEST_CASE("host ports are those of containers and sidecars; in the machine's network every port is one") {
   const auto ports = [](const std::string& spec) {
     std::string out;
@@ -173,16 +188,23 @@ TEST_CASE("a pod that its node does not take has failed with the reason, and not
   const Object first = node.create(assigned("first", R"("nodeSelector":{"zone":"a"},)", port(8080)));
   const Object elsewhere = node.create(assigned("elsewhere", R"("nodeSelector":{"zone":"b"},)"));
   const Object same_port = node.create(assigned("same-port", "", port(8080)));
+  std::string with_wish = to_json(tree(assigned("insists", "")));
+  with_wish.replace(with_wish.find(R"("name":"insists")"), 16,
+                    R"("name":"insists","annotations":{"orchestra.dev/network-isolation":"required"})");
+  const Object insists = node.create(FakeNode::object(with_wish));
+  node.context.options.network_lacks = "nothing is enforced";
   node.worker(first)->wake();
   REQUIRE(node.journal.wait("start " + first.uid() + "-main-0"));
-  for (const Object& pod : {elsewhere, same_port}) node.worker(pod)->wake();
+  for (const Object& pod : {elsewhere, same_port, insists}) node.worker(pod)->wake();
   struct Row {
     const Object* pod;
     std::string reason, message;
   };
   for (const Row& row :
        {Row{&elsewhere, "NodeAffinity", std::string("Predicate NodeAffinity failed: ") + kLabels},
-        Row{&same_port, "NodePorts", std::string("Predicate NodePorts failed: ") + kPorts}}) {
+        Row{&same_port, "NodePorts", std::string("Predicate NodePorts failed: ") + kPorts},
+        Row{&insists, "NetworkIsolation",
+            "orchestra.dev/network-isolation is required: nothing is enforced"}}) {
     const std::string name = row.pod->name();
     CAPTURE(name);
     REQUIRE(node.wait_phase(name, "Failed"));

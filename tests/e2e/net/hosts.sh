@@ -28,8 +28,12 @@ for from in a b c; do
   wait_for 10 named && pass "from $from the headless name has three addresses" || failed "from $from: $(in_pod "$pod" 'nslookup webs.default.svc.cluster.local' 2>&1)"
 done
 lost=$(ip_of "$(pod_on b)")
-ip link set to-b down; kill -9 "${pid[b]}"; pid[b]=
+inside=$(for one in $(pgrep -x httpd); do grep -qzx 'NODE=b' "/proc/$one/environ" 2>/dev/null && echo "$one"; done | head -n 1)
+kill -9 "${pid[b]}"; wait "${pid[b]}" 2>/dev/null; pid[b]=
 begin=$(date +%s)
+still_named() { [ "$(nsenter -t "$inside" -m -n /bin/sh -c 'nslookup webs.default.svc.cluster.local' 2>/dev/null | grep -c '^Address: 10\.244\.')" = 3 ]; }
+[ "$(nsenter -t "$inside" -m -n /bin/sh -c 'grep -c ^nameserver /etc/resolv.conf')" = 2 ] && wait_for 10 still_named && pass "while the program of its node is not there, a pod has names from the next node" || failed "names of pod $inside without its node's program: $(nsenter -t "$inside" -m -n /bin/sh -c 'cat /etc/resolv.conf; nslookup webs.default.svc.cluster.local' 2>&1)"
+ip link set to-b down
 from=$(pod_on a)
 name_left() { local named; named=$(addresses_in "$from" webs) && ! grep -qxF "$lost" <<<"$named"; }
 wait_for 40 name_left; took=$(( $(date +%s) - begin ))
