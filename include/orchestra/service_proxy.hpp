@@ -73,6 +73,8 @@ struct ServiceProxyStats {
   std::uint64_t syncs = 0, full_syncs = 0, foreign_changes = 0;
   std::uint64_t connections = 0, connections_refused = 0, connect_failures = 0, udp_flows = 0;
   std::size_t connections_open = 0;
+  /// By nftables: what the kernel tracks, and may; 0 where that is not known. Since 0.2.
+  std::uint64_t tracked = 0, tracked_max = 0;
 };
 
 class ORC_API ServiceProxy {

@@ -286,6 +286,13 @@ Result<void> Node::open_services() {
   if (loopback_network()) options.mode = ServiceProxyOptions::Mode::userspace;
   options.local_route = !loopback_network();
   ORC_ASSIGN(proxy_, ServiceProxy::create(engine_, options));
+  if (options_.registry) {
+    ORC_ASSIGN(const auto family, options_.registry->histogram(
+                                      "orchestra_net_sync_seconds", "Until Services were as a snapshot says.",
+                                      {0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1,
+                                       0.25, 0.5, 1, 2.5, 5, 10}));
+    sync_seconds_ = family.with({});
+  }
   if (!loopback_network() && std::string(proxy_->mode()) == "userspace") {
     degraded_.push_back(
         "Services by a userspace proxy: nftables does not work here, NetworkPolicy cannot be enforced");
@@ -474,13 +481,19 @@ Result<void> Node::start() {
 void Node::apply_services(std::shared_ptr<const NetworkSnapshot> snapshot) {
   if (!proxy_) return;
   if (!snapshot->synced.services || !snapshot->synced.endpoint_slices) return;
+  const std::int64_t begin_ns = engine_.clock().now().steady_ns;
   auto applied = proxy_->apply(snapshot).wait(10s);
+  if (sync_seconds_)
+    sync_seconds_->observe(static_cast<double>(engine_.clock().now().steady_ns - begin_ns) / 1e9);
   if (!applied) {
     engine_.log(LogLevel::warning, "cluster", "Services were not applied",
                 {{"error", applied.error().to_string()}});
     return;
   }
   for (const NetworkRejection& one : applied->rejected) report(one);
+  const ServiceProxyStats stats = proxy_->stats();
+  if (const std::string problem = conntrack_alarm_.look({stats.tracked, stats.tracked_max}); !problem.empty())
+    report({"Node", "", options_.node_name, "", "ConntrackTableFilling", problem});
 }
 
 void Node::publish_ingress_status() {

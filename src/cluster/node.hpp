@@ -13,6 +13,7 @@
 #include "cluster/options.hpp"
 #include "cluster/peer_routes.hpp"
 #include "image/ops.hpp"
+#include "net/lb/conntrack.hpp"
 #include "orchestra/cni_runtime.hpp"
 #include "orchestra/dns_server.hpp"
 #include "orchestra/forward_proxies.hpp"
@@ -128,6 +129,8 @@ class Node {
   std::shared_ptr<PodAttacher> attacher_;
   std::shared_ptr<PodDialer> dialer_;
   std::shared_ptr<ServiceProxy> proxy_;
+  std::optional<Histogram> sync_seconds_;
+  net::ConntrackAlarm conntrack_alarm_;
   std::shared_ptr<PolicyEnforcer> policies_;  ///< none: policies are not enforced here, and say so
   std::unique_ptr<EventRecorder> events_;
   std::mutex report_mutex_;

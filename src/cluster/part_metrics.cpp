@@ -55,6 +55,13 @@ void collect_services(MetricSink& sink, const ServiceProxyStats& stats) {
   const char* help = "Times that every rule was written again, by cause.";
   counter(sink, "orchestra_net_resync_total", help, stats.full_syncs, {{"cause", "full"}});
   counter(sink, "orchestra_net_resync_total", help, stats.foreign_changes, {{"cause", "foreign_change"}});
+  if (stats.tracked_max > 0) {
+    const double tracked = static_cast<double>(stats.tracked), most = static_cast<double>(stats.tracked_max);
+    sink.sample(MetricKind::gauge, "orchestra_net_conntrack_entries", "Connections that the kernel tracks.",
+                {}, tracked);
+    sink.sample(MetricKind::gauge, "orchestra_net_conntrack_used_ratio", "Of those that it may track.", {},
+                tracked / most);
+  }
   sink.sample(MetricKind::gauge, "orchestra_net_proxy_connections",
               "Open connections of the userspace proxy.", {}, static_cast<double>(stats.connections_open));
 }

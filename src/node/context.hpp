@@ -2,6 +2,7 @@
 // What all pod workers of one agent share.
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <unordered_map>
 
@@ -15,6 +16,7 @@
 #include "node/references.hpp"
 #include "node/user_ranges.hpp"
 #include "orchestra/informer.hpp"
+#include "orchestra/metrics.hpp"
 #include "orchestra/node_agent.hpp"
 
 namespace orchestra::node {
@@ -30,7 +32,13 @@ struct AgentContext {
         secrets(engine, client, {"v1", "secrets"}, options.remote.has_value()),
         services(engine, client),
         claims(engine, client, {"v1", "persistentvolumeclaims"}),
-        volumes(engine, client, {"v1", "persistentvolumes"}) {}
+        volumes(engine, client, {"v1", "persistentvolumes"}) {
+    if (!parts.registry) return;
+    const auto family = parts.registry->histogram(
+        "orchestra_podnet_attach_seconds", "Until a pod had its network.",
+        {0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30});
+    if (family) attach_seconds = family->with({});
+  }
 
   std::string pod_directory(const std::string& uid) const { return options.data_dir + "/pods/" + uid; }
   std::string log_directory(const std::string& ns, const std::string& name, const std::string& uid) const {
@@ -63,7 +71,8 @@ struct AgentContext {
   Allocations allocations;       ///< of the pods of this node
   UserRanges user_ranges;        ///< of the pods with user namespaces
   PodRuns runs{engine};          ///< whose turn it is to run
-  std::string node_uid;          ///< of our Node object, from start() on
+  std::optional<Histogram> attach_seconds;
+  std::string node_uid;                          ///< of our Node object, from start() on
   std::int64_t cpu_milli = 0, memory_bytes = 0;  ///< of the machine
 
  private:

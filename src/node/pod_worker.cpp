@@ -456,8 +456,13 @@ bool PodWorker::ensure_sandbox(const Object& pod) {
   }
   AttachRequest request{uid_, pod.ns(), pod.name(), sandbox_->network_namespace};
   const auto wishes = add_network_wishes(object, request);
+  const std::int64_t begin_ns = context_.engine.clock().now().steady_ns;
   auto attached = wishes ? context_.parts.network->attach(request).wait(kRuntimeDeadline)
                          : Result<Attachment>(wishes.error());
+  if (attached && context_.attach_seconds) {
+    const std::int64_t took_ns = context_.engine.clock().now().steady_ns - begin_ns;
+    context_.attach_seconds->observe(static_cast<double>(took_ns) / 1e9);
+  }
   if (!attached) {
     context_.event(pod, "Warning", "FailedCreatePodSandBox",
                    "Failed to set up the pod's network: " + attached.error().to_string());

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "api/pod_attacher.hpp"
+#include "net/lb/conntrack.hpp"
 #include "net/podnet/in_namespace.hpp"
 #include "net/podnet/rtnetlink.hpp"
 #include "orchestra/engine.hpp"
@@ -292,6 +293,30 @@ TEST_CASE("a UDP client with a fixed port follows the Service's endpoints") {
   CHECK(client.ask() == "b");
   node.apply({}, {});  // the Service is deleted
   CHECK(client.ask(200) != "b");
+}
+
+TEST_CASE("a table of connections that fills up is told once, and again when it was well meanwhile") {
+  net::ConntrackAlarm alarm;
+  CHECK(alarm.look({0, 0}).empty());
+  CHECK(alarm.look({79, 100}).empty());
+  CHECK(alarm.look({80, 100}).find("80 of 100 entries") != std::string::npos);
+  CHECK(alarm.look({99, 100}).empty());
+  CHECK(alarm.look({75, 100}).empty());
+  CHECK(alarm.look({80, 100}).empty());
+  CHECK(alarm.look({69, 100}).empty());
+  CHECK_FALSE(alarm.look({100, 100}).empty());
+}
+
+TEST_CASE("what the kernel tracks is counted in the node's namespace") {
+  NEEDS_ROOT("what the kernel tracks is counted in the node's namespace");
+  Node node;
+  UdpAnswerer a(node.pod_a, "0.0.0.0", 5353, "a");
+  node.apply({make_service("dns", "10.96.0.53", {{"dns", 53, 0, "UDP"}})},
+             {make_slice("dns", {{"10.244.1.2"}}, 5353, "dns", "UDP")});
+  const auto before = net::conntrack_use(node.host).value();
+  CHECK(before.limit > 0);
+  for (int i = 0; i < 5; ++i) CHECK(ask_udp(node.pod_b, "10.96.0.53", 53) == "a");
+  CHECK(net::conntrack_use(node.host)->entries >= before.entries + 5);
 }
 
 TEST_CASE("leftovers of a killed process go without opening anything") {

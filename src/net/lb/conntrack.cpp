@@ -9,9 +9,12 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <cstring>
+#include <utility>
 
 #include "net/podnet/in_namespace.hpp"
+#include "net/podnet/machine_journal.hpp"
 #include "net/podnet/rtnetlink_message.hpp"
 
 namespace orchestra::net {
@@ -88,6 +91,28 @@ bool is_stale(const TrackedFlow& entry, const std::vector<UdpFront>& fronts) {
   // A node port is on every address of the node; what was not translated may be another host's port.
   const bool translated = entry.server != entry.front || entry.server_port != entry.front_port;
   return translated && leads_away({true, {}, entry.front_port, {}});
+}
+
+Result<ConntrackUse> conntrack_use(const NetworkNamespace& name_space) {
+  return in_namespace_get<ConntrackUse>(name_space, []() -> Result<ConntrackUse> {
+    ConntrackUse out;
+    for (const auto& [name, number] : {std::pair{"net/netfilter/nf_conntrack_count", &out.entries},
+                                       {"net/netfilter/nf_conntrack_max", &out.limit}}) {
+      ORC_ASSIGN(const std::string text, read_sysctl(name));
+      const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), *number);
+      if (failed != std::errc() || end == text.data())
+        return Error(Error::corrupt, "net", std::string(name) + " is \"" + text + "\"");
+    }
+    return out;
+  });
+}
+
+std::string ConntrackAlarm::look(const ConntrackUse& use) {
+  if (use.ratio() < kConntrackWellRatio) told_ = false;
+  if (use.ratio() < kConntrackWarnRatio || std::exchange(told_, true)) return {};
+  return "connection tracking has " + std::to_string(use.entries) + " of " + std::to_string(use.limit) +
+         " entries; when there are no more new connections of pods and to Services are dropped: raise "
+         "net.netfilter.nf_conntrack_max";
 }
 
 Result<ConntrackCleaner> ConntrackCleaner::open(const NetworkNamespace& name_space, int family) {

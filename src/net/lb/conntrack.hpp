@@ -30,6 +30,24 @@ struct TrackedFlow {
 /// Pure. Fronts sorted by UdpFront::operator<.
 bool is_stale(const TrackedFlow& entry, const std::vector<UdpFront>& fronts);
 
+/// How full the table of connection tracking is; limit 0: not known.
+struct ConntrackUse {
+  std::uint64_t entries = 0, limit = 0;
+  double ratio() const { return limit == 0 ? 0 : static_cast<double>(entries) / static_cast<double>(limit); }
+};
+Result<ConntrackUse> conntrack_use(const NetworkNamespace& name_space);
+constexpr double kConntrackWarnRatio = 0.8, kConntrackWellRatio = 0.7;
+/// Says once when the table has come to kConntrackWarnRatio, and again only after it was below
+/// kConntrackWellRatio. Pure.
+class ConntrackAlarm {
+ public:
+  /// A sentence, or "".
+  std::string look(const ConntrackUse& use);
+
+ private:
+  bool told_ = false;
+};
+
 class ConntrackCleaner {
  public:
   /// Of flows of one family.

@@ -30,6 +30,7 @@ namespace {
 using namespace std::chrono_literals;
 constexpr Duration kWatchPeriod = 1s;
 constexpr Duration kWatchPeriodMax = 30s;
+constexpr Duration kConntrackPeriod = 10s;
 
 /// One family: its table, and what the kernel was told.
 struct Side {
@@ -121,6 +122,7 @@ class NftProxy final : public ServiceProxy, public std::enable_shared_from_this<
       if (!self || self->torn_down_) return;
       auto looked = self->queue_->run([self]() -> Result<void> {
         self->look_for_foreign_changes();
+        self->look_at_conntrack();
         self->watch();
         return {};
       });
@@ -249,6 +251,21 @@ class NftProxy final : public ServiceProxy, public std::enable_shared_from_this<
                 {{"error", removed.error().to_string()}});
   }
 
+  void look_at_conntrack() {
+    const std::int64_t now_ns = engine_.clock().now().steady_ns;
+    if (torn_down_ || now_ns < next_look_ns_) return;
+    next_look_ns_ = now_ns + std::chrono::nanoseconds(kConntrackPeriod).count();
+    const auto use = conntrack_use(options_.name_space);
+    if (!use) return;  // nothing is tracked here
+    {
+      std::lock_guard lock(mutex_);
+      stats_.tracked = use->entries;
+      stats_.tracked_max = use->limit;
+    }
+    if (const std::string problem = alarm_.look(*use); !problem.empty())
+      engine_.log(LogLevel::warning, "lb", problem);
+  }
+
   void look_for_foreign_changes() {
     if (torn_down_) return;
     bool changed = false;
@@ -286,6 +303,8 @@ class NftProxy final : public ServiceProxy, public std::enable_shared_from_this<
   std::vector<std::unique_ptr<Side>> sides_;  ///< IPv4 first
   HealthChecks health_;
   bool conntrack_failed_ = false;
+  ConntrackAlarm alarm_;
+  std::int64_t next_look_ns_ = 0;
   Duration watch_period_ = kWatchPeriod;
   std::atomic<bool> torn_down_{false};
 
