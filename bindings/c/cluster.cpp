@@ -290,7 +290,7 @@ orc_code orc_node_start(orc_node* node, orc_error** error) {
       node->options.pods = {cluster::kProcessPodCidr, ""};
       node->options.services = {cluster::kProcessServiceCidr, ""};
     }
-    node->options.api_host = cluster::address_in(node->options.services.v4, 1);
+    node->options.api_host = cluster::address_in(cluster::join_ranges(node->options.services), 1);
     node->node =
         std::make_unique<cluster::Node>(*node->engine, node->client, node->options, std::move(*runtime));
     auto started = node->node->start();

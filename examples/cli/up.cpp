@@ -36,10 +36,10 @@ running when it ends; the next `up` on the same folder adopts them, `orchestra d
   --no-node               control plane only
   --node-grace SECONDS    a node silent for so long is lost, its pods move (default 50, at least 15)
   --isolation LEVEL       best (default), full, rootless or process; with --no-node: of the nodes that join
-  --pod-cidr C[,C6]       addresses of pods (default 10.244.0.0/16 or the next free range); C6: also of IPv6, a range
-                          of /16 to /96 such as fd00:10:244::/96
-  --service-cidr C[,C6]   addresses of Services (default 10.96.0.0/16 or the next free range); C6: Services may also have
-                          addresses of IPv6, from a range of /108 to /126 such as fd00:10:96::/112
+  --pod-cidr C[,D]        addresses of pods (default 10.244.0.0/16 or the next free range); C and D: of both families, C's
+                          first; of IPv6 a range of /16 to /96 such as fd00:10:244::/96, which may also stand alone
+  --service-cidr C[,D]    addresses of Services (default 10.96.0.0/16 or the next free range), C of the same family as the
+                          pods' first; of IPv6 a range of /108 to /126 such as fd00:10:96::/112
   --pod-network MODE      how pods are attached: routed (default), or bridge: pods of the node share one link (needs the
                           kernel's module br_netfilter); a folder keeps the mode of its first start
   --cni DIR               pods get their network from the CNI plugins that the first *.conflist, *.conf or *.json in

@@ -37,8 +37,8 @@ struct ApiServerOptions {
   std::string listen = {};          ///< "127.0.0.1:6443", port 0 = any free one; empty: no HTTPS
   std::string insecure_http = {};   ///< loopback only: everybody who connects is an administrator
   std::string data_directory = {};  ///< certificates live in DIR/pki; empty: only in memory
-  /// Of Service addresses, IPv4; with a range of IPv6 behind a comma Services may have addresses of both
-  /// families: "10.96.0.0/16,fd00:10:96::/112".
+  /// Of Service addresses: of IPv4, of IPv6 (/108 to /126), or one of each with a comma between them.
+  /// Services that do not say have the first's family: "10.96.0.0/16,fd00:10:96::/112".
   std::string service_cidr = "10.96.0.0/16";
   int node_port_min = 30000, node_port_max = 32767;
   /// Further DNS names and addresses of the serving certificate.

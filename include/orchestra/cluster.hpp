@@ -33,11 +33,13 @@ struct ClusterOptions {
       {};            ///< for other nodes; empty: the address of `listen` if it is one that others reach
   bool node = true;  ///< false: control plane only
   std::string isolation = "best";  ///< best full rootless process
-  /// Empty: 10.244.0.0/16 or the next free range. With a second range, of IPv6 and /16 to /96, behind a comma
-  /// pods have an address of each family: "10.244.0.0/16,fd00:10:244::/96" (docs/network.md). Since 0.2.
+  /// Empty: 10.244.0.0/16 or the next free range. With a second range, of the other family, behind a comma
+  /// pods have an address of each, the first range's first: "10.244.0.0/16,fd00:10:244::/96". A range of IPv6
+  /// (/16 to /96) alone: pods have IPv6 only (docs/network.md). Since 0.2.
   std::string pod_cidr = {};
-  /// Empty: 10.96.0.0/16 or the next free range. With a second range, of IPv6 and /108 to /126, Services may
-  /// have addresses of both families: "10.96.0.0/16,fd00:10:96::/112". Since 0.2.
+  /// Empty: 10.96.0.0/16 or the next free range. With a second range, of the other family (IPv6: /108 to
+  /// /126), Services may have addresses of both families: "10.96.0.0/16,fd00:10:96::/112". The first is of
+  /// the same family as that of pod_cidr. Since 0.2.
   std::string service_cidr = {};
   /// How this node's pods are attached: "routed" or "bridge" (PodNetworkOptions::mode). Empty: as this
   /// folder's pods are, at first routed. Since 0.2.

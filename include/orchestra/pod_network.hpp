@@ -68,7 +68,12 @@ struct PodNetworkOptions {
   /// IPv6 beside IPv4: a /96 or larger, "fd00:10:244::/96"; an address is this and the IPv4 one in the last
   /// 32 bits. Empty: IPv4 only. The same on all nodes.
   std::string cluster_cidr6;
-  std::string service_cidr;  ///< "10.96.0.0/16"; empty: no Services
+  /// Where pods have IPv6: it is their first address, and the node's address among them. Since 0.2.
+  bool ipv6_first = false;
+  /// False: pods have IPv6 alone. pod_cidr and cluster_cidr then number them only (the last 32 bits of their
+  /// addresses are still made of these), and no address of IPv4 is given, routed or covered. Since 0.2.
+  bool ipv4 = true;
+  std::string service_cidr;  ///< "10.96.0.0/16"; empty: no Services of IPv4
   /// How pods are attached. A data folder keeps the one of its first open(). Since 0.2.
   Mode mode = Mode::routed;
   /// Of IPv6, "fd00:10:96::/112", where pods have it too; empty: Services have addresses of IPv4 only. Since
@@ -84,6 +89,10 @@ struct PodNetworkOptions {
   std::uint16_t tunnel_port = 8472;                      ///< UDP; the same on all nodes
   Duration address_cooldown = std::chrono::seconds(60);  ///< before an address is given to another pod
   NetworkNamespace name_space;                           ///< the node's side
+  /// The network namespace of a pod that runs, by its uid: for its MTU, which becomes smaller when the first
+  /// tunnel comes. Empty, or an error: the pod keeps the one it began with. Called in no particular thread,
+  /// may block. Since 0.2.
+  std::function<Result<std::shared_ptr<Fd>>(const std::string& pod_uid)> namespace_of = {};
 };
 
 /// Another node: how its pods are reached.

@@ -25,6 +25,7 @@ struct PolicyEnforcerOptions {
   /// As PodNetworkOptions: what pods may do by IPv4 they may do by IPv6; blocks of addresses (ipBlock) are
   /// about packets of their own family. Since 0.2.
   std::string cluster_cidr6;
+  bool ipv4 = true;  ///< as PodNetworkOptions: false: pods have IPv6 alone. Since 0.2.
   NetworkNamespace name_space;
 };
 

@@ -47,7 +47,7 @@ struct ServiceProxyOptions {
   std::string node;
   std::string instance;      ///< 8 hex digits: names our table
   std::string cluster_cidr;  ///< all pods
-  std::string service_cidr;
+  std::string service_cidr;  ///< empty: Services have IPv6 alone (by nftables only, with service_cidr6)
   std::string node_gateway;  ///< PodNetwork::node_address(): source of hairpin and outside traffic
   /// The same of IPv6; no service_cidr6: Services are served by IPv4 only. By nftables only. Since 0.2.
   std::string cluster_cidr6, service_cidr6, node_gateway6;

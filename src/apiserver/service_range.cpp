@@ -77,12 +77,13 @@ std::vector<ServiceRange> ServiceRange::parse_all(const std::string& cidrs) {
 
 Result<void> ServiceRange::check(const std::string& cidrs) {
   const std::vector<ServiceRange> all = parse_all(cidrs);
-  if (all.front().family == 4 && (all.size() == 1 || (all.size() == 2 && all.back().family == 6))) return {};
-  return Error(Error::invalid, "apiserver",
-               "service_cidr \"" + cidrs +
-                   "\" is not an IPv4 range with a prefix of 8 to 30, such as 10.96.0.0/16, which an IPv6 "
-                   "range with a "
-                   "prefix of 108 to 126 may follow behind a comma");
+  const int first = all.front().family, last = all.back().family;
+  if (first != 0 && last != 0 && (all.size() == 1 || (all.size() == 2 && first != last))) return {};
+  return Error(
+      Error::invalid, "apiserver",
+      "service_cidr \"" + cidrs +
+          "\" is not an IPv4 range with a prefix of 8 to 30, such as 10.96.0.0/16, an IPv6 range with "
+          "a prefix of 108 to 126, or one of each with a comma between them");
 }
 
 std::uint64_t ServiceRange::usable() const {

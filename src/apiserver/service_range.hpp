@@ -1,5 +1,6 @@
 #pragma once
-// Ranges of Service addresses, one of IPv4 and perhaps one of IPv6.
+// Ranges of Service addresses: of IPv4, of IPv6, or one of each. The first is of the family of Services that
+// do not say which.
 #include <array>
 #include <cstdint>
 #include <optional>
@@ -19,7 +20,7 @@ struct ServiceRange {
   /// One range, IPv4 with a prefix of 8 to 30 or IPv6 with one of 108 to 126. An unusable text gives a range
   /// without addresses; `check` says why.
   static ServiceRange parse(const std::string& cidr);
-  /// "10.96.0.0/16" or "10.96.0.0/16,fd00:10:96::/112": IPv4 first.
+  /// "10.96.0.0/16" or "10.96.0.0/16,fd00:10:96::/112", or the other way round.
   static std::vector<ServiceRange> parse_all(const std::string& cidrs);
   static Result<void> check(const std::string& cidrs);
   /// Addresses without the first one and IPv4's broadcast: numbers 1..usable().

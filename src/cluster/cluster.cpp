@@ -315,8 +315,8 @@ void Cluster::Impl::reach_from_pods() {
   const auto [host, port] = cluster::split_address(info.api_address);
   const std::string gateway = node->gateway();
   if (gateway.empty() || host == "0.0.0.0" || host == "[::]") return;
-  auto opened = server->serve_pods(gateway + ":" + std::to_string(port));
-  if (!opened && opened.error().is(Error::busy)) opened = server->serve_pods(gateway + ":0");
+  auto opened = server->serve_pods(cluster::with_port(gateway, port));
+  if (!opened && opened.error().is(Error::busy)) opened = server->serve_pods(cluster::with_port(gateway, 0));
   if (!opened) info.degraded.push_back("pods cannot reach the API: " + opened.error().to_string());
 }
 

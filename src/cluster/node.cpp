@@ -138,6 +138,29 @@ std::string Node::pod_range6() const {
   return range && six && *six ? net::with_prefix(**six, *range).to_string() : "";
 }
 
+namespace {
+/// What the Node was given, in the form that numbers pods: its range of IPv4, or that its IPv6 one is made
+/// of.
+std::string given_range(const json::value& node) {
+  std::vector<std::string> all;
+  if (const json::array* list = array_at(node, "/spec/podCIDRs")) {
+    for (const json::value& one : *list) {
+      if (one.is_string()) all.emplace_back(one.get_string());
+    }
+  }
+  if (all.empty()) all.push_back(string_at(node, "/spec/podCIDR"));
+  std::string numbers;
+  for (const std::string& text : all) {
+    const auto range = net::IpRange::parse(text);
+    if (range && range->base.is_v4()) return text;
+    if (range) {
+      if (const auto made = net::numbers_of(*range)) numbers = made->to_string();
+    }
+  }
+  return numbers;
+}
+}  // namespace
+
 Result<std::string> Node::claim_range() {
   ORC_ASSIGN(Ranges kept, load_ranges(options_.data_dir));
   if (!kept.node.empty() || options_.offline) return kept.node;
@@ -149,7 +172,7 @@ Result<std::string> Node::claim_range() {
     known = client_.create(object_from_tree(node)).wait(10s);
   }
   if (!known) return known.error().with_context("node " + name);
-  kept.node = string_at(tree(*known), "/spec/podCIDR");
+  kept.node = given_range(tree(*known));
   if (kept.node.empty()) {
     ListOptions own;
     own.fields = "metadata.name=" + name;
@@ -159,8 +182,9 @@ Result<std::string> Node::claim_range() {
       const auto changes = watch.next(1s);
       if (!changes && watch.error()) return watch.error()->with_context("watching node " + name);
       if (changes) {
-        for (const ObjectChange& change : *changes)
-          kept.node = string_at(tree(change.object), "/spec/podCIDR", kept.node);
+        for (const ObjectChange& change : *changes) {
+          if (kept.node.empty()) kept.node = given_range(tree(change.object));
+        }
       }
       if (kept.node.empty() && engine_.clock().now().steady_ns > until) {
         return Error(
@@ -225,30 +249,34 @@ Result<void> Node::open_network() {
   PodNetworkOptions options;
   options.data_dir = folder;
   options.instance = options_.instance;
-  options.cluster_cidr = options_.pods.v4;
+  options.cluster_cidr = numbers_of(options_.pods);
   options.cluster_cidr6 = options_.pods.v6;
+  options.ipv4 = !options_.pods.v4.empty();
+  options.ipv6_first = options_.pods.six_first;
   ORC_ASSIGN(pod_range_, claim_range());
   options.pod_cidr = pod_range_;
   options.service_cidr = options_.services.v4;
   options.service_cidr6 = options_.services.v6;
   options.node_address = options_.node_ip;
   options.mode = mode;
+  auto runtime = runtime_.runtime;
+  const auto namespace_of = [runtime](const std::string& uid) -> Result<std::shared_ptr<Fd>> {
+    ORC_ASSIGN(auto pods, runtime->list().wait(10s));
+    for (const PodRecord& pod : pods) {
+      if (pod.config.uid == uid && pod.sandbox.network_namespace) return pod.sandbox.network_namespace;
+    }
+    return Error(Error::not_found, "cluster", "pod " + uid + " has no network namespace here");
+  };
+  options.namespace_of = namespace_of;
   ORC_ASSIGN(network_, PodNetwork::open(engine_, options));
   attacher_ = network_->attacher();
-  auto runtime = runtime_.runtime;
   // Addresses of pods that are gone are given back; those that run keep theirs.
   ORC_ASSIGN(const auto pods, runtime->list().wait(30s));
   std::set<std::string> live;
   for (const PodRecord& pod : pods) live.insert(pod.config.uid);
   ORC_TRY(open_cni(live));
   ORC_TRY(network_->reconcile(std::move(live)).wait(30s));
-  dialer_ = make_pod_dialer(engine_, [runtime](const std::string& uid) -> Result<std::shared_ptr<Fd>> {
-    ORC_ASSIGN(auto pods, runtime->list().wait(10s));
-    for (const PodRecord& pod : pods) {
-      if (pod.config.uid == uid && pod.sandbox.network_namespace) return pod.sandbox.network_namespace;
-    }
-    return Error(Error::not_found, "cluster", "pod " + uid + " has no network namespace here");
-  });
+  dialer_ = make_pod_dialer(engine_, namespace_of);
   return {};
 }
 
@@ -276,8 +304,10 @@ Result<void> Node::open_services() {
   options.instance = options_.instance;
   options.cluster_cidr = options_.pods.v4;
   options.service_cidr = options_.services.v4;
-  options.node_gateway = attacher_->node_address();
-  if (const auto own = net::IpAddress::parse(options.node_gateway); own && !options_.services.v6.empty()) {
+  // The node's address of IPv4, also where that of IPv6 is the first, or the only one.
+  const std::string number = pod_range_.empty() ? attacher_->node_address() : address_in(pod_range_, 1);
+  if (!options_.services.v4.empty()) options.node_gateway = number;
+  if (const auto own = net::IpAddress::parse(number); own && !options_.services.v6.empty()) {
     ORC_ASSIGN(const auto six, net::parse_cluster6(options_.pods.v6));
     options.cluster_cidr6 = options_.pods.v6;
     options.service_cidr6 = options_.services.v6;
@@ -308,6 +338,7 @@ void Node::open_policies() {
   options.instance = options_.instance;
   options.pod_cidr = pod_range_;
   options.cluster_cidr6 = options_.pods.v6;
+  options.ipv4 = !options_.pods.v4.empty();
   auto made = PolicyEnforcer::create(engine_, options);
   if (made) {
     policies_ = *made;
@@ -358,7 +389,7 @@ Result<void> Node::open_dns() {
   DnsServerOptions options;
   options.listen.clear();
   const std::string address = attacher_->dns_address();
-  if (!address.empty()) options.listen.push_back(address + ":53");
+  if (!address.empty()) options.listen.push_back(with_port(address, 53));
   if (!options_.dns.empty()) options.listen.push_back(options_.dns);
   if (options.listen.empty()) return {};
   options.forward = options_.dns_forward;
@@ -450,7 +481,8 @@ Result<void> Node::start() {
   const Resolver host = parse_resolv_conf(read_file("/etc/resolv.conf", 64 << 10).value_or(""), true);
   options.host_search = host.search;
   options.host_nameservers = host.servers;
-  options.pod_cidr = join_ranges({pod_range_, pod_range6()});
+  options.pod_cidr =
+      join_ranges({options_.pods.v4.empty() ? "" : pod_range_, pod_range6(), options_.pods.six_first});
   options.node_ip = options_.node_ip;
   options.agent_id = options_.instance;
   options.remote = options_.remote;

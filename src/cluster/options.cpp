@@ -9,6 +9,7 @@
 
 #include "base/fd.hpp"
 #include "base/json.hpp"
+#include "controllers/nodeipam/decide.hpp"
 #include "net/podnet/dual_stack.hpp"
 #include "net/snapshot.hpp"
 
@@ -57,19 +58,24 @@ Result<FamilyRanges> split_ranges(const std::string& option, const std::string& 
   FamilyRanges out;
   const std::size_t comma = text.find(',');
   ORC_ASSIGN(const net::IpRange first, net::IpRange::parse(text.substr(0, comma)));
-  if (!first.base.is_v4())
-    return refuse("the first range must be IPv4; one of IPv6 may follow behind a comma");
-  out.v4 = first.to_string();
+  out.six_first = !first.base.is_v4();
+  (out.six_first ? out.v6 : out.v4) = first.to_string();
   if (comma == std::string::npos) return out;
   if (text.find(',', comma + 1) != std::string::npos) return refuse("at most two ranges, one of each family");
   ORC_ASSIGN(const net::IpRange second, net::IpRange::parse(text.substr(comma + 1)));
-  if (second.base.is_v4()) return refuse("the second range must be IPv6");
-  out.v6 = second.to_string();
+  if (second.base.is_v4() != out.six_first) return refuse("two ranges are one of IPv4 and one of IPv6");
+  (out.six_first ? out.v4 : out.v6) = second.to_string();
   return out;
 }
 
 std::string join_ranges(const FamilyRanges& ranges) {
-  return ranges.v6.empty() ? ranges.v4 : ranges.v4 + "," + ranges.v6;
+  const std::string& first = ranges.six_first ? ranges.v6 : ranges.v4;
+  const std::string& second = ranges.six_first ? ranges.v4 : ranges.v6;
+  return first.empty() || second.empty() ? first + second : first + "," + second;
+}
+
+std::string numbers_of(const FamilyRanges& pods) {
+  return pods.v4.empty() ? controllers::kNumbersAlone : pods.v4;
 }
 
 Result<void> check_ranges(const std::string& pods, const std::string& services) {
@@ -77,9 +83,18 @@ Result<void> check_ranges(const std::string& pods, const std::string& services) 
   ORC_ASSIGN(const FamilyRanges of_services, split_ranges("--service-cidr", services));
   const auto refuse = [](std::string why) { return Error(Error::invalid, "cluster", std::move(why)); };
   if (auto six = net::parse_cluster6(of_pods.v6); !six) return six.error().with_context("--pod-cidr");
+  const auto lacks = [&](const char* family) {
+    return refuse("--service-cidr " + services + " has an " + family + " range and --pod-cidr " + pods +
+                  " has none");
+  };
+  if (!of_services.v6.empty() && of_pods.v6.empty()) return lacks("IPv6");
+  if (!of_services.v4.empty() && of_pods.v4.empty()) return lacks("IPv4");
+  if (of_services.six_first != of_pods.six_first)
+    return refuse(
+        "--service-cidr " + services + " and --pod-cidr " + pods +
+        " must begin with the same family: it is that of the node, of podIP and of Services that do "
+        "not say which");
   if (of_services.v6.empty()) return {};
-  if (of_pods.v6.empty())
-    return refuse("--service-cidr " + services + " has an IPv6 range and --pod-cidr " + pods + " has none");
   ORC_ASSIGN(const net::IpRange pods6, net::IpRange::parse(of_pods.v6));
   ORC_ASSIGN(const net::IpRange services6, net::IpRange::parse(of_services.v6));
   if (services6.prefix < kServicePrefix6Min || services6.prefix > kServicePrefix6Max)
@@ -106,11 +121,15 @@ Result<void> save_ranges(const std::string& data_dir, const Ranges& ranges) {
 }
 
 std::string address_in(const std::string& cidr, unsigned offset) {
-  in_addr base{};
-  if (inet_pton(AF_INET, cidr.substr(0, cidr.find('/')).c_str(), &base) != 1) return {};
-  base.s_addr = htonl(ntohl(base.s_addr) + offset);
-  char text[INET_ADDRSTRLEN];
-  return inet_ntop(AF_INET, &base, text, sizeof text);
+  const auto range = net::IpRange::parse(cidr.substr(0, cidr.find(',')));
+  if (!range) return {};
+  net::IpAddress address = range->base;
+  std::uint64_t sum = offset;  // carried from the last byte to the first
+  for (std::size_t at = address.is_v4() ? 4 : 16; at-- > 0 && sum != 0; sum >>= 8) {
+    sum += address.bytes[at];
+    address.bytes[at] = static_cast<std::uint8_t>(sum);
+  }
+  return address.to_string();
 }
 
 Resolver parse_resolv_conf(const std::string& text, bool skip_loopback) {
@@ -130,6 +149,11 @@ Resolver parse_resolv_conf(const std::string& text, bool skip_loopback) {
     }
   }
   return out;
+}
+
+std::string with_port(const std::string& address, int port) {
+  const bool six = address.find(':') != std::string::npos;
+  return (six ? "[" + address + "]" : address) + ":" + std::to_string(port);
 }
 
 std::string host_name() {

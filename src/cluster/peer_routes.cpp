@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "cluster/options.hpp"
+#include "net/podnet/dual_stack.hpp"
 
 namespace orchestra::cluster {
 namespace {
@@ -22,9 +23,14 @@ PeerList peers_of(const NetworkSnapshot& snapshot, const std::string& own_name) 
       if (address.empty() && is_v4(one)) address = one;
     }
     bool has_range = false;
-    for (const std::string& range : node->pod_cidrs) {
-      if (!is_v4(range)) continue;  // made of the IPv4 one
-      out.peers.push_back({node->name, address, range});
+    std::string numbers;  // of its range of IPv4, or of what that of IPv6 is made of
+    for (const std::string& text : node->pod_cidrs) {
+      const auto range = net::IpRange::parse(text);
+      if (!range || (!range->base.is_v4() && !numbers.empty())) continue;
+      if (const auto made = net::numbers_of(*range)) numbers = made->to_string();
+    }
+    if (!numbers.empty()) {
+      out.peers.push_back({node->name, address, numbers});
       has_range = true;
     }
     if (!has_range) out.complete = false;

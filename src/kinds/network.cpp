@@ -2,8 +2,8 @@
 //
 // One key per allocation, below /orchestra/allocations/: a free one is guarded by "does not exist", so two
 // writers that choose the same address cannot both commit; the loser chooses again on a newer view. The
-// first address of each range is never chosen: that of IPv4 belongs to the service `kubernetes`. Which
-// families a Service has addresses of is decided in service_families.cpp.
+// first address of each range is never chosen: that of the first range belongs to the service `kubernetes`.
+// Which families a Service has addresses of is decided in service_families.cpp.
 #include <algorithm>
 #include <set>
 
@@ -105,7 +105,8 @@ Result<void> allocate_addresses(Admission& admission, const json::value* old) {
       if (i == addresses.size()) addresses.emplace_back();
       if (std::find(before.begin(), before.end(), addresses[i]) != before.end()) continue;
       // A family that the cluster does not have was refused before.
-      const ServiceRange& range = ranges[families[i] == "IPv6" ? ranges.size() - 1 : 0];
+      const int family = families[i] == "IPv6" ? 6 : 4;
+      const ServiceRange& range = ranges[ranges.front().family == family ? 0 : ranges.size() - 1];
       ORC_ASSIGN(addresses[i], allocate_address(admission, range, addresses[i]));
     }
     json::array list;
@@ -122,10 +123,11 @@ Result<void> allocate_addresses(Admission& admission, const json::value* old) {
 }
 
 Result<void> complete_families(Admission& admission, const json::value* old) {
-  const bool has_ipv6 =
-      ServiceRange::parse_all(admission.input.core->options().service_cidr).back().family == 6;
+  const std::vector<ServiceRange> ranges =
+      ServiceRange::parse_all(admission.input.core->options().service_cidr);
+  const ClusterFamilies cluster{ranges.front().family == 6 ? "IPv6" : "IPv4", ranges.size() > 1};
   api::FieldErrors errors;
-  complete_service_families(*admission.object, old, has_ipv6, errors);
+  complete_service_families(*admission.object, old, cluster, errors);
   return errors.empty() ? Result<void>() : Result<void>(refuse(admission, errors));
 }
 
@@ -252,8 +254,7 @@ Result<void> allocate_health_check(Admission& admission, const json::value* old)
   const std::set<std::int64_t> own = old == nullptr ? std::set<std::int64_t>() : ports_of(*old);
   if (asked == 0) {
     ORC_ASSIGN(const std::int64_t number, choose_port(admission, own));
-    if (number == 0)
-      return api::internal_error("failed to allocate a HealthCheck NodePort 0: range is full");
+    if (number == 0) return api::internal_error("failed to allocate a HealthCheck NodePort 0: range is full");
     spec[kField] = number;
     return {};
   }

@@ -91,8 +91,9 @@ bool stays_as_preferred(const json::object& spec, const json::object& before) {
 
 class Completion {
  public:
-  Completion(json::object& spec, const json::object* before, bool has_v6, api::FieldErrors& errors)
-      : spec_(spec), before_(before), has_v6_(has_v6), errors_(errors) {}
+  Completion(json::object& spec, const json::object* before, const ClusterFamilies& cluster,
+             api::FieldErrors& errors)
+      : spec_(spec), before_(before), cluster_(cluster), errors_(errors) {}
 
   void run() {
     choose_policy();
@@ -107,8 +108,8 @@ class Completion {
     const bool free_choice = text_of(spec_, "clusterIP") == "None" && selects_nothing();
     if (!free_choice) check_cluster(families);
     if (!errors_.empty()) return;
-    if (families.empty()) families.emplace_back("IPv4");
-    if (families.size() == 1 && policy() != "SingleStack" && (free_choice || has_v6_))
+    if (families.empty()) families.push_back(cluster_.first);
+    if (families.size() == 1 && policy() != "SingleStack" && (free_choice || cluster_.both))
       families.push_back(other_family(families.front()));
     set_texts(spec_, "ipFamilies", families);
   }
@@ -169,7 +170,7 @@ class Completion {
     const FieldPath ips = kSpec / "clusterIPs";
     for (std::size_t i = families.size(); i < addresses.size() && addresses[i] != "None"; ++i) {
       const std::string family = family_of(addresses[i]);
-      if (family == "IPv6" && !has_v6_) {
+      if (!cluster_.has(family)) {
         errors_.invalid(ips[i], *spec_.if_contains("clusterIPs"),
                         family + " is not configured on this cluster");
       } else {
@@ -180,11 +181,11 @@ class Completion {
   }
 
   void check_cluster(const std::vector<std::string>& families) {
-    if (policy() == "RequireDualStack" && !has_v6_)
+    if (policy() == "RequireDualStack" && !cluster_.both)
       refuse_policy("this cluster is not configured for dual-stack services");
     const FieldPath list = kSpec / "ipFamilies";
     for (std::size_t i = 0; i < families.size(); ++i) {
-      if (families[i] == "IPv6" && !has_v6_)
+      if (!cluster_.has(families[i]))
         errors_.invalid(list[i], std::string_view(families[i]), "not configured on this cluster");
     }
   }
@@ -192,7 +193,7 @@ class Completion {
   const FieldPath kSpec{"spec"};
   json::object& spec_;
   const json::object* const before_;
-  const bool has_v6_;
+  const ClusterFamilies cluster_;
   api::FieldErrors& errors_;
 };
 
@@ -216,7 +217,7 @@ std::vector<std::string> held_addresses(const json::value& service) {
   return out;
 }
 
-void complete_service_families(json::value& service, const json::value* old, bool cluster_has_ipv6,
+void complete_service_families(json::value& service, const json::value* old, const ClusterFamilies& cluster,
                                api::FieldErrors& errors) {
   json::value& root = service.get_object()["spec"];
   if (!root.is_object()) root = json::object();
@@ -229,7 +230,7 @@ void complete_service_families(json::value& service, const json::value* old, boo
   follow_single_address(spec, before);
   if (type_of(spec) == "ExternalName") return;
   if (before != nullptr && stays_as_preferred(spec, *before)) return;
-  Completion(spec, before, cluster_has_ipv6, errors).run();
+  Completion(spec, before, cluster, errors).run();
 }
 
 }  // namespace orchestra::apiserver

@@ -10,11 +10,18 @@
 
 namespace orchestra::apiserver {
 
+/// What Services of this cluster may have.
+struct ClusterFamilies {
+  std::string first = "IPv4";  ///< of a Service that does not say
+  bool both = false;
+  bool has(const std::string& family) const { return both || family == first; }
+};
+
 /// `service` as its author wrote it, `old` as it is stored (null: it is made). Afterwards, unless there are
 /// errors, `ipFamilyPolicy` and `ipFamilies` are complete (but for type ExternalName), and `clusterIPs` is
 /// ["None"] or has an entry for the first of the families only, or for each, or none: what is missing is to
-/// be allocated. The cluster's default family is IPv4.
-void complete_service_families(json::value& service, const json::value* old, bool cluster_has_ipv6,
+/// be allocated.
+void complete_service_families(json::value& service, const json::value* old, const ClusterFamilies& cluster,
                                api::FieldErrors& errors);
 
 /// Texts of a list of the spec, `clusterIPs` or `ipFamilies`.

@@ -17,11 +17,12 @@ json::value service(const std::string& spec) {
 }
 
 /// "POLICY FAMILIES ADDRESSES", or the refusals.
-std::string completed(const std::string& spec, const std::string& old, bool two) {
+std::string completed(const std::string& spec, const std::string& old, bool two,
+                      const std::string& first = "IPv4") {
   json::value now = service(spec);
   const json::value before = old.empty() ? json::value() : service(old);
   api::FieldErrors errors;
-  complete_service_families(now, old.empty() ? nullptr : &before, two, errors);
+  complete_service_families(now, old.empty() ? nullptr : &before, {first, two}, errors);
   std::string out;
   for (const auto& error : errors) out += (out.empty() ? "" : "; ") + error.to_string();
   if (!out.empty()) return out;
@@ -155,4 +156,28 @@ TEST_CASE("what a Service holds are its addresses") {
   CHECK(held_addresses(service(R"({"clusterIP":"10.96.0.9"})")) == std::vector<std::string>{"10.96.0.9"});
   CHECK(held_addresses(service(R"({"clusterIP":"None","clusterIPs":["None"]})")).empty());
   CHECK(held_addresses(service("{}")).empty());
+}
+
+TEST_CASE("where IPv6 is the cluster's first family, or its only one, a Service that does not say has that") {
+  struct Row {
+    const char *spec, *in_one, *in_two;
+  };
+  for (const Row& row : {
+           Row{R"({})", "SingleStack IPv6 -", "SingleStack IPv6 -"},
+           Row{R"({"ipFamilyPolicy":"PreferDualStack"})", "PreferDualStack IPv6 -",
+               "PreferDualStack IPv6,IPv4 -"},
+           Row{R"({"ipFamilies":["IPv4"]})",
+               R"(spec.ipFamilies[0]: Invalid value: "IPv4": not configured on this cluster)",
+               "SingleStack IPv4 -"},
+           Row{R"({"clusterIP":"10.96.0.9"})",
+               R"(spec.clusterIPs[0]: Invalid value: ["10.96.0.9"]: IPv4 is not configured on this cluster)",
+               "SingleStack IPv4 10.96.0.9"},
+           Row{R"({"clusterIP":"None","selector":{"a":"b"}})", "SingleStack IPv6 None",
+               "SingleStack IPv6 None"},
+           Row{R"({"clusterIP":"None"})", "RequireDualStack IPv6,IPv4 None",
+               "RequireDualStack IPv6,IPv4 None"},
+       }) {
+    CHECK_MESSAGE(completed(row.spec, "", false, "IPv6") == row.in_one, row.spec);
+    CHECK_MESSAGE(completed(row.spec, "", true, "IPv6") == row.in_two, row.spec);
+  }
 }

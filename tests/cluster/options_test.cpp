@@ -11,6 +11,8 @@ TEST_CASE("ranges give this node's part and fixed addresses") {
   CHECK(address_in("10.96.0.0/16", 1) == "10.96.0.1");
   CHECK(address_in("10.96.0.0/16", 300) == "10.96.1.44");
   CHECK(address_in("nonsense", 1).empty());
+  CHECK(address_in("fd00:10:96::/112", 1) == "fd00:10:96::1");
+  CHECK(address_in("fd00:10:96::/112,10.96.0.0/16", 300) == "fd00:10:96::12c");
 }
 
 TEST_CASE("resolv.conf is read as the resolver reads it") {
@@ -42,12 +44,20 @@ TEST_CASE("the instance id is made once and a broken one is refused") {
   CHECK(broken.error().is(Error::corrupt));
 }
 
-TEST_CASE("ranges of pods and Services name one family or IPv4 and then IPv6") {
+TEST_CASE("ranges of pods and Services name one family or both, the first family first") {
   const FamilyRanges one = split_ranges("--pod-cidr", "10.244.0.0/16").value();
   CHECK(one.v4 == "10.244.0.0/16");
   CHECK(one.v6.empty());
   const FamilyRanges two = split_ranges("--pod-cidr", "10.244.0.0/16,fd00:0010:244::/96").value();
   CHECK(two.v6 == "fd00:10:244::/96");
+  const FamilyRanges six = split_ranges("--pod-cidr", "fd00:10:244::/96,10.244.0.0/16").value();
+  CHECK(six.v4 == "10.244.0.0/16");
+  CHECK(six.six_first);
+  CHECK(join_ranges(six) == "fd00:10:244::/96,10.244.0.0/16");
+  const FamilyRanges alone = split_ranges("--pod-cidr", "fd00:10:244::/96").value();
+  CHECK(alone.v4.empty());
+  CHECK(join_ranges(alone) == "fd00:10:244::/96");
+  CHECK(numbers_of(alone) == "10.244.0.0/16");
   CHECK(join_ranges(one) == "10.244.0.0/16");
   CHECK(join_ranges(two) == "10.244.0.0/16,fd00:10:244::/96");
   struct Row {
@@ -56,9 +66,13 @@ TEST_CASE("ranges of pods and Services name one family or IPv4 and then IPv6") {
   for (const Row& row :
        {Row{"10.244.0.0/16", "10.96.0.0/16", ""}, Row{"10.244.0.0/16,fd00:10:244::/96", "10.96.0.0/16", ""},
         Row{"10.244.0.0/16,fd00:10:244::/64", "10.96.0.0/16,fd00:10:96::/112", ""},
-        Row{"fd00:10:244::/96", "10.96.0.0/16", "the first range must be IPv4"},
-        Row{"fd00:10:244::/96,10.244.0.0/16", "10.96.0.0/16", "the first range must be IPv4"},
-        Row{"10.244.0.0/16,10.245.0.0/16", "10.96.0.0/16", "the second range must be IPv6"},
+        Row{"fd00:10:244::/96", "fd00:10:96::/112", ""},
+        Row{"fd00:10:244::/96,10.244.0.0/16", "fd00:10:96::/112,10.96.0.0/16", ""},
+        Row{"fd00:10:244::/96,10.244.0.0/16", "fd00:10:96::/112", ""},
+        Row{"fd00:10:244::/96", "10.96.0.0/16", "has an IPv4 range and --pod-cidr"},
+        Row{"fd00:10:244::/96,10.244.0.0/16", "10.96.0.0/16", "must begin with the same family"},
+        Row{"10.244.0.0/16,fd00:10:244::/96", "fd00:10:96::/112", "must begin with the same family"},
+        Row{"10.244.0.0/16,10.245.0.0/16", "10.96.0.0/16", "one of IPv4 and one of IPv6"},
         Row{"10.244.0.0/16,fd00::/96,fd01::/96", "10.96.0.0/16", "at most two ranges"},
         Row{"10.244.0.0/16,", "10.96.0.0/16", "range"},
         Row{"10.244.0.0/16,fd00:10:244::/97", "10.96.0.0/16", "a prefix of /16 to /96"},

@@ -466,3 +466,39 @@ TEST_CASE(
   CHECK(machine_state(host) == before);
   CHECK(ruleset(host) == "");
 }
+
+TEST_CASE(
+    "our own plugin gives addresses of IPv6, and ports of the machine by it, where its network has them") {
+  NEEDS_ROOT(
+      "our own plugin gives addresses of IPv6, and ports of the machine by it, where its network has them");
+  Engine engine;
+  TempDir data;
+  auto host = make_host(), outside = make_host();
+  wire(host, "uplink6", "2001:db8::1/64", outside, "eth6", "2001:db8::2/64");
+  auto pod = NetworkNamespace::create().value();
+  const auto add = [&](const std::string& version, const std::string& more) {
+    CniCall call{"ADD", "box", "/proc/self/fd/" + std::to_string(pod.fd()->get()), "eth0", "", host};
+    call.input = R"({"cniVersion":")" + version +
+                 R"(","name":"lab","type":"orchestra-cni","podCIDR":"10.23.0.0/24","dataDir":")" +
+                 data.path() + R"(","runtimeConfig":{"portMappings":[{"hostPort":8080,"containerPort":80,)" +
+                 R"("hostIP":"2001:db8::1"}]})" + more + "}";
+    return answer_cni_call(engine, call);
+  };
+  const auto refused = add("1.1.0", "");
+  CHECK(cni_error_code(refused.output) == 7);
+  CHECK(refused.output.find("no clusterCIDR6") != std::string::npos);
+  PodNetwork::remove_leftovers(data.path(), host).value();  // the folder keeps its ranges
+  const auto added = add("0.4.0", R"(,"clusterCIDR6":"fd00:23::/96")");
+  REQUIRE_MESSAGE(added.exit_code == 0, added.output);
+  CHECK(parse_cni_result(added.output, "own")->addresses ==
+        std::vector<std::string>{"10.23.0.2/32", "fd00:23::a17:2/128"});
+  CHECK(added.output.find(
+            R"({"address":"fd00:23::a17:2/128","gateway":"fe80::1","interface":1,"version":"6"})") !=
+        std::string::npos);
+  CHECK(added.output.find(R"({"dst":"::/0","gw":"fe80::1"})") != std::string::npos);
+  TcpAnswerer web(pod, "::", 80, "web");
+  CHECK(ask_tcp(host, "fd00:23::a17:2", 80) == "web");
+  CHECK(ask_tcp(outside, "2001:db8::1", 8080) == "web");
+  PodNetwork::remove_leftovers(data.path(), host).value();
+  CHECK(ruleset(host) == "");
+}

@@ -12,6 +12,7 @@
 #include "net/podnet/rtnetlink.hpp"
 #include "orchestra/engine.hpp"
 #include "orchestra/env.hpp"
+#include "orchestra/policy_enforcer.hpp"
 #include "orchestra/service_proxy.hpp"
 #include "tests/net_l4/net_lab.hpp"
 #include "tests/net_l4/snapshot_objects.hpp"
@@ -293,4 +294,226 @@ TEST_CASE("Services of both families lead pods, their node and the outside to en
   CHECK(ruleset(lab.hosts[1]) == "");
   CHECK(routes6(lab.hosts[1]).empty());
   CHECK(machine_state(lab.hosts[1]) == before);
+}
+
+namespace {
+
+/// Pods of one node with IPv6 as their first family, or as their only one.
+struct SixLab {
+  Engine engine;
+  TempDir data;
+  NetworkNamespace host = make_host(), outside = make_host();
+  NetworkNamespace a = NetworkNamespace::create().value(), b = NetworkNamespace::create().value();
+  const bool ipv4;
+  std::shared_ptr<PodNetwork> network;
+
+  explicit SixLab(bool with_ipv4) : ipv4(with_ipv4) {
+    wire(host, "uplink", "192.0.2.1/24", outside, "eth0", "192.0.2.2/24");
+    wire(host, "uplink6", "2001:db8::1/64", outside, "eth6", "2001:db8::2/64");
+    network = open().value();
+  }
+  PodNetworkOptions options() const {
+    PodNetworkOptions out;
+    out.data_dir = data.path();
+    out.instance = "0a1b2c31";
+    out.pod_cidr = "10.244.1.0/24";
+    out.cluster_cidr = "10.244.0.0/16";
+    out.cluster_cidr6 = "fd00:10:244::/96";
+    if (ipv4) out.service_cidr = "10.96.0.0/16";
+    out.service_cidr6 = "fd00:10:96::/112";
+    out.ipv6_first = true;
+    out.ipv4 = ipv4;
+    out.name_space = host;
+    return out;
+  }
+  Result<std::shared_ptr<PodNetwork>> open() { return PodNetwork::open(engine, options()); }
+  std::vector<std::string> attach(const std::string& uid, const NetworkNamespace& pod,
+                                  std::vector<HostPort> ports = {}) {
+    AttachRequest request{uid, "default", uid, pod.fd()};
+    request.host_ports = std::move(ports);
+    auto attached = network->attacher()->attach(request).wait(60s);
+    REQUIRE_MESSAGE(attached, (attached ? "" : attached.error().to_string()));
+    return attached->addresses;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("where IPv6 comes first it is the pod's first address and the node's, for names, too") {
+  NEEDS_ROOT("where IPv6 comes first it is the pod's first address and the node's, for names, too");
+  SixLab lab(true);
+  CHECK(lab.attach("a", lab.a) == std::vector<std::string>{six(1, 2), "10.244.1.2"});
+  lab.attach("b", lab.b);
+  CHECK(lab.network->node_address() == six(1, 1));
+  CHECK(lab.network->attacher()->dns_address() == six(1, 1));
+  TcpAnswerer in_b(lab.b, "::", 80, "b");
+  CHECK(ask_tcp(lab.a, six(1, 3), 80) == "b");
+  CHECK(ask_tcp(lab.a, "10.244.1.3", 80) == "b");
+  lab.network.reset();
+  auto options = lab.options();
+  options.ipv6_first = false;
+  const auto refused = PodNetwork::open(lab.engine, options);
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().is(Error::conflict));
+  lab.network = lab.open().value();
+  CHECK(lab.attach("a", lab.a) == std::vector<std::string>{six(1, 2), "10.244.1.2"});
+  lab.network->teardown().wait(60s).value();
+}
+
+TEST_CASE("pods of IPv6 alone: each other, their node, outside, host ports; nothing of IPv4 is made") {
+  NEEDS_ROOT("pods of IPv6 alone: each other, their node, outside, host ports; nothing of IPv4 is made");
+  SixLab lab(false);
+  lab.network->teardown().wait(60s).value();
+  const auto before = machine_state(lab.host);
+  set_sysctl_in(lab.host, "net/ipv4/ip_forward", "0");
+  lab.network = lab.open().value();
+  CHECK(lab.attach("a", lab.a) == std::vector<std::string>{six(1, 2)});
+  CHECK(lab.attach("b", lab.b, {{IpProtocol::tcp, "", 8080, 80}}) == std::vector<std::string>{six(1, 3)});
+  CHECK(lab.network->node_address() == six(1, 1));
+  for (const std::string& line : machine_state(lab.host))
+    CHECK_MESSAGE(line.find("10.244.") == std::string::npos, line);
+  CHECK(ruleset(lab.host).find("table ip orc") == std::string::npos);
+  CHECK(sysctl_in(lab.host, "net/ipv4/ip_forward") == "0");
+  TcpAnswerer in_b(lab.b, "::", 80, "b"), on_node(lab.host, six(1, 1), 5353, "node");
+  CHECK(ask_tcp(lab.a, six(1, 3), 80) == "b");
+  CHECK(ask_tcp(lab.host, six(1, 3), 80) == "b");
+  CHECK(in_b.last_client() == six(1, 1));
+  CHECK(ask_tcp(lab.a, six(1, 1), 5353) == "node");
+  CHECK(ask_tcp(lab.outside, "2001:db8::1", 8080) == "b");
+  CHECK(ask_tcp(lab.host, "::1", 8080) == "b");
+  TcpAnswerer server(lab.outside, "2001:db8::2", 80, "outside");
+  CHECK(ask_tcp(lab.a, "2001:db8::2", 80) == "outside");
+  CHECK(server.last_client() == "2001:db8::1");
+  CHECK(ask_tcp(lab.a, "192.0.2.2", 80).starts_with("error: E"));  // no way there
+  auto asked = lab.network->attacher()
+                   ->attach({"c",
+                             "default",
+                             "c",
+                             NetworkNamespace::create().value().fd(),
+                             {{IpProtocol::tcp, "192.0.2.1", 81, 80}}})
+                   .wait(60s);
+  REQUIRE_FALSE(asked);
+  CHECK(asked.error().message().find("pods have IPv6 only") != std::string::npos);
+  // The next process, which has lost the journal of addresses.
+  lab.network.reset();
+  std::filesystem::remove(lab.data / "addresses.json");
+  lab.network = lab.open().value();
+  CHECK(lab.network->attacher()->list().value().size() == 2);
+  CHECK(ask_tcp(lab.a, six(1, 3), 80) == "b");
+  lab.network->attacher()->detach("b").wait(60s).value();
+  CHECK(ask_tcp(lab.a, six(1, 3), 80, 300).starts_with("error: "));
+  SUBCASE("by its owner") { lab.network->teardown().wait(60s).value(); }
+  SUBCASE("after a crash") {
+    lab.network.reset();
+    PodNetwork::remove_leftovers(lab.data.path(), lab.host).value();
+  }
+  CHECK(machine_state(lab.host) == before);
+  CHECK(routes6(lab.host).empty());
+  CHECK(ruleset(lab.host) == "");
+}
+
+TEST_CASE("Services and policies of a cluster that has IPv6 alone") {
+  NEEDS_ROOT("Services and policies of a cluster that has IPv6 alone");
+  SixLab lab(false);
+  lab.attach("a", lab.a);
+  lab.attach("b", lab.b);
+  ServiceProxyOptions options;
+  options.node = "n1";
+  options.instance = "0a1b2c31";
+  options.cluster_cidr6 = "fd00:10:244::/96";
+  options.service_cidr6 = "fd00:10:96::/112";
+  options.node_gateway6 = lab.network->node_address();
+  options.name_space = lab.host;
+  options.mode = ServiceProxyOptions::Mode::nftables;
+  auto proxy = ServiceProxy::create(lab.engine, options).value();
+  const auto slice = make_slice("web", {{six(1, 3)}}, 8080);
+  auto done = proxy
+                  ->apply(make_snapshot({make_service("web", "fd00:10:96::a", {{"web", 80, 30080}}),
+                                         make_service("old", "10.96.0.9", {{}})},
+                                        {slice}))
+                  .wait(60s)
+                  .value();
+  REQUIRE(done.rejected.size() == 1);
+  CHECK(done.rejected.front().message ==
+        "address 10.96.0.9 is not IPv6; it is not served by the kernel's rules");
+  TcpAnswerer in_b(lab.b, "::", 8080, "b");
+  CHECK(ask_tcp(lab.a, "fd00:10:96::a", 80) == "b");
+  CHECK(in_b.last_client() == six(1, 2));
+  CHECK(ask_tcp(lab.b, "fd00:10:96::a", 80) == "b");  // itself
+  CHECK(ask_tcp(lab.host, "fd00:10:96::a", 80) == "b");
+  CHECK(ask_tcp(lab.outside, "2001:db8::1", 30080) == "b");
+  options.mode = ServiceProxyOptions::Mode::userspace;
+  const auto relay = ServiceProxy::create(lab.engine, options);
+  REQUIRE_FALSE(relay);
+  CHECK(relay.error().is(Error::unsupported));
+
+  auto enforcer = PolicyEnforcer::create(lab.engine, {.node = "n1",
+                                                      .instance = "0a1b2c31",
+                                                      .pod_cidr = "10.244.1.0/24",
+                                                      .cluster_cidr6 = "fd00:10:244::/96",
+                                                      .ipv4 = false,
+                                                      .name_space = lab.host})
+                      .value();
+  const auto pod = [](const std::string& name, const std::string& address) {
+    return from_text(R"({"kind":"Pod","metadata":{"name":")" + name +
+                     R"(","namespace":"shop","labels":{"app":")" + name +
+                     R"("}},"spec":{"nodeName":"n1"},"status":{"phase":"Running","podIP":")" + address +
+                     R"(","podIPs":[{"ip":")" + address + R"("}]}})");
+  };
+  const auto apply = [&](const std::string& from) {
+    NetworkInputs inputs;
+    inputs.namespaces = {{from_text(R"({"kind":"Namespace","metadata":{"name":"shop"}})")}, true};
+    inputs.pods = {{pod("a", six(1, 2)), pod("b", six(1, 3))}, true};
+    inputs.network_policies = {
+        {from_text(R"({"kind":"NetworkPolicy","metadata":{"name":"p","namespace":"shop"},)"
+                   R"("spec":{"podSelector":{"matchLabels":{"app":"b"}},"ingress":[)" +
+                   from + "]}}")},
+        true};
+    enforcer->apply(NetworkSnapshot::build(inputs)).wait(60s).value();
+  };
+  apply(R"({"from":[{"podSelector":{"matchLabels":{"app":"x"}}}]})");
+  CHECK(ask_tcp(lab.a, six(1, 3), 8080, 300) == "error: timeout");
+  CHECK(ask_tcp(lab.a, "fd00:10:96::a", 80, 300) == "error: timeout");
+  CHECK(ask_tcp(lab.host, six(1, 3), 8080) == "b");
+  apply(R"({"from":[{"podSelector":{"matchLabels":{"app":"a"}}}]})");
+  CHECK(ask_tcp(lab.a, six(1, 3), 8080) == "b");
+  CHECK(ruleset(lab.host).find("table ip orc") == std::string::npos);
+  enforcer->teardown().wait(60s).value();
+  proxy->teardown().wait(60s).value();
+  lab.network->teardown().wait(60s).value();
+  CHECK(ruleset(lab.host) == "");
+}
+
+TEST_CASE("nodes whose pods have IPv6 alone reach each other's by the tunnel") {
+  NEEDS_ROOT("nodes whose pods have IPv6 alone reach each other's by the tunnel");
+  DualLab lab;
+  std::map<int, std::shared_ptr<PodNetwork>> nodes;
+  std::map<int, NetworkNamespace> pods;
+  for (const int node : {1, 2}) {
+    PodNetworkOptions options;
+    options.data_dir = lab.data[node].path();
+    options.instance = "0a1b2c3" + std::to_string(node);
+    options.pod_cidr = "10.244." + std::to_string(node) + ".0/24";
+    options.cluster_cidr = "10.244.0.0/16";
+    options.cluster_cidr6 = "fd00:10:244::/96";
+    options.ipv6_first = true;
+    options.ipv4 = false;
+    options.name_space = lab.hosts[node];
+    nodes[node] = PodNetwork::open(lab.engine, options).value();
+    const int other = 3 - node;
+    const std::string n = std::to_string(other);
+    CHECK(nodes[node]
+              ->set_peers({{"n" + n, "192.0.2." + n, "10.244." + n + ".0/24"}})
+              .wait(60s)
+              .value()
+              .empty());
+    pods[node] = NetworkNamespace::create().value();
+    lab.attach(*nodes[node], pods[node], "p");
+  }
+  TcpAnswerer far(pods[2], "::", 80, "far");
+  CHECK(ask_tcp(pods[1], six(2, 2), 80) == "far");
+  CHECK(far.last_client() == six(1, 2));
+  CHECK(nodes[1]->set_peers({}).wait(60s).value().empty());
+  CHECK(ask_tcp(pods[1], six(2, 2), 80, 300).starts_with("error: "));
+  for (auto& [node, network] : nodes) network->teardown().wait(60s).value();
 }

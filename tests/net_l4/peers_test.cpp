@@ -273,3 +273,43 @@ TEST_CASE("a foreign tunnel, a foreign route and a node without a way are named,
   CHECK(problems[0] == "node x: its address 192.0.2.2 is one of this machine");
   CHECK(problems[1] == "node y: pods 10.244.9.0/24 at ? are no IPv4 range and address");
 }
+
+TEST_CASE("pods that run follow the MTU: smaller when the first tunnel comes, as before when the last goes") {
+  NEEDS_ROOT(
+      "pods that run follow the MTU: smaller when the first tunnel comes, as before when the last goes");
+  PeersLab lab;
+  PodNetworkOptions options;
+  options.namespace_of = [&](const std::string& uid) -> Result<std::shared_ptr<Fd>> {
+    if (uid == "uid-c") return lab.pods['c'].fd();
+    return Error(Error::not_found, "test", "no pod " + uid);
+  };
+  lab.networks['c'].reset();
+  lab.open('c', options);
+  CHECK(lab.attach('c').mtu == 1500);
+  CHECK(lab.attach('a').mtu == 1500);
+  const auto mtu_of = [](const NetworkNamespace& where, const std::string& link) {
+    auto routes = in_namespace_get<RouteSocket>(where, [] { return RouteSocket::open(); }).value();
+    return routes.find_link(link).value().value_or(Link{}).mtu;
+  };
+  const auto ends = [&] {
+    return std::pair(mtu_of(lab.pods['c'], "eth0"), mtu_of(lab.hosts['c'], "orc0a1b2c330302"));
+  };
+  CHECK(ends() == std::pair(1500, 1500));
+  CHECK(lab.set_peers('c', {'a'}).empty());
+  CHECK(lab.set_peers('a', {'c'}).empty());
+  CHECK(ends() == std::pair(1450, 1450));
+  CHECK(mtu_of(lab.pods['a'], "eth0") == 1500);  // nobody knows its namespace: it is told by "too large"
+  const std::string much(1'000'000, 'x');
+  TcpAnswerer server(lab.pods['c'], "0.0.0.0", 80, much);
+  CHECK(ask_tcp(lab.pods['a'], "10.244.3.2", 80, 10'000) == much);
+  // Killed before it came so far.
+  lab.networks['c'].reset();
+  for (const auto& [where, link] : {std::pair(lab.pods['c'], "eth0"), {lab.hosts['c'], "orc0a1b2c330302"}}) {
+    auto routes = in_namespace_get<RouteSocket>(where, [] { return RouteSocket::open(); }).value();
+    routes.set_mtu(routes.find_link(link).value()->index, 1500).value();
+  }
+  lab.open('c', options);
+  CHECK(ends() == std::pair(1450, 1450));
+  CHECK(lab.set_peers('c', {}).empty());
+  CHECK(ends() == std::pair(1500, 1500));
+}

@@ -57,6 +57,19 @@ std::optional<std::string> text6_of(const std::string& cluster6, const Range& ra
   return std::string(text) + "/" + std::to_string(96 + range.prefix);
 }
 
+/// The other way: the numbers of a range of IPv6.
+std::optional<Range> parse6(const std::string& text) {
+  const std::size_t slash = text.find('/');
+  in6_addr address{};
+  if (slash == std::string::npos || inet_pton(AF_INET6, text.substr(0, slash).c_str(), &address) != 1)
+    return std::nullopt;
+  Range range{0, std::atoi(text.c_str() + slash + 1) - 96};
+  if (range.prefix < 1 || range.prefix > 32) return std::nullopt;
+  for (int i = 0; i < 4; ++i) range.base = range.base << 8 | address.s6_addr[12 + i];
+  range.base &= ~static_cast<std::uint32_t>(range.size() - 1);
+  return range;
+}
+
 std::vector<std::string> ranges_of(const Object& node) {
   std::vector<std::string> out;
   const json::array* all = array_at(tree(node), "/spec/podCIDRs");
@@ -70,13 +83,20 @@ std::vector<std::string> ranges_of(const Object& node) {
   return out;
 }
 
+bool is_six(const std::string& range) { return range.find(':') != std::string::npos; }
+
 class NodeIpam final : public Reconciler {
  public:
   explicit NodeIpam(NodeIpamOptions options)
       : options_(std::move(options)),
-        cidr_(options_.cluster_cidr.substr(0, options_.cluster_cidr.find(','))),
-        cidr6_(options_.cluster_cidr.substr(std::min(cidr_.size() + 1, options_.cluster_cidr.size()))),
-        cluster_(parse(cidr_)) {}
+        first_(options_.cluster_cidr.substr(0, options_.cluster_cidr.find(','))),
+        second_(options_.cluster_cidr.substr(std::min(first_.size() + 1, options_.cluster_cidr.size()))),
+        six_first_(is_six(first_)),
+        cidr6_(six_first_ ? first_ : second_),
+        alone_(six_first_ && second_.empty()),
+        cluster_(parse(alone_       ? kNumbersAlone
+                       : six_first_ ? second_
+                                    : first_)) {}
   std::string name() const override { return "node-ipam"; }
 
   std::vector<Source> sources() const override {
@@ -98,7 +118,7 @@ class NodeIpam final : public Reconciler {
       const std::vector<std::string> ranges = ranges_of(node);
       if (ranges.empty() && !node.deleting()) without.push_back(node);
       for (const std::string& text : ranges) {
-        if (const auto range = parse(text)) used.push_back(*range);
+        if (const auto range = alone_ ? parse6(text) : parse(text)) used.push_back(*range);
         const auto [owner, fresh] = owners.emplace(text, node.name());
         if (fresh) continue;
         actions.event(node, "Warning", "CIDRAssignmentConflict",
@@ -120,21 +140,27 @@ class NodeIpam final : public Reconciler {
           std::any_of(used.begin(), used.end(), [&](const Range& one) { return one.overlaps(range); });
       if (taken) continue;
       used.push_back(range);
+      json::array all;
+      if (!alone_) all.emplace_back(text_of(range));
+      if (const auto six = text6_of(cidr6_, range))
+        all.insert(six_first_ ? all.begin() : all.end(), json::value(*six));
+      const std::string first(all.front().get_string());
       json::value object = tree(node);
-      set_at(object, "/spec/podCIDR", json::value(text_of(range)));
-      json::array all{json::value(text_of(range))};
-      if (const auto six = text6_of(cidr6_, range)) all.emplace_back(*six);
+      set_at(object, "/spec/podCIDR", json::value(first));
       set_at(object, "/spec/podCIDRs", std::move(all));
-      actions.update(nodes(), object_from_tree(std::move(object)), "its pods get " + text_of(range));
+      actions.update(nodes(), object_from_tree(std::move(object)), "its pods get " + first);
       return;
     }
     actions.event(node, "Warning", "CIDRNotAvailable",
-                  "all " + std::to_string(count) + " ranges of pod addresses in " + cidr_ +
+                  "all " + std::to_string(count) + " ranges of pod addresses in " + options_.cluster_cidr +
                       " are in use; remove Node objects of nodes that are gone");
   }
 
   const NodeIpamOptions options_;
-  const std::string cidr_, cidr6_;
+  const std::string first_, second_;
+  const bool six_first_;
+  const std::string cidr6_;
+  const bool alone_;
   const std::optional<Range> cluster_;
 };
 

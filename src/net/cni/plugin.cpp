@@ -17,6 +17,7 @@ namespace {
 
 constexpr const char* kVersions[] = {"0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"};
 constexpr const char* kGateway = "169.254.1.1";
+constexpr const char* kGateway6 = "fe80::1";
 constexpr const char* kInterface = "eth0";
 constexpr std::size_t kPortsMax = 4096;
 constexpr Duration kDeadline = std::chrono::seconds(25);  // a runtime waits 30 s and more
@@ -56,7 +57,7 @@ std::string instance_of(const std::string& name) {
 }
 
 /// One of runtimeConfig.portMappings, as Debian's portmap reads it: ports of 1 to 65535, no default for them.
-Result<HostPort> read_mapping(const json::value& mapping) {
+Result<HostPort> read_mapping(const json::value& mapping, bool has_six) {
   const auto refuse = [&](const std::string& why) {
     return Error(Error::invalid, "cni", "portMappings has " + to_json(mapping) + ": " + why);
   };
@@ -75,8 +76,9 @@ Result<HostPort> read_mapping(const json::value& mapping) {
   port.host_address = string_at(mapping, "/hostIP");
   if (port.host_address == "0.0.0.0" || port.host_address == "::") port.host_address.clear();
   const auto address = IpAddress::parse(port.host_address);
-  if (!port.host_address.empty() && (!address || !address->is_v4()))
-    return refuse("its hostIP is no IPv4 address");
+  if (!port.host_address.empty() && !address) return refuse("its hostIP is no address");
+  if (address && !address->is_v4() && !has_six)
+    return refuse("its hostIP is IPv6, and the network has no clusterCIDR6");
   const std::int64_t host = int_at(mapping, "/hostPort"), inside = int_at(mapping, "/containerPort");
   if (host < 1 || host > 65535) return refuse("its hostPort is not between 1 and 65535");
   if (inside < 1 || inside > 65535) return refuse("its containerPort is not between 1 and 65535");
@@ -93,7 +95,7 @@ Result<void> read_wishes(const json::value& config, AttachRequest& request) {
       return Error(Error::invalid, "cni",
                    "portMappings has more than " + std::to_string(kPortsMax) + " entries");
     for (const json::value& one : ports->get_array()) {
-      ORC_ASSIGN(HostPort port, read_mapping(one));
+      ORC_ASSIGN(HostPort port, read_mapping(one, !string_at(config, "/clusterCIDR6").empty()));
       request.host_ports.push_back(std::move(port));
     }
   }
@@ -159,6 +161,7 @@ class Call {
     options.instance = instance_of(name_);
     options.pod_cidr = string_at(config_, "/podCIDR");
     options.cluster_cidr = string_at(config_, "/clusterCIDR");
+    options.cluster_cidr6 = string_at(config_, "/clusterCIDR6");
     options.mtu = static_cast<int>(int_at(config_, "/mtu"));
     options.name_space = call_.node;
     ORC_TRY(make_directories(options.data_dir, 0700));
@@ -180,15 +183,21 @@ class Call {
       (void)network_->attacher()->detach(call_.container_id).wait(kDeadline);  // its error tells nothing new
       return fail(version_, code_of(attached.error()), attached.error().to_string());
     }
-    json::object ip{
-        {"address", attached->addresses.front() + "/32"}, {"gateway", kGateway}, {"interface", 1}};
-    if (!cni_version_at_least(version_, "1.0.0")) ip["version"] = "4";
+    json::array ips, routes;
+    for (const std::string& address : attached->addresses) {
+      const bool six = address.find(':') != std::string::npos;
+      const char* gateway = six ? kGateway6 : kGateway;
+      json::object ip{{"address", address + (six ? "/128" : "/32")}, {"gateway", gateway}, {"interface", 1}};
+      if (!cni_version_at_least(version_, "1.0.0")) ip["version"] = six ? "6" : "4";
+      ips.push_back(std::move(ip));
+      routes.push_back(json::object{{"dst", six ? "::/0" : "0.0.0.0/0"}, {"gw", gateway}});
+    }
     const json::value result = json::object{
         {"cniVersion", version_},
         {"interfaces", json::array{json::object{{"name", attached->link}},
                                    json::object{{"name", kInterface}, {"sandbox", call_.net_namespace}}}},
-        {"ips", json::array{std::move(ip)}},
-        {"routes", json::array{json::object{{"dst", "0.0.0.0/0"}, {"gw", kGateway}}}},
+        {"ips", std::move(ips)},
+        {"routes", std::move(routes)},
         {"dns", json::object{}}};
     return {0, to_json(result) + "\n"};
   }

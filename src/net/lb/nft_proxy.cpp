@@ -44,7 +44,9 @@ struct Side {
 };
 
 std::vector<BaseTable> tables_of(const ServiceProxyOptions& options, const std::string& name) {
-  std::vector<BaseTable> out{{{name, 4}, options.cluster_cidr, options.service_cidr, options.node_gateway}};
+  std::vector<BaseTable> out;
+  if (!options.service_cidr.empty())
+    out.push_back({{name, 4}, options.cluster_cidr, options.service_cidr, options.node_gateway});
   if (!options.service_cidr6.empty())
     out.push_back({{name, 6}, options.cluster_cidr6, options.service_cidr6, options.node_gateway6});
   return out;
@@ -314,17 +316,7 @@ class NftProxy final : public ServiceProxy, public std::enable_shared_from_this<
   Engine::TimerId timer_ = 0;
 };
 
-Result<void> check_options(const ServiceProxyOptions& options) {
-  ORC_TRY(check_instance(options.instance));
-  ORC_ASSIGN(const IpRange pods, IpRange::parse(options.cluster_cidr));
-  ORC_ASSIGN(const IpRange services, IpRange::parse(options.service_cidr));
-  const auto gateway = IpAddress::parse(options.node_gateway);
-  if (!pods.base.is_v4() || !services.base.is_v4() || !gateway || !gateway->is_v4()) {
-    return Error(Error::invalid, "net",
-                 "Services by nftables need IPv4: pods " + options.cluster_cidr + ", Services " +
-                     options.service_cidr + ", gateway \"" + options.node_gateway + "\"");
-  }
-  if (options.service_cidr6.empty()) return {};
+Result<void> check_options6(const ServiceProxyOptions& options) {
   ORC_ASSIGN(const IpRange pods6, IpRange::parse(options.cluster_cidr6));
   ORC_ASSIGN(const IpRange services6, IpRange::parse(options.service_cidr6));
   const auto gateway6 = IpAddress::parse(options.node_gateway6);
@@ -334,6 +326,22 @@ Result<void> check_options(const ServiceProxyOptions& options) {
                      options.service_cidr6 + " and gateway \"" + options.node_gateway6 + "\" of IPv6");
   }
   return {};
+}
+
+Result<void> check_options(const ServiceProxyOptions& options) {
+  ORC_TRY(check_instance(options.instance));
+  if (options.service_cidr.empty() && options.service_cidr6.empty())
+    return Error(Error::invalid, "net", "Services need a range of addresses");
+  if (options.service_cidr.empty()) return check_options6(options);
+  ORC_ASSIGN(const IpRange pods, IpRange::parse(options.cluster_cidr));
+  ORC_ASSIGN(const IpRange services, IpRange::parse(options.service_cidr));
+  const auto gateway = IpAddress::parse(options.node_gateway);
+  if (!pods.base.is_v4() || !services.base.is_v4() || !gateway || !gateway->is_v4()) {
+    return Error(Error::invalid, "net",
+                 "Services by nftables need IPv4: pods " + options.cluster_cidr + ", Services " +
+                     options.service_cidr + ", gateway \"" + options.node_gateway + "\"");
+  }
+  return options.service_cidr6.empty() ? Result<void>() : check_options6(options);
 }
 
 }  // namespace

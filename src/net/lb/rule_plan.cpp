@@ -24,7 +24,7 @@ class ServiceCompiler {
 
   ServiceRules compile() {
     // What has cluster addresses of the other family only, has node ports and others of that only, too.
-    has_family_ = service_.cluster_ips.empty() ? family_.family == 4 : family_.alone;
+    has_family_ = family_.alone || (service_.cluster_ips.empty() && family_.family == 4);
     for (const auto& text : service_.cluster_ips) has_family_ = has_family_ || is_of_family(text);
     read_balance();
     read_source_ranges();
@@ -49,7 +49,7 @@ class ServiceCompiler {
   }
   /// Once, where there are two plans.
   void reject_once(std::string reason, std::string message) {
-    if (family_.family == 4) reject(std::move(reason), std::move(message));
+    if (family_.family == 4 || family_.alone) reject(std::move(reason), std::move(message));
   }
 
   void reject(std::string reason, std::string message) {
@@ -115,8 +115,8 @@ class ServiceCompiler {
   void add_address(const std::string& text, bool cluster, bool guarded = false) {
     const auto address = IpAddress::parse(text);
     if (!address || (family_.alone && address->family != family_.family)) {
-      reject("UnsupportedAddress",
-             "address " + text + " is not IPv4; it is not served by the kernel's rules");
+      reject("UnsupportedAddress", "address " + text + " is not " + (family_.family == 4 ? "IPv4" : "IPv6") +
+                                       "; it is not served by the kernel's rules");
       return;
     }
     if (address->family != family_.family) return;

@@ -221,6 +221,10 @@ class UserspaceProxy final : public ServiceProxy, public std::enable_shared_from
 }  // namespace
 
 Result<std::shared_ptr<ServiceProxy>> make_userspace_proxy(Engine& engine, ServiceProxyOptions options) {
+  if (options.service_cidr.empty() && !options.service_cidr6.empty()) {
+    return Error(Error::unsupported, "net",
+                 "Services of IPv6 alone need nftables: the userspace relay knows IPv4 only");
+  }
   auto proxy = std::make_shared<UserspaceProxy>(engine, std::move(options));
   ORC_TRY(proxy->start());
   return std::shared_ptr<ServiceProxy>(std::move(proxy));

@@ -16,6 +16,19 @@ IpRange with_prefix(const IpRange& cluster6, const IpRange& v4) {
   return {with_prefix(cluster6, v4.base), kPrefixMax + v4.prefix};
 }
 
+IpAddress number_of(const IpAddress& address) {
+  if (address.is_v4()) return address;
+  IpAddress out = IpAddress::v4(0);
+  std::copy_n(address.bytes.begin() + 12, 4, out.bytes.begin());
+  return out;
+}
+
+std::optional<IpRange> numbers_of(const IpRange& range) {
+  if (range.base.is_v4()) return range;
+  if (range.prefix < kPrefixMax) return std::nullopt;
+  return IpRange{number_of(range.base), range.prefix - kPrefixMax};
+}
+
 Result<std::optional<IpRange>> parse_cluster6(const std::string& text) {
   if (text.empty()) return std::optional<IpRange>();
   ORC_ASSIGN(const IpRange range, IpRange::parse(text));

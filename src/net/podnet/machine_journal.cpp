@@ -39,7 +39,7 @@ Result<MachineJournal> MachineJournal::open(const std::string& data_dir) {
   journal.state_ = {string_at(*root, "/instance"),     string_at(*root, "/podCIDR"),
                     string_at(*root, "/clusterCIDR"),  string_at(*root, "/serviceCIDR"),
                     string_at(*root, "/clusterCIDR6"), string_at(*root, "/serviceCIDR6"),
-                    string_at(*root, "/mode")};
+                    string_at(*root, "/mode"),         string_at(*root, "/families")};
   if (const auto* items = array_at(*root, "/sysctls")) {
     for (const auto& item : *items) {
       journal.changes_.push_back(
@@ -62,6 +62,7 @@ Result<void> MachineJournal::save() const {
                                         {"clusterCIDR6", state_.cluster_cidr6},
                                         {"serviceCIDR6", state_.service_cidr6},
                                         {"mode", state_.mode},
+                                        {"families", state_.families},
                                         {"sysctls", std::move(sysctls)}};
   return replace_file(path_, to_json(root) + "\n", 0600, true);
 }

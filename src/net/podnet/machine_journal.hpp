@@ -15,7 +15,8 @@ namespace orchestra::net {
 struct MachineState {
   std::string instance, pod_cidr, cluster_cidr, service_cidr;
   std::string cluster_cidr6 = {}, service_cidr6 = {};
-  std::string mode = {};  ///< "bridge"; empty: routed
+  std::string mode = {};      ///< "bridge"; empty: routed
+  std::string families = {};  ///< of pods with IPv6: "IPv6,IPv4", "IPv6"; empty: IPv4 is the first
   friend bool operator==(const MachineState&, const MachineState&) = default;
 };
 

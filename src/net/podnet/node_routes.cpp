@@ -76,7 +76,7 @@ Result<RoutedNetwork::PeerPlan> RoutedNetwork::plan_peer(const PodNetworkPeer& p
   route.source = gateway_;  // others know this node's pods, and its gateway among them
   route.onlink = way->gateway.has_value();
   route.gateway = route.onlink ? pool->node_address() : *address;
-  plan.routes.push_back(route);
+  if (options_.ipv4) plan.routes.push_back(route);
   if (ranges_.cluster6) {  // machines are known by their IPv4 addresses: IPv6 goes by the tunnel
     route.destination = with_prefix(*ranges_.cluster6, *range);
     route.source = with_prefix(*ranges_.cluster6, gateway_);
@@ -143,8 +143,7 @@ Result<Link> RoutedNetwork::ensure_tunnel() {
   }));
   if (found->mtu != tunnel.mtu) ORC_TRY(routes_.set_mtu(found->index, tunnel.mtu));
   ORC_TRY(routes_.set_link(found->index, "orchestra tunnel", true));
-  // Pods that come from now on; those that run are told by "fragmentation needed".
-  mtu_ = tunnel.mtu;
+  mtu_ = tunnel.mtu;  // of pods that come from now on, and of those that run: follow_mtu()
   return *found;
 }
 
@@ -159,7 +158,8 @@ Result<void> RoutedNetwork::set_tunnel_ends(const PeerPlans& peers) {
   std::vector<Neighbour> hosts, machines;
   for (const PeerPlan& plan : peers.plans) {
     if (!plan.tunnel_end) continue;
-    const auto pool = AddressPool::create(plan.routes.front().destination, 0);
+    const auto numbers = numbers_of(plan.routes.front().destination);
+    const auto pool = AddressPool::create(*numbers, 0);
     if (!pool) return pool.error();
     const std::string mac = tunnel_mac(pool->node_address());
     for (const Route& route : plan.routes) {
@@ -266,14 +266,50 @@ RoutedNetwork::PeerPlans RoutedNetwork::plan_peers(const std::vector<PodNetworkP
   return out;
 }
 
+/// Both ends of a pod's pair, its own first: it must not send what the host's end would not take.
+Result<void> RoutedNetwork::set_pod_mtu(const AddressPool::Lease& lease) {
+  const std::string name = pod_link_name(options_.instance, lease.address);
+  ORC_ASSIGN(const std::optional<Link> link, routes_.find_link(name));
+  if (!link || link->mtu == mtu_) return {};
+  ORC_ASSIGN(auto pod, options_.namespace_of(lease.pod_uid));
+  ORC_TRY(in_namespace(NetworkNamespace(pod), [&]() -> Result<void> {
+    ORC_ASSIGN(RouteSocket inside, RouteSocket::open());
+    ORC_ASSIGN(const std::optional<Link> end, inside.find_link("eth0"));
+    if (!end || end->peer_index != link->index)
+      return Error(Error::not_found, "podnet", "the pod's eth0 is not the other end of " + name);
+    return inside.set_mtu(end->index, mtu_);
+  }));
+  ORC_TRY(routes_.set_mtu(link->index, mtu_));
+  ORC_ASSIGN(const std::optional<Link> hold, routes_.find_link(rate_link_of(name)));
+  return hold ? routes_.set_mtu(hold->index, mtu_) : Result<void>();
+}
+
+/// A pod whose MTU could not be changed is told by "fragmentation needed".
+void RoutedNetwork::follow_mtu() {
+  if (!options_.namespace_of) return;
+  std::vector<AddressPool::Lease> leases;
+  {
+    std::lock_guard lock(mutex_);
+    leases = pool_.leases();
+  }
+  for (const auto& lease : leases) {
+    auto done = set_pod_mtu(lease);
+    if (done) continue;
+    engine_.log(LogLevel::warning, "podnet", "a pod that runs keeps its MTU",
+                {{"pod", lease.ns + "/" + lease.name}, {"error", done.error().to_string()}});
+  }
+}
+
 Result<std::vector<std::string>> RoutedNetwork::set_peers_now(const std::vector<PodNetworkPeer>& peers,
                                                               bool complete) {
   std::vector<std::string> problems;
   if (torn_down_) return problems;
+  const int mtu_before = mtu_;
   PeerPlans plans = plan_peers(peers, problems);
   plans.complete = complete;
   ORC_TRY(set_tunnel_ends(plans));
-  ORC_TRY(set_peer_routes(plans, 4, problems));
+  if (mtu_ != mtu_before) follow_mtu();
+  if (options_.ipv4) ORC_TRY(set_peer_routes(plans, 4, problems));
   if (ranges_.cluster6) ORC_TRY(set_peer_routes(plans, 6, problems));
   return problems;
 }

@@ -16,7 +16,7 @@ Result<void> RoutedNetwork::write_host_ports(const std::string& without) {
   std::erase_if(leases, [&](const auto& lease) { return lease.pod_uid == without; });
   ORC_ASSIGN(auto session, NftSession::open(options_.name_space));
   const std::string table = nft_table_name(options_.instance, "_hp");
-  std::string text = host_port_table_text(table, gateway_, leases);
+  std::string text = options_.ipv4 ? host_port_table_text(table, gateway_, leases) : "";
   if (ranges_.cluster6) text += host_port_table_text(table, gateway_, leases, ranges_.cluster6);
   ORC_TRY(session->run(text));
   unpublished_.clear();

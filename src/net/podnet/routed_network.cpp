@@ -3,6 +3,8 @@
 #include <linux/rtnetlink.h>
 #include <net/if.h>
 
+#include <algorithm>
+
 #include "net/podnet/in_namespace.hpp"
 
 namespace orchestra::net {
@@ -48,9 +50,10 @@ std::vector<MachineChange> RoutedNetwork::machine_changes() const {
 }
 
 Attachment RoutedNetwork::describe(const AddressPool::Lease& lease) const {
-  Attachment out{
-      lease.pod_uid, {lease.address.to_string()}, pod_link_name(options_.instance, lease.address), mtu_, {}};
+  Attachment out{lease.pod_uid, {}, pod_link_name(options_.instance, lease.address), mtu_, {}};
+  if (options_.ipv4) out.addresses.push_back(lease.address.to_string());
   if (ranges_.cluster6) out.addresses.push_back(with_prefix(*ranges_.cluster6, lease.address).to_string());
+  if (options_.ipv6_first) std::reverse(out.addresses.begin(), out.addresses.end());
   return out;
 }
 
@@ -71,10 +74,12 @@ Result<Attachment> RoutedNetwork::attach_now(const AttachRequest& request) {
   for (HostPort& port : host_ports) {
     if (port.host_address.empty()) continue;
     const auto address = IpAddress::parse(port.host_address);
-    if (!address || (!address->is_v4() && !ranges_.cluster6)) {
+    if (!address || (address->is_v4() ? !options_.ipv4 : !ranges_.cluster6)) {
       return Error(Error::unsupported, "podnet",
                    "host port " + to_string(port) + ": its hostIP is " +
-                       (address ? "IPv6, and pods have IPv4 only" : "no address"));
+                       (!address           ? "no address"
+                        : address->is_v4() ? "IPv4, and pods have IPv6 only"
+                                           : "IPv6, and pods have IPv4 only"));
     }
     port.host_address = address->to_string();  // one text for each address: ports are compared by it
   }
@@ -104,7 +109,8 @@ std::vector<Route> RoutedNetwork::pod_routes(const Link& link, const IpAddress& 
   route.scope = RT_SCOPE_LINK;
   route.link = is_bridged() ? gateway_link_ : link.index;
   route.source = gateway_;
-  std::vector<Route> out{route};
+  std::vector<Route> out;
+  if (options_.ipv4) out.push_back(route);
   if (!ranges_.cluster6) return out;
   route.destination = with_prefix(*ranges_.cluster6, route.destination);
   route.scope = RT_SCOPE_UNIVERSE;
@@ -149,6 +155,7 @@ Result<void> RoutedNetwork::configure_host_side(const Link& link, const AttachRe
   ORC_TRY(in_namespace(options_.name_space, [&]() -> Result<void> { return set_pod_side_sysctls(link); }));
   ORC_TRY(routes_.set_link(link.index, request.pod_uid, true));
   if (ranges_.cluster6) ORC_TRY(routes_.add_address(link.index, *IpAddress::parse(kPodGateway6), 64));
+  if (!options_.ipv4) return {};
   return routes_.add_address(link.index, kPodGateway, 32);
 }
 
@@ -201,6 +208,7 @@ Result<void> RoutedNetwork::configure_inside(const NetworkNamespace& pod, const 
     if (loopback && !loopback->up) ORC_TRY(inside.set_link(loopback->index, std::nullopt, true));
     ORC_ASSIGN(const std::optional<Link> link, inside.find_link(kPodLink));
     if (!link) return Error(Error::conflict, "podnet", "eth0 went away while it was set up");
+    if (!options_.ipv4) return configure_inside6(inside, *link, address);
     ORC_TRY(inside.add_address(link->index, address, is_bridged() ? ranges_.pods.prefix : 32));
     ORC_TRY(inside.set_link(link->index, std::nullopt, true));
     if (!is_bridged()) {

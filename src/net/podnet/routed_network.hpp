@@ -61,14 +61,14 @@ class RoutedNetwork final : public PodNetwork,
   std::shared_ptr<PodAttacher> attacher() override { return shared_from_this(); }
   Pending<std::size_t> reconcile(std::set<std::string> live_pod_uids) override;
   Pending<std::vector<std::string>> set_peers(std::vector<PodNetworkPeer> peers, bool complete) override;
-  std::string node_address() const override { return gateway_.to_string(); }
+  std::string node_address() const override { return first_of(gateway_).to_string(); }
   std::vector<MachineChange> machine_changes() const override;
   Pending<void> teardown() override;
 
   Pending<Attachment> attach(AttachRequest request) override;
   Pending<void> detach(std::string pod_uid) override;
   Result<std::vector<Attachment>> list() override;
-  std::string dns_address() const override { return gateway_.to_string(); }
+  std::string dns_address() const override { return node_address(); }
   std::string trouble() const override;
   /// Mode bridge: once now what is done each 10 s.
   Pending<void> look_at_bridge();
@@ -78,6 +78,10 @@ class RoutedNetwork final : public PodNetwork,
   Result<void> make_machine_parts();
   Result<void> make_gateway_link();
 
+  /// The address of the first family that belongs to this number.
+  IpAddress first_of(const IpAddress& number) const {
+    return options_.ipv6_first ? with_prefix(*ranges_.cluster6, number) : number;
+  }
   bool is_bridged() const { return options_.mode == PodNetworkOptions::Mode::bridge; }
   Result<void> check_bridge_module() const;
   Result<void> make_bridge();
@@ -112,6 +116,8 @@ class RoutedNetwork final : public PodNetwork,
   RouteSocket::NewTunnel wanted_tunnel() const;
   Result<Link> make_tunnel(const RouteSocket::NewTunnel& tunnel);
   int tunnel_mtu() const;
+  void follow_mtu();
+  Result<void> set_pod_mtu(const AddressPool::Lease& lease);
   Result<void> set_peer_routes(const PeerPlans& plans, int family, std::vector<std::string>& problems);
   Result<void> set_tunnel_ends(const PeerPlans& plans);
   Result<std::vector<std::string>> set_peers_now(const std::vector<PodNetworkPeer>& peers, bool complete);

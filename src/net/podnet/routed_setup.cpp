@@ -43,6 +43,11 @@ Result<RoutedRanges> parse_ranges(const PodNetworkOptions& options) {
                  "the node's pod range " + options.pod_cidr + " is larger than a /16");
   }
   ORC_ASSIGN(ranges.cluster6, parse_cluster6(options.cluster_cidr6));
+  if ((options.ipv6_first || !options.ipv4) && !ranges.cluster6)
+    return Error(Error::invalid, "podnet", "IPv6 as the first or only family needs a range of IPv6 for pods");
+  if (!options.ipv4 && (!options.ipv6_first || !options.service_cidr.empty()))
+    return Error(Error::invalid, "podnet",
+                 "where pods have IPv6 alone it is their first family, and Services have no IPv4");
   if (!options.service_cidr6.empty()) {
     ORC_ASSIGN(const IpRange services6, IpRange::parse(options.service_cidr6));
     if (services6.base.is_v4() || !ranges.cluster6 || services6.overlaps(*ranges.cluster6)) {
@@ -109,7 +114,7 @@ Result<void> RoutedNetwork::start() {
 Result<void> RoutedNetwork::make_machine_parts() {
   ORC_TRY(make_gateway_link());
   ORC_TRY(in_namespace(options_.name_space, [&] { return set_machine_sysctls(); }));
-  if (options_.masquerade) {
+  if (options_.masquerade && options_.ipv4) {
     auto done = set_masquerade();
     if (!done) {
       engine_.log(LogLevel::warning, "podnet", "pods reach cluster addresses only: no masquerade",
@@ -119,6 +124,7 @@ Result<void> RoutedNetwork::make_machine_parts() {
   if (ranges_.cluster6) ORC_TRY(set_rules6());
   ORC_TRY(load_addresses());
   ORC_TRY(adopt_links());
+  follow_mtu();  // a process before this one may have been killed while it did so
   if (is_bridged()) {
     ORC_TRY(write_guard());
     ORC_TRY(plug_in_all());
@@ -146,7 +152,10 @@ Result<void> RoutedNetwork::claim_ranges() {
                             ranges_.services ? ranges_.services->to_string() : "",
                             ranges_.cluster6 ? ranges_.cluster6->to_string() : "",
                             ranges_.services6 ? ranges_.services6->to_string() : "",
-                            is_bridged() ? "bridge" : ""};
+                            is_bridged() ? "bridge" : "",
+                            !options_.ipv4        ? "IPv6"
+                            : options_.ipv6_first ? "IPv6,IPv4"
+                                                  : ""};
   if (resumed && !(journal_.state() == wanted)) {
     return Error(Error::conflict, "podnet",
                  options_.data_dir + " belongs to instance " + journal_.state().instance + " with pods in " +
@@ -157,7 +166,7 @@ Result<void> RoutedNetwork::claim_ranges() {
   ORC_ASSIGN(const std::vector<Link> links, routes_.links());
   ORC_ASSIGN(const std::vector<Route> routes, routes_.routes());
   const std::string own = resumed ? options_.instance : "";
-  ORC_TRY(check_range("--pod-cidr", ranges_.cluster, routes, links, own));
+  if (options_.ipv4) ORC_TRY(check_range("--pod-cidr", ranges_.cluster, routes, links, own));
   if (ranges_.services) ORC_TRY(check_range("--service-cidr", *ranges_.services, routes, links, own));
   underlay_mtu_ = underlay_mtu(routes, links);
   const bool tunnel = std::any_of(links.begin(), links.end(), [&](const Link& link) {
@@ -170,7 +179,8 @@ Result<void> RoutedNetwork::claim_ranges() {
   }
   mtu_ = tunnel ? tunnel_mtu() : options_.mtu > 0 ? options_.mtu : underlay_mtu_;
   ORC_TRY(journal_.record(wanted));
-  std::vector<IpRange> covers{ranges_.cluster};
+  std::vector<IpRange> covers;
+  if (options_.ipv4) covers.push_back(ranges_.cluster);
   if (ranges_.cluster6) covers.push_back(with_prefix(*ranges_.cluster6, ranges_.cluster));
   if (ranges_.services) covers.push_back(*ranges_.services);
   if (ranges_.services6) covers.push_back(*ranges_.services6);
@@ -201,7 +211,7 @@ Result<void> RoutedNetwork::make_gateway_link() {
     return Error(Error::conflict, "podnet", "link " + name + " was removed by somebody else at once");
   gateway_link_ = link->index;
   ORC_TRY(routes_.set_link(gateway_link_, "orchestra node gateway", true));
-  ORC_TRY(routes_.add_address(gateway_link_, gateway_, 32));
+  if (options_.ipv4) ORC_TRY(routes_.add_address(gateway_link_, gateway_, 32));
   if (ranges_.cluster6)
     ORC_TRY(routes_.add_address(gateway_link_, with_prefix(*ranges_.cluster6, gateway_), 128));
   if (ranges_.cluster6 && is_bridged())
@@ -223,6 +233,7 @@ Result<void> RoutedNetwork::make_gateway_link() {
 }
 
 Result<void> RoutedNetwork::set_machine_sysctls() {
+  if (!options_.ipv4) return set_sysctls6();
   ORC_TRY(journal_.set_sysctl("net/ipv4/ip_forward", "1"));
   // Redirects are sent when `all` OR the link says so; a pod that reaches itself through a Service leaves
   // by the link it came in on, which is what a redirect is about.
@@ -323,7 +334,8 @@ std::optional<IpAddress> RoutedNetwork::address_of_link(const std::string& link)
 /// A link without an alias is an attach that was cut off: removed.
 Result<void> RoutedNetwork::adopt_links() {
   ORC_ASSIGN(const std::vector<Link> links, routes_.links());
-  ORC_ASSIGN(const std::vector<Route> routes, routes_.routes());
+  ORC_ASSIGN(const std::vector<Route> routes, routes_.routes(options_.ipv4 ? 4 : 6));
+  const int whole = options_.ipv4 ? 32 : 128;  // the route of one pod
   for (const auto& link : links) {
     if (!is_pod_link(options_.instance, link.name)) continue;
     bool keep = false;
@@ -337,8 +349,9 @@ Result<void> RoutedNetwork::adopt_links() {
         keep = address && pool_.adopt(link.alias, *address);
       } else if (lease == nullptr && !link.alias.empty()) {
         for (const auto& route : routes) {
-          if (keep || route.link != link.index || route.destination.prefix != 32) continue;
-          keep = pool_.adopt(link.alias, route.destination.base);
+          if (keep || route.link != link.index || route.destination.prefix != whole) continue;
+          if (route.protocol != kRouteProtocol) continue;
+          keep = pool_.adopt(link.alias, number_of(route.destination.base));
         }
       }
     }

@@ -35,7 +35,7 @@ class Enforcer final : public PolicyEnforcer, public std::enable_shared_from_thi
         queue_(std::make_shared<SerialQueue>(engine)),
         session_(std::move(session)),
         elements_(std::move(elements)),
-        guard_(elements_, NftTable{table_, 4}) {}
+        guard_(elements_, NftTable{table_, options_.ipv4 ? 4 : 6}) {}
   ~Enforcer() override {
     if (timer_ != 0) engine_.cancel_timer(timer_);
   }
@@ -70,7 +70,7 @@ class Enforcer final : public PolicyEnforcer, public std::enable_shared_from_thi
       self->structure_.clear();
       std::string gone;
       for (const char* family : {"ip ", "ip6 "}) {
-        if (family == std::string_view("ip6 ") && !self->cluster6_) continue;
+        if (family == std::string_view("ip6 ") ? !self->cluster6_ : !self->options_.ipv4) continue;
         const std::string table = std::string("table ") + family + self->table_ + "\n";
         gone += table + "delete " + table;
       }
@@ -101,7 +101,7 @@ class Enforcer final : public PolicyEnforcer, public std::enable_shared_from_thi
     }
     if (torn_down_) return Error(Error::unavailable, "net", "the policy enforcer was torn down");
     PolicySet policies = PolicySet::read(*snapshot);
-    PolicyProgram program = PolicyProgram::compile(policies, *snapshot, options_.node);
+    PolicyProgram program = PolicyProgram::compile(policies, *snapshot, options_.node, cluster6_);
     PolicyApplyResult result{.policies = policies.policies.size(), .pods = program.selected};
     ORC_TRY(write(program, result));
     result.rejected = policies.rejected;
@@ -116,7 +116,7 @@ class Enforcer final : public PolicyEnforcer, public std::enable_shared_from_thi
   }
 
   Result<void> write(const PolicyProgram& program, PolicyApplyResult& result) {
-    std::string structure = structure_text(program, table_, local_);
+    std::string structure = options_.ipv4 ? structure_text(program, table_, local_) : "";
     if (cluster6_) structure += structure_text(program, table_, local_, cluster6_);
     if (structure == structure_) {
       const std::string changes = changes_of(program_, program, result.elements);
@@ -136,7 +136,7 @@ class Enforcer final : public PolicyEnforcer, public std::enable_shared_from_thi
   }
 
   std::string changes_of(const PolicyProgram& before, const PolicyProgram& after, std::size_t& count) const {
-    std::string out = element_changes(before, after, table_, count);
+    std::string out = options_.ipv4 ? element_changes(before, after, table_, count) : "";
     if (cluster6_) out += element_changes(before, after, table_, count, cluster6_);
     return out;
   }
@@ -145,9 +145,7 @@ class Enforcer final : public PolicyEnforcer, public std::enable_shared_from_thi
   std::uint32_t number_of(const IpAddress& address) const {
     if (address.is_v4()) return address.v4_number();
     if (!cluster6_ || !cluster6_->contains(address)) return 0;
-    IpAddress made;
-    std::copy_n(address.bytes.begin() + 12, 4, made.bytes.begin());
-    return made.v4_number();
+    return net::number_of(address).v4_number();
   }
 
   /// Tracked flows of this node's pods that the rules would refuse now.
@@ -163,7 +161,7 @@ class Enforcer final : public PolicyEnforcer, public std::enable_shared_from_thi
                                 local_);
       });
     };
-    auto removed = cut(4);
+    auto removed = options_.ipv4 ? cut(4) : Result<std::size_t>(std::size_t{0});
     if (removed) result.connections_cut = *removed;
     if (removed && cluster6_) {
       removed = cut(6);
@@ -190,7 +188,7 @@ class Enforcer final : public PolicyEnforcer, public std::enable_shared_from_thi
   Result<std::vector<PolicyCounter>> read_counters() {
     std::vector<std::string> texts;
     for (const char* family : {"ip ", "ip6 "}) {
-      if (family == std::string_view("ip6 ") && !cluster6_) continue;
+      if (family == std::string_view("ip6 ") ? !cluster6_ : !options_.ipv4) continue;
       ORC_ASSIGN(texts.emplace_back(), session_->list(std::string("list counters table ") + family + table_));
     }
     std::vector<PolicyCounter> out;
@@ -241,10 +239,13 @@ Result<std::shared_ptr<PolicyEnforcer>> PolicyEnforcer::create(Engine& engine,
     return Error(Error::invalid, "net",
                  "policies are enforced for IPv4 pods; pod_cidr is " + options.pod_cidr);
   ORC_ASSIGN(const std::optional<net::IpRange> cluster6, net::parse_cluster6(options.cluster_cidr6));
+  if (!options.ipv4 && !cluster6)
+    return Error(Error::invalid, "net", "policies for pods of IPv6 alone need their cluster's range");
   ORC_ASSIGN(auto session, net::NftSession::open(options.name_space));
   // Tried, not guessed: a table with what the layout needs is made and removed in one transaction.
   const std::string scratch = net::nft_table_name(options.instance, "_npt");
-  ORC_TRY(session->run(net::structure_text({}, scratch, local) + "delete table ip " + scratch + "\n"));
+  if (options.ipv4)
+    ORC_TRY(session->run(net::structure_text({}, scratch, local) + "delete table ip " + scratch + "\n"));
   if (cluster6) {
     ORC_TRY(session->run(net::structure_text({}, scratch, local, cluster6) + "delete table ip6 " + scratch +
                          "\n"));

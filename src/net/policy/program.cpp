@@ -18,17 +18,20 @@ std::string name_of(const char* prefix, const std::string& text) {
   return out;
 }
 
-std::optional<std::uint32_t> v4_of(const NetworkPod& pod) {
+std::optional<std::uint32_t> number_of_pod(const NetworkPod& pod, const std::optional<IpRange>& cluster6) {
+  std::optional<std::uint32_t> out;
   for (const std::string& text : pod.addresses) {
     const auto address = IpAddress::parse(text);
     if (address && address->is_v4()) return address->v4_number();
+    if (address && cluster6 && cluster6->contains(*address)) out = number_of(*address).v4_number();
   }
-  return std::nullopt;
+  return out;
 }
 
 class Compiler {
  public:
-  Compiler(const PolicySet& set, const NetworkSnapshot& snapshot) : set_(set), snapshot_(snapshot) {}
+  Compiler(const PolicySet& set, const NetworkSnapshot& snapshot, const std::optional<IpRange>& cluster6)
+      : set_(set), snapshot_(snapshot), cluster6_(cluster6) {}
 
   PolicyProgram compile(const std::string& node) {
     program_.active = !set_.policies.empty();
@@ -41,7 +44,7 @@ class Compiler {
 
  private:
   void add_pod(const NetworkPod& pod) {
-    const auto address = v4_of(pod);
+    const auto address = number_of_pod(pod, cluster6_);
     if (!address) return;
     program_.known.insert(*address);
     std::vector<const Policy*> closing[2];
@@ -103,7 +106,7 @@ class Compiler {
     if (!fresh) return name;
     for (const auto& [key, pod] : snapshot_.pods) {
       if (!is_peer(peer, *pod, snapshot_)) continue;
-      if (const auto address = v4_of(*pod)) made->second.insert(*address);
+      if (const auto address = number_of_pod(*pod, cluster6_)) made->second.insert(*address);
     }
     return name;
   }
@@ -113,7 +116,7 @@ class Compiler {
     const auto [made, fresh] = program_.port_sets.try_emplace(name);
     if (!fresh) return name;
     for (const auto& [key, pod] : snapshot_.pods) {
-      const auto address = is_subject(*pod) ? v4_of(*pod) : std::nullopt;
+      const auto address = is_subject(*pod) ? number_of_pod(*pod, cluster6_) : std::nullopt;
       if (!address) continue;
       for (const NetworkPodPort& one : pod->ports) {
         if (one.name == port.name && one.protocol == port.protocol) made->second.insert({*address, one.port});
@@ -124,6 +127,7 @@ class Compiler {
 
   const PolicySet& set_;
   const NetworkSnapshot& snapshot_;
+  const std::optional<IpRange> cluster6_;
   PolicyProgram program_;
 };
 
@@ -182,8 +186,8 @@ std::map<std::string, std::set<std::string>> elements_of(const PolicyProgram& pr
 }  // namespace
 
 PolicyProgram PolicyProgram::compile(const PolicySet& set, const NetworkSnapshot& snapshot,
-                                     const std::string& node) {
-  return Compiler(set, snapshot).compile(node);
+                                     const std::string& node, const std::optional<IpRange>& cluster6) {
+  return Compiler(set, snapshot, cluster6).compile(node);
 }
 
 bool PolicyProgram::accept(Address source, Address destination, IpProtocol protocol, std::uint16_t port,

@@ -42,8 +42,9 @@ struct PolicyProgram {
   std::size_t selected = 0;                        ///< pods of this node that a policy limits
   bool active = false;                             ///< there are policies at all
 
-  static PolicyProgram compile(const PolicySet& set, const NetworkSnapshot& snapshot,
-                               const std::string& node);
+  /// With `cluster6` pods that have IPv6 alone are known by what their addresses are made of.
+  static PolicyProgram compile(const PolicySet& set, const NetworkSnapshot& snapshot, const std::string& node,
+                               const std::optional<IpRange>& cluster6 = {});
   /// The first packet of a connection. Ends of IPv6 have the number of the IPv4 address that they are made
   /// of, 0 when they are made of none.
   struct Packet {
