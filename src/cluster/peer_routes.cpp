@@ -1,7 +1,5 @@
 #include "cluster/peer_routes.hpp"
 
-#include <algorithm>
-
 #include "cluster/options.hpp"
 #include "net/podnet/dual_stack.hpp"
 
@@ -42,8 +40,8 @@ std::string second_name_server(const NetworkSnapshot& snapshot, const std::strin
   std::string first, next;
   for (const auto& [key, node] : snapshot.nodes) {  // by name
     if (node->name == own_name || !node->ready) continue;
-    const auto range = std::find_if(node->pod_cidrs.begin(), node->pod_cidrs.end(), is_v4);
-    const std::string address = range == node->pod_cidrs.end() ? "" : address_in(*range, 1);
+    // Of the first family, as this node's own name server.
+    const std::string address = node->pod_cidrs.empty() ? "" : address_in(node->pod_cidrs.front(), 1);
     if (first.empty()) first = address;
     if (next.empty() && node->name > own_name) next = address;
   }

@@ -111,7 +111,9 @@ Result<void> ensure_service(const Asking& ask, const BootstrapOptions& options) 
              {"ports", json::array{json::object{
                            {"name", "https"}, {"port", 443}, {"protocol", "TCP"}, {"targetPort", target}}}}});
   ORC_TRY(ensure(ask, std::move(service)));
-  if (options.advertise_host.empty()) return {};
+  // An address of IPv4 leads nobody to a Service that has none; pods are told one of theirs (serve_pods).
+  const bool four = options.advertise_host.find(':') == std::string::npos;
+  if (options.advertise_host.empty() || (range.family == 6 && four)) return {};
 
   json::value endpoints = named("v1", "Endpoints", "default", "kubernetes");
   set_at(endpoints, "/metadata/labels", json::object{{"endpointslice.kubernetes.io/skip-mirror", "true"}});
@@ -122,7 +124,7 @@ Result<void> ensure_service(const Asking& ask, const BootstrapOptions& options) 
                            {"name", "https"}, {"port", options.advertise_port}, {"protocol", "TCP"}}}}}});
   json::value slice = named("discovery.k8s.io/v1", "EndpointSlice", "default", "kubernetes");
   set_at(slice, "/metadata/labels", json::object{{"kubernetes.io/service-name", "kubernetes"}});
-  slice.get_object()["addressType"] = options.advertise_host.find(':') == std::string::npos ? "IPv4" : "IPv6";
+  slice.get_object()["addressType"] = four ? "IPv4" : "IPv6";
   slice.get_object()["endpoints"] =
       json::array{json::object{{"addresses", json::array{json::value(options.advertise_host)}},
                                {"conditions", json::object{{"ready", true}}}}};

@@ -453,9 +453,9 @@ TEST_CASE("a Service of both families takes an address of each range and gives b
 }
 
 TEST_CASE("ranges of Services that the server cannot use are refused") {
-  for (const char* bad :
-       {"fd00:10:96::/112", "10.96.0.0/16,10.97.0.0/16", "10.96.0.0/16,fd00:10:96::/64", "10.96.0.0/31",
-        "10.96.0.0/16,", "10.96.0.0/16,fd00::/112,fd01::/112", "10.96.0.0/1x"}) {
+  for (const char* bad : {"fd00:10:96::/64", "fd00::/112,fd01::/112", "10.96.0.0/16,10.97.0.0/16",
+                          "10.96.0.0/16,fd00:10:96::/64", "10.96.0.0/31", "10.96.0.0/16,",
+                          "10.96.0.0/16,fd00::/112,fd01::/112", "10.96.0.0/1x"}) {
     Engine engine;
     ApiServerOptions options;
     options.service_cidr = bad;

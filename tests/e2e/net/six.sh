@@ -34,7 +34,8 @@ wait_for 10 headless && pass "the headless name has each pod's address" || faile
 reversed() { in_pod "$(pod_on a)" "nslookup $(kubectl get service web -o 'jsonpath={.spec.clusterIP}')" 2>&1 | matches 'name = web.default.svc.cluster.local'; }
 wait_for 10 reversed && pass "and the virtual address has its name" || failed "$(in_pod "$(pod_on a)" "nslookup $(kubectl get service web -o 'jsonpath={.spec.clusterIP}')" 2>&1)"
 for from in a b; do
-  in_pod "$(pod_on $from)" 'nc -w 3 "$KUBERNETES_SERVICE_HOST" "$KUBERNETES_SERVICE_PORT" </dev/null' && pass "from $from a pod reaches the API at the address of its environment" || failed "from $from: $(in_pod "$(pod_on $from)" 'env | grep KUBERNETES; nc -w 3 -v "$KUBERNETES_SERVICE_HOST" "$KUBERNETES_SERVICE_PORT" </dev/null' 2>&1)"
+  api() { in_pod "$(pod_on $from)" 'nc -w 3 "$KUBERNETES_SERVICE_HOST" "$KUBERNETES_SERVICE_PORT" </dev/null'; }
+  wait_for 5 api && pass "from $from a pod reaches the API at the address of its environment" || failed "from $from: $(kubectl get endpointslices kubernetes -o yaml)"
 done
 kubectl patch service web --type merge -p '{"spec":{"type":"NodePort","ports":[{"name":"http","port":80,"targetPort":8000,"nodePort":30080}]}}' >/dev/null || failed "patch"
 on b ip -6 addr add 2001:db8::b/64 dev eth0 nodad; ip -6 addr add 2001:db8::100/64 dev switch nodad
