@@ -79,18 +79,21 @@ TEST_CASE("peers are the other nodes; one without an address or a range is not k
 }
 
 TEST_CASE("the second name server of a pod is that of the next ready node, around the end of the names") {
-  const auto second = [](const std::string& own, const std::vector<std::pair<std::string, bool>>& nodes) {
+  const auto second = [](const std::string& own, const std::vector<std::pair<std::string, bool>>& nodes,
+                         bool six_first = false) {
     NetworkInputs inputs;
     inputs.nodes.synced = true;
     for (const auto& [name, ready] : nodes) {
-      inputs.nodes.objects.push_back(
-          known_node(name, R"("fd00::/120","10.244.)" + std::to_string(name[0] - 'a') + R"(.0/24")",
-                     R"(],"conditions":[{"type":"Ready","status":")" +
-                         std::string(ready ? "True" : "Unknown") + R"("})"));
+      const std::string number = std::to_string(name[0] - 'a');
+      const std::string four = "\"10.244." + number + ".0/24\"", six = "\"fd00::" + number + "00/120\"";
+      inputs.nodes.objects.push_back(known_node(name, six_first ? six + "," + four : four + "," + six,
+                                                R"(],"conditions":[{"type":"Ready","status":")" +
+                                                    std::string(ready ? "True" : "Unknown") + R"("})"));
     }
     return second_name_server(*NetworkSnapshot::build(inputs), own);
   };
   CHECK(second("a", {{"a", true}, {"b", true}, {"c", true}}) == "10.244.1.1");
+  CHECK(second("a", {{"a", true}, {"b", true}, {"c", true}}, true) == "fd00::101");
   CHECK(second("b", {{"a", true}, {"b", true}, {"c", true}}) == "10.244.2.1");
   CHECK(second("c", {{"a", true}, {"b", true}, {"c", true}}) == "10.244.0.1");
   CHECK(second("a", {{"a", true}, {"b", false}, {"c", true}}) == "10.244.2.1");
