@@ -6,9 +6,11 @@
 // it), co_await suspends. Dropping a Pending lets the work go on; cancel() asks for its end. There is
 // no blocking twin of any call. wait() on an engine's event thread answers would_deadlock.
 // Thread safe; a Pending is movable, and has one consumer. Since 0.1.
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <coroutine>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -36,24 +38,30 @@ struct PendingState {
   std::optional<Result<T>> result;
   std::function<void(Result<T>)> callback;
   std::function<void()> on_cancel;
+  bool done = false;  ///< the answer was decided; a callback may have taken it
   bool cancelled = false;
+  std::atomic<std::uint32_t> promises{0};  ///< copies of the Promise that are left
 
   void complete(Result<T> value) {
     std::function<void(Result<T>)> call;
+    std::function<void()> unused;  // what it holds goes after the lock
     {
       std::lock_guard lock(mutex);
-      if (result) return;
-      on_cancel = nullptr;
+      if (done) return;
+      done = true;
+      unused.swap(on_cancel);
       if (callback) {
-        call = std::move(callback);
-        callback = nullptr;
-        result.emplace(abandoned_error());  // consumed
+        call.swap(callback);
       } else {
         result.emplace(std::move(value));
       }
       ready.notify_all();
     }
     if (call) call(std::move(value));
+  }
+  bool is_done() {
+    std::lock_guard lock(mutex);
+    return done;
   }
 };
 }  // namespace detail
@@ -66,6 +74,7 @@ class [[nodiscard]] Pending {
   /// An answer that is there already.
   Pending(Result<T> ready) : state_(std::make_shared<detail::PendingState<T>>()) {
     state_->result.emplace(std::move(ready));
+    state_->done = true;
   }
   Pending(Error error) : Pending(Result<T>(std::move(error))) {}
   Pending(Pending&&) noexcept = default;
@@ -74,28 +83,26 @@ class [[nodiscard]] Pending {
   /// Waits at most `deadline`. `deadline_exceeded` leaves the work running; wait again or cancel().
   Result<T> wait(Duration deadline) {
     std::unique_lock lock(state_->mutex);
-    if (!state_->result) {
+    if (!state_->done) {
       if (detail::on_event_thread()) return detail::would_deadlock_error();
-      if (!state_->ready.wait_for(lock, deadline, [&] { return state_->result.has_value(); })) {
+      if (!state_->ready.wait_for(lock, deadline, [&] { return state_->done; })) {
         return detail::deadline_error(deadline);
       }
     }
+    if (!state_->result) return detail::abandoned_error();  // a callback took it
     return std::move(*state_->result);
   }
 
-  bool is_ready() const {
-    std::lock_guard lock(state_->mutex);
-    return state_->result.has_value();
-  }
+  bool is_ready() const { return state_->is_done(); }
 
   /// Calls `callback` exactly once with the answer. May be called once, instead of wait().
   void on_ready(std::function<void(Result<T>)> callback) {
     std::unique_lock lock(state_->mutex);
-    if (!state_->result) {
+    if (!state_->done) {
       state_->callback = std::move(callback);
       return;
     }
-    Result<T> value = std::move(*state_->result);
+    Result<T> value = state_->result ? std::move(*state_->result) : Result<T>(detail::abandoned_error());
     lock.unlock();
     callback(std::move(value));
   }
@@ -109,7 +116,7 @@ class [[nodiscard]] Pending {
     std::function<void()> call;
     {
       std::lock_guard lock(state_->mutex);
-      if (state_->result || state_->cancelled) return;
+      if (state_->done || state_->cancelled) return;
       state_->cancelled = true;
       call = std::move(state_->on_cancel);
     }
@@ -143,25 +150,33 @@ class [[nodiscard]] Pending {
 template <class T = void>
 class Promise {
  public:
-  Promise() : guard_(std::make_shared<Guard>()) {}
-  Pending<T> pending() const { return Pending<T>(guard_->state); }
-  void set(Result<T> value) const { guard_->state->complete(std::move(value)); }
+  Promise() : state_(std::make_shared<detail::PendingState<T>>()) { state_->promises = 1; }
+  Promise(const Promise& other) : state_(other.state_) {
+    if (state_) state_->promises.fetch_add(1, std::memory_order_relaxed);
+  }
+  Promise(Promise&&) noexcept = default;
+  Promise& operator=(Promise other) noexcept {
+    state_.swap(other.state_);
+    return *this;
+  }
+  ~Promise() {
+    if (!state_ || state_->promises.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+    if (!state_->is_done()) state_->complete(detail::abandoned_error());
+  }
+  Pending<T> pending() const { return Pending<T>(state_); }
+  void set(Result<T> value) const { state_->complete(std::move(value)); }
   /// Called (once, on the cancelling thread) when the consumer cancels.
   void on_cancel(std::function<void()> call) const {
-    std::lock_guard lock(guard_->state->mutex);
-    if (!guard_->state->result) guard_->state->on_cancel = std::move(call);
+    std::lock_guard lock(state_->mutex);
+    if (!state_->done) state_->on_cancel = std::move(call);
   }
   bool cancelled() const {
-    std::lock_guard lock(guard_->state->mutex);
-    return guard_->state->cancelled;
+    std::lock_guard lock(state_->mutex);
+    return state_->cancelled;
   }
 
  private:
-  struct Guard {
-    std::shared_ptr<detail::PendingState<T>> state = std::make_shared<detail::PendingState<T>>();
-    ~Guard() { state->complete(detail::abandoned_error()); }
-  };
-  std::shared_ptr<Guard> guard_;
+  std::shared_ptr<detail::PendingState<T>> state_;
 };
 
 template <class T>

@@ -122,10 +122,7 @@ class Waiter : public std::enable_shared_from_this<Waiter<T>> {
   }
 
  private:
-  bool answered() const {
-    std::lock_guard lock(state_->mutex);
-    return state_->result.has_value();
-  }
+  bool answered() const { return state_->is_done(); }
   Engine& engine_;
   std::shared_ptr<detail::PendingState<T>> state_ = std::make_shared<detail::PendingState<T>>();
   std::atomic<Engine::TimerId> timer_{0};
