@@ -2,6 +2,7 @@
 #include "store/transport/client_wire.hpp"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 
 #include "store/mvcc/command.hpp"
@@ -116,14 +117,19 @@ Result<ServerHello> decode_server_hello(std::string_view frame) {
   return hello;
 }
 
+std::string encode_call(std::uint64_t id, ClientOp op, std::string&& body) {
+  std::array<char, 9> head;
+  FixedWriter out(head.data());
+  out.u64(id);
+  out.u8(static_cast<std::uint8_t>(op));
+  body.insert(0, head.data(), head.size());
+  return std::move(body);
+}
 std::string encode_call(std::uint64_t id, ClientOp op, std::string_view body) {
   std::string bytes;
   bytes.reserve(body.size() + 9);
-  Writer out(bytes);
-  out.u64(id);
-  out.u8(static_cast<std::uint8_t>(op));
   bytes.append(body);
-  return bytes;
+  return encode_call(id, op, std::move(bytes));
 }
 Result<Call> decode_call(std::string_view frame) {
   Reader in(frame);
@@ -137,11 +143,13 @@ Result<Call> decode_call(std::string_view frame) {
 }
 
 std::string encode_server_frame(ServerFrame kind, std::uint64_t id, std::string_view body) {
-  std::string bytes;
-  bytes.reserve(body.size() + 9);
-  Writer out(bytes);
+  std::array<char, 9> head;
+  FixedWriter out(head.data());
   out.u8(static_cast<std::uint8_t>(kind));
   out.u64(id);
+  std::string bytes;
+  bytes.reserve(body.size() + head.size());
+  bytes.append(head.data(), head.size());
   bytes.append(body);
   return bytes;
 }

@@ -70,6 +70,8 @@ struct ServerHello {
 Result<ServerHello> decode_server_hello(std::string_view frame);
 
 std::string encode_call(std::uint64_t id, ClientOp op, std::string_view body);
+/// In the memory of `body`.
+std::string encode_call(std::uint64_t id, ClientOp op, std::string&& body);
 Result<Call> decode_call(std::string_view frame);
 
 std::string encode_server_frame(ServerFrame kind, std::uint64_t id, std::string_view body);

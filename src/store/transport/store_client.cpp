@@ -419,10 +419,18 @@ void ClientImpl::submit(ClientOp op, std::string body, std::function<void(Result
       const Duration limit = deadline == Duration{} ? options_.call_deadline : deadline;
       Waiting waiting{op,   std::move(body), std::move(done), std::move(chunk), steady_now() + limit.count(),
                       false};
-      if (up_) waiting.sent = connection_->send(encode_call(id, op, waiting.body)).has_value();
-      if (waiting.sent && !repeatable(op)) std::string().swap(waiting.body);
-      waiting_.emplace(id, std::move(waiting));
-      return;
+      if (up_) {
+        // What may be sent again is kept.
+        auto sent = connection_->send(repeatable(op) ? encode_call(id, op, waiting.body)
+                                                     : encode_call(id, op, std::move(waiting.body)));
+        waiting.sent = sent.has_value();
+        if (!sent) refused = sent.error();
+      }
+      if (!refused) {
+        waiting_.emplace(id, std::move(waiting));
+        return;
+      }
+      done = std::move(waiting.done);
     }
   }
   done(*refused);
@@ -574,12 +582,12 @@ void ClientImpl::on_watch_frame(const std::shared_ptr<ClientWatch>& watch, const
 
 void ClientImpl::more(ClientWatch& watch) {
   std::lock_guard lock(mutex_);
-  if (up_) (void)connection_->send(encode_call(watch.id, ClientOp::watch_more, {}));
+  if (up_) (void)connection_->send(encode_call(watch.id, ClientOp::watch_more, std::string()));
 }
 void ClientImpl::close(const std::shared_ptr<ClientWatch>& watch) {
   std::lock_guard lock(mutex_);
   if (watches_.erase(watch->id) == 0) return;
-  if (up_) (void)connection_->send(encode_call(watch->id, ClientOp::watch_cancel, {}));
+  if (up_) (void)connection_->send(encode_call(watch->id, ClientOp::watch_cancel, std::string()));
 }
 
 // ---- the connection

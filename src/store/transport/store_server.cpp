@@ -97,6 +97,7 @@ struct StoreServer::Impl : std::enable_shared_from_this<StoreServer::Impl> {
   template <class T, class Start, class Write>
   void write_reply(const std::shared_ptr<Client>& client, std::uint64_t id, Start start_write, Write write) {
     ++client->calls;
+    bool queued = false;
     auto run = [self = shared_from_this(), client, id, start_write = std::move(start_write),
                 write]() mutable {
       Pending<T> pending = start_write(*self->store);
@@ -116,9 +117,15 @@ struct StoreServer::Impl : std::enable_shared_from_this<StoreServer::Impl> {
     };
     {
       std::lock_guard lock(turns_mutex);
-      if (client->queued.empty()) turns.push_back(client);
-      client->queued.push_back(std::move(run));
+      if (!taking_turns && turns.empty() && writing < kWritesMax) {
+        ++writing;  // nobody waits: it need not stand in line
+      } else {
+        if (client->queued.empty()) turns.push_back(client);
+        client->queued.push_back(std::move(run));
+        queued = true;
+      }
     }
+    if (!queued) return run();
     next_turns(0);
   }
   /// `ended` writes are done: others may begin. One caller at a time works, so that answers that come at once
