@@ -1,7 +1,8 @@
 // LeaderElection: campaign, hold, lose, campaign again.
 //
 // Everything happens in answers and timers on engine threads; each carries the round it belongs to, and one
-// of an older round is ignored. A round ends when leadership is lost, an attempt fails, or stop() comes.
+// of an older round is ignored: but for a lease that it brings, which is given back. A round ends when
+// leadership is lost, an attempt fails, or stop() comes.
 #include "orchestra/leader_election.hpp"
 
 #include <condition_variable>
@@ -18,36 +19,45 @@ struct LeaderElection::Impl : std::enable_shared_from_this<LeaderElection::Impl>
 
   std::int64_t now() const { return engine.clock().now().steady_ns; }
 
-  /// `handler(self, answer)` if the round is still the same when the answer comes.
-  template <class T, class F>
-  void then(Pending<T> pending, F handler) {
-    pending.on_ready([weak = weak_from_this(), round = current_round(), handler](Result<T> answer) {
+  using Round = std::uint64_t;
+  bool is_now(Round at) const {
+    std::lock_guard lock(mutex);
+    return round == at;
+  }
+  /// `handler(self, answer)` if the round is still `at` when the answer comes, else `late(answer)`.
+  template <class T, class F, class Late>
+  void then(Round at, Pending<T> pending, F handler, Late late) {
+    pending.on_ready([weak = weak_from_this(), at, handler, late](Result<T> answer) {
       auto self = weak.lock();
-      if (self && self->current_round() == round) handler(*self, std::move(answer));
+      if (self && self->is_now(at)) return handler(*self, std::move(answer));
+      late(answer);
     });
+  }
+  template <class T, class F>
+  void then(Round at, Pending<T> pending, F handler) {
+    then(at, std::move(pending), handler, [](const Result<T>&) {});
   }
   template <class F>
-  void after(Duration delay, F handler) {
-    engine.after(delay, [weak = weak_from_this(), round = current_round(), handler] {
+  void after(Round at, Duration delay, F handler) {
+    engine.after(delay, [weak = weak_from_this(), at, handler] {
       auto self = weak.lock();
-      if (self && self->current_round() == round) handler(*self);
+      if (self && self->is_now(at)) handler(*self);
     });
   }
-  std::uint64_t current_round() const {
-    std::lock_guard lock(mutex);
-    return round;
-  }
 
-  void campaign();
-  void attempt(LeaseId granted, std::int64_t granted_at);
-  void wait_for_vacancy(Revision after_revision);
-  void held_by(const KeyValue& holder, Revision at);
-  void look_at_watch();
-  void elected(Revision revision, LeaseId granted, std::int64_t granted_at);
-  void keep_alive();
-  void lose(const Error& why);
-  void again_later() {
-    after(options.retry, [](Impl& self) { self.campaign(); });
+  void campaign(Round at);
+  void attempt(Round at, LeaseId granted, std::int64_t granted_at);
+  void wait_for_vacancy(Round at, Revision after_revision);
+  void held_by(Round at, const KeyValue& holder, Revision revision);
+  void look_at_watch(Round at);
+  void elected(Round at, Revision revision, LeaseId granted, std::int64_t granted_at);
+  void keep_alive(Round at);
+  void lose(Round at, const Error& why);
+  void again_later(Round at) {
+    after(at, options.retry, [at](Impl& self) { self.campaign(at); });
+  }
+  static void give_back(StateStore& store, LeaseId id) {
+    store.lease_revoke(id).on_ready([](Result<void>) {});
   }
   void call(const std::function<void()>& callback);
 
@@ -57,7 +67,7 @@ struct LeaderElection::Impl : std::enable_shared_from_this<LeaderElection::Impl>
 
   mutable std::mutex mutex;
   std::condition_variable called;
-  std::uint64_t round = 0;
+  Round round = 0;
   bool stopped = true;
   bool holds = false;
   Revision token = 0;
@@ -82,20 +92,25 @@ void LeaderElection::Impl::call(const std::function<void()>& callback) {
   called.notify_all();
 }
 
-void LeaderElection::Impl::campaign() {
-  then(store->get(options.key), [](Impl& self, Result<GetResult> found) {
-    if (!found) return self.again_later();
-    if (found->kv) return self.held_by(*found->kv, found->revision);
-    const std::int64_t at = self.now();
-    self.then(self.store->lease_grant(self.options.ttl), [at](Impl& campaigner, Result<LeaseId> granted) {
-      if (!granted) return campaigner.again_later();
-      campaigner.attempt(*granted, at);
-    });
+void LeaderElection::Impl::campaign(Round at) {
+  then(at, store->get(options.key), [at](Impl& self, Result<GetResult> found) {
+    if (!found) return self.again_later(at);
+    if (found->kv) return self.held_by(at, *found->kv, found->revision);
+    const std::int64_t asked = self.now();
+    self.then(
+        at, self.store->lease_grant(self.options.ttl),
+        [at, asked](Impl& campaigner, Result<LeaseId> granted) {
+          if (!granted) return campaigner.again_later(at);
+          campaigner.attempt(at, *granted, asked);
+        },
+        [store = self.store](const Result<LeaseId>& granted) {
+          if (granted) give_back(*store, *granted);
+        });
   });
 }
 
 /// The transaction checks the vacancy and, by putting with the lease, that the lease still lives.
-void LeaderElection::Impl::attempt(LeaseId granted, std::int64_t granted_at) {
+void LeaderElection::Impl::attempt(Round at, LeaseId granted, std::int64_t granted_at) {
   Txn txn;
   txn.compares.push_back({Key(options.key), Compare::Target::create, Compare::Op::equal, 0});
   TxnOp op;
@@ -107,42 +122,47 @@ void LeaderElection::Impl::attempt(LeaseId granted, std::int64_t granted_at) {
   holder.type = TxnOp::Type::range;
   holder.range = Key(options.key);
   txn.otherwise.push_back(std::move(holder));
-  then(store->txn(std::move(txn)), [granted, granted_at](Impl& self, Result<TxnResult> done) {
-    if (done && done->succeeded) return self.elected(done->revision, granted, granted_at);
-    // Also after an unknown outcome: revoking takes the key with it, if it was written.
-    self.store->lease_revoke(granted).on_ready([](Result<void>) {});
-    if (!done) return self.again_later();
-    self.held_by(done->ops.at(0).range.items.at(0), done->revision);
-  });
+  then(
+      at, store->txn(std::move(txn)),
+      [at, granted, granted_at](Impl& self, Result<TxnResult> done) {
+        if (done && done->succeeded) return self.elected(at, done->revision, granted, granted_at);
+        // Also after an unknown outcome: revoking takes the key with it, if it was written.
+        give_back(*self.store, granted);
+        if (!done) return self.again_later(at);
+        self.held_by(at, done->ops.at(0).range.items.at(0), done->revision);
+      },
+      [store = store, granted](const Result<TxnResult>&) { give_back(*store, granted); });
 }
 
-void LeaderElection::Impl::held_by(const KeyValue& holder, Revision at) {
-  if (!options.on_busy) return wait_for_vacancy(at);
+void LeaderElection::Impl::held_by(Round at, const KeyValue& holder, Revision revision) {
+  if (!options.on_busy) return wait_for_vacancy(at, revision);
   const Error busy(Error::busy, "store", "the key " + options.key + " is held by another");
   call([&] { options.on_busy(Error(busy).with_detail(holder)); });
 }
 
-void LeaderElection::Impl::wait_for_vacancy(Revision after_revision) {
+void LeaderElection::Impl::wait_for_vacancy(Round at, Revision after_revision) {
   WatchOptions wanted;
   wanted.range = Key(options.key);
   wanted.after = after_revision;
   auto opened = store->watch(std::move(wanted));
-  if (!opened) return again_later();
+  if (!opened) return again_later(at);
   {
     std::lock_guard lock(mutex);
+    if (round != at) return;
     watch = std::make_shared<Watch>(std::move(*opened));
   }
-  look_at_watch();
+  look_at_watch(at);
 }
 
 /// Reads what the watch has; a removal of the key ends the wait, or the leadership.
-void LeaderElection::Impl::look_at_watch() {
+void LeaderElection::Impl::look_at_watch(Round at) {
   std::shared_ptr<Watch> open;
-  Revision held = 0;
+  bool held = false;
   {
     std::lock_guard lock(mutex);
+    if (round != at) return;
     open = watch;
-    held = holds ? token : 0;
+    held = holds;
   }
   if (!open) return;
   bool removed = false;
@@ -152,41 +172,45 @@ void LeaderElection::Impl::look_at_watch() {
   if (removed || open->error()) {
     {
       std::lock_guard lock(mutex);
+      if (round != at) return;
       watch.reset();
     }
-    if (held != 0) {
+    if (held) {
       return lose(
-          Error(Error::expired, "store", "the key " + options.key + " was removed or its lease ended"));
+          at, Error(Error::expired, "store", "the key " + options.key + " was removed or its lease ended"));
     }
-    return open->error() ? again_later() : campaign();
+    return open->error() ? again_later(at) : campaign(at);
   }
-  open->notify([weak = weak_from_this(), at = current_round()] {
+  open->notify([weak = weak_from_this(), at] {
     auto self = weak.lock();
     if (!self) return;
     self->engine.post([weak, at] {  // the callback must not use the watch itself
-      auto again = weak.lock();
-      if (again && again->current_round() == at) again->look_at_watch();
+      if (auto again = weak.lock()) again->look_at_watch(at);
     });
   });
 }
 
-void LeaderElection::Impl::elected(Revision revision, LeaseId granted, std::int64_t granted_at) {
+void LeaderElection::Impl::elected(Round at, Revision revision, LeaseId granted, std::int64_t granted_at) {
+  bool late = false;
   {
     std::lock_guard lock(mutex);
-    if (stopped) return;
-    holds = true;
-    token = revision;
-    lease = granted;
-    valid_until = granted_at + Duration(options.ttl).count();
+    late = round != at;
+    if (!late) {
+      holds = true;
+      token = revision;
+      lease = granted;
+      valid_until = granted_at + Duration(options.ttl).count();
+    }
   }
+  if (late) return give_back(*store, granted);
   call([this, revision] {
     if (options.on_elected) options.on_elected(revision);
   });
-  after(Duration(options.ttl) / 3, [](Impl& self) { self.keep_alive(); });
-  wait_for_vacancy(revision);
+  after(at, Duration(options.ttl) / 3, [at](Impl& self) { self.keep_alive(at); });
+  wait_for_vacancy(at, revision);
 }
 
-void LeaderElection::Impl::keep_alive() {
+void LeaderElection::Impl::keep_alive(Round at) {
   const std::int64_t asked = now();
   LeaseId held = 0;
   std::int64_t until = 0;
@@ -196,34 +220,31 @@ void LeaderElection::Impl::keep_alive() {
     until = valid_until;
   }
   if (asked >= until)
-    return lose(Error(Error::expired, "store", "the lease could not be kept alive in time"));
-  then(store->lease_keep_alive(held), [asked](Impl& self, Result<void> kept) {
-    if (!kept && kept.error().is(Error::not_found)) return self.lose(kept.error());
+    return lose(at, Error(Error::expired, "store", "the lease could not be kept alive in time"));
+  then(at, store->lease_keep_alive(held), [at, asked](Impl& self, Result<void> kept) {
+    if (!kept && kept.error().is(Error::not_found)) return self.lose(at, kept.error());
     if (kept) {
       std::lock_guard lock(self.mutex);
       self.valid_until = asked + Duration(self.options.ttl).count();
     }
-    self.after(Duration(self.options.ttl) / (kept ? 3 : 10), [](Impl& holder) { holder.keep_alive(); });
+    self.after(at, Duration(self.options.ttl) / (kept ? 3 : 10),
+               [at](Impl& holder) { holder.keep_alive(at); });
   });
 }
 
-void LeaderElection::Impl::lose(const Error& why) {
+void LeaderElection::Impl::lose(Round at, const Error& why) {
   std::shared_ptr<Watch> dropped;
   {
     std::lock_guard lock(mutex);
-    if (!holds) return;
+    if (!holds || round != at) return;
     holds = false;
-    ++round;
+    at = ++round;
     dropped = std::move(watch);
   }
   call([&] {
     if (options.on_lost) options.on_lost(why);
   });
-  {
-    std::lock_guard lock(mutex);
-    if (stopped) return;  // by the callback
-  }
-  campaign();
+  if (is_now(at)) campaign(at);  // else stopped, by the callback
 }
 
 LeaderElection::LeaderElection(Engine& engine, std::shared_ptr<StateStore> store,
@@ -236,13 +257,14 @@ Result<void> LeaderElection::start() {
       impl_->options.ttl < std::chrono::seconds(1)) {
     return Error(Error::invalid, "store", "an election needs a key, an identity and a ttl of at least 1 s");
   }
+  Impl::Round at = 0;
   {
     std::lock_guard lock(impl_->mutex);
     if (!impl_->stopped) return {};
     impl_->stopped = false;
-    ++impl_->round;
+    at = ++impl_->round;
   }
-  impl_->campaign();
+  impl_->campaign(at);
   return {};
 }
 
@@ -260,7 +282,7 @@ void LeaderElection::stop() {
       return impl_->calling == std::thread::id() || impl_->calling == std::this_thread::get_id();
     });
   }
-  if (held != 0) impl_->store->lease_revoke(held).on_ready([](Result<void>) {});
+  if (held != 0) Impl::give_back(*impl_->store, held);
 }
 
 std::optional<Revision> LeaderElection::token() const {

@@ -2,6 +2,8 @@
 #include "orchestra/leader_election.hpp"
 
 #include <atomic>
+#include <future>
+#include <thread>
 
 #include "base/engine_manual.hpp"
 #include "sim/sim_env.hpp"
@@ -34,6 +36,28 @@ STORE_TEST_CASE("one of several leads; when it gives up, another takes over with
   REQUIRE(eventually([&] { return b.leading() && elected != 0; }));
   CHECK(*b.token() > first);
   CHECK(elected == *b.token());
+  CHECK(get(*fixture.store, "/leader") == "b");
+}
+
+STORE_TEST_CASE("who is stopped while it is told that it leads does not take the key again") {
+  std::promise<void> told, go_on;
+  auto options = campaign_as("a");
+  options.on_elected = [&](Revision) {
+    told.set_value();
+    go_on.get_future().wait();
+  };
+  LeaderElection a(fixture.engine, fixture.store, options);
+  std::thread starting([&] { (void)a.start(); });  // a store in memory elects within the call
+  told.get_future().wait();
+  std::thread stopping([&] { a.stop(); });
+  const bool left = eventually([&] { return !a.leading(); });  // stop() waits for the callback now
+  go_on.set_value();
+  starting.join();
+  stopping.join();
+  REQUIRE(left);
+  LeaderElection b(fixture.engine, fixture.store, campaign_as("b"));
+  REQUIRE(b.start().has_value());
+  REQUIRE(eventually([&] { return b.leading(); }));
   CHECK(get(*fixture.store, "/leader") == "b");
 }
 
