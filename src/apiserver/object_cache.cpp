@@ -10,6 +10,8 @@
 namespace orchestra::apiserver {
 
 namespace {
+constexpr std::uint32_t kHitsUnaged = 64;  ///< to look at the clock costs more than a hit
+
 /// What only an Object itself can tell.
 struct Sharer : Object {
   explicit Sharer(const Object& object) : Object(object) {}
@@ -53,10 +55,15 @@ std::optional<ObjectCache::Entry> ObjectCache::find_entry(const Value& stored, R
   const Key key{stored.bytes().data(), revision};
   Entries dropped;  // freed without the lock
   std::lock_guard lock(mutex_);
-  age(dropped);
   for (const Entries* generation : {&young_, &old_}) {
-    if (const auto found = generation->find(key); found != generation->end()) return found->second;
+    const auto found = generation->find(key);
+    if (found == generation->end()) continue;
+    if (++hits_ % kHitsUnaged != 0) return found->second;
+    Entry entry = found->second;
+    age(dropped);
+    return entry;
   }
+  age(dropped);
   const auto known = known_.find(key);
   if (known == known_.end()) return std::nullopt;
   if (auto data = known->second.data.lock()) {

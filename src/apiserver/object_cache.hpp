@@ -72,6 +72,7 @@ class ObjectCache {
   Entries young_, old_;
   std::size_t young_bytes_ = 0;
   std::int64_t young_since_ns_ = 0;
+  std::uint32_t hits_ = 0;
   std::unordered_map<Key, Known, Hash> known_;
   std::size_t sweep_at_ = kSweepMin;
 };
