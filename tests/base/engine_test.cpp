@@ -268,10 +268,11 @@ TEST_CASE(
   std::atomic<std::size_t> echoed{0}, wrong{0};
   Promise<void> all;
   auto arrived = all.pending();
+  std::shared_ptr<TransportConnection> echo;  // a handler that held it would hold itself
   auto listener =
       engine.transport().listen("127.0.0.1:0", [&](std::shared_ptr<TransportConnection> connection) {
-        return TransportHandler{
-            [connection](std::string message) { (void)connection->send(std::move(message)); }, {}};
+        echo = std::move(connection);
+        return TransportHandler{[&](std::string message) { (void)echo->send(std::move(message)); }, {}};
       });
   REQUIRE(listener);
   TransportHandler handler;
