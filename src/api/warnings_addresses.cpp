@@ -30,6 +30,7 @@ std::string dotted(std::string_view bytes) {
 }
 
 /// RFC 5952 section 4: lower case, no leading zeros, "::" for the first longest run of two zeros or more.
+/// inet_ntop() will not do: it writes ::102:304 as ::1.2.3.4, Go does not.
 std::string canonical_v6(std::string_view bytes) {
   std::array<unsigned, 8> groups{};
   for (std::size_t i = 0; i < groups.size(); ++i)
