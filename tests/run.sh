@@ -150,8 +150,10 @@ beside() { sed -n 's/^# beside: \(.*\)/tests\/e2e\/\1.sh/p' "$1"; }
 # Scripts one after another, each after the programs of tests that it says it needs; one that waits most of its time
 # together with the one that it names, with one look at the machine around both.
 run_scripts() {  # SCRIPT..
-  local script other before left named
+  local script other before left named twice
   named=$(for script; do beside "$script"; done)
+  twice=$(sort <<<"$named" | uniq -d)
+  [ -z "$twice" ] || { failures+=("$twice: two scripts want to run beside it"); failed=$((failed + 1)); }
   for script; do
     [ -x "$script" ] && ! grep -qxF "$script" <<<"$named" || continue
     other=$(beside "$script")

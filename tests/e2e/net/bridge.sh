@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # Three machines, of which a has its pods on a bridge (`up --pod-network bridge`) and the others are routed: pods, Services and
 # names in a and across, whatever others do with bridge-nf-call-iptables; a kill -9, the next start, and the end of it.
-# beside: net/hosts
 set -uo pipefail
 cd "$(dirname "$0")/../../.."
 source tests/e2e/net/lab.sh

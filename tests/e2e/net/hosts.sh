@@ -30,7 +30,9 @@ done
 measured() { kubectl get --raw /metrics >"$work/metrics" && for one in orchestra_net_sync_seconds_count orchestra_podnet_attach_seconds_count orchestra_dns_request_duration_seconds_count orchestra_net_conntrack_used_ratio; do grep -qE "^$one [0-9.e-]*[1-9]" "$work/metrics" || return 1; done; }
 wait_for 20 measured && pass "what took time in the network is on the page of metrics" || failed "$(grep -E '^orchestra_(net|podnet|dns)' "$work/metrics")"
 lost=$(ip_of "$(pod_on b)")
-inside=$(for one in $(pgrep -x httpd); do grep -qzx 'NODE=b' "/proc/$one/environ" 2>/dev/null && echo "$one"; done | head -n 1)
+# By the pod's name, which no script that runs beside this one has, too.
+name=$(pod_on b)
+inside=$(for one in $(pgrep -x httpd); do grep -qzx "HOSTNAME=$name" "/proc/$one/environ" 2>/dev/null && echo "$one"; done | head -n 1)
 kill -9 "${pid[b]}"; wait "${pid[b]}" 2>/dev/null; pid[b]=
 begin=$(date +%s)
 still_named() { [ "$(nsenter -t "$inside" -m -n /bin/sh -c 'nslookup webs.default.svc.cluster.local' 2>/dev/null | grep -c '^Address: 10\.244\.')" = 3 ]; }

@@ -2,7 +2,6 @@
 # Three machines whose pods and Services have addresses of IPv6 alone, though the machines know each other by IPv4: pods,
 # probes, names, Services, the API from a pod, node ports, port-forward, a policy. Then one machine where IPv6 is the first of
 # two families.
-# beside: net/hosts
 set -uo pipefail
 cd "$(dirname "$0")/../../.."
 source tests/e2e/net/lab.sh
