@@ -364,10 +364,15 @@ Pending<LeaseInfo> LocalStore::lease_time_to_live(LeaseId id, bool want_keys) {
 Pending<std::vector<LeaseInfo>> LocalStore::lease_list() {
   if (auto no = refusal()) return std::move(*no);
   if (!leads()) return remote_lease_list();
-  std::lock_guard lock(core_->mutex);
-  std::vector<LeaseInfo> all;
-  for (const auto& [id, lease] : core_->state.leases()) all.push_back(lease_info_locked(id, lease, false));
-  return Pending<std::vector<LeaseInfo>>(std::move(all));
+  // A leader that has just been elected may not have applied yet what the one before it granted.
+  return when_current_then<std::vector<LeaseInfo>>(
+      [self = shared_from_this()]() -> Result<std::vector<LeaseInfo>> {
+        std::lock_guard lock(self->core_->mutex);
+        std::vector<LeaseInfo> all;
+        for (const auto& [id, lease] : self->core_->state.leases())
+          all.push_back(self->lease_info_locked(id, lease, false));
+        return all;
+      });
 }
 
 Pending<void> LocalStore::wait_revision(Revision revision, Duration deadline) {
